@@ -1,0 +1,136 @@
+import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { RepositoryName, Tag } from "../oci/reference.ts";
+
+/** The one canonical key of a repository, whatever spelling a client used. */
+export interface RepositoryKey {
+  /** A key of the configuration's `upstreams`. */
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/** A blob that is stored. `mediaType` is there for manifests only. */
+export interface BlobRow {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string | undefined;
+}
+
+/** What a tag pointed to. Times are epoch milliseconds. */
+export interface TagRow {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+  /** When the tag was last seen to point to another digest than before. */
+  readonly fetchedAtMs: number;
+  /** When the upstream last confirmed it. */
+  readonly verifiedAtMs: number;
+}
+
+/** A stored blob and all that became known with it; written in one transaction. */
+export interface BlobRecord {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly storedAtMs: number;
+  /** Present: the blob is a manifest. */
+  readonly manifest?: {
+    readonly mediaType: string;
+    readonly children: readonly ChildDescriptor[];
+    readonly subject: Digest | undefined;
+  };
+}
+
+/** An answer of the referrers API as last seen: the bytes of an image index. */
+export interface ReferrersRow {
+  readonly body: Buffer;
+  readonly verifiedAtMs: number;
+}
+
+export interface IndexTotals {
+  readonly blobBytes: number;
+  readonly blobs: number;
+  readonly manifests: number;
+  readonly tags: number;
+}
+
+/**
+ * What is known of the stored bytes: which repositories may serve them, what tags point to, which
+ * manifest names which child, when each was last used. Every method is one transaction.
+ *
+ * @throws IndexError from any method when the index can't answer; what the caller asked is then not done
+ */
+export interface MetadataIndex {
+  /** The blob's row, where it is stored and linked in the repository. */
+  getLinkedBlob(
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<BlobRow | undefined>;
+  getBlob(digest: Digest): Promise<BlobRow | undefined>;
+  /** Whether any repository of the upstream has the stored blob linked. */
+  isLinkedInUpstream(upstream: string, digest: Digest): Promise<boolean>;
+  /** Links a stored blob to a repository; nothing happens when it is not stored. */
+  link(key: RepositoryKey, digest: Digest): Promise<void>;
+  /** Writes the blob's row, its edges where it is a manifest, and its link. */
+  recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void>;
+  /** Drops a blob whose bytes are gone: its row, links, edges and the tags that point to it. */
+  forgetBlob(digest: Digest): Promise<void>;
+
+  getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined>;
+  /** Points the tag to a manifest that is stored; `fetchedAtMs` stays where the digest is the same. */
+  putTag(
+    key: RepositoryKey,
+    tag: Tag,
+    digest: Digest,
+    verifiedAtMs: number,
+  ): Promise<void>;
+  removeTag(key: RepositoryKey, tag: Tag): Promise<void>;
+  /** Tags in ASCII order after `last`. */
+  listTags(
+    key: RepositoryKey,
+    limit: number,
+    last: string | undefined,
+  ): Promise<readonly Tag[]>;
+  /** Repositories with anything linked, in ASCII order of `upstream/repository` after `last`. */
+  listRepositories(
+    limit: number,
+    last: string | undefined,
+  ): Promise<readonly RepositoryKey[]>;
+
+  /** What a stored manifest linked in the repository says of a child. */
+  findDescriptor(
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<Descriptor | undefined>;
+  /**
+   * Whether a pull of the manifest can be finished from the cache: a manifest with all its blobs
+   * (foreign ones aside), or an index with at least one complete child; all linked in the repository.
+   */
+  isComplete(key: RepositoryKey, digest: Digest): Promise<boolean>;
+
+  getReferrers(
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<ReferrersRow | undefined>;
+  putReferrers(
+    key: RepositoryKey,
+    subject: Digest,
+    row: ReferrersRow,
+  ): Promise<void>;
+
+  /** Notes a use; written in batches, at most 5 s late. Never throws. */
+  touchBlob(digest: Digest, atMs: number): void;
+  touchTag(key: RepositoryKey, tag: Tag, atMs: number): void;
+
+  totals(): Promise<IndexTotals>;
+  /** Answers when the index does. */
+  probe(): Promise<void>;
+  /** Writes what is pending and closes. */
+  close(): Promise<void>;
+}
+
+export class IndexError extends Error {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = "IndexError";
+  }
+}

@@ -1,0 +1,77 @@
+/** The configuration as the rest of the program sees it: defaults filled, units in bytes and milliseconds, secrets read. */
+export interface Config {
+  readonly listen: readonly ListenAddress[];
+  readonly operator: { readonly listen: ListenAddress | undefined };
+  readonly storage: { readonly root: string };
+  readonly offline: boolean;
+  /** In the file's order; names are unique, aliases and hostnames too. */
+  readonly upstreams: readonly UpstreamConfig[];
+  readonly log: {
+    readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
+    readonly format: "json" | "pretty";
+  };
+}
+
+export interface ListenAddress {
+  /** Without brackets. */
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface UpstreamConfig {
+  /** The key, as in an image reference: `docker.io`, `registry.corp:5000`. */
+  readonly name: string;
+  readonly isDefault: boolean;
+  /** Absolute http(s) URLs without a trailing slash; a path goes between `/v2/` and the repository. */
+  readonly endpoints: readonly string[];
+  readonly aliases: readonly string[];
+  readonly hostnames: readonly string[];
+  readonly libraryPrefix: boolean;
+  readonly credentials: readonly UpstreamCredential[];
+  readonly freshness: FreshnessConfig;
+  readonly tokenRealms: readonly string[];
+  readonly concurrency: number;
+  readonly connectTimeoutMs: number;
+  readonly headersTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly tls: {
+    /** PEM text of `tls.caFile`. */
+    readonly ca: string | undefined;
+    readonly insecureSkipVerify: boolean;
+  };
+}
+
+export interface UpstreamCredential {
+  readonly username: string;
+  readonly password: Secret;
+}
+
+export interface FreshnessConfig {
+  readonly tagTtlMs: number;
+  /** First match wins; globs over `repository:tag`. */
+  readonly rules: readonly { readonly match: string; readonly ttlMs: number }[];
+  /** Infinity for `forever`. */
+  readonly staleIfErrorMs: number;
+  readonly staleWhileRevalidateMs: number;
+  readonly notFoundTtlMs: number;
+}
+
+/** A text that no log, error or JSON shows. */
+export class Secret {
+  readonly #text: string;
+  constructor(text: string) {
+    this.#text = text;
+  }
+  reveal(): string {
+    return this.#text;
+  }
+  toString(): string {
+    return "[redacted]";
+  }
+  toJSON(): string {
+    return "[redacted]";
+  }
+  [Symbol.for("nodejs.util.inspect.custom")](): string {
+    return "[redacted]";
+  }
+}

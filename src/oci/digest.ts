@@ -1,0 +1,62 @@
+import { createHash, type Hash } from "node:crypto";
+
+declare const brand: unique symbol;
+
+/**
+ * A content digest as in `sha256:` followed by 64 lower-case hexadecimal digits.
+ * Only {@link parseDigest} and the hashers of this file make one, so a path or a
+ * query may be built from it without another check.
+ *
+ * @see https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
+ */
+export type Digest = string & { readonly [brand]: "Digest" };
+
+export type DigestAlgorithm = "sha256" | "sha512";
+
+/** Registered algorithms that Entrepot stores under, with the length of their hexadecimal form. */
+const HEX_LENGTHS: Readonly<Record<DigestAlgorithm, number>> = {
+  sha256: 64,
+  sha512: 128,
+};
+
+export const DIGEST_ALGORITHMS: readonly DigestAlgorithm[] = [
+  "sha256",
+  "sha512",
+];
+
+const DIGEST = /^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$/;
+
+/** Upper case, other lengths and other algorithms are no digest here. */
+export function parseDigest(text: string): Digest | undefined {
+  return DIGEST.test(text) ? (text as Digest) : undefined;
+}
+
+export function digestAlgorithm(digest: Digest): DigestAlgorithm {
+  return digest.startsWith("sha256:") ? "sha256" : "sha512";
+}
+
+/** The part after the colon. */
+export function digestHex(digest: Digest): string {
+  return digest.slice(digestAlgorithm(digest).length + 1);
+}
+
+export function createDigestHash(algorithm: DigestAlgorithm): Hash {
+  return createHash(algorithm);
+}
+
+/** Ends nothing: the hash may be fed further, because a copy is taken. */
+export function digestSoFar(algorithm: DigestAlgorithm, hash: Hash): Digest {
+  return `${algorithm}:${hash.copy().digest("hex")}` as Digest;
+}
+
+export function digestOf(
+  bytes: Uint8Array,
+  algorithm: DigestAlgorithm = "sha256",
+): Digest {
+  return `${algorithm}:${createHash(algorithm).update(bytes).digest("hex")}` as Digest;
+}
+
+/** Hexadecimal digits of an algorithm's digest, as in `sha256` -> 64. */
+export function digestHexLength(algorithm: DigestAlgorithm): number {
+  return HEX_LENGTHS[algorithm];
+}

@@ -1,0 +1,72 @@
+/**
+ * The error codes that a registry answers with: the distribution-spec's own, and those that a
+ * mirror needs beside them.
+ *
+ * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes
+ */
+const CODES = {
+  BLOB_UNKNOWN: [404, "blob unknown to registry"],
+  DENIED: [403, "requested access to the resource is denied"],
+  DIGEST_INVALID: [400, "provided digest is not valid"],
+  MANIFEST_INVALID: [502, "upstream's manifest is invalid"],
+  MANIFEST_UNKNOWN: [404, "manifest unknown to registry"],
+  NAME_INVALID: [400, "invalid repository name"],
+  NAME_UNKNOWN: [404, "repository name not known to registry"],
+  PAGINATION_NUMBER_INVALID: [400, "invalid number of results requested"],
+  RANGE_INVALID: [416, "requested range is not satisfiable"],
+  TAG_INVALID: [400, "provided tag is not valid"],
+  TOOMANYREQUESTS: [429, "too many requests"],
+  UNAUTHORIZED: [401, "authentication required"],
+  UNAVAILABLE: [502, "upstream unavailable"],
+  UNKNOWN: [500, "unknown error"],
+  UNSUPPORTED: [405, "the operation is unsupported"],
+} as const satisfies Record<string, readonly [number, string]>;
+
+export type RegistryErrorCode = keyof typeof CODES;
+
+export const REGISTRY_ERROR_CODES = Object.keys(
+  CODES,
+) as readonly RegistryErrorCode[];
+
+export interface RegistryErrorOptions {
+  /** Told to the client as `errors[0].detail`: a word of ours, never an upstream's text. */
+  readonly detail?: string;
+  /** Where the table's status does not fit: 502, 503 or 504 of `UNAVAILABLE`, 400 of a malformed request. */
+  readonly status?: number;
+  /** Sent as `Retry-After`, rounded up to whole seconds. */
+  readonly retryAfterMs?: number;
+  readonly cause?: unknown;
+}
+
+/** A fault for the client's eyes: what {@link http/error-handler} writes and nothing else does. */
+export class RegistryError extends Error {
+  readonly code: RegistryErrorCode;
+  readonly status: number;
+  readonly detail: string | undefined;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(code: RegistryErrorCode, options: RegistryErrorOptions = {}) {
+    const [status, message] = CODES[code];
+    super(message, { cause: options.cause });
+    this.name = "RegistryError";
+    this.code = code;
+    this.status = options.status ?? status;
+    this.detail = options.detail;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+
+  /** The body of the answer: `{"errors":[{code, message, detail}]}`. */
+  toBody(): string {
+    return registryErrorBody(this.code, this.message, this.detail);
+  }
+}
+
+export function registryErrorBody(
+  code: RegistryErrorCode,
+  message: string = CODES[code][1],
+  detail?: string,
+): string {
+  return JSON.stringify({
+    errors: [{ code, message, ...(detail === undefined ? {} : { detail }) }],
+  });
+}

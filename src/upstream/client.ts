@@ -1,0 +1,103 @@
+import type { Readable } from "node:stream";
+import type { Digest } from "../oci/digest.ts";
+import type { Reference, RepositoryName } from "../oci/reference.ts";
+
+/** What a HEAD of a manifest told; each part may be missing. */
+export interface UpstreamManifestHead {
+  readonly digest: Digest | undefined;
+  readonly sizeBytes: number | undefined;
+  readonly mediaType: string | undefined;
+}
+
+/** The bytes of a manifest, at most {@link MAX_MANIFEST_BYTES}; not hashed yet. */
+export interface UpstreamManifest {
+  readonly bytes: Buffer;
+  /** The media type without parameters, where the upstream told one. */
+  readonly mediaType: string | undefined;
+  /** `Docker-Content-Digest`, where it is there and a digest. */
+  readonly digestHeader: Digest | undefined;
+}
+
+export interface OpenBlobOptions {
+  /** First byte wanted; absent or 0 without `lastByte` asks for the whole blob, without `Range`. */
+  readonly offset?: number;
+  /** Last byte wanted, inclusive. */
+  readonly lastByte?: number;
+  /** Endpoints (by their URL) that gave wrong bytes or broke: asked last. */
+  readonly avoid?: ReadonlySet<string>;
+  /** Ends the wait for headers and the body. */
+  readonly signal: AbortSignal;
+}
+
+/** An open body. The caller reads it to its end or destroys it; its end alone proves nothing. */
+export interface UpstreamBlob {
+  readonly status: 200 | 206;
+  /** Where in the blob the body starts: `offset` with 206, 0 with 200. */
+  readonly offset: number;
+  /** Of the whole blob, where told by Content-Length or Content-Range. */
+  readonly sizeBytes: number | undefined;
+  /** Errors of the body are UpstreamErrors (`interrupted`, `timeout`). */
+  readonly body: Readable;
+  /** The URL of the endpoint that answered, for {@link OpenBlobOptions.avoid}. */
+  readonly endpoint: string;
+}
+
+export interface UpstreamTags {
+  readonly tags: readonly string[];
+  /** False where a bound (pages, bytes, time) cut the list. */
+  readonly isWhole: boolean;
+}
+
+/**
+ * One upstream registry: its endpoints in order, tokens, redirects, retries and breakers.
+ * Every method throws {@link UpstreamError}, ends when its signal aborts, and has bounds of its own.
+ */
+export interface UpstreamClient {
+  /** The key in the configuration. */
+  readonly name: string;
+  readonly hasCredentials: boolean;
+  /** Every endpoint's breaker is open, or rests after a 429 or 503; a probe may still be due. */
+  isDown(): boolean;
+  headManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<UpstreamManifestHead>;
+  getManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest>;
+  /**
+   * Whether the blob is there: a HEAD, or, where that answers 401, 405 or no length, a GET ended
+   * after its headers.
+   */
+  headBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<{ readonly sizeBytes: number | undefined }>;
+  openBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    options: OpenBlobOptions,
+  ): Promise<UpstreamBlob>;
+  /** Follows the upstream's pages. Names that are no tags are left out. */
+  listTags(
+    repository: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<UpstreamTags>;
+  /**
+   * The bytes of the referrers API's image index with all pages joined, unfiltered.
+   * Where the API answers 404: kind `not-found`.
+   */
+  getReferrers(
+    repository: RepositoryName,
+    subject: Digest,
+    signal: AbortSignal,
+  ): Promise<Buffer>;
+  close(): Promise<void>;
+}
+
+/** containerd and c/image refuse larger manifests. */
+export const MAX_MANIFEST_BYTES = 4_194_304;

@@ -1,0 +1,56 @@
+/**
+ * - `unreachable`: refused, DNS, TLS, connection lost before the headers
+ * - `timeout`: no connection, headers or body bytes in time
+ * - `unauthorized`: 401 although a fresh token or the credentials were sent
+ * - `denied`: 403
+ * - `not-found`: 404, 410
+ * - `rate-limited`: 429
+ * - `unavailable`: 5xx
+ * - `breaker-open`: every endpoint rests; nothing was dialled
+ * - `bad-response`: an answer that is not what the protocol says
+ * - `interrupted`: the body ended early or broke
+ * - `digest-mismatch`, `too-large`
+ */
+export type UpstreamErrorKind =
+  | "unreachable"
+  | "timeout"
+  | "unauthorized"
+  | "denied"
+  | "not-found"
+  | "rate-limited"
+  | "unavailable"
+  | "breaker-open"
+  | "bad-response"
+  | "interrupted"
+  | "digest-mismatch"
+  | "too-large";
+
+export interface UpstreamErrorOptions {
+  /** The upstream's key in the configuration. */
+  readonly upstream: string;
+  /** The HTTP status, where there was one. */
+  readonly status?: number;
+  readonly retryAfterMs?: number;
+  readonly cause?: unknown;
+}
+
+/** A fault on the upstream's side. `message` is for logs; it never holds a credential or a signed query. */
+export class UpstreamError extends Error {
+  readonly kind: UpstreamErrorKind;
+  readonly upstream: string;
+  readonly status: number | undefined;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    kind: UpstreamErrorKind,
+    message: string,
+    options: UpstreamErrorOptions,
+  ) {
+    super(message, { cause: options.cause });
+    this.name = "UpstreamError";
+    this.kind = kind;
+    this.upstream = options.upstream;
+    this.status = options.status;
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
