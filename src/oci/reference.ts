@@ -1,4 +1,9 @@
-import { type Digest, parseDigest } from "./digest.ts";
+import {
+  type Digest,
+  digestAlgorithm,
+  digestHex,
+  parseDigest,
+} from "./digest.ts";
 
 declare const brand: unique symbol;
 
@@ -20,6 +25,13 @@ export type Reference =
 /** Many clients allow 255 for host and name together; a longer name can never have been pushed by them. */
 export const MAX_REPOSITORY_NAME_LENGTH = 255;
 
+/**
+ * A client may write an upstream's name before the repository's (`quay.io/prometheus/prometheus`);
+ * that part must not eat into the bound of the name behind it.
+ */
+export const MAX_SPELLED_NAME_LENGTH = 2 * MAX_REPOSITORY_NAME_LENGTH + 1;
+
+// No two ways to match one text: a run of digits and letters never meets another, so a failing match ends in linear time.
 const COMPONENT = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*";
 const REPOSITORY_NAME = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`);
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
@@ -28,6 +40,11 @@ export function parseRepositoryName(text: string): RepositoryName | undefined {
   return text.length <= MAX_REPOSITORY_NAME_LENGTH && REPOSITORY_NAME.test(text)
     ? (text as RepositoryName)
     : undefined;
+}
+
+/** Whether a name as spelled by a client, an upstream's name before it or not, is made of legal components. */
+export function isSpelledName(text: string): boolean {
+  return text.length <= MAX_SPELLED_NAME_LENGTH && REPOSITORY_NAME.test(text);
 }
 
 export function parseTag(text: string): Tag | undefined {
@@ -45,4 +62,17 @@ export function parseReference(text: string): Reference | undefined {
 /** The text of a reference as it stands in a URL. */
 export function referenceText(reference: Reference): string {
   return reference.kind === "tag" ? reference.tag : reference.digest;
+}
+
+/** The referrers tag schema has room for 64 digits, so those of a sha512 are cut. */
+const REFERRERS_TAG_HEX_LENGTH = 64;
+
+/**
+ * The tag under which an upstream without the referrers API lists them, as in `sha256-` and 64 digits.
+ *
+ * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema
+ */
+export function referrersTag(subject: Digest): Tag {
+  const hex = digestHex(subject).slice(0, REFERRERS_TAG_HEX_LENGTH);
+  return `${digestAlgorithm(subject)}-${hex}` as Tag;
 }
