@@ -1,0 +1,148 @@
+import { createHash } from "node:crypto";
+import type { Clock } from "../../src/telemetry/clock.ts";
+import type { WireRequest } from "./wire-request.ts";
+
+export interface BasicAuth {
+  readonly scheme: "basic";
+  /** Names to passwords. */
+  readonly users: Readonly<Record<string, string>>;
+}
+
+export interface BearerAuth {
+  readonly scheme: "bearer";
+  /** Who may have a token beside the anonymous. */
+  readonly users?: Readonly<Record<string, string>>;
+  /** Whether a token is given to those who send no credentials; true where absent. */
+  readonly anonymous?: boolean;
+  /** `origin` is the registry's own, `port` another port of its host, `host` 127.0.0.2. */
+  readonly realm?: "origin" | "port" | "host";
+  readonly service?: string;
+  readonly tokenField?: "token" | "access_token" | "both";
+  /** 300 where absent; `missing` leaves the field out, and the token lives for 60 s. */
+  readonly expiresInSeconds?: number | "missing";
+  /** Text of the scope that a challenge asks for, where it is not the repository's. */
+  readonly challengeScope?: string;
+}
+
+export type UpstreamAuth = BasicAuth | BearerAuth;
+
+/** What the token end point answers with. */
+export interface TokenAnswer {
+  readonly status: number;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+const DEFAULT_SERVICE = "scripted";
+
+/** Gives bearer tokens out and says whether one is good. */
+export class ScriptedTokens {
+  readonly #auth: BearerAuth;
+  readonly #clock: Clock;
+  readonly #tokens = new Map<
+    string,
+    { readonly scopes: readonly string[]; readonly expiresAtMs: number }
+  >();
+  #issuedCount = 0;
+
+  constructor(auth: BearerAuth, clock: Clock) {
+    this.#auth = auth;
+    this.#clock = clock;
+  }
+
+  get service(): string {
+    return this.#auth.service ?? DEFAULT_SERVICE;
+  }
+
+  /** Tokens given out so far. */
+  get issuedCount(): number {
+    return this.#issuedCount;
+  }
+
+  /** All tokens given out so far are worth nothing from now on. */
+  revoke(): void {
+    this.#tokens.clear();
+  }
+
+  /** Answers GET with Basic or nothing, and POST with a form (`password` grant). */
+  answer(request: WireRequest): TokenAnswer {
+    const form =
+      request.method === "POST"
+        ? new URLSearchParams(request.body.toString("utf8"))
+        : new URL(request.target, "http://token.invalid").searchParams;
+    const user =
+      request.method === "POST"
+        ? credentialOf(form)
+        : basicCredential(request.headers["authorization"]);
+    if (
+      user === undefined
+        ? this.#auth.anonymous === false
+        : this.#auth.users?.[user.name] !== user.password
+    ) {
+      return {
+        status: 401,
+        body: { errors: [{ code: "UNAUTHORIZED", message: "no such user" }] },
+      };
+    }
+    const scopes = form.getAll("scope").flatMap((scope) => scope.split(" "));
+    this.#issuedCount += 1;
+    const token = createHash("sha256")
+      .update(`${this.#issuedCount} ${scopes.join(" ")}`)
+      .digest("base64url");
+    const { expiresInSeconds = 300, tokenField = "token" } = this.#auth;
+    const livesSeconds = expiresInSeconds === "missing" ? 60 : expiresInSeconds;
+    this.#tokens.set(token, {
+      scopes,
+      expiresAtMs: this.#clock.nowMs() + livesSeconds * 1000,
+    });
+    return {
+      status: 200,
+      body: {
+        ...(tokenField === "access_token" ? {} : { token }),
+        ...(tokenField === "token" ? {} : { access_token: token }),
+        ...(expiresInSeconds === "missing"
+          ? {}
+          : { expires_in: expiresInSeconds }),
+      },
+    };
+  }
+
+  /** @returns undefined where the token is good for pulling, else the `error` of the challenge; empty without a token */
+  fault(
+    authorization: string | undefined,
+    repository: string | undefined,
+  ): string | undefined {
+    const token = /^Bearer (.+)$/i.exec(authorization ?? "")?.[1];
+    if (token === undefined) return "";
+    const known = this.#tokens.get(token);
+    if (known === undefined || known.expiresAtMs <= this.#clock.nowMs()) {
+      return "invalid_token";
+    }
+    const isCovered =
+      repository === undefined ||
+      known.scopes.includes(this.scope(repository)) ||
+      this.#auth.challengeScope !== undefined;
+    return isCovered ? undefined : "insufficient_scope";
+  }
+
+  scope(repository: string): string {
+    return this.#auth.challengeScope ?? `repository:${repository}:pull`;
+  }
+}
+
+export function basicCredential(
+  authorization: string | undefined,
+): { name: string; password: string } | undefined {
+  const encoded = /^Basic (.+)$/i.exec(authorization ?? "")?.[1];
+  if (encoded === undefined) return undefined;
+  const text = Buffer.from(encoded, "base64").toString("utf8");
+  const colon = text.indexOf(":");
+  return { name: text.slice(0, colon), password: text.slice(colon + 1) };
+}
+
+function credentialOf(
+  form: URLSearchParams,
+): { name: string; password: string } | undefined {
+  const name = form.get("username");
+  const password = form.get("password");
+  return name === null || password === null ? undefined : { name, password };
+}
