@@ -36,7 +36,10 @@ export interface BlobReader {
 export interface PartialBlob {
   /** Bytes that are stored and can be read: at the start, what an earlier fill left. */
   readonly writtenBytes: number;
-  /** Over everything that is stored; after a failed append it is fed by the caller with what follows {@link writtenBytes}. */
+  /**
+   * Over everything that is stored; after a failed append it is fed by the caller with what follows
+   * {@link writtenBytes}. It is closed when the partial ends: who needs it longer forks it before.
+   */
   readonly hash: ContentHash;
   /** @throws StorageError; {@link writtenBytes} then tells how much of it was stored all the same */
   append(chunks: readonly Uint8Array[]): Promise<void>;

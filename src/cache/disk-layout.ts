@@ -1,0 +1,77 @@
+import { join } from "node:path";
+import {
+  type Digest,
+  DIGEST_ALGORITHMS,
+  digestAlgorithm,
+  type DigestAlgorithm,
+  digestHex,
+  parseDigest,
+} from "../oci/digest.ts";
+
+/*
+ * root/                       0700, like every folder below
+ *   blobs/                    laid out as the blob folder of an OCI image layout
+ *     sha256/<64 hex>         published blobs, manifests among them: hashed, synced, then renamed to here
+ *     sha512/<128 hex>
+ *   partial/                  what is on its way in; on the same file system, so that a rename publishes it
+ *     <algorithm>-<hex>       a fill's bytes, kept for its resumption
+ *     boot-id                 the boot of the machine that all partials here were written under
+ *     <anything else>         left by a crash, removed at start
+ *   index.sqlite              what is known of the blobs; -wal and -shm beside it are SQLite's
+ *   index.sqlite.corrupt-…    an index that could not be read, moved aside
+ *   lock                      held by the process that owns the root (SQLite; never opened by anything else)
+ *   lock-owner                that process's id, to be named to whoever is refused
+ *
+ * There is no `oci-layout` file: a layout needs an `index.json` too, and one that does not name
+ * every image invites a layout tool's garbage collection to remove the blobs.
+ */
+
+/** Paths below a storage root. */
+export interface DiskLayout {
+  readonly root: string;
+  readonly partialFolder: string;
+  readonly bootIdFile: string;
+  readonly indexFile: string;
+  readonly lockFile: string;
+  readonly lockOwnerFile: string;
+  blobFolder(algorithm: DigestAlgorithm): string;
+  blobFile(digest: Digest): string;
+  partialFile(digest: Digest): string;
+  /** A name in the partial folder that no partial has; `purpose` and `number` make it unique. */
+  temporaryFile(purpose: string, number: number): string;
+}
+
+export function diskLayout(root: string): DiskLayout {
+  const partialFolder = join(root, "partial");
+  return {
+    root,
+    partialFolder,
+    bootIdFile: join(partialFolder, BOOT_ID_NAME),
+    indexFile: join(root, "index.sqlite"),
+    lockFile: join(root, "lock"),
+    lockOwnerFile: join(root, "lock-owner"),
+    blobFolder: (algorithm) => join(root, "blobs", algorithm),
+    blobFile: (digest) =>
+      join(root, "blobs", digestAlgorithm(digest), digestHex(digest)),
+    partialFile: (digest) =>
+      join(partialFolder, `${digestAlgorithm(digest)}-${digestHex(digest)}`),
+    temporaryFile: (purpose, number) =>
+      join(partialFolder, `temporary-${purpose}-${number}`),
+  };
+}
+
+/** Every folder of the tree, parents first. */
+export function layoutFolders(layout: DiskLayout): readonly string[] {
+  return [
+    layout.root,
+    ...DIGEST_ALGORITHMS.map((algorithm) => layout.blobFolder(algorithm)),
+    layout.partialFolder,
+  ];
+}
+
+export const BOOT_ID_NAME = "boot-id";
+
+/** The digest whose partial a file name stands for, as in `sha256-<hex>`. */
+export function parsePartialName(name: string): Digest | undefined {
+  return parseDigest(name.replace("-", ":"));
+}

@@ -1,0 +1,294 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type {
+  BlobReader,
+  BlobStore,
+  PartialBlob,
+} from "../../src/cache/blob-store.ts";
+import { type Digest, digestOf } from "../../src/oci/digest.ts";
+import { seededBytes } from "../support/seeded-bytes.ts";
+import type { AfterTest } from "../support/temp-dir.ts";
+
+const MIB = 1024 * 1024;
+
+/** What every store of blobs must do, whatever it keeps them in. `make` gives an empty one, gone with the test. */
+export function blobStoreContract(
+  name: string,
+  make: (test: AfterTest) => Promise<BlobStore>,
+): void {
+  void describe(`blob store contract: ${name}`, () => {
+    void it("opens no blob that was not published", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("absent", 10);
+      assert.equal(await store.open(digest, bytes.length), undefined);
+      assert.equal(await store.read(digest, bytes.length), undefined);
+      await store.remove(digest);
+    });
+
+    void it("publishes small bytes, reads them and removes them", async (test) => {
+      const store = await make(test);
+      for (const algorithm of ["sha256", "sha512"] as const) {
+        const bytes = seededBytes("small", 5_000).read(0, 5_000);
+        const digest = digestOf(bytes, algorithm);
+        await store.put(digest, bytes);
+        await store.put(digest, bytes);
+        assert.deepEqual(await store.read(digest, bytes.length), bytes);
+        assert.equal(await store.read(digest, bytes.length - 1), undefined);
+        assert.equal(await store.open(digest, bytes.length + 1), undefined);
+        await store.remove(digest);
+        assert.equal(await store.read(digest, bytes.length), undefined);
+      }
+    });
+
+    void it("keeps the empty blob", async (test) => {
+      const store = await make(test);
+      const empty = Buffer.alloc(0);
+      await store.put(digestOf(empty), empty);
+      assert.deepEqual(await store.read(digestOf(empty), 0), empty);
+      const partial = await store.openPartial(digestOf(empty), 0);
+      assert.equal(await partial.hash.digest(), digestOf(empty));
+      await partial.append([]);
+      await partial.publish();
+      const reader = await store.open(digestOf(empty), 0);
+      assert.equal(await reader?.read(Buffer.alloc(1), 0), 0);
+      await reader?.close();
+    });
+
+    for (const { size, expected } of [
+      { size: 100_000, expected: 100_000 },
+      { size: 3 * MIB + 17, expected: 3 * MIB + 17 },
+      { size: 100_000, expected: undefined },
+    ]) {
+      void it(`publishes ${size} bytes of ${expected ?? "unknown"} expected that were appended in parts`, async (test) => {
+        const store = await make(test);
+        const { digest, bytes } = content("parts", size);
+        const partial = await store.openPartial(digest, expected);
+        assert.equal(partial.writtenBytes, 0);
+        for (const [from, to] of [
+          [0, 1],
+          [1, 70_000],
+          [70_000, 70_000],
+          [70_000, size],
+        ] as const) {
+          const middle = Math.floor((from + to) / 2);
+          await partial.append([
+            bytes.subarray(from, middle),
+            bytes.subarray(middle, to),
+          ]);
+          assert.equal(partial.writtenBytes, to);
+          assert.equal(
+            await partial.hash.digest(),
+            digestOf(bytes.subarray(0, to)),
+          );
+        }
+        assert.equal(await store.open(digest, size), undefined);
+        await partial.publish();
+        assert.deepEqual(await readAll(await store.open(digest, size)), bytes);
+      });
+    }
+
+    void it("reads any range, up to the end and not beyond", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("ranges", 300_000);
+      await store.put(digest, bytes);
+      const reader = await store.open(digest, bytes.length);
+      assert(reader !== undefined);
+      assert.equal(reader.sizeBytes, bytes.length);
+      const target = Buffer.alloc(1_000);
+      assert.equal(await reader.read(target, 123_456), 1_000);
+      assert.deepEqual(target, bytes.subarray(123_456, 124_456));
+      assert.equal(await reader.read(target, 299_999), 1);
+      assert.equal(target[0], bytes[299_999]);
+      assert.equal(await reader.read(target, 300_000), 0);
+      assert.equal(await reader.read(target, 400_000), 0);
+      const parts = await Promise.all(
+        [0, 100_000, 200_000].map(async (position) => {
+          const part = Buffer.alloc(100_000);
+          await reader.read(part, position);
+          return part;
+        }),
+      );
+      assert.deepEqual(Buffer.concat(parts), bytes);
+      await reader.close();
+    });
+
+    void it("goes on to read an open blob that is removed or replaced", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("removed", 2 * MIB);
+      await store.put(digest, bytes);
+      const reader = await store.open(digest, bytes.length);
+      await store.put(digest, bytes);
+      await store.remove(digest);
+      assert.deepEqual(await readAll(reader), bytes);
+    });
+
+    void it("lets readers follow a partial while it grows and whatever becomes of it", async (test) => {
+      const store = await make(test);
+      for (const end of ["publish", "suspend", "discard"] as const) {
+        const { digest, bytes } = content(`follow ${end}`, 2 * MIB);
+        const partial = await store.openPartial(digest, bytes.length);
+        const reader = await partial.openReader();
+        assert.equal(await reader.read(Buffer.alloc(10), 0), 0);
+        await partial.append([bytes.subarray(0, MIB)]);
+        const target = Buffer.alloc(2 * MIB);
+        assert.equal(await reader.read(target, 0), MIB);
+        assert.equal(await reader.read(target, MIB), 0);
+        await partial.append([bytes.subarray(MIB)]);
+        const late = await partial.openReader();
+        const underWay = late.read(target, 0);
+        await partial[end]();
+        assert.equal(await underWay, 2 * MIB);
+        assert.deepEqual(target, bytes);
+        assert.deepEqual(await readAll(reader), bytes);
+        await late.close();
+      }
+    });
+
+    void it("keeps what a suspended partial holds for the next, and hashes it again", async (test) => {
+      const store = await make(test);
+      for (const size of [200_000, 3 * MIB]) {
+        const { digest, bytes } = content(`suspended ${size}`, size);
+        const half = Math.floor(size / 2);
+        const first = await store.openPartial(digest, size);
+        await first.append([bytes.subarray(0, half)]);
+        await first.suspend();
+        assert.equal(await store.open(digest, half), undefined);
+        const second = await store.openPartial(digest, size);
+        assert.equal(second.writtenBytes, half);
+        await second.append([bytes.subarray(half)]);
+        assert.equal(await second.hash.digest(), digest);
+        await second.publish();
+        assert.deepEqual(await readAll(await store.open(digest, size)), bytes);
+      }
+    });
+
+    void it("keeps nothing of a discarded partial", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("discarded", 200_000);
+      await appended(store, digest, bytes, bytes.length).then((partial) =>
+        partial.discard(),
+      );
+      const again = await store.openPartial(digest, bytes.length);
+      assert.equal(again.writtenBytes, 0);
+      await again.discard();
+    });
+
+    void it("keeps nothing of a partial that is longer than the blob", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("long", 2_000);
+      await appended(store, digest, bytes, undefined).then((partial) =>
+        partial.suspend(),
+      );
+      const again = await store.openPartial(digest, 1_999);
+      assert.equal(again.writtenBytes, 0);
+      await again.discard();
+    });
+
+    void it("takes a published blob over as the partial of a new fill", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("taken over", 2 * MIB);
+      await store.put(digest, bytes);
+      const partial = await store.openPartial(digest, bytes.length);
+      assert.equal(await store.open(digest, bytes.length), undefined);
+      assert.equal(partial.writtenBytes, bytes.length);
+      assert.equal(await partial.hash.digest(), digest);
+      await partial.publish();
+      assert.deepEqual(
+        await readAll(await store.open(digest, bytes.length)),
+        bytes,
+      );
+    });
+
+    for (const expected of [1_000, undefined]) {
+      void it(`forks a hash of ${expected ?? "unknown"} bytes and takes digests on the way`, async (test) => {
+        const store = await make(test);
+        const { bytes } = content("fork", 9_000);
+        const hash = store.createHash("sha256", expected);
+        assert.equal(await hash.digest(), digestOf(Buffer.alloc(0)));
+        const reused = Buffer.from(bytes.subarray(0, 4_000));
+        hash.update(reused);
+        reused.fill(0);
+        const fork = hash.fork();
+        hash.update(bytes.subarray(4_000, 6_000));
+        fork.update(bytes.subarray(4_000));
+        const forkOfFork = fork.fork();
+        assert.equal(await fork.digest(), digestOf(bytes));
+        fork.close();
+        assert.equal(await hash.digest(), digestOf(bytes.subarray(0, 6_000)));
+        hash.close();
+        hash.close();
+        assert.equal(await forkOfFork.digest(), digestOf(bytes));
+        forkOfFork.close();
+        await assert.rejects(fork.digest(), { name: "StorageError" });
+      });
+    }
+
+    void it("hashes what passes by a partial after what it stored", async (test) => {
+      const store = await make(test);
+      for (const size of [100_000, 3 * MIB]) {
+        const { digest, bytes } = content(`pass ${size}`, size);
+        const partial = await store.openPartial(digest, size);
+        await partial.append([bytes.subarray(0, 60_000)]);
+        const fork = partial.hash.fork();
+        partial.hash.update(bytes.subarray(60_000));
+        assert.equal(await partial.hash.digest(), digest);
+        await partial.discard();
+        fork.update(bytes.subarray(60_000));
+        assert.equal(await fork.digest(), digest);
+        fork.close();
+      }
+    });
+
+    void it("hashes many partials at once", async (test) => {
+      const store = await make(test);
+      await Promise.all(
+        Array.from({ length: 8 }, async (_, index) => {
+          const { digest, bytes } = content(`many ${index}`, 3 * MIB + index);
+          const partial = await store.openPartial(digest, bytes.length);
+          for (let at = 0; at < bytes.length; at += MIB) {
+            await partial.append([bytes.subarray(at, at + MIB)]);
+          }
+          assert.equal(await partial.hash.digest(), digest);
+          await partial.publish();
+          assert.deepEqual(await store.read(digest, bytes.length), bytes);
+        }),
+      );
+    });
+
+    void it("says whether it takes writes", async (test) => {
+      const store = await make(test);
+      await store.probe();
+      await store.probe();
+    });
+  });
+}
+
+async function appended(
+  store: BlobStore,
+  digest: Digest,
+  bytes: Buffer,
+  expectedBytes: number | undefined,
+): Promise<PartialBlob> {
+  const partial = await store.openPartial(digest, expectedBytes);
+  await partial.append([bytes]);
+  return partial;
+}
+
+/** The bytes of a reader, which is closed. */
+export async function readAll(
+  reader: BlobReader | undefined,
+): Promise<Buffer | undefined> {
+  if (reader === undefined) return undefined;
+  const bytes = Buffer.alloc(reader.sizeBytes);
+  assert.equal(await reader.read(bytes, 0), bytes.length);
+  await reader.close();
+  return bytes;
+}
+
+export function content(
+  seed: string,
+  sizeBytes: number,
+): { digest: Digest; bytes: Buffer } {
+  const bytes = seededBytes(seed, sizeBytes).read(0, sizeBytes);
+  return { digest: digestOf(bytes), bytes };
+}

@@ -1,0 +1,15 @@
+import { diskLayout, layoutFolders } from "../../src/cache/disk-layout.ts";
+import { nodeFileSystem } from "../../src/cache/file-system.ts";
+import { createFsBlobStore } from "../../src/cache/fs-blob-store.ts";
+import { tempDir } from "../support/temp-dir.ts";
+import { blobStoreContract } from "./blob-store-contract.ts";
+
+blobStoreContract("file system", async (test) => {
+  const layout = diskLayout(await tempDir(test));
+  for (const folder of layoutFolders(layout)) {
+    await nodeFileSystem.makeFolder(folder);
+  }
+  const store = createFsBlobStore({ layout });
+  test.after(() => store.close());
+  return store;
+});
