@@ -1,0 +1,194 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { basename } from "node:path";
+import { createInterface } from "node:readline";
+import { Counter } from "./barrier.ts";
+import type { AfterTest } from "./temp-dir.ts";
+
+export interface ChildOptions {
+  readonly command: string;
+  readonly args?: readonly string[];
+  /** Set over the environment of the tests; undefined takes a variable away. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+  readonly cwd?: string;
+}
+
+/** How a process ended: by itself with a code, or by a signal. */
+export interface ChildExit {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface OutputLine {
+  readonly stream: "stdout" | "stderr";
+  readonly text: string;
+}
+
+const MAX_LINES = 20_000;
+
+/** A process of a test's own: its lines are kept, and it never outlives the test. */
+export class Child {
+  readonly name: string;
+  /** Ends with the process and its output. */
+  readonly exited: Promise<ChildExit>;
+  readonly lines: OutputLine[] = [];
+  readonly #process: ChildProcess;
+  readonly #counter = new Counter();
+  #exit: ChildExit | undefined;
+
+  constructor(test: AfterTest, options: ChildOptions) {
+    this.name = basename(options.command);
+    this.#process = spawn(options.command, options.args ?? [], {
+      env: { ...process.env, ...options.env },
+      stdio: ["ignore", "pipe", "pipe"],
+      ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    });
+    for (const stream of ["stdout", "stderr"] as const) {
+      const input = this.#process[stream];
+      if (input === null) continue;
+      createInterface({ input }).on("line", (text) => {
+        if (this.lines.length < MAX_LINES) this.lines.push({ stream, text });
+        this.#counter.notify();
+      });
+    }
+    const { promise, resolve } = Promise.withResolvers<ChildExit>();
+    this.exited = promise;
+    const end = (exit: ChildExit): void => {
+      this.#exit ??= exit;
+      this.#counter.notify();
+      resolve(this.#exit);
+    };
+    this.#process.on("error", (error) => {
+      this.lines.push({ stream: "stderr", text: error.message });
+      end({ code: 127, signal: null });
+    });
+    this.#process.on("close", (code, signal) => {
+      end({ code, signal });
+    });
+    test.after(async () => {
+      await this.kill();
+    });
+  }
+
+  /** Undefined where it could not be started. */
+  get pid(): number | undefined {
+    return this.#process.pid;
+  }
+
+  get isRunning(): boolean {
+    return this.#exit === undefined;
+  }
+
+  /** SIGKILL, to a process under a wrapper (strace) first; ends when it is gone. */
+  async kill(): Promise<ChildExit> {
+    if (this.isRunning) {
+      for (const pid of [...this.#descendants()].toReversed()) {
+        killIfRunning(pid);
+      }
+      this.#process.kill("SIGKILL");
+    }
+    return this.exited;
+  }
+
+  /** Sends a signal to the program itself, past its wrapper; does not wait. */
+  signal(name: NodeJS.Signals): void {
+    process.kill(this.#innermost(), name);
+  }
+
+  /** SIGTERM; SIGKILL and an error where it has not ended in time. */
+  async terminate(timeoutMs = 35_000): Promise<ChildExit> {
+    if (this.isRunning) this.signal("SIGTERM");
+    const timer = setTimeout(() => {
+      void this.kill();
+    }, timeoutMs);
+    const exit = await this.exited;
+    clearTimeout(timer);
+    if (exit.signal === "SIGKILL") {
+      throw new Error(`${this.name} outlived SIGTERM by ${timeoutMs} ms`);
+    }
+    return exit;
+  }
+
+  /** The first line for which `find` gives a value, past or to come. */
+  async line<Found>(
+    find: (text: string) => Found | undefined,
+    timeoutMs = 20_000,
+  ): Promise<Found> {
+    let found: Found | undefined;
+    let seen = 0;
+    await this.#counter.until(
+      () => {
+        for (; found === undefined && seen < this.lines.length; seen += 1) {
+          found = find(this.lines[seen]?.text ?? "");
+        }
+        return found !== undefined || !this.isRunning;
+      },
+      () => `${this.name} did not say it:\n${this.output()}`,
+      timeoutMs,
+    );
+    if (found === undefined) {
+      const { code, signal: by } = this.#exit ?? {};
+      throw new Error(
+        `${this.name} ended with ${code ?? by} before:\n${this.output()}`,
+      );
+    }
+    return found;
+  }
+
+  /** The last lines, for a message. */
+  output(lineCount = 60): string {
+    return this.lines
+      .slice(-lineCount)
+      .map((line) => line.text)
+      .join("\n");
+  }
+
+  /** Resident memory now, of the program itself. */
+  rssBytes(): number {
+    return this.#status("VmRSS");
+  }
+
+  /** The most that was resident so far. */
+  peakRssBytes(): number {
+    return this.#status("VmHWM");
+  }
+
+  #status(field: string): number {
+    const text = readFileSync(`/proc/${this.#innermost()}/status`, "utf8");
+    const kibibytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(text);
+    if (kibibytes === null) throw new Error(`/proc tells no ${field}`);
+    return Number(kibibytes[1]) * 1024;
+  }
+
+  #innermost(): number {
+    const pid = [...this.#descendants()].at(-1) ?? this.pid;
+    if (pid === undefined) throw new Error(`${this.name} was not started`);
+    return pid;
+  }
+
+  /** The first child of each, from the outside in; none for a process that is no wrapper. */
+  *#descendants(): Generator<number> {
+    for (let pid = this.pid; pid !== undefined;) {
+      pid = firstChildOf(pid);
+      if (pid !== undefined) yield pid;
+    }
+  }
+}
+
+function firstChildOf(pid: number): number | undefined {
+  try {
+    const path = `/proc/${pid}/task/${pid}/children`;
+    const [first] = readFileSync(path, "utf8").trim().split(" ");
+    return first === undefined || first === "" ? undefined : Number(first);
+  } catch {
+    return undefined;
+  }
+}
+
+function killIfRunning(pid: number): void {
+  try {
+    process.kill(pid, "SIGKILL");
+  } catch {
+    // It has ended by itself.
+  }
+}
