@@ -1,8 +1,9 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import type { AfterTest } from "./after-test.ts";
 import { Child, type ChildExit } from "./child-process.ts";
-import { type AfterTest, tempDir } from "./temp-dir.ts";
+import { tempDir } from "./temp-dir.ts";
 
 const SOURCES = join(import.meta.dirname, "../../src/main.ts");
 

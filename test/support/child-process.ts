@@ -2,8 +2,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { createInterface } from "node:readline";
+import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { Counter } from "./barrier.ts";
-import type { AfterTest } from "./temp-dir.ts";
 
 export interface ChildOptions {
   readonly command: string;
@@ -65,9 +65,7 @@ export class Child {
     this.#process.on("close", (code, signal) => {
       end({ code, signal });
     });
-    test.after(async () => {
-      await this.kill();
-    });
+    releaseAfter(test, () => this.kill());
   }
 
   /** Undefined where it could not be started. */

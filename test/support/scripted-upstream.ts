@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { type Clock, systemClock } from "../../src/telemetry/clock.ts";
+import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { Counter } from "./barrier.ts";
 import type { IssuedCertificate } from "./certificate-authority.ts";
 import {
@@ -16,7 +17,6 @@ import {
   type UpstreamAuth,
 } from "./scripted-tokens.ts";
 import { bufferSource } from "./seeded-bytes.ts";
-import type { AfterTest } from "./temp-dir.ts";
 import {
   type Answer,
   type AnswerSink,
@@ -147,7 +147,7 @@ export class ScriptedUpstream {
     options: ScriptedUpstreamOptions = {},
   ): Promise<ScriptedUpstream> {
     const upstream = new ScriptedUpstream(options);
-    test.after(() => upstream.close());
+    releaseAfter(test, () => upstream.close());
     for (const listener of upstream.#listeners()) await listener.start();
     return upstream;
   }

@@ -1,11 +1,9 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { type AfterTest, releaseAfter } from "./after-test.ts";
 
-/** What of `node:test` says when a test is over: its context, or an `after` of a suite. */
-export interface AfterTest {
-  after(release: () => Promise<void> | void): void;
-}
+export type { AfterTest };
 
 /** An empty folder that goes with the test. */
 export async function tempDir(
@@ -13,6 +11,8 @@ export async function tempDir(
   name = "entrepot-",
 ): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), name));
-  test.after(() => rm(path, { recursive: true, force: true, maxRetries: 3 }));
+  releaseAfter(test, () =>
+    rm(path, { recursive: true, force: true, maxRetries: 3 }),
+  );
   return path;
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { request as httpsRequest } from "node:https";
 import { describe, it } from "node:test";
 import { gunzipSync } from "node:zlib";
+import type { AfterTest } from "../../support/after-test.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
@@ -15,7 +16,6 @@ import {
   ScriptedUpstream,
   type ScriptedUpstreamOptions,
 } from "../../support/scripted-upstream.ts";
-import type { AfterTest } from "../../support/temp-dir.ts";
 import type { Misbehaviour } from "../../support/wire-answer.ts";
 
 const BLOB = seededBlob("blob", 600_000);
