@@ -1,0 +1,78 @@
+/** Bytes in one of each unit; `kB` is the SI spelling, `KB` the common one. */
+const SIZE_UNITS: ReadonlyMap<string, bigint> = new Map([
+  ["", 1n],
+  ["B", 1n],
+  ["kB", 1_000n],
+  ["KB", 1_000n],
+  ["MB", 1_000_000n],
+  ["GB", 1_000_000_000n],
+  ["TB", 1_000_000_000_000n],
+  ["KiB", 1_024n],
+  ["MiB", 1_048_576n],
+  ["GiB", 1_073_741_824n],
+  ["TiB", 1_099_511_627_776n],
+]);
+
+/** Milliseconds in one of each unit, the largest first. */
+const DURATION_UNITS: ReadonlyMap<string, bigint> = new Map([
+  ["d", 86_400_000n],
+  ["h", 3_600_000n],
+  ["m", 60_000n],
+  ["s", 1_000n],
+  ["ms", 1n],
+]);
+
+/** What {@link parseDuration} reads, for the published schema; numbers past 2^53 ms are refused beyond it. */
+export const DURATION_PATTERN = "^(?:forever|\\d+(?:\\.\\d+)?(?:ms|s|m|h|d))$";
+
+const QUANTITY = /^(\d{1,16})(?:\.(\d{1,16}))?([A-Za-z]*)$/;
+
+/**
+ * Reads a size: `10GiB`, `500MB`, `1.5GiB`, or a number of bytes as text or number.
+ *
+ * @returns whole bytes, at most 2^53 - 1
+ */
+export function parseSize(value: string | number): number | undefined {
+  return parseQuantity(String(value), SIZE_UNITS);
+}
+
+/**
+ * Reads a duration: `500ms`, `30s`, `10m`, `24h`, `90d`, `0s`, `forever`. A number without a unit is none.
+ *
+ * @returns whole milliseconds, at most 2^53 - 1, or Infinity for `forever`
+ */
+export function parseDuration(text: string): number | undefined {
+  return text === "forever" ? Infinity : parseQuantity(text, DURATION_UNITS);
+}
+
+/**
+ * The text that {@link parseDuration} reads back: the largest unit that leaves a whole number.
+ *
+ * @param durationMs a whole number, or Infinity
+ */
+export function formatDuration(durationMs: number): string {
+  if (durationMs === Infinity) return "forever";
+  if (durationMs === 0) return "0s";
+  const whole = BigInt(durationMs);
+  for (const [unit, factor] of DURATION_UNITS) {
+    if (whole % factor === 0n) return `${whole / factor}${unit}`;
+  }
+  return `${whole}ms`;
+}
+
+/** Exact, so that 1.1d is 95 040 000 ms and not a fraction beside it; what is no whole number is refused. */
+function parseQuantity(
+  text: string,
+  units: ReadonlyMap<string, bigint>,
+): number | undefined {
+  const match = QUANTITY.exec(text);
+  if (match === null) return undefined;
+  const [, whole = "", fraction = "", unit = ""] = match;
+  const factor = units.get(unit);
+  if (factor === undefined) return undefined;
+  const scale = 10n ** BigInt(fraction.length);
+  const scaled = BigInt(whole + fraction) * factor;
+  if (scaled % scale !== 0n) return undefined;
+  const quantity = Number(scaled / scale);
+  return Number.isSafeInteger(quantity) ? quantity : undefined;
+}
