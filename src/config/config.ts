@@ -37,6 +37,8 @@ export interface UpstreamConfig {
   readonly tls: {
     /** PEM text of `tls.caFile`. */
     readonly ca: string | undefined;
+    /** Where it was read from, absolute. */
+    readonly caFile?: string;
     readonly insecureSkipVerify: boolean;
   };
 }
@@ -44,6 +46,8 @@ export interface UpstreamConfig {
 export interface UpstreamCredential {
   readonly username: string;
   readonly password: Secret;
+  /** Where it was read from, absolute; absent where the configuration holds it. */
+  readonly passwordFile?: string;
 }
 
 export interface FreshnessConfig {

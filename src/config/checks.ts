@@ -1,0 +1,193 @@
+import {
+  type ConfigDocument,
+  credentialsOf,
+  isList,
+  type Pruned,
+  type UpstreamDocument,
+  upstreamsOf,
+} from "./document.ts";
+import type { KeyPath } from "./fault.ts";
+import { isLoopbackUrl, parseListenAddress } from "./forms.ts";
+import type { PlacedFault } from "./validate.ts";
+import { DOCKER_HUB, DOCKER_HUB_ALIASES } from "./well-known-upstreams.ts";
+
+/**
+ * Faults between keys, which no schema tells well.
+ *
+ * @param isFaulty whether the value at the place was refused and taken out, so that its absence means nothing
+ */
+export function checkDocument(
+  document: Pruned<ConfigDocument>,
+  isFaulty: (path: KeyPath) => boolean,
+): PlacedFault[] {
+  return [
+    ...checkListeners(document),
+    ...checkNames(document),
+    ...checkHostnames(document),
+    ...checkDefault(document),
+    ...upstreamsOf(document).flatMap(([name, upstream]) => [
+      ...checkCredentials(name, upstream, isFaulty),
+    ]),
+  ];
+}
+
+/** Things that are allowed and told at every start. */
+export function findRisks(document: Pruned<ConfigDocument>): PlacedFault[] {
+  return upstreamsOf(document)
+    .filter(([, upstream]) => upstream.tls?.insecureSkipVerify === true)
+    .map(([name]) => ({
+      path: ["upstreams", name, "tls", "insecureSkipVerify"],
+      seen: "true, so that anybody on the way can answer in the upstream's place",
+      expected: "caFile with the authority that signed its certificate",
+    }));
+}
+
+function* checkListeners(
+  document: Pruned<ConfigDocument>,
+): Generator<PlacedFault> {
+  const { listen } = document;
+  const places: [KeyPath, string | undefined][] = isList(listen)
+    ? [...listen.entries()].map(([index, text]) => [["listen", index], text])
+    : [[["listen"], listen]];
+  const operator = document.operator?.listen;
+  if (typeof operator === "string") {
+    places.push([["operator", "listen"], operator]);
+  }
+  const seen: { readonly host: string; readonly port: number }[] = [];
+  for (const [path, text] of places) {
+    const address = parseListenAddress(text ?? "");
+    if (address === undefined || address.port === 0) continue;
+    const taken = seen.some(
+      ({ host, port }) =>
+        port === address.port &&
+        (host === address.host || isWildcard(host) || isWildcard(address.host)),
+    );
+    if (taken) {
+      yield {
+        path,
+        seen: `${text}, where another listener is already`,
+        expected: "a port of its own",
+      };
+    }
+    seen.push(address);
+  }
+}
+
+function isWildcard(host: string): boolean {
+  return host === "0.0.0.0" || host === "::";
+}
+
+/** Names and aliases are one space: each selects one upstream. */
+function* checkNames(document: Pruned<ConfigDocument>): Generator<PlacedFault> {
+  const upstreams = upstreamsOf(document);
+  const owners = new Map<string, string>();
+  for (const [name, { aliases }] of upstreams) {
+    if (name !== DOCKER_HUB || aliases !== undefined) continue;
+    for (const alias of DOCKER_HUB_ALIASES) {
+      owners.set(
+        alias,
+        `an alias of ${DOCKER_HUB} already, unless that has aliases: []`,
+      );
+    }
+  }
+  const places: [KeyPath, string, string][] = [];
+  for (const [name] of upstreams) {
+    places.push([["upstreams", name], name, `the name of upstreams.${name}`]);
+  }
+  for (const [name, upstream] of upstreams) {
+    for (const [index, alias] of (upstream.aliases ?? []).entries()) {
+      if (alias === undefined) continue;
+      const path = ["upstreams", name, "aliases", index];
+      places.push([path, alias, `an alias of upstreams.${name} already`]);
+    }
+  }
+  for (const [path, name, role] of places) {
+    const owner = owners.get(name);
+    if (owner === undefined) owners.set(name, role);
+    else yield { path, seen: `${name}, ${owner}`, expected: "each name once" };
+  }
+}
+
+function* checkHostnames(
+  document: Pruned<ConfigDocument>,
+): Generator<PlacedFault> {
+  const owners = new Map<string, string>();
+  for (const [name, upstream] of upstreamsOf(document)) {
+    for (const [index, hostname] of (upstream.hostnames ?? []).entries()) {
+      if (hostname === undefined) continue;
+      const owner = owners.get(hostname);
+      if (owner === undefined) owners.set(hostname, name);
+      else {
+        yield {
+          path: ["upstreams", name, "hostnames", index],
+          seen: `${hostname}, a hostname of upstreams.${owner} already`,
+          expected: "each hostname once",
+        };
+      }
+    }
+  }
+}
+
+function* checkDefault(
+  document: Pruned<ConfigDocument>,
+): Generator<PlacedFault> {
+  const [first, ...others] = upstreamsOf(document)
+    .filter(([, upstream]) => upstream.default === true)
+    .map(([name]) => name);
+  for (const name of others) {
+    yield {
+      path: ["upstreams", name, "default"],
+      seen: `true, as at upstreams.${first} already`,
+      expected: "one default upstream at most",
+    };
+  }
+}
+
+function* checkCredentials(
+  name: string,
+  upstream: Pruned<UpstreamDocument>,
+  isFaulty: (path: KeyPath) => boolean,
+): Generator<PlacedFault> {
+  const credentials = credentialsOf(name, upstream);
+  if (credentials.length === 0) return;
+  const place = ["upstreams", name];
+  const access = [...place, "access"];
+  if (upstream.access === undefined && !isFaulty(access)) {
+    yield {
+      path: access,
+      seen: "not written, although there are credentials",
+      expected:
+        "access: shared, for whoever may use the mirror may read what these credentials fetched",
+    };
+  }
+  for (const { path, credential } of credentials) {
+    const { password, passwordFile } = credential;
+    if (password !== undefined && passwordFile !== undefined) {
+      yield {
+        path,
+        seen: "both password and passwordFile",
+        expected: "one of them",
+      };
+    } else if (
+      password === undefined &&
+      passwordFile === undefined &&
+      !isFaulty([...path, "password"]) &&
+      !isFaulty([...path, "passwordFile"])
+    ) {
+      yield {
+        path,
+        seen: "neither password nor passwordFile",
+        expected: "one of them",
+      };
+    }
+  }
+  for (const [index, endpoint] of (upstream.endpoints ?? []).entries()) {
+    if (endpoint?.startsWith("http:") && !isLoopbackUrl(endpoint)) {
+      yield {
+        path: [...place, "endpoints", index],
+        seen: `${endpoint} beside credentials: anybody on the way could read the password`,
+        expected: "https, with tls.caFile where the authority is your own",
+      };
+    }
+  }
+}

@@ -1,0 +1,116 @@
+import type { ConfigFault, KeyPath } from "./fault.ts";
+import { chooseNearestKey } from "./nearest-key.ts";
+import type { SchemaNode, SchemaType } from "./schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema.ts";
+
+/** Names the file itself; not a key. */
+export const CONFIG_FILE_VARIABLE = "ENTREPOT_CONFIG";
+
+const PREFIX = "ENTREPOT_";
+
+export interface EnvironmentValue {
+  readonly name: string;
+  readonly path: KeyPath;
+  readonly value: string | number | boolean;
+}
+
+export interface EnvironmentValues {
+  readonly values: readonly EnvironmentValue[];
+  readonly warnings: readonly ConfigFault[];
+}
+
+/** `log.level` is `ENTREPOT_LOG__LEVEL`, `eviction.maxSize` is `ENTREPOT_EVICTION__MAX_SIZE`. */
+export function environmentName(path: KeyPath): string {
+  return (
+    PREFIX +
+    path
+      .map((key) => String(key).replace(/[A-Z]/g, "_$&").toUpperCase())
+      .join("__")
+  );
+}
+
+/**
+ * Takes the keys that the environment sets. An empty variable is as absent (`${VAR:-}` of compose
+ * files); one that names no key is warned of by its name only, for its value may be a secret.
+ */
+export function readEnvironment(
+  env: Readonly<Record<string, string | undefined>>,
+): EnvironmentValues {
+  const scalars = scalarPaths(CONFIG_SCHEMA, []);
+  const values: EnvironmentValue[] = [];
+  const warnings: ConfigFault[] = [];
+  for (const name of Object.keys(env).sort()) {
+    const text = env[name];
+    if (!name.startsWith(PREFIX) || name === CONFIG_FILE_VARIABLE || !text) {
+      continue;
+    }
+    const scalar = scalars.get(name);
+    if (scalar === undefined) {
+      warnings.push(describeUnknown(name, [...scalars.keys()]));
+      continue;
+    }
+    const { path, node } = scalar;
+    values.push({ name, path, value: readScalar(text, node) });
+  }
+  return { values, warnings };
+}
+
+const SCALAR_TYPES: ReadonlySet<SchemaType | undefined> = new Set<
+  SchemaType | undefined
+>(["boolean", "integer", "string"]);
+
+interface Scalar {
+  readonly path: KeyPath;
+  readonly node: SchemaNode;
+}
+
+/** Everything but mappings, lists, and what is below `upstreams`, whose keys are the user's. */
+export function scalarPaths(
+  node: SchemaNode,
+  path: KeyPath,
+): Map<string, Scalar> {
+  const scalars = new Map<string, Scalar>();
+  for (const [key, child] of Object.entries(node.properties ?? {})) {
+    const childPath = [...path, key];
+    if (child.properties !== undefined) {
+      for (const entry of scalarPaths(child, childPath)) scalars.set(...entry);
+    } else if (typesOf(child).some((type) => SCALAR_TYPES.has(type))) {
+      scalars.set(environmentName(childPath), { path: childPath, node: child });
+    }
+  }
+  return scalars;
+}
+
+function typesOf(node: SchemaNode): readonly (SchemaType | undefined)[] {
+  return [node.type].flat();
+}
+
+/** What is no boolean or number stays text, for the schema to refuse. */
+function readScalar(text: string, node: SchemaNode): string | number | boolean {
+  const types = typesOf(node);
+  if (types.includes("boolean") && /^(?:true|false)$/.test(text)) {
+    return text === "true";
+  }
+  if (types.includes("integer") && /^\d{1,15}$/.test(text)) return Number(text);
+  return text;
+}
+
+function describeUnknown(
+  name: string,
+  knownNames: readonly string[],
+): ConfigFault {
+  const nearest = chooseNearestKey(
+    name.slice(PREFIX.length),
+    knownNames.map((known) => known.slice(PREFIX.length)),
+  );
+  return {
+    file: name,
+    line: undefined,
+    path: "",
+    seen: "an environment variable that names no key, and is ignored",
+    expected:
+      nearest === undefined
+        ? `${PREFIX} and the path of a key, such as ENTREPOT_LOG__LEVEL`
+        : `did you mean ${PREFIX}${nearest}?`,
+  };
+}

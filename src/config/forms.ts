@@ -1,0 +1,134 @@
+import { isIP } from "node:net";
+import { parseRepositoryName } from "../oci/reference.ts";
+import type { ListenAddress } from "./config.ts";
+import { DURATION_PATTERN, parseDuration } from "./units.ts";
+
+/** A form of text that the schema names by `x-form`. */
+export interface Form {
+  /** The same as far as a regular expression can tell, for editors that read the published schema. */
+  readonly pattern: string;
+  /** @returns what is wrong with the text, or undefined where nothing is */
+  readonly findFlaw: (text: string) => FormFlaw | undefined;
+}
+
+export interface FormFlaw {
+  /** In place of the text itself, where that may hold a secret. */
+  readonly seen?: string;
+  /** In place of the key's own description of a right value, where more can be said. */
+  readonly expected?: string;
+}
+
+export type FormName =
+  "duration" | "endpoint" | "host" | "listen" | "pattern" | "registry";
+
+const HOST =
+  "(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])";
+const HOST_PATTERN = `^${HOST}(?::[0-9]{1,5})?$`;
+const HOST_AND_PORT = new RegExp(HOST_PATTERN);
+const LISTEN_PATTERN = `^(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$`;
+const LISTEN = new RegExp(LISTEN_PATTERN);
+const ENDPOINT_PATTERN = "^https?://[^\\s@?#\\\\]+$";
+const ENDPOINT = new RegExp(ENDPOINT_PATTERN);
+/** Of a repository and a tag, with `*`; a digest is never matched by text. */
+const PATTERN_PATTERN = "^[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$";
+const PATTERN = new RegExp(PATTERN_PATTERN);
+const FLAW: FormFlaw = {};
+
+export const FORMS: Readonly<Record<FormName, Form>> = {
+  duration: {
+    pattern: DURATION_PATTERN,
+    findFlaw: (text) => (parseDuration(text) === undefined ? FLAW : undefined),
+  },
+  listen: {
+    pattern: LISTEN_PATTERN,
+    findFlaw: (text) =>
+      parseListenAddress(text) === undefined ? FLAW : undefined,
+  },
+  host: { pattern: HOST_PATTERN, findFlaw: findHostFlaw },
+  registry: {
+    // `/v2/v2/…` would be the path before `/v2/` and the first component at once.
+    pattern: `^(?!v2$)${HOST}(?::[0-9]{1,5})?$`,
+    findFlaw: (text) => (text === "v2" ? FLAW : findHostFlaw(text)),
+  },
+  endpoint: { pattern: ENDPOINT_PATTERN, findFlaw: findEndpointFlaw },
+  pattern: {
+    pattern: PATTERN_PATTERN,
+    findFlaw: (text) => (PATTERN.test(text) ? undefined : FLAW),
+  },
+};
+
+/** Reads `HOST:PORT`; an IPv6 address stands in brackets, port 0 is any free port. */
+export function parseListenAddress(text: string): ListenAddress | undefined {
+  if (!LISTEN.test(text)) return undefined;
+  const colon = text.lastIndexOf(":");
+  const port = Number(text.slice(colon + 1));
+  const written = text.slice(0, colon);
+  const host = written.startsWith("[") ? written.slice(1, -1) : written;
+  if (port > 65_535) return undefined;
+  if (written.startsWith("[") && isIP(host) !== 6) return undefined;
+  if (/^[0-9.]+$/.test(host) && isIP(host) !== 4) return undefined;
+  return { host, port };
+}
+
+export function formatListenAddress({ host, port }: ListenAddress): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
+/**
+ * Reads an absolute http(s) URL whose path, if any, is the first part of a repository's name.
+ *
+ * @returns the URL in normal form, without a trailing slash
+ */
+export function parseEndpoint(text: string): string | undefined {
+  if (!ENDPOINT.test(text)) return undefined;
+  const url = URL.parse(text);
+  if (url === null || url.port === "0") return undefined;
+  const path = url.pathname.replace(/\/$/, "");
+  if (path !== "" && parseRepositoryName(path.slice(1)) === undefined) {
+    return undefined;
+  }
+  return `${url.origin}${path}`;
+}
+
+/** Whether the bytes never leave the machine: 127.0.0.0/8, ::1 and `localhost` names (RFC 6761). */
+export function isLoopbackUrl(url: string): boolean {
+  const { hostname } = new URL(url);
+  return (
+    hostname === "[::1]" ||
+    (isIP(hostname) === 4 && hostname.startsWith("127.")) ||
+    /(?:^|\.)localhost\.?$/.test(hostname)
+  );
+}
+
+function findHostFlaw(text: string): FormFlaw | undefined {
+  if (!HOST_AND_PORT.test(text)) {
+    return HOST_AND_PORT.test(text.toLowerCase())
+      ? { expected: `lower case: ${text.toLowerCase()}` }
+      : FLAW;
+  }
+  const url = URL.parse(`https://${text}`);
+  return url === null || url.port === "0" ? FLAW : undefined;
+}
+
+function findEndpointFlaw(text: string): FormFlaw | undefined {
+  if (text.includes("@")) {
+    return {
+      seen: "a URL with a user name",
+      expected: "a URL without one; user name and password go in credentials",
+    };
+  }
+  if (/[?#]/.test(text)) {
+    return {
+      seen: "a URL with a query or a fragment",
+      expected: "a URL without one",
+    };
+  }
+  if (/^[a-z0-9.-]+(?::\d+)?(?:\/|$)/i.test(text)) {
+    return { expected: `an absolute URL: https://${text}` };
+  }
+  const endpoint = parseEndpoint(text);
+  if (endpoint === undefined) return FLAW;
+  return endpoint.endsWith("/v2")
+    ? { expected: `the URL without /v2: ${endpoint.slice(0, -3)}` }
+    : undefined;
+}

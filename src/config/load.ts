@@ -1,0 +1,223 @@
+import { buildConfig } from "./build.ts";
+import { checkDocument, findRisks } from "./checks.ts";
+import {
+  type ConfigFile,
+  type ConfigFileOptions,
+  isMapping,
+  readConfigFile,
+} from "./config-file.ts";
+import type { Config } from "./config.ts";
+import {
+  type ConfigDocument,
+  credentialsOf,
+  type Pruned,
+  upstreamsOf,
+} from "./document.ts";
+import { type EnvironmentValue, readEnvironment } from "./environment.ts";
+import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
+import { resolvePath } from "./files.ts";
+import {
+  judgeSecretFile,
+  readUpstreamFiles,
+  type UpstreamFiles,
+} from "./upstream-files.ts";
+import { type PlacedFault, validateDocument } from "./validate.ts";
+import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
+import { lineOf } from "./yaml-source.ts";
+
+export interface LoadOptions extends ConfigFileOptions {
+  /** From the command line; they win over file and environment. */
+  readonly overrides?: { readonly offline?: boolean | undefined };
+}
+
+export type LoadResult =
+  | {
+      readonly ok: true;
+      /** Frozen to its leaves. */
+      readonly config: Config;
+      /** To be told at every start. */
+      readonly warnings: readonly ConfigFault[];
+      readonly sources: ConfigSources;
+    }
+  | {
+      readonly ok: false;
+      /** All of them, in the order of the file. */
+      readonly faults: readonly ConfigFault[];
+      readonly warnings: readonly ConfigFault[];
+    };
+
+/** What the configuration was read from. */
+export interface ConfigSources {
+  /** Absolute; undefined where there was none. */
+  readonly configFile: string | undefined;
+  /** Absolute paths of the secret and certificate files. */
+  readonly files: readonly string[];
+  /** Names of the environment variables. */
+  readonly variables: readonly string[];
+}
+
+/** Reads file, environment and secret files. Bad input is a result, never an exception. */
+export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
+  const file = await readConfigFile(options);
+  const environment = readEnvironment(options.env);
+  const written = mergeSources(
+    file.value,
+    environment.values,
+    options.overrides,
+  );
+  const validated = validateDocument(written);
+  const document: Pruned<ConfigDocument> = validated.document;
+  const faults: PlacedFault[] = validated.isWhole ? [] : [...validated.faults];
+  const refused = new Set(faults.map(({ path }) => JSON.stringify(path)));
+  faults.push(
+    ...checkDocument(document, (path) => refused.has(JSON.stringify(path))),
+  );
+  const warnings = findRisks(document);
+  const resolve = (path: string): string =>
+    resolvePath(path, file.folder, options.home);
+
+  const files = new Map<string, UpstreamFiles>();
+  for (const [name, upstream] of upstreamsOf(document)) {
+    const read = await readUpstreamFiles(name, upstream, resolve);
+    files.set(name, read);
+    faults.push(...read.faults);
+    warnings.push(...read.warnings);
+  }
+  const risks = judgeOwnSecrets(document, file);
+  faults.push(...risks.faults);
+  warnings.push(...risks.warnings);
+
+  const locate = (fault: PlacedFault): ConfigFault =>
+    locateFault(fault, file, environment.values);
+  const locatedWarnings = [...warnings.map(locate), ...environment.warnings];
+  const locatedFaults = [
+    ...file.faults,
+    ...faults.map(locate),
+    ...findProcessFaults(options.env),
+  ];
+  if (!validated.isWhole || locatedFaults.length > 0) {
+    return {
+      ok: false,
+      faults: sortByPlace(locatedFaults),
+      warnings: sortByPlace(locatedWarnings),
+    };
+  }
+  const isRootFromFile =
+    file.lines?.children.get("storage")?.children.has("root") === true &&
+    !environment.values.some(({ path }) => path.join(".") === "storage.root");
+  const { root } = validated.document.storage;
+  const base = isRootFromFile ? file.folder : options.cwd;
+  return {
+    ok: true,
+    config: buildConfig(
+      validated.document,
+      resolvePath(root, base, options.home),
+      files,
+      resolve,
+    ),
+    warnings: sortByPlace(locatedWarnings),
+    sources: {
+      configFile: file.path,
+      files: [...files.values()].flatMap(({ paths }) => paths),
+      variables: environment.values.map(({ name }) => name),
+    },
+  };
+}
+
+/** One document of all sources, with the upstreams that hold where none are written. */
+function mergeSources(
+  fromFile: Record<string, unknown>,
+  fromEnvironment: readonly EnvironmentValue[],
+  overrides: LoadOptions["overrides"],
+): Record<string, unknown> {
+  const document = { ...fromFile };
+  if (!("upstreams" in document)) {
+    document["upstreams"] = Object.fromEntries(
+      WELL_KNOWN_UPSTREAMS.map((name, index) => [
+        name,
+        { default: index === 0 },
+      ]),
+    );
+  }
+  const { upstreams } = document;
+  if (isMapping(upstreams)) {
+    for (const [name, upstream] of Object.entries(upstreams)) {
+      if (upstream === null) upstreams[name] = {};
+    }
+  }
+  for (const { path, value } of fromEnvironment) setAt(document, path, value);
+  if (overrides?.offline !== undefined) {
+    document["offline"] = overrides.offline;
+  }
+  return document;
+}
+
+/** Where a parent is no mapping nothing is set: that fault is the file's, and the schema tells it. */
+function setAt(
+  document: Record<string, unknown>,
+  path: KeyPath,
+  value: unknown,
+): void {
+  let parent: Record<string, unknown> = document;
+  for (const key of path.slice(0, -1)) {
+    const child = (parent[key] ??= {});
+    if (!isMapping(child)) return;
+    parent = child;
+  }
+  const last = path.at(-1);
+  if (last !== undefined) parent[last] = value;
+}
+
+/** A password in the configuration itself makes the file a secret file. */
+function judgeOwnSecrets(
+  document: Pruned<ConfigDocument>,
+  file: ConfigFile,
+): { readonly faults: PlacedFault[]; readonly warnings: PlacedFault[] } {
+  const holder = upstreamsOf(document)
+    .flatMap(([name, upstream]) => credentialsOf(name, upstream))
+    .find(({ credential }) => credential.password !== undefined);
+  if (holder === undefined || !file.read?.isRead || file.path === undefined) {
+    return { faults: [], warnings: [] };
+  }
+  return judgeSecretFile(file.read, [...holder.path, "password"], file.path);
+}
+
+/** A switch of Node's that takes the certificate check from every upstream at once. */
+function findProcessFaults(env: LoadOptions["env"]): ConfigFault[] {
+  const name = "NODE_TLS_REJECT_UNAUTHORIZED";
+  if (env[name] !== "0") return [];
+  return [
+    {
+      file: name,
+      line: undefined,
+      path: "",
+      seen: "0, which takes the certificate check from every upstream",
+      expected: "unset; tls.caFile or tls.insecureSkipVerify at one upstream",
+    },
+  ];
+}
+
+function locateFault(
+  fault: PlacedFault,
+  file: ConfigFile,
+  variables: readonly EnvironmentValue[],
+): ConfigFault {
+  const path = formatKeyPath(fault.path);
+  const { seen, expected } = fault;
+  const variable = variables.find(
+    (candidate) => formatKeyPath(candidate.path) === path,
+  );
+  if (variable !== undefined) {
+    return { file: variable.name, line: undefined, path, seen, expected };
+  }
+  const line =
+    file.lines === undefined ? undefined : lineOf(file.lines, fault.path);
+  return { file: file.name ?? "default", line, path, seen, expected };
+}
+
+/** Faults of the file in its order, then the others as they came. */
+function sortByPlace(faults: readonly ConfigFault[]): ConfigFault[] {
+  return faults.toSorted(
+    (left, right) => (left.line ?? Infinity) - (right.line ?? Infinity) || 0,
+  );
+}

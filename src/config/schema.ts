@@ -1,0 +1,104 @@
+import { mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
+import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
+import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
+
+const LISTEN_ADDRESS =
+  'HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000"';
+
+/**
+ * The one description of the configuration: validation, defaults, documentation (`config/README.md`)
+ * and the published JSON Schema (`config/entrepot.schema.json`) all come from it.
+ * A key that nothing honours yet is not in it, so it is an unknown key.
+ */
+export const CONFIG_SCHEMA: SchemaNode = mappingOf(
+  {
+    listen: textOf("listen", {
+      type: ["string", "array"],
+      items: textOf("listen", { "x-expected": LISTEN_ADDRESS }),
+      minItems: 1,
+      maxItems: 16,
+      uniqueItems: true,
+      default: "127.0.0.1:5000",
+      description: "Where the registry API listens: one address or a list.",
+      examples: ["0.0.0.0:5000", ["127.0.0.1:5000", "[::1]:5000"]],
+      "x-expected": `${LISTEN_ADDRESS}, or a list of such`,
+      "x-zero": "port 0 is any free port",
+    }),
+    operator: mappingOf(
+      {
+        listen: textOf("listen", {
+          type: ["string", "boolean"],
+          not: { enum: [true] },
+          default: "127.0.0.1:5001",
+          description:
+            "Where `/metrics`, `/healthz` and `/readyz` are answered.",
+          examples: ["0.0.0.0:5001", false],
+          "x-expected":
+            'HOST:PORT, such as 127.0.0.1:5001 or, in quotes, "[::1]:5001", or false',
+          "x-zero": "`false` switches it off; port 0 is any free port",
+        }),
+      },
+      {
+        default: {},
+        description: "The operator's own listener.",
+        "x-expected": "a mapping",
+      },
+    ),
+    storage: mappingOf(
+      {
+        root: {
+          type: "string",
+          minLength: 1,
+          default: "./data",
+          description: "The folder that holds blobs and index.",
+          examples: ["/var/lib/entrepot"],
+          "x-expected": "the path of a folder",
+        },
+      },
+      {
+        default: {},
+        description: "Where the cache is kept.",
+        "x-expected": "a mapping",
+      },
+    ),
+    offline: {
+      type: "boolean",
+      default: false,
+      description:
+        "No upstream is ever dialled; what is not in the cache is answered 404.",
+      "x-expected": "true or false",
+    },
+    upstreams: {
+      type: "object",
+      propertyNames: textOf("registry", {
+        "x-expected":
+          "a registry's name in lower case, such as quay.io or registry.corp:5000, and not v2",
+      }),
+      additionalProperties: UPSTREAM_SCHEMA,
+      description: "The registries that are mirrored, by their names.",
+      "x-expected": "a mapping of registries' names",
+      "x-zero": "an empty mapping mirrors nothing",
+      "x-absent": `${WELL_KNOWN_UPSTREAMS.join(", ")}; the first is the default upstream`,
+    },
+    log: mappingOf(
+      {
+        level: {
+          type: "string",
+          enum: ["trace", "debug", "info", "warn", "error", "fatal"],
+          default: "info",
+          description: "Lines below this level are not written.",
+          "x-expected": "one of trace, debug, info, warn, error, fatal",
+        },
+        format: {
+          type: "string",
+          enum: ["json", "pretty"],
+          default: "json",
+          description: "`json` for machines, `pretty` for a terminal.",
+          "x-expected": "one of json, pretty",
+        },
+      },
+      { default: {}, description: "The log.", "x-expected": "a mapping" },
+    ),
+  },
+  { description: "Entrepot's configuration.", "x-expected": "a mapping" },
+);

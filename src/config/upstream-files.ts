@@ -1,0 +1,135 @@
+import { X509Certificate } from "node:crypto";
+import { Secret } from "./config.ts";
+import {
+  credentialsOf,
+  type Pruned,
+  type UpstreamDocument,
+} from "./document.ts";
+import type { KeyPath } from "./fault.ts";
+import { type FileText, readTextFile } from "./files.ts";
+import type { PlacedFault } from "./validate.ts";
+
+/** Room for a JSON key or a token of many kilobytes that serves as password. */
+const MAX_PASSWORD_FILE_BYTES = 65_536;
+const MAX_CA_FILE_BYTES = 1_048_576;
+const CERTIFICATE =
+  /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g;
+
+/** What the files that an upstream names hold. */
+export interface UpstreamFiles {
+  /** In the credentials' order; undefined where the file was refused. */
+  readonly passwords: readonly (Secret | undefined)[];
+  /** PEM text. */
+  readonly ca: string | undefined;
+  readonly paths: readonly string[];
+  readonly faults: readonly PlacedFault[];
+  readonly warnings: readonly PlacedFault[];
+}
+
+/** @param resolve makes a path of the configuration absolute */
+export async function readUpstreamFiles(
+  name: string,
+  upstream: Pruned<UpstreamDocument>,
+  resolve: (path: string) => string,
+): Promise<UpstreamFiles> {
+  const passwords: (Secret | undefined)[] = [];
+  const paths: string[] = [];
+  const faults: PlacedFault[] = [];
+  const warnings: PlacedFault[] = [];
+  for (const { path, credential } of credentialsOf(name, upstream)) {
+    const { password, passwordFile } = credential;
+    if (passwordFile === undefined) {
+      passwords.push(password === undefined ? undefined : new Secret(password));
+      continue;
+    }
+    const place = [...path, "passwordFile"];
+    const file = resolve(passwordFile);
+    paths.push(file);
+    const read = await readTextFile(file, MAX_PASSWORD_FILE_BYTES);
+    const secret = readPassword(read);
+    passwords.push(typeof secret === "string" ? new Secret(secret) : undefined);
+    if (typeof secret !== "string") {
+      faults.push({
+        path: place,
+        seen: `${file}: ${secret.seen}`,
+        expected: secret.expected,
+      });
+    } else if (read.isRead) {
+      const risks = judgeSecretFile(read, place, file);
+      faults.push(...risks.faults);
+      warnings.push(...risks.warnings);
+    }
+  }
+  const caFile = upstream.tls?.caFile;
+  if (!caFile) return { passwords, ca: undefined, paths, faults, warnings };
+  const file = resolve(caFile);
+  paths.push(file);
+  const ca = readCertificates(await readTextFile(file, MAX_CA_FILE_BYTES));
+  if (typeof ca === "string") return { passwords, ca, paths, faults, warnings };
+  faults.push({
+    path: ["upstreams", name, "tls", "caFile"],
+    seen: `${file}: ${ca.seen}`,
+    expected: "a readable file of PEM certificates",
+  });
+  return { passwords, ca: undefined, paths, faults, warnings };
+}
+
+/** A file with a secret that others may change is refused; one that others may read is warned of. */
+export function judgeSecretFile(
+  read: Extract<FileText, { isRead: true }>,
+  path: KeyPath,
+  file: string,
+): { readonly faults: PlacedFault[]; readonly warnings: PlacedFault[] } {
+  if (read.isWorldWritable) {
+    const fault = {
+      path,
+      seen: `${file}: a file with a secret that everybody on this machine may change`,
+      expected: "file and folder that only their owner may write",
+    };
+    return { faults: [fault], warnings: [] };
+  }
+  const warning = {
+    path,
+    seen: `${file}: a file with a secret that everybody on this machine may read`,
+    expected: "mode 0600 or 0640",
+  };
+  return { faults: [], warnings: read.isWorldReadable ? [warning] : [] };
+}
+
+interface Refusal {
+  readonly seen: string;
+  readonly expected: string;
+}
+
+/** Editors and `echo` end a file by a newline that is no part of the password. */
+function readPassword(read: FileText): string | Refusal {
+  if (!read.isRead) {
+    return { seen: read.seen, expected: "a readable file of at most 64 KiB" };
+  }
+  const password = read.text.replace(/\r?\n$/, "");
+  return password === ""
+    ? { seen: "an empty file", expected: "a file that holds the password" }
+    : password;
+}
+
+/** Node ignores what it cannot read in a list of authorities, so each is tried here. */
+function readCertificates(read: FileText): string | Refusal {
+  const expected = "a readable file of PEM certificates";
+  if (!read.isRead) return { seen: read.seen, expected };
+  const certificates = read.text.match(CERTIFICATE) ?? [];
+  if (certificates.length === 0) return { seen: "no certificate", expected };
+  for (const certificate of certificates) {
+    if (!isCertificate(certificate)) {
+      return { seen: "a certificate that cannot be read", expected };
+    }
+  }
+  return certificates.join("\n");
+}
+
+function isCertificate(pem: string): boolean {
+  try {
+    return new X509Certificate(pem).subject !== undefined;
+  } catch {
+    return false;
+  }
+}

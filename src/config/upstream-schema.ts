@@ -1,0 +1,267 @@
+import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
+
+const ANY_DURATION = "a duration such as 30s, 10m, 24h, 90d or forever";
+
+function duration(value: string, node: SchemaNode): SchemaNode {
+  return textOf("duration", {
+    default: value,
+    "x-expected": ANY_DURATION,
+    ...node,
+  });
+}
+
+/** A wait on the network: never 0, never without an end. */
+function timeout(value: string, atMost: string, node: SchemaNode): SchemaNode {
+  return duration(value, {
+    "x-atLeast": "1ms",
+    "x-atMost": atMost,
+    "x-expected": `a duration above 0s and at most ${atMost}, such as ${value}`,
+    ...node,
+  });
+}
+
+const CREDENTIAL = mappingOf(
+  {
+    username: {
+      type: "string",
+      // RFC 7617: a user-id with a colon cannot be told from its password.
+      pattern: "^[^:\\u0000-\\u001f\\u007f]+$",
+      description: "The user name at the upstream.",
+      examples: ["acme"],
+      "x-expected": "a user name without a colon",
+    },
+    password: {
+      type: "string",
+      minLength: 1,
+      description:
+        "The password or access token itself. Better in a file: the configuration is often shown to others.",
+      examples: ["correct horse"],
+      "x-expected": "a password that is not empty",
+      "x-absent": "passwordFile gives it; exactly one of both is written",
+      "x-secret": true,
+    },
+    passwordFile: {
+      type: "string",
+      minLength: 1,
+      description:
+        "A file that holds the password and nothing else; one newline at its end is cut off.",
+      examples: ["/run/secrets/hub"],
+      "x-expected": "the path of a file",
+      "x-absent": "password gives it; exactly one of both is written",
+    },
+  },
+  {
+    required: ["username"],
+    "x-expected": "a mapping of username and password or passwordFile",
+    "x-secret": true,
+  },
+);
+
+const FRESHNESS = mappingOf(
+  {
+    tagTtl: duration("10m", {
+      description:
+        "For so long a tag is answered from the cache without asking the upstream.",
+      "x-zero": "every request for a tag is revalidated",
+    }),
+    rules: {
+      type: "array",
+      items: mappingOf(
+        {
+          match: textOf("pattern", {
+            description:
+              "A pattern over `repository:tag`, or `repository` alone for all its tags: `*` stays within a path component, `**` crosses them.",
+            examples: ["**:latest"],
+            "x-expected":
+              'a pattern over repository:tag with * and **, such as "**:latest"',
+          }),
+          ttl: textOf("duration", {
+            description: "The tagTtl of the tags that match.",
+            examples: ["1m"],
+            "x-expected": ANY_DURATION,
+            "x-zero": "revalidated at every request",
+          }),
+        },
+        {
+          required: ["match", "ttl"],
+          "x-expected": "a mapping of match and ttl",
+        },
+      ),
+      default: [],
+      description: "Other lifetimes for some tags; the first match wins.",
+      examples: [[{ match: "**:latest", ttl: "1m" }]],
+      "x-expected": "a list of mappings of match and ttl",
+      "x-zero": "tagTtl holds for every tag",
+    },
+    staleIfError: duration("forever", {
+      description:
+        "How old a tag may be to be answered when the upstream fails.",
+      "x-zero": "an error is answered as an error",
+    }),
+    staleWhileRevalidate: duration("0s", {
+      description:
+        "For so long after its lifetime a tag is answered at once and revalidated behind the answer.",
+      "x-zero": "the answer waits for the upstream",
+    }),
+    notFoundTtl: duration("30s", {
+      "x-atMost": "24h",
+      description: "For so long the upstream's 404 is remembered.",
+      "x-expected": "a duration of at most 24h, such as 30s",
+      "x-zero": "never remembered",
+    }),
+  },
+  {
+    default: {},
+    description: "How old an answer about a tag may be.",
+    "x-expected": "a mapping",
+  },
+);
+
+/** One entry of `upstreams`. */
+export const UPSTREAM_SCHEMA = mappingOf(
+  {
+    default: {
+      type: "boolean",
+      default: false,
+      description:
+        "Requests that name no registry go here; at most one upstream is the default.",
+      "x-expected": "true or false",
+    },
+    endpoints: listOf(
+      textOf("endpoint", {
+        "x-expected": "an absolute http or https URL, such as https://quay.io",
+      }),
+      {
+        minItems: 1,
+        maxItems: 16,
+        description:
+          "Base URLs of the registry, tried in order, without `/v2`. A path goes between `/v2/` and the repository.",
+        examples: [["https://harbor.corp/hub"]],
+        "x-expected": "a list of one to sixteen URLs, each once",
+        "x-absent":
+          "`https://` and the upstream's name; for docker.io `https://registry-1.docker.io`",
+      },
+    ),
+    aliases: listOf(
+      textOf("registry", {
+        "x-expected":
+          "a name in lower case, such as hub or registry.corp:5000, and not v2",
+      }),
+      {
+        description:
+          "Other names that select the upstream: in `?ns=`, before `/v2/` or as first path component.",
+        examples: [["hub"]],
+        "x-expected": "a list of names, each once",
+        "x-zero": "the name alone selects it",
+        "x-absent":
+          "none; for docker.io `index.docker.io` and `registry-1.docker.io`",
+      },
+    ),
+    hostnames: listOf(
+      textOf("host", {
+        "x-expected": "a host in lower case, such as hub.mirror.internal",
+      }),
+      {
+        default: [],
+        description: "`Host` headers that select the upstream.",
+        examples: [["hub.mirror.internal"]],
+        "x-expected": "a list of hosts, each once",
+        "x-zero": "no `Host` selects it",
+      },
+    ),
+    libraryPrefix: {
+      type: "boolean",
+      description:
+        "A name of one component gets `library/` before it: `alpine` is `library/alpine`.",
+      "x-expected": "true or false",
+      "x-absent": "true for docker.io, by name or alias; else false",
+    },
+    credentials: {
+      ...CREDENTIAL,
+      type: ["object", "array"],
+      items: CREDENTIAL,
+      maxItems: 64,
+      description:
+        "The mirror's own account at the upstream: one mapping, or a list used as a pool. `access` must be written out beside it.",
+      examples: [{ username: "acme", passwordFile: "/run/secrets/hub" }],
+      "x-expected":
+        "a mapping of username and password or passwordFile, or a list of such",
+      "x-zero": "anonymous",
+      "x-absent": "anonymous",
+    },
+    access: {
+      type: "string",
+      enum: ["shared"],
+      description:
+        "Who may read what the mirror's credentials fetched. `shared`: whoever may use the mirror.",
+      examples: ["shared"],
+      "x-expected": "shared; the value caller is not available yet",
+      "x-absent": "shared; refused where there are credentials",
+    },
+    freshness: FRESHNESS,
+    tokenRealms: listOf(
+      textOf("host", {
+        "x-expected": "a host in lower case, such as auth.corp",
+      }),
+      {
+        default: [],
+        description:
+          "Hosts of token servers that may be given the credentials, beside the endpoint's own domain.",
+        examples: [["auth.corp"]],
+        "x-expected": "a list of hosts, each once",
+        "x-zero": "the endpoint's own domain only",
+      },
+    ),
+    concurrency: {
+      type: "integer",
+      minimum: 1,
+      maximum: 1024,
+      default: 32,
+      description:
+        "Connections for blobs per endpoint; manifests, tokens and lists have 8 of their own.",
+      "x-expected": "a whole number from 1 to 1024",
+    },
+    connectTimeout: timeout("5s", "18s", {
+      description: "For so long a connection may take, TLS included.",
+    }),
+    headersTimeout: timeout("10s", "18s", {
+      description:
+        "For so long the upstream may take to begin its answer. Engines are answered within 18 s whatever the upstream does.",
+    }),
+    idleTimeout: timeout("30s", "1h", {
+      description:
+        "When no byte came for so long the download is broken off and resumed.",
+    }),
+    tls: mappingOf(
+      {
+        caFile: {
+          type: "string",
+          description:
+            "PEM certificates of the authorities that are believed instead of the system's.",
+          examples: ["/etc/entrepot/ca.crt"],
+          "x-expected": "the path of a PEM file",
+          "x-zero": "an empty text is as absent",
+          "x-absent": "the authorities that Node.js believes",
+        },
+        insecureSkipVerify: {
+          type: "boolean",
+          default: false,
+          description:
+            "The upstream's certificate is not checked: anybody on the way may read credentials and answer in its place. Warned of at every start.",
+          "x-expected": "true or false",
+        },
+      },
+      {
+        default: {},
+        description: "TLS towards the upstream.",
+        "x-expected": "a mapping",
+      },
+    ),
+  },
+  {
+    type: ["object", "null"],
+    description:
+      "One registry; the key is its name as in an image reference, such as `docker.io` or `registry.corp:5000`. An entry without a value has every default.",
+    "x-expected": "a mapping",
+  },
+);

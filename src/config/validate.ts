@@ -1,0 +1,217 @@
+import { Ajv, type ErrorObject } from "ajv";
+import type { ConfigDocument, Pruned } from "./document.ts";
+import { formatKind, formatSeen, type KeyPath } from "./fault.ts";
+import { FORMS, type FormFlaw, type FormName } from "./forms.ts";
+import { chooseNearestKey } from "./nearest-key.ts";
+import { schemaAt, type SchemaNode } from "./schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema.ts";
+import { parseDuration } from "./units.ts";
+
+/** A fault whose place is known by keys; the caller knows the file and the line of them. */
+export interface PlacedFault {
+  readonly path: KeyPath;
+  readonly seen: string;
+  readonly expected: string;
+}
+
+export type ValidatedDocument =
+  | { readonly isWhole: true; readonly document: ConfigDocument }
+  | {
+      readonly isWhole: false;
+      readonly faults: readonly PlacedFault[];
+      /** Without what is faulty. */
+      readonly document: Pruned<ConfigDocument>;
+    };
+
+/**
+ * Judges a document by the schema and fills its defaults in.
+ *
+ * @param document what YAML and environment gave; it is changed
+ */
+export function validateDocument(
+  document: Record<string, unknown>,
+): ValidatedDocument {
+  const validate = createValidator();
+  if (validate(document)) {
+    return { isWhole: true, document: document as unknown as ConfigDocument };
+  }
+  const faults = new Map<string, PlacedFault>();
+  for (const error of validate.errors ?? []) {
+    const fault = describeError(error, document);
+    const place = JSON.stringify(fault?.path);
+    if (fault !== undefined && !faults.has(place)) faults.set(place, fault);
+  }
+  for (const fault of faults.values()) prune(document, fault.path);
+  return {
+    isWhole: false,
+    faults: [...faults.values()],
+    document,
+  };
+}
+
+/** Compiled at each use: a start and a reload are rare, and what is compiled stays in memory. */
+function createValidator() {
+  const ajv = new Ajv({
+    allErrors: true,
+    verbose: true,
+    useDefaults: true,
+    strict: true,
+    allowUnionTypes: true,
+    messages: false,
+    logger: false,
+    // A test holds the schema against the meta-schema; at run time that would cost memory only.
+    meta: false,
+    validateSchema: false,
+  });
+  ajv.addVocabulary(["x-expected", "x-zero", "x-absent", "x-secret"]);
+  ajv.addKeyword({
+    keyword: "x-form",
+    type: "string",
+    schemaType: "string",
+    errors: false,
+    validate: (form: FormName, text: string) =>
+      FORMS[form].findFlaw(text) === undefined,
+  });
+  ajv.addKeyword({
+    keyword: "x-atLeast",
+    type: "string",
+    schemaType: "string",
+    errors: false,
+    validate: (bound: string, text: string) =>
+      durationOf(text) >= durationOf(bound),
+  });
+  ajv.addKeyword({
+    keyword: "x-atMost",
+    type: "string",
+    schemaType: "string",
+    errors: false,
+    validate: (bound: string, text: string) =>
+      durationOf(text) <= durationOf(bound),
+  });
+  return ajv.compile(CONFIG_SCHEMA);
+}
+
+/** NaN, which no bound accepts, where the text is no duration; `x-form` has told that already. */
+function durationOf(text: string): number {
+  return parseDuration(text) ?? Number.NaN;
+}
+
+function describeError(
+  error: ErrorObject,
+  document: unknown,
+): PlacedFault | undefined {
+  const path = parsePointer(error.instancePath, document);
+  const node = (error.parentSchema ?? {}) as SchemaNode;
+  switch (error.keyword) {
+    case "additionalProperties": {
+      const key = String(error.params["additionalProperty"]);
+      return describeUnknownKey(path, key);
+    }
+    case "propertyNames": {
+      const key = String(error.params["propertyName"]);
+      const names = node.propertyNames ?? {};
+      return {
+        path: [...path, key],
+        seen: "no registry's name",
+        expected: findFlaw(names, key).expected ?? expectedOf(names),
+      };
+    }
+    case "required": {
+      const key = String(error.params["missingProperty"]);
+      return {
+        path: [...path, key],
+        seen: "not written",
+        expected: expectedOf(node.properties?.[key] ?? {}),
+      };
+    }
+    case "uniqueItems": {
+      const { i, j } = error.params as { readonly i: number; j: number };
+      const items = Array.isArray(error.data) ? error.data : [];
+      return {
+        path: [...path, Math.max(i, j)],
+        seen: `${formatSeen(items[i])} again`,
+        expected: expectedOf(node),
+      };
+    }
+    default:
+      // What fails within propertyNames is told by propertyNames itself.
+      return error.propertyName === undefined
+        ? describeValue(path, node, error)
+        : undefined;
+  }
+}
+
+function describeUnknownKey(parent: KeyPath, key: string): PlacedFault {
+  const siblings = Object.keys(
+    schemaAt(CONFIG_SCHEMA, parent)?.properties ?? {},
+  );
+  const nearest = chooseNearestKey(key, siblings);
+  return {
+    path: [...parent, key],
+    seen: "unknown key",
+    expected:
+      nearest === undefined
+        ? `known here: ${siblings.join(", ")}`
+        : `did you mean ${nearest}?`,
+  };
+}
+
+function describeValue(
+  path: KeyPath,
+  node: SchemaNode,
+  error: ErrorObject,
+): PlacedFault {
+  const isSecret = node["x-secret"] === true;
+  const flaw = findFlaw(node, error.data);
+  const seen = isSecret ? formatKind(error.data) : formatSeen(error.data);
+  const mayNeedQuotes =
+    error.keyword === "type" &&
+    node.type === "string" &&
+    node["x-form"] === undefined &&
+    (typeof error.data === "number" || typeof error.data === "boolean");
+  return {
+    path,
+    seen: isSecret && error.data === "" ? "an empty text" : (flaw.seen ?? seen),
+    expected: `${flaw.expected ?? expectedOf(node)}${mayNeedQuotes ? ", in quotes" : ""}`,
+  };
+}
+
+function findFlaw(node: SchemaNode, value: unknown): FormFlaw {
+  const form = node["x-form"];
+  if (form === undefined || typeof value !== "string") return {};
+  return FORMS[form].findFlaw(value) ?? {};
+}
+
+function expectedOf(node: SchemaNode): string {
+  return node["x-expected"] ?? "a value that the schema allows";
+}
+
+/** RFC 6901; a part is a position where its parent is a list, and else a key, even one of digits. */
+function parsePointer(pointer: string, root: unknown): (string | number)[] {
+  const path: (string | number)[] = [];
+  let value = root;
+  for (const part of pointer.split("/").slice(1)) {
+    const key = part.replaceAll("~1", "/").replaceAll("~0", "~");
+    path.push(Array.isArray(value) ? Number(key) : key);
+    value =
+      typeof value === "object" && value !== null
+        ? Reflect.get(value, key)
+        : undefined;
+  }
+  return path;
+}
+
+/** Takes a value out; a list keeps its length, so that later positions stay true. */
+function prune(document: Record<string, unknown>, path: KeyPath): void {
+  let parent: unknown = document;
+  for (const part of path.slice(0, -1)) {
+    if (typeof parent !== "object" || parent === null) return;
+    parent = Reflect.get(parent, part);
+  }
+  const last = path.at(-1);
+  if (last === undefined || typeof parent !== "object" || parent === null) {
+    return;
+  }
+  if (Array.isArray(parent)) parent[Number(last)] = undefined;
+  else Reflect.deleteProperty(parent, last);
+}

@@ -1,0 +1,192 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { test } from "node:test";
+import {
+  makeConfigFolder,
+  printedFaults,
+} from "../../support/config-folder.ts";
+import { createCertificateAuthority } from "../../support/certificate-authority.ts";
+import type { Config } from "../../../src/config/config.ts";
+import type { LoadResult } from "../../../src/config/load.ts";
+
+function configOf(result: LoadResult): Config {
+  assert.deepEqual(printedFaults(result), []);
+  assert.ok(result.ok);
+  return result.config;
+}
+
+void test("without file and environment the defaults of the contract hold", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const result = await folder.load();
+  const { upstreams, ...config } = configOf(result);
+  assert.deepEqual(config, {
+    listen: [{ host: "127.0.0.1", port: 5000 }],
+    operator: { listen: { host: "127.0.0.1", port: 5001 } },
+    storage: { root: join(folder.path, "data") },
+    offline: false,
+    log: { level: "info", format: "json" },
+  });
+  const defaults = {
+    isDefault: false,
+    aliases: [],
+    hostnames: [],
+    libraryPrefix: false,
+    credentials: [],
+    freshness: {
+      tagTtlMs: 600_000,
+      rules: [],
+      staleIfErrorMs: Infinity,
+      staleWhileRevalidateMs: 0,
+      notFoundTtlMs: 30_000,
+    },
+    tokenRealms: [],
+    concurrency: 32,
+    connectTimeoutMs: 5_000,
+    headersTimeoutMs: 10_000,
+    idleTimeoutMs: 30_000,
+    tls: { ca: undefined, insecureSkipVerify: false },
+  };
+  const [hub, ...others] = upstreams;
+  assert.deepEqual(hub, {
+    ...defaults,
+    name: "docker.io",
+    isDefault: true,
+    endpoints: ["https://registry-1.docker.io"],
+    aliases: ["index.docker.io", "registry-1.docker.io"],
+    libraryPrefix: true,
+  });
+  assert.deepEqual(
+    others,
+    [
+      "quay.io",
+      "ghcr.io",
+      "gcr.io",
+      "registry.k8s.io",
+      "mcr.microsoft.com",
+      "public.ecr.aws",
+      "registry.access.redhat.com",
+      "registry.redhat.io",
+      "registry.gitlab.com",
+      "nvcr.io",
+      "docker.elastic.co",
+    ].map((name) => ({ ...defaults, name, endpoints: [`https://${name}`] })),
+  );
+  assert.deepEqual(result.warnings, []);
+  assert.ok(result.ok);
+  assert.deepEqual(result.sources, {
+    configFile: undefined,
+    files: [],
+    variables: [],
+  });
+});
+
+void test("every key of a file reaches the configuration in milliseconds and absolute paths", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const { cert } = createCertificateAuthority();
+  await folder.write("hub-password", "from file\n");
+  await folder.write("ca.crt", `Comment\n${cert}${cert}`);
+  const result = await folder.loadText(`
+listen: [0.0.0.0:80, "[::1]:0"]
+operator: { listen: false }
+storage: { root: cache }
+offline: true
+upstreams:
+  registry.corp:5000:
+    default: true
+    endpoints: [https://REGISTRY.corp:443/hub/, "http://[::1]:80/"]
+    aliases: [corp, registry.corp]
+    hostnames: [corp.mirror.internal, corp.mirror.internal:5000]
+    libraryPrefix: true
+    credentials:
+      - { username: inline, password: " spaced " }
+      - { username: filed, passwordFile: hub-password }
+    access: shared
+    freshness:
+      tagTtl: 0s
+      rules:
+        - { match: "**:latest", ttl: 1m }
+        - { match: "team/*", ttl: forever }
+      staleIfError: 90d
+      staleWhileRevalidate: 1.5h
+      notFoundTtl: 0s
+    tokenRealms: [auth.corp, "auth.corp:8443"]
+    concurrency: 1024
+    connectTimeout: 1ms
+    headersTimeout: 18s
+    idleTimeout: 1h
+    tls: { caFile: ./ca.crt, insecureSkipVerify: false }
+log: { level: trace, format: pretty }
+`);
+  const { upstreams, ...config } = configOf(result);
+  assert.deepEqual(config, {
+    listen: [
+      { host: "0.0.0.0", port: 80 },
+      { host: "::1", port: 0 },
+    ],
+    operator: { listen: undefined },
+    storage: { root: join(folder.path, "cache") },
+    offline: true,
+    log: { level: "trace", format: "pretty" },
+  });
+  assert.equal(upstreams.length, 1);
+  const [{ credentials, ...upstream } = assert.fail()] = upstreams;
+  assert.deepEqual(upstream, {
+    name: "registry.corp:5000",
+    isDefault: true,
+    endpoints: ["https://registry.corp/hub", "http://[::1]"],
+    aliases: ["corp", "registry.corp"],
+    hostnames: ["corp.mirror.internal", "corp.mirror.internal:5000"],
+    libraryPrefix: true,
+    freshness: {
+      tagTtlMs: 0,
+      rules: [
+        { match: "**:latest", ttlMs: 60_000 },
+        { match: "team/*", ttlMs: Infinity },
+      ],
+      staleIfErrorMs: 7_776_000_000,
+      staleWhileRevalidateMs: 5_400_000,
+      notFoundTtlMs: 0,
+    },
+    tokenRealms: ["auth.corp", "auth.corp:8443"],
+    concurrency: 1024,
+    connectTimeoutMs: 1,
+    headersTimeoutMs: 18_000,
+    idleTimeoutMs: 3_600_000,
+    tls: {
+      ca: `${cert.trim()}\n${cert.trim()}`,
+      caFile: join(folder.path, "ca.crt"),
+      insecureSkipVerify: false,
+    },
+  });
+  assert.deepEqual(
+    credentials.map(({ password, ...rest }) => [rest, password.reveal()]),
+    [
+      [{ username: "inline" }, " spaced "],
+      [
+        {
+          username: "filed",
+          passwordFile: join(folder.path, "hub-password"),
+        },
+        "from file",
+      ],
+    ],
+  );
+  assert.ok(result.ok);
+  assert.deepEqual(result.sources, {
+    configFile: join(folder.path, "c.yaml"),
+    files: [join(folder.path, "hub-password"), join(folder.path, "ca.crt")],
+    variables: [],
+  });
+});
+
+void test("what a configuration gives cannot be changed", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const config = configOf(await folder.load());
+  const values: unknown[] = [config];
+  for (const value of values) {
+    if (typeof value !== "object" || value === null) continue;
+    assert.ok(Object.isFrozen(value));
+    values.push(...Object.values(value));
+  }
+  assert.ok(values.length > 200);
+});
