@@ -1,0 +1,137 @@
+import type { Database } from "better-sqlite3";
+import { IndexError } from "./metadata-index.ts";
+
+/**
+ * Steps of the schema, forward only; `user_version` is how many were taken. A step that was
+ * released is never changed.
+ */
+const MIGRATIONS: readonly string[] = [
+  `
+  -- Every digest that is known, stored or only named by a manifest: 32 bytes are sha256, 64 are sha512.
+  CREATE TABLE digests (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE CHECK (length(digest) IN (32, 64))
+  ) STRICT;
+
+  CREATE TABLE media_types (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+  ) STRICT;
+
+  CREATE TABLE repositories (
+    id INTEGER PRIMARY KEY,
+    upstream TEXT NOT NULL,
+    name TEXT NOT NULL,
+    -- The order of the catalog; an upstream's name holds no slash, so a path is one repository's.
+    path TEXT NOT NULL GENERATED ALWAYS AS (upstream || '/' || name) STORED UNIQUE
+  ) STRICT;
+
+  -- What is stored. A manifest has a row in both tables.
+  CREATE TABLE blobs (
+    id INTEGER PRIMARY KEY REFERENCES digests (id),
+    size_bytes INTEGER NOT NULL CHECK (size_bytes >= 0),
+    stored_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE manifests (
+    id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE,
+    media_type_id INTEGER NOT NULL REFERENCES media_types (id),
+    subject_id INTEGER REFERENCES digests (id)
+  ) STRICT;
+  CREATE INDEX manifests_by_subject ON manifests (subject_id);
+
+  -- A blob's bytes, or a 2xx to HEAD, came from the upstream for the repository.
+  CREATE TABLE links (
+    blob_id INTEGER NOT NULL REFERENCES blobs (id) ON DELETE CASCADE,
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    PRIMARY KEY (blob_id, repository_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX links_by_repository ON links (repository_id);
+
+  -- What a stored manifest says of its children; a child need not be stored.
+  CREATE TABLE edges (
+    parent_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
+    child_id INTEGER NOT NULL REFERENCES digests (id),
+    is_manifest INTEGER NOT NULL,
+    is_foreign INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL,
+    media_type_id INTEGER NOT NULL REFERENCES media_types (id),
+    PRIMARY KEY (parent_id, child_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX edges_by_child ON edges (child_id);
+
+  CREATE TABLE tags (
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    name TEXT NOT NULL,
+    manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
+    fetched_at_ms INTEGER NOT NULL,
+    verified_at_ms INTEGER NOT NULL,
+    used_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, name)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX tags_by_manifest ON tags (manifest_id);
+
+  CREATE TABLE referrers (
+    id INTEGER PRIMARY KEY,
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    subject_id INTEGER NOT NULL REFERENCES digests (id),
+    body BLOB NOT NULL,
+    verified_at_ms INTEGER NOT NULL,
+    UNIQUE (subject_id, repository_id)
+  ) STRICT;
+
+  -- One row, kept by the triggers: sums over a million rows would take longer than a request may.
+  CREATE TABLE totals (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    blobs INTEGER NOT NULL,
+    blob_bytes INTEGER NOT NULL,
+    manifests INTEGER NOT NULL,
+    tags INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO totals VALUES (1, 0, 0, 0, 0);
+  CREATE TRIGGER blobs_inserted AFTER INSERT ON blobs BEGIN
+    UPDATE totals SET blobs = blobs + 1, blob_bytes = blob_bytes + new.size_bytes;
+  END;
+  CREATE TRIGGER blobs_resized AFTER UPDATE OF size_bytes ON blobs BEGIN
+    UPDATE totals SET blob_bytes = blob_bytes + new.size_bytes - old.size_bytes;
+  END;
+  CREATE TRIGGER blobs_deleted AFTER DELETE ON blobs BEGIN
+    UPDATE totals SET blobs = blobs - 1, blob_bytes = blob_bytes - old.size_bytes;
+  END;
+  CREATE TRIGGER manifests_inserted AFTER INSERT ON manifests BEGIN
+    UPDATE totals SET manifests = manifests + 1;
+  END;
+  CREATE TRIGGER manifests_deleted AFTER DELETE ON manifests BEGIN
+    UPDATE totals SET manifests = manifests - 1;
+  END;
+  CREATE TRIGGER tags_inserted AFTER INSERT ON tags BEGIN
+    UPDATE totals SET tags = tags + 1;
+  END;
+  CREATE TRIGGER tags_deleted AFTER DELETE ON tags BEGIN
+    UPDATE totals SET tags = tags - 1;
+  END;
+  `,
+];
+
+/**
+ * Brings an index to the schema of this program, each step in a transaction of its own.
+ *
+ * @throws IndexError when a newer program wrote it
+ */
+export function migrate(database: Database): void {
+  const version = database.pragma("user_version", { simple: true }) as number;
+  if (version > MIGRATIONS.length) {
+    throw new IndexError(
+      `the index has schema ${version} and this program knows up to ${MIGRATIONS.length}: start the newer program again`,
+    );
+  }
+  for (const [step, sql] of MIGRATIONS.entries()) {
+    if (step < version) continue;
+    database
+      .transaction(() => {
+        database.exec(sql);
+        database.pragma(`user_version = ${step + 1}`);
+      })
+      .immediate();
+  }
+}

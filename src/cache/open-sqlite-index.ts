@@ -1,0 +1,123 @@
+import { renameSync } from "node:fs";
+import Database from "better-sqlite3";
+import type { Clock } from "../telemetry/clock.ts";
+import { type Schedule, scheduleUnref } from "./access-times.ts";
+import { IndexError, type MetadataIndex } from "./metadata-index.ts";
+import { migrate } from "./migrations.ts";
+import {
+  createSqliteMetadataIndex,
+  isCorruption,
+  sqliteCode,
+} from "./sqlite-metadata-index.ts";
+
+/**
+ * Before it two connections that write and checkpoint at once could damage a WAL database.
+ *
+ * @see https://www.sqlite.org/wal.html#walresetbug
+ */
+const OLDEST_SQLITE = "3.51.3";
+/** SQLite waits on the main thread, so a lock that somebody holds for longer is answered by an error. */
+const BUSY_TIMEOUT_MS = 50;
+const WAL_LIMIT_BYTES = 16 * 1024 * 1024;
+const PAGE_CACHE_KIB = 8 * 1024;
+
+export interface OpenSqliteIndexOptions {
+  readonly path: string;
+  readonly clock: Clock;
+  readonly schedule?: Schedule;
+  /** Reads the whole file for damage first: after a power failure, or when damage was seen. */
+  readonly isSuspect?: boolean;
+  readonly onCorrupt?: (error: unknown) => void;
+}
+
+export interface OpenedSqliteIndex {
+  readonly index: MetadataIndex;
+  /** Where a damaged file was moved to; the index is then new and empty. */
+  readonly movedAsideTo: string | undefined;
+}
+
+/** @throws IndexError when the file is of a newer program or can't be opened; a damaged one is moved aside */
+export function openSqliteIndex(
+  options: OpenSqliteIndexOptions,
+): OpenedSqliteIndex {
+  const { path, clock, schedule = scheduleUnref } = options;
+  let movedAsideTo: string | undefined;
+  let database: Database.Database;
+  try {
+    try {
+      database = openDatabase(path, options.isSuspect ?? false);
+    } catch (error) {
+      if (!isCorruption(error)) throw error;
+      movedAsideTo = moveAside(path, clock.nowMs());
+      database = openDatabase(path, false);
+    }
+  } catch (error) {
+    if (error instanceof IndexError) throw error;
+    throw new IndexError(`${path}: ${sqliteCode(error)}`, { cause: error });
+  }
+  const index = createSqliteMetadataIndex({
+    database,
+    schedule,
+    onCorrupt: options.onCorrupt ?? (() => undefined),
+  });
+  return { index, movedAsideTo };
+}
+
+/** A database with all settings and the newest schema. @throws SQLite's errors, IndexError */
+export function openDatabase(
+  path: string,
+  isSuspect: boolean,
+): Database.Database {
+  const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    requireSqlite(database);
+    // `mmap_size` stays 0: a damaged or full disk would end the process instead of a query.
+    database.pragma("journal_mode = WAL");
+    database.pragma("synchronous = NORMAL");
+    database.pragma(`journal_size_limit = ${WAL_LIMIT_BYTES}`);
+    database.pragma(`cache_size = -${PAGE_CACHE_KIB}`);
+    database.pragma("foreign_keys = ON");
+    database.pragma("trusted_schema = OFF");
+    database.pragma("cell_size_check = ON");
+    if (isSuspect) requireIntegrity(database);
+    migrate(database);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+function requireSqlite(database: Database.Database): void {
+  const version = database
+    .prepare("SELECT sqlite_version()")
+    .pluck()
+    .get() as string;
+  if (version.localeCompare(OLDEST_SQLITE, "en", { numeric: true }) < 0) {
+    throw new IndexError(
+      `SQLite ${version} can damage the index: at least ${OLDEST_SQLITE} is needed`,
+    );
+  }
+}
+
+function requireIntegrity(database: Database.Database): void {
+  const finding = database.pragma("quick_check(1)", { simple: true });
+  if (finding !== "ok") {
+    throw new Database.SqliteError(String(finding), "SQLITE_CORRUPT");
+  }
+}
+
+/** With what SQLite keeps beside it, which belongs to the damaged file. */
+function moveAside(path: string, nowMs: number): string {
+  const stamp = new Date(nowMs).toISOString().replaceAll(/[-:]|\.\d+/g, "");
+  const target = `${path}.corrupt-${stamp}`;
+  renameSync(path, target);
+  for (const suffix of ["-wal", "-shm"]) {
+    try {
+      renameSync(path + suffix, target + suffix);
+    } catch {
+      // It is not there, which is as good.
+    }
+  }
+  return target;
+}

@@ -1,0 +1,437 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  type BlobRecord,
+  IndexError,
+  type MetadataIndex,
+  type RepositoryKey,
+} from "../../src/cache/metadata-index.ts";
+import type { ChildDescriptor } from "../../src/oci/descriptor.ts";
+import { type Digest, digestOf } from "../../src/oci/digest.ts";
+import {
+  parseRepositoryName,
+  parseTag,
+  type Tag,
+} from "../../src/oci/reference.ts";
+import type { AfterTest } from "../support/after-test.ts";
+
+const OCI_INDEX = "application/vnd.oci.image.index.v1+json";
+const OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json";
+const OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip";
+
+const alpine = keyOf("docker.io", "library/alpine");
+const busybox = keyOf("docker.io", "library/busybox");
+const quay = keyOf("quay.io", "library/alpine");
+
+/** What every index must do, whatever it is kept in. `make` gives an empty one, gone with the test. */
+export function metadataIndexContract(
+  name: string,
+  make: (test: AfterTest) => Promise<MetadataIndex>,
+): void {
+  void describe(`metadata index contract: ${name}`, () => {
+    void it("knows nothing at first", async (test) => {
+      const index = await make(test);
+      const digest = named("anything");
+      assert.equal(await index.getBlob(digest), undefined);
+      assert.equal(await index.getLinkedBlob(alpine, digest), undefined);
+      assert.equal(await index.isLinkedInUpstream("docker.io", digest), false);
+      assert.equal(await index.getTag(alpine, tag("latest")), undefined);
+      assert.equal(await index.findDescriptor(alpine, digest), undefined);
+      assert.equal(await index.isComplete(alpine, digest), false);
+      assert.equal(await index.getReferrers(alpine, digest), undefined);
+      assert.deepEqual(await index.listTags(alpine, 10, undefined), []);
+      assert.deepEqual(await index.listRepositories(10, undefined), []);
+      assert.deepEqual(await index.totals(), totals(0, 0, 0, 0));
+      await index.forgetBlob(digest);
+      await index.removeTag(alpine, tag("latest"));
+      await index.link(alpine, digest);
+      assert.deepEqual(await index.listRepositories(10, undefined), []);
+      await index.probe();
+    });
+
+    void it("serves a blob only where it is linked", async (test) => {
+      const index = await make(test);
+      for (const digest of [named("layer"), digestOf(Buffer.of(1), "sha512")]) {
+        await index.recordBlob(alpine, blob(digest, 5_000_000_000));
+        const row = { digest, sizeBytes: 5_000_000_000, mediaType: undefined };
+        assert.deepEqual(await index.getBlob(digest), row);
+        assert.deepEqual(await index.getLinkedBlob(alpine, digest), row);
+        assert.equal(await index.getLinkedBlob(busybox, digest), undefined);
+        assert.equal(await index.isLinkedInUpstream("docker.io", digest), true);
+        assert.equal(await index.isLinkedInUpstream("quay.io", digest), false);
+        await index.link(quay, digest);
+        await index.link(quay, digest);
+        assert.deepEqual(await index.getLinkedBlob(quay, digest), row);
+        assert.equal(await index.isLinkedInUpstream("quay.io", digest), true);
+      }
+      assert.deepEqual(await index.listRepositories(10, undefined), [
+        alpine,
+        quay,
+      ]);
+    });
+
+    void it("keeps a manifest a manifest when it is recorded as a blob later", async (test) => {
+      const index = await make(test);
+      const manifest = named("manifest");
+      await index.recordBlob(alpine, manifestOf(manifest, [layer("layer")]));
+      await index.recordBlob(busybox, blob(manifest, 1_000));
+      assert.deepEqual(await index.getLinkedBlob(busybox, manifest), {
+        digest: manifest,
+        sizeBytes: 1_000,
+        mediaType: OCI_MANIFEST,
+      });
+      assert.equal((await index.totals()).manifests, 1);
+    });
+
+    void it("points tags, and keeps the time when the digest is the same", async (test) => {
+      const index = await make(test);
+      const [first, second] = [named("first"), named("second")];
+      await index.recordBlob(alpine, manifestOf(first, []));
+      await index.recordBlob(alpine, manifestOf(second, []));
+      const latest = tag("latest");
+      const row = { sizeBytes: 1_000, mediaType: OCI_MANIFEST };
+      await index.putTag(alpine, latest, first, 1_000);
+      await index.putTag(alpine, latest, first, 2_000);
+      assert.deepEqual(await index.getTag(alpine, latest), {
+        ...row,
+        digest: first,
+        fetchedAtMs: 1_000,
+        verifiedAtMs: 2_000,
+      });
+      await index.putTag(alpine, latest, second, 3_000);
+      assert.deepEqual(await index.getTag(alpine, latest), {
+        ...row,
+        digest: second,
+        fetchedAtMs: 3_000,
+        verifiedAtMs: 3_000,
+      });
+      assert.equal(await index.getTag(quay, latest), undefined);
+      assert.deepEqual(await index.totals(), totals(2, 2_000, 2, 1));
+      await index.removeTag(alpine, latest);
+      assert.equal(await index.getTag(alpine, latest), undefined);
+      assert.notEqual(await index.getBlob(second), undefined);
+      assert.deepEqual(await index.totals(), totals(2, 2_000, 2, 0));
+    });
+
+    void it("refuses to point a tag to what is no stored manifest", async (test) => {
+      const index = await make(test);
+      await index.recordBlob(alpine, blob(named("blob"), 1));
+      for (const digest of [named("blob"), named("absent")]) {
+        await assert.rejects(
+          index.putTag(alpine, tag("latest"), digest, 1),
+          IndexError,
+        );
+      }
+      assert.equal((await index.totals()).tags, 0);
+    });
+
+    void it("lists tags in ASCII order, in pages", async (test) => {
+      const index = await make(test);
+      const manifest = named("manifest");
+      await index.recordBlob(alpine, manifestOf(manifest, []));
+      for (const text of ["b", "3.20", "_x", "B", "a-1", "a", "a.1", "3.3"]) {
+        await index.putTag(alpine, tag(text), manifest, 1);
+      }
+      const all = ["3.20", "3.3", "B", "_x", "a", "a-1", "a.1", "b"];
+      assert.deepEqual(await index.listTags(alpine, 100, undefined), all);
+      assert.deepEqual(
+        await index.listTags(alpine, 3, undefined),
+        all.slice(0, 3),
+      );
+      assert.deepEqual(await index.listTags(alpine, 3, "3.3"), [
+        "B",
+        "_x",
+        "a",
+      ]);
+      assert.deepEqual(await index.listTags(alpine, 3, "a.0"), ["a.1", "b"]);
+      assert.deepEqual(await index.listTags(alpine, 3, "b"), []);
+    });
+
+    void it("lists repositories in the order of their paths, in pages", async (test) => {
+      const index = await make(test);
+      const keys = [
+        keyOf("a-b.io", "x"),
+        keyOf("a.io", "x"),
+        keyOf("a.io", "x-y"),
+        keyOf("a.io", "x/y"),
+        keyOf("a.io:5000", "x"),
+      ];
+      const digest = named("blob");
+      for (const key of keys.toReversed()) {
+        await index.recordBlob(key, blob(digest, 1));
+      }
+      const sorted = keys
+        .map((key) => `${key.upstream}/${key.repository}`)
+        .sort();
+      const list = async (limit: number, last?: string): Promise<string[]> =>
+        (await index.listRepositories(limit, last)).map(
+          (key) => `${key.upstream}/${key.repository}`,
+        );
+      assert.deepEqual(await list(100), sorted);
+      assert.deepEqual(await list(2), sorted.slice(0, 2));
+      assert.deepEqual(await list(2, sorted[1]), sorted.slice(2, 4));
+      await index.forgetBlob(digest);
+      assert.deepEqual(await list(100), []);
+    });
+
+    void it("forgets a blob with its links, edges and tags", async (test) => {
+      const index = await make(test);
+      const manifest = named("manifest");
+      await index.recordBlob(alpine, blob(named("layer"), 10));
+      await index.recordBlob(alpine, manifestOf(manifest, [layer("layer")]));
+      await index.putTag(alpine, tag("latest"), manifest, 1);
+      await index.forgetBlob(manifest);
+      assert.equal(await index.getBlob(manifest), undefined);
+      assert.equal(await index.getTag(alpine, tag("latest")), undefined);
+      assert.equal(
+        await index.findDescriptor(alpine, named("layer")),
+        undefined,
+      );
+      assert.notEqual(
+        await index.getLinkedBlob(alpine, named("layer")),
+        undefined,
+      );
+      assert.deepEqual(await index.totals(), totals(1, 10, 0, 0));
+      await index.recordBlob(busybox, manifestOf(manifest, []));
+      assert.equal(await index.getLinkedBlob(alpine, manifest), undefined);
+    });
+
+    void it("counts a blob that is recorded again once, with its newest size", async (test) => {
+      const index = await make(test);
+      await index.recordBlob(alpine, blob(named("layer"), 10));
+      await index.recordBlob(busybox, blob(named("layer"), 12));
+      assert.deepEqual(await index.totals(), totals(1, 12, 0, 0));
+    });
+
+    void it("tells what a manifest linked in the repository says of a child", async (test) => {
+      const index = await make(test);
+      const only = layer("layer");
+      await index.recordBlob(alpine, manifestOf(named("manifest"), [only]));
+      assert.deepEqual(await index.findDescriptor(alpine, only.digest), {
+        digest: only.digest,
+        sizeBytes: only.sizeBytes,
+        mediaType: OCI_LAYER,
+      });
+      assert.equal(await index.findDescriptor(busybox, only.digest), undefined);
+      await index.link(busybox, named("manifest"));
+      assert.notEqual(
+        await index.findDescriptor(busybox, only.digest),
+        undefined,
+      );
+    });
+
+    void it("replaces the children of a manifest that is recorded again", async (test) => {
+      const index = await make(test);
+      const manifest = named("manifest");
+      await index.recordBlob(alpine, manifestOf(manifest, [layer("old")]));
+      await index.recordBlob(alpine, manifestOf(manifest, [layer("new")]));
+      assert.equal(await index.findDescriptor(alpine, named("old")), undefined);
+      assert.notEqual(
+        await index.findDescriptor(alpine, named("new")),
+        undefined,
+      );
+    });
+
+    void it("calls a manifest complete when all its blobs are linked, foreign ones aside", async (test) => {
+      const index = await make(test);
+      const manifest = named("manifest");
+      await index.recordBlob(
+        alpine,
+        manifestOf(manifest, [
+          layer("one"),
+          layer("two"),
+          layer("foreign", { isForeign: true }),
+          layer("two", { isForeign: true }),
+        ]),
+      );
+      assert.equal(await index.isComplete(alpine, manifest), false);
+      await index.recordBlob(alpine, blob(named("one"), 1));
+      await index.recordBlob(busybox, blob(named("two"), 1));
+      assert.equal(await index.isComplete(alpine, manifest), false);
+      await index.link(alpine, named("two"));
+      assert.equal(await index.isComplete(alpine, manifest), true);
+      assert.equal(await index.isComplete(busybox, manifest), false);
+      assert.equal(await index.isComplete(alpine, named("one")), false);
+      await index.forgetBlob(named("one"));
+      assert.equal(await index.isComplete(alpine, manifest), false);
+    });
+
+    void it("calls an index complete with one complete child", async (test) => {
+      const index = await make(test);
+      const root = named("index");
+      await index.recordBlob(
+        alpine,
+        indexOf(root, [child("amd64"), child("arm64"), child("absent")]),
+      );
+      assert.equal(await index.isComplete(alpine, root), false);
+      await index.recordBlob(
+        alpine,
+        manifestOf(named("amd64"), [layer("one")]),
+      );
+      await index.recordBlob(
+        busybox,
+        manifestOf(named("arm64"), [layer("two")]),
+      );
+      await index.recordBlob(busybox, blob(named("two"), 1));
+      assert.equal(await index.isComplete(alpine, root), false);
+      await index.recordBlob(alpine, blob(named("one"), 1));
+      assert.equal(await index.isComplete(alpine, root), true);
+      await index.forgetBlob(named("amd64"));
+      assert.equal(await index.isComplete(alpine, root), false);
+      await index.link(alpine, named("arm64"));
+      await index.link(alpine, named("two"));
+      assert.equal(await index.isComplete(alpine, root), true);
+    });
+
+    void it("follows indexes of indexes four deep, each once", async (test) => {
+      const index = await make(test);
+      // 30 indexes on each level that all name all of the next one: 30^4 ways to the manifest.
+      const record = async (texts: string[], children: string[]) => {
+        for (const text of texts) {
+          await index.recordBlob(
+            alpine,
+            indexOf(named(text), children.map(child)),
+          );
+        }
+      };
+      await index.recordBlob(
+        alpine,
+        manifestOf(named("leaf"), [layer("missing")]),
+      );
+      await record(level(1), ["leaf"]);
+      await record(level(2), level(1));
+      await record(level(3), level(2));
+      await record(level(4), level(3));
+      await record(["deep"], level(4));
+      const complete = async (): Promise<boolean[]> => [
+        await index.isComplete(alpine, named("level 4 0")),
+        await index.isComplete(alpine, named("deep")),
+      ];
+      assert.deepEqual(await complete(), [false, false]);
+      await index.recordBlob(alpine, blob(named("missing"), 1));
+      assert.deepEqual(await complete(), [true, false]);
+    });
+
+    void it("ends on an index that names itself", async (test) => {
+      const index = await make(test);
+      await index.recordBlob(alpine, indexOf(named("self"), [child("self")]));
+      assert.equal(await index.isComplete(alpine, named("self")), false);
+    });
+
+    void it("keeps the referrers of a subject that is not stored", async (test) => {
+      const index = await make(test);
+      const subject = named("subject");
+      for (const row of [
+        { body: Buffer.from("{}"), verifiedAtMs: 1 },
+        { body: Buffer.from("[1]"), verifiedAtMs: 2 },
+      ]) {
+        await index.putReferrers(alpine, subject, row);
+        assert.deepEqual(await index.getReferrers(alpine, subject), row);
+      }
+      assert.equal(await index.getReferrers(busybox, subject), undefined);
+      assert.equal((await index.totals()).blobs, 0);
+    });
+
+    void it("takes uses of what it has and of what it has not", async (test) => {
+      const index = await make(test);
+      await index.recordBlob(alpine, manifestOf(named("manifest"), []));
+      await index.putTag(alpine, tag("latest"), named("manifest"), 1);
+      index.touchBlob(named("manifest"), 5);
+      index.touchBlob(named("absent"), 5);
+      index.touchTag(alpine, tag("latest"), 5);
+      index.touchTag(quay, tag("latest"), 5);
+      await index.close();
+      index.touchBlob(named("manifest"), 6);
+      await index.close();
+    });
+
+    void it("rejects with an IndexError once it is closed", async (test) => {
+      const index = await make(test);
+      await index.close();
+      await assert.rejects(index.getBlob(named("any")), IndexError);
+      await assert.rejects(
+        index.recordBlob(alpine, blob(named("any"), 1)),
+        IndexError,
+      );
+      await assert.rejects(index.probe(), IndexError);
+    });
+  });
+}
+
+/** Names of 30 manifests. */
+function level(number: number): string[] {
+  return Array.from({ length: 30 }, (_, i) => `level ${number} ${i}`);
+}
+
+export function keyOf(upstream: string, name: string): RepositoryKey {
+  const repository = parseRepositoryName(name);
+  assert(repository !== undefined);
+  return { upstream, repository };
+}
+
+export function tag(text: string): Tag {
+  const parsed = parseTag(text);
+  assert(parsed !== undefined);
+  return parsed;
+}
+
+/** The digest that stands for a name in these tests. */
+export function named(text: string): Digest {
+  return digestOf(Buffer.from(text));
+}
+
+export function blob(digest: Digest, sizeBytes: number): BlobRecord {
+  return { digest, sizeBytes, storedAtMs: 1 };
+}
+
+export function manifestOf(
+  digest: Digest,
+  children: readonly ChildDescriptor[],
+  mediaType = OCI_MANIFEST,
+): BlobRecord {
+  return {
+    digest,
+    sizeBytes: 1_000,
+    storedAtMs: 1,
+    manifest: { mediaType, children, subject: named("subject") },
+  };
+}
+
+export function indexOf(
+  digest: Digest,
+  children: readonly ChildDescriptor[],
+): BlobRecord {
+  return manifestOf(digest, children, OCI_INDEX);
+}
+
+export function layer(
+  text: string,
+  { isForeign = false }: { isForeign?: boolean } = {},
+): ChildDescriptor {
+  return {
+    digest: named(text),
+    sizeBytes: 3_000_000_000,
+    mediaType: OCI_LAYER,
+    role: "blob",
+    isForeign,
+  };
+}
+
+export function child(text: string): ChildDescriptor {
+  return {
+    digest: named(text),
+    sizeBytes: 1_000,
+    mediaType: OCI_MANIFEST,
+    role: "manifest",
+    isForeign: false,
+  };
+}
+
+function totals(
+  blobs: number,
+  blobBytes: number,
+  manifests: number,
+  tags: number,
+): object {
+  return { blobs, blobBytes, manifests, tags };
+}

@@ -1,0 +1,63 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { prepareIndexStatements } from "../../../src/cache/index-statements.ts";
+import { openDatabase } from "../../../src/cache/open-sqlite-index.ts";
+import { releaseAfter } from "../../support/after-test.ts";
+import { tempDir } from "../../support/temp-dir.ts";
+
+void describe("the statements of the index", () => {
+  void it("find their rows by an index and sort nothing", async (test) => {
+    const database = openDatabase(
+      join(await tempDir(test), "index.sqlite"),
+      false,
+    );
+    releaseAfter(test, () => {
+      database.close();
+    });
+    const statements = Object.entries(prepareIndexStatements(database));
+    assert(statements.length >= 25);
+    for (const [name, { source }] of statements) {
+      // Numbers stand for any parameter: a plan does not depend on what is bound.
+      const plan = database
+        .prepare<[], { detail: string }>(
+          `EXPLAIN QUERY PLAN ${source.replaceAll(/\?\d*|:\w+/g, "1")}`,
+        )
+        .all()
+        .map(({ detail }) => detail);
+      for (const step of plan) {
+        assert.doesNotMatch(
+          step,
+          /^SCAN |TEMP B-TREE|AUTOMATIC/,
+          `${name}: ${step}`,
+        );
+      }
+    }
+  });
+
+  void it("leave every row that goes with another to an index too", async (test) => {
+    const database = openDatabase(
+      join(await tempDir(test), "index.sqlite"),
+      false,
+    );
+    releaseAfter(test, () => {
+      database.close();
+    });
+    const cascades = database
+      .prepare<[], { child: string; column: string }>(
+        `SELECT m.name AS child, f."from" AS "column"
+         FROM sqlite_schema AS m, pragma_foreign_key_list(m.name) AS f
+         WHERE m.type = 'table' AND f.on_delete = 'CASCADE'`,
+      )
+      .all();
+    assert.equal(cascades.length, 4);
+    for (const { child, column } of cascades) {
+      const [step] = database
+        .prepare<[], { detail: string }>(
+          `EXPLAIN QUERY PLAN DELETE FROM ${child} WHERE ${column} = 1`,
+        )
+        .all();
+      assert.match(step?.detail ?? "", /^SEARCH /, child);
+    }
+  });
+});
