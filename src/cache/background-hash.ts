@@ -11,7 +11,7 @@ import type { StoredHash } from "./stored-hash.ts";
  * Bytes of `update` that may wait for the worker. Beyond it the main thread waits too: what a
  * hash on the main thread would have cost it anyway, and memory stays bounded.
  */
-const MAX_WAITING_BYTES = 16 * 1024 * 1024;
+const MAX_WAITING_BYTES = 8 * 1024 * 1024;
 /** A worker that does nothing for so long while the main thread waits for it is given up. */
 const STALLED_AFTER_MS = 5_000;
 

@@ -1,4 +1,3 @@
-import assert from "node:assert/strict";
 import type { Hash } from "node:crypto";
 import { readSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
@@ -76,7 +75,7 @@ const SLICE_BYTES = 2 * 1024 * 1024;
 /** Stays in the second-level cache, as measured for readers. */
 const READ_BYTES = 256 * 1024;
 
-assert(parentPort !== null, "this file is started as a worker");
+if (parentPort === null) throw new Error("this file is started as a worker");
 const port = parentPort;
 const doneBytes = new Int32Array((workerData as HashWorkerData).doneBytes);
 const buffer = new Uint8Array(READ_BYTES);
@@ -99,7 +98,7 @@ port.on("message", (request: HashRequest) => {
     return;
   }
   const state = states.get(request.hash);
-  assert(state !== undefined, "asks follow an open and precede a close");
+  if (state === undefined) throw new Error("an ask for a hash that is closed");
   if (request.ask === "close") close(state);
   else {
     addStep(state, request);
@@ -223,7 +222,7 @@ function follow(state: State, storedBytes: number, limitBytes: number): number {
   const start = state.position;
   const end = Math.min(storedBytes, start + limitBytes);
   try {
-    assert(state.fd !== undefined, "only the hash of a file follows it");
+    if (state.fd === undefined) throw new Error("a hash without a file");
     while (state.code === undefined && state.position < end) {
       const bytesRead = readSync(
         state.fd,
