@@ -7,7 +7,7 @@ import type {
 } from "../../src/cache/blob-store.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import { seededBytes } from "../support/seeded-bytes.ts";
-import type { AfterTest } from "../support/temp-dir.ts";
+import type { AfterTest } from "../support/after-test.ts";
 
 const MIB = 1024 * 1024;
 

@@ -1,6 +1,7 @@
 import { diskLayout, layoutFolders } from "../../src/cache/disk-layout.ts";
 import { nodeFileSystem } from "../../src/cache/file-system.ts";
 import { createFsBlobStore } from "../../src/cache/fs-blob-store.ts";
+import { releaseAfter } from "../support/after-test.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { blobStoreContract } from "./blob-store-contract.ts";
 
@@ -10,6 +11,6 @@ blobStoreContract("file system", async (test) => {
     await nodeFileSystem.makeFolder(folder);
   }
   const store = createFsBlobStore({ layout });
-  test.after(() => store.close());
+  releaseAfter(test, () => store.close());
   return store;
 });
