@@ -1,0 +1,146 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { Writable } from "node:stream";
+import { test } from "node:test";
+import { parse } from "yaml";
+import { runCheckConfig } from "../../../src/cli/check-config.ts";
+import {
+  type ConfigFolder,
+  makeConfigFolder,
+} from "../../support/config-folder.ts";
+
+const CANARY = "canary-4711";
+
+const FILE = `
+upstreams:
+  docker.io:
+    default: true
+    credentials:
+      - { username: acme, passwordFile: hub }
+      - { username: other, password: ${CANARY} }
+    access: shared
+    freshness: { rules: [{ match: "**:latest", ttl: 60s }] }
+`;
+
+async function check(
+  folder: ConfigFolder,
+  json?: boolean,
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const told = { stdout: "", stderr: "" };
+  const collect = (name: "stdout" | "stderr"): Writable =>
+    new Writable({
+      write(chunk: Buffer, _encoding, done) {
+        told[name] += chunk.toString();
+        done();
+      },
+    });
+  const code = await runCheckConfig({
+    configFile: "c.yaml",
+    env: {},
+    cwd: folder.path,
+    home: folder.path,
+    stdout: collect("stdout"),
+    stderr: collect("stderr"),
+    json,
+  });
+  return { code, ...told };
+}
+
+void test("prints the configuration in force as YAML, units for people, secrets hidden", async (t) => {
+  const folder = await makeConfigFolder(t);
+  await folder.write("hub", CANARY);
+  await folder.write("c.yaml", FILE);
+  const { code, stdout, stderr } = await check(folder);
+  assert.equal(stderr, "");
+  assert.equal(
+    stdout,
+    `listen: 127.0.0.1:5000
+operator:
+  listen: 127.0.0.1:5001
+storage:
+  root: ${folder.path}/data
+offline: false
+upstreams:
+  docker.io:
+    default: true
+    endpoints:
+      - https://registry-1.docker.io
+    aliases:
+      - index.docker.io
+      - registry-1.docker.io
+    hostnames: []
+    libraryPrefix: true
+    credentials:
+      - username: acme
+        passwordFile: ${folder.path}/hub
+      - username: other
+        password: "[redacted]"
+    access: shared
+    freshness:
+      tagTtl: 10m
+      rules:
+        - match: "**:latest"
+          ttl: 1m
+      staleIfError: forever
+      staleWhileRevalidate: 0s
+      notFoundTtl: 30s
+    tokenRealms: []
+    concurrency: 32
+    connectTimeout: 5s
+    headersTimeout: 10s
+    idleTimeout: 30s
+    tls:
+      insecureSkipVerify: false
+log:
+  level: info
+  format: json
+`,
+  );
+  assert.equal(code, 0);
+});
+
+void test("prints the same as JSON when asked for it", async (t) => {
+  const folder = await makeConfigFolder(t);
+  await folder.write("hub", CANARY);
+  await folder.write("c.yaml", FILE);
+  const yaml = await check(folder);
+  const json = await check(folder, true);
+  assert.equal(json.code, 0);
+  assert.deepEqual(JSON.parse(json.stdout), parse(yaml.stdout));
+  assert.ok(!json.stdout.includes(CANARY));
+});
+
+void test("what it prints is a configuration that means the same", async (t) => {
+  const folder = await makeConfigFolder(t);
+  await folder.write("c.yaml", 'listen: ["[::1]:5000", localhost:0]');
+  const first = await check(folder);
+  await folder.write("c.yaml", first.stdout);
+  const second = await check(folder);
+  assert.equal(second.stderr, "");
+  assert.equal(second.stdout, first.stdout);
+});
+
+void test("prints every fault as a line on stderr, nothing on stdout, and ends with 2", async (t) => {
+  const folder = await makeConfigFolder(t);
+  await folder.write("c.yaml", "log: { level: loud }\nlisten: 5000\n");
+  assert.deepEqual(await check(folder), {
+    code: 2,
+    stdout: "",
+    stderr:
+      'c.yaml:1: log.level: "loud"; one of trace, debug, info, warn, error, fatal\n' +
+      'c.yaml:2: listen: 5000; HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such\n',
+  });
+});
+
+void test("prints warnings on stderr and the configuration all the same", async (t) => {
+  const folder = await makeConfigFolder(t);
+  await folder.write("hub", CANARY, 0o644);
+  await folder.write("c.yaml", FILE);
+  const { code, stdout, stderr } = await check(folder);
+  assert.equal(code, 0);
+  assert.notEqual(stdout, "");
+  assert.equal(
+    stderr,
+    `warning: c.yaml:6: upstreams.docker.io.credentials[0].passwordFile: ${join(folder.path, "hub")}: a file with a secret that everybody on this machine may read; mode 0600 or 0640\n`,
+  );
+});
