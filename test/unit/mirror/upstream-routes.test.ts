@@ -1,0 +1,523 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import * as fc from "fast-check";
+import type { UpstreamConfig } from "../../../src/config/config.ts";
+import {
+  createUpstreamRoutes,
+  type RouteHints,
+} from "../../../src/mirror/upstream-routes.ts";
+import {
+  formatDistributionPath,
+  parseDistributionPath,
+} from "../../../src/oci/path.ts";
+
+function upstream(
+  name: string,
+  more: Partial<UpstreamConfig> = {},
+): UpstreamConfig {
+  return {
+    name,
+    isDefault: false,
+    endpoints: [`https://${name}`],
+    aliases: [],
+    hostnames: [],
+    libraryPrefix: false,
+    credentials: [],
+    freshness: {
+      tagTtlMs: 600_000,
+      rules: [],
+      staleIfErrorMs: Infinity,
+      staleWhileRevalidateMs: 0,
+      notFoundTtlMs: 30_000,
+    },
+    tokenRealms: [],
+    concurrency: 32,
+    connectTimeoutMs: 5000,
+    headersTimeoutMs: 10_000,
+    idleTimeoutMs: 30_000,
+    tls: { ca: undefined, insecureSkipVerify: false },
+    ...more,
+  };
+}
+
+const hub = upstream("docker.io", {
+  isDefault: true,
+  libraryPrefix: true,
+  aliases: ["index.docker.io", "registry-1.docker.io", "hub"],
+  hostnames: ["hub.mirror.internal", "[fd00::1]"],
+});
+const quay = upstream("quay.io", { hostnames: ["quay.mirror.internal:5000"] });
+const corp = upstream("registry.corp:5000", { aliases: ["corp"] });
+const upstreams = [hub, quay, corp];
+const routes = createUpstreamRoutes(upstreams);
+const noHints: RouteHints = {
+  prefix: undefined,
+  ns: undefined,
+  host: undefined,
+};
+
+function routeText(
+  repository: string,
+  hints: Partial<RouteHints> = {},
+  from = routes,
+): string {
+  const routed = from.route({ ...noHints, ...hints, repository });
+  if (!routed.ok) return routed.code;
+  const namespace =
+    routed.namespace === undefined ? "" : ` ${routed.namespace}`;
+  return `${routed.upstream.name} ${routed.repository}${namespace}`;
+}
+
+void describe("createUpstreamRoutes", () => {
+  const table: readonly {
+    name: string;
+    repository: string;
+    hints?: Partial<RouteHints>;
+    want: string;
+  }[] = [
+    {
+      name: "nothing but a name goes to the default upstream",
+      repository: "library/alpine",
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "a one-component name gets library/ there",
+      repository: "alpine",
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "a Host that is nobody's changes nothing",
+      repository: "alpine",
+      hints: { host: "mirror.internal:5000" },
+      want: "docker.io library/alpine",
+    },
+    // 1. a path before /v2/
+    {
+      name: "the path before /v2/ is a key",
+      repository: "prometheus/prometheus",
+      hints: { prefix: "quay.io" },
+      want: "quay.io prometheus/prometheus",
+    },
+    {
+      name: "the path before /v2/ is an alias",
+      repository: "alpine",
+      hints: { prefix: "hub" },
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "the path before /v2/ may have a port",
+      repository: "team/app",
+      hints: { prefix: "registry.corp:5000" },
+      want: "registry.corp:5000 team/app",
+    },
+    {
+      name: "the path before /v2/ wins over everything, and nothing else is applied",
+      repository: "docker.io/alpine",
+      hints: { prefix: "quay.io", ns: "hub", host: "hub.mirror.internal" },
+      want: "quay.io docker.io/alpine",
+    },
+    {
+      name: "the same key before and behind /v2/ is stripped once",
+      repository: "quay.io/a",
+      hints: { prefix: "quay.io" },
+      want: "quay.io quay.io/a",
+    },
+    {
+      name: "an unknown path before /v2/ is not tried as anything else",
+      repository: "library/alpine",
+      hints: { prefix: "evil.example", ns: "docker.io" },
+      want: "NAME_UNKNOWN",
+    },
+    {
+      name: "a path of two components before /v2/ is no upstream",
+      repository: "a",
+      hints: { prefix: "quay.io/team" },
+      want: "NAME_UNKNOWN",
+    },
+    // 2. the first component
+    {
+      name: "the first component is a key",
+      repository: "quay.io/prometheus/prometheus",
+      want: "quay.io prometheus/prometheus",
+    },
+    {
+      name: "the first component is an alias",
+      repository: "corp/app",
+      want: "registry.corp:5000 app",
+    },
+    {
+      name: "library/ comes after the first component is gone",
+      repository: "docker.io/alpine",
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "an alias of Docker Hub's leads to the same place",
+      repository: "index.docker.io/library/alpine",
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "the first component wins over ns, which is not answered then",
+      repository: "docker.io/library/alpine",
+      hints: { ns: "docker.io" },
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "an unknown ns beside a first component is ignored",
+      repository: "quay.io/a/b",
+      hints: { ns: "evil.example" },
+      want: "quay.io a/b",
+    },
+    {
+      name: "the first component is stripped once",
+      repository: "quay.io/quay.io/a",
+      want: "quay.io quay.io/a",
+    },
+    {
+      name: "a key in the middle is a part of the name",
+      repository: "team/quay.io/a",
+      want: "docker.io team/quay.io/a",
+    },
+    {
+      name: "a key alone leaves no name",
+      repository: "quay.io",
+      want: "NAME_INVALID",
+    },
+    {
+      name: "a key alone leaves no name to put library/ before",
+      repository: "docker.io",
+      want: "NAME_INVALID",
+    },
+    {
+      name: "a first component that only starts like a key is none",
+      repository: "quay.io.evil/a",
+      want: "docker.io quay.io.evil/a",
+    },
+    // 3. ns
+    {
+      name: "ns is a key",
+      repository: "prometheus/prometheus",
+      hints: { ns: "quay.io" },
+      want: "quay.io prometheus/prometheus quay.io",
+    },
+    {
+      name: "ns is an alias and is answered as it was sent",
+      repository: "library/alpine",
+      hints: { ns: "index.docker.io" },
+      want: "docker.io library/alpine index.docker.io",
+    },
+    {
+      name: "ns has a port",
+      repository: "a/b",
+      hints: { ns: "registry.corp:5000" },
+      want: "registry.corp:5000 a/b registry.corp:5000",
+    },
+    {
+      name: "ns wins over Host",
+      repository: "a/b",
+      hints: { ns: "quay.io", host: "hub.mirror.internal" },
+      want: "quay.io a/b quay.io",
+    },
+    {
+      name: "ns in another case and with the root's dot is the same host",
+      repository: "a/b",
+      hints: { ns: "Quay.IO." },
+      want: "quay.io a/b Quay.IO.",
+    },
+    {
+      name: "the root's dot may stand before a port",
+      repository: "a/b",
+      hints: { ns: "registry.corp.:5000" },
+      want: "registry.corp:5000 a/b registry.corp.:5000",
+    },
+    ...[
+      "evil.example",
+      "localhost",
+      "127.0.0.1:22",
+      "169.254.169.254",
+      "[::1]:5000",
+      "quay.io:443",
+      "quay.io..",
+      ".quay.io",
+      "quay.io/",
+      "https://quay.io",
+      "user@quay.io",
+      "quay.io\r\nX-Evil: 1",
+      "quay.io\0",
+      "doc\u212aer.io",
+      "xn--quay-io",
+      "",
+      ".",
+      ":",
+      "__proto__",
+      "constructor",
+      "toString",
+      "hub.mirror.internal",
+      "a".repeat(65_536),
+    ].map((ns) => ({
+      name: `ns ${JSON.stringify(ns).slice(0, 30)} is nobody's`,
+      repository: "library/alpine",
+      hints: { ns },
+      want: "NAME_UNKNOWN",
+    })),
+    // 4. Host
+    {
+      name: "Host without a port",
+      repository: "alpine",
+      hints: { host: "hub.mirror.internal" },
+      want: "docker.io library/alpine",
+    },
+    {
+      name: "Host with a port that was not asked for",
+      repository: "a/b",
+      hints: { host: "HUB.Mirror.Internal.:8443" },
+      want: "docker.io a/b",
+    },
+    {
+      name: "Host that is an address",
+      repository: "a/b",
+      hints: { host: "[fd00::1]:5000" },
+      want: "docker.io a/b",
+    },
+    {
+      name: "Host with the port that was asked for",
+      repository: "a/b",
+      hints: { host: "quay.mirror.internal:5000" },
+      want: "quay.io a/b",
+    },
+    {
+      name: "Host with another port than asked for",
+      repository: "a/b",
+      hints: { host: "quay.mirror.internal:5001" },
+      want: "docker.io a/b",
+    },
+    {
+      name: "Host that is an upstream's name is no hostname",
+      repository: "a/b",
+      hints: { host: "quay.io" },
+      want: "docker.io a/b",
+    },
+    {
+      name: "Host full of dirt is nobody's",
+      repository: "a/b",
+      hints: { host: "hub.mirror.internal\r\n, quay.io" },
+      want: "docker.io a/b",
+    },
+    {
+      name: "the first component wins over Host",
+      repository: "quay.io/a",
+      hints: { host: "hub.mirror.internal" },
+      want: "quay.io a",
+    },
+    // Names
+    ...["constructor", "prototype/x", "tostring/x"].map((repository) => ({
+      name: `a repository called ${repository}`,
+      repository: `a/${repository}`,
+      want: `docker.io a/${repository}`,
+    })),
+    {
+      name: "a name of full length behind a key",
+      repository: `quay.io/${"a".repeat(255)}`,
+      want: `quay.io ${"a".repeat(255)}`,
+    },
+    {
+      name: "a name that is too long",
+      repository: "a/".repeat(127) + "aa",
+      want: "NAME_INVALID",
+    },
+    {
+      name: "a name that library/ makes too long",
+      repository: "a".repeat(248),
+      want: "NAME_INVALID",
+    },
+    {
+      name: "a name that breaks the grammar, whoever sent it",
+      repository: "quay.io/../docker.io",
+      want: "NAME_INVALID",
+    },
+  ];
+  for (const { name, repository, hints, want } of table) {
+    void it(name, () => {
+      assert.equal(routeText(repository, hints), want);
+    });
+  }
+
+  void it("knows nobody where there is no default and no hint", () => {
+    const bare = createUpstreamRoutes([quay]);
+    assert.equal(routeText("library/alpine", {}, bare), "NAME_UNKNOWN");
+    assert.equal(routeText("quay.io/a", {}, bare), "quay.io a");
+    const nobody = createUpstreamRoutes([]);
+    assert.equal(routeText("library/alpine", {}, nobody), "NAME_UNKNOWN");
+  });
+
+  void it("gives a name to the key before any alias, whatever the order", () => {
+    const thief = upstream("thief.example", {
+      aliases: ["quay.io", "__proto__"],
+      hostnames: ["hub.mirror.internal"],
+    });
+    const first = createUpstreamRoutes([thief, hub, quay]);
+    assert.equal(routeText("quay.io/a", {}, first), "quay.io a");
+  });
+
+  void it("never repeats the client's text in a refusal", () => {
+    for (const { repository, hints } of table) {
+      const routed = routes.route({ ...noHints, ...hints, repository });
+      if (!routed.ok) assert.match(routed.detail, /^[a-zA-Z0-9/ ,-]+$/);
+    }
+  });
+
+  const registries: readonly [
+    name: string,
+    hints: Partial<RouteHints>,
+    want: unknown,
+  ][] = [
+    [
+      "no hint is all of them",
+      {},
+      { upstream: undefined, namespace: undefined },
+    ],
+    ["a prefix", { prefix: "hub" }, { upstream: hub, namespace: undefined }],
+    ["an unknown prefix", { prefix: "evil" }, "NAME_UNKNOWN"],
+    ["an ns", { ns: "quay.io" }, { upstream: quay, namespace: "quay.io" }],
+    ["an unknown ns", { ns: "evil" }, "NAME_UNKNOWN"],
+    [
+      "a prefix before an ns",
+      { prefix: "hub", ns: "evil" },
+      { upstream: hub, namespace: undefined },
+    ],
+    [
+      "a Host",
+      { host: "hub.mirror.internal:1" },
+      { upstream: hub, namespace: undefined },
+    ],
+    [
+      "an unknown Host",
+      { host: "evil" },
+      { upstream: undefined, namespace: undefined },
+    ],
+  ];
+  for (const [name, hints, want] of registries) {
+    void it(`routes a request without a repository by ${name}`, () => {
+      const routed = routes.routeRegistry({ ...noHints, ...hints });
+      assert.deepEqual(
+        routed.ok ? { ...routed } : routed.code,
+        typeof want === "string" ? want : { ok: true, ...(want as object) },
+      );
+    });
+  }
+});
+
+/** Upper-cases some letters of an ASCII text. */
+function inMixedCase(text: string, flips: readonly boolean[]): string {
+  return text.replaceAll(/./g, (char, at: number) =>
+    flips[at] === true ? char.toUpperCase() : char,
+  );
+}
+
+function tagsTarget(
+  repository: string,
+  prefix: string | undefined,
+  ns: string | undefined,
+): string {
+  return formatDistributionPath({
+    prefix,
+    ns,
+    target: { kind: "tags", repository, n: undefined, last: undefined },
+  });
+}
+
+interface Spelling {
+  readonly way: "prefix" | "component" | "ns" | "both" | "host" | "none";
+  readonly pick: number;
+  readonly flips: readonly boolean[];
+  readonly hasDot: boolean;
+  readonly isShort: boolean;
+}
+
+/** The request target and the Host of one way to ask an upstream for a repository's tags. */
+function spell(
+  target: UpstreamConfig,
+  wanted: string,
+  { way, pick, flips, hasDot, isShort }: Spelling,
+): { rawTarget: string; host: string | undefined } {
+  const names = [target.name, ...target.aliases];
+  const name = names[pick % names.length] ?? target.name;
+  const dressed = inMixedCase(name, flips) + (hasDot ? "." : "");
+  const hasShort = target.libraryPrefix && /^library\/[^/]+$/.test(wanted);
+  const short = isShort && hasShort ? wanted.slice("library/".length) : wanted;
+  const isBehind = way === "component" || way === "both";
+  const ns = { prefix: "evil.example", ns: dressed, both: dressed }[
+    way as string
+  ];
+  return {
+    rawTarget: tagsTarget(
+      isBehind ? `${name}/${short}` : short,
+      way === "prefix" ? dressed : undefined,
+      ns,
+    ),
+    host:
+      way === "host"
+        ? target.hostnames[pick % target.hostnames.length]
+        : "mirror.internal",
+  };
+}
+
+function keyOf(rawTarget: string, host: string | undefined): string {
+  const path = parseDistributionPath(rawTarget);
+  if (!path.ok) return path.code;
+  assert(path.target.kind === "tags");
+  const { repository } = path.target;
+  const { prefix, ns } = path;
+  const routed = routes.route({ prefix, ns, host, repository });
+  return routed.ok
+    ? `${routed.upstream.name}/${routed.repository}`
+    : routed.code;
+}
+
+void describe("one canonical key", () => {
+  const names = upstreams.flatMap(({ name, aliases }) => [name, ...aliases]);
+  const component = fc.stringMatching(/^[a-z0-9]{1,6}([._-][a-z0-9]{1,4})?$/);
+  const repository = fc
+    .array(component, { minLength: 1, maxLength: 3 })
+    .filter(([first = ""]) => !names.includes(first))
+    .map((components) => components.join("/"));
+  const spelling: fc.Arbitrary<Spelling> = fc.record({
+    way: fc.constantFrom("prefix", "component", "ns", "both", "host", "none"),
+    pick: fc.nat(),
+    flips: fc.array(fc.boolean(), { maxLength: 20 }),
+    hasDot: fc.boolean(),
+    isShort: fc.boolean(),
+  });
+
+  void it("comes of every spelling, or an error does", () => {
+    let keys = 0;
+    const check = (
+      target: UpstreamConfig,
+      name: string,
+      spelt: Spelling,
+    ): void => {
+      const canonical =
+        target.libraryPrefix && !name.includes("/") ? `library/${name}` : name;
+      const { rawTarget, host } = spell(target, canonical, spelt);
+      const key = keyOf(rawTarget, host);
+      const isHintless =
+        spelt.way === "none" ||
+        (spelt.way === "host" && target.hostnames.length === 0);
+      if (isHintless && target !== hub) {
+        // Without a hint it is another image, the default upstream's.
+        assert(key.startsWith("docker.io/"));
+      } else if (key === "NAME_INVALID") {
+        // A key with a port is no legal component.
+        assert(["component", "both"].includes(spelt.way), rawTarget);
+        assert(rawTarget.includes("registry.corp:5000/"));
+      } else {
+        assert.equal(key, `${target.name}/${canonical}`, rawTarget);
+        keys++;
+      }
+    };
+    const target = fc.constantFrom(...upstreams);
+    fc.assert(fc.property(target, repository, spelling, check), {
+      numRuns: 3000,
+    });
+    assert(keys > 1500);
+  });
+});
