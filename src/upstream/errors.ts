@@ -1,12 +1,13 @@
 /**
  * - `unreachable`: refused, DNS, TLS, connection lost before the headers
- * - `timeout`: no connection, headers or body bytes in time
+ * - `timeout`: no connection, headers or body bytes in time; also where the caller's signal aborted
  * - `unauthorized`: 401 although a fresh token or the credentials were sent
  * - `denied`: 403
  * - `not-found`: 404, 410
- * - `rate-limited`: 429
+ * - `rate-limited`: 429, now or within its Retry-After; then nothing was dialled
  * - `unavailable`: 5xx
- * - `breaker-open`: every endpoint rests; nothing was dialled
+ * - `breaker-open`: every endpoint rests, or the upstream is offline by configuration, or too many
+ *   requests wait; nothing was dialled
  * - `bad-response`: an answer that is not what the protocol says
  * - `interrupted`: the body ended early or broke
  * - `digest-mismatch`, `too-large`
@@ -31,6 +32,8 @@ export interface UpstreamErrorOptions {
   /** The HTTP status, where there was one. */
   readonly status?: number;
   readonly retryAfterMs?: number;
+  /** Scheme, host and port of the server that failed: an endpoint, a token realm, a redirect's target. */
+  readonly origin?: string;
   readonly cause?: unknown;
 }
 
@@ -40,6 +43,7 @@ export class UpstreamError extends Error {
   readonly upstream: string;
   readonly status: number | undefined;
   readonly retryAfterMs: number | undefined;
+  readonly origin: string | undefined;
 
   constructor(
     kind: UpstreamErrorKind,
@@ -52,5 +56,6 @@ export class UpstreamError extends Error {
     this.upstream = options.upstream;
     this.status = options.status;
     this.retryAfterMs = options.retryAfterMs;
+    this.origin = options.origin;
   }
 }

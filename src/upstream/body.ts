@@ -1,0 +1,130 @@
+import { Readable } from "node:stream";
+import type { Answer } from "./exchange.ts";
+import { UpstreamError } from "./errors.ts";
+import { bodyFault, type FaultPlace } from "./faults.ts";
+
+/** What is read of a body that nobody wants, so that its connection can be kept. */
+const MAX_DISCARDED_BYTES = 65_536;
+
+/** Lets an unwanted body run out, or breaks its connection where it is long. */
+export function discardBody(body: Readable): void {
+  let bytes = 0;
+  body.on("error", () => {});
+  body.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > MAX_DISCARDED_BYTES) body.destroy();
+  });
+}
+
+/**
+ * Reads a body whole.
+ *
+ * @throws UpstreamError `too-large` as soon as `maxBytes` are passed, `interrupted`, `timeout`
+ */
+export async function readBody(
+  { body, header, url }: Answer,
+  maxBytes: number,
+  upstream: string,
+  onBytes: (bytes: number) => void,
+): Promise<Buffer> {
+  const place = { upstream, origin: url.origin };
+  const expectedBytes = parseLength(header("content-length"));
+  if (expectedBytes !== undefined && expectedBytes > maxBytes) {
+    body.destroy();
+    throw tooLarge(place, maxBytes);
+  }
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      onBytes(chunk.length);
+      if (bytes > maxBytes) throw tooLarge(place, maxBytes);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    throw bodyFault(error, place);
+  }
+  return Buffer.concat(chunks, bytes);
+}
+
+/** @returns undefined for anything but one plain decimal number */
+export function parseLength(text: string | undefined): number | undefined {
+  if (text === undefined || !/^\d+$/.test(text)) return undefined;
+  const length = Number(text);
+  return Number.isSafeInteger(length) ? length : undefined;
+}
+
+export interface BlobBodyOptions {
+  readonly source: Readable;
+  readonly place: FaultPlace;
+  /** Of this body, where told. */
+  readonly expectedBytes: number | undefined;
+  readonly onBytes: (bytes: number) => void;
+  /** Called once, when the connection is no longer used. */
+  readonly onClose: () => void;
+}
+
+/** undici's body with errors of ours, counted, that gives its slot back at its end. */
+export class BlobBody extends Readable {
+  readonly #options: BlobBodyOptions;
+  #bytes = 0;
+  #isWhole = false;
+
+  constructor(options: BlobBodyOptions) {
+    super({ highWaterMark: 65_536 });
+    this.#options = options;
+    const { source } = options;
+    source.on("data", (chunk: Buffer) => this.#take(chunk));
+    source.once("end", () => this.#finish());
+    source.once("error", (error) => this.#fail(error));
+    // A body may be closed without another word when its agent is destroyed.
+    source.once("close", () => this.#fail(undefined));
+    source.pause();
+  }
+
+  override _read(): void {
+    this.#options.source.resume();
+  }
+
+  override _destroy(
+    error: Error | null,
+    callback: (error?: Error | null) => void,
+  ): void {
+    this.#options.source.destroy();
+    this.#options.onClose();
+    callback(error);
+  }
+
+  #take(chunk: Buffer): void {
+    if (this.destroyed) return;
+    this.#bytes += chunk.length;
+    this.#options.onBytes(chunk.length);
+    if (!this.push(chunk)) this.#options.source.pause();
+  }
+
+  #finish(): void {
+    const { expectedBytes } = this.#options;
+    if (expectedBytes !== undefined && expectedBytes !== this.#bytes) {
+      this.#fail(undefined);
+      return;
+    }
+    this.#isWhole = true;
+    this.push(null);
+    // The connection is free now, however long the last bytes wait to be read.
+    this.#options.onClose();
+  }
+
+  #fail(error: unknown): void {
+    if (this.destroyed || this.#isWhole) return;
+    this.destroy(bodyFault(error, this.#options.place));
+  }
+}
+
+function tooLarge(place: FaultPlace, maxBytes: number): UpstreamError {
+  return new UpstreamError(
+    "too-large",
+    `${place.origin}: more than ${maxBytes} bytes`,
+    place,
+  );
+}

@@ -1,0 +1,114 @@
+import type { Clock } from "../telemetry/clock.ts";
+
+const FIRST_PAUSE_MS = 5_000;
+const MAX_PAUSE_MS = 300_000;
+const MAX_FAILURES = 3;
+
+/** The right to ask once, and the duty to tell how it went; only the first word counts. */
+export interface Permit {
+  /** The one request that finds out whether an open breaker may close. */
+  readonly isProbe: boolean;
+  succeed(): void;
+  /** `severe`: refused, no such host, no answer in time. `mild`: anything else. */
+  fail(severity: "severe" | "mild"): void;
+  /** The other side asked to be left alone for so long. */
+  rest(durationMs: number): void;
+  /** Nothing was learnt: ended by ourselves, or failed elsewhere. */
+  abandon(): void;
+}
+
+/**
+ * Keeps requests away from a place that does not answer. A severe failure opens it at once, mild
+ * ones after three in a row; after 5 s, doubling to 5 min, one probe at a time may close it again.
+ */
+export class Breaker {
+  readonly #clock: Clock;
+  readonly #onChange: (isUp: boolean) => void;
+  #failures = 0;
+  #isOpen = false;
+  #isResting = false;
+  #untilMs = 0;
+  #pauseMs = FIRST_PAUSE_MS;
+  #probe: Permit | undefined;
+
+  constructor(clock: Clock, onChange: (isUp: boolean) => void = () => {}) {
+    this.#clock = clock;
+    this.#onChange = onChange;
+  }
+
+  /** True until a probe has succeeded, also while one is due or on its way. */
+  get isOpen(): boolean {
+    return this.#isOpen;
+  }
+
+  /** Until the next probe may go; 0 when one may go now. */
+  get retryAfterMs(): number {
+    return this.#isOpen
+      ? Math.max(0, this.#untilMs - this.#clock.monotonicMs())
+      : 0;
+  }
+
+  /** Whether {@link enter} would give a permit now. */
+  get isPassable(): boolean {
+    return (
+      !this.#isOpen || (this.#probe === undefined && this.retryAfterMs === 0)
+    );
+  }
+
+  enter(): Permit | undefined {
+    if (!this.isPassable) return undefined;
+    let isUsed = false;
+    const use = (act: () => void): void => {
+      if (isUsed) return;
+      isUsed = true;
+      if (this.#probe === permit) this.#probe = undefined;
+      act();
+    };
+    const permit: Permit = {
+      isProbe: this.#isOpen,
+      succeed: () => use(() => this.#succeeded(permit.isProbe)),
+      fail: (severity) => use(() => this.#failed(severity, permit.isProbe)),
+      rest: (durationMs) => use(() => this.#rest(durationMs)),
+      abandon: () => use(() => {}),
+    };
+    if (this.#isOpen) this.#probe = permit;
+    return permit;
+  }
+
+  #succeeded(isProbe: boolean): void {
+    // A request that was on its way when a Retry-After came does not outweigh it.
+    if (this.#isResting && !isProbe) return;
+    this.#failures = 0;
+    this.#pauseMs = FIRST_PAUSE_MS;
+    this.#isResting = false;
+    this.#setOpen(false);
+  }
+
+  #failed(severity: "severe" | "mild", isProbe: boolean): void {
+    if (this.#isOpen) {
+      // Those that failed together with the one that opened it prove nothing new.
+      if (!isProbe) return;
+      this.#pauseMs = Math.min(this.#pauseMs * 2, MAX_PAUSE_MS);
+    } else {
+      this.#failures += 1;
+      if (severity === "mild" && this.#failures < MAX_FAILURES) return;
+      this.#pauseMs = FIRST_PAUSE_MS;
+    }
+    this.#isResting = false;
+    this.#untilMs = this.#clock.monotonicMs() + this.#pauseMs;
+    this.#setOpen(true);
+  }
+
+  #rest(durationMs: number): void {
+    const untilMs = this.#clock.monotonicMs() + durationMs;
+    this.#untilMs = this.#isOpen ? Math.max(this.#untilMs, untilMs) : untilMs;
+    this.#isResting = true;
+    this.#setOpen(true);
+  }
+
+  #setOpen(isOpen: boolean): void {
+    if (this.#isOpen === isOpen) return;
+    this.#isOpen = isOpen;
+    this.#onChange(!isOpen);
+  }
+}

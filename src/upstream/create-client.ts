@@ -1,0 +1,525 @@
+import type { UpstreamConfig } from "../config/config.ts";
+import { type Digest, parseDigest } from "../oci/digest.ts";
+import { parseContentType } from "../oci/media-type.ts";
+import {
+  type Reference,
+  referenceText,
+  type RepositoryName,
+} from "../oci/reference.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import { VERSION } from "../version.ts";
+import { judgeBlobAnswer, rangeHeader } from "./blob-answers.ts";
+import { BlobBody, parseLength, readBody } from "./body.ts";
+import type { Permit } from "./breaker.ts";
+import {
+  MAX_MANIFEST_BYTES,
+  type OpenBlobOptions,
+  type UpstreamBlob,
+  type UpstreamClient,
+  type UpstreamManifest,
+  type UpstreamManifestHead,
+  type UpstreamTags,
+} from "./client.ts";
+import { createDispatchers, type Dispatchers } from "./dispatcher.ts";
+import { Endpoint, type EndpointRequest } from "./endpoint.ts";
+import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
+import { createExchange } from "./exchange.ts";
+import { abortFault, severityOf } from "./faults.ts";
+import { guardForeignOrigins } from "./foreign-origins.ts";
+import {
+  isHtml,
+  joinReferrers,
+  MAX_PAGES,
+  MAX_TAGS_BYTES,
+  MAX_TAGS_MS,
+  nextPage,
+  parseTagsPage,
+} from "./lists.ts";
+import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
+import { dismiss, type HeldAnswer } from "./retry.ts";
+import { statusFault } from "./status-faults.ts";
+import { TokenSource } from "./token-source.ts";
+
+export interface UpstreamClientOptions {
+  readonly config: UpstreamConfig;
+  /** Sent as `Via: 1.1 entrepot-<instanceId>`. */
+  readonly instanceId: string;
+  readonly clock: Clock;
+  readonly observer: UpstreamObserver;
+  /** True: nothing is ever dialled; every method throws `breaker-open`. */
+  readonly offline?: boolean;
+}
+
+/** What a small answer may take in all, however slowly its bytes drip. */
+const MAX_SMALL_MS = 60_000;
+/** Of a referrers list, all pages together: the index they make has to be one that engines take. */
+const MAX_REFERRERS_BYTES = MAX_MANIFEST_BYTES;
+/** A throttled upstream that does not say for how long. */
+const DEFAULT_THROTTLE_MS = 30_000;
+
+/** An upstream over HTTP. Dials nothing before the first request. */
+export function createUpstreamClient(
+  options: UpstreamClientOptions,
+): UpstreamClient {
+  return new HttpUpstreamClient(options);
+}
+
+class HttpUpstreamClient implements UpstreamClient {
+  readonly name: string;
+  readonly hasCredentials: boolean;
+  readonly #options: UpstreamClientOptions;
+  readonly #dispatchers: Dispatchers;
+  readonly #endpoints: readonly Endpoint[];
+  readonly #closing = new AbortController();
+
+  constructor(options: UpstreamClientOptions) {
+    const { config, clock, observer, instanceId } = options;
+    const identity = { instanceId, version: VERSION };
+    this.#options = options;
+    this.name = config.name;
+    this.hasCredentials = config.credentials.length > 0;
+    this.#dispatchers = createDispatchers(config);
+    const exchange = createExchange({
+      config,
+      dispatchers: this.#dispatchers,
+      clock,
+      observer,
+    });
+    const foreignExchange = guardForeignOrigins(exchange, config.name, clock);
+    const tokens = new TokenSource({
+      upstream: config.name,
+      identity,
+      clock,
+      observer,
+      closing: this.#closing.signal,
+    });
+    this.#endpoints = config.endpoints.map(
+      (url) =>
+        new Endpoint({
+          url,
+          config,
+          identity,
+          clock,
+          observer,
+          tokens,
+          exchange,
+          foreignExchange,
+        }),
+    );
+  }
+
+  isDown(): boolean {
+    return (
+      this.#options.offline === true ||
+      this.#endpoints.every((endpoint) => endpoint.isDown)
+    );
+  }
+
+  headManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<UpstreamManifestHead> {
+    return this.#askSmall("manifest", signal, async (ask) => {
+      const held = await ask({
+        method: "HEAD",
+        repository,
+        target: `manifests/${referenceText(reference)}`,
+      });
+      dismiss(held);
+      const { header } = held.answer;
+      return {
+        digest: parseDigest(header("docker-content-digest") ?? ""),
+        // Never true of a manifest; some redirectors say so all the same.
+        sizeBytes: parseLength(header("content-length")) || undefined,
+        mediaType: parseContentType(header("content-type")),
+      };
+    });
+  }
+
+  getManifest(
+    repository: RepositoryName,
+    reference: Reference,
+    signal: AbortSignal,
+  ): Promise<UpstreamManifest> {
+    return this.#askSmall("manifest", signal, async (ask) => {
+      const held = await ask({
+        method: "GET",
+        repository,
+        target: `manifests/${referenceText(reference)}`,
+      });
+      const bytes = await this.#read(held, MAX_MANIFEST_BYTES);
+      const { header } = held.answer;
+      const digestHeader = parseDigest(header("docker-content-digest") ?? "");
+      if (bytes.length === 0) throw this.#bad(held, "an empty manifest");
+      const encoding = header("content-encoding")?.toLowerCase() ?? "identity";
+      if (
+        encoding !== "identity" &&
+        reference.kind === "tag" &&
+        digestHeader === undefined
+      ) {
+        // No digest would show that these are not the bytes that were published.
+        throw this.#bad(held, "an encoded manifest");
+      }
+      const mediaType = parseContentType(header("content-type"));
+      return { bytes, mediaType, digestHeader };
+    });
+  }
+
+  async headBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<{ readonly sizeBytes: number | undefined }> {
+    try {
+      const sizeBytes = await this.#askSmall("blob", signal, async (ask) => {
+        const held = await ask({
+          method: "HEAD",
+          repository,
+          target: `blobs/${digest}`,
+          isTokenDoubted: false,
+        });
+        dismiss(held);
+        return parseLength(held.answer.header("content-length"));
+      });
+      if (sizeBytes !== undefined) return { sizeBytes };
+    } catch (error) {
+      if (!isHeadRefused(error)) throw error;
+    }
+    const { body, sizeBytes } = await this.openBlob(repository, digest, {
+      signal,
+    });
+    body.destroy();
+    return { sizeBytes };
+  }
+
+  openBlob(
+    repository: RepositoryName,
+    digest: Digest,
+    { offset = 0, lastByte, avoid, signal }: OpenBlobOptions,
+  ): Promise<UpstreamBlob> {
+    const range = { offset, lastByte };
+    return this.#ask(
+      { kind: "blob", signal, avoid },
+      async (endpoint, permit) => {
+        const held = await this.#send(endpoint, {
+          kind: "blob",
+          method: "GET",
+          repository,
+          target: `blobs/${digest}`,
+          range: rangeHeader(range),
+          permit,
+          signal,
+        });
+        const { answer, release } = held;
+        const blob = judgeBlobAnswer(answer, range);
+        if (typeof blob === "string") {
+          dismiss(held);
+          throw this.#bad(held, blob);
+        }
+        const body = new BlobBody({
+          source: answer.body,
+          place: { upstream: this.name, origin: answer.url.origin },
+          expectedBytes: blob.expectedBytes,
+          onBytes: (bytes) => this.#options.observer.onReceivedBytes(bytes),
+          onClose: release,
+        });
+        const { status, sizeBytes } = blob;
+        return {
+          status,
+          offset: blob.offset,
+          sizeBytes,
+          body,
+          endpoint: endpoint.url,
+        };
+      },
+    );
+  }
+
+  listTags(
+    repository: RepositoryName,
+    signal: AbortSignal,
+  ): Promise<UpstreamTags> {
+    return this.#askSmall("tags", signal, async (ask) => {
+      const { clock } = this.#options;
+      const deadlineMs = clock.monotonicMs() + MAX_TAGS_MS;
+      const deadline = AbortSignal.timeout(MAX_TAGS_MS);
+      const tags = new Set<string>();
+      const pages = new PageWalk("tags/list");
+      let bytesLeft = MAX_TAGS_BYTES;
+      for (;;) {
+        try {
+          const held = await ask(
+            { method: "GET", repository, target: pages.next },
+            deadline,
+          );
+          const page = await this.#read(held, bytesLeft);
+          bytesLeft -= page.length;
+          const found = parseTagsPage(page);
+          if (found === undefined) throw this.#bad(held, "no list of tags");
+          for (const tag of found) tags.add(tag);
+          pages.advance(nextPage(held.answer));
+        } catch (error) {
+          const isCut =
+            !signal.aborted &&
+            pages.count > 0 &&
+            error instanceof UpstreamError &&
+            (deadline.aborted || error.kind === "too-large");
+          if (!isCut) throw error;
+          return { tags: [...tags], isWhole: false };
+        }
+        if (pages.isAtEnd) return { tags: [...tags], isWhole: pages.isWhole };
+        if (clock.monotonicMs() >= deadlineMs) {
+          return { tags: [...tags], isWhole: false };
+        }
+      }
+    });
+  }
+
+  getReferrers(
+    repository: RepositoryName,
+    subject: Digest,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    return this.#askSmall("referrers", signal, async (ask) => {
+      const pages = new PageWalk(`referrers/${subject}`);
+      const bodies: Buffer[] = [];
+      let bytesLeft = MAX_REFERRERS_BYTES;
+      for (;;) {
+        const held = await ask({
+          method: "GET",
+          repository,
+          target: pages.next,
+        });
+        const body = await this.#read(held, bytesLeft);
+        bytesLeft -= body.length;
+        bodies.push(body);
+        pages.advance(nextPage(held.answer));
+        if (!pages.isAtEnd) continue;
+        // A signature that was cut off would look like one that is not there.
+        if (!pages.isWhole) throw this.#bad(held, "referrers without an end");
+        const index = joinReferrers(bodies);
+        if (index === undefined) throw this.#bad(held, "no image index");
+        return index;
+      }
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#dispatchers.close();
+  }
+
+  /** Asks one endpoint after the other until one gives an answer, be it a refusal. */
+  async #ask<T>(
+    {
+      kind,
+      signal,
+      avoid,
+    }: {
+      readonly kind: UpstreamRequestKind;
+      readonly signal: AbortSignal;
+      readonly avoid?: ReadonlySet<string> | undefined;
+    },
+    act: (endpoint: Endpoint, permit: Permit) => Promise<T>,
+  ): Promise<T> {
+    const { offline, observer } = this.#options;
+    if (offline === true || this.#closing.signal.aborted) {
+      throw new UpstreamError("breaker-open", "no upstream is dialled", {
+        upstream: this.name,
+      });
+    }
+    let failure: UpstreamError | undefined;
+    for (const endpoint of this.#inOrder(avoid)) {
+      if (signal.aborted) {
+        throw abortFault(signal, {
+          upstream: this.name,
+          origin: endpoint.origin,
+        });
+      }
+      const permit = endpoint.enter(kind);
+      if (permit instanceof UpstreamError) {
+        failure = moreTelling(failure, permit);
+        continue;
+      }
+      try {
+        const result = await act(endpoint, permit);
+        permit.succeed();
+        return result;
+      } catch (error) {
+        if (!(error instanceof UpstreamError) || signal.aborted) {
+          permit.abandon();
+          throw error;
+        }
+        settle(endpoint, permit, kind, error);
+        if (error.kind !== "not-found") {
+          observer.onFault(error.kind, error.message);
+        }
+        if (!PASSED_OVER.has(error.kind)) throw error;
+        failure = moreTelling(failure, error);
+      }
+    }
+    throw (
+      failure ??
+      new UpstreamError("breaker-open", "there is no endpoint", {
+        upstream: this.name,
+      })
+    );
+  }
+
+  /** Like #ask, for answers that are read whole: within a bound of their own, and none in HTML. */
+  #askSmall<T>(
+    kind: EndpointRequest["kind"],
+    signal: AbortSignal,
+    act: (ask: AskSmall) => Promise<T>,
+  ): Promise<T> {
+    return this.#ask({ kind, signal }, (endpoint, permit) => {
+      const bound = AbortSignal.timeout(MAX_SMALL_MS);
+      return act(async (request, deadline) => {
+        const signals = [signal, bound];
+        if (deadline !== undefined) signals.push(deadline);
+        const held = await this.#send(endpoint, {
+          ...request,
+          kind,
+          permit,
+          signal: AbortSignal.any(signals),
+        });
+        const { status } = held.answer;
+        if (status === 200 && !isHtml(held.answer)) return held;
+        dismiss(held);
+        throw this.#bad(held, status === 200 ? "HTML" : `status ${status}`);
+      });
+    });
+  }
+
+  /** @throws UpstreamError for every status but 200 and 206 */
+  async #send(
+    endpoint: Endpoint,
+    request: EndpointRequest,
+  ): Promise<HeldAnswer> {
+    const held = await endpoint.send(request);
+    const fault = statusFault(held.answer, this.name, this.#options.clock);
+    if (fault === undefined) return held;
+    dismiss(held);
+    throw fault;
+  }
+
+  async #read(held: HeldAnswer, maxBytes: number): Promise<Buffer> {
+    try {
+      return await readBody(held.answer, maxBytes, this.name, (bytes) =>
+        this.#options.observer.onReceivedBytes(bytes),
+      );
+    } finally {
+      held.release();
+    }
+  }
+
+  #bad({ answer }: HeldAnswer, what: string): UpstreamError {
+    const { origin } = answer.url;
+    return new UpstreamError("bad-response", `${origin}: ${what}`, {
+      upstream: this.name,
+      origin,
+      status: answer.status,
+    });
+  }
+
+  #inOrder(avoid: ReadonlySet<string> | undefined): readonly Endpoint[] {
+    if (avoid === undefined || avoid.size === 0) return this.#endpoints;
+    const isAvoided = ({ url }: Endpoint): boolean => avoid.has(url);
+    return [
+      ...this.#endpoints.filter((endpoint) => !isAvoided(endpoint)),
+      ...this.#endpoints.filter(isAvoided),
+    ];
+  }
+}
+
+type AskSmall = (
+  request: Pick<
+    EndpointRequest,
+    "method" | "repository" | "target" | "isTokenDoubted"
+  >,
+  deadline?: AbortSignal,
+) => Promise<HeldAnswer>;
+
+/** The way through the pages of a list: no page twice, and not for ever. */
+class PageWalk {
+  next: string | URL;
+  count = 0;
+  isAtEnd = false;
+  isWhole = true;
+  readonly #seen = new Set<string>();
+
+  constructor(first: string) {
+    this.next = first;
+  }
+
+  advance(next: URL | "foreign" | undefined): void {
+    this.count += 1;
+    if (next === undefined) {
+      this.isAtEnd = true;
+    } else if (
+      next === "foreign" ||
+      this.#seen.has(next.href) ||
+      this.count >= MAX_PAGES
+    ) {
+      this.isAtEnd = true;
+      this.isWhole = false;
+    } else {
+      this.#seen.add(next.href);
+      this.next = next;
+    }
+  }
+}
+
+/** Tells the endpoint's breaker what an error says of it, and no other server's. */
+function settle(
+  endpoint: Endpoint,
+  permit: Permit,
+  kind: UpstreamRequestKind,
+  error: UpstreamError,
+): void {
+  const severity = severityOf(error);
+  if (error.kind === "rate-limited") {
+    endpoint.throttle(kind, error.retryAfterMs ?? DEFAULT_THROTTLE_MS);
+  }
+  if (error.origin !== endpoint.origin || error.kind === "breaker-open") {
+    permit.abandon();
+  } else if (error.status === 503 && error.retryAfterMs !== undefined) {
+    permit.rest(error.retryAfterMs);
+  } else if (severity === undefined) {
+    permit.succeed();
+  } else {
+    permit.fail(severity);
+  }
+}
+
+/** Whether the next endpoint may know better. A refusal or a 404 is an answer. */
+const PASSED_OVER: ReadonlySet<UpstreamErrorKind> = new Set([
+  "unreachable",
+  "timeout",
+  "rate-limited",
+  "unavailable",
+  "breaker-open",
+  "bad-response",
+  "interrupted",
+]);
+
+/** Of several endpoints' errors the one to throw: a quota first, then what was seen over what rests. */
+function moreTelling(
+  one: UpstreamError | undefined,
+  other: UpstreamError,
+): UpstreamError {
+  if (one === undefined) return other;
+  if (one.kind === "rate-limited") return one;
+  if (other.kind !== "breaker-open") return other;
+  if (one.kind !== "breaker-open") return one;
+  return (other.retryAfterMs ?? 0) < (one.retryAfterMs ?? 0) ? other : one;
+}
+
+/** ECR Public answers 401, some CDNs 403 to a HEAD whose GET they signed, others 400, 405 or 501. */
+function isHeadRefused(error: unknown): boolean {
+  return (
+    error instanceof UpstreamError &&
+    [400, 401, 403, 405, 501].includes(error.status ?? 0)
+  );
+}

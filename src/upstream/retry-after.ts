@@ -1,0 +1,80 @@
+import type { Clock } from "../telemetry/clock.ts";
+import type { Answer } from "./exchange.ts";
+
+/** However long an upstream asks to be left alone, it is asked again after this. */
+export const MAX_RETRY_AFTER_MS = 15 * 60_000;
+
+/** A 429 that asks for less is no quota but a brake; it is waited for within the request. */
+export const MAX_WAITED_MS = 1_000;
+
+const SECONDS = /^\d+(?:\.\d+)?$/;
+const HTTP_DATE =
+  /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
+const WITH_UNIT = /^(\d+(?:\.\d+)?)\s*(ns|µs|us|ms|s|m)\b/;
+const IN_TEXT = /retry-after:\s*(\d+(?:\.\d+)?\s*(?:ns|µs|us|ms|s|m)\b)/i;
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ns: 1e-6,
+  µs: 1e-3,
+  us: 1e-3,
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+};
+
+/**
+ * Milliseconds of a `Retry-After`: seconds, an HTTP date, or a duration with its unit (ghcr.io);
+ * at most {@link MAX_RETRY_AFTER_MS}, a date in the past is 0. Anything else is undefined.
+ *
+ * @see https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
+ */
+export function parseRetryAfter(
+  value: string,
+  nowMs: number,
+): number | undefined {
+  const text = value.trim();
+  if (SECONDS.test(text)) return bounded(Number(text) * 1_000);
+  if (HTTP_DATE.test(text)) {
+    const atMs = Date.parse(text);
+    return Number.isNaN(atMs) ? undefined : bounded(atMs - nowMs);
+  }
+  const [, amount, unit] = WITH_UNIT.exec(text) ?? [];
+  const factor = unit === undefined ? undefined : UNIT_MS[unit];
+  return factor === undefined ? undefined : bounded(Number(amount) * factor);
+}
+
+/**
+ * The wait that ghcr.io tells in the error's message only:
+ * `retry-after: 1.16ms, allowed: 44000/minute`.
+ */
+export function findRetryAfter(
+  text: string,
+  nowMs: number,
+): number | undefined {
+  const found = IN_TEXT.exec(text)?.[1];
+  return found === undefined ? undefined : parseRetryAfter(found, nowMs);
+}
+
+/** How long a 429 or 503 asks its server to be left alone, where it asks; not for brakes. */
+export function restOf(answer: Answer, clock: Clock): number | undefined {
+  if (answer.status !== 429 && answer.status !== 503) return undefined;
+  const retryAfterMs = retryAfterOf(answer, clock);
+  if (answer.status === 503) {
+    return retryAfterMs === 0 ? undefined : retryAfterMs;
+  }
+  return retryAfterMs !== undefined && retryAfterMs < MAX_WAITED_MS
+    ? undefined
+    : retryAfterMs;
+}
+
+/** What an answer says, whatever its status. */
+export function retryAfterOf(answer: Answer, clock: Clock): number | undefined {
+  const value = answer.header("retry-after");
+  return value === undefined
+    ? undefined
+    : parseRetryAfter(value, clock.nowMs());
+}
+
+function bounded(ms: number): number {
+  return Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+}

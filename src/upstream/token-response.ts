@@ -1,0 +1,49 @@
+export interface BearerToken {
+  readonly token: string;
+  readonly lifeMs: number;
+}
+
+/** What is meant where `expires_in` is absent, and the least that anybody should give. */
+const MIN_LIFE_MS = 60_000;
+/** A token is not trusted longer, whatever it says of itself. */
+const MAX_LIFE_MS = 3_600_000;
+/** It has to fit into a header. */
+const MAX_TOKEN_LENGTH = 16_384;
+/** Whatever may stand in a header's value without a blank. */
+const TOKEN = /^[\x21-\x7e]+$/;
+
+/**
+ * Reads a token server's answer: `access_token` before `token`, as Docker does.
+ *
+ * @returns undefined where there is no token in it
+ */
+export function parseTokenResponse(body: Buffer): BearerToken | undefined {
+  let content: unknown;
+  try {
+    content = JSON.parse(body.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+  if (typeof content !== "object" || content === null) return undefined;
+  const fields = new Map<string, unknown>(Object.entries(content));
+  const token =
+    asToken(fields.get("access_token")) ?? asToken(fields.get("token"));
+  return token === undefined
+    ? undefined
+    : { token, lifeMs: toLifeMs(fields.get("expires_in")) };
+}
+
+function asToken(value: unknown): string | undefined {
+  return typeof value === "string" &&
+    value.length <= MAX_TOKEN_LENGTH &&
+    TOKEN.test(value)
+    ? value
+    : undefined;
+}
+
+function toLifeMs(expiresIn: unknown): number {
+  const lifeMs = Number(expiresIn) * 1_000;
+  return Number.isNaN(lifeMs)
+    ? MIN_LIFE_MS
+    : Math.min(Math.max(lifeMs, MIN_LIFE_MS), MAX_LIFE_MS);
+}

@@ -1,0 +1,122 @@
+import type { UpstreamConfig } from "../../src/config/config.ts";
+import {
+  parseRepositoryName,
+  parseTag,
+  type Reference,
+  type RepositoryName,
+} from "../../src/oci/reference.ts";
+import { type Clock, systemClock } from "../../src/telemetry/clock.ts";
+import type { UpstreamClient } from "../../src/upstream/client.ts";
+import {
+  UpstreamError,
+  type UpstreamErrorKind,
+} from "../../src/upstream/errors.ts";
+import { createUpstreamClient } from "../../src/upstream/create-client.ts";
+import type {
+  UpstreamObserver,
+  UpstreamResponseEvent,
+} from "../../src/upstream/observer.ts";
+import { type AfterTest, releaseAfter } from "./after-test.ts";
+
+/** Remembers all that it was told. */
+export class RecordingObserver implements UpstreamObserver {
+  readonly responses: UpstreamResponseEvent[] = [];
+  readonly endpoints: (readonly [endpoint: string, isUp: boolean])[] = [];
+  readonly faults: (readonly [kind: UpstreamErrorKind, message: string])[] = [];
+  receivedBytes = 0;
+
+  onResponse(event: UpstreamResponseEvent): void {
+    this.responses.push(event);
+  }
+  onReceivedBytes(bytes: number): void {
+    this.receivedBytes += bytes;
+  }
+  onEndpoint(endpoint: string, isUp: boolean): void {
+    this.endpoints.push([endpoint, isUp]);
+  }
+  onFault(kind: UpstreamErrorKind, message: string): void {
+    this.faults.push([kind, message]);
+  }
+}
+
+/** An upstream's configuration as the loader would make it, with short time-outs. */
+export function upstreamConfig(
+  endpoints: readonly string[],
+  overrides: Partial<UpstreamConfig> = {},
+): UpstreamConfig {
+  return {
+    name: "registry.example",
+    isDefault: true,
+    endpoints,
+    aliases: [],
+    hostnames: [],
+    libraryPrefix: false,
+    credentials: [],
+    freshness: {
+      tagTtlMs: 600_000,
+      rules: [],
+      staleIfErrorMs: Infinity,
+      staleWhileRevalidateMs: 0,
+      notFoundTtlMs: 30_000,
+    },
+    tokenRealms: [],
+    concurrency: 32,
+    connectTimeoutMs: 2_000,
+    headersTimeoutMs: 2_000,
+    idleTimeoutMs: 2_000,
+    tls: { ca: undefined, insecureSkipVerify: false },
+    ...overrides,
+  };
+}
+
+export interface TestClient {
+  readonly client: UpstreamClient;
+  readonly observer: RecordingObserver;
+}
+
+/** A client that is closed with the test. */
+export function startUpstreamClient(
+  test: AfterTest,
+  endpoints: readonly string[],
+  overrides: Partial<UpstreamConfig> & {
+    readonly clock?: Clock;
+    readonly offline?: boolean;
+  } = {},
+): TestClient {
+  const { clock = systemClock, offline = false, ...config } = overrides;
+  const observer = new RecordingObserver();
+  const client = createUpstreamClient({
+    config: upstreamConfig(endpoints, config),
+    instanceId: "test",
+    clock,
+    observer,
+    offline,
+  });
+  releaseAfter(test, () => client.close());
+  return { client, observer };
+}
+
+export function repositoryName(text: string): RepositoryName {
+  const name = parseRepositoryName(text);
+  if (name === undefined) throw new Error(`${text} is no repository`);
+  return name;
+}
+
+export function tagReference(text: string): Reference {
+  const tag = parseTag(text);
+  if (tag === undefined) throw new Error(`${text} is no tag`);
+  return { kind: "tag", tag };
+}
+
+/** What a call threw, which must be an UpstreamError. */
+export async function upstreamErrorOf(
+  call: Promise<unknown>,
+): Promise<UpstreamError> {
+  try {
+    await call;
+  } catch (error) {
+    if (error instanceof UpstreamError) return error;
+    throw error;
+  }
+  throw new Error("nothing was thrown");
+}
