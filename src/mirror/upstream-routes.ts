@@ -39,10 +39,11 @@ export interface UpstreamRoutes {
    * In this order the first hint that decides is applied, and no other: the path before `/v2/`,
    * the name's first component, `ns`, `Host`, the default upstream.
    *
-   * @param request with the repository as spelled in the path, as `parseDistributionPath` gives it
+   * @param spelled the repository as it stands in the path, as `parseDistributionPath` gives it
    */
-  route(
-    request: RouteHints & { readonly repository: string },
+  routeRepository(
+    hints: RouteHints,
+    spelled: string,
   ): RoutedRepository | RouteRefusal;
   /** For requests without a repository: the ping and the catalog. The default upstream is no hint here. */
   routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal;
@@ -87,17 +88,16 @@ export function createUpstreamRoutes(
   };
 
   return {
-    route(request) {
-      const { repository: spelled } = request;
+    routeRepository(hints, spelled) {
       const slashAt = `${spelled}/`.indexOf("/");
-      const choice = choose(request, spelled.slice(0, slashAt));
+      const choice = choose(hints, spelled.slice(0, slashAt));
       if ("ok" in choice) return choice;
       const { upstream = defaultUpstream, by } = choice;
       if (upstream === undefined) return NO_DEFAULT;
       const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;
       const repository = canonicalName(upstream, rest);
       if (repository === undefined) return INVALID_NAME;
-      const namespace = by === "namespace" ? request.ns : undefined;
+      const namespace = by === "namespace" ? hints.ns : undefined;
       return { ok: true, upstream, repository, namespace };
     },
 

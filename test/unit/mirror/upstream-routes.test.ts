@@ -61,7 +61,7 @@ function routeText(
   hints: Partial<RouteHints> = {},
   from = routes,
 ): string {
-  const routed = from.route({ ...noHints, ...hints, repository });
+  const routed = from.routeRepository({ ...noHints, ...hints }, repository);
   if (!routed.ok) return routed.code;
   const namespace =
     routed.namespace === undefined ? "" : ` ${routed.namespace}`;
@@ -360,7 +360,10 @@ void describe("createUpstreamRoutes", () => {
 
   void it("never repeats the client's text in a refusal", () => {
     for (const { repository, hints } of table) {
-      const routed = routes.route({ ...noHints, ...hints, repository });
+      const routed = routes.routeRepository(
+        { ...noHints, ...hints },
+        repository,
+      );
       if (!routed.ok) assert.match(routed.detail, /^[a-zA-Z0-9/ ,-]+$/);
     }
   });
@@ -467,7 +470,7 @@ function keyOf(rawTarget: string, host: string | undefined): string {
   assert(path.target.kind === "tags");
   const { repository } = path.target;
   const { prefix, ns } = path;
-  const routed = routes.route({ prefix, ns, host, repository });
+  const routed = routes.routeRepository({ prefix, ns, host }, repository);
   return routed.ok
     ? `${routed.upstream.name}/${routed.repository}`
     : routed.code;
