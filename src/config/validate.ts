@@ -130,7 +130,7 @@ function describeError(
       return {
         path: [...path, Math.max(i, j)],
         seen: `${formatSeen(items[i])} again`,
-        expected: expectedOf(node),
+        expected: "each once",
       };
     }
     default:
@@ -168,6 +168,7 @@ function describeValue(
     error.keyword === "type" &&
     node.type === "string" &&
     node["x-form"] === undefined &&
+    node.enum === undefined &&
     (typeof error.data === "number" || typeof error.data === "boolean");
   return {
     path,

@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as fc from "fast-check";
+import {
+  environmentName,
+  readEnvironment,
+  scalarPaths,
+} from "../../../src/config/environment.ts";
+import { CONFIG_SCHEMA } from "../../../src/config/schema.ts";
+import {
+  makeConfigFolder,
+  printedFaults,
+  printedWarnings,
+} from "../../support/config-folder.ts";
+
+void test("every scalar outside upstreams and lists has a variable", () => {
+  assert.deepEqual(
+    [...scalarPaths(CONFIG_SCHEMA, [])].map(([name, { path }]) => [
+      name,
+      path.join("."),
+    ]),
+    [
+      ["ENTREPOT_LISTEN", "listen"],
+      ["ENTREPOT_OPERATOR__LISTEN", "operator.listen"],
+      ["ENTREPOT_STORAGE__ROOT", "storage.root"],
+      ["ENTREPOT_OFFLINE", "offline"],
+      ["ENTREPOT_LOG__LEVEL", "log.level"],
+      ["ENTREPOT_LOG__FORMAT", "log.format"],
+    ],
+  );
+});
+
+void test("words of a key are split by one underscore, levels by two, and no two paths share a name", () => {
+  assert.equal(
+    environmentName(["eviction", "maxSize"]),
+    "ENTREPOT_EVICTION__MAX_SIZE",
+  );
+  const key = fc
+    .tuple(
+      fc.stringMatching(/^[a-z][a-z0-9]{0,6}$/),
+      fc.array(fc.stringMatching(/^[A-Z][a-z0-9]{0,6}$/), { maxLength: 3 }),
+    )
+    .map(([first, words]) => first + words.join(""));
+  fc.assert(
+    fc.property(fc.array(key, { minLength: 1, maxLength: 4 }), (path) => {
+      const name = environmentName(path);
+      assert.match(name, /^ENTREPOT_[A-Z0-9]+(?:__?[A-Z0-9]+)*$/);
+      const readBack = name
+        .slice("ENTREPOT_".length)
+        .split("__")
+        .map((level) =>
+          level
+            .toLowerCase()
+            .replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()),
+        );
+      assert.deepEqual(readBack, path);
+    }),
+  );
+});
+
+void test("variables win over the file, and arguments over variables", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = {
+    ENTREPOT_LISTEN: "0.0.0.0:5000",
+    ENTREPOT_OPERATOR__LISTEN: "false",
+    ENTREPOT_OFFLINE: "false",
+    ENTREPOT_LOG__LEVEL: "debug",
+    ENTREPOT_LOG__FORMAT: "pretty",
+    PATH: "/bin",
+  };
+  const file =
+    "listen: nowhere\noperator: { listen: '127.0.0.1:1' }\noffline: true\nlog: { level: warn }\n";
+  const result = await folder.loadText(file, { env });
+  assert.deepEqual(printedFaults(result), []);
+  assert.ok(result.ok);
+  const { listen, operator, offline, log } = result.config;
+  assert.deepEqual(
+    { listen, operator, offline, log },
+    {
+      listen: [{ host: "0.0.0.0", port: 5000 }],
+      operator: { listen: undefined },
+      offline: false,
+      log: { level: "debug", format: "pretty" },
+    },
+  );
+  assert.deepEqual(result.sources.variables, [
+    "ENTREPOT_LISTEN",
+    "ENTREPOT_LOG__FORMAT",
+    "ENTREPOT_LOG__LEVEL",
+    "ENTREPOT_OFFLINE",
+    "ENTREPOT_OPERATOR__LISTEN",
+  ]);
+  const overridden = await folder.load({ env, overrides: { offline: true } });
+  assert.ok(overridden.ok && overridden.config.offline);
+});
+
+void test("an empty variable is as one that is not there", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const result = await folder.load({
+    env: { ENTREPOT_LISTEN: "", ENTREPOT_NO_SUCH_KEY: "" },
+  });
+  assert.ok(result.ok);
+  assert.deepEqual(result.config.listen, [{ host: "127.0.0.1", port: 5000 }]);
+  assert.deepEqual(result.warnings, []);
+});
+
+void test("a faulty variable is told by its name, the key and what was seen", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = {
+    ENTREPOT_LISTEN: "127.0.0.1:5000,[::1]:5000",
+    ENTREPOT_OFFLINE: "1",
+    ENTREPOT_LOG__LEVEL: "loud",
+  };
+  assert.deepEqual(
+    printedFaults(await folder.loadText("log: {}\nlisten: a\n", { env })),
+    [
+      'ENTREPOT_LISTEN: listen: "127.0.0.1:5000,[::1]:5000"; HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such',
+      'ENTREPOT_OFFLINE: offline: "1"; true or false',
+      'ENTREPOT_LOG__LEVEL: log.level: "loud"; one of trace, debug, info, warn, error, fatal',
+    ],
+  );
+});
+
+void test("a variable below a key that the file spoils tells the file's fault only", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = { ENTREPOT_LOG__LEVEL: "debug" };
+  assert.deepEqual(printedFaults(await folder.loadText("log: 5\n", { env })), [
+    "c.yaml:1: log: 5; a mapping",
+  ]);
+});
+
+void test("unknown variables are warned of by name, never by value, and are no faults", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const result = await folder.load({
+    env: {
+      ENTREPOT_PORT: "tcp://10.0.0.1:5000",
+      ENTREPOT_SERVICE_HOST: "10.0.0.1",
+      ENTREPOT_LOG_LEVEL: "debug",
+      ENTREPOT_UPSTREAMS__QUAY_IO__PASSWORD: "hunter2",
+    },
+  });
+  assert.ok(result.ok);
+  assert.equal(result.config.log.level, "info");
+  const seen = "an environment variable that names no key, and is ignored";
+  const none = "ENTREPOT_ and the path of a key, such as ENTREPOT_LOG__LEVEL";
+  assert.deepEqual(printedWarnings(result), [
+    `ENTREPOT_LOG_LEVEL: ${seen}; did you mean ENTREPOT_LOG__LEVEL?`,
+    `ENTREPOT_PORT: ${seen}; ${none}`,
+    `ENTREPOT_SERVICE_HOST: ${seen}; ${none}`,
+    `ENTREPOT_UPSTREAMS__QUAY_IO__PASSWORD: ${seen}; ${none}`,
+  ]);
+});
+
+void test("a fault between a variable and a default is told of the default", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = { ENTREPOT_LISTEN: "127.0.0.1:5001" };
+  assert.deepEqual(printedFaults(await folder.load({ env })), [
+    "default: operator.listen: 127.0.0.1:5001, where another listener is already; a port of its own",
+  ]);
+});
+
+void test("no environment makes it throw or set anything but a known key", () => {
+  const name = fc.oneof(
+    fc.string().map((text) => `ENTREPOT_${text}`),
+    fc.constantFrom("ENTREPOT_LISTEN", "ENTREPOT_OFFLINE", "__proto__"),
+  );
+  const known = new Set(scalarPaths(CONFIG_SCHEMA, []).keys());
+  fc.assert(
+    fc.property(fc.dictionary(name, fc.string()), (env) => {
+      const { values, warnings } = readEnvironment(env);
+      for (const value of values) assert.ok(known.has(value.name));
+      for (const { file } of warnings) assert.ok(Object.hasOwn(env, file));
+    }),
+  );
+});
