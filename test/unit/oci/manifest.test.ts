@@ -3,10 +3,10 @@ import { describe, it } from "node:test";
 import * as fc from "fast-check";
 import { digestOf } from "../../../src/oci/digest.ts";
 import {
-  type ManifestFault,
   type ParsedManifest,
   parseManifest,
 } from "../../../src/oci/manifest.ts";
+import type { ManifestFault } from "../../../src/oci/manifest-document.ts";
 import {
   DOCKER_LIST,
   DOCKER_MANIFEST,
@@ -438,6 +438,14 @@ void describe("parseManifest", () => {
         ["manifest", OCTET_STREAM],
         ["manifest", OCTET_STREAM],
       ],
+    );
+  });
+
+  void it("takes a key called ok for one of the manifest's own", () => {
+    assert.equal(parsed({ ok: false, ...image }).children.length, 2);
+    assert.equal(
+      parsed({ ...image, layers: [{ ...layer, ok: false }] }).children.length,
+      2,
     );
   });
 
