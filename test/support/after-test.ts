@@ -1,4 +1,6 @@
-/** What of `node:test` says when a test is over: its context, or `{ after }` within a suite. */
+import { after } from "node:test";
+
+/** What of `node:test` says when a test is over: its context, or {@link afterSuite}. */
 export interface AfterTest {
   after(release: () => Promise<void> | void): void;
 }
@@ -30,4 +32,20 @@ export function releaseAfter(test: AfterTest, release: Release): void {
     }
     if (errors.length > 0) throw new AggregateError(errors, "not released");
   });
+}
+
+/**
+ * For what the tests of a suite share. It is called in the body of `describe`: an `after` that is
+ * called in a `before` hook runs when that hook is over.
+ */
+export function afterSuite(): AfterTest {
+  const hooks: (() => Promise<void> | void)[] = [];
+  after(async () => {
+    for (const hook of hooks) await hook();
+  });
+  return {
+    after: (hook) => {
+      hooks.push(hook);
+    },
+  };
 }

@@ -83,6 +83,7 @@ export class ChildMirror {
     this.#child = new Child(this.#test, {
       command,
       args: rest,
+      isWrapper: wrapper.length > 0,
       ...(env === undefined ? {} : { env }),
     });
     this.#listening = await this.#child.line(parseListening);

@@ -11,6 +11,8 @@ export interface ChildOptions {
   /** Set over the environment of the tests; undefined takes a variable away. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
+  /** The command only starts the program (strace): signals and memory are those of its child. */
+  readonly isWrapper?: boolean;
 }
 
 /** How a process ended: by itself with a code, or by a signal. */
@@ -32,12 +34,14 @@ export class Child {
   /** Ends with the process and its output. */
   readonly exited: Promise<ChildExit>;
   readonly lines: OutputLine[] = [];
+  readonly #isWrapper: boolean;
   readonly #process: ChildProcess;
   readonly #counter = new Counter();
   #exit: ChildExit | undefined;
 
   constructor(test: AfterTest, options: ChildOptions) {
     this.name = basename(options.command);
+    this.#isWrapper = options.isWrapper ?? false;
     this.#process = spawn(options.command, options.args ?? [], {
       env: { ...process.env, ...options.env },
       stdio: ["ignore", "pipe", "pipe"],
@@ -77,7 +81,7 @@ export class Child {
     return this.#exit === undefined;
   }
 
-  /** SIGKILL, to a process under a wrapper (strace) first; ends when it is gone. */
+  /** SIGKILL, to what the process started first; ends when it is gone. */
   async kill(): Promise<ChildExit> {
     if (this.isRunning) {
       for (const pid of [...this.#descendants()].toReversed()) {
@@ -159,7 +163,9 @@ export class Child {
   }
 
   #innermost(): number {
-    const pid = [...this.#descendants()].at(-1) ?? this.pid;
+    const pid =
+      (this.#isWrapper ? [...this.#descendants()].at(-1) : undefined) ??
+      this.pid;
     if (pid === undefined) throw new Error(`${this.name} was not started`);
     return pid;
   }

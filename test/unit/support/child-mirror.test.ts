@@ -80,6 +80,7 @@ void describe("a child process", () => {
   void it("is signalled and ended behind its wrapper", async (test) => {
     const child = new Child(test, {
       command: "sh",
+      isWrapper: true,
       args: [
         "-c",
         `'${process.execPath}' -e 'console.log(process.pid); setInterval(() => {}, 1000)'; :`,

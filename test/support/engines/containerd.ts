@@ -1,0 +1,133 @@
+import { createHash } from "node:crypto";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type AfterTest, releaseAfter } from "../after-test.ts";
+import { Child } from "../child-process.ts";
+import { runCommand } from "../run-command.ts";
+import { tempDir } from "../temp-dir.ts";
+import type { Engine, MirrorAddress } from "./engine.ts";
+
+/** The CRI plug-in wants a network that a test does not have. */
+const CONFIG = `version = 2
+disabled_plugins = ["io.containerd.grpc.v1.cri"]
+`;
+
+/** Registries that are pulled through the mirror, with the server each has when no mirror helps. */
+const REGISTRIES = {
+  "docker.io": "https://registry-1.docker.io",
+  "quay.io": "https://quay.io",
+};
+
+/** containerd with `hosts.toml`, driven by `ctr`: it tells the mirror the registry as `?ns=`. */
+export class Containerd implements Engine {
+  readonly #test: AfterTest;
+  readonly #dir: string;
+  #child: Child | undefined;
+  #storeCount = 0;
+  #runCount = 0;
+
+  private constructor(test: AfterTest, dir: string) {
+    this.#test = test;
+    this.#dir = dir;
+  }
+
+  static async start(
+    test: AfterTest,
+    mirror: MirrorAddress,
+  ): Promise<Containerd> {
+    const dir = await tempDir(test, "containerd-");
+    for (const [registry, server] of Object.entries(REGISTRIES)) {
+      const hosts = join(dir, "hosts", registry);
+      await mkdir(hosts, { recursive: true });
+      await writeFile(
+        join(hosts, "hosts.toml"),
+        `server = "${server}"\n\n[host."http://${mirror.host}"]\n  capabilities = ["pull", "resolve"]\n`,
+      );
+    }
+    await writeFile(join(dir, "config.toml"), CONFIG);
+    const engine = new Containerd(test, dir);
+    await engine.#start();
+    return engine;
+  }
+
+  async pull(reference: string): Promise<readonly string[]> {
+    await this.ctr(
+      "images",
+      "pull",
+      "--hosts-dir",
+      join(this.#dir, "hosts"),
+      reference,
+    );
+    const list = await this.ctr("images", "ls", `name==${reference}`);
+    return list.match(/sha256:[a-f0-9]{64}/g) ?? [];
+  }
+
+  async run(reference: string, command: readonly string[]): Promise<string> {
+    this.#runCount += 1;
+    return this.ctr(
+      "run",
+      "--rm",
+      reference,
+      `run-${process.pid}-${this.#runCount}`,
+      ...command,
+    );
+  }
+
+  async empty(): Promise<void> {
+    await this.#stop();
+    await this.#start();
+  }
+
+  /**
+   * Every blob and manifest in its content store, hashed here.
+   *
+   * @returns the digests that it keeps them under, and those of their bytes
+   */
+  async contents(): Promise<
+    readonly { readonly name: string; readonly digest: string }[]
+  > {
+    const folder = join(
+      this.#store,
+      "root/io.containerd.content.v1.content/blobs/sha256",
+    );
+    const contents = [];
+    for (const name of await readdir(folder)) {
+      const bytes = await readFile(join(folder, name));
+      const hex = createHash("sha256").update(bytes).digest("hex");
+      contents.push({ name: `sha256:${name}`, digest: `sha256:${hex}` });
+    }
+    return contents;
+  }
+
+  async ctr(...args: readonly string[]): Promise<string> {
+    const address = join(this.#store, "ctd.sock");
+    const { stdout } = await runCommand("ctr", ["--address", address, ...args]);
+    return stdout;
+  }
+
+  get #store(): string {
+    return join(this.#dir, `store-${this.#storeCount}`);
+  }
+
+  async #start(): Promise<void> {
+    this.#storeCount += 1;
+    await mkdir(this.#store);
+    this.#child = new Child(this.#test, {
+      command: "containerd",
+      args: [
+        `--config=${join(this.#dir, "config.toml")}`,
+        `--root=${join(this.#store, "root")}`,
+        `--state=${join(this.#store, "state")}`,
+        `--address=${join(this.#store, "ctd.sock")}`,
+      ],
+    });
+    releaseAfter(this.#test, () => this.#stop());
+    await this.#child.line(
+      (line) => line.includes("containerd successfully booted") || undefined,
+    );
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#child?.isRunning === true) await this.#child.terminate(20_000);
+  }
+}

@@ -1,0 +1,125 @@
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type AfterTest, releaseAfter } from "../after-test.ts";
+import { Child } from "../child-process.ts";
+import { runCommand } from "../run-command.ts";
+import { tempDir } from "../temp-dir.ts";
+import type { Engine, MirrorAddress } from "./engine.ts";
+
+const START_TIMEOUT_MS = 30_000;
+
+/** dockerd with `--registry-mirror`, the configuration of most of its users. */
+export class Dockerd implements Engine {
+  readonly #test: AfterTest;
+  readonly #dir: string;
+  readonly #mirror: MirrorAddress | undefined;
+  #child: Child | undefined;
+  #storeCount = 0;
+
+  private constructor(
+    test: AfterTest,
+    dir: string,
+    mirror: MirrorAddress | undefined,
+  ) {
+    this.#test = test;
+    this.#dir = dir;
+    this.#mirror = mirror;
+  }
+
+  /** @param mirror absent: a daemon that only builds and pushes */
+  static async start(
+    test: AfterTest,
+    mirror?: MirrorAddress,
+  ): Promise<Dockerd> {
+    const dir = await tempDir(test, "dockerd-");
+    const engine = new Dockerd(test, dir, mirror);
+    await engine.#start();
+    return engine;
+  }
+
+  /** Runs the client and gives its standard output. */
+  async docker(...args: readonly string[]): Promise<string> {
+    const { stdout } = await runCommand("docker", args, {
+      env: {
+        DOCKER_HOST: this.#address,
+        DOCKER_CONFIG: join(this.#dir, "client"),
+      },
+    });
+    return stdout;
+  }
+
+  async pull(reference: string): Promise<readonly string[]> {
+    await this.docker("pull", "--quiet", reference);
+    const format = '{{join .RepoDigests "\\n"}}';
+    const known = await this.docker("inspect", "--format", format, reference);
+    return known
+      .trim()
+      .split("\n")
+      .map((name) => name.slice(name.indexOf("@") + 1));
+  }
+
+  async run(reference: string, command: readonly string[]): Promise<string> {
+    return this.docker("run", "--rm", "--network=none", reference, ...command);
+  }
+
+  async empty(): Promise<void> {
+    await this.#stop();
+    await this.#start();
+  }
+
+  get #address(): string {
+    return `unix://${join(this.#dir, "docker.sock")}`;
+  }
+
+  async #start(): Promise<void> {
+    this.#storeCount += 1;
+    const store = join(this.#dir, `store-${this.#storeCount}`);
+    await mkdir(store);
+    const child = new Child(this.#test, {
+      command: "dockerd",
+      args: [
+        `--host=${this.#address}`,
+        `--data-root=${join(store, "data")}`,
+        `--exec-root=${join(store, "exec")}`,
+        `--pidfile=${join(store, "pid")}`,
+        "--iptables=false",
+        "--ip6tables=false",
+        "--bridge=none",
+        "--storage-driver=overlay2",
+        ...(this.#mirror === undefined
+          ? []
+          : [`--registry-mirror=http://${this.#mirror.host}`]),
+      ],
+    });
+    this.#child = child;
+    // SIGKILL, the child's own release, would leave its containerd and its mounts behind.
+    releaseAfter(this.#test, () => this.#stop());
+    await child.line(
+      (line) => line.includes("API listen on") || undefined,
+      START_TIMEOUT_MS,
+    );
+    await this.#answers(child);
+  }
+
+  async #answers(child: Child): Promise<void> {
+    const endMs = performance.now() + START_TIMEOUT_MS;
+    for (;;) {
+      try {
+        await this.docker("version");
+        return;
+      } catch (error) {
+        if (performance.now() > endMs || !child.isRunning) {
+          throw new Error(`dockerd does not answer:\n${child.output()}`, {
+            cause: error,
+          });
+        }
+        await delay(100);
+      }
+    }
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#child?.isRunning === true) await this.#child.terminate(20_000);
+  }
+}

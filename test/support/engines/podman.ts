@@ -1,0 +1,80 @@
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { AfterTest } from "../after-test.ts";
+import { runCommand } from "../run-command.ts";
+import { tempDir } from "../temp-dir.ts";
+import type { Engine, MirrorAddress } from "./engine.ts";
+import { writeRegistriesConf } from "./registries-conf.ts";
+
+/** podman with `registries.conf`; needs no daemon. */
+export class Podman implements Engine {
+  readonly #dir: string;
+  readonly #registriesConf: string;
+
+  private constructor(dir: string, registriesConf: string) {
+    this.#dir = dir;
+    this.#registriesConf = registriesConf;
+  }
+
+  static async start(test: AfterTest, mirror: MirrorAddress): Promise<Podman> {
+    const dir = await tempDir(test, "podman-");
+    return new Podman(dir, await writeRegistriesConf(dir, mirror));
+  }
+
+  async pull(reference: string): Promise<readonly string[]> {
+    await this.podman("pull", "--quiet", reference);
+    const format = '{{join .RepoDigests "\\n"}}';
+    const known = await this.podman(
+      "image",
+      "inspect",
+      "--format",
+      format,
+      reference,
+    );
+    return known.match(/sha256:[a-f0-9]{64}/g) ?? [];
+  }
+
+  async run(reference: string, command: readonly string[]): Promise<string> {
+    return this.podman(
+      "run",
+      "--rm",
+      "--network=none",
+      // Its own limits are above those that a test may be under.
+      "--ulimit=nofile=1024:1024",
+      "--ulimit=nproc=1024:1024",
+      reference,
+      ...command,
+    );
+  }
+
+  async empty(): Promise<void> {
+    for (const folder of ["root", "run", "tmp"]) {
+      await rm(join(this.#dir, folder), { recursive: true, force: true });
+    }
+  }
+
+  async podman(...args: readonly string[]): Promise<string> {
+    const runtimeDir = join(this.#dir, "runtime");
+    await mkdir(runtimeDir, { recursive: true });
+    const { stdout } = await runCommand(
+      "podman",
+      [
+        "--storage-driver=vfs",
+        `--root=${join(this.#dir, "root")}`,
+        `--runroot=${join(this.#dir, "run")}`,
+        `--tmpdir=${join(this.#dir, "tmp")}`,
+        "--cgroup-manager=cgroupfs",
+        "--events-backend=none",
+        "--runtime=runc",
+        ...args,
+      ],
+      {
+        env: {
+          CONTAINERS_REGISTRIES_CONF: this.#registriesConf,
+          XDG_RUNTIME_DIR: runtimeDir,
+        },
+      },
+    );
+    return stdout;
+  }
+}

@@ -1,0 +1,67 @@
+import { createHash } from "node:crypto";
+import { readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { AfterTest } from "../after-test.ts";
+import { runCommand } from "../run-command.ts";
+import { tempDir } from "../temp-dir.ts";
+import type { MirrorAddress } from "./engine.ts";
+import { writeRegistriesConf } from "./registries-conf.ts";
+
+/** A file of a `dir:` copy: what its name promises, and what it holds. */
+export interface CopiedFile {
+  readonly name: string;
+  readonly digest: string;
+}
+
+/** skopeo with `--registries-conf`: copies whole images, all platforms too, and runs nothing. */
+export class Skopeo {
+  readonly #dir: string;
+  readonly #registriesConf: string;
+  #copyCount = 0;
+
+  private constructor(dir: string, registriesConf: string) {
+    this.#dir = dir;
+    this.#registriesConf = registriesConf;
+  }
+
+  static async start(test: AfterTest, mirror: MirrorAddress): Promise<Skopeo> {
+    const dir = await tempDir(test, "skopeo-");
+    return new Skopeo(dir, await writeRegistriesConf(dir, mirror));
+  }
+
+  /**
+   * Copies every byte of an image, all platforms of an index, into an empty folder.
+   *
+   * @returns digest of the top manifest, and each file hashed here
+   */
+  async copyAll(
+    reference: string,
+  ): Promise<{ readonly digest: string; readonly files: CopiedFile[] }> {
+    this.#copyCount += 1;
+    const to = join(this.#dir, `copy-${this.#copyCount}`);
+    await this.skopeo(
+      "copy",
+      "--all",
+      "--preserve-digests",
+      `docker://${reference}`,
+      `dir:${to}`,
+    );
+    const files: CopiedFile[] = [];
+    for (const name of await readdir(to)) {
+      const bytes = await readFile(join(to, name));
+      const hex = createHash("sha256").update(bytes).digest("hex");
+      files.push({ name, digest: `sha256:${hex}` });
+    }
+    await rm(to, { recursive: true });
+    const top = files.find((file) => file.name === "manifest.json");
+    return { digest: top?.digest ?? "", files };
+  }
+
+  async skopeo(...args: readonly string[]): Promise<string> {
+    const { stdout } = await runCommand("skopeo", [
+      `--registries-conf=${this.#registriesConf}`,
+      ...args,
+    ]);
+    return stdout;
+  }
+}
