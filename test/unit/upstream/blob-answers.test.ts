@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import { Readable } from "node:stream";
+import { describe, it } from "node:test";
+import {
+  type BlobRange,
+  judgeBlobAnswer,
+  rangeHeader,
+} from "../../../src/upstream/blob-answers.ts";
+import type { Answer } from "../../../src/upstream/exchange.ts";
+
+const WHOLE: BlobRange = { offset: 0, lastByte: undefined };
+const REST: BlobRange = { offset: 40, lastByte: undefined };
+const PART: BlobRange = { offset: 40, lastByte: 49 };
+
+function answer(status: number, headers: Record<string, string>): Answer {
+  return {
+    status,
+    url: new URL("http://reg.example/"),
+    header: (name) => headers[name],
+    body: Readable.from([]),
+  };
+}
+
+function ranged(range: string, length?: string): Answer {
+  return answer(206, {
+    "content-range": range,
+    ...(length === undefined ? {} : { "content-length": length }),
+  });
+}
+
+void describe("rangeHeader", () => {
+  void it("asks for the whole without Range", () => {
+    assert.equal(rangeHeader(WHOLE), undefined);
+    assert.equal(rangeHeader(REST), "bytes=40-");
+    assert.equal(rangeHeader(PART), "bytes=40-49");
+    assert.equal(rangeHeader({ offset: 0, lastByte: 0 }), "bytes=0-0");
+  });
+});
+
+void describe("judgeBlobAnswer", () => {
+  void it("takes a 200 as the whole, whatever was asked", () => {
+    const whole = answer(200, { "content-length": "100" });
+    for (const asked of [WHOLE, REST, PART]) {
+      assert.deepEqual(judgeBlobAnswer(whole, asked), {
+        status: 200,
+        offset: 0,
+        sizeBytes: 100,
+        expectedBytes: 100,
+      });
+    }
+  });
+
+  void it("does not know the size where it is not told, or is no number", () => {
+    for (const length of [undefined, "-1", "1e3", "5, 5", "9".repeat(30)]) {
+      const told = answer(
+        200,
+        length === undefined ? {} : { "content-length": length },
+      );
+      assert.deepEqual(judgeBlobAnswer(told, WHOLE), {
+        status: 200,
+        offset: 0,
+        sizeBytes: undefined,
+        expectedBytes: undefined,
+      });
+    }
+  });
+
+  void it("takes a 206 with exactly the range that was asked for", () => {
+    const cases: [Answer, BlobRange, number | undefined, number][] = [
+      [ranged("bytes 40-99/100", "60"), REST, 100, 60],
+      [ranged("bytes 40-99/100"), REST, 100, 60],
+      [ranged("Bytes 40-99/*"), REST, undefined, 60],
+      [ranged("bytes 40-49/100", "10"), PART, 100, 10],
+      [ranged("bytes 40-44/45", "5"), PART, 45, 5],
+    ];
+    for (const [got, asked, sizeBytes, expectedBytes] of cases) {
+      assert.deepEqual(judgeBlobAnswer(got, asked), {
+        status: 206,
+        offset: 40,
+        sizeBytes,
+        expectedBytes,
+      });
+    }
+  });
+
+  void it("refuses every other 206", () => {
+    const refused: [Answer, BlobRange][] = [
+      [ranged("bytes 0-99/100", "100"), WHOLE],
+      [ranged("bytes 0-99/100", "100"), REST],
+      [ranged("bytes 41-99/100", "59"), REST],
+      [ranged("bytes 40-98/100", "59"), REST],
+      [ranged("bytes 40-99/100", "61"), REST],
+      [ranged("bytes 40-99/50"), REST],
+      [ranged("bytes 40-39/100"), REST],
+      [ranged("bytes 40-50/100"), PART],
+      [ranged("bytes 40-48/100"), PART],
+      [ranged("bytes */100"), REST],
+      [ranged("items 40-99/100"), REST],
+      [ranged("bytes 40-99/99999999999999999999"), PART],
+      [
+        answer(206, { "content-type": "multipart/byteranges; boundary=x" }),
+        REST,
+      ],
+    ];
+    for (const [got, asked] of refused) {
+      const verdict = judgeBlobAnswer(got, asked);
+      assert.equal(typeof verdict, "string", JSON.stringify(verdict));
+    }
+  });
+});

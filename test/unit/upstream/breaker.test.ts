@@ -1,0 +1,134 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Breaker, type Permit } from "../../../src/upstream/breaker.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+
+function setUp(): {
+  clock: FakeClock;
+  breaker: Breaker;
+  changes: boolean[];
+  enter: () => Permit;
+} {
+  const clock = new FakeClock();
+  const changes: boolean[] = [];
+  const breaker = new Breaker(clock, (isUp) => changes.push(isUp));
+  const enter = (): Permit => {
+    const permit = breaker.enter();
+    assert.ok(permit, "nobody may pass");
+    return permit;
+  };
+  return { clock, breaker, changes, enter };
+}
+
+void describe("Breaker", () => {
+  void it("opens at the first severe failure, and lets one probe through after 5 s", () => {
+    const { clock, breaker, changes, enter } = setUp();
+    enter().fail("severe");
+    assert.equal(breaker.isOpen, true);
+    assert.equal(breaker.retryAfterMs, 5_000);
+    assert.equal(breaker.enter(), undefined);
+    clock.advance(4_999);
+    assert.equal(breaker.enter(), undefined);
+    clock.advance(1);
+    const probe = enter();
+    assert.equal(probe.isProbe, true);
+    assert.equal(breaker.enter(), undefined);
+    probe.succeed();
+    assert.equal(breaker.isOpen, false);
+    assert.equal(enter().isProbe, false);
+    assert.deepEqual(changes, [false, true]);
+  });
+
+  void it("opens at the third mild failure in a row only", () => {
+    const { breaker, enter } = setUp();
+    enter().fail("mild");
+    enter().fail("mild");
+    enter().succeed();
+    enter().fail("mild");
+    enter().fail("mild");
+    assert.equal(breaker.isOpen, false);
+    enter().fail("mild");
+    assert.equal(breaker.isOpen, true);
+  });
+
+  void it("doubles the pause with each failed probe, up to 5 min, and begins anew after a success", () => {
+    const { clock, breaker, enter } = setUp();
+    enter().fail("severe");
+    const pauses: number[] = [];
+    for (let round = 0; round < 9; round++) {
+      pauses.push(breaker.retryAfterMs / 1000);
+      clock.advance(breaker.retryAfterMs);
+      enter().fail("mild");
+    }
+    assert.deepEqual(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+    clock.advance(300_000);
+    enter().succeed();
+    enter().fail("severe");
+    assert.equal(breaker.retryAfterMs, 5_000);
+  });
+
+  void it("counts those that failed together as one", () => {
+    const { breaker, enter } = setUp();
+    const together = Array.from({ length: 8 }, enter);
+    for (const permit of together) permit.fail("severe");
+    assert.equal(breaker.retryAfterMs, 5_000);
+  });
+
+  void it("closes when one that was on its way before succeeds after all", () => {
+    const { breaker, enter } = setUp();
+    const early = enter();
+    enter().fail("severe");
+    early.succeed();
+    assert.equal(breaker.isOpen, false);
+  });
+
+  void it("learns nothing from a request that we ended ourselves, and probes again", () => {
+    const { clock, breaker, enter } = setUp();
+    enter().abandon();
+    assert.equal(breaker.isOpen, false);
+    enter().fail("severe");
+    clock.advance(5_000);
+    enter().abandon();
+    assert.equal(breaker.isOpen, true);
+    assert.equal(enter().isProbe, true);
+  });
+
+  void it("takes the first word of a permit and no other", () => {
+    const { breaker, enter } = setUp();
+    const permit = enter();
+    permit.succeed();
+    permit.fail("severe");
+    assert.equal(breaker.isOpen, false);
+  });
+
+  void it("rests as long as it was asked to, whoever else succeeds meanwhile", () => {
+    const { clock, breaker, enter } = setUp();
+    const early = enter();
+    enter().rest(60_000);
+    early.succeed();
+    assert.equal(breaker.isOpen, true);
+    assert.equal(breaker.retryAfterMs, 60_000);
+    clock.advance(60_000);
+    assert.equal(breaker.isPassable, true);
+    enter().succeed();
+    assert.equal(breaker.isOpen, false);
+  });
+
+  void it("does not shorten a pause by a shorter rest", () => {
+    const { clock, breaker, enter } = setUp();
+    const early = enter();
+    enter().rest(60_000);
+    early.rest(1_000);
+    assert.equal(breaker.retryAfterMs, 60_000);
+    clock.advance(60_000);
+    enter().rest(10);
+    assert.equal(breaker.retryAfterMs, 10);
+  });
+
+  void it("does not care for the wall clock", () => {
+    const { clock, breaker, enter } = setUp();
+    enter().fail("severe");
+    clock.setWall(clock.nowMs() + 10 * 365 * 86_400_000);
+    assert.equal(breaker.retryAfterMs, 5_000);
+  });
+});
