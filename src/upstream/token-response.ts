@@ -42,7 +42,10 @@ function asToken(value: unknown): string | undefined {
 }
 
 function toLifeMs(expiresIn: unknown): number {
-  const lifeMs = Number(expiresIn) * 1_000;
+  // An object whose toString is no function would make Number() throw.
+  const isNumeric =
+    typeof expiresIn === "number" || typeof expiresIn === "string";
+  const lifeMs = isNumeric ? Number(expiresIn) * 1_000 : Number.NaN;
   return Number.isNaN(lifeMs)
     ? MIN_LIFE_MS
     : Math.min(Math.max(lifeMs, MIN_LIFE_MS), MAX_LIFE_MS);

@@ -16,6 +16,7 @@ const CASES: readonly (readonly [string, string | undefined, number])[] = [
   ['{"token":"t","expires_in":"600"}', "t", 600_000],
   ['{"token":"t","expires_in":"soon"}', "t", 60_000],
   ['{"token":"t","expires_in":{"a":1}}', "t", 60_000],
+  ['{"token":"t","expires_in":[{"toString":0}]}', "t", 60_000],
   ['{"token":42}', undefined, 0],
   ['{"token":"a b"}', undefined, 0],
   ['{"token":"a\\r\\nX-Evil: 1"}', undefined, 0],
