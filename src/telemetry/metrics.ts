@@ -1,0 +1,130 @@
+import {
+  Counter,
+  collectDefaultMetrics,
+  Gauge,
+  Histogram,
+  Registry,
+} from "prom-client";
+
+const LATENCY_BUCKETS_SECONDS = [
+  0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
+  10, 18,
+];
+
+export type Metrics = ReturnType<typeof createMetrics>;
+
+/**
+ * Every metric of the program, in a registry of its own: two apps in one process never mix.
+ * Labels come from closed lists (upstreams of the configuration, kinds, outcomes); never a
+ * repository, a tag or a digest.
+ */
+export function createMetrics(version: string) {
+  const registry = new Registry();
+  const registers = [registry];
+  collectDefaultMetrics({ register: registry });
+
+  const counter = <L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[] = [],
+  ) =>
+    new Counter<L>({
+      name: `entrepot_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers,
+    });
+  const gauge = <L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[] = [],
+  ) =>
+    new Gauge<L>({
+      name: `entrepot_${name}`,
+      help,
+      labelNames: [...labelNames],
+      registers,
+    });
+  const latency = <L extends string>(
+    name: string,
+    help: string,
+    labelNames: readonly L[],
+  ) =>
+    new Histogram<L>({
+      name: `entrepot_${name}`,
+      help,
+      labelNames: [...labelNames],
+      buckets: LATENCY_BUCKETS_SECONDS,
+      registers,
+    });
+
+  const buildInfo = gauge("build_info", "Always 1.", ["version", "node"]);
+  buildInfo.set({ version, node: process.version }, 1);
+
+  return {
+    registry,
+    httpRequests: counter(
+      "http_requests_total",
+      "Requests to the registry API; status is 2xx to 5xx, or error where the connection was ended early.",
+      ["method", "kind", "status"],
+    ),
+    httpRequestDuration: latency(
+      "http_request_duration_seconds",
+      "Time to the end of the answer.",
+      ["kind"],
+    ),
+    cacheRequests: counter(
+      "cache_requests_total",
+      "What the cache did for a request.",
+      ["upstream", "kind", "outcome"],
+    ),
+    servedBytes: counter(
+      "served_bytes_total",
+      "Bytes of bodies sent, by where they came from.",
+      ["upstream", "source"],
+    ),
+    upstreamRequests: counter(
+      "upstream_requests_total",
+      "Requests to upstreams; status is the code, or error where there was no answer.",
+      ["upstream", "kind", "method", "status"],
+    ),
+    upstreamRequestDuration: latency(
+      "upstream_request_duration_seconds",
+      "Time to the headers of an upstream's answer.",
+      ["upstream", "kind"],
+    ),
+    upstreamReceivedBytes: counter(
+      "upstream_received_bytes_total",
+      "Bytes of bodies received from upstreams.",
+      ["upstream"],
+    ),
+    upstreamResumes: counter(
+      "upstream_resumes_total",
+      "Broken downloads that were resumed.",
+      ["upstream"],
+    ),
+    upstreamUp: gauge(
+      "upstream_up",
+      "1 while the endpoint's breaker is closed.",
+      ["upstream", "endpoint"],
+    ),
+    fillsInProgress: gauge("fills_in_progress", "Downloads into the cache.", [
+      "upstream",
+    ]),
+    fillFailures: counter(
+      "fill_failures_total",
+      "Downloads that ended without a verified blob.",
+      ["upstream", "reason"],
+    ),
+    digestMismatches: counter(
+      "digest_mismatches_total",
+      "Bodies whose bytes were not those of their digest.",
+    ),
+    storageBytes: gauge("storage_bytes", "Bytes of all blobs in the cache."),
+    storageObjects: gauge("storage_objects", "Objects in the cache.", ["kind"]),
+    storageDegraded: gauge(
+      "storage_degraded",
+      "1 while the storage takes no writes and downloads are passed through.",
+    ),
+  };
+}
