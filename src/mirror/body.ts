@@ -1,0 +1,20 @@
+/** Bytes on their way to a client, pulled by whoever sends them. */
+export interface Body {
+  /**
+   * The next bytes, in one or more parts that stay untouched until the next call; undefined when
+   * all that was promised has been given.
+   *
+   * @throws BrokenBody when the rest can't be had or must not be given
+   */
+  read(): Promise<readonly Uint8Array[] | undefined>;
+  /** Lets go of what the body holds; called once, also after its end. */
+  close(): void;
+}
+
+/** The rest of a body will not come: the connection is ended before the announced length. */
+export class BrokenBody extends Error {
+  constructor(message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = "BrokenBody";
+  }
+}

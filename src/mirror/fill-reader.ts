@@ -1,0 +1,122 @@
+import type { BlobFill } from "./blob-fill.ts";
+import { type Body, BrokenBody } from "./body.ts";
+import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
+
+/** One client's view of a fill: the whole blob, or a range of it, at the client's own pace. */
+export class FillReader implements Body {
+  readonly #fill: BlobFill;
+  #position = 0;
+  /** Position after the last byte wanted; undefined until the size is known. */
+  #end: number | undefined;
+  #buffer: Buffer | undefined;
+  #continuation: FillReader | undefined;
+  #isReading = false;
+  #isClosed = false;
+
+  constructor(fill: BlobFill) {
+    this.#fill = fill;
+  }
+
+  /** The next byte that is wanted. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /** Narrows the reader before its first read; both offsets are inclusive. */
+  setRange(first: number, last: number): void {
+    this.#position = first;
+    this.#end = last + 1;
+  }
+
+  async read(): Promise<readonly Uint8Array[] | undefined> {
+    this.#isReading = true;
+    try {
+      return await this.#next();
+    } finally {
+      this.#isReading = false;
+      if (this.#isClosed) this.#giveBuffer();
+    }
+  }
+
+  async #next(): Promise<readonly Uint8Array[] | undefined> {
+    for (;;) {
+      if (this.#isClosed) return undefined;
+      if (this.#continuation !== undefined) {
+        return this.#advance(await this.#continuation.read());
+      }
+      const fill = this.#fill;
+      const end = this.#end ?? (fill.isVerified ? fill.sizeBytes : undefined);
+      if (this.#position === end) return undefined;
+      const limit = Math.min(fill.readableEnd, end ?? Infinity);
+      if (this.#position < limit) {
+        const parts = fill.fromWindow(this.#position, limit, READ_BYTES);
+        if (parts !== undefined) return this.#advance(parts);
+        if (this.#position < fill.storedEnd) {
+          const part = await this.#fromFile(Math.min(limit, fill.storedEnd));
+          if (part !== undefined) return this.#advance([part]);
+        }
+        if (fill.failure === undefined) {
+          await this.#continue();
+          continue;
+        }
+      }
+      if (fill.failure !== undefined) {
+        throw new BrokenBody("the fill failed", { cause: fill.failure });
+      }
+      await fill.changed();
+    }
+  }
+
+  #advance(
+    parts: readonly Uint8Array[] | undefined,
+  ): readonly Uint8Array[] | undefined {
+    if (parts !== undefined) {
+      for (const part of parts) this.#position += part.length;
+      this.#fill.onReaderProgress();
+    }
+    return parts;
+  }
+
+  /** @returns undefined where the storage can't be read any more */
+  async #fromFile(limit: number): Promise<Uint8Array | undefined> {
+    try {
+      const file = await this.#fill.openFile();
+      this.#buffer ??= takeReadBuffer(READ_BYTES);
+      const wanted = Math.min(this.#buffer.length, limit - this.#position);
+      const target = this.#buffer.subarray(0, wanted);
+      const bytesRead = await file.read(target, this.#position);
+      return bytesRead === 0 ? undefined : target.subarray(0, bytesRead);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Goes on with an upstream body of its own, from where this reader stands. */
+  async #continue(): Promise<void> {
+    const fill = this.#fill.continuation(this.#position);
+    const reader = fill.openReader();
+    reader.#position = this.#position;
+    reader.#end = this.#end;
+    try {
+      await fill.head;
+    } catch (cause) {
+      reader.close();
+      throw new BrokenBody("the upstream could not be asked again", { cause });
+    }
+    this.#continuation = reader;
+    if (this.#isClosed) reader.close();
+  }
+
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#continuation?.close();
+    if (!this.#isReading) this.#giveBuffer();
+    this.#fill.onReaderClosed(this);
+  }
+
+  #giveBuffer(): void {
+    if (this.#buffer !== undefined) giveReadBuffer(this.#buffer);
+    this.#buffer = undefined;
+  }
+}
