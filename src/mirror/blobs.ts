@@ -1,0 +1,357 @@
+import type { BlobStore } from "../cache/blob-store.ts";
+import type {
+  BlobRow,
+  MetadataIndex,
+  RepositoryKey,
+} from "../cache/metadata-index.ts";
+import type { Digest } from "../oci/digest.ts";
+import { RegistryError } from "../oci/errors.ts";
+import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
+import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import { UpstreamError } from "../upstream/errors.ts";
+import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { PartialRefused } from "./blob-fill.ts";
+import type { Body } from "./body.ts";
+import type { Fill, Fills } from "./fills.ts";
+import type { Links } from "./links.ts";
+import {
+  ANSWER_DEADLINE_MS,
+  type MirroredUpstream,
+} from "./mirrored-upstream.ts";
+import type { NegativeAnswers } from "./negative-answers.ts";
+import { StoredBody } from "./stored-body.ts";
+import { UpstreamBody } from "./upstream-body.ts";
+
+/** How far ahead of a fill a range must lie to be worth a request of its own. */
+const SIDE_RANGE_AHEAD_BYTES = 8 * 1024 * 1024;
+
+const MAX_SIDE_RANGES = 2;
+
+/** A fill that ended in the moment of joining, then one whose partial was refused, then a fresh one. */
+const MAX_ATTEMPTS = 3;
+
+/** What blobs are served as that nobody ever called a manifest. */
+export const BLOB_MEDIA_TYPE = "application/octet-stream";
+
+/** What HEAD tells. */
+export interface BlobHead {
+  readonly sizeBytes: number | undefined;
+  readonly mediaType: string;
+  readonly status: CacheStatus;
+}
+
+/** Where the bytes of an answer come from, for `served_bytes_total`. */
+export type BodySource = "cache" | "upstream";
+
+export type BlobAnswer =
+  | {
+      readonly kind: "body";
+      /** Of the whole blob; undefined where nobody told: sent chunked. */
+      readonly sizeBytes: number | undefined;
+      /** Present: a part of the blob, 206. */
+      readonly range: ByteRange | undefined;
+      readonly mediaType: string;
+      readonly status: CacheStatus;
+      readonly source: BodySource;
+      /** The caller closes it. */
+      readonly body: Body;
+    }
+  | {
+      readonly kind: "unsatisfiable";
+      readonly sizeBytes: number;
+      readonly status: CacheStatus;
+    };
+
+/** Blobs: from the store, from a fill that runs, or from a new one. */
+export class Blobs {
+  readonly #store: BlobStore;
+  readonly #index: MetadataIndex;
+  readonly #fills: Fills;
+  readonly #links: Links;
+  readonly #negative: NegativeAnswers;
+  readonly #clock: Clock;
+  readonly #isOffline: boolean;
+
+  constructor(options: {
+    store: BlobStore;
+    index: MetadataIndex;
+    fills: Fills;
+    links: Links;
+    negative: NegativeAnswers;
+    clock: Clock;
+    isOffline: boolean;
+  }) {
+    this.#store = options.store;
+    this.#index = options.index;
+    this.#fills = options.fills;
+    this.#links = options.links;
+    this.#negative = options.negative;
+    this.#clock = options.clock;
+    this.#isOffline = options.isOffline;
+  }
+
+  /**
+   * Opens a blob or a range of it.
+   *
+   * @throws Refusal, RegistryError, UpstreamError; nothing is open then
+   */
+  async open(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    range: RangeSpec | undefined,
+  ): Promise<BlobAnswer> {
+    for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
+      const row = await this.#servableRow(upstream, key, digest);
+      if (row !== undefined) {
+        const answer = await this.#openStored(row, range);
+        if (answer !== undefined) return answer;
+      }
+      const running = this.#fills.get(digest);
+      if (running === undefined) {
+        this.#assertFetchable(key, digest, range);
+      } else if (!isSameRepository(running.key, key)) {
+        await this.#links.prove(upstream, key, digest, "blob");
+      }
+      const fill = running ?? this.#fills.start(upstream, key, digest);
+      const answer = await this.#noting(upstream, key, digest, () =>
+        this.#follow(upstream, key, fill, range, running !== undefined),
+      );
+      if (answer !== undefined) return answer;
+      await fill.ended;
+    }
+    throw new RegistryError("UNAVAILABLE", { detail: "the fill ended" });
+  }
+
+  /** @throws Refusal, RegistryError, UpstreamError */
+  async stat(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<BlobHead> {
+    const row = await this.#servableRow(upstream, key, digest);
+    if (row !== undefined) {
+      this.#index.touchBlob(digest, this.#clock.nowMs());
+      return {
+        sizeBytes: row.sizeBytes,
+        mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
+        status: cacheStatus.hit(),
+      };
+    }
+    this.#assertFetchable(key, digest, undefined);
+    if (!upstream.client.isDown()) {
+      const descriptor = await this.#index
+        .findDescriptor(key, digest)
+        .catch(() => undefined);
+      if (descriptor !== undefined) {
+        return {
+          sizeBytes: descriptor.sizeBytes,
+          mediaType: BLOB_MEDIA_TYPE,
+          status: cacheStatus.hit(),
+        };
+      }
+    }
+    const head = await this.#noting(upstream, key, digest, () =>
+      upstream.client.headBlob(
+        key.repository,
+        digest,
+        AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      ),
+    );
+    return {
+      sizeBytes: head.sizeBytes,
+      mediaType: BLOB_MEDIA_TYPE,
+      status: cacheStatus.notStored(200),
+    };
+  }
+
+  /** The row of a stored blob that this repository may serve; an index that fails knows none. */
+  async #servableRow(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<BlobRow | undefined> {
+    let stored: BlobRow | undefined;
+    try {
+      const linked = await this.#index.getLinkedBlob(key, digest);
+      if (linked !== undefined) return linked;
+      stored = await this.#index.getBlob(digest);
+    } catch {
+      return undefined;
+    }
+    if (stored === undefined) return undefined;
+    await this.#links.prove(upstream, key, digest, "blob");
+    return stored;
+  }
+
+  async #openStored(
+    row: BlobRow,
+    spec: RangeSpec | undefined,
+  ): Promise<BlobAnswer | undefined> {
+    const { digest, sizeBytes } = row;
+    const range =
+      spec === undefined ? undefined : resolveRange(spec, sizeBytes);
+    const status = cacheStatus.hit();
+    if (range === "unsatisfiable") {
+      return { kind: "unsatisfiable", sizeBytes, status };
+    }
+    const reader = await this.#store
+      .open(digest, sizeBytes)
+      .catch(() => "unreadable" as const);
+    if (reader === "unreadable") return undefined;
+    if (reader === undefined) {
+      // The file is gone or was cut: what the index says of it is worth nothing.
+      await this.#index.forgetBlob(digest).catch(() => {});
+      return undefined;
+    }
+    this.#index.touchBlob(digest, this.#clock.nowMs());
+    return {
+      kind: "body",
+      sizeBytes,
+      range,
+      mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
+      status,
+      source: "cache",
+      body: new StoredBody(
+        reader,
+        range?.first ?? 0,
+        range === undefined ? sizeBytes : range.last + 1,
+      ),
+    };
+  }
+
+  #assertFetchable(
+    key: RepositoryKey,
+    digest: Digest,
+    range: RangeSpec | undefined,
+  ): void {
+    if (this.#isOffline) throw offlineRefusal("blob");
+    if (this.#negative.has(key, digest)) throw negativeRefusal("blob");
+    if (range !== undefined && this.#fills.isBanned(digest)) {
+      throw new RegistryError("UNAVAILABLE", {
+        detail: "the upstream's bytes were not those of the digest",
+      });
+    }
+  }
+
+  /** Remembers that the upstream has no such blob. */
+  async #noting<T>(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    work: () => Promise<T>,
+  ): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof UpstreamError && error.kind === "not-found") {
+        this.#negative.add(key, digest, upstream.freshness.notFoundTtlMs);
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * Follows a fill, or takes a range far ahead of it from the upstream.
+   *
+   * @returns undefined when the fill ended before it could be joined, or must be started anew
+   */
+  async #follow(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    fill: Fill,
+    spec: RangeSpec | undefined,
+    isJoin: boolean,
+  ): Promise<BlobAnswer | undefined> {
+    const reader = await fill.openReader();
+    if (reader === undefined) return undefined;
+    try {
+      const { sizeBytes, status } = await reader.head;
+      const whole: Omit<BlobAnswer & { kind: "body" }, "body"> = {
+        kind: "body",
+        sizeBytes,
+        range: undefined,
+        mediaType: BLOB_MEDIA_TYPE,
+        status: isJoin
+          ? cacheStatus.collapsed()
+          : reader.isStored
+            ? cacheStatus.stored(status)
+            : cacheStatus.notStored(status),
+        source: isJoin ? "cache" : "upstream",
+      };
+      if (spec === undefined || sizeBytes === undefined) {
+        return { ...whole, body: reader.body };
+      }
+      const range = resolveRange(spec, sizeBytes);
+      if (range === "unsatisfiable") {
+        reader.body.close();
+        return { kind: "unsatisfiable", sizeBytes, status: whole.status };
+      }
+      const side = await this.#openSideRange(
+        upstream,
+        key,
+        fill,
+        reader,
+        range,
+      );
+      if (side !== undefined) {
+        reader.body.close();
+        return {
+          ...whole,
+          range,
+          status: cacheStatus.partial(),
+          source: "upstream",
+          body: side,
+        };
+      }
+      reader.body.setRange(range.first, range.last);
+      return { ...whole, range, body: reader.body };
+    } catch (error) {
+      reader.body.close();
+      if (error instanceof PartialRefused) return undefined;
+      throw error;
+    }
+  }
+
+  async #openSideRange(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    fill: Fill,
+    reader: { readonly receivedBytes: number },
+    range: ByteRange,
+  ): Promise<Body | undefined> {
+    const isFarAhead =
+      range.first > reader.receivedBytes + SIDE_RANGE_AHEAD_BYTES;
+    if (!isFarAhead || fill.sideRanges >= MAX_SIDE_RANGES) return undefined;
+    fill.sideRanges++;
+    const release = () => {
+      fill.sideRanges--;
+    };
+    const abort = new AbortController();
+    const timer = setTimeout(() => abort.abort(), ANSWER_DEADLINE_MS);
+    try {
+      const side = await upstream.client.openBlob(key.repository, fill.digest, {
+        offset: range.first,
+        lastByte: range.last,
+        signal: abort.signal,
+      });
+      if (side.status !== 206 || side.offset !== range.first) {
+        side.body.destroy();
+        release();
+        return undefined;
+      }
+      return new UpstreamBody(side.body, range.last - range.first + 1, release);
+    } catch {
+      // The fill gets there in the end.
+      release();
+      return undefined;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+function isSameRepository(a: RepositoryKey, b: RepositoryKey): boolean {
+  return a.upstream === b.upstream && a.repository === b.repository;
+}

@@ -1,0 +1,295 @@
+import { LRUCache } from "lru-cache";
+import type { BlobStore } from "../cache/blob-store.ts";
+import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import { type Digest, digestAlgorithm } from "../oci/digest.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { UpstreamError } from "../upstream/errors.ts";
+import {
+  BlobFill,
+  type FillEnd,
+  type FillHead,
+  type FillStorage,
+} from "./blob-fill.ts";
+import type { FillReader } from "./fill-reader.ts";
+import {
+  ANSWER_DEADLINE_MS,
+  type MirroredUpstream,
+} from "./mirrored-upstream.ts";
+
+/** After wrong bytes, ranges of that digest are refused for so long, so that the engine goes elsewhere. */
+const BAN_MS = 10_000;
+const MAX_BANS = 1_000;
+
+/** Memory for the newest bytes of all fills together, shared out between those that run. */
+const ALL_WINDOWS_BYTES = 64 * 1024 * 1024;
+const MAX_WINDOW_BYTES = 4 * 1024 * 1024;
+const MIN_WINDOW_BYTES = 512 * 1024;
+
+/** Why the storage is avoided for a while after it failed: a full disk is not asked for each blob. */
+const STORAGE_REST_MS = 5_000;
+
+/** A reader of a fill, and what is known of the blob. */
+export interface JoinedFill {
+  readonly body: FillReader;
+  /** @throws UpstreamError where the upstream gave no body */
+  readonly head: Promise<FillHead>;
+  readonly isStored: boolean;
+  readonly receivedBytes: number;
+}
+
+/** A fill from the moment that it was decided on; its storage may still be on its way. */
+export interface Fill {
+  readonly digest: Digest;
+  /** Where the bytes come from. */
+  readonly key: RepositoryKey;
+  /** Ranges that are served from the upstream beside it. */
+  sideRanges: number;
+  /** Resolves when the blob is stored, or will not come, and another fill may be started. */
+  readonly ended: Promise<void>;
+  /** @returns undefined when it has ended: the blob is stored, or will not come */
+  openReader(): Promise<JoinedFill | undefined>;
+}
+
+interface RunningFill extends Fill {
+  readonly upstream: MirroredUpstream;
+  readonly opened: Promise<BlobFill>;
+  /** Set once {@link opened} has resolved. */
+  blob: BlobFill | undefined;
+  /** Readers that were promised and are not open yet. */
+  waiting: number;
+}
+
+interface Ban {
+  readonly untilMs: number;
+  readonly endpoints: ReadonlySet<string>;
+}
+
+/** All fills that run: one a digest, whoever asks. */
+export class Fills {
+  readonly #store: BlobStore;
+  readonly #index: MetadataIndex;
+  readonly #clock: Clock;
+  readonly #log: Logger;
+  readonly #metrics: Metrics;
+  readonly #running = new Map<Digest, RunningFill>();
+  readonly #bans = new LRUCache<Digest, Ban>({ max: MAX_BANS });
+  #storageRestsUntilMs = -Infinity;
+  #isClosing = false;
+
+  constructor(options: {
+    store: BlobStore;
+    index: MetadataIndex;
+    clock: Clock;
+    log: Logger;
+    metrics: Metrics;
+  }) {
+    this.#store = options.store;
+    this.#index = options.index;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#metrics = options.metrics;
+  }
+
+  get(digest: Digest): Fill | undefined {
+    return this.#running.get(digest);
+  }
+
+  /** Wrong bytes came for this digest a moment ago. */
+  isBanned(digest: Digest): boolean {
+    return this.#ban(digest) !== undefined;
+  }
+
+  /** The fill of that digest, started when none runs. */
+  start(upstream: MirroredUpstream, key: RepositoryKey, digest: Digest): Fill {
+    const running = this.#running.get(digest);
+    if (running !== undefined) return running;
+    const opened = this.#open(upstream, key, digest);
+    const fill: RunningFill = {
+      upstream,
+      key,
+      digest,
+      opened,
+      ended: opened.then((blob) => this.#watch(fill, blob)),
+      blob: undefined,
+      waiting: 0,
+      sideRanges: 0,
+      openReader: () => this.#openReader(fill),
+    };
+    this.#running.set(digest, fill);
+    this.#metrics.fillsInProgress.inc({ upstream: key.upstream });
+    return fill;
+  }
+
+  /** Whether a fill runs that somebody reads. */
+  get hasReaders(): boolean {
+    return [...this.#running.values()].some(isRead);
+  }
+
+  /** Ends every fill and keeps what came; no fill is started afterwards. */
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    await Promise.all(
+      [...this.#running.values()].map(async ({ opened }) =>
+        (await opened).suspend(),
+      ),
+    );
+  }
+
+  async #openReader(fill: RunningFill): Promise<JoinedFill | undefined> {
+    fill.waiting++;
+    try {
+      const blob = await fill.opened;
+      if (!blob.isJoinable) return undefined;
+      return {
+        body: blob.openReader(),
+        head: blob.head,
+        get isStored() {
+          return blob.isStored;
+        },
+        get receivedBytes() {
+          return blob.receivedBytes;
+        },
+      };
+    } finally {
+      fill.waiting--;
+    }
+  }
+
+  async #open(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<BlobFill> {
+    await this.#makeRoom(upstream);
+    const descriptor = await this.#index
+      .findDescriptor(key, digest)
+      .catch(() => undefined);
+    const expectedBytes = descriptor?.sizeBytes;
+    const algorithm = digestAlgorithm(digest);
+    const windowBytes = Math.max(
+      MIN_WINDOW_BYTES,
+      Math.min(MAX_WINDOW_BYTES, ALL_WINDOWS_BYTES / (this.#running.size + 1)),
+    );
+    const blob = new BlobFill({
+      digest,
+      expectedBytes,
+      windowBytes,
+      avoid: this.#ban(digest)?.endpoints ?? new Set(),
+      headersTimeoutMs: ANSWER_DEADLINE_MS,
+      storage: await this.#openStorage(digest, expectedBytes),
+      open: (options) =>
+        upstream.client.openBlob(key.repository, digest, options),
+      createHash: () => this.#store.createHash(algorithm, expectedBytes),
+      onVerified: async (sizeBytes, publish) => {
+        await publish();
+        await this.#index.recordBlob(key, {
+          digest,
+          sizeBytes,
+          storedAtMs: this.#clock.nowMs(),
+        });
+      },
+      onResume: () => {
+        this.#metrics.upstreamResumes.inc({ upstream: key.upstream });
+      },
+      onDegraded: (error) => this.#onStorageFault(error),
+    });
+    if (this.#isClosing) void blob.suspend();
+    return blob;
+  }
+
+  /** A fill that nobody reads gives its place to one that somebody waits for. */
+  async #makeRoom(upstream: MirroredUpstream): Promise<void> {
+    const own = [...this.#running.values()].filter(
+      (fill) => fill.upstream === upstream,
+    );
+    if (own.length < upstream.concurrency) return;
+    const unread = own.find((fill) => fill.blob !== undefined && !isRead(fill));
+    await unread?.blob?.suspend();
+  }
+
+  async #openStorage(
+    digest: Digest,
+    expectedBytes: number | undefined,
+  ): Promise<FillStorage> {
+    if (this.#clock.monotonicMs() >= this.#storageRestsUntilMs) {
+      try {
+        const partial = await this.#store.openPartial(digest, expectedBytes);
+        return { kind: "partial", partial };
+      } catch (error) {
+        this.#onStorageFault(error);
+      }
+    }
+    return {
+      kind: "none",
+      hash: this.#store.createHash(digestAlgorithm(digest), expectedBytes),
+      offset: 0,
+    };
+  }
+
+  #onStorageFault(error: unknown): void {
+    this.#storageRestsUntilMs = this.#clock.monotonicMs() + STORAGE_REST_MS;
+    this.#metrics.storageDegraded.set(1);
+    this.#log.warn(
+      { err: error },
+      "the storage takes no writes: downloads are passed through",
+    );
+  }
+
+  #ban(digest: Digest): Ban | undefined {
+    const ban = this.#bans.get(digest);
+    if (ban !== undefined && ban.untilMs <= this.#clock.monotonicMs()) {
+      this.#bans.delete(digest);
+      return undefined;
+    }
+    return ban;
+  }
+
+  async #watch(fill: RunningFill, blob: BlobFill): Promise<void> {
+    const startedAtMs = this.#clock.monotonicMs();
+    fill.blob = blob;
+    const end = await blob.ended;
+    this.#finish(fill, end, this.#clock.monotonicMs() - startedAtMs);
+  }
+
+  #finish(fill: RunningFill, end: FillEnd, durationMs: number): void {
+    const { upstream } = fill.key;
+    this.#running.delete(fill.digest);
+    this.#metrics.fillsInProgress.dec({ upstream });
+    if (end.outcome === "stored") this.#metrics.storageDegraded.set(0);
+    if (end.outcome === "mismatch") {
+      this.#metrics.digestMismatches.inc();
+      this.#bans.set(fill.digest, {
+        untilMs: this.#clock.monotonicMs() + BAN_MS,
+        endpoints: end.endpoints,
+      });
+    }
+    if (end.outcome === "mismatch" || end.outcome === "broken") {
+      this.#metrics.fillFailures.inc({ upstream, reason: reasonOf(end) });
+    }
+    this.#log[end.error === undefined ? "info" : "warn"](
+      {
+        upstream,
+        repository: fill.key.repository,
+        digest: fill.digest,
+        outcome: end.outcome,
+        sizeBytes: end.sizeBytes,
+        resumes: end.resumes,
+        durationMs: Math.round(durationMs),
+        ...(end.error === undefined ? {} : { err: end.error }),
+      },
+      "fill",
+    );
+  }
+}
+
+function isRead(fill: RunningFill): boolean {
+  return fill.waiting > 0 || fill.blob?.hasReaders === true;
+}
+
+/** A closed list: it labels a metric. */
+function reasonOf(end: FillEnd): string {
+  if (end.outcome === "mismatch") return "digest-mismatch";
+  return end.error instanceof UpstreamError ? end.error.kind : "storage";
+}

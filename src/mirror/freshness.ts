@@ -1,0 +1,63 @@
+import type { FreshnessConfig } from "../config/config.ts";
+import { compilePattern } from "../oci/glob.ts";
+import type { RepositoryName, Tag } from "../oci/reference.ts";
+
+/** How an upstream's tags age. */
+export interface FreshnessPolicy {
+  readonly tagTtlMs: number;
+  readonly staleIfErrorMs: number;
+  readonly staleWhileRevalidateMs: number;
+  readonly notFoundTtlMs: number;
+  /** The life of a tag: the first rule that matches it, else {@link tagTtlMs}. */
+  ttlMs(repository: RepositoryName, tag: Tag): number;
+}
+
+export function createFreshnessPolicy(
+  config: FreshnessConfig,
+): FreshnessPolicy {
+  const rules = config.rules.map((rule) => ({
+    matches: compilePattern(rule.match),
+    ttlMs: rule.ttlMs,
+  }));
+  return {
+    tagTtlMs: config.tagTtlMs,
+    staleIfErrorMs: config.staleIfErrorMs,
+    staleWhileRevalidateMs: config.staleWhileRevalidateMs,
+    notFoundTtlMs: config.notFoundTtlMs,
+    ttlMs: (repository, tag) =>
+      rules.find((rule) => rule.matches(repository, tag))?.ttlMs ??
+      config.tagTtlMs,
+  };
+}
+
+export type Freshness =
+  | { readonly state: "fresh"; readonly ttlMs: number }
+  | {
+      readonly state: "stale";
+      /** May be answered while it is revalidated behind. */
+      readonly whileRevalidating: boolean;
+      /** May be answered when the upstream fails. */
+      readonly ifError: boolean;
+    };
+
+/**
+ * Whether something verified then may be answered now; pure. A time in the future means that the
+ * clock was set back: it proves nothing, so it is stale.
+ */
+export function judgeFreshness(
+  verifiedAtMs: number,
+  nowMs: number,
+  ttlMs: number,
+  policy: Pick<FreshnessPolicy, "staleIfErrorMs" | "staleWhileRevalidateMs">,
+): Freshness {
+  const ageMs = nowMs - verifiedAtMs;
+  if (ageMs >= 0 && ageMs < ttlMs) {
+    return { state: "fresh", ttlMs: ttlMs - ageMs };
+  }
+  return {
+    state: "stale",
+    whileRevalidating:
+      ageMs >= 0 && ageMs - ttlMs < policy.staleWhileRevalidateMs,
+    ifError: ageMs <= policy.staleIfErrorMs,
+  };
+}

@@ -1,0 +1,81 @@
+import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { Digest } from "../oci/digest.ts";
+import {
+  ANSWER_DEADLINE_MS,
+  type MirroredUpstream,
+} from "./mirrored-upstream.ts";
+import { offlineRefusal } from "./answers.ts";
+import { SingleFlight } from "./single-flight.ts";
+
+/**
+ * Proof that a repository may serve a digest. Bytes are shared by all repositories that have
+ * them, but who may read them is the upstream's to say: so each repository needs its own proof,
+ * or the name of a digest would be enough to read a private blob through a public repository.
+ */
+export class Links {
+  readonly #index: MetadataIndex;
+  readonly #isOffline: boolean;
+  readonly #proofs = new SingleFlight<void>();
+
+  constructor(options: { index: MetadataIndex; isOffline: boolean }) {
+    this.#index = options.index;
+    this.#isOffline = options.isOffline;
+  }
+
+  /**
+   * Makes sure that the blob, stored or on its way, may be served under the repository.
+   *
+   * @throws Refusal, RegistryError, UpstreamError where the upstream does not say so
+   */
+  async prove(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    wanted: "blob" | "manifest",
+  ): Promise<void> {
+    if (await this.#isNamedByOwnManifest(upstream, key, digest)) {
+      await this.#index.link(key, digest);
+      return;
+    }
+    if (this.#isOffline) throw offlineRefusal(wanted);
+    await this.#proofs.run(`${key.upstream} ${key.repository} ${digest}`, () =>
+      this.#ask(upstream, key, digest, wanted),
+    );
+  }
+
+  /**
+   * In an upstream without credentials everything is public: there, a manifest of the repository
+   * that names the digest is proof enough once any repository of that upstream has it.
+   */
+  async #isNamedByOwnManifest(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<boolean> {
+    if (upstream.client.hasCredentials) return false;
+    const [isLinked, descriptor] = await Promise.all([
+      this.#index.isLinkedInUpstream(key.upstream, digest),
+      this.#index.findDescriptor(key, digest),
+    ]);
+    return isLinked && descriptor !== undefined;
+  }
+
+  async #ask(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    wanted: "blob" | "manifest",
+  ): Promise<void> {
+    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+    if (wanted === "blob") {
+      await upstream.client.headBlob(key.repository, digest, signal);
+    } else {
+      await upstream.client.headManifest(
+        key.repository,
+        { kind: "digest", digest },
+        signal,
+      );
+    }
+    await this.#index.link(key, digest);
+  }
+}

@@ -1,0 +1,182 @@
+import type { BlobStore } from "../cache/blob-store.ts";
+import type { HotManifests } from "../cache/hot-manifests.ts";
+import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { RangeSpec } from "../oci/range.ts";
+import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+import { toRefusal, type Wanted } from "./answers.ts";
+import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
+import { Fills } from "./fills.ts";
+import { Links } from "./links.ts";
+import { type ManifestAnswer, Manifests } from "./manifests.ts";
+import type { MirroredUpstream } from "./mirrored-upstream.ts";
+import { NegativeAnswers } from "./negative-answers.ts";
+import type { Page, PageRequest } from "./pages.ts";
+import { Referrers, type ReferrersAnswer } from "./referrers.ts";
+import { StaleGate } from "./stale-gate.ts";
+import { TagLists, type TagsAnswer } from "./tag-lists.ts";
+
+/** What the mirror is asked for: one repository of one of its upstreams. */
+export interface Target {
+  /** A key of the configuration's upstreams. */
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}
+
+/** Answers readers. Every method throws {@link Refusal} and nothing else. */
+export interface Mirror {
+  getManifest(target: Target, reference: Reference): Promise<ManifestAnswer>;
+  /** The caller closes the answer's body. */
+  openBlob(
+    target: Target,
+    digest: Digest,
+    range: RangeSpec | undefined,
+  ): Promise<BlobAnswer>;
+  statBlob(target: Target, digest: Digest): Promise<BlobHead>;
+  listTags(target: Target, page: PageRequest): Promise<TagsAnswer>;
+  listReferrers(
+    target: Target,
+    subject: Digest,
+    artifactTypes: readonly string[],
+  ): Promise<ReferrersAnswer>;
+  /**
+   * Repositories in the cache, as `upstream/repository`; of one upstream, without its name.
+   */
+  listRepositories(
+    page: PageRequest,
+    upstream: string | undefined,
+  ): Promise<Page<string>>;
+  /** Downloads that somebody waits for run. */
+  readonly isServingFills: boolean;
+  /** Ends every fill and keeps what came. */
+  close(): Promise<void>;
+}
+
+/** A page of repositories when the client names no number. */
+const DEFAULT_REPOSITORIES = 1_000;
+
+export function createMirror(options: {
+  readonly upstreams: readonly MirroredUpstream[];
+  readonly blobs: BlobStore;
+  readonly index: MetadataIndex;
+  readonly hot: HotManifests;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly isOffline: boolean;
+  /** How long the upstream is waited for where a stale answer may be given. */
+  readonly patienceMs?: number;
+}): Mirror {
+  const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
+  const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
+  const negative = new NegativeAnswers(clock);
+  const links = new Links({ index, isOffline });
+  const fills = new Fills({ store, index, clock, log, metrics });
+  const gate = new StaleGate(
+    options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
+  );
+  const manifests = new Manifests({
+    store,
+    index,
+    hot,
+    links,
+    negative,
+    gate,
+    clock,
+    log,
+    isOffline,
+  });
+  const blobs = new Blobs({
+    store,
+    index,
+    fills,
+    links,
+    negative,
+    clock,
+    isOffline,
+  });
+  const tagLists = new TagLists({ index, clock, isOffline });
+  const referrers = new Referrers({ index, clock, isOffline });
+
+  /** The one border at which whatever was thrown becomes an answer. */
+  const answer = async <T>(
+    target: Target,
+    wanted: Wanted,
+    work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,
+  ): Promise<T> => {
+    const upstream = upstreams.get(target.upstream);
+    if (upstream === undefined) {
+      throw new TypeError(`no upstream ${target.upstream}`);
+    }
+    try {
+      return await work(upstream, target);
+    } catch (error) {
+      throw toRefusal(error, {
+        wanted,
+        hasCredentials: upstream.client.hasCredentials,
+      });
+    }
+  };
+
+  return {
+    getManifest: (target, reference) =>
+      answer(target, "manifest", (upstream, key) =>
+        manifests.get(upstream, key, reference),
+      ),
+    openBlob: (target, digest, range) =>
+      answer(target, "blob", (upstream, key) =>
+        blobs.open(upstream, key, digest, range),
+      ),
+    statBlob: (target, digest) =>
+      answer(target, "blob", (upstream, key) =>
+        blobs.stat(upstream, key, digest),
+      ),
+    listTags: (target, page) =>
+      answer(target, "list", (upstream, key) =>
+        tagLists.list(upstream, key, page),
+      ),
+    listReferrers: (target, subject, artifactTypes) =>
+      answer(target, "list", (upstream, key) =>
+        referrers.list(upstream, key, subject, artifactTypes),
+      ),
+    listRepositories: (page, upstream) =>
+      listRepositories(index, page, upstream),
+    get isServingFills() {
+      return fills.hasReaders;
+    },
+    close: async () => {
+      await fills.close();
+      await manifests.drain();
+    },
+  };
+}
+
+async function listRepositories(
+  index: MetadataIndex,
+  { n = DEFAULT_REPOSITORIES, last }: PageRequest,
+  upstream: string | undefined,
+): Promise<Page<string>> {
+  if (n === 0) return { entries: [], nextLast: undefined };
+  const prefix = upstream === undefined ? "" : `${upstream}/`;
+  const after =
+    last === undefined ? (prefix === "" ? undefined : prefix) : prefix + last;
+  let names: readonly string[];
+  try {
+    names = (await index.listRepositories(n + 1, after)).map(
+      (key) => `${key.upstream}/${key.repository}`,
+    );
+  } catch (error) {
+    throw toRefusal(error, { wanted: "list", hasCredentials: false });
+  }
+  const own = names
+    .filter((name) => name.startsWith(prefix))
+    .map((name) => name.slice(prefix.length));
+  const entries = own.slice(0, n);
+  return {
+    entries,
+    nextLast: own.length > n ? entries.at(-1) : undefined,
+  };
+}

@@ -1,0 +1,15 @@
+import type { UpstreamClient } from "../upstream/client.ts";
+import type { FreshnessPolicy } from "./freshness.ts";
+
+/** One upstream as the mirror's rooms see it. */
+export interface MirroredUpstream {
+  /** The key in the configuration, and the first half of every repository's key. */
+  readonly name: string;
+  readonly client: UpstreamClient;
+  readonly freshness: FreshnessPolicy;
+  /** Bodies that may be downloaded at once. */
+  readonly concurrency: number;
+}
+
+/** An answer is in, or an error is out, before containerd's 30 s are over: tokens, retries and queueing included. */
+export const ANSWER_DEADLINE_MS = 18_000;
