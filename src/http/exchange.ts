@@ -1,0 +1,103 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { BodySource } from "../mirror/blobs.ts";
+import type { CacheStatus } from "../telemetry/cache-status.ts";
+import { clip, type Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
+
+/** What is asked for, in logs and metrics: a closed list. */
+export type RequestKind =
+  | "manifest"
+  | "tag"
+  | "blob"
+  | "tags"
+  | "referrers"
+  | "catalog"
+  | "ping"
+  | "other";
+
+/** One request and its answer, as logs and metrics see them; filled in on the way. */
+export class Exchange {
+  kind: RequestKind = "other";
+  upstream: string | undefined;
+  repository: string | undefined;
+  reference: string | undefined;
+  cache: CacheStatus | undefined;
+  source: BodySource = "cache";
+  /** Bytes of the body that were handed to the connection. */
+  sentBytes = 0;
+  /** Told to the log beside the status. */
+  error: unknown;
+  readonly #startedAtMs = performance.now();
+
+  /** Counts and logs it once the answer is out or the connection is gone. */
+  report(
+    request: IncomingMessage,
+    response: ServerResponse,
+    log: Logger,
+    metrics: Metrics,
+  ): void {
+    const durationMs = performance.now() - this.#startedAtMs;
+    const { kind } = this;
+    const isWhole = response.writableFinished;
+    metrics.httpRequests.inc({
+      method: METHODS.has(request.method ?? "")
+        ? (request.method ?? "")
+        : "OTHER",
+      kind,
+      status: isWhole ? `${Math.floor(response.statusCode / 100)}xx` : "error",
+    });
+    metrics.httpRequestDuration.observe({ kind }, durationMs / 1000);
+    const { upstream, cache } = this;
+    if (upstream !== undefined && cache !== undefined) {
+      metrics.cacheRequests.inc({ upstream, kind, outcome: cache.outcome });
+    }
+    if (upstream !== undefined && this.sentBytes > 0) {
+      metrics.servedBytes.inc(
+        { upstream, source: this.source },
+        this.sentBytes,
+      );
+    }
+    log.info(
+      {
+        method: request.method,
+        kind,
+        upstream,
+        repository: this.repository,
+        reference: this.reference,
+        // Where the path was refused nothing of it is known but its text.
+        ...(this.repository === undefined && kind === "other"
+          ? { target: clip(withoutQuery(request)) }
+          : {}),
+        outcome: cache?.outcome,
+        statusCode: response.statusCode,
+        isWhole,
+        sizeBytes: this.sentBytes,
+        durationMs: Math.round(durationMs * 10) / 10,
+        client: request.socket.remoteAddress,
+        userAgent: clip(request.headers["user-agent"] ?? ""),
+        ...(this.error === undefined ? {} : { err: this.error }),
+      },
+      "request",
+    );
+  }
+}
+
+/** Methods that may label a metric. */
+const METHODS = new Set([
+  "GET",
+  "HEAD",
+  "POST",
+  "PUT",
+  "PATCH",
+  "DELETE",
+  "OPTIONS",
+]);
+
+function withoutQuery(request: IncomingMessage): string {
+  const target =
+    "originalUrl" in request && typeof request.originalUrl === "string"
+      ? request.originalUrl
+      : (request.url ?? "");
+  const at = target.indexOf("?");
+  return at === -1 ? target : target.slice(0, at);
+}

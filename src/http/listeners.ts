@@ -1,0 +1,86 @@
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { ListenAddress } from "../config/config.ts";
+import { answerClientError } from "./client-errors.ts";
+
+/**
+ * Bounds on what a client may send. Engines keep idle connections for up to 120 s: one that is
+ * closed earlier shows as an error in the middle of a pull.
+ */
+const SERVER_OPTIONS = {
+  keepAliveTimeout: 130_000,
+  headersTimeout: 10_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 5_000,
+  maxHeaderSize: 16 * 1024,
+  insecureHTTPParser: false,
+};
+
+const MAX_REQUESTS_PER_SOCKET = 10_000;
+
+const IDLE_SWEEP_MS = 50;
+
+/** Sockets that listen for one API. */
+export class Listeners {
+  readonly #servers: readonly Server[];
+  readonly #addresses: readonly ListenAddress[];
+
+  constructor(addresses: readonly ListenAddress[], listener: RequestListener) {
+    this.#addresses = addresses;
+    this.#servers = addresses.map(() => {
+      const server = createServer(SERVER_OPTIONS, listener);
+      server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET;
+      server.on("clientError", answerClientError);
+      return server;
+    });
+  }
+
+  /** @returns `host:port` of each, with the port that port 0 became. @throws the system's error */
+  async listen(): Promise<string[]> {
+    try {
+      return await Promise.all(
+        this.#servers.map((server, i) => {
+          const { host, port } = this.#addresses[i] ?? { host: "", port: 0 };
+          const { promise, resolve, reject } = Promise.withResolvers<string>();
+          server.once("error", reject);
+          server.listen({ host, port }, () => {
+            server.off("error", reject);
+            resolve(text(server.address()));
+          });
+          return promise;
+        }),
+      );
+    } catch (error) {
+      await this.close(0);
+      throw error;
+    }
+  }
+
+  /** Takes no new connection, ends the idle ones, waits for the rest up to a bound, then cuts them. */
+  async close(graceMs: number): Promise<void> {
+    await Promise.all(
+      this.#servers.map((server) => {
+        const { promise, resolve } = Promise.withResolvers<void>();
+        const cut = setTimeout(() => server.closeAllConnections(), graceMs);
+        // A connection whose last answer is out would be kept for the next one.
+        const sweep = setInterval(
+          () => server.closeIdleConnections(),
+          IDLE_SWEEP_MS,
+        );
+        server.close(() => {
+          clearTimeout(cut);
+          clearInterval(sweep);
+          resolve();
+        });
+        return promise;
+      }),
+    );
+  }
+}
+
+function text(address: AddressInfo | string | null): string {
+  if (address === null || typeof address === "string") return address ?? "";
+  return address.family === "IPv6"
+    ? `[${address.address}]:${address.port}`
+    : `${address.address}:${address.port}`;
+}
