@@ -1,0 +1,197 @@
+import { randomBytes } from "node:crypto";
+import { HotManifests } from "./cache/hot-manifests.ts";
+import { type OpenedCache, openCache } from "./cache/open-cache.ts";
+import { StorageError } from "./cache/blob-store.ts";
+import type { Config, UpstreamConfig } from "./config/config.ts";
+import { Listeners } from "./http/listeners.ts";
+import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
+import { createRegistryApp } from "./http/registry-routes.ts";
+import { createFreshnessPolicy } from "./mirror/freshness.ts";
+import { createMirror } from "./mirror/mirror.ts";
+import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
+import { createUpstreamRoutes } from "./mirror/upstream-routes.ts";
+import { type Clock, systemClock } from "./telemetry/clock.ts";
+import { createLogger, type Logger } from "./telemetry/logger.ts";
+import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
+import { createUpstreamClient } from "./upstream/create-client.ts";
+import type { UpstreamObserver } from "./upstream/observer.ts";
+import { VERSION } from "./version.ts";
+
+/** What tests put in the place of the real thing. */
+export interface AppOverrides {
+  readonly clock?: Clock;
+  readonly log?: Logger;
+  /** How long an upstream is waited for where a stale answer may be given. */
+  readonly patienceMs?: number;
+}
+
+export interface App {
+  readonly metrics: Metrics;
+  readonly log: Logger;
+  /** @returns the addresses that were bound, as `host:port` */
+  listen(): Promise<{ listen: string[]; operator: string | undefined }>;
+  /**
+   * Takes no more requests, lets those that run come to their end, keeps what unfinished
+   * downloads brought, and closes the cache.
+   *
+   * @param graceMs after it connections are cut
+   */
+  close(graceMs?: number): Promise<void>;
+}
+
+/** The one place that sees every room. Opens the cache, and listens only when told to. */
+export async function buildApp(
+  config: Config,
+  overrides: AppOverrides = {},
+): Promise<App> {
+  const clock = overrides.clock ?? systemClock;
+  const log = overrides.log ?? (await createLogger(config.log));
+  const metrics = createMetrics(VERSION);
+  const instanceId = randomBytes(4).toString("hex");
+  const cache = await openCache({ root: config.storage.root, clock, log });
+  const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
+    name: upstream.name,
+    concurrency: upstream.concurrency,
+    freshness: createFreshnessPolicy(upstream.freshness),
+    client: createUpstreamClient({
+      config: upstream,
+      instanceId,
+      clock,
+      observer: createObserver(upstream, metrics, log),
+      offline: config.offline,
+    }),
+  }));
+  const mirror = createMirror({
+    upstreams,
+    blobs: cache.blobs,
+    index: cache.index,
+    hot: new HotManifests(),
+    clock,
+    log,
+    metrics,
+    isOffline: config.offline,
+    ...(overrides.patienceMs === undefined
+      ? {}
+      : { patienceMs: overrides.patienceMs }),
+  });
+  const registryApp = createRegistryApp({
+    mirror,
+    routes: createUpstreamRoutes(config.upstreams),
+    log,
+    metrics,
+    instanceId,
+  });
+  let isDraining = false;
+  const operatorApp = createOperatorApp(metrics, {
+    refreshMetrics: () => refreshMetrics(cache, metrics),
+    readiness: () =>
+      isDraining
+        ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
+        : judgeReadiness(cache, metrics),
+  });
+  await Promise.all([registryApp.ready(), operatorApp.ready()]);
+
+  const registry = new Listeners(config.listen, (request, response) =>
+    registryApp.routing(request, response),
+  );
+  const operatorAddress = config.operator.listen;
+  const operator = new Listeners(
+    operatorAddress === undefined ? [] : [operatorAddress],
+    (request, response) => operatorApp.routing(request, response),
+  );
+
+  return {
+    metrics,
+    log,
+    listen: async () => {
+      const listen = await registry.listen();
+      try {
+        const [operatorText] = await operator.listen();
+        return { listen, operator: operatorText };
+      } catch (error) {
+        await registry.close(0);
+        throw error;
+      }
+    },
+    close: async (graceMs = 0) => {
+      isDraining = true;
+      await registry.close(graceMs);
+      await mirror.close();
+      await Promise.all(upstreams.map(({ client }) => client.close()));
+      await operator.close(0);
+      await Promise.all([registryApp.close(), operatorApp.close()]);
+      await cache.close();
+    },
+  };
+}
+
+async function refreshMetrics(
+  cache: OpenedCache,
+  metrics: Metrics,
+): Promise<void> {
+  const totals = await cache.index.totals();
+  metrics.storageBytes.set(totals.blobBytes);
+  metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
+  metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
+  metrics.storageObjects.set({ kind: "tag" }, totals.tags);
+}
+
+/**
+ * Ready is who can answer: the index must. A storage that takes no writes is told and counted, but
+ * downloads are passed through, so it is no reason to be taken out of service.
+ */
+async function judgeReadiness(
+  cache: OpenedCache,
+  metrics: Metrics,
+): Promise<Readiness> {
+  const [index, storage] = await Promise.allSettled([
+    cache.index.probe(),
+    cache.blobs.probe(),
+  ]);
+  const isDegraded = storage.status === "rejected";
+  metrics.storageDegraded.set(isDegraded ? 1 : 0);
+  return {
+    isReady: index.status === "fulfilled",
+    detail: {
+      index: index.status === "fulfilled" ? "ok" : "does not answer",
+      storage: isDegraded ? `degraded: ${faultCode(storage.reason)}` : "ok",
+    },
+  };
+}
+
+function faultCode(error: unknown): string {
+  return error instanceof StorageError ? error.code : "unknown";
+}
+
+function createObserver(
+  upstream: UpstreamConfig,
+  metrics: Metrics,
+  log: Logger,
+): UpstreamObserver {
+  const { name } = upstream;
+  for (const endpoint of upstream.endpoints) {
+    metrics.upstreamUp.set({ upstream: name, endpoint }, 1);
+  }
+  return {
+    onResponse: ({ kind, method, status, durationMs }) => {
+      metrics.upstreamRequests.inc({ upstream: name, kind, method, status });
+      metrics.upstreamRequestDuration.observe(
+        { upstream: name, kind },
+        durationMs / 1000,
+      );
+    },
+    onReceivedBytes: (bytes) => {
+      metrics.upstreamReceivedBytes.inc({ upstream: name }, bytes);
+    },
+    onEndpoint: (endpoint, isUp) => {
+      metrics.upstreamUp.set({ upstream: name, endpoint }, isUp ? 1 : 0);
+      log[isUp ? "info" : "warn"](
+        { upstream: name, endpoint },
+        isUp ? "the endpoint is back" : "the endpoint is down",
+      );
+    },
+    onFault: (kind, message) => {
+      log.warn({ upstream: name, kind, fault: message }, "upstream fault");
+    },
+  };
+}

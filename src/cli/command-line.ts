@@ -1,0 +1,67 @@
+import { Command, CommanderError, Option } from "commander";
+import { VERSION } from "../version.ts";
+
+/** What `--help` says of the configuration file in every command. */
+const CONFIG_OPTION = new Option(
+  "--config <file>",
+  "configuration file (else $ENTREPOT_CONFIG, /etc/entrepot/entrepot.yaml, or none)",
+);
+
+/**
+ * Runs one command.
+ *
+ * @param args without the program and the script
+ * @returns the exit code: 0 done, 1 found or failed, 2 usage or configuration
+ */
+export async function runCommandLine(args: readonly string[]): Promise<number> {
+  let code = 0;
+  const program = new Command("entrepot")
+    .description("A pull-through caching mirror for container registries.")
+    .version(VERSION)
+    .exitOverride()
+    .showHelpAfterError("(--help tells what there is)");
+  const { stdout, stderr, env } = process;
+  const cwd = process.cwd();
+
+  program
+    .command("serve")
+    .description("run the mirror")
+    .addOption(CONFIG_OPTION)
+    .option("--offline", "dial no upstream")
+    .action(async (options: { config?: string; offline?: true }) => {
+      const { runServe } = await import("./serve.ts");
+      code = await runServe({
+        configFile: options.config,
+        offline: options.offline,
+        env,
+        cwd,
+        stderr,
+      });
+    });
+
+  program
+    .command("check-config")
+    .description("print the effective configuration, or every fault in it")
+    .addOption(CONFIG_OPTION)
+    .option("--json", "JSON in place of YAML")
+    .action(async (options: { config?: string; json?: true }) => {
+      const { runCheckConfig } = await import("./check-config.ts");
+      code = await runCheckConfig({
+        configFile: options.config,
+        env,
+        cwd,
+        stdout,
+        stderr,
+        json: options.json,
+      });
+    });
+
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Commander has printed it; --help and --version end here too.
+    return error.exitCode === 0 ? 0 : 2;
+  }
+  return code;
+}
