@@ -55,6 +55,8 @@ export function startHashWorker(data: HashWorkerData): Worker {
   return new Worker(new URL(`./hash-worker${extension}`, import.meta.url), {
     name: "hash",
     workerData: data,
+    // The process's own options need not suit a thread that is started from a file.
+    execArgv: [],
     // The thread holds a few objects and one buffer; a heap of the default size would grow for nothing.
     resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 },
   });

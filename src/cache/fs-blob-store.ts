@@ -11,7 +11,7 @@ import {
 import type { BlobReader, BlobStore, PartialBlob } from "./blob-store.ts";
 import { StorageError } from "./blob-store.ts";
 import type { ContentHash } from "./content-hash.ts";
-import type { DiskLayout } from "./disk-layout.ts";
+import { type DiskLayout, layoutFolders } from "./disk-layout.ts";
 import {
   asStorageError,
   type FileStat,
@@ -93,7 +93,7 @@ class FsBlobStore implements BlobStore {
 
   async put(digest: Digest, bytes: Uint8Array): Promise<void> {
     const path = this.#temporaryFile("put");
-    await this.#during("put", async () => {
+    await this.#inFolders("put", async () => {
       try {
         await this.#writeFile(path, bytes);
         await this.#moveToBlobs(path, digest);
@@ -108,7 +108,7 @@ class FsBlobStore implements BlobStore {
     digest: Digest,
     expectedBytes: number | undefined,
   ): Promise<PartialBlob> {
-    return this.#during("open", async () => {
+    return this.#inFolders("open", async () => {
       const path = this.#layout.partialFile(digest);
       await this.#takeOverBlob(digest, path);
       const { file, sizeBytes } = await this.#openLeft(
@@ -162,7 +162,7 @@ class FsBlobStore implements BlobStore {
 
   async probe(): Promise<void> {
     const path = this.#temporaryFile("probe");
-    await this.#during("probe", async () => {
+    await this.#inFolders("probe", async () => {
       try {
         await this.#writeFile(path, Buffer.from("probe"));
       } finally {
@@ -197,14 +197,14 @@ class FsBlobStore implements BlobStore {
   }
 
   /**
-   * Bytes that stand published although the index doesn't know them were hashed before, but their
-   * size was not: they are followed by the hash like any partial.
+   * What stands published although the index does not serve it may be whole, or was cut behind us:
+   * it is hashed again like any partial, and continued where it is too short.
    */
   async #takeOverBlob(digest: Digest, partialPath: string): Promise<void> {
     const blobPath = this.#layout.blobFile(digest);
     const stat = await this.#statPath(blobPath);
     if (stat === undefined) return;
-    if (stat.isFile) await this.#fileSystem.rename(blobPath, partialPath);
+    if (stat.isFile) await this.#renameOver(blobPath, partialPath);
     else await this.#fileSystem.removeTree(blobPath);
   }
 
@@ -267,13 +267,7 @@ class FsBlobStore implements BlobStore {
   /** The file's bytes are durable; when this resolves its name is too, else it is gone. */
   async #moveToBlobs(path: string, digest: Digest): Promise<void> {
     const blobPath = this.#layout.blobFile(digest);
-    try {
-      await this.#fileSystem.rename(path, blobPath);
-    } catch (error) {
-      if (!OCCUPIED.has(systemCode(error))) throw error;
-      await this.#fileSystem.removeTree(blobPath);
-      await this.#fileSystem.rename(path, blobPath);
-    }
+    await this.#renameOver(path, blobPath);
     try {
       await syncFolder(
         this.#fileSystem,
@@ -282,6 +276,19 @@ class FsBlobStore implements BlobStore {
     } catch (error) {
       await this.#fileSystem.unlink(blobPath).catch(() => undefined);
       throw error;
+    }
+  }
+
+  /** What stands in the way is no file of ours, or is equal. */
+  async #renameOver(from: string, to: string): Promise<void> {
+    try {
+      await this.#fileSystem.rename(from, to);
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === "ENOENT") await this.#makeFolders();
+      else if (OCCUPIED.has(code)) await this.#fileSystem.removeTree(to);
+      else throw error;
+      await this.#fileSystem.rename(from, to);
     }
   }
 
@@ -300,6 +307,25 @@ class FsBlobStore implements BlobStore {
     } catch (error) {
       if (ABSENT.has(systemCode(error))) return undefined;
       throw error;
+    }
+  }
+
+  /** Somebody may empty the root behind us: its folders are made anew, once for each call. */
+  #inFolders<T>(operation: string, work: () => Promise<T>): Promise<T> {
+    return this.#during(operation, async () => {
+      try {
+        return await work();
+      } catch (error) {
+        if (systemCode(error) !== "ENOENT") throw error;
+        await this.#makeFolders();
+        return await work();
+      }
+    });
+  }
+
+  async #makeFolders(): Promise<void> {
+    for (const folder of layoutFolders(this.#layout)) {
+      await this.#fileSystem.makeFolder(folder);
     }
   }
 

@@ -4,6 +4,7 @@ import type { Clock } from "../telemetry/clock.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
 import { IndexError, type MetadataIndex } from "./metadata-index.ts";
 import { migrate } from "./migrations.ts";
+import { createPrivateFile } from "./private-file.ts";
 import {
   createSqliteMetadataIndex,
   isCorruption,
@@ -34,6 +35,8 @@ export interface OpenedSqliteIndex {
   readonly index: MetadataIndex;
   /** Where a damaged file was moved to; the index is then new and empty. */
   readonly movedAsideTo: string | undefined;
+  /** There was no room for a file: it lives in memory, and ends with the process. */
+  readonly isTemporary: boolean;
 }
 
 /** @throws IndexError when the file is of a newer program or can't be opened; a damaged one is moved aside */
@@ -45,11 +48,11 @@ export function openSqliteIndex(
   let database: Database.Database;
   try {
     try {
-      database = openDatabase(path, options.isSuspect ?? false);
+      database = openWhereRoom(path, options.isSuspect ?? false);
     } catch (error) {
       if (!isCorruption(error)) throw error;
       movedAsideTo = moveAside(path, clock.nowMs());
-      database = openDatabase(path, false);
+      database = openWhereRoom(path, false);
     }
   } catch (error) {
     if (error instanceof IndexError) throw error;
@@ -60,16 +63,46 @@ export function openSqliteIndex(
     schedule,
     onCorrupt: options.onCorrupt ?? (() => undefined),
   });
-  return { index, movedAsideTo };
+  return { index, movedAsideTo, isTemporary: database.memory };
 }
+
+/**
+ * A full disk keeps nobody from starting: SQLite needs room for the memory that connections share,
+ * but not while it owns the file alone, and none at all in memory.
+ */
+function openWhereRoom(path: string, isSuspect: boolean): Database.Database {
+  const ways = [
+    () => openDatabase(path, { isSuspect }),
+    () => openDatabase(path, { isSuspect, isExclusive: true }),
+  ];
+  for (const open of ways) {
+    try {
+      return open();
+    } catch (error) {
+      if (!NO_ROOM.has(sqliteCode(error))) throw error;
+    }
+  }
+  return openDatabase(":memory:");
+}
+
+const NO_ROOM = new Set([
+  "SQLITE_FULL",
+  "SQLITE_IOERR_SHMSIZE",
+  "SQLITE_IOERR_SHMOPEN",
+]);
 
 /** A database with all settings and the newest schema. @throws SQLite's errors, IndexError */
 export function openDatabase(
   path: string,
-  isSuspect: boolean,
+  {
+    isSuspect = false,
+    isExclusive = false,
+  }: { isSuspect?: boolean; isExclusive?: boolean } = {},
 ): Database.Database {
+  if (path !== ":memory:") createPrivateFile(path);
   const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
+    if (isExclusive) database.pragma("locking_mode = EXCLUSIVE");
     requireSqlite(database);
     // `mmap_size` stays 0: a damaged or full disk would end the process instead of a query.
     database.pragma("journal_mode = WAL");

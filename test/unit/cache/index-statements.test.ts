@@ -8,10 +8,7 @@ import { tempDir } from "../../support/temp-dir.ts";
 
 void describe("the statements of the index", () => {
   void it("find their rows by an index and sort nothing", async (test) => {
-    const database = openDatabase(
-      join(await tempDir(test), "index.sqlite"),
-      false,
-    );
+    const database = openDatabase(join(await tempDir(test), "index.sqlite"));
     releaseAfter(test, () => {
       database.close();
     });
@@ -36,10 +33,7 @@ void describe("the statements of the index", () => {
   });
 
   void it("leave every row that goes with another to an index too", async (test) => {
-    const database = openDatabase(
-      join(await tempDir(test), "index.sqlite"),
-      false,
-    );
+    const database = openDatabase(join(await tempDir(test), "index.sqlite"));
     releaseAfter(test, () => {
       database.close();
     });
