@@ -188,13 +188,15 @@ export class TokenSource {
         );
       }
       const fault = statusFault(answer, upstream, clock);
-      if (fault !== undefined) throw fault;
+      if (fault !== undefined) throw ofRealm(fault);
       const body = await readBody(
         answer,
         MAX_TOKEN_BODY_BYTES,
         upstream,
         (bytes) => observer.onReceivedBytes(bytes),
-      );
+      ).catch((error: UpstreamError) => {
+        throw ofRealm(error);
+      });
       const token = parseTokenResponse(body);
       if (token === undefined) {
         throw new UpstreamError(
@@ -230,6 +232,18 @@ export class TokenSource {
       signal.removeEventListener("abort", leave);
     }
   }
+}
+
+/** A realm's 404 or its endless body says nothing of the manifest or blob that the token was for. */
+function ofRealm(error: UpstreamError): UpstreamError {
+  const { kind, message, upstream, origin, status } = error;
+  if (kind !== "not-found" && kind !== "too-large") return error;
+  return new UpstreamError("bad-response", message, {
+    upstream,
+    ...(origin === undefined ? {} : { origin }),
+    ...(status === undefined ? {} : { status }),
+    cause: error,
+  });
 }
 
 export function basicAuthorization(credential: UpstreamCredential): string {
