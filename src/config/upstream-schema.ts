@@ -29,6 +29,8 @@ const CREDENTIAL = mappingOf(
       description: "The user name at the upstream.",
       examples: ["acme"],
       "x-expected": "a user name without a colon",
+      // Who writes USER:PASSWORD here finds the password in no log.
+      "x-secret": true,
     },
     password: {
       type: "string",
@@ -114,6 +116,7 @@ const FRESHNESS = mappingOf(
     default: {},
     description: "How old an answer about a tag may be.",
     "x-expected": "a mapping",
+    "x-absent": "the registry is not mirrored",
   },
 );
 
@@ -173,6 +176,7 @@ export const UPSTREAM_SCHEMA = mappingOf(
       type: "boolean",
       description:
         "A name of one component gets `library/` before it: `alpine` is `library/alpine`.",
+      examples: [true],
       "x-expected": "true or false",
       "x-absent": "true for docker.io, by name or alias; else false",
     },
@@ -237,11 +241,11 @@ export const UPSTREAM_SCHEMA = mappingOf(
         caFile: {
           type: "string",
           description:
-            "PEM certificates of the authorities that are believed instead of the system's.",
+            "PEM certificates of authorities that are believed beside those that Node.js believes.",
           examples: ["/etc/entrepot/ca.crt"],
           "x-expected": "the path of a PEM file",
           "x-zero": "an empty text is as absent",
-          "x-absent": "the authorities that Node.js believes",
+          "x-absent": "those that Node.js believes",
         },
         insecureSkipVerify: {
           type: "boolean",
@@ -263,5 +267,6 @@ export const UPSTREAM_SCHEMA = mappingOf(
     description:
       "One registry; the key is its name as in an image reference, such as `docker.io` or `registry.corp:5000`. An entry without a value has every default.",
     "x-expected": "a mapping",
+    "x-absent": "the registry is not mirrored",
   },
 );

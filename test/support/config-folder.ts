@@ -1,5 +1,5 @@
-import { chmod, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import {
   loadConfig,
   type LoadOptions,
@@ -34,6 +34,7 @@ export async function makeConfigFolder(test: AfterTest): Promise<ConfigFolder> {
     mode = 0o600,
   ): Promise<string> => {
     const file = join(path, name);
+    await mkdir(dirname(file), { recursive: true });
     await writeFile(file, text);
     // Not by writeFile's own mode, from which the umask takes bits away.
     await chmod(file, mode);

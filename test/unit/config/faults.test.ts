@@ -246,9 +246,9 @@ const CROSS_FAULTS: readonly Case[] = [
       "access: shared, credentials: [{ username: 4711, password: 4711 }, { username: true, password: '' }, hunter2]",
     ),
     faults: [
-      ":1: upstreams.quay.io.credentials[0].username: 4711; a user name without a colon, in quotes",
+      ":1: upstreams.quay.io.credentials[0].username: a number; a user name without a colon, in quotes",
       ":1: upstreams.quay.io.credentials[0].password: a number; a password that is not empty, in quotes",
-      ":1: upstreams.quay.io.credentials[1].username: true; a user name without a colon, in quotes",
+      ":1: upstreams.quay.io.credentials[1].username: true or false; a user name without a colon, in quotes",
       ":1: upstreams.quay.io.credentials[1].password: an empty text; a password that is not empty",
       ":1: upstreams.quay.io.credentials[2]: a text; a mapping of username and password or passwordFile",
     ],
@@ -269,14 +269,14 @@ const CROSS_FAULTS: readonly Case[] = [
       - { username: both, password: a, passwordFile: b }
       - { username: none }
       - { password: a }
-      - { username: "a:b", password: a }
+      - { username: "a:hunter2", password: a }
 `,
     faults: [
       ":5: upstreams.quay.io.credentials[0]: both password and passwordFile; one of them",
       ":5: upstreams.quay.io.credentials[0].passwordFile: FOLDER/b: no such file; a readable file of at most 64 KiB",
       ":6: upstreams.quay.io.credentials[1]: neither password nor passwordFile; one of them",
       ":7: upstreams.quay.io.credentials[2].username: not written; a user name without a colon",
-      ':8: upstreams.quay.io.credentials[3].username: "a:b"; a user name without a colon',
+      ":8: upstreams.quay.io.credentials[3].username: a text; a user name without a colon",
     ],
   },
   {
