@@ -1,0 +1,310 @@
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
+import { RootInUseError } from "../../src/cache/instance-lock.ts";
+import {
+  openCache,
+  type OpenCacheOptions,
+  type OpenedCache,
+} from "../../src/cache/open-cache.ts";
+import { content } from "../contract/blob-store-contract.ts";
+import {
+  keyOf,
+  manifestOf,
+  named,
+} from "../contract/metadata-index-contract.ts";
+import { type AfterTest, releaseAfter } from "../support/after-test.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { FaultyFileSystem } from "../support/faulty-file-system.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const MIB = 1024 * 1024;
+const alpine = keyOf("docker.io", "library/alpine");
+const HOLDER = fileURLToPath(
+  new URL("../support/cache-holder.ts", import.meta.url),
+);
+
+interface Opened {
+  readonly cache: OpenedCache;
+  readonly messages: readonly string[];
+}
+
+/** Opens the cache at a root; closed with the test. */
+async function open(
+  test: AfterTest,
+  root: string,
+  options: Partial<OpenCacheOptions> = {},
+): Promise<Opened> {
+  const messages: string[] = [];
+  const write = (_fields: unknown, message?: string): void => {
+    messages.push(message ?? "");
+  };
+  const cache = await openCache({
+    root,
+    clock: new FakeClock(),
+    log: { info: write, warn: write, error: write },
+    ...options,
+  });
+  releaseAfter(test, () => cache.close());
+  return { cache, messages };
+}
+
+interface Holder {
+  readonly pid: number;
+  readonly kill: () => Promise<void>;
+}
+
+/** A process that holds the root, with half a blob stored. */
+async function holdRoot(
+  test: AfterTest,
+  input: readonly string[],
+): Promise<Holder> {
+  const child = spawn(process.execPath, [HOLDER, ...input], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const exit = once(child, "exit");
+  const kill = async (): Promise<void> => {
+    child.kill("SIGKILL");
+    await exit;
+  };
+  releaseAfter(test, kill);
+  await Promise.race([
+    once(child.stdout, "data"),
+    exit.then(() => assert.fail("the holder ended early")),
+  ]);
+  assert(child.pid !== undefined);
+  return { pid: child.pid, kill };
+}
+
+void describe("opening the cache", () => {
+  void it("makes its tree, for nobody else to read, and keeps what it held", async (test) => {
+    const root = join(await tempDir(test), "deep", "data");
+    const { cache } = await open(test, root);
+    const { digest, bytes } = content("kept", 10);
+    await cache.blobs.put(digest, bytes);
+    await cache.index.recordBlob(alpine, {
+      ...manifestOf(digest, []),
+      sizeBytes: 10,
+    });
+    assert.deepEqual(readdirSync(root).sort(), [
+      "blobs",
+      "index.sqlite",
+      "index.sqlite-shm",
+      "index.sqlite-wal",
+      "lock",
+      "lock-owner",
+      "partial",
+    ]);
+    assert.deepEqual(readdirSync(join(root, "blobs")).sort(), [
+      "sha256",
+      "sha512",
+    ]);
+    for (const path of ["", "blobs", "blobs/sha256", "partial"]) {
+      assert.equal(statSync(join(root, path)).mode & 0o777, 0o700, path);
+    }
+    for (const path of [
+      "index.sqlite",
+      "index.sqlite-wal",
+      "lock",
+      "lock-owner",
+    ]) {
+      assert.equal(statSync(join(root, path)).mode & 0o777, 0o600, path);
+    }
+    await cache.close();
+    assert.deepEqual(readdirSync(root).sort(), [
+      "blobs",
+      "index.sqlite",
+      "lock",
+      "partial",
+    ]);
+    const again = await open(test, root);
+    assert.deepEqual(await again.cache.blobs.read(digest, 10), bytes);
+    assert.notEqual(
+      await again.cache.index.getLinkedBlob(alpine, digest),
+      undefined,
+    );
+    assert.deepEqual(again.messages, ["cache opened"]);
+  });
+
+  void it("refuses a root that this process has open, and opens it after", async (test) => {
+    const root = await tempDir(test);
+    const first = await open(test, root);
+    await assert.rejects(open(test, root), (error) => {
+      assert(error instanceof RootInUseError);
+      assert.equal(error.pid, process.pid);
+      return true;
+    });
+    // The refusal let go of nothing.
+    await assert.rejects(open(test, root), RootInUseError);
+    await first.cache.close();
+    await open(test, root);
+  });
+
+  void it("refuses a root that another process has open, naming it, until that is killed; then goes on with its half", async (test) => {
+    const root = await tempDir(test);
+    const { digest, bytes } = content("half", 4 * MIB);
+    const holder = await holdRoot(test, [root, digest, "half", `${4 * MIB}`]);
+    await assert.rejects(open(test, root), {
+      name: "RootInUseError",
+      message: `the storage root ${root} is in use by process ${holder.pid}`,
+    });
+    await holder.kill();
+    const { cache } = await open(test, root);
+    const partial = await cache.blobs.openPartial(digest, bytes.length);
+    assert.equal(partial.writtenBytes, 2 * MIB);
+    await partial.append([bytes.subarray(2 * MIB)]);
+    assert.equal(await partial.hash.digest(), digest);
+    await partial.publish();
+    assert.deepEqual(await cache.blobs.read(digest, bytes.length), bytes);
+  });
+
+  void it("drops the partials of another boot, because their bytes may be gone", async (test) => {
+    const root = await tempDir(test);
+    const { digest } = content("half", MIB);
+    const input = [root, digest, "half", `${MIB}`];
+    const first = await holdRoot(test, [...input, "boot one"]);
+    await first.kill();
+    const same = await open(test, root, { bootId: "boot one" });
+    assert.deepEqual(readdirSync(join(root, "partial")).sort(), [
+      "boot-id",
+      digest.replace(":", "-"),
+    ]);
+    await same.cache.close();
+    const other = await open(test, root, { bootId: "boot two" });
+    assert.deepEqual(readdirSync(join(root, "partial")), ["boot-id"]);
+    assert.equal(
+      readFileSync(join(root, "partial", "boot-id"), "utf8"),
+      "boot two\n",
+    );
+    const partial = await other.cache.blobs.openPartial(digest, MIB);
+    assert.equal(partial.writtenBytes, 0);
+    await partial.discard();
+  });
+
+  void it("removes what a crash left that is no partial", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    await cache.close();
+    const folder = join(root, "partial");
+    const name = named("partial").replace(":", "-");
+    writeFileSync(join(folder, name), "kept");
+    writeFileSync(join(folder, "temporary-put-7"), "left");
+    writeFileSync(join(folder, `${name}0`), "left");
+    writeFileSync(join(folder, name.toUpperCase()), "left");
+    mkdirSync(join(folder, named("folder").replace(":", "-"), "below"), {
+      recursive: true,
+    });
+    await open(test, root);
+    assert.deepEqual(readdirSync(folder).sort(), ["boot-id", name]);
+  });
+
+  void it("keeps another boot's name where a partial of it could not be removed", async (test) => {
+    const root = await tempDir(test);
+    const { digest } = content("half", MIB);
+    const first = await open(test, root, { bootId: "boot one" });
+    const partial = await first.cache.blobs.openPartial(digest, MIB);
+    await partial.append([Buffer.from("half")]);
+    await partial.suspend();
+    await first.cache.close();
+    const faults = new FaultyFileSystem();
+    // Of the two, boot-id and the partial, one stays.
+    faults.fail("removeTree", "EIO", 2);
+    const second = await open(test, root, {
+      bootId: "boot two",
+      fileSystem: faults.fileSystem,
+    });
+    await second.cache.close();
+    await open(test, root, { bootId: "boot two" });
+    assert.deepEqual(readdirSync(join(root, "partial")), ["boot-id"]);
+  });
+
+  for (const { call, code, pattern } of [
+    {
+      call: "open",
+      code: "EACCES",
+      pattern: /creating \S+\/partial\/\S+ failed with EACCES/,
+    },
+    {
+      call: "rename",
+      code: "EXDEV",
+      pattern:
+        /renaming \S+\/partial\/\S+ to \S+\/blobs\/sha256\/\S+ failed with EXDEV/,
+    },
+    {
+      call: "fsync",
+      code: "EINVAL",
+      pattern: /syncing \S+\/blobs\/sha256 failed with EINVAL/,
+    },
+    {
+      call: "makeFolder",
+      code: "EROFS",
+      pattern: /making the folder \S+ failed with EROFS/,
+    },
+  ] as const) {
+    void it(`refuses a root where ${call} fails with ${code}, naming the path, and lets go of it`, async (test) => {
+      const root = await tempDir(test);
+      const faults = new FaultyFileSystem();
+      faults.fail(call, code);
+      await assert.rejects(
+        open(test, root, { fileSystem: faults.fileSystem }),
+        pattern,
+      );
+      assert.equal(faults.openFiles, 0);
+      await open(test, root);
+    });
+  }
+
+  void it("opens a root without room", async (test) => {
+    const root = await tempDir(test);
+    const faults = new FaultyFileSystem();
+    faults.fail("fdatasync", "ENOSPC");
+    const { cache, messages } = await open(test, root, {
+      fileSystem: faults.fileSystem,
+    });
+    assert.deepEqual(messages, [
+      "no room in the storage root: pulls pass through",
+      "cache opened",
+    ]);
+    await cache.blobs.probe();
+  });
+
+  void it("says so when the index was damaged, and starts a new one", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    await cache.index.recordBlob(alpine, manifestOf(named("a"), []));
+    await cache.close();
+    writeFileSync(join(root, "index.sqlite"), Buffer.alloc(10_000, 1));
+    const again = await open(test, root);
+    assert.deepEqual(again.messages, [
+      "the index was damaged: a new one is started",
+      "cache opened",
+    ]);
+    assert.equal((await again.cache.index.totals()).blobs, 0);
+    assert(existsSync(join(root, "index.sqlite.corrupt-20260101T000000Z")));
+  });
+
+  void it("looks at no blob", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    for (let i = 0; i < 50; i += 1) {
+      const { digest, bytes } = content(`${i}`, 10);
+      await cache.blobs.put(digest, bytes);
+    }
+    await cache.close();
+    const faults = new FaultyFileSystem();
+    await open(test, root, { fileSystem: faults.fileSystem });
+    assert.equal(faults.countOf("list"), 1);
+    assert.equal(faults.countOf("statPath"), 0);
+  });
+});
