@@ -160,7 +160,8 @@ function setAt(
 ): void {
   let parent: Record<string, unknown> = document;
   for (const key of path.slice(0, -1)) {
-    const child = (parent[key] ??= {});
+    if (parent[key] === undefined) parent[key] = {};
+    const child = parent[key];
     if (!isMapping(child)) return;
     parent = child;
   }

@@ -127,6 +127,9 @@ void test("a variable below a key that the file spoils tells the file's fault on
   assert.deepEqual(printedFaults(await folder.loadText("log: 5\n", { env })), [
     "c.yaml:1: log: 5; a mapping",
   ]);
+  assert.deepEqual(printedFaults(await folder.loadText("log:\n", { env })), [
+    "c.yaml:1: log: no value; a mapping",
+  ]);
 });
 
 void test("unknown variables are warned of by name, never by value, and are no faults", async (t) => {
