@@ -21,7 +21,7 @@ export class RootInUseError extends Error {
 }
 
 export interface InstanceLock {
-  /** The root may be owned by another process afterwards. */
+  /** The root may be owned by another process afterwards; a second call does nothing to that. */
   release(): void;
 }
 
@@ -59,6 +59,7 @@ export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
   writeOwner(layout);
   return {
     release() {
+      if (!database.open) return;
       rmSync(layout.lockOwnerFile, { force: true });
       database.close();
     },

@@ -46,6 +46,7 @@ export interface ReferrersRow {
   readonly verifiedAtMs: number;
 }
 
+/** Of what is stored; manifests are blobs too and count as both. */
 export interface IndexTotals {
   readonly blobBytes: number;
   readonly blobs: number;

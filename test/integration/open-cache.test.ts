@@ -149,6 +149,11 @@ void describe("opening the cache", () => {
     await assert.rejects(open(test, root), RootInUseError);
     await first.cache.close();
     await open(test, root);
+    await first.cache.close();
+    assert.equal(
+      readFileSync(join(root, "lock-owner"), "utf8"),
+      `${process.pid}\n`,
+    );
   });
 
   void it("refuses a root that another process has open, naming it, until that is killed; then goes on with its half", async (test) => {
