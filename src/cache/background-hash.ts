@@ -30,10 +30,13 @@ export function createBackgroundHashes(
   startWorker: (data: HashWorkerData) => Worker = startHashWorker,
 ): BackgroundHashes {
   let current: WorkerSession | undefined;
+  const ending: Promise<void>[] = [];
   let isClosed = false;
   const session = (): WorkerSession => {
     if (isClosed) throw new StorageError("hash", "ECLOSED");
     if (current === undefined || current.isGone) {
+      // The file descriptors of one that died go a moment later.
+      if (current !== undefined) ending.push(current.terminate());
       current = new WorkerSession(startWorker);
     }
     return current;
@@ -44,7 +47,7 @@ export function createBackgroundHashes(
     },
     async close() {
       isClosed = true;
-      await current?.terminate();
+      await Promise.all([...ending, current?.terminate()]);
     },
   };
 }
@@ -76,7 +79,7 @@ class WorkerSession {
   readonly #files = new Map<number, SharedFile>();
   #lastNumber = 0;
   #sentBytes = 0;
-  #released: Promise<void> | undefined;
+  readonly #releases = new Set<Promise<void>>();
 
   constructor(startWorker: (data: HashWorkerData) => Worker) {
     try {
@@ -161,8 +164,7 @@ class WorkerSession {
 
   #receive(reply: HashReply): void {
     if ("closed" in reply) {
-      void this.#files.get(reply.closed)?.release();
-      this.#files.delete(reply.closed);
+      this.#release(reply.closed);
       return;
     }
     const waiter = this.#waiters.get(reply.reply);
@@ -183,11 +185,19 @@ class WorkerSession {
   }
 
   /** Only when the thread is known to have ended: until then it may be reading. */
-  #releaseFiles(): Promise<void> {
-    this.#released ??= Promise.all(
-      [...this.#files.values()].map((file) => file.release()),
-    ).then(() => undefined);
-    return this.#released;
+  async #releaseFiles(): Promise<void> {
+    for (const hash of this.#files.keys()) this.#release(hash);
+    await Promise.all(this.#releases);
+  }
+
+  #release(hash: number): void {
+    const file = this.#files.get(hash);
+    if (file === undefined) return;
+    this.#files.delete(hash);
+    const release = file.release().finally(() => {
+      this.#releases.delete(release);
+    });
+    this.#releases.add(release);
   }
 }
 

@@ -25,6 +25,9 @@ export interface InstanceLock {
   release(): void;
 }
 
+/** SQLite closes a database that nobody refers to any more, and the lock would go with it. */
+const held = new Set<Database.Database>();
+
 /**
  * Makes this process the only one on a storage root. The lock is the system's on a file that only
  * SQLite opens (a second descriptor that somebody closes would let go of it), so it ends with the
@@ -56,10 +59,11 @@ export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
       cause: error,
     });
   }
+  held.add(database);
   writeOwner(layout);
   return {
     release() {
-      if (!database.open) return;
+      if (!held.delete(database)) return;
       rmSync(layout.lockOwnerFile, { force: true });
       database.close();
     },
