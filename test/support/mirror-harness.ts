@@ -1,0 +1,188 @@
+import { join } from "node:path";
+import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
+import { diskLayout } from "../../src/cache/disk-layout.ts";
+import type { Config, UpstreamConfig } from "../../src/config/config.ts";
+import type { Digest } from "../../src/oci/digest.ts";
+import { createLogger } from "../../src/telemetry/logger.ts";
+import { type AfterTest, releaseAfter } from "./after-test.ts";
+import { FakeClock } from "./fake-clock.ts";
+import {
+  type RawExchange,
+  type RawRequest,
+  type RawResponse,
+  startRequest,
+} from "./raw-client.ts";
+import type { ScriptedUpstream } from "./scripted-upstream.ts";
+import { tempDir } from "./temp-dir.ts";
+import { upstreamConfig } from "./upstream-harness.ts";
+
+export interface TestMirrorOptions {
+  readonly offline?: boolean;
+  /** How long an upstream is waited for where a stale answer may be given. */
+  readonly patienceMs?: number;
+  /** One that stands, where absent. */
+  readonly clock?: AppOverrides["clock"];
+}
+
+/** An upstream's configuration that leads to a scripted one. */
+export function upstreamOf(
+  upstream: Pick<ScriptedUpstream, "origin">,
+  overrides: Partial<UpstreamConfig> = {},
+): UpstreamConfig {
+  return upstreamConfig([upstream.origin], overrides);
+}
+
+export function mirrorConfig(
+  root: string,
+  upstreams: readonly UpstreamConfig[],
+  offline = false,
+): Config {
+  const anyPort = { host: "127.0.0.1", port: 0 };
+  return {
+    listen: [anyPort],
+    operator: { listen: anyPort },
+    storage: { root },
+    offline,
+    upstreams,
+    log: { level: "info", format: "json" },
+  };
+}
+
+type Ask = Omit<RawRequest, "port" | "path">;
+
+/** The whole program in this process, on real sockets, with a storage root of its own. */
+export class TestMirror {
+  readonly root: string;
+  readonly clock: FakeClock;
+  /** The lines of the log, parsed. */
+  readonly log: Record<string, unknown>[] = [];
+  readonly #overrides: TestMirrorOptions;
+  #config: Config;
+  #app: App | undefined;
+  #port = 0;
+  #operatorPort = 0;
+
+  constructor(
+    root: string,
+    upstreams: readonly UpstreamConfig[],
+    options: TestMirrorOptions,
+  ) {
+    this.root = root;
+    this.clock = new FakeClock();
+    this.#overrides = options;
+    this.#config = mirrorConfig(root, upstreams, options.offline);
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  async open(): Promise<void> {
+    const { clock = this.clock, patienceMs } = this.#overrides;
+    const log = await createLogger(this.#config.log, {
+      write: (line) => {
+        this.log.push(JSON.parse(line) as Record<string, unknown>);
+      },
+    });
+    this.#app = await buildApp(this.#config, {
+      clock,
+      log,
+      ...(patienceMs === undefined ? {} : { patienceMs }),
+    });
+    const { listen, operator } = await this.#app.listen();
+    this.#port = portOf(listen[0]);
+    this.#operatorPort = portOf(operator);
+  }
+
+  async close(): Promise<void> {
+    await this.#app?.close();
+    this.#app = undefined;
+  }
+
+  /** Ends it and starts it again on the same root, with what changed. */
+  async restart(
+    changed: Partial<Pick<Config, "offline" | "upstreams">> = {},
+  ): Promise<void> {
+    await this.close();
+    this.#config = { ...this.#config, ...changed };
+    await this.open();
+  }
+
+  start(path: string, ask: Ask = {}): RawExchange {
+    return startRequest({ port: this.#port, path, ...ask });
+  }
+
+  get(path: string, headers: RawRequest["headers"] = {}): Promise<RawResponse> {
+    return this.start(path, { headers }).response;
+  }
+
+  head(
+    path: string,
+    headers: RawRequest["headers"] = {},
+  ): Promise<RawResponse> {
+    return this.start(path, { method: "HEAD", headers }).response;
+  }
+
+  /** What was written is sent as it is. */
+  raw(bytes: string | Buffer): Promise<RawResponse> {
+    return this.start("", { raw: bytes }).response;
+  }
+
+  /** The value of one series of `/metrics`; 0 where it is not there. */
+  async metric(series: string): Promise<number> {
+    const { body } = await startRequest({
+      port: this.#operatorPort,
+      path: "/metrics",
+    }).response;
+    const line = body
+      .toString()
+      .split("\n")
+      .find((one) => one.startsWith(`${series} `));
+    return line === undefined ? 0 : Number(line.slice(series.length + 1));
+  }
+
+  /** Where a published blob lies. */
+  blobFile(digest: Digest): string {
+    return diskLayout(this.root).blobFile(digest);
+  }
+}
+
+/** A mirror of these upstreams that is closed with the test. */
+export async function startMirror(
+  test: AfterTest,
+  upstreams: readonly UpstreamConfig[],
+  options: TestMirrorOptions = {},
+): Promise<TestMirror> {
+  const root = join(await tempDir(test), "data");
+  const mirror = new TestMirror(root, upstreams, options);
+  releaseAfter(test, () => mirror.close());
+  await mirror.open();
+  return mirror;
+}
+
+/** The code of an error answer. */
+export function errorCode(response: RawResponse): string | undefined {
+  return firstError(response)?.code;
+}
+
+export function errorDetail(response: RawResponse): string | undefined {
+  return firstError(response)?.detail;
+}
+
+function firstError(
+  response: RawResponse,
+): { readonly code?: string; readonly detail?: string } | undefined {
+  const { errors } = JSON.parse(response.body.toString()) as {
+    readonly errors?: readonly { code?: string; detail?: string }[];
+  };
+  return errors?.[0];
+}
+
+/** `Cache-Status` without the name of the cache. */
+export function cacheStatusOf(response: RawResponse): string | undefined {
+  return response.headers["cache-status"]?.replace(/^entrepot; /, "");
+}
+
+function portOf(address: string | undefined): number {
+  return Number(/:(\d+)$/.exec(address ?? "")?.[1]);
+}
