@@ -24,7 +24,7 @@ import { createDispatchers, type Dispatchers } from "./dispatcher.ts";
 import { Endpoint, type EndpointRequest } from "./endpoint.ts";
 import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
 import { createExchange } from "./exchange.ts";
-import { abortFault, severityOf } from "./faults.ts";
+import { abortFault } from "./faults.ts";
 import { guardForeignOrigins } from "./foreign-origins.ts";
 import {
   isHtml,
@@ -54,8 +54,6 @@ export interface UpstreamClientOptions {
 const MAX_SMALL_MS = 60_000;
 /** Of a referrers list, all pages together: the index they make has to be one that engines take. */
 const MAX_REFERRERS_BYTES = MAX_MANIFEST_BYTES;
-/** A throttled upstream that does not say for how long. */
-const DEFAULT_THROTTLE_MS = 30_000;
 
 /** An upstream over HTTP. Dials nothing before the first request. */
 export function createUpstreamClient(
@@ -351,7 +349,7 @@ class HttpUpstreamClient implements UpstreamClient {
           permit.abandon();
           throw error;
         }
-        settle(endpoint, permit, kind, error);
+        endpoint.settle(permit, kind, error);
         if (error.kind !== "not-found") {
           observer.onFault(error.kind, error.message);
         }
@@ -400,8 +398,16 @@ class HttpUpstreamClient implements UpstreamClient {
     const held = await endpoint.send(request);
     const fault = statusFault(held.answer, this.name, this.#options.clock);
     if (fault === undefined) return held;
+    // Before the slot is free: those who wait for it look at the breaker next.
+    endpoint.settle(request.permit, request.kind, fault);
     dismiss(held);
-    throw fault;
+    // Storage that refuses its own signed URL says nothing of who may pull.
+    const isStorages =
+      request.kind === "blob" && held.answer.url.origin !== endpoint.origin;
+    throw isStorages &&
+      (fault.kind === "denied" || fault.kind === "unauthorized")
+      ? this.#bad(held, `status ${held.answer.status}`)
+      : fault;
   }
 
   async #read(held: HeldAnswer, maxBytes: number): Promise<Buffer> {
@@ -468,28 +474,6 @@ class PageWalk {
       this.#seen.add(next.href);
       this.next = next;
     }
-  }
-}
-
-/** Tells the endpoint's breaker what an error says of it, and no other server's. */
-function settle(
-  endpoint: Endpoint,
-  permit: Permit,
-  kind: UpstreamRequestKind,
-  error: UpstreamError,
-): void {
-  const severity = severityOf(error);
-  if (error.kind === "rate-limited") {
-    endpoint.throttle(kind, error.retryAfterMs ?? DEFAULT_THROTTLE_MS);
-  }
-  if (error.origin !== endpoint.origin || error.kind === "breaker-open") {
-    permit.abandon();
-  } else if (error.status === 503 && error.retryAfterMs !== undefined) {
-    permit.rest(error.retryAfterMs);
-  } else if (severity === undefined) {
-    permit.succeed();
-  } else {
-    permit.fail(severity);
   }
 }
 

@@ -8,9 +8,11 @@ import { parseChallenges } from "./challenge.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Answer, Exchange } from "./exchange.ts";
 import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
+import { severityOf } from "./faults.ts";
 import { isRedirect, judgeRedirect, MAX_REDIRECTS } from "./redirect.ts";
 import { type Identity, requestHeaders } from "./request-headers.ts";
 import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
+import { DEFAULT_REST_MS } from "./retry-after.ts";
 import { Slots } from "./slots.ts";
 import type { TokenSource } from "./token-source.ts";
 
@@ -102,11 +104,27 @@ export class Endpoint {
     );
   }
 
-  /** A 429 came. */
-  throttle(kind: UpstreamRequestKind, durationMs: number): void {
-    const lane = kind === "blob" ? "blob" : "small";
-    this.#throttledUntilMs[lane] =
-      this.#options.clock.monotonicMs() + durationMs;
+  /** Remembers what an error says of this endpoint, and nothing that is another server's. */
+  settle(
+    permit: Permit,
+    kind: UpstreamRequestKind,
+    error: UpstreamError,
+  ): void {
+    const severity = severityOf(error);
+    if (error.kind === "rate-limited") {
+      const { retryAfterMs = DEFAULT_REST_MS } = error;
+      this.#throttledUntilMs[kind === "blob" ? "blob" : "small"] =
+        this.#options.clock.monotonicMs() + retryAfterMs;
+    }
+    if (error.origin !== this.origin || error.kind === "breaker-open") {
+      permit.abandon();
+    } else if (error.status === 503 && error.retryAfterMs !== undefined) {
+      permit.rest(error.retryAfterMs);
+    } else if (severity === undefined) {
+      permit.succeed();
+    } else {
+      permit.fail(severity);
+    }
   }
 
   /**
@@ -130,6 +148,8 @@ export class Endpoint {
         clock,
         signal,
         send: () => this.#take(request, url, sent),
+        beforeRelease: (error) =>
+          this.settle(request.permit, request.kind, error),
       });
       const { answer } = held;
       const isChallenge =
@@ -166,6 +186,10 @@ export class Endpoint {
       const answer = await this.#follow(request, url, authorization?.value);
       return { answer, release };
     } catch (error) {
+      // Before the slot is free: those who wait for it look at the breaker next.
+      if (error instanceof UpstreamError && !signal.aborted) {
+        this.settle(permit, kind, error);
+      }
       release();
       throw error;
     }

@@ -7,6 +7,9 @@ export const MAX_RETRY_AFTER_MS = 15 * 60_000;
 /** A 429 that asks for less is no quota but a brake; it is waited for within the request. */
 export const MAX_WAITED_MS = 1_000;
 
+/** For a 429 that does not say how long. */
+export const DEFAULT_REST_MS = 30_000;
+
 const SECONDS = /^\d+(?:\.\d+)?$/;
 const HTTP_DATE =
   /^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;

@@ -5,6 +5,7 @@ import { UpstreamError } from "./errors.ts";
 import type { Answer } from "./exchange.ts";
 import { abortFault } from "./faults.ts";
 import {
+  DEFAULT_REST_MS,
   findRetryAfter,
   MAX_WAITED_MS,
   restOf,
@@ -14,8 +15,6 @@ import {
 /** ghcr.io says 1.16 ms and means it less than it says. */
 const MIN_WAIT_MS = 100;
 const MAX_THROTTLED_TRIES = 3;
-/** A 429 that does not say for how long. */
-const DEFAULT_REST_MS = 30_000;
 const JITTER_MS = 200;
 const MAX_ERROR_TEXT_BYTES = 8_192;
 
@@ -35,6 +34,8 @@ export interface RetryOptions {
   readonly signal: AbortSignal;
   /** Takes a slot and asks once. */
   readonly send: () => Promise<HeldAnswer>;
+  /** Told of a 429 that is thrown, while its slot is still held. */
+  readonly beforeRelease?: (error: UpstreamError) => void;
 }
 
 /**
@@ -46,7 +47,7 @@ export interface RetryOptions {
 export async function sendWithRetry(
   options: RetryOptions,
 ): Promise<HeldAnswer> {
-  const { upstream, clock, signal, send } = options;
+  const { upstream, clock, signal, send, beforeRelease } = options;
   let isRetried = false;
   for (let throttled = 1; ;) {
     const held = await send();
@@ -57,21 +58,28 @@ export async function sendWithRetry(
       const retryAfterMs =
         retryAfterOf(answer, clock) ??
         findRetryAfter(await readErrorText(answer), clock.nowMs());
-      dismiss(held);
       if (
         retryAfterMs === undefined ||
         retryAfterMs >= MAX_WAITED_MS ||
         throttled > MAX_THROTTLED_TRIES
       ) {
-        throw new UpstreamError("rate-limited", `${place.origin}: 429`, {
-          ...place,
-          status,
-          retryAfterMs: Math.max(
-            retryAfterMs ?? DEFAULT_REST_MS,
-            MAX_WAITED_MS,
-          ),
-        });
+        const error = new UpstreamError(
+          "rate-limited",
+          `${place.origin}: 429`,
+          {
+            ...place,
+            status,
+            retryAfterMs: Math.max(
+              retryAfterMs ?? DEFAULT_REST_MS,
+              MAX_WAITED_MS,
+            ),
+          },
+        );
+        beforeRelease?.(error);
+        dismiss(held);
+        throw error;
       }
+      dismiss(held);
       await wait(
         Math.max(retryAfterMs, MIN_WAIT_MS) * throttled,
         signal,

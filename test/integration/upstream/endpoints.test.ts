@@ -1,0 +1,475 @@
+import assert from "node:assert/strict";
+import { buffer } from "node:stream/consumers";
+import { describe, it } from "node:test";
+import type { UpstreamErrorKind } from "../../../src/upstream/errors.ts";
+import { Barrier } from "../../support/barrier.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+import { buildImage } from "../../support/image-builder.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+import {
+  repositoryName,
+  startUpstreamClient,
+  tagReference,
+  upstreamErrorOf,
+} from "../../support/upstream-harness.ts";
+
+const ALPINE = repositoryName("library/alpine");
+const TAG = tagReference("1");
+const SIGNAL = new AbortController().signal;
+const IMAGE = buildImage({ seed: "endpoints", layers: [5_000] });
+const LAYER = IMAGE.blobs[1] ?? assert.fail("no layer");
+
+async function startRegistry(t: AfterTest): Promise<ScriptedUpstream> {
+  const upstream = await ScriptedUpstream.start(t);
+  upstream.content.addImage(ALPINE, IMAGE, "1");
+  return upstream;
+}
+
+void describe("endpoints", () => {
+  void it("are asked in order, and those to be avoided last", async (t) => {
+    const first = await startRegistry(t);
+    const second = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [first.origin, second.origin]);
+    const open = async (...avoided: string[]): Promise<string> => {
+      const { body, endpoint } = await client.openBlob(ALPINE, LAYER.digest, {
+        avoid: new Set(avoided),
+        signal: SIGNAL,
+      });
+      await buffer(body);
+      return endpoint;
+    };
+    assert.equal(await open(), first.origin);
+    assert.equal(await open(first.origin), second.origin);
+    assert.equal(await open(first.origin, second.origin), first.origin);
+    assert.equal(await open("http://unknown.example"), first.origin);
+  });
+
+  const FAULTS = [
+    ["500", { status: 500 }, 2],
+    ["502", { status: 502 }, 2],
+    ["504", { status: 504 }, 1],
+    ["429", { status: 429, headers: { "retry-after": "60" } }, 1],
+    ["400", { status: 400 }, 1],
+    ["HTML", { headers: { "content-type": "text/html" }, body: "<p>" }, 1],
+    ["nonsense", { raw: "SSH-2.0-OpenSSH_9.2\r\n\r\n" }, 1],
+    ["nothing", { raw: "" }, 2],
+  ] as const;
+  for (const [name, fault, tries] of FAULTS) {
+    void it(`that answer ${name} are passed over for the next, in the same call`, async (t) => {
+      const first = await startRegistry(t);
+      const second = await startRegistry(t);
+      first.when({}, fault);
+      const { client, observer } = startUpstreamClient(t, [
+        first.origin,
+        second.origin,
+      ]);
+      const { digest } = await client.headManifest(ALPINE, TAG, SIGNAL);
+      assert.equal(digest, IMAGE.manifest.digest);
+      assert.equal(first.count(), tries);
+      assert.equal(second.count(), 1);
+      assert.equal(observer.faults.length, 1);
+      assert.equal(client.isDown(), false);
+    });
+  }
+
+  for (const [status, kind] of [
+    [404, "not-found"],
+    [410, "not-found"],
+    [403, "denied"],
+    [401, "unauthorized"],
+  ] as const) {
+    void it(`that answer ${status} have answered: the next is not asked`, async (t) => {
+      const first = await startRegistry(t);
+      const second = await startRegistry(t);
+      first.when({}, { status });
+      const { client } = startUpstreamClient(t, [first.origin, second.origin]);
+      for (let round = 0; round < 4; round++) {
+        const error = await upstreamErrorOf(
+          client.headManifest(ALPINE, TAG, SIGNAL),
+        );
+        assert.equal(error.kind, kind);
+        assert.equal(error.status, status);
+      }
+      assert.equal(second.count(), 0);
+      assert.equal(client.isDown(), false);
+    });
+  }
+
+  void it("that refuse connections rest for 5 s, and one probe brings them back", async (t) => {
+    const clock = new FakeClock();
+    const upstream = await startRegistry(t);
+    const { client, observer } = startUpstreamClient(t, [upstream.origin], {
+      clock,
+    });
+    await upstream.stop();
+    const ask = () => client.headManifest(ALPINE, TAG, SIGNAL);
+    assert.equal((await upstreamErrorOf(ask())).kind, "unreachable");
+    assert.equal(client.isDown(), true);
+    const resting = await upstreamErrorOf(ask());
+    assert.equal(resting.kind, "breaker-open");
+    assert.equal(resting.retryAfterMs, 5_000);
+    assert.equal(observer.responses.length, 1);
+
+    await upstream.restart();
+    clock.advance(5_000);
+    const barrier = new Barrier();
+    upstream.when({}, { hold: { at: "headers", barrier } });
+    const probe = ask();
+    await barrier.arrived(1);
+    assert.equal((await upstreamErrorOf(ask())).kind, "breaker-open");
+    barrier.release();
+    await probe;
+    assert.equal(client.isDown(), false);
+    assert.equal(upstream.count(), 1);
+    assert.deepEqual(observer.endpoints, [
+      [upstream.origin, false],
+      [upstream.origin, true],
+    ]);
+  });
+
+  void it("whose name does not resolve rest at once", async (t) => {
+    const { client } = startUpstreamClient(t, ["http://nowhere.invalid"]);
+    const ask = () => upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL));
+    assert.equal((await ask()).kind, "unreachable");
+    assert.equal((await ask()).kind, "breaker-open");
+  });
+
+  void it("that fail in milder ways rest after three calls in a row", async (t) => {
+    const upstream = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    const kinds: UpstreamErrorKind[] = [];
+    upstream.when({}, { status: 504 });
+    for (let round = 0; round < 5; round++) {
+      const error = await upstreamErrorOf(
+        client.headManifest(ALPINE, TAG, SIGNAL),
+      );
+      kinds.push(error.kind);
+    }
+    assert.deepEqual(kinds, [
+      "unavailable",
+      "unavailable",
+      "unavailable",
+      "breaker-open",
+      "breaker-open",
+    ]);
+    assert.equal(upstream.count(), 3);
+  });
+
+  for (const where of ["connect", "headers", "body"] as const) {
+    void it(`that time out in ${where} rest at once: no time-out is waited for twice`, async (t) => {
+      const upstream = await startRegistry(t);
+      if (where === "connect") upstream.blackHole();
+      if (where === "headers") upstream.when({}, { stallAt: "headers" });
+      if (where === "body") upstream.when({}, { stallAt: 10 });
+      const { client } = startUpstreamClient(t, [upstream.origin], {
+        connectTimeoutMs: 300,
+        headersTimeoutMs: 300,
+        idleTimeoutMs: 300,
+      });
+      const ask = () =>
+        upstreamErrorOf(client.getManifest(ALPINE, TAG, SIGNAL));
+      assert.equal((await ask()).kind, "timeout");
+      assert.equal(client.isDown(), true);
+      assert.equal((await ask()).kind, "breaker-open");
+    });
+  }
+
+  void it("are not blamed for what we ended ourselves, even in a probe", async (t) => {
+    const clock = new FakeClock();
+    const upstream = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [upstream.origin], { clock });
+    const askAndLeave = async (): Promise<void> => {
+      const leaving = new AbortController();
+      const barrier = new Barrier();
+      upstream.when({}, { hold: { at: "headers", barrier } }, { times: 1 });
+      const asked = upstreamErrorOf(
+        client.headManifest(ALPINE, TAG, leaving.signal),
+      );
+      await barrier.arrived(1);
+      leaving.abort();
+      assert.equal((await asked).kind, "timeout");
+    };
+    for (let round = 0; round < 4; round++) await askAndLeave();
+    assert.equal(client.isDown(), false);
+    upstream.clearRules();
+    await upstream.stop();
+    await upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL));
+    await upstream.restart();
+    clock.advance(5_000);
+    await askAndLeave();
+    assert.equal(client.isDown(), true);
+    await client.headManifest(ALPINE, TAG, SIGNAL);
+    assert.equal(client.isDown(), false);
+  });
+
+  void it("that are all unknown to be up: the error tells of what was seen, not of what rests", async (t) => {
+    const first = await startRegistry(t);
+    const second = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [first.origin, second.origin]);
+    await first.stop();
+    second.when({}, { status: 504 });
+    const kinds: UpstreamErrorKind[] = [];
+    for (let round = 0; round < 4; round++) {
+      const error = await upstreamErrorOf(
+        client.headManifest(ALPINE, TAG, SIGNAL),
+      );
+      kinds.push(error.kind);
+      assert.equal(client.isDown(), round >= 2);
+    }
+    assert.deepEqual(kinds, [
+      "unavailable",
+      "unavailable",
+      "unavailable",
+      "breaker-open",
+    ]);
+  });
+});
+
+void describe("a 5xx", () => {
+  for (const status of [500, 502, 503]) {
+    void it(`${status} is tried once more`, async (t) => {
+      const upstream = await startRegistry(t);
+      upstream.when({}, { status }, { times: 1 });
+      const { client, observer } = startUpstreamClient(t, [upstream.origin]);
+      await client.headManifest(ALPINE, TAG, SIGNAL);
+      assert.equal(upstream.count(), 2);
+      assert.deepEqual(observer.faults, []);
+    });
+  }
+
+  void it("503 with Retry-After is obeyed, for everything", async (t) => {
+    const clock = new FakeClock();
+    const upstream = await startRegistry(t);
+    upstream.when(
+      { kind: "manifest" },
+      { status: 503, headers: { "retry-after": "120" } },
+      { times: 1 },
+    );
+    const { client } = startUpstreamClient(t, [upstream.origin], { clock });
+    const head = () => client.headManifest(ALPINE, TAG, SIGNAL);
+    const error = await upstreamErrorOf(head());
+    assert.equal(error.kind, "unavailable");
+    assert.equal(error.retryAfterMs, 120_000);
+    clock.advance(119_999);
+    assert.equal((await upstreamErrorOf(head())).kind, "breaker-open");
+    const blob = await upstreamErrorOf(
+      client.openBlob(ALPINE, LAYER.digest, { signal: SIGNAL }),
+    );
+    assert.equal(blob.kind, "breaker-open");
+    assert.equal(upstream.count(), 1);
+    clock.advance(1);
+    await head();
+    assert.equal(client.isDown(), false);
+  });
+});
+
+void describe("a 429", () => {
+  for (const [retryAfter, restMs] of [
+    ["60", 60_000],
+    [undefined, 30_000],
+    ["soon", 30_000],
+    ["999999", 900_000],
+    ["Thu, 01 Jan 2026 00:01:30 GMT", 90_000],
+  ] as const) {
+    void it(`with Retry-After ${retryAfter} is answered from here for ${restMs / 1000} s, blobs go on`, async (t) => {
+      const clock = new FakeClock();
+      const upstream = await startRegistry(t);
+      upstream.when(
+        { kind: "manifest" },
+        { status: 429, headers: { "retry-after": retryAfter } },
+        { times: 1 },
+      );
+      const { client } = startUpstreamClient(t, [upstream.origin], { clock });
+      const head = () => client.headManifest(ALPINE, TAG, SIGNAL);
+      for (let round = 0; round < 6; round++) {
+        const error = await upstreamErrorOf(head());
+        assert.equal(error.kind, "rate-limited");
+        assert.equal(error.status, 429);
+        assert.equal(error.retryAfterMs, restMs);
+      }
+      assert.equal(client.isDown(), true);
+      assert.equal(upstream.count(), 1);
+      const { body } = await client.openBlob(ALPINE, LAYER.digest, {
+        signal: SIGNAL,
+      });
+      await buffer(body);
+      clock.advance(restMs);
+      assert.equal(client.isDown(), false);
+      await head();
+    });
+  }
+
+  for (const [name, fault] of [
+    ["a header", { headers: { "retry-after": "0" } }],
+    [
+      "its text",
+      {
+        body: '{"errors":[{"code":"TOOMANYREQUESTS","message":"retry-after: 1.16ms, allowed: 44000/minute"}]}',
+      },
+    ],
+  ] as const) {
+    void it(`that asks for less than a second in ${name} is waited for`, async (t) => {
+      const upstream = await startRegistry(t);
+      upstream.when(
+        { kind: "manifest" },
+        { status: 429, ...fault },
+        { times: 2 },
+      );
+      const { client, observer } = startUpstreamClient(t, [upstream.origin]);
+      const { bytes } = await client.getManifest(ALPINE, TAG, SIGNAL);
+      assert.deepEqual(bytes, IMAGE.manifest.bytes);
+      assert.equal(upstream.count(), 3);
+      assert.deepEqual(observer.faults, []);
+    });
+  }
+
+  void it("that goes on asking for less than a second is told after three waits", async (t) => {
+    const upstream = await startRegistry(t);
+    upstream.when({}, { status: 429, headers: { "retry-after": "0" } });
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    const error = await upstreamErrorOf(
+      client.headManifest(ALPINE, TAG, SIGNAL),
+    );
+    assert.equal(error.kind, "rate-limited");
+    assert.equal(error.retryAfterMs, 1_000);
+    assert.equal(upstream.count(), 4);
+  });
+});
+
+void describe("a queue", () => {
+  for (const status of [429, 503] as const) {
+    void it(`behind a ${status} that asks for a rest is not sent after all`, async (t) => {
+      const upstream = await startRegistry(t);
+      const barrier = new Barrier();
+      upstream.when(
+        {},
+        {
+          status,
+          headers: { "retry-after": "60" },
+          hold: { at: "headers", barrier },
+        },
+      );
+      const { client } = startUpstreamClient(t, [upstream.origin]);
+      const asked = Promise.all(
+        Array.from({ length: 40 }, () =>
+          upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL)),
+        ),
+      );
+      await barrier.arrived(8);
+      barrier.release();
+      await asked;
+      assert.equal(upstream.count(), 8);
+    });
+  }
+});
+
+void describe("a connection", () => {
+  void it("that was closed while it was kept is replaced, once", async (t) => {
+    const upstream = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    await client.getManifest(ALPINE, TAG, SIGNAL);
+    // Closed at the very moment when it is used again.
+    upstream.when({}, { raw: "" }, { times: 1 });
+    const { bytes } = await client.getManifest(ALPINE, TAG, SIGNAL);
+    assert.deepEqual(bytes, IMAGE.manifest.bytes);
+    assert.equal(upstream.count(), 3);
+  });
+
+  void it("is kept for the next GET", async (t) => {
+    const upstream = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    for (let round = 0; round < 20; round++) {
+      await client.getManifest(ALPINE, TAG, SIGNAL);
+    }
+    // undici waits a turn before it uses one again; the next request may come before that.
+    assert.ok(upstream.registry.connectionCount <= 2);
+  });
+
+  void it("for a blob waits in our queue, which is no fault of the endpoint", async (t) => {
+    const upstream = await startRegistry(t);
+    const barrier = new Barrier();
+    upstream.when({ kind: "blob" }, { hold: { at: 100, barrier } });
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      concurrency: 2,
+      headersTimeoutMs: 1_000,
+    });
+    const open = (signal = SIGNAL) =>
+      client.openBlob(ALPINE, LAYER.digest, { signal });
+    const held = await Promise.all([open(), open()]);
+    const leaving = new AbortController();
+    const left = upstreamErrorOf(open(leaving.signal));
+    const waiting = open();
+    leaving.abort();
+    assert.equal((await left).kind, "timeout");
+    assert.equal(upstream.count(), 2);
+    // Manifests have slots of their own.
+    await client.headManifest(ALPINE, TAG, SIGNAL);
+    barrier.release();
+    held[0].body.destroy();
+    await buffer((await waiting).body);
+    await buffer(held[1].body);
+    assert.equal(upstream.count({ kind: "blob" }), 3);
+    assert.equal(client.isDown(), false);
+  });
+
+  void it("to a black hole is not made for those who waited behind it", async (t) => {
+    const upstream = await startRegistry(t);
+    upstream.blackHole();
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      headersTimeoutMs: 300,
+    });
+    const errors = await Promise.all(
+      Array.from({ length: 30 }, () =>
+        upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL)),
+      ),
+    );
+    const count = (kind: UpstreamErrorKind): number =>
+      errors.filter((error) => error.kind === kind).length;
+    assert.equal(count("timeout"), 8);
+    assert.equal(count("breaker-open"), 22);
+    assert.equal(upstream.registry.connectionCount, 8);
+  });
+});
+
+void describe("a client", () => {
+  void it("that is offline dials nothing", async (t) => {
+    const upstream = await startRegistry(t);
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      offline: true,
+    });
+    assert.equal(client.isDown(), true);
+    const calls = [
+      client.headManifest(ALPINE, TAG, SIGNAL),
+      client.getManifest(ALPINE, TAG, SIGNAL),
+      client.headBlob(ALPINE, LAYER.digest, SIGNAL),
+      client.openBlob(ALPINE, LAYER.digest, { signal: SIGNAL }),
+      client.listTags(ALPINE, SIGNAL),
+      client.getReferrers(ALPINE, LAYER.digest, SIGNAL),
+    ];
+    for (const call of calls) {
+      assert.equal((await upstreamErrorOf(call)).kind, "breaker-open");
+    }
+    assert.equal(upstream.registry.connectionCount, 0);
+  });
+
+  void it("that is closed ends what runs, and asks no more", async (t) => {
+    const upstream = await startRegistry(t);
+    upstream.when({ kind: "blob" }, { stallAt: 100 });
+    upstream.when({ kind: "manifest" }, { stallAt: "headers" });
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    const { body } = await client.openBlob(ALPINE, LAYER.digest, {
+      signal: SIGNAL,
+    });
+    const waiting = upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL));
+    await upstream.arrived(1, { kind: "manifest" });
+    const broken = upstreamErrorOf(buffer(body));
+    await client.close();
+    assert.equal((await broken).kind, "interrupted");
+    await waiting;
+    const after = await upstreamErrorOf(
+      client.headManifest(ALPINE, TAG, SIGNAL),
+    );
+    assert.equal(after.kind, "breaker-open");
+  });
+});
