@@ -1,0 +1,37 @@
+# The name of the base is an argument, so that a site may take its own copy of it.
+ARG NODE_IMAGE=node:26-bookworm-slim
+
+FROM ${NODE_IMAGE} AS build
+WORKDIR /build
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY tsconfig.json tsconfig.build.json ./
+COPY src src
+RUN npm run build
+# The optional packages are copies of Node.js, which the base has already.
+RUN npm ci --omit=dev --omit=optional
+
+FROM ${NODE_IMAGE}
+LABEL org.opencontainers.image.title="entrepot" \
+      org.opencontainers.image.description="A pull-through caching mirror for container registries" \
+      org.opencontainers.image.licenses="Apache-2.0"
+WORKDIR /opt/entrepot
+COPY --from=build /build/package.json ./
+COPY --from=build /build/node_modules node_modules
+COPY --from=build /build/dist dist
+COPY LICENSE deploy/container/health-check.js ./
+# A user that no other program has; a volume takes the folder's owner and mode over.
+RUN install -d -o 65532 -g 65532 -m 0700 /var/lib/entrepot
+USER 65532:65532
+ENV NODE_ENV=production \
+    ENTREPOT_LISTEN=0.0.0.0:5000 \
+    ENTREPOT_OPERATOR__LISTEN=0.0.0.0:5001 \
+    ENTREPOT_STORAGE__ROOT=/var/lib/entrepot
+VOLUME /var/lib/entrepot
+EXPOSE 5000 5001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["node", "/opt/entrepot/health-check.js"]
+# No shell between: it would keep the signals to itself.
+ENTRYPOINT ["node", "/opt/entrepot/dist/main.js"]
+CMD ["serve"]
