@@ -72,7 +72,6 @@ export function createMirror(options: {
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
-  const negative = new NegativeAnswers(clock);
   const links = new Links({ index, isOffline });
   const fills = new Fills({ store, index, clock, log, metrics });
   const gate = new StaleGate(
@@ -83,7 +82,7 @@ export function createMirror(options: {
     index,
     hot,
     links,
-    negative,
+    negative: new NegativeAnswers(clock),
     gate,
     clock,
     log,
@@ -94,7 +93,8 @@ export function createMirror(options: {
     index,
     fills,
     links,
-    negative,
+    // Of their own: containerd asks for a digest as a manifest, and then as a blob.
+    negative: new NegativeAnswers(clock),
     clock,
     isOffline,
   });

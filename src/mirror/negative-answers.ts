@@ -5,7 +5,10 @@ import type { Clock } from "../telemetry/clock.ts";
 /** Random names cost a bounded place in memory and none on disk. */
 const MAX_ENTRIES = 10_000;
 
-/** What upstreams said is not there, for as long as `notFoundTtl` says. Kept in memory only. */
+/**
+ * What upstreams said is not there, for as long as `notFoundTtl` says. Kept in memory only. One for
+ * each kind of content: a digest that is no manifest may be a blob.
+ */
 export class NegativeAnswers {
   readonly #untilMs = new LRUCache<string, number>({ max: MAX_ENTRIES });
   readonly #clock: Clock;
