@@ -24,7 +24,7 @@ const OCI_INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
 
 /** What hit and miss, HEAD and GET must have in common. */
 function lastingHeaders(response: RawResponse): Record<string, string> {
-  const { ...headers } = response.headers;
+  const headers = { ...response.headers } as Record<string, string>;
   for (const name of ["cache-status", "age", "date"]) delete headers[name];
   return headers;
 }
