@@ -1,10 +1,11 @@
 import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { type AfterTest, releaseAfter } from "../after-test.ts";
 import { Child } from "../child-process.ts";
 import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
+import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 
 /** The CRI plug-in wants a network that a test does not have. */
@@ -12,11 +13,8 @@ const CONFIG = `version = 2
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 `;
 
-/** Registries that are pulled through the mirror, with the server each has when no mirror helps. */
-const REGISTRIES = {
-  "docker.io": "https://registry-1.docker.io",
-  "quay.io": "https://quay.io",
-};
+/** Docker Hub has a server of another name; every other registry is covered by the default. */
+const HOSTS_FILES = ["docker.io/hosts.toml", "_default/hosts.toml"];
 
 /** containerd with `hosts.toml`, driven by `ctr`: it tells the mirror the registry as `?ns=`. */
 export class Containerd implements Engine {
@@ -36,12 +34,12 @@ export class Containerd implements Engine {
     mirror: MirrorAddress,
   ): Promise<Containerd> {
     const dir = await tempDir(test, "containerd-");
-    for (const [registry, server] of Object.entries(REGISTRIES)) {
-      const hosts = join(dir, "hosts", registry);
-      await mkdir(hosts, { recursive: true });
+    for (const name of HOSTS_FILES) {
+      const file = join(dir, "hosts", name);
+      await mkdir(dirname(file), { recursive: true });
       await writeFile(
-        join(hosts, "hosts.toml"),
-        `server = "${server}"\n\n[host."http://${mirror.host}"]\n  capabilities = ["pull", "resolve"]\n`,
+        file,
+        await readClientFile(`containerd/certs.d/${name}`, mirror),
       );
     }
     await writeFile(join(dir, "config.toml"), CONFIG);

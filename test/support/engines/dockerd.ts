@@ -1,15 +1,16 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type AfterTest, releaseAfter } from "../after-test.ts";
 import { Child } from "../child-process.ts";
 import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
+import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 
 const START_TIMEOUT_MS = 30_000;
 
-/** dockerd with `--registry-mirror`, the configuration of most of its users. */
+/** dockerd with `registry-mirrors`, the configuration of most of its users. */
 export class Dockerd implements Engine {
   readonly #test: AfterTest;
   readonly #dir: string;
@@ -76,6 +77,13 @@ export class Dockerd implements Engine {
     this.#storeCount += 1;
     const store = join(this.#dir, `store-${this.#storeCount}`);
     await mkdir(store);
+    const configFile = join(store, "daemon.json");
+    await writeFile(
+      configFile,
+      this.#mirror === undefined
+        ? "{}"
+        : await readClientFile("docker/daemon.json", this.#mirror),
+    );
     const child = new Child(this.#test, {
       command: "dockerd",
       args: [
@@ -87,9 +95,7 @@ export class Dockerd implements Engine {
         "--ip6tables=false",
         "--bridge=none",
         "--storage-driver=overlay2",
-        ...(this.#mirror === undefined
-          ? []
-          : [`--registry-mirror=http://${this.#mirror.host}`]),
+        `--config-file=${configFile}`,
       ],
     });
     this.#child = child;

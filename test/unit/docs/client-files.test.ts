@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { extname, join } from "node:path";
+import { describe, it } from "node:test";
+import { parse as parseYaml } from "yaml";
+import {
+  CLIENT_FILES,
+  EXAMPLE_ADDRESS,
+  readClientFile,
+} from "../../support/engines/client-files.ts";
+import { parseSimpleToml, tomlToJson } from "../../support/simple-toml.ts";
+
+const MIRROR = `http://${EXAMPLE_ADDRESS}`;
+
+/** What each engine must read in its file. */
+const WANTED: Readonly<Record<string, unknown>> = {
+  "docker/daemon.json": {
+    "registry-mirrors": [MIRROR],
+    "insecure-registries": [EXAMPLE_ADDRESS],
+  },
+  "containerd/certs.d/docker.io/hosts.toml": {
+    server: "https://registry-1.docker.io",
+    host: { [MIRROR]: { capabilities: ["pull", "resolve"] } },
+  },
+  // No server: each registry's own is the last resort.
+  "containerd/certs.d/_default/hosts.toml": {
+    host: { [MIRROR]: { capabilities: ["pull", "resolve"] } },
+  },
+  "containers/registries.conf": {
+    registry: ["docker.io", "quay.io"].map((name) => ({
+      prefix: name,
+      location: name,
+      mirror: [{ location: `${EXAMPLE_ADDRESS}/${name}`, insecure: true }],
+    })),
+  },
+  "k3s/registries.yaml": { mirrors: { "*": { endpoint: [MIRROR] } } },
+  "buildkit/buildkitd.toml": {
+    registry: {
+      "docker.io": { mirrors: [`${EXAMPLE_ADDRESS}/docker.io`] },
+      "quay.io": { mirrors: [`${EXAMPLE_ADDRESS}/quay.io`] },
+      [EXAMPLE_ADDRESS]: { http: true },
+    },
+  },
+};
+
+void describe("the clients' files", () => {
+  void it("are the ones that are known here", async () => {
+    assert.deepEqual((await clientFiles()).sort(), Object.keys(WANTED).sort());
+  });
+
+  for (const [path, wanted] of Object.entries(WANTED)) {
+    void it(`${path} says what its engine expects`, async () => {
+      const text = await readFile(join(CLIENT_FILES, path), "utf8");
+      assert.deepEqual(parseClientFile(path, text), wanted);
+    });
+  }
+
+  void it("get another address for a test", async () => {
+    const text = await readClientFile("docker/daemon.json", {
+      host: "127.0.0.1:1",
+    });
+    assert.deepEqual(JSON.parse(text), {
+      "registry-mirrors": ["http://127.0.0.1:1"],
+      "insecure-registries": ["127.0.0.1:1"],
+    });
+  });
+});
+
+async function clientFiles(): Promise<string[]> {
+  const entries = await readdir(CLIENT_FILES, {
+    recursive: true,
+    withFileTypes: true,
+  });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) =>
+      join(entry.parentPath, entry.name).slice(CLIENT_FILES.length + 1),
+    );
+}
+
+function parseClientFile(path: string, text: string): unknown {
+  switch (extname(path)) {
+    case ".json":
+      return JSON.parse(text);
+    case ".yaml":
+      return parseYaml(text);
+    default:
+      return tomlToJson(parseSimpleToml(text));
+  }
+}
