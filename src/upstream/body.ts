@@ -81,6 +81,9 @@ export class BlobBody extends Readable {
     // A body may be closed without another word when its agent is destroyed.
     source.once("close", () => this.#fail(undefined));
     source.pause();
+    if (source.destroyed) process.nextTick(() => this.#fail(source.errored));
+    // It may break before its reader has come; the reader finds it destroyed then.
+    this.on("error", () => {});
   }
 
   override _read(): void {

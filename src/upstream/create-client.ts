@@ -22,20 +22,20 @@ import {
 } from "./client.ts";
 import { createDispatchers, type Dispatchers } from "./dispatcher.ts";
 import { Endpoint, type EndpointRequest } from "./endpoint.ts";
-import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
+import { UpstreamError } from "./errors.ts";
 import { createExchange } from "./exchange.ts";
-import { abortFault } from "./faults.ts";
+import { askInOrder, type FailOverRequest } from "./fail-over.ts";
 import { guardForeignOrigins } from "./foreign-origins.ts";
 import {
   isHtml,
   joinReferrers,
-  MAX_PAGES,
   MAX_TAGS_BYTES,
   MAX_TAGS_MS,
   nextPage,
   parseTagsPage,
 } from "./lists.ts";
-import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
+import type { UpstreamObserver } from "./observer.ts";
+import { PageWalk } from "./page-walk.ts";
 import { dismiss, type HeldAnswer } from "./retry.ts";
 import { statusFault } from "./status-faults.ts";
 import { TokenSource } from "./token-source.ts";
@@ -239,8 +239,6 @@ class HttpUpstreamClient implements UpstreamClient {
     signal: AbortSignal,
   ): Promise<UpstreamTags> {
     return this.#askSmall("tags", signal, async (ask) => {
-      const { clock } = this.#options;
-      const deadlineMs = clock.monotonicMs() + MAX_TAGS_MS;
       const deadline = AbortSignal.timeout(MAX_TAGS_MS);
       const tags = new Set<string>();
       const pages = new PageWalk("tags/list");
@@ -267,9 +265,6 @@ class HttpUpstreamClient implements UpstreamClient {
           return { tags: [...tags], isWhole: false };
         }
         if (pages.isAtEnd) return { tags: [...tags], isWhole: pages.isWhole };
-        if (clock.monotonicMs() >= deadlineMs) {
-          return { tags: [...tags], isWhole: false };
-        }
       }
     });
   }
@@ -308,17 +303,8 @@ class HttpUpstreamClient implements UpstreamClient {
     await this.#dispatchers.close();
   }
 
-  /** Asks one endpoint after the other until one gives an answer, be it a refusal. */
   async #ask<T>(
-    {
-      kind,
-      signal,
-      avoid,
-    }: {
-      readonly kind: UpstreamRequestKind;
-      readonly signal: AbortSignal;
-      readonly avoid?: ReadonlySet<string> | undefined;
-    },
+    request: FailOverRequest,
     act: (endpoint: Endpoint, permit: Permit) => Promise<T>,
   ): Promise<T> {
     const { offline, observer } = this.#options;
@@ -327,41 +313,10 @@ class HttpUpstreamClient implements UpstreamClient {
         upstream: this.name,
       });
     }
-    let failure: UpstreamError | undefined;
-    for (const endpoint of this.#inOrder(avoid)) {
-      if (signal.aborted) {
-        throw abortFault(signal, {
-          upstream: this.name,
-          origin: endpoint.origin,
-        });
-      }
-      const permit = endpoint.enter(kind);
-      if (permit instanceof UpstreamError) {
-        failure = moreTelling(failure, permit);
-        continue;
-      }
-      try {
-        const result = await act(endpoint, permit);
-        permit.succeed();
-        return result;
-      } catch (error) {
-        if (!(error instanceof UpstreamError) || signal.aborted) {
-          permit.abandon();
-          throw error;
-        }
-        endpoint.settle(permit, kind, error);
-        if (error.kind !== "not-found") {
-          observer.onFault(error.kind, error.message);
-        }
-        if (!PASSED_OVER.has(error.kind)) throw error;
-        failure = moreTelling(failure, error);
-      }
-    }
-    throw (
-      failure ??
-      new UpstreamError("breaker-open", "there is no endpoint", {
-        upstream: this.name,
-      })
+    return askInOrder(
+      { upstream: this.name, endpoints: this.#endpoints, observer },
+      request,
+      act,
     );
   }
 
@@ -428,15 +383,6 @@ class HttpUpstreamClient implements UpstreamClient {
       status: answer.status,
     });
   }
-
-  #inOrder(avoid: ReadonlySet<string> | undefined): readonly Endpoint[] {
-    if (avoid === undefined || avoid.size === 0) return this.#endpoints;
-    const isAvoided = ({ url }: Endpoint): boolean => avoid.has(url);
-    return [
-      ...this.#endpoints.filter((endpoint) => !isAvoided(endpoint)),
-      ...this.#endpoints.filter(isAvoided),
-    ];
-  }
 }
 
 type AskSmall = (
@@ -446,59 +392,6 @@ type AskSmall = (
   >,
   deadline?: AbortSignal,
 ) => Promise<HeldAnswer>;
-
-/** The way through the pages of a list: no page twice, and not for ever. */
-class PageWalk {
-  next: string | URL;
-  count = 0;
-  isAtEnd = false;
-  isWhole = true;
-  readonly #seen = new Set<string>();
-
-  constructor(first: string) {
-    this.next = first;
-  }
-
-  advance(next: URL | "foreign" | undefined): void {
-    this.count += 1;
-    if (next === undefined) {
-      this.isAtEnd = true;
-    } else if (
-      next === "foreign" ||
-      this.#seen.has(next.href) ||
-      this.count >= MAX_PAGES
-    ) {
-      this.isAtEnd = true;
-      this.isWhole = false;
-    } else {
-      this.#seen.add(next.href);
-      this.next = next;
-    }
-  }
-}
-
-/** Whether the next endpoint may know better. A refusal or a 404 is an answer. */
-const PASSED_OVER: ReadonlySet<UpstreamErrorKind> = new Set([
-  "unreachable",
-  "timeout",
-  "rate-limited",
-  "unavailable",
-  "breaker-open",
-  "bad-response",
-  "interrupted",
-]);
-
-/** Of several endpoints' errors the one to throw: a quota first, then what was seen over what rests. */
-function moreTelling(
-  one: UpstreamError | undefined,
-  other: UpstreamError,
-): UpstreamError {
-  if (one === undefined) return other;
-  if (one.kind === "rate-limited") return one;
-  if (other.kind !== "breaker-open") return other;
-  if (one.kind !== "breaker-open") return one;
-  return (other.retryAfterMs ?? 0) < (one.retryAfterMs ?? 0) ? other : one;
-}
 
 /** ECR Public answers 401, some CDNs 403 to a HEAD whose GET they signed, others 400, 405 or 501. */
 function isHeadRefused(error: unknown): boolean {

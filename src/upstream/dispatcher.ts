@@ -28,7 +28,10 @@ export function createDispatchers(config: UpstreamConfig): Dispatchers {
     pooled: () => (pooled ??= createAgent(config, 1)),
     unpooled: () => (unpooled ??= createAgent(config, 0)),
     async close() {
-      for (const agent of [pooled, unpooled]) await (await agent)?.destroy();
+      for (const agent of [pooled, unpooled]) {
+        // One that could not be made has nothing to end.
+        await (await agent?.catch(() => undefined))?.destroy();
+      }
     },
   };
 }

@@ -43,6 +43,11 @@ const MALFORMED: ReadonlySet<string> = new Set([
   "UND_ERR_INVALID_ARG",
 ]);
 
+/** The connection stood, and no answer came: one slow object rather than a dead server. */
+export function isSlowAnswer({ cause }: UpstreamError): boolean {
+  return codeOf(cause) === "UND_ERR_HEADERS_TIMEOUT";
+}
+
 /** Whether one more try on a new connection may help. */
 export function isBrokenConnection(error: unknown): boolean {
   return BROKEN.has(codeOf(error));

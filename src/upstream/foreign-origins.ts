@@ -3,7 +3,7 @@ import type { Clock } from "../telemetry/clock.ts";
 import { Breaker } from "./breaker.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
-import { severityOf } from "./faults.ts";
+import { isSlowAnswer, severityOf } from "./faults.ts";
 import { restOf } from "./retry-after.ts";
 
 /** Storage behind redirects has many names; the breakers of those not met lately are forgotten. */
@@ -44,12 +44,13 @@ export function guardForeignOrigins(
       else permit.succeed();
       return answer;
     } catch (error) {
-      const severity =
-        error instanceof UpstreamError && !request.signal.aborted
-          ? severityOf(error)
-          : undefined;
-      if (severity === undefined) permit.abandon();
-      else permit.fail(severity);
+      if (error instanceof UpstreamError && !request.signal.aborted) {
+        const severity = severityOf(error);
+        if (severity !== undefined) {
+          permit.fail(isSlowAnswer(error) ? "mild" : severity);
+        }
+      }
+      permit.abandon();
       throw error;
     }
   };

@@ -5,7 +5,6 @@ import { parseTag } from "../oci/reference.ts";
 import type { Answer } from "./exchange.ts";
 
 /** @see design.md section 5: what there is after so much is the answer */
-export const MAX_PAGES = 1_000;
 export const MAX_TAGS_BYTES = 10_485_760;
 export const MAX_TAGS_MS = 15_000;
 
