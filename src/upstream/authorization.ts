@@ -45,7 +45,8 @@ export interface AuthorizationOptions {
 /** Stands for the repository in a scope that was learnt from another one. */
 const NAME = "\0";
 const DEFAULT_SCOPE = `repository:${NAME}:pull`;
-const MAX_REPOSITORIES = 1_000;
+/** Those that differ from the rest; the cache holds its room from the start. */
+const MAX_REPOSITORIES = 256;
 
 /**
  * What one endpoint's requests are authorized with. Its last challenge is remembered and taken to

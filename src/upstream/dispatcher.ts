@@ -1,4 +1,4 @@
-import { createSecureContext, getCACertificates } from "node:tls";
+import type { SecureContext } from "node:tls";
 import type { Agent } from "undici";
 import type { UpstreamConfig } from "../config/config.ts";
 
@@ -54,15 +54,16 @@ async function createAgent(
     connect: {
       timeout: config.connectTimeoutMs,
       rejectUnauthorized: !insecureSkipVerify,
-      // One context for all connections: a private CA stands beside the public ones, since blobs
-      // may be redirected to public storage, and parsing those once a connection costs 10 ms.
-      ...(ca === undefined
-        ? {}
-        : {
-            secureContext: createSecureContext({
-              ca: [...getCACertificates("default"), ca],
-            }),
-          }),
+      ...(ca === undefined ? {} : { secureContext: await trusting(ca) }),
     },
   });
+}
+
+/**
+ * A private CA beside the public ones, since blobs may be redirected to public storage. One context
+ * for all connections: parsing all those certificates anew costs 10 ms each time.
+ */
+async function trusting(ca: string): Promise<SecureContext> {
+  const { createSecureContext, getCACertificates } = await import("node:tls");
+  return createSecureContext({ ca: [...getCACertificates("default"), ca] });
 }

@@ -16,6 +16,7 @@ import { type BearerToken, parseTokenResponse } from "./token-response.ts";
 /** @see faults.md section 4 */
 const MAX_TOKEN_BODY_BYTES = 65_536;
 const MAX_TOKENS = 1_000;
+const MAX_REFUSALS = 256;
 const MAX_TOKEN_CHARACTERS = 4_194_304;
 /** Renewed when so much of its life is over, before an upstream's clock can disagree. */
 const USED_LIFE = 0.9;
@@ -71,7 +72,7 @@ export class TokenSource {
   readonly #refusals = new LRUCache<
     string,
     { readonly error: UpstreamError; readonly untilMs: number }
-  >({ max: MAX_TOKENS });
+  >({ max: MAX_REFUSALS });
   readonly #fetches = new Map<string, Promise<string>>();
 
   constructor(options: TokenSourceOptions) {
