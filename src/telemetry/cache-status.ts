@@ -31,9 +31,9 @@ const forwarded = (fwd: string, fwdStatus: number | undefined): string =>
  * @see https://www.rfc-editor.org/rfc/rfc9211
  */
 export const cacheStatus = {
-  /** @param ttlMs how long it stays fresh; content named by its digest has no end and no `ttl` */
-  hit: (ttlMs?: number): CacheStatus =>
-    ttlMs === undefined
+  /** @param ttlMs how long it stays fresh; absent or Infinity: for ever, and no `ttl` is told */
+  hit: (ttlMs = Infinity): CacheStatus =>
+    ttlMs === Infinity
       ? HIT
       : status("hit", `hit; ttl=${Math.floor(ttlMs / 1000)}`),
   negative: (): CacheStatus => NEGATIVE,
