@@ -9,7 +9,7 @@ import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { isSchema1 } from "../oci/media-type.ts";
-import { type Reference, referenceText, type Tag } from "../oci/reference.ts";
+import type { Reference, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -45,11 +45,15 @@ export interface ManifestAnswer extends Manifest {
   readonly isStale: boolean;
 }
 
+/** From the upstream; not stored where the storage failed, or its digest can't be verified. */
+interface FetchedManifest extends Manifest {
+  readonly isStored: boolean;
+}
+
 /** What asking the upstream for a tag brought. */
 type Revalidation =
   | { readonly kind: "unchanged"; readonly row: TagRow }
-  | { readonly kind: "stored"; readonly manifest: Manifest }
-  | { readonly kind: "unstored"; readonly manifest: Manifest };
+  | { readonly kind: "fetched"; readonly manifest: FetchedManifest };
 
 /** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
 export class Manifests {
@@ -63,7 +67,8 @@ export class Manifests {
   readonly #log: Logger;
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
-  readonly #digests = new SingleFlight<Manifest>();
+  readonly #digests = new SingleFlight<FetchedManifest>();
+  readonly #closing = new AbortController();
 
   constructor(options: {
     store: BlobStore;
@@ -98,9 +103,17 @@ export class Manifests {
       : this.#byDigest(upstream, key, reference.digest);
   }
 
-  /** Waits for what runs behind answers that were given. */
-  async drain(): Promise<void> {
+  /** Ends what runs behind answers that were given. */
+  async close(): Promise<void> {
+    this.#closing.abort();
     await Promise.all([this.#tags.drain(), this.#digests.drain()]);
+  }
+
+  #deadline(): AbortSignal {
+    return AbortSignal.any([
+      AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      this.#closing.signal,
+    ]);
   }
 
   // --- by digest -------------------------------------------------------------------------------
@@ -117,15 +130,9 @@ export class Manifests {
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
     if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
-    const flight = `${key.upstream} ${key.repository} ${digest}`;
-    const isJoin = this.#digests.has(flight);
-    const manifest = await this.#digests.run(flight, () =>
-      this.#fetch(upstream, key, digest, deadline()),
-    );
-    return current(
-      manifest,
-      isJoin ? cacheStatus.collapsed() : cacheStatus.stored(200),
-    );
+    const isJoin = this.#digests.has(flightOf(key, digest));
+    const manifest = await this.#fetch(upstream, key, digest, this.#deadline());
+    return current(manifest, missStatus(manifest, isJoin));
   }
 
   /** A stored manifest that the repository may serve; storage and index that fail have none. */
@@ -172,19 +179,35 @@ export class Manifests {
     }
   }
 
-  /** Fetches by digest, verifies, stores. */
-  async #fetch(
+  /** One GET by digest for all who ask at once, whether by digest or by tag. */
+  #fetch(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
     signal: AbortSignal,
-  ): Promise<Manifest> {
-    const fetched = await this.#noting(
-      upstream,
-      key,
-      { kind: "digest", digest },
-      signal,
+  ): Promise<FetchedManifest> {
+    return this.#digests.run(flightOf(key, digest), () =>
+      this.#fetchVerified(upstream, key, digest, signal),
     );
+  }
+
+  async #fetchVerified(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    signal: AbortSignal,
+  ): Promise<FetchedManifest> {
+    let fetched: UpstreamManifest;
+    try {
+      fetched = await upstream.client.getManifest(
+        key.repository,
+        { kind: "digest", digest },
+        signal,
+      );
+    } catch (error) {
+      if (isNotFound(error)) this.#remember(upstream, key, digest);
+      throw error;
+    }
     if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
       throw new UpstreamError(
         "digest-mismatch",
@@ -195,38 +218,13 @@ export class Manifests {
     return this.#keep(key, digest, fetched);
   }
 
-  async #noting(
+  /** The upstream has no such manifest. */
+  #remember(
     upstream: MirroredUpstream,
     key: RepositoryKey,
-    reference: Reference,
-    signal: AbortSignal,
-  ): Promise<UpstreamManifest> {
-    try {
-      return await upstream.client.getManifest(
-        key.repository,
-        reference,
-        signal,
-      );
-    } catch (error) {
-      this.#note(upstream, key, reference, error);
-      throw error;
-    }
-  }
-
-  /** Remembers that the upstream has no such manifest. */
-  #note(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    reference: Reference,
-    error: unknown,
+    reference: Tag | Digest,
   ): void {
-    if (error instanceof UpstreamError && error.kind === "not-found") {
-      this.#negative.add(
-        key,
-        referenceText(reference),
-        upstream.freshness.notFoundTtlMs,
-      );
-    }
+    this.#negative.add(key, reference, upstream.freshness.notFoundTtlMs);
   }
 
   /** Stores verified bytes. A storage that fails keeps nothing and spoils nothing. */
@@ -234,7 +232,7 @@ export class Manifests {
     key: RepositoryKey,
     digest: Digest,
     fetched: UpstreamManifest,
-  ): Promise<Manifest> {
+  ): Promise<FetchedManifest> {
     const parsed = parseManifest(fetched.bytes, fetched.mediaType);
     if (!parsed.ok) {
       throw new RegistryError("MANIFEST_INVALID", { detail: parsed.detail });
@@ -259,8 +257,9 @@ export class Manifests {
         { err: error, upstream: key.upstream, digest },
         "a manifest could not be stored",
       );
+      return { bytes, mediaType, digest, isStored: false };
     }
-    return { bytes, mediaType, digest };
+    return { bytes, mediaType, digest, isStored: true };
   }
 
   // --- by tag ----------------------------------------------------------------------------------
@@ -329,7 +328,7 @@ export class Manifests {
       case "too-slow":
         return stale(cacheStatus.staleAfterFailure(undefined));
       case "failed":
-        return this.#afterFailure(upstream, key, tag, result.error, {
+        return this.#afterFailure(upstream, result.error, {
           stale,
           isAllowed: freshness.ifError,
           isComplete: mayBeStale,
@@ -348,35 +347,22 @@ export class Manifests {
     if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
     const isJoin = this.#tags.has(flightOf(key, tag));
     const found = await this.#revalidate(upstream, key, tag, undefined);
-    if (found.kind === "unchanged") {
-      throw new RegistryError("MANIFEST_UNKNOWN");
-    }
-    return current(
-      found.manifest,
-      isJoin
-        ? cacheStatus.collapsed()
-        : found.kind === "stored"
-          ? cacheStatus.stored(200)
-          : cacheStatus.notStored(200),
-    );
+    return found.kind === "unchanged"
+      ? // Joined with one that began while the manifest was still stored.
+        this.#byDigest(upstream, key, found.row.digest)
+      : current(found.manifest, missStatus(found.manifest, isJoin));
   }
 
-  async #afterFailure(
+  #afterFailure(
     upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
     error: unknown,
     offer: {
       readonly stale: (status: CacheStatus) => ManifestAnswer;
       readonly isAllowed: boolean;
       readonly isComplete: boolean;
     },
-  ): Promise<ManifestAnswer> {
+  ): ManifestAnswer {
     if (!(error instanceof UpstreamError)) throw error;
-    if (error.kind === "not-found") {
-      await this.#index.removeTag(key, tag).catch(() => {});
-      throw error;
-    }
     const verdict = judgeUpstreamFailure(error, {
       wanted: "manifest",
       hasCredentials: upstream.client.hasCredentials,
@@ -400,11 +386,21 @@ export class Manifests {
     tag: Tag,
     known: TagRow | undefined,
   ): Promise<Revalidation> {
-    return this.#tags.run(flightOf(key, tag), () =>
-      this.#resolve(upstream, key, tag, known, deadline()),
-    );
+    return this.#tags.run(flightOf(key, tag), async () => {
+      try {
+        return await this.#resolve(upstream, key, tag, known, this.#deadline());
+      } catch (error) {
+        // Here and not where it is answered: it may have been answered stale long ago.
+        if (isNotFound(error)) {
+          this.#remember(upstream, key, tag);
+          await this.#index.removeTag(key, tag).catch(() => {});
+        }
+        throw error;
+      }
+    });
   }
 
+  /** @throws UpstreamError `not-found` only where the upstream has no such tag */
   async #resolve(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -417,23 +413,29 @@ export class Manifests {
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
     if (known?.digest === digest) return this.#confirm(key, tag, known);
-    const manifest =
-      (await this.#readProven(key, digest)) ??
-      (await this.#fetch(upstream, key, digest, signal));
-    await this.#point(key, tag, digest);
-    return { kind: "stored", manifest };
+    const proven = await this.#readProven(key, digest);
+    if (proven !== undefined) return this.#move(key, tag, proven);
+    try {
+      const fetched = await this.#fetch(upstream, key, digest, signal);
+      return await this.#move(key, tag, fetched);
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      // The tag moved since, and what it pointed to is gone.
+      return this.#resolveByBody(upstream, key, tag, known, signal);
+    }
   }
 
   /** A stored manifest that the upstream has just named for this repository: proof enough to link it. */
   async #readProven(
     key: RepositoryKey,
     digest: Digest,
-  ): Promise<Manifest | undefined> {
+  ): Promise<FetchedManifest | undefined> {
     try {
       const row = await this.#index.getBlob(digest);
       if (row?.mediaType === undefined) return undefined;
       await this.#index.link(key, digest);
-      return await this.#read(digest, row.sizeBytes, row.mediaType);
+      const stored = await this.#read(digest, row.sizeBytes, row.mediaType);
+      return stored && { ...stored, isStored: true };
     } catch {
       return undefined;
     }
@@ -460,7 +462,6 @@ export class Manifests {
       if (error instanceof UpstreamError && error.status === 405) {
         return undefined;
       }
-      this.#note(upstream, key, { kind: "tag", tag }, error);
       throw error;
     }
   }
@@ -472,16 +473,18 @@ export class Manifests {
     known: TagRow | undefined,
     signal: AbortSignal,
   ): Promise<Revalidation> {
-    const reference: Reference = { kind: "tag", tag };
-    const fetched = await this.#noting(upstream, key, reference, signal);
-    if (fetched.mediaType !== undefined && isSchema1(fetched.mediaType)) {
+    const fetched = await upstream.client.getManifest(
+      key.repository,
+      { kind: "tag", tag },
+      signal,
+    );
+    const parsed = parseManifest(fetched.bytes, fetched.mediaType);
+    if (parsed.ok && parsed.kind === "schema1") {
+      const { bytes, digestHeader } = fetched;
+      const { mediaType } = parsed;
       return {
-        kind: "unstored",
-        manifest: {
-          bytes: fetched.bytes,
-          mediaType: fetched.mediaType,
-          digest: fetched.digestHeader,
-        },
+        kind: "fetched",
+        manifest: { bytes, mediaType, digest: digestHeader, isStored: false },
       };
     }
     const digest = digestOf(
@@ -498,9 +501,17 @@ export class Manifests {
       );
     }
     if (known?.digest === digest) return this.#confirm(key, tag, known);
-    const manifest = await this.#keep(key, digest, fetched);
-    await this.#point(key, tag, digest);
-    return { kind: "stored", manifest };
+    return this.#move(key, tag, await this.#keep(key, digest, fetched));
+  }
+
+  async #move(
+    key: RepositoryKey,
+    tag: Tag,
+    manifest: FetchedManifest,
+  ): Promise<Revalidation> {
+    const { digest, isStored } = manifest;
+    if (isStored && digest !== undefined) await this.#point(key, tag, digest);
+    return { kind: "fetched", manifest };
   }
 
   async #confirm(
@@ -526,8 +537,18 @@ export class Manifests {
   }
 }
 
-function current(manifest: Manifest, status: CacheStatus): ManifestAnswer {
-  return { ...manifest, status, ageMs: undefined, isStale: false };
+function current(
+  { bytes, mediaType, digest }: Manifest,
+  status: CacheStatus,
+): ManifestAnswer {
+  return {
+    bytes,
+    mediaType,
+    digest,
+    status,
+    ageMs: undefined,
+    isStale: false,
+  };
 }
 
 function answerRevalidated(
@@ -537,19 +558,31 @@ function answerRevalidated(
   switch (result.kind) {
     case "unchanged":
       return current(stored, cacheStatus.revalidated(200));
-    case "stored":
-      return current(result.manifest, cacheStatus.replaced(200));
-    case "unstored":
-      return current(result.manifest, cacheStatus.notStored(200));
+    case "fetched":
+      return current(
+        result.manifest,
+        result.manifest.isStored
+          ? cacheStatus.replaced(200)
+          : cacheStatus.notStored(200),
+      );
     default:
       return result satisfies never;
   }
 }
 
-function flightOf(key: RepositoryKey, tag: Tag): string {
-  return `${key.upstream} ${key.repository} ${tag}`;
+/** What is told of a manifest that the cache had not. */
+function missStatus(
+  { isStored }: FetchedManifest,
+  isJoin: boolean,
+): CacheStatus {
+  if (isJoin) return cacheStatus.collapsed();
+  return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
 }
 
-function deadline(): AbortSignal {
-  return AbortSignal.timeout(ANSWER_DEADLINE_MS);
+function isNotFound(error: unknown): boolean {
+  return error instanceof UpstreamError && error.kind === "not-found";
+}
+
+function flightOf(key: RepositoryKey, reference: Tag | Digest): string {
+  return `${key.upstream} ${key.repository} ${reference}`;
 }

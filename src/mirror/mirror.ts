@@ -149,7 +149,7 @@ export function createMirror(options: {
     },
     close: async () => {
       await fills.close();
-      await manifests.drain();
+      await manifests.close();
     },
   };
 }

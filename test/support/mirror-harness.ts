@@ -1,3 +1,4 @@
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
@@ -128,6 +129,21 @@ export class TestMirror {
     return this.start("", { raw: bytes }).response;
   }
 
+  /**
+   * Asks until the answer is as wanted, a few times: for what the mirror does behind an answer once
+   * the upstream's is out.
+   */
+  async answersWith(
+    path: string,
+    isWanted: (response: RawResponse) => boolean,
+  ): Promise<RawResponse> {
+    for (let left = 100; ; left--) {
+      const response = await this.get(path);
+      if (isWanted(response)) return response;
+      if (left === 0) throw new Error(`${path}: ${response.status} still`);
+    }
+  }
+
   /** The value of one series of `/metrics`; 0 where it is not there. */
   async metric(series: string): Promise<number> {
     const { body } = await startRequest({
@@ -139,6 +155,13 @@ export class TestMirror {
       .split("\n")
       .find((one) => one.startsWith(`${series} `));
     return line === undefined ? 0 : Number(line.slice(series.length + 1));
+  }
+
+  /** From now on nothing can be written: a file stands where the partial folder was. */
+  async loseStorage(): Promise<void> {
+    const { partialFolder } = diskLayout(this.root);
+    await rm(partialFolder, { recursive: true });
+    await writeFile(partialFolder, "");
   }
 
   /** Where a published blob lies. */
