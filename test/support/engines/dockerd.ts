@@ -1,3 +1,4 @@
+import { existsSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -9,6 +10,10 @@ import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 
 const START_TIMEOUT_MS = 30_000;
+/** A base image is pushed and pulled in it. */
+const COMMAND_TIMEOUT_MS = 180_000;
+/** Installs packages on the way. */
+const BUILD_TIMEOUT_MS = 600_000;
 
 /** dockerd with `registry-mirrors`, the configuration of most of its users. */
 export class Dockerd implements Engine {
@@ -42,11 +47,27 @@ export class Dockerd implements Engine {
   /** Runs the client and gives its standard output. */
   async docker(...args: readonly string[]): Promise<string> {
     const { stdout } = await runCommand("docker", args, {
-      env: {
-        DOCKER_HOST: this.#address,
-        DOCKER_CONFIG: join(this.#dir, "client"),
-      },
+      env: this.#clientEnv,
+      timeoutMs: COMMAND_TIMEOUT_MS,
     });
+    return stdout;
+  }
+
+  /**
+   * Builds by the daemon's own builder: BuildKit would want a front end of its own from Docker Hub.
+   *
+   * @param folder the context, with its Dockerfile
+   * @returns what was said on the way
+   */
+  async build(folder: string, tag: string): Promise<string> {
+    const { stdout } = await runCommand(
+      "docker",
+      ["build", "--network=host", "--tag", tag, folder],
+      {
+        env: { ...this.#clientEnv, DOCKER_BUILDKIT: "0" },
+        timeoutMs: BUILD_TIMEOUT_MS,
+      },
+    );
     return stdout;
   }
 
@@ -69,13 +90,24 @@ export class Dockerd implements Engine {
     await this.#start();
   }
 
+  get #clientEnv(): Record<string, string> {
+    return {
+      DOCKER_HOST: this.#address,
+      DOCKER_CONFIG: join(this.#dir, "client"),
+    };
+  }
+
+  get #store(): string {
+    return join(this.#dir, `store-${this.#storeCount}`);
+  }
+
   get #address(): string {
     return `unix://${join(this.#dir, "docker.sock")}`;
   }
 
   async #start(): Promise<void> {
     this.#storeCount += 1;
-    const store = join(this.#dir, `store-${this.#storeCount}`);
+    const store = this.#store;
     await mkdir(store);
     const configFile = join(store, "daemon.json");
     await writeFile(
@@ -126,6 +158,10 @@ export class Dockerd implements Engine {
   }
 
   async #stop(): Promise<void> {
-    if (this.#child?.isRunning === true) await this.#child.terminate(20_000);
+    if (this.#child?.isRunning !== true) return;
+    await this.#child.terminate(20_000);
+    // The daemon leaves it mounted once a container has used the machine's network.
+    const netns = join(this.#store, "exec/netns/default");
+    if (existsSync(netns)) await runCommand("umount", [netns]);
   }
 }

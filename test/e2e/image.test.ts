@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { before, describe, it } from "node:test";
+import { type AfterTest, afterSuite } from "../support/after-test.ts";
+import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
+import { Dockerd } from "../support/engines/dockerd.ts";
+import { requireCommands } from "../support/engines/engine.ts";
+import { MirrorContainer } from "../support/engines/mirror-container.ts";
+import { makeNodeBase, readNodeImage } from "../support/engines/node-base.ts";
+import { Skopeo } from "../support/engines/skopeo.ts";
+import { RealRegistry } from "../support/real-registry.ts";
+import { runCommand } from "../support/run-command.ts";
+import { seededBytes } from "../support/seeded-bytes.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const PROJECT = join(import.meta.dirname, "../..");
+const COMMANDS = [
+  "dockerd",
+  "docker",
+  "docker-registry",
+  "debootstrap",
+  "skopeo",
+  "tar",
+  "npm",
+];
+const IMAGE = "entrepot:test";
+const CACHE = "/var/lib/entrepot";
+/** Above the size from which blobs are hashed by the worker thread. */
+const PAYLOAD = seededBytes("image", 3_000_000);
+
+void describe("the container image", () => {
+  const suite = afterSuite();
+  let upstream: RealRegistry;
+  let dockerd: Dockerd;
+  let requestsOfBuild: readonly string[];
+
+  before(async () => {
+    await requireCommands(COMMANDS);
+    upstream = await RealRegistry.start(suite);
+    const mirror = await ChildMirror.start(suite, {
+      config: hubConfig(upstream.origin),
+    });
+    dockerd = await Dockerd.start(suite, mirror);
+    const base = await readNodeImage(join(PROJECT, "Dockerfile"));
+    await publish(
+      dockerd,
+      `${upstream.host}/library/${base}`,
+      await makeNodeBase(suite),
+    );
+    await publish(
+      dockerd,
+      `${upstream.host}/library/small:1`,
+      await payloadTar(suite),
+    );
+    await upstream.forgetRequests();
+
+    // The base is nowhere but in the upstream now, behind the mirror.
+    await dockerd.build(PROJECT, IMAGE);
+    requestsOfBuild = (await upstream.requests()).map(({ target }) => target);
+  });
+
+  void it("is built from a base that comes through the mirror", () => {
+    const blobs = requestsOfBuild.filter((target) => /\/blobs\//.test(target));
+    // The configuration and the one layer.
+    assert.equal(new Set(blobs).size, 2, requestsOfBuild.join("\n"));
+    assert.equal(blobs.length, 2, requestsOfBuild.join("\n"));
+  });
+
+  void it("says what it is", async () => {
+    const text = await dockerd.docker("image", "inspect", IMAGE);
+    const [{ Config }] = JSON.parse(text) as [
+      { Config: Readonly<Record<string, unknown>> },
+    ];
+    assert.deepEqual(
+      {
+        user: Config["User"],
+        stopSignal: Config["StopSignal"],
+        volumes: Config["Volumes"],
+        ports: Config["ExposedPorts"],
+        labels: Config["Labels"],
+        entrypoint: Config["Entrypoint"],
+        command: Config["Cmd"],
+      },
+      {
+        user: "65532:65532",
+        stopSignal: "SIGTERM",
+        volumes: { [CACHE]: {} },
+        ports: { "5000/tcp": {}, "5001/tcp": {} },
+        labels: {
+          "org.opencontainers.image.title": "entrepot",
+          "org.opencontainers.image.description":
+            "A pull-through caching mirror for container registries",
+          "org.opencontainers.image.licenses": "Apache-2.0",
+        },
+        entrypoint: ["node", "/opt/entrepot/dist/main.js"],
+        command: ["serve"],
+      },
+    );
+  });
+
+  void it("holds no second Node.js and no compiler", async () => {
+    const said = await dockerd.docker(
+      "run",
+      "--rm",
+      "--network=none",
+      "--entrypoint=ls",
+      IMAGE,
+      "node_modules",
+    );
+    const packages = said.trim().split("\n");
+    assert.ok(packages.includes("fastify"));
+    assert.deepEqual(
+      packages.filter((name) =>
+        /^node-(linux|bin)-|^typescript$|^oxlint/.test(name),
+      ),
+      [],
+    );
+  });
+
+  void it("listens on every address and keeps its data in the volume unless told otherwise", async () => {
+    const said = await dockerd.docker(
+      "run",
+      "--rm",
+      "--network=none",
+      IMAGE,
+      "check-config",
+      "--json",
+    );
+    const config = JSON.parse(said) as Record<string, unknown>;
+    assert.deepEqual(
+      [config["listen"], config["operator"], config["storage"]],
+      ["0.0.0.0:5000", { listen: "0.0.0.0:5001" }, { root: CACHE }],
+    );
+  });
+
+  void it("serves a pull as a user without rights, ends at SIGTERM, and has kept all at its next start", async (test) => {
+    const container = await MirrorContainer.run(
+      test,
+      dockerd,
+      IMAGE,
+      hubConfig(upstream.origin),
+    );
+    const skopeo = await Skopeo.start(test, container);
+    const reference = "docker.io/library/small:1";
+    const copy = await skopeo.copyAll(reference);
+
+    assert.deepEqual(await container.uids(), [65532, 65532, 65532, 65532]);
+    const cache = await container.mountedAt(CACHE);
+    const stored = await readdir(join(cache, "blobs/sha256"));
+    const pulled = copy.files
+      .map(({ digest }) => digest.slice("sha256:".length))
+      .filter((hex) => stored.includes(hex));
+    // The manifest, the configuration and the layer.
+    assert.equal(pulled.length, 3);
+    assert.equal(stored.length, 3);
+    assert.doesNotMatch(await container.changedPaths(), /^[AC] \/(opt|var)/m);
+    assert.equal(await container.stop(), 0, await container.logs());
+
+    const requests = await upstream.requests();
+    await container.start();
+    assert.deepEqual(await skopeo.copyAll(reference), copy);
+    assert.deepEqual(await upstream.requests(), requests);
+    assert.equal(await container.stop(), 0, await container.logs());
+  });
+});
+
+/** Makes an image of one layer, pushes it, and leaves nothing of it in the daemon. */
+async function publish(
+  dockerd: Dockerd,
+  reference: string,
+  tar: string,
+): Promise<void> {
+  await dockerd.docker(
+    "import",
+    "--change=ENV NODE_EXTRA_CA_CERTS=/etc/ssl/certs/ca-certificates.crt",
+    tar,
+    reference,
+  );
+  await dockerd.docker("push", "--quiet", reference);
+  await dockerd.docker("rmi", reference);
+}
+
+async function payloadTar(test: AfterTest): Promise<string> {
+  const dir = await tempDir(test, "payload-");
+  await writeFile(join(dir, "payload.bin"), PAYLOAD.read(0, PAYLOAD.sizeBytes));
+  const tar = join(dir, "payload.tar");
+  await runCommand("tar", ["-C", dir, "-cf", tar, "payload.bin"]);
+  return tar;
+}

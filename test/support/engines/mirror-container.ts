@@ -1,0 +1,160 @@
+import { chmod, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { type AfterTest, releaseAfter } from "../after-test.ts";
+import { tempDir } from "../temp-dir.ts";
+import type { Dockerd } from "./dockerd.ts";
+
+const HEALTHY_WITHIN_MS = 60_000;
+/** As in `deploy/compose`; who is killed after it has another exit code than 0. */
+const GRACE_SECONDS = 40;
+/** As `deploy/compose` runs it. */
+const HARDENING = [
+  "--read-only",
+  "--tmpfs=/tmp",
+  "--cap-drop=ALL",
+  "--security-opt=no-new-privileges",
+];
+
+interface ContainerState {
+  readonly State: {
+    readonly Status: string;
+    readonly Pid: number;
+    readonly ExitCode: number;
+    readonly Health: { readonly Status: string };
+  };
+  readonly Mounts: readonly {
+    readonly Source: string;
+    readonly Destination: string;
+  }[];
+}
+
+/** The mirror's image in a container that shares the machine's network. */
+export class MirrorContainer {
+  /** `127.0.0.1:PORT` of the registry API. */
+  readonly host: string;
+  readonly #dockerd: Dockerd;
+  readonly #id: string;
+
+  private constructor(dockerd: Dockerd, id: string, host: string) {
+    this.#dockerd = dockerd;
+    this.#id = id;
+    this.host = host;
+  }
+
+  /**
+   * Ends when the image's own health check has passed.
+   *
+   * @param config of the file in `/etc/entrepot`; addresses are the environment's
+   */
+  static async run(
+    test: AfterTest,
+    dockerd: Dockerd,
+    image: string,
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<MirrorContainer> {
+    const dir = await tempDir(test, "mirror-container-");
+    const file = join(dir, "entrepot.yaml");
+    // JSON is YAML 1.2.
+    await writeFile(file, JSON.stringify(config));
+    await chmod(file, 0o644);
+    const [registry = 0, operator = 0] = await freePorts(2);
+    const id = await dockerd.docker(
+      "run",
+      "--detach",
+      "--network=host",
+      ...HARDENING,
+      `--volume=${file}:/etc/entrepot/entrepot.yaml:ro`,
+      `--env=ENTREPOT_LISTEN=127.0.0.1:${registry}`,
+      `--env=ENTREPOT_OPERATOR__LISTEN=127.0.0.1:${operator}`,
+      // The image's own interval would have the test wait for half a minute.
+      "--health-interval=1s",
+      image,
+    );
+    const container = new MirrorContainer(
+      dockerd,
+      id.trim(),
+      `127.0.0.1:${registry}`,
+    );
+    releaseAfter(test, () =>
+      dockerd.docker("rm", "--force", "--volumes", container.#id),
+    );
+    await container.#healthy();
+    return container;
+  }
+
+  async start(): Promise<void> {
+    await this.#dockerd.docker("start", this.#id);
+    await this.#healthy();
+  }
+
+  /** SIGTERM, and SIGKILL after the grace. @returns the exit code */
+  async stop(): Promise<number> {
+    await this.#dockerd.docker("stop", `--time=${GRACE_SECONDS}`, this.#id);
+    return (await this.#inspect()).State.ExitCode;
+  }
+
+  /** The real, effective, saved and file system user of its process. */
+  async uids(): Promise<readonly number[]> {
+    const { Pid } = (await this.#inspect()).State;
+    const status = readFileSync(`/proc/${Pid}/status`, "utf8");
+    const [, uids = ""] = /^Uid:\t(.+)$/m.exec(status) ?? [];
+    return uids.split("\t").map(Number);
+  }
+
+  /** The folder on this machine that is mounted for a path of the container. */
+  async mountedAt(path: string): Promise<string> {
+    const { Mounts } = await this.#inspect();
+    const mount = Mounts.find(({ Destination }) => Destination === path);
+    if (mount === undefined) throw new Error(`nothing is mounted at ${path}`);
+    return mount.Source;
+  }
+
+  /** Paths that were written outside of every mount. */
+  async changedPaths(): Promise<string> {
+    return this.#dockerd.docker("diff", this.#id);
+  }
+
+  async logs(): Promise<string> {
+    return this.#dockerd.docker("logs", this.#id);
+  }
+
+  async #healthy(): Promise<void> {
+    const endMs = performance.now() + HEALTHY_WITHIN_MS;
+    for (;;) {
+      const { Status, Health } = (await this.#inspect()).State;
+      if (Health.Status === "healthy") return;
+      if (Status !== "running" || performance.now() > endMs) {
+        const said = await this.logs();
+        throw new Error(`${Status}, ${Health.Status}:\n${said}`);
+      }
+      await delay(250);
+    }
+  }
+
+  async #inspect(): Promise<ContainerState> {
+    const text = await this.#dockerd.docker("inspect", this.#id);
+    const [state] = JSON.parse(text) as ContainerState[];
+    if (state === undefined) throw new Error(text);
+    return state;
+  }
+}
+
+/** The health check asks the port that the environment names, so it cannot be the system's choice. */
+async function freePorts(count: number): Promise<number[]> {
+  const servers = Array.from({ length: count }, () =>
+    createServer().listen(0, "127.0.0.1"),
+  );
+  await Promise.all(servers.map((server) => once(server, "listening")));
+  const ports = servers.map((server) => (server.address() as AddressInfo).port);
+  await Promise.all(
+    servers.map(async (server) => {
+      server.close();
+      await once(server, "close");
+    }),
+  );
+  return ports;
+}
