@@ -3,6 +3,7 @@ import type { Writable } from "node:stream";
 import { buildApp } from "../app.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
+import { releaseStartupMemory } from "./startup-memory.ts";
 
 /** Docker and Kubernetes kill after 10 and 30 s unless told otherwise. */
 const DRAIN_MS = 30_000;
@@ -63,6 +64,7 @@ export async function runServe(options: ServeOptions): Promise<number> {
     stderr.write(`entrepot: ${messageOf(error)}\n`);
     return 1;
   }
+  releaseStartupMemory();
   const signal = await stop.promise;
   log.info({ signal }, "draining");
   // A second signal ends it at once: what was downloaded is kept all the same.
