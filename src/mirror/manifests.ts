@@ -315,6 +315,7 @@ export class Manifests {
       return stale(cacheStatus.staleHit());
     }
     const mayBeStale = freshness.ifError && (await isComplete());
+    const wasDown = upstream.client.isDown();
     const result = await this.#gate.revalidate(
       upstream,
       revalidate,
@@ -332,6 +333,7 @@ export class Manifests {
           stale,
           isAllowed: freshness.ifError,
           isComplete: mayBeStale,
+          wasDown,
         });
       default:
         return result satisfies never;
@@ -360,6 +362,7 @@ export class Manifests {
       readonly stale: (status: CacheStatus) => ManifestAnswer;
       readonly isAllowed: boolean;
       readonly isComplete: boolean;
+      readonly wasDown: boolean;
     },
   ): ManifestAnswer {
     if (!(error instanceof UpstreamError)) throw error;
@@ -372,8 +375,10 @@ export class Manifests {
       (verdict.stale === "always" ||
         (verdict.stale === "when-complete" && offer.isComplete));
     if (!isOffered) throw error;
+    // The rest that a 429 asked for is kept here, and nothing is forwarded during it.
+    const isResting = offer.wasDown && error.kind === "rate-limited";
     return offer.stale(
-      error.kind === "breaker-open"
+      isResting || error.kind === "breaker-open"
         ? cacheStatus.staleHit()
         : cacheStatus.staleAfterFailure(error.status),
     );

@@ -6,6 +6,7 @@ import type { Config, UpstreamConfig } from "../../src/config/config.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
+import { Counter } from "./barrier.ts";
 import { FakeClock } from "./fake-clock.ts";
 import {
   type RawExchange,
@@ -59,6 +60,7 @@ export class TestMirror {
   readonly log: Record<string, unknown>[] = [];
   readonly #overrides: TestMirrorOptions;
   #config: Config;
+  readonly #logged = new Counter();
   #app: App | undefined;
   #port = 0;
   #operatorPort = 0;
@@ -83,6 +85,7 @@ export class TestMirror {
     const log = await createLogger(this.#config.log, {
       write: (line) => {
         this.log.push(JSON.parse(line) as Record<string, unknown>);
+        this.#logged.notify();
       },
     });
     this.#app = await buildApp(this.#config, {
@@ -141,6 +144,22 @@ export class TestMirror {
       const response = await this.get(path);
       if (isWanted(response)) return response;
       if (left === 0) throw new Error(`${path}: ${response.status} still`);
+    }
+  }
+
+  /**
+   * Ends when no fill runs: a client has its last byte when the digest is right, and the blob is
+   * in the index a moment later.
+   */
+  async settled(): Promise<void> {
+    for (;;) {
+      const lines = this.log.length;
+      const running = await this.#app?.metrics.fillsInProgress.get();
+      if (running?.values.every(({ value }) => value === 0) ?? true) return;
+      await this.#logged.until(
+        () => this.log.slice(lines).some(({ msg }) => msg === "fill"),
+        () => "a fill still runs",
+      );
     }
   }
 

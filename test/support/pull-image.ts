@@ -10,7 +10,7 @@ interface PulledManifest {
 
 /**
  * Pulls the first platform of an image as containerd does: HEAD of the tag, then everything by its
- * digest, blobs side by side. All that comes is hashed.
+ * digest, blobs side by side. All that comes is hashed; when it ends all is in the cache.
  *
  * @param repository as it stands in the path, with what leads to its upstream
  * @returns every answer, the HEAD first
@@ -44,5 +44,6 @@ export async function pullImage(
       answers.push(got);
     }),
   );
+  await mirror.settled();
   return answers;
 }

@@ -123,6 +123,7 @@ void describe("a manifest's digest", () => {
     upstream.clearRules();
     for (const blob of IMAGE.blobs)
       await mirror.get(`/v2/a/blobs/${blob.digest}`);
+    await mirror.settled();
     await mirror.get(TAG_PATH);
     mirror.clock.advance(600_000);
     upstream.when({ kind: "manifest", method: "HEAD" }, lie);
