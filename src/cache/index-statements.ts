@@ -168,6 +168,16 @@ export function prepareIndexStatements(database: Database) {
          )
        LIMIT 1`,
     ),
+    findAbsentBlobChild: database.prepare<[number, string]>(
+      `SELECT 1 FROM edges
+       WHERE parent_id = ? AND NOT is_manifest AND NOT is_foreign
+         AND NOT EXISTS (
+           SELECT 1 FROM links
+           CROSS JOIN repositories ON repositories.id = links.repository_id
+           WHERE links.blob_id = edges.child_id AND repositories.upstream = ?
+         )
+       LIMIT 1`,
+    ),
 
     // --- tags ---
     getTag: database.prepare<[string, string], TagColumns>(

@@ -47,6 +47,8 @@ export interface ReferrersRow {
 }
 
 /** Of what is stored; manifests are blobs too and count as both. */
+export type BlobScope = "repository" | "upstream";
+
 export interface IndexTotals {
   readonly blobBytes: number;
   readonly blobs: number;
@@ -104,9 +106,17 @@ export interface MetadataIndex {
   ): Promise<Descriptor | undefined>;
   /**
    * Whether a pull of the manifest can be finished from the cache: a manifest with all its blobs
-   * (foreign ones aside), or an index with at least one complete child; all linked in the repository.
+   * (foreign ones aside), or an index with at least one complete child. Manifests are linked in
+   * the repository.
+   *
+   * @param blobScope where blobs must be linked: there, or anywhere in the upstream, which is
+   *   enough where a manifest of the repository that names a blob links it
    */
-  isComplete(key: RepositoryKey, digest: Digest): Promise<boolean>;
+  isComplete(
+    key: RepositoryKey,
+    digest: Digest,
+    blobScope: BlobScope,
+  ): Promise<boolean>;
 
   getReferrers(
     key: RepositoryKey,

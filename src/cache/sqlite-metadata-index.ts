@@ -10,6 +10,7 @@ import {
 import {
   type BlobRecord,
   type BlobRow,
+  type BlobScope,
   IndexError,
   type IndexTotals,
   type MetadataIndex,
@@ -186,14 +187,27 @@ class SqliteMetadataIndex implements MetadataIndex {
     });
   }
 
-  isComplete(key: RepositoryKey, digest: Digest): Promise<boolean> {
+  isComplete(
+    key: RepositoryKey,
+    digest: Digest,
+    blobScope: BlobScope,
+  ): Promise<boolean> {
     return this.#read("isComplete", () => {
       const path = pathOf(key);
-      const root = this.#statements.findLinkedManifestId.get(
-        path,
-        bytesOf(digest),
+      const {
+        findLinkedManifestId,
+        findMissingBlobChild,
+        findAbsentBlobChild,
+      } = this.#statements;
+      const root = findLinkedManifestId.get(path, bytesOf(digest));
+      const hasAllBlobs = (id: number): boolean =>
+        blobScope === "repository"
+          ? findMissingBlobChild.get(id, path) === undefined
+          : findAbsentBlobChild.get(id, key.upstream) === undefined;
+      return (
+        root !== undefined &&
+        this.#hasCompleteManifest(root.id, path, hasAllBlobs)
       );
-      return root !== undefined && this.#hasCompleteManifest(root.id, path);
     });
   }
 
@@ -253,15 +267,18 @@ class SqliteMetadataIndex implements MetadataIndex {
    * Level by level, each manifest once and at its least depth, so that an index that names the
    * same indexes over and over costs no more than their number.
    */
-  #hasCompleteManifest(rootId: number, path: string): boolean {
+  #hasCompleteManifest(
+    rootId: number,
+    path: string,
+    hasAllBlobs: (manifestId: number) => boolean,
+  ): boolean {
     const seen = new Set([rootId]);
     let level = [rootId];
     for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth += 1) {
       const next: number[] = [];
       for (const id of level) {
         if (this.#statements.hasManifestChild.get(id) === undefined) {
-          const missing = this.#statements.findMissingBlobChild.get(id, path);
-          if (missing === undefined) return true;
+          if (hasAllBlobs(id)) return true;
           continue;
         }
         for (const child of this.#statements.listLinkedManifestChildren.all(

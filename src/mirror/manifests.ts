@@ -302,7 +302,14 @@ export class Manifests {
     });
     const revalidate = () => this.#revalidate(upstream, key, tag, row);
     const isComplete = () =>
-      this.#index.isComplete(key, row.digest).catch(() => false);
+      this.#index
+        .isComplete(
+          key,
+          row.digest,
+          // There a manifest of the repository is proof enough for its blobs; see Links.
+          upstream.client.hasCredentials ? "repository" : "upstream",
+        )
+        .catch(() => false);
 
     if (this.#isOffline) {
       if (freshness.ifError && (await isComplete())) {

@@ -37,7 +37,7 @@ export function metadataIndexContract(
       assert.equal(await index.isLinkedInUpstream("docker.io", digest), false);
       assert.equal(await index.getTag(alpine, tag("latest")), undefined);
       assert.equal(await index.findDescriptor(alpine, digest), undefined);
-      assert.equal(await index.isComplete(alpine, digest), false);
+      assert.equal(await index.isComplete(alpine, digest, "repository"), false);
       assert.equal(await index.getReferrers(alpine, digest), undefined);
       assert.deepEqual(await index.listTags(alpine, 10, undefined), []);
       assert.deepEqual(await index.listRepositories(10, undefined), []);
@@ -244,16 +244,39 @@ export function metadataIndexContract(
           layer("two", { isForeign: true }),
         ]),
       );
-      assert.equal(await index.isComplete(alpine, manifest), false);
+      assert.equal(
+        await index.isComplete(alpine, manifest, "repository"),
+        false,
+      );
       await index.recordBlob(alpine, blob(named("one"), 1));
       await index.recordBlob(busybox, blob(named("two"), 1));
-      assert.equal(await index.isComplete(alpine, manifest), false);
+      assert.equal(
+        await index.isComplete(alpine, manifest, "repository"),
+        false,
+      );
+      assert.equal(await index.isComplete(alpine, manifest, "upstream"), true);
       await index.link(alpine, named("two"));
-      assert.equal(await index.isComplete(alpine, manifest), true);
-      assert.equal(await index.isComplete(busybox, manifest), false);
-      assert.equal(await index.isComplete(alpine, named("one")), false);
+      assert.equal(
+        await index.isComplete(alpine, manifest, "repository"),
+        true,
+      );
+      assert.equal(
+        await index.isComplete(busybox, manifest, "repository"),
+        false,
+      );
+      assert.equal(
+        await index.isComplete(busybox, manifest, "upstream"),
+        false,
+      );
+      assert.equal(
+        await index.isComplete(alpine, named("one"), "repository"),
+        false,
+      );
       await index.forgetBlob(named("one"));
-      assert.equal(await index.isComplete(alpine, manifest), false);
+      assert.equal(
+        await index.isComplete(alpine, manifest, "repository"),
+        false,
+      );
     });
 
     void it("calls an index complete with one complete child", async (test) => {
@@ -263,7 +286,7 @@ export function metadataIndexContract(
         alpine,
         indexOf(root, [child("amd64"), child("arm64"), child("absent")]),
       );
-      assert.equal(await index.isComplete(alpine, root), false);
+      assert.equal(await index.isComplete(alpine, root, "repository"), false);
       await index.recordBlob(
         alpine,
         manifestOf(named("amd64"), [layer("one")]),
@@ -273,14 +296,14 @@ export function metadataIndexContract(
         manifestOf(named("arm64"), [layer("two")]),
       );
       await index.recordBlob(busybox, blob(named("two"), 1));
-      assert.equal(await index.isComplete(alpine, root), false);
+      assert.equal(await index.isComplete(alpine, root, "repository"), false);
       await index.recordBlob(alpine, blob(named("one"), 1));
-      assert.equal(await index.isComplete(alpine, root), true);
+      assert.equal(await index.isComplete(alpine, root, "repository"), true);
       await index.forgetBlob(named("amd64"));
-      assert.equal(await index.isComplete(alpine, root), false);
+      assert.equal(await index.isComplete(alpine, root, "repository"), false);
       await index.link(alpine, named("arm64"));
       await index.link(alpine, named("two"));
-      assert.equal(await index.isComplete(alpine, root), true);
+      assert.equal(await index.isComplete(alpine, root, "repository"), true);
     });
 
     void it("follows indexes of indexes four deep, each once", async (test) => {
@@ -304,8 +327,8 @@ export function metadataIndexContract(
       await record(level(4), level(3));
       await record(["deep"], level(4));
       const complete = async (): Promise<boolean[]> => [
-        await index.isComplete(alpine, named("level 4 0")),
-        await index.isComplete(alpine, named("deep")),
+        await index.isComplete(alpine, named("level 4 0"), "repository"),
+        await index.isComplete(alpine, named("deep"), "repository"),
       ];
       assert.deepEqual(await complete(), [false, false]);
       await index.recordBlob(alpine, blob(named("missing"), 1));
@@ -315,7 +338,10 @@ export function metadataIndexContract(
     void it("ends on an index that names itself", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, indexOf(named("self"), [child("self")]));
-      assert.equal(await index.isComplete(alpine, named("self")), false);
+      assert.equal(
+        await index.isComplete(alpine, named("self"), "repository"),
+        false,
+      );
     });
 
     void it("keeps the referrers of a subject that is not stored", async (test) => {
