@@ -244,10 +244,7 @@ async function sendManifest(
         }),
     ...namespaceHeader(routed),
     "Cache-Status": manifest.status.text,
-    ...(manifest.ageMs === undefined
-      ? {}
-      : { Age: Math.floor(manifest.ageMs / 1000) }),
-    ...(manifest.isStale ? { Warning: STALE_WARNING } : {}),
+    ...agingHeaders(manifest),
   };
   if (
     manifest.digest !== undefined &&
@@ -330,23 +327,20 @@ async function sendTags(
   target: DistributionTarget & { kind: "tags" },
 ): Promise<void> {
   const routed = route(options, call, target.repository);
-  const { page, status, isStale } = await options.mirror.listTags(
-    targetOf(routed),
-    target,
-  );
-  call.exchange.cache = status;
+  const tags = await options.mirror.listTags(targetOf(routed), target);
+  call.exchange.cache = tags.status;
   sendBytes(
     call.response,
     call.exchange,
     200,
     {
       "Content-Type": "application/json",
-      ...nextLink(call, target, page.nextLast),
+      ...nextLink(call, target, tags.page.nextLast),
       ...namespaceHeader(routed),
-      "Cache-Status": status.text,
-      ...(isStale ? { Warning: STALE_WARNING } : {}),
+      "Cache-Status": tags.status.text,
+      ...agingHeaders(tags),
     },
-    JSON.stringify({ name: target.repository, tags: page.entries }),
+    JSON.stringify({ name: target.repository, tags: tags.page.entries }),
     call.isHead,
   );
 }
@@ -376,7 +370,7 @@ async function sendReferrers(
         : {}),
       ...namespaceHeader(routed),
       "Cache-Status": referrers.status.text,
-      ...(referrers.isStale ? { Warning: STALE_WARNING } : {}),
+      ...agingHeaders(referrers),
     },
     referrers.bytes,
     call.isHead,
@@ -405,6 +399,22 @@ async function sendCatalog(
     JSON.stringify({ repositories: page.entries }),
     call.isHead,
   );
+}
+
+/** Of what comes from the cache. */
+function agingHeaders({
+  ageMs,
+  isStale,
+}: {
+  readonly ageMs: number | undefined;
+  readonly isStale: boolean;
+}): { Age?: number; Warning?: string } {
+  return {
+    ...(ageMs === undefined
+      ? {}
+      : { Age: Math.max(0, Math.floor(ageMs / 1000)) }),
+    ...(isStale ? { Warning: STALE_WARNING } : {}),
+  };
 }
 
 /** Leads to the next page in the client's own spelling of the path. */

@@ -98,8 +98,20 @@ export function createMirror(options: {
     clock,
     isOffline,
   });
-  const tagLists = new TagLists({ index, clock, isOffline });
-  const referrers = new Referrers({ index, clock, isOffline });
+  const tagLists = new TagLists({
+    index,
+    negative: new NegativeAnswers(clock),
+    gate,
+    clock,
+    isOffline,
+  });
+  const referrers = new Referrers({
+    index,
+    negative: new NegativeAnswers(clock),
+    gate,
+    clock,
+    isOffline,
+  });
 
   /** The one border at which whatever was thrown becomes an answer. */
   const answer = async <T>(

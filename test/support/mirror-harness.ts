@@ -1,5 +1,9 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { rm, writeFile } from "node:fs/promises";
+import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import type { Config, UpstreamConfig } from "../../src/config/config.ts";
@@ -50,6 +54,9 @@ export function mirrorConfig(
   };
 }
 
+/** @see https://nodejs.org/api/diagnostics_channel.html#built-in-channels */
+const REQUEST_START = "http.server.request.start";
+
 type Ask = Omit<RawRequest, "port" | "path">;
 
 /** The whole program in this process, on real sockets, with a storage root of its own. */
@@ -61,6 +68,8 @@ export class TestMirror {
   readonly #overrides: TestMirrorOptions;
   #config: Config;
   readonly #logged = new Counter();
+  readonly #answering = new Set<ServerResponse>();
+  readonly #asked = new Counter();
   #app: App | undefined;
   #port = 0;
   #operatorPort = 0;
@@ -96,12 +105,25 @@ export class TestMirror {
     const { listen, operator } = await this.#app.listen();
     this.#port = portOf(listen[0]);
     this.#operatorPort = portOf(operator);
+    subscribe(REQUEST_START, this.#onRequest);
   }
 
   async close(): Promise<void> {
     await this.#app?.close();
     this.#app = undefined;
+    unsubscribe(REQUEST_START, this.#onRequest);
   }
+
+  readonly #onRequest = (message: unknown): void => {
+    const { response, socket } = message as {
+      readonly response: ServerResponse;
+      readonly socket: Socket;
+    };
+    if (socket.localPort !== this.#port) return;
+    this.#answering.add(response);
+    response.once("close", () => this.#answering.delete(response));
+    this.#asked.notify();
+  };
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
@@ -145,6 +167,16 @@ export class TestMirror {
       if (isWanted(response)) return response;
       if (left === 0) throw new Error(`${path}: ${response.status} still`);
     }
+  }
+
+  /** Ends when so many requests are with the mirror and wait for their answers. */
+  async asked(count: number): Promise<void> {
+    await this.#asked.until(
+      () => this.#answering.size >= count,
+      () => `${this.#answering.size} of ${count} requests wait`,
+    );
+    // What they have in common is looked up by then.
+    await setImmediate();
   }
 
   /**
