@@ -282,6 +282,7 @@ async function sendBlob(
       "Content-Type": head.mediaType,
       ...headers,
       "Cache-Status": head.status.text,
+      ...agingHeaders({ ageMs: head.ageMs, isStale: false }),
       ...(head.sizeBytes === undefined || isUnchanged
         ? {}
         : { "Content-Length": head.sizeBytes }),
@@ -311,6 +312,7 @@ async function sendBlob(
     "Content-Type": blob.mediaType,
     ...headers,
     "Cache-Status": blob.status.text,
+    ...agingHeaders({ ageMs: blob.ageMs, isStale: false }),
     ...(range === undefined || sizeBytes === undefined
       ? {}
       : { "Content-Range": formatContentRange(range, sizeBytes) }),

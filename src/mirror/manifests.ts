@@ -40,7 +40,7 @@ export interface Manifest {
 
 export interface ManifestAnswer extends Manifest {
   readonly status: CacheStatus;
-  /** Since the upstream last confirmed it; undefined where it has just been asked. */
+  /** Since the upstream last confirmed it, or gave what is named by its digest; undefined where it has just been asked. */
   readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
@@ -125,8 +125,12 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
-      this.#index.touchBlob(digest, this.#clock.nowMs());
-      return current(stored, cacheStatus.hit());
+      const nowMs = this.#clock.nowMs();
+      this.#index.touchBlob(digest, nowMs);
+      return {
+        ...current(stored.manifest, cacheStatus.hit()),
+        ageMs: nowMs - stored.storedAtMs,
+      };
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
     if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
@@ -140,7 +144,7 @@ export class Manifests {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
-  ): Promise<Manifest | undefined> {
+  ): Promise<{ manifest: Manifest; storedAtMs: number } | undefined> {
     let isLinked: boolean;
     let row;
     try {
@@ -151,8 +155,29 @@ export class Manifests {
       return undefined;
     }
     if (row?.mediaType === undefined) return undefined;
-    if (!isLinked) await this.#links.prove(upstream, key, digest, "manifest");
-    return this.#read(digest, row.sizeBytes, row.mediaType);
+    if (!isLinked && !(await this.#isProven(upstream, key, digest))) {
+      return undefined;
+    }
+    const { sizeBytes, mediaType, storedAtMs } = row;
+    const manifest = await this.#read(digest, sizeBytes, mediaType);
+    return manifest && { manifest, storedAtMs };
+  }
+
+  /** @returns false where HEAD is not offered: then only the bytes prove anything */
+  async #isProven(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<boolean> {
+    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    try {
+      await this.#links.prove(upstream, key, digest, "manifest");
+      return true;
+    } catch (error) {
+      if (isHeadUnknown(error)) return false;
+      if (isNotFound(error)) this.#remember(upstream, key, digest);
+      throw error;
+    }
   }
 
   async #read(
@@ -471,9 +496,7 @@ export class Manifests {
         ? undefined
         : head.digest;
     } catch (error) {
-      if (error instanceof UpstreamError && error.status === 405) {
-        return undefined;
-      }
+      if (isHeadUnknown(error)) return undefined;
       throw error;
     }
   }
@@ -589,6 +612,13 @@ function missStatus(
 ): CacheStatus {
   if (isJoin) return cacheStatus.collapsed();
   return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
+}
+
+function isHeadUnknown(error: unknown): boolean {
+  return (
+    error instanceof UpstreamError &&
+    (error.status === 405 || error.status === 501)
+  );
 }
 
 function isNotFound(error: unknown): boolean {
