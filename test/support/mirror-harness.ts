@@ -127,7 +127,7 @@ export class TestMirror {
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
-    changed: Partial<Pick<Config, "offline" | "upstreams">> = {},
+    changed: Partial<Pick<Config, "offline" | "upstreams" | "listen">> = {},
   ): Promise<void> {
     await this.close();
     this.#config = { ...this.#config, ...changed };
