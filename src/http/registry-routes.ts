@@ -28,6 +28,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
+import { assertRequestHead } from "./request-head.ts";
 import {
   COMMON_HEADERS,
   sendBody,
@@ -103,6 +104,7 @@ async function answer(
   exchange: Exchange,
   rawPath: string,
 ): Promise<void> {
+  assertRequestHead(request);
   const path = parseDistributionPath(rawPath);
   if (!path.ok) {
     throw new RegistryError(path.code, path);
