@@ -86,6 +86,7 @@ export function createMirror(options: {
     gate,
     clock,
     log,
+    metrics,
     isOffline,
   });
   const blobs = new Blobs({
