@@ -209,7 +209,10 @@ void describe("what the mirror tells of itself", () => {
         await mirror.get(`/path${i}`, headers);
         await mirror.start("/v2/", { method: "PROPFIND" }).response;
       }
-      return (await mirror.metrics()).split("\n").length;
+      // Node's own come and go with what it does.
+      return (await mirror.metrics())
+        .split("\n")
+        .filter((line) => line.startsWith("entrepot_")).length;
     };
     assert.equal(await series(0), await series(100));
   });
