@@ -12,6 +12,7 @@ import {
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
+import { releaseAfter } from "../../support/after-test.ts";
 import { buildImage, seededBlob } from "../../support/image-builder.ts";
 import {
   cacheStatusOf,
@@ -156,6 +157,36 @@ void describe("a stored file", () => {
   void it("is wanted again when the whole folder of blobs is gone", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await rm(join(mirror.root, "blobs"), { recursive: true });
+    await pullImage(mirror, "a", "v");
+    upstream.forgetRequests();
+    await pullImage(mirror, "a", "v");
+    assert.equal(upstream.count(), 0);
+  });
+});
+
+void describe("an index that takes no writes", () => {
+  void it("delays no pull by more than its patience, and is used again when it does", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    upstream.content.addImage("a", IMAGE, "v");
+    const mirror = await startMirror(test, [upstreamOf(upstream)]);
+    const other = new Database(join(mirror.root, "index.sqlite"));
+    releaseAfter(test, () => {
+      other.close();
+    });
+    other.exec("BEGIN IMMEDIATE");
+    const [, manifest] = await pullImage(mirror, "a", "v");
+    assert.equal(
+      manifest && cacheStatusOf(manifest),
+      "fwd=miss; fwd-status=200",
+    );
+    const referrers = await mirror.get(
+      `/v2/a/referrers/${IMAGE.manifest.digest}`,
+    );
+    assert.equal(referrers.status, 200);
+    assert.equal((await mirror.get("/v2/a/tags/list")).status, 200);
+    other.exec("COMMIT");
+    // A storage that failed is left alone for a while.
+    mirror.clock.advance(5_000);
     await pullImage(mirror, "a", "v");
     upstream.forgetRequests();
     await pullImage(mirror, "a", "v");
