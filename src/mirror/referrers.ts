@@ -9,7 +9,11 @@ import { parseTag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import { judgeUpstreamFailure, offlineRefusal } from "./answers.ts";
+import {
+  judgeUpstreamFailure,
+  offlineRefusal,
+  staleStatus,
+} from "./answers.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
@@ -95,13 +99,7 @@ export class Referrers {
         hasCredentials: upstream.client.hasCredentials,
       });
       if (stale === "never") throw error;
-      return answer(
-        row.body,
-        error.kind === "breaker-open"
-          ? cacheStatus.staleHit()
-          : cacheStatus.staleAfterFailure(error.status),
-        true,
-      );
+      return answer(row.body, staleStatus(error), true);
     }
   }
 

@@ -4,7 +4,11 @@ import type { Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import { judgeUpstreamFailure, offlineRefusal } from "./answers.ts";
+import {
+  judgeUpstreamFailure,
+  offlineRefusal,
+  staleStatus,
+} from "./answers.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
@@ -90,14 +94,7 @@ export class TagLists {
         hasCredentials: upstream.client.hasCredentials,
       });
       if (verdict.stale === "never") throw error;
-      return this.#cached(
-        key,
-        request,
-        error.kind === "breaker-open"
-          ? cacheStatus.staleHit()
-          : cacheStatus.staleAfterFailure(error.status),
-        error,
-      );
+      return this.#cached(key, request, staleStatus(error), error);
     }
   }
 
