@@ -22,6 +22,7 @@ export interface TestMirrorOptions {
   readonly offline?: boolean;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  readonly logLevel?: Config["log"]["level"];
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -73,7 +74,9 @@ export class TestMirror {
     this.root = root;
     this.clock = new FakeClock();
     this.#overrides = options;
-    this.#config = mirrorConfig(root, upstreams, options.offline);
+    const config = mirrorConfig(root, upstreams, options.offline);
+    const { logLevel: level = config.log.level } = options;
+    this.#config = { ...config, log: { ...config.log, level } };
   }
 
   get port(): number {
@@ -163,12 +166,14 @@ export class TestMirror {
     }
   }
 
+  /** Asks the operator's listener. */
+  operator(path: string): Promise<RawResponse> {
+    return startRequest({ port: this.#operatorPort, path }).response;
+  }
+
   /** The value of one series of `/metrics`; 0 where it is not there. */
   async metric(series: string): Promise<number> {
-    const { body } = await startRequest({
-      port: this.#operatorPort,
-      path: "/metrics",
-    }).response;
+    const { body } = await this.operator("/metrics");
     const line = body
       .toString()
       .split("\n")
