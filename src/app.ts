@@ -9,6 +9,7 @@ import { createRegistryApp } from "./http/registry-routes.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import { createMirror } from "./mirror/mirror.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
+import { createPullPolicy } from "./mirror/pull-policy.ts";
 import { createUpstreamRoutes } from "./mirror/upstream-routes.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
@@ -53,6 +54,7 @@ export async function buildApp(
     name: upstream.name,
     concurrency: upstream.concurrency,
     freshness: createFreshnessPolicy(upstream.freshness),
+    mayPull: createPullPolicy(upstream),
     client: createUpstreamClient({
       config: upstream,
       instanceId,
@@ -83,7 +85,11 @@ export async function buildApp(
   });
   let isDraining = false;
   const operatorApp = createOperatorApp(metrics, {
-    refreshMetrics: () => refreshMetrics(cache, metrics),
+    refreshMetrics: () => {
+      refreshBudgets(upstreams, metrics);
+      return refreshMetrics(cache, metrics);
+    },
+    upstreams: () => upstreams.map(({ client }) => client.status()),
     readiness: () =>
       isDraining
         ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
@@ -134,6 +140,26 @@ async function refreshMetrics(
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
   metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
+}
+
+/** When they are asked for: a count is forgotten with time, and nothing tells when. */
+function refreshBudgets(
+  upstreams: readonly MirroredUpstream[],
+  metrics: Metrics,
+): void {
+  metrics.upstreamRatelimitLimit.reset();
+  metrics.upstreamRatelimitRemaining.reset();
+  for (const { name: upstream, client } of upstreams) {
+    // Of several endpoints that count an account the first one's, which is set last.
+    for (const { name: credential, budget } of client.accounts().toReversed()) {
+      if (budget === undefined) continue;
+      const labels = { upstream, credential };
+      const { limit, remaining } = budget;
+      metrics.upstreamRatelimitRemaining.set(labels, remaining);
+      if (limit === undefined) continue;
+      metrics.upstreamRatelimitLimit.set(labels, limit);
+    }
+  }
 }
 
 /**

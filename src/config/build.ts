@@ -1,4 +1,10 @@
-import type { Config, ListenAddress, UpstreamConfig } from "./config.ts";
+import type {
+  Config,
+  ListenAddress,
+  Secret,
+  UpstreamConfig,
+  UpstreamCredential,
+} from "./config.ts";
 import {
   type ConfigDocument,
   type CredentialDocument,
@@ -6,7 +12,8 @@ import {
   type UpstreamDocument,
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
-import { parseDuration } from "./units.ts";
+import { chooseProxy } from "./proxy.ts";
+import { parseDuration, parseSize } from "./units.ts";
 import type { UpstreamFiles } from "./upstream-files.ts";
 import {
   DOCKER_HUB,
@@ -20,12 +27,14 @@ import {
  * @param storageRoot absolute
  * @param files per upstream, read already
  * @param resolve makes a path of the file absolute
+ * @param env where upstreams without a proxy of their own find one
  */
 export function buildConfig(
   document: ConfigDocument,
   storageRoot: string,
   files: ReadonlyMap<string, UpstreamFiles>,
   resolve: (path: string) => string,
+  env: Readonly<Record<string, string | undefined>>,
 ): Config {
   const { listen, operator, offline, log } = document;
   return freeze({
@@ -38,7 +47,7 @@ export function buildConfig(
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>
-        buildUpstream(name, upstream, files.get(name), resolve),
+        buildUpstream(name, upstream, files.get(name), resolve, env),
     ),
     log: { level: log.level, format: log.format },
   });
@@ -49,6 +58,7 @@ function buildUpstream(
   upstream: UpstreamDocument,
   files: UpstreamFiles | undefined,
   resolve: (path: string) => string,
+  env: Readonly<Record<string, string | undefined>>,
 ): UpstreamConfig {
   const isHub = name === DOCKER_HUB;
   const { freshness, tls } = upstream;
@@ -64,14 +74,9 @@ function buildUpstream(
     hostnames: upstream.hostnames,
     libraryPrefix:
       upstream.libraryPrefix ?? (isHub || aliases.includes(DOCKER_HUB)),
-    credentials: credentialList(upstream).flatMap((credential, index) => {
-      const password = files?.passwords[index];
-      if (password === undefined) return [];
-      const { username, passwordFile } = credential;
-      return passwordFile === undefined
-        ? [{ username, password }]
-        : [{ username, password, passwordFile: resolve(passwordFile) }];
-    }),
+    credentials: credentialList(upstream).flatMap((credential, index) =>
+      buildCredential(credential, files?.passwords[index], resolve),
+    ),
     freshness: {
       tagTtlMs: duration(freshness.tagTtl),
       rules: freshness.rules.map(({ match, ttl }) => ({
@@ -82,14 +87,23 @@ function buildUpstream(
       staleWhileRevalidateMs: duration(freshness.staleWhileRevalidate),
       notFoundTtlMs: duration(freshness.notFoundTtl),
     },
+    allow: upstream.allow,
+    deny: upstream.deny,
+    redirectHosts: upstream.redirectHosts,
     tokenRealms: upstream.tokenRealms,
     concurrency: upstream.concurrency,
+    bandwidthBytesPerSecond:
+      known(parseSize(upstream.bandwidth), "bandwidth") || Infinity,
     connectTimeoutMs: duration(upstream.connectTimeout),
     headersTimeoutMs: duration(upstream.headersTimeout),
     idleTimeoutMs: duration(upstream.idleTimeout),
+    proxy: chooseProxy(upstream.proxy, env),
     tls: {
       ca: files?.ca,
       ...(tls.caFile ? { caFile: resolve(tls.caFile) } : {}),
+      ...(files?.clientCertificate === undefined
+        ? {}
+        : { clientCertificate: files.clientCertificate }),
       insecureSkipVerify: tls.insecureSkipVerify,
     },
   };
@@ -100,6 +114,25 @@ function credentialList({
 }: UpstreamDocument): readonly CredentialDocument[] {
   if (credentials === undefined) return [];
   return isList(credentials) ? credentials : [credentials];
+}
+
+function buildCredential(
+  credential: CredentialDocument,
+  password: Secret | undefined,
+  resolve: (path: string) => string,
+): UpstreamCredential[] {
+  const { username, passwordFile, dockerConfigFile, helper } = credential;
+  if (helper !== undefined) {
+    // As a shell does it: only what holds a slash is a path.
+    return [{ helper: /[/~]/.test(helper) ? resolve(helper) : helper }];
+  }
+  if (dockerConfigFile !== undefined) {
+    return [{ dockerConfigFile: resolve(dockerConfigFile) }];
+  }
+  if (username === undefined || password === undefined) return [];
+  return passwordFile === undefined
+    ? [{ username, password }]
+    : [{ username, password, passwordFile: resolve(passwordFile) }];
 }
 
 function listenAddress(text: string): ListenAddress {

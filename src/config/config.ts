@@ -29,25 +29,66 @@ export interface UpstreamConfig {
   readonly libraryPrefix: boolean;
   readonly credentials: readonly UpstreamCredential[];
   readonly freshness: FreshnessConfig;
+  /** Patterns over `repository[:tag]`; empty: everything. */
+  readonly allow: readonly string[];
+  /** Patterns of what is never pulled, also where `allow` covers it. */
+  readonly deny: readonly string[];
+  /** Host globs and CIDRs that may be redirected to although private. */
+  readonly redirectHosts: readonly string[];
   readonly tokenRealms: readonly string[];
   readonly concurrency: number;
+  /** Of the bodies of blobs, all downloads together; Infinity: unlimited. */
+  readonly bandwidthBytesPerSecond: number;
   readonly connectTimeoutMs: number;
   readonly headersTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly proxy: ProxyConfig;
   readonly tls: {
     /** PEM text of `tls.caFile`. */
     readonly ca: string | undefined;
     /** Where it was read from, absolute. */
     readonly caFile?: string;
+    /** What the endpoint is shown of us: PEM texts, and where they were read from, absolute. */
+    readonly clientCertificate?: {
+      readonly certificate: string;
+      readonly key: Secret;
+      readonly certificateFile: string;
+      readonly keyFile: string;
+    };
     readonly insecureSkipVerify: boolean;
   };
 }
 
-export interface UpstreamCredential {
+/** Through which forward proxies an upstream is reached; each a whole URL, which may hold a password. */
+export interface ProxyConfig {
+  /** `upstream`: for all of its traffic; `environment`: but for what NO_PROXY names. */
+  readonly source: "upstream" | "environment" | "none";
+  readonly https: Secret | undefined;
+  readonly http: Secret | undefined;
+  /** As in NO_PROXY. */
+  readonly noProxy: readonly string[];
+}
+
+export type UpstreamCredential =
+  PasswordCredential | DockerConfigCredential | HelperCredential;
+
+export interface PasswordCredential {
   readonly username: string;
   readonly password: Secret;
   /** Where it was read from, absolute; absent where the configuration holds it. */
   readonly passwordFile?: string;
+}
+
+/** Docker's own `config.json`, read again when it changes. */
+export interface DockerConfigCredential {
+  /** Absolute. */
+  readonly dockerConfigFile: string;
+}
+
+/** A program that speaks Docker's credential-helper protocol. */
+export interface HelperCredential {
+  /** A name looked for in `PATH`, or an absolute path. */
+  readonly helper: string;
 }
 
 export interface FreshnessConfig {

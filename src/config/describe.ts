@@ -1,4 +1,9 @@
-import type { Config, UpstreamConfig, UpstreamCredential } from "./config.ts";
+import type {
+  Config,
+  ProxyConfig,
+  UpstreamConfig,
+  UpstreamCredential,
+} from "./config.ts";
 import { formatListenAddress } from "./forms.ts";
 import { formatDuration } from "./units.ts";
 
@@ -58,23 +63,50 @@ function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
       staleWhileRevalidate: formatDuration(freshness.staleWhileRevalidateMs),
       notFoundTtl: formatDuration(freshness.notFoundTtlMs),
     },
+    allow: upstream.allow,
+    deny: upstream.deny,
+    redirectHosts: upstream.redirectHosts,
     tokenRealms: upstream.tokenRealms,
     concurrency: upstream.concurrency,
+    bandwidth:
+      upstream.bandwidthBytesPerSecond === Infinity
+        ? 0
+        : upstream.bandwidthBytesPerSecond,
     connectTimeout: formatDuration(upstream.connectTimeoutMs),
     headersTimeout: formatDuration(upstream.headersTimeoutMs),
     idleTimeout: formatDuration(upstream.idleTimeoutMs),
+    ...describeProxy(upstream.proxy),
     tls: {
       ...(tls.caFile === undefined ? {} : { caFile: tls.caFile }),
+      ...(tls.clientCertificate === undefined
+        ? {}
+        : {
+            certificateFile: tls.clientCertificate.certificateFile,
+            keyFile: tls.clientCertificate.keyFile,
+          }),
       insecureSkipVerify: tls.insecureSkipVerify,
     },
   };
 }
 
-function describeCredential({
-  username,
-  password,
-  passwordFile,
-}: UpstreamCredential): Record<string, string> {
+/** Those of the environment are no part of the configuration. */
+function describeProxy({ source, https }: ProxyConfig): { proxy?: string } {
+  if (source !== "upstream" || https === undefined) return {};
+  const url = new URL(https.reveal());
+  if (url.username === "" && url.password === "") return { proxy: url.href };
+  url.username = "";
+  url.password = "";
+  return { proxy: url.href.replace("//", `//${https.toString()}@`) };
+}
+
+function describeCredential(
+  credential: UpstreamCredential,
+): Record<string, string> {
+  if ("helper" in credential) return { helper: credential.helper };
+  if ("dockerConfigFile" in credential) {
+    return { dockerConfigFile: credential.dockerConfigFile };
+  }
+  const { username, password, passwordFile } = credential;
   return passwordFile === undefined
     ? { username, password: password.toString() }
     : { username, passwordFile };

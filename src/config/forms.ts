@@ -1,7 +1,7 @@
 import { isIP } from "node:net";
 import { parseRepositoryName } from "../oci/reference.ts";
 import type { ListenAddress } from "./config.ts";
-import { DURATION_PATTERN, parseDuration } from "./units.ts";
+import { DURATION_PATTERN, parseDuration, parseSize } from "./units.ts";
 
 /** A form of text that the schema names by `x-form`. */
 export interface Form {
@@ -19,7 +19,15 @@ export interface FormFlaw {
 }
 
 export type FormName =
-  "duration" | "endpoint" | "host" | "listen" | "pattern" | "registry";
+  | "duration"
+  | "endpoint"
+  | "host"
+  | "listen"
+  | "pattern"
+  | "proxy"
+  | "rate"
+  | "redirectHost"
+  | "registry";
 
 const HOST =
   "(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])";
@@ -32,6 +40,12 @@ const ENDPOINT = new RegExp(ENDPOINT_PATTERN);
 /** Of a repository and a tag, with `*`; a digest is never matched by text. */
 const PATTERN_PATTERN = "^[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$";
 const PATTERN = new RegExp(PATTERN_PATTERN);
+const REDIRECT_HOST_PATTERN =
+  "^(?:[a-z0-9*](?:[a-z0-9_.*-]*[a-z0-9*])?|[0-9.]+/[0-9]{1,2}|[0-9a-f:.]*:[0-9a-f:.]*(?:/[0-9]{1,3})?)$";
+const REDIRECT_HOST = new RegExp(REDIRECT_HOST_PATTERN);
+const PROXY_PATTERN = "^(?:|none|https?://[^\\s?#\\\\]+)$";
+const PROXY = new RegExp(PROXY_PATTERN);
+const RATE_PATTERN = "^[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB)?$";
 const FLAW: FormFlaw = {};
 
 export const FORMS: Readonly<Record<FormName, Form>> = {
@@ -54,6 +68,22 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
   pattern: {
     pattern: PATTERN_PATTERN,
     findFlaw: (text) => (PATTERN.test(text) ? undefined : FLAW),
+  },
+  proxy: {
+    pattern: PROXY_PATTERN,
+    findFlaw: (text) =>
+      text === "" || text === "none" || parseProxy(text) !== undefined
+        ? undefined
+        : // It may hold a password.
+          { seen: "no proxy's URL" },
+  },
+  rate: {
+    pattern: RATE_PATTERN,
+    findFlaw: (text) => (parseSize(text) === undefined ? FLAW : undefined),
+  },
+  redirectHost: {
+    pattern: REDIRECT_HOST_PATTERN,
+    findFlaw: findRedirectHostFlaw,
   },
 };
 
@@ -98,6 +128,44 @@ export function isLoopbackUrl(url: string): boolean {
     (isIP(hostname) === 4 && hostname.startsWith("127.")) ||
     /(?:^|\.)localhost\.?$/.test(hostname)
   );
+}
+
+/**
+ * Reads the URL of a forward proxy; `proxy.corp:3128` of the environment is plain HTTP.
+ *
+ * @returns the URL in normal form, user name and password included
+ */
+export function parseProxy(text: string): string | undefined {
+  const url = URL.parse(
+    /^[a-z0-9]+:\/\//i.test(text) ? text : `http://${text}`,
+  );
+  if (url === null || !PROXY.test(url.href)) return undefined;
+  return url.pathname === "/" && url.hostname !== "" && url.port !== "0"
+    ? url.href
+    : undefined;
+}
+
+/** Reads a CIDR or a bare address, which stands for itself alone. */
+export function parseCidr(
+  text: string,
+):
+  | { readonly address: string; readonly bits: number; readonly family: 4 | 6 }
+  | undefined {
+  const [address = "", length] = text.split("/", 2);
+  const family = isIP(address);
+  if (family !== 4 && family !== 6) return undefined;
+  const most = family === 4 ? 32 : 128;
+  const bits = length === undefined ? most : Number(length);
+  return bits <= most && !Number.isNaN(bits)
+    ? { address, bits, family }
+    : undefined;
+}
+
+function findRedirectHostFlaw(text: string): FormFlaw | undefined {
+  if (!REDIRECT_HOST.test(text)) return FLAW;
+  return /[/:]/.test(text) && parseCidr(text) === undefined
+    ? { expected: "a CIDR such as 10.0.0.0/8 or fd00::/8, or a host" }
+    : undefined;
 }
 
 function findHostFlaw(text: string): FormFlaw | undefined {

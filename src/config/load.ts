@@ -114,6 +114,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       resolvePath(root, base, options.home),
       files,
       resolve,
+      options.env,
     ),
     warnings: sortByPlace(locatedWarnings),
     sources: {

@@ -1,8 +1,9 @@
 import fastify, { type FastifyInstance } from "fastify";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
 
 /** What the operator API asks of the program. */
-export interface OperatorSources {
+export interface OperatorSources extends UpstreamsSource {
   /** Brings the gauges up to date before they are read. */
   refreshMetrics(): Promise<void>;
   readiness(): Promise<Readiness>;
@@ -32,5 +33,6 @@ export function createOperatorApp(
     const text = await metrics.registry.metrics();
     return reply.type(metrics.registry.contentType).send(text);
   });
+  void app.register(upstreamsApi, sources);
   return app;
 }

@@ -1,6 +1,6 @@
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import { judgeUpstreamFailure } from "./answers.ts";
+import { judgeUpstreamFailure, staleStatus } from "./answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { StaleGate } from "./stale-gate.ts";
 
@@ -51,16 +51,14 @@ export async function fetchOrStale<T>(
   const error = result.kind === "failed" ? result.error : undefined;
   if (stale === undefined) throw error;
   if (error !== undefined && !mayBeStale(upstream, error)) throw error;
-  const isForwarded =
-    result.kind !== "not-asked" &&
-    !(error instanceof UpstreamError && error.kind === "breaker-open");
   return {
     list: stale,
-    status: isForwarded
-      ? cacheStatus.staleAfterFailure(
-          error instanceof UpstreamError ? error.status : undefined,
-        )
-      : cacheStatus.staleHit(),
+    status:
+      result.kind === "not-asked"
+        ? cacheStatus.staleHit()
+        : error instanceof UpstreamError
+          ? staleStatus(error)
+          : cacheStatus.staleAfterFailure(undefined),
     isStale: true,
   };
 }

@@ -20,6 +20,7 @@ import {
   judgeUpstreamFailure,
   negativeRefusal,
   offlineRefusal,
+  staleStatus,
 } from "./answers.ts";
 import { judgeFreshness } from "./freshness.ts";
 import type { Links } from "./links.ts";
@@ -29,6 +30,7 @@ import {
 } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import { SparedTags } from "./spared-tags.ts";
 import type { StaleGate } from "./stale-gate.ts";
 
 /** A manifest's bytes and what they are. */
@@ -54,7 +56,9 @@ interface FetchedManifest extends Manifest {
 /** What asking the upstream for a tag brought. */
 type Revalidation =
   | { readonly kind: "unchanged"; readonly row: TagRow }
-  | { readonly kind: "fetched"; readonly manifest: FetchedManifest };
+  | { readonly kind: "fetched"; readonly manifest: FetchedManifest }
+  /** The tag moved, and the upstream's budget is kept for what is not cached at all. */
+  | { readonly kind: "spared"; readonly row: TagRow };
 
 /** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
 export class Manifests {
@@ -70,6 +74,7 @@ export class Manifests {
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
   readonly #digests = new SingleFlight<FetchedManifest>();
+  readonly #spared: SparedTags;
   readonly #closing = new AbortController();
 
   constructor(options: {
@@ -94,6 +99,7 @@ export class Manifests {
     this.#log = options.log;
     this.#metrics = options.metrics;
     this.#isOffline = options.isOffline;
+    this.#spared = new SparedTags(options.clock);
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -351,6 +357,9 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
+    if (freshness.ifError && this.#spared.has(upstream, key, tag)) {
+      return stale(cacheStatus.staleHit());
+    }
     if (
       freshness.whileRevalidating &&
       // Of an upstream that is known to be down only what can be finished from here.
@@ -360,7 +369,6 @@ export class Manifests {
       return stale(cacheStatus.staleHit());
     }
     const mayBeStale = freshness.ifError && (await isComplete());
-    const wasDown = upstream.client.isDown();
     const result = await this.#gate.revalidate(
       upstream,
       revalidate,
@@ -368,7 +376,9 @@ export class Manifests {
     );
     switch (result.kind) {
       case "done":
-        return answerRevalidated(result.value, stored);
+        return result.value.kind === "spared"
+          ? stale(cacheStatus.staleHit())
+          : answerRevalidated(result.value, stored);
       case "not-asked":
         return stale(cacheStatus.staleHit());
       case "too-slow":
@@ -378,7 +388,6 @@ export class Manifests {
           stale,
           isAllowed: freshness.ifError,
           isComplete: mayBeStale,
-          wasDown,
         });
       default:
         return result satisfies never;
@@ -394,10 +403,10 @@ export class Manifests {
     if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
     const isJoin = this.#tags.has(flightOf(key, tag));
     const found = await this.#revalidate(upstream, key, tag, undefined);
-    return found.kind === "unchanged"
-      ? // Joined with one that began while the manifest was still stored.
-        this.#byDigest(upstream, key, found.row.digest)
-      : current(found.manifest, missStatus(found.manifest, isJoin));
+    return found.kind === "fetched"
+      ? current(found.manifest, missStatus(found.manifest, isJoin))
+      : // Joined with one that began while the manifest was still stored.
+        this.#byDigest(upstream, key, found.row.digest);
   }
 
   #afterFailure(
@@ -407,7 +416,6 @@ export class Manifests {
       readonly stale: (status: CacheStatus) => ManifestAnswer;
       readonly isAllowed: boolean;
       readonly isComplete: boolean;
-      readonly wasDown: boolean;
     },
   ): ManifestAnswer {
     if (!(error instanceof UpstreamError)) throw error;
@@ -420,13 +428,7 @@ export class Manifests {
       (verdict.stale === "always" ||
         (verdict.stale === "when-complete" && offer.isComplete));
     if (!isOffered) throw error;
-    // The rest that a 429 asked for is kept here, and nothing is forwarded during it.
-    const isResting = offer.wasDown && error.kind === "rate-limited";
-    return offer.stale(
-      isResting || error.kind === "breaker-open"
-        ? cacheStatus.staleHit()
-        : cacheStatus.staleAfterFailure(error.status),
-    );
+    return offer.stale(staleStatus(error));
   }
 
   /** One HEAD for all who ask at once, and the body by its digest where that is new. */
@@ -459,12 +461,19 @@ export class Manifests {
     signal: AbortSignal,
   ): Promise<Revalidation> {
     const digest = await this.#headDigest(upstream, key, tag, signal);
+    if (known?.digest === digest && known !== undefined) {
+      return this.#confirm(key, tag, known);
+    }
+    const proven =
+      digest === undefined ? undefined : await this.#readProven(key, digest);
+    if (proven !== undefined) return this.#move(key, tag, proven);
+    if (known !== undefined && this.#isSpared(upstream, known)) {
+      this.#spared.add(key, tag, upstream.freshness.ttlMs(key.repository, tag));
+      return { kind: "spared", row: known };
+    }
     if (digest === undefined) {
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
-    if (known?.digest === digest) return this.#confirm(key, tag, known);
-    const proven = await this.#readProven(key, digest);
-    if (proven !== undefined) return this.#move(key, tag, proven);
     try {
       const fetched = await this.#fetch(upstream, key, digest, signal);
       return await this.#move(key, tag, fetched);
@@ -473,6 +482,12 @@ export class Manifests {
       // The tag moved since, and what it pointed to is gone.
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
+  }
+
+  /** Whether the manifest that a tag had may stand for the new one, so that a pull is saved. */
+  #isSpared({ client, freshness }: MirroredUpstream, known: TagRow): boolean {
+    const ageMs = this.#clock.nowMs() - known.verifiedAtMs;
+    return ageMs <= freshness.staleIfErrorMs && client.isBudgetSpared();
   }
 
   /** A stored manifest that the upstream has just named for this repository: proof enough to link it. */
@@ -596,7 +611,7 @@ function current(
 }
 
 function answerRevalidated(
-  result: Revalidation,
+  result: Exclude<Revalidation, { readonly kind: "spared" }>,
   stored: Manifest,
 ): ManifestAnswer {
   switch (result.kind) {

@@ -7,7 +7,7 @@ import type { Reference, RepositoryName } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { toRefusal, type Wanted } from "./answers.ts";
+import { policyRefusal, toRefusal, type Wanted } from "./answers.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
@@ -118,11 +118,16 @@ export function createMirror(options: {
   const answer = async <T>(
     target: Target,
     wanted: Wanted,
+    reference: Reference | undefined,
     work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,
   ): Promise<T> => {
     const upstream = upstreams.get(target.upstream);
     if (upstream === undefined) {
       throw new TypeError(`no upstream ${target.upstream}`);
+    }
+    // Before anything is looked up: what was cached under another policy is not served either.
+    if (!upstream.mayPull(target.repository, reference)) {
+      throw policyRefusal(wanted);
     }
     try {
       return await work(upstream, target);
@@ -136,23 +141,23 @@ export function createMirror(options: {
 
   return {
     getManifest: (target, reference) =>
-      answer(target, "manifest", (upstream, key) =>
+      answer(target, "manifest", reference, (upstream, key) =>
         manifests.get(upstream, key, reference),
       ),
     openBlob: (target, digest, range) =>
-      answer(target, "blob", (upstream, key) =>
+      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
         blobs.open(upstream, key, digest, range),
       ),
     statBlob: (target, digest) =>
-      answer(target, "blob", (upstream, key) =>
+      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
         blobs.stat(upstream, key, digest),
       ),
     listTags: (target, page) =>
-      answer(target, "list", (upstream, key) =>
+      answer(target, "list", undefined, (upstream, key) =>
         tagLists.list(upstream, key, page),
       ),
     listReferrers: (target, subject, artifactTypes) =>
-      answer(target, "list", (upstream, key) =>
+      answer(target, "list", undefined, (upstream, key) =>
         referrers.list(upstream, key, subject, artifactTypes),
       ),
     listRepositories: (page, upstream) =>

@@ -108,6 +108,16 @@ export function createMetrics(version: string) {
       "1 while the endpoint's breaker is closed.",
       ["upstream", "endpoint"],
     ),
+    upstreamRatelimitLimit: gauge(
+      "upstream_ratelimit_limit",
+      "Pulls that the upstream allows a credential in its window.",
+      ["upstream", "credential"],
+    ),
+    upstreamRatelimitRemaining: gauge(
+      "upstream_ratelimit_remaining",
+      "Pulls that the upstream said are left; absent where it said nothing within its window.",
+      ["upstream", "credential"],
+    ),
     fillsInProgress: gauge("fills_in_progress", "Downloads into the cache.", [
       "upstream",
     ]),

@@ -26,6 +26,7 @@ export interface TestMirrorOptions {
   readonly offline?: boolean;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  readonly logLevel?: Config["log"]["level"];
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -82,7 +83,9 @@ export class TestMirror {
     this.root = root;
     this.clock = new FakeClock();
     this.#overrides = options;
-    this.#config = mirrorConfig(root, upstreams, options.offline);
+    const config = mirrorConfig(root, upstreams, options.offline);
+    const { logLevel: level = config.log.level } = options;
+    this.#config = { ...config, log: { ...config.log, level } };
   }
 
   get port(): number {
@@ -193,6 +196,11 @@ export class TestMirror {
         () => "a fill still runs",
       );
     }
+  }
+
+  /** Asks the operator's listener. */
+  operator(path: string): Promise<RawResponse> {
+    return startRequest({ port: this.#operatorPort, path }).response;
   }
 
   /** The value of one series of `/metrics`; 0 where it is not there. */

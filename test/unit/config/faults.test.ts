@@ -35,13 +35,13 @@ const SCHEMA_FAULTS: readonly Case[] = [
     ],
   },
   {
-    name: "keys of the contract that nothing honours yet",
-    yaml: "eviction: { maxSize: 80% }\ntls: {}\nupstreams:\n  quay.io:\n    bandwidth: 0\n    credentials: { username: a, password: b, helper: c }\n    access: shared\n",
+    name: "keys that nothing honours",
+    yaml: "eviction: { maxSize: 80% }\ntls: {}\nupstreams:\n  quay.io:\n    quota: 0\n    credentials: { username: a, password: b, tokenFile: c }\n    access: shared\n",
     faults: [
       ":1: eviction: unknown key; known here: listen, operator, storage, offline, upstreams, log",
       ":2: tls: unknown key; known here: listen, operator, storage, offline, upstreams, log",
-      ":5: upstreams.quay.io.bandwidth: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, tokenRealms, concurrency, connectTimeout, headersTimeout, idleTimeout, tls",
-      ":6: upstreams.quay.io.credentials.helper: unknown key; known here: username, password, passwordFile",
+      ":5: upstreams.quay.io.quota: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, allow, deny, redirectHosts, tokenRealms, concurrency, bandwidth, connectTimeout, headersTimeout, idleTimeout, proxy, tls",
+      ":6: upstreams.quay.io.credentials.tokenFile: unknown key; known here: username, password, passwordFile, dockerConfigFile, helper",
     ],
   },
   {
@@ -250,14 +250,14 @@ const CROSS_FAULTS: readonly Case[] = [
       ":1: upstreams.quay.io.credentials[0].password: a number; a password that is not empty, in quotes",
       ":1: upstreams.quay.io.credentials[1].username: true or false; a user name without a colon, in quotes",
       ":1: upstreams.quay.io.credentials[1].password: an empty text; a password that is not empty",
-      ":1: upstreams.quay.io.credentials[2]: a text; a mapping of username and password or passwordFile",
+      ":1: upstreams.quay.io.credentials[2]: a text; a mapping of username and password or passwordFile, of dockerConfigFile, or of helper",
     ],
   },
   {
     name: "credentials in one text, and not the text",
     yaml: upstream("credentials: 'a:hunter2'"),
     faults: [
-      ":1: upstreams.quay.io.credentials: a text; a mapping of username and password or passwordFile, or a list of such",
+      ":1: upstreams.quay.io.credentials: a text; a mapping of username and password or passwordFile, of dockerConfigFile, or of helper; or a list of such",
     ],
   },
   {
@@ -277,6 +277,35 @@ const CROSS_FAULTS: readonly Case[] = [
       ":6: upstreams.quay.io.credentials[1]: neither password nor passwordFile; one of them",
       ":7: upstreams.quay.io.credentials[2].username: not written; a user name without a colon",
       ":8: upstreams.quay.io.credentials[3].username: a text; a user name without a colon",
+    ],
+  },
+  {
+    name: "credentials of several forms in one, and forms that are none",
+    yaml: `upstreams:
+  quay.io:
+    access: shared
+    credentials:
+      - { helper: a, username: b, password: c }
+      - { helper: a, dockerConfigFile: nowhere }
+      - { helper: "docker-credential-x get" }
+      - { helper: "" }
+      - { dockerConfigFile: "" }
+      - { dockerConfigFile: 1 }
+      - {}
+  gcr.io:
+    credentials: { helper: docker-credential-gcr }
+`,
+    faults: [
+      ":5: upstreams.quay.io.credentials[0]: helper and username and password together; helper alone; a list holds several credentials",
+      ":6: upstreams.quay.io.credentials[1]: dockerConfigFile and helper together; dockerConfigFile alone; a list holds several credentials",
+      ":6: upstreams.quay.io.credentials[1].dockerConfigFile: FOLDER/nowhere: no such file; a readable config.json of Docker's, at most 1 MiB",
+      ':7: upstreams.quay.io.credentials[2].helper: "docker-credential-x get"; a program\'s name or path without blanks, such as docker-credential-ecr-login',
+      `:8: upstreams.quay.io.credentials[3].helper: ""; a program's name or path without blanks, such as docker-credential-ecr-login`,
+      ':9: upstreams.quay.io.credentials[4].dockerConfigFile: ""; the path of a file',
+      ":10: upstreams.quay.io.credentials[5].dockerConfigFile: 1; the path of a file, in quotes",
+      ":11: upstreams.quay.io.credentials[6].username: not written; a user name without a colon",
+      ":11: upstreams.quay.io.credentials[6]: neither password nor passwordFile; one of them",
+      ":12: upstreams.gcr.io.access: not written, although there are credentials; access: shared, for whoever may use the mirror may read what these credentials fetched",
     ],
   },
   {

@@ -39,8 +39,13 @@ void test("without file and environment the defaults of the contract hold", asyn
       staleWhileRevalidateMs: 0,
       notFoundTtlMs: 30_000,
     },
+    allow: [],
+    deny: [],
+    redirectHosts: [],
     tokenRealms: [],
     concurrency: 32,
+    bandwidthBytesPerSecond: Infinity,
+    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
     connectTimeoutMs: 5_000,
     headersTimeoutMs: 10_000,
     idleTimeoutMs: 30_000,
@@ -109,8 +114,13 @@ upstreams:
       staleIfError: 90d
       staleWhileRevalidate: 1.5h
       notFoundTtl: 0s
+    allow: ["team/**", "library/*:1.*"]
+    deny: ["**:latest"]
+    redirectHosts: [minio.corp, "**.s3.corp", 10.0.0.0/8, "fd00::/8"]
     tokenRealms: [auth.corp, "auth.corp:8443"]
     concurrency: 1024
+    bandwidth: 1.5MiB
+    proxy: none
     connectTimeout: 1ms
     headersTimeout: 18s
     idleTimeout: 1h
@@ -147,8 +157,13 @@ log: { level: trace, format: pretty }
       staleWhileRevalidateMs: 5_400_000,
       notFoundTtlMs: 0,
     },
+    allow: ["team/**", "library/*:1.*"],
+    deny: ["**:latest"],
+    redirectHosts: ["minio.corp", "**.s3.corp", "10.0.0.0/8", "fd00::/8"],
     tokenRealms: ["auth.corp", "auth.corp:8443"],
     concurrency: 1024,
+    bandwidthBytesPerSecond: 1_572_864,
+    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
     connectTimeoutMs: 1,
     headersTimeoutMs: 18_000,
     idleTimeoutMs: 3_600_000,
@@ -159,7 +174,11 @@ log: { level: trace, format: pretty }
     },
   });
   assert.deepEqual(
-    credentials.map(({ password, ...rest }) => [rest, password.reveal()]),
+    credentials.map((credential) => {
+      assert.ok("password" in credential);
+      const { password, ...rest } = credential;
+      return [rest, password.reveal()];
+    }),
     [
       [{ username: "inline" }, " spaced "],
       [

@@ -94,9 +94,10 @@ function mayBeZero(node: SchemaNode): boolean {
 async function furnish(folder: ConfigFolder, text: string): Promise<void> {
   const { cert } = createCertificateAuthority();
   for (const [, key = "", file = ""] of text.matchAll(
-    /^[\s-]*(passwordFile|caFile): ([\w/.-]+)$/gm,
+    /^[\s-]*(passwordFile|dockerConfigFile|caFile): ([\w/.-]+)$/gm,
   )) {
-    await folder.write(file, key === "caFile" ? cert : "hunter2\n");
+    const content = { caFile: cert, dockerConfigFile: "{}" }[key];
+    await folder.write(file, content ?? "hunter2\n");
   }
 }
 

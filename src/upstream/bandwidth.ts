@@ -1,0 +1,39 @@
+/** So many milliseconds' worth may come at once; shorter pauses than this are not worth a timer. */
+const BURST_MS = 50;
+/** However slow the rate: nobody sleeps longer on the strength of one chunk's arithmetic. */
+const MAX_PAUSE_MS = 60_000;
+
+/**
+ * What all bodies of one upstream may take together. Bytes that came are booked at the end of the
+ * queue, so that each body waits for its own turn and none starves; the bucket is the time by which
+ * the bookings are ahead.
+ */
+export class Bandwidth {
+  readonly #bytesPerSecond: number;
+  readonly #monotonicMs: () => number;
+  /** Until then the rate is used up. */
+  #bookedUntilMs = 0;
+
+  /** @param bytesPerSecond Infinity: unlimited */
+  constructor(
+    bytesPerSecond: number,
+    monotonicMs: () => number = () => performance.now(),
+  ) {
+    this.#bytesPerSecond = bytesPerSecond;
+    this.#monotonicMs = monotonicMs;
+  }
+
+  /**
+   * Books bytes that came.
+   *
+   * @returns for how long their body should not be read on; 0 for not at all
+   */
+  book(bytes: number): number {
+    if (this.#bytesPerSecond === Infinity) return 0;
+    const nowMs = this.#monotonicMs();
+    const startMs = Math.max(this.#bookedUntilMs, nowMs - BURST_MS);
+    this.#bookedUntilMs = startMs + (bytes * 1_000) / this.#bytesPerSecond;
+    const aheadMs = this.#bookedUntilMs - nowMs;
+    return aheadMs <= 0 ? 0 : Math.min(aheadMs, MAX_PAUSE_MS);
+  }
+}
