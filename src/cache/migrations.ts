@@ -111,6 +111,48 @@ const MIGRATIONS: readonly string[] = [
     UPDATE totals SET tags = tags - 1;
   END;
   `,
+  `
+  -- What is kept for its own sake although no tag of the repository names it: a manifest that was
+  -- asked for by digest or that a tag has left, and a blob that no stored manifest names.
+  CREATE TABLE roots (
+    blob_id INTEGER NOT NULL REFERENCES blobs (id) ON DELETE CASCADE,
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    used_at_ms INTEGER NOT NULL,
+    is_pinned INTEGER NOT NULL,
+    PRIMARY KEY (blob_id, repository_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX roots_by_repository ON roots (repository_id, blob_id);
+  CREATE INDEX roots_by_use ON roots (used_at_ms, blob_id, repository_id) WHERE NOT is_pinned;
+  ALTER TABLE tags ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX tags_by_use ON tags (used_at_ms, repository_id, name) WHERE NOT is_pinned;
+
+  -- Evicted, and on their way out until their bytes are gone; what is needed again meanwhile stays.
+  CREATE TABLE condemned (
+    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE
+  ) STRICT;
+
+  INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
+  SELECT links.blob_id, links.repository_id, blobs.used_at_ms, 0
+  FROM links
+  CROSS JOIN blobs ON blobs.id = links.blob_id
+  CROSS JOIN manifests ON manifests.id = links.blob_id
+  WHERE NOT EXISTS (
+      SELECT 1 FROM tags
+      WHERE tags.manifest_id = links.blob_id AND tags.repository_id = links.repository_id
+    )
+    AND NOT EXISTS (
+      SELECT 1 FROM edges
+      CROSS JOIN links AS above
+        ON above.blob_id = edges.parent_id AND above.repository_id = links.repository_id
+      WHERE edges.child_id = links.blob_id
+    );
+  INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
+  SELECT links.blob_id, links.repository_id, blobs.used_at_ms, 0
+  FROM links
+  CROSS JOIN blobs ON blobs.id = links.blob_id
+  WHERE NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.id = links.blob_id)
+    AND NOT EXISTS (SELECT 1 FROM edges WHERE edges.child_id = links.blob_id);
+  `,
 ];
 
 /**

@@ -44,7 +44,7 @@ void describe("the statements of the index", () => {
          WHERE m.type = 'table' AND f.on_delete = 'CASCADE'`,
       )
       .all();
-    assert.equal(cascades.length, 4);
+    assert.equal(cascades.length, 6);
     for (const { child, column } of cascades) {
       const [step] = database
         .prepare<[], { detail: string }>(
