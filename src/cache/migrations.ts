@@ -153,6 +153,25 @@ const MIGRATIONS: readonly string[] = [
   WHERE NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.id = links.blob_id)
     AND NOT EXISTS (SELECT 1 FROM edges WHERE edges.child_id = links.blob_id);
   `,
+  `
+  -- Verified bytes that are about to be published, and all that their rows need: a crash in between
+  -- is settled at the next start. Those of bytes that are about to go are in condemned.
+  CREATE TABLE intents (
+    digest_id INTEGER PRIMARY KEY REFERENCES digests (id),
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    size_bytes INTEGER NOT NULL,
+    media_type_id INTEGER REFERENCES media_types (id)
+  ) STRICT;
+
+  CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    -- Drawn anew by each process; a clean stop writes it beside the index, so an older copy shows.
+    run_id TEXT NOT NULL,
+    -- Where the background scrub goes on.
+    scrubbed_id INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO state VALUES (1, '', 0);
+  `,
 ];
 
 /**

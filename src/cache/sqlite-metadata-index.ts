@@ -7,6 +7,7 @@ import {
   type IndexStatements,
   prepareIndexStatements,
 } from "./index-statements.ts";
+import { type FillIntent, IntentRows, type NotedIntent } from "./intents.ts";
 import {
   type BlobRecord,
   type BlobRow,
@@ -42,6 +43,7 @@ export function createSqliteMetadataIndex(
 class SqliteMetadataIndex implements MetadataIndex {
   readonly #database: Database;
   readonly #statements: IndexStatements;
+  readonly #intents: IntentRows;
   readonly #accessTimes: AccessTimes;
   readonly #onCorrupt: (error: unknown) => void;
   #isClosed = false;
@@ -49,6 +51,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   constructor({ database, schedule, onCorrupt }: SqliteMetadataIndexOptions) {
     this.#database = database;
     this.#statements = prepareIndexStatements(database);
+    this.#intents = new IntentRows(database);
     this.#accessTimes = new AccessTimes(
       (uses) => this.#writeUses(uses),
       schedule,
@@ -91,28 +94,44 @@ class SqliteMetadataIndex implements MetadataIndex {
     });
   }
 
+  beginFill(key: RepositoryKey, blob: FillIntent): Promise<void> {
+    return this.#write("beginFill", () => {
+      this.#intents.put(
+        this.#digestId(blob.digest),
+        this.#repositoryId(key),
+        blob.sizeBytes,
+        blob.mediaType === undefined ? null : this.#mediaTypeId(blob.mediaType),
+      );
+    });
+  }
+
+  dropIntent(digest: Digest): Promise<void> {
+    return this.#write("dropIntent", () => {
+      this.#intents.drop(digest);
+    });
+  }
+
+  listIntents(): Promise<readonly NotedIntent[]> {
+    return this.#read("listIntents", () => this.#intents.list());
+  }
+
   recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void> {
     return this.#write("recordBlob", () => {
-      const { sizeBytes, storedAtMs, manifest } = blob;
-      const id = this.#digestId(blob.digest);
-      this.#statements.putBlob.run(id, sizeBytes, storedAtMs, storedAtMs);
-      if (manifest !== undefined) {
-        this.#statements.putManifest.run(
-          id,
-          this.#mediaTypeId(manifest.mediaType),
-          manifest.subject === undefined
-            ? null
-            : this.#digestId(manifest.subject),
-        );
-        this.#putEdges(id, manifest.children);
-      }
+      const id = this.#putBlob(blob);
       this.#statements.putLink.run(id, this.#repositoryId(key));
+    });
+  }
+
+  adoptBlob(blob: BlobRecord): Promise<void> {
+    return this.#write("adoptBlob", () => {
+      this.#putBlob(blob);
     });
   }
 
   forgetBlob(digest: Digest): Promise<void> {
     return this.#write("forgetBlob", () => {
       this.#statements.deleteBlob.run(bytesOf(digest));
+      this.#intents.drop(digest);
     });
   }
 
@@ -292,6 +311,23 @@ class SqliteMetadataIndex implements MetadataIndex {
       level = next;
     }
     return false;
+  }
+
+  #putBlob({ digest, sizeBytes, storedAtMs, manifest }: BlobRecord): number {
+    const id = this.#digestId(digest);
+    this.#statements.putBlob.run(id, sizeBytes, storedAtMs, storedAtMs);
+    if (manifest !== undefined) {
+      this.#statements.putManifest.run(
+        id,
+        this.#mediaTypeId(manifest.mediaType),
+        manifest.subject === undefined
+          ? null
+          : this.#digestId(manifest.subject),
+      );
+      this.#putEdges(id, manifest.children);
+    }
+    this.#intents.drop(digest);
+    return id;
   }
 
   /** The same bytes have the same children, unless a newer program reads them better: the old ones go. */

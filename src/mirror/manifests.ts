@@ -240,6 +240,8 @@ export class Manifests {
     const { mediaType } = parsed;
     const { bytes } = fetched;
     try {
+      const sizeBytes = bytes.length;
+      await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
       await this.#store.put(digest, bytes);
       await this.#index.recordBlob(key, {
         digest,
