@@ -2,6 +2,7 @@ import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
 import type { FillIntent, NotedIntent } from "./intents.ts";
+import type { RootIndex } from "./root-index.ts";
 
 /** The one canonical key of a repository, whatever spelling a client used. */
 export interface RepositoryKey {
@@ -63,7 +64,7 @@ export interface IndexTotals {
  *
  * @throws IndexError from any method when the index can't answer; what the caller asked is then not done
  */
-export interface MetadataIndex {
+export interface MetadataIndex extends RootIndex {
   /** The blob's row, where it is stored and linked in the repository. */
   getLinkedBlob(
     key: RepositoryKey,

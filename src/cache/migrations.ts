@@ -126,6 +126,9 @@ const MIGRATIONS: readonly string[] = [
   ALTER TABLE tags ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0;
   CREATE INDEX tags_by_use ON tags (used_at_ms, repository_id, name) WHERE NOT is_pinned;
 
+  -- Owner of what was found stored and nobody has asked for since; no client can name it.
+  INSERT INTO repositories (upstream, name) VALUES ('', '');
+
   -- Evicted, and on their way out until their bytes are gone; what is needed again meanwhile stays.
   CREATE TABLE condemned (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE

@@ -125,7 +125,7 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
-      this.#index.touchBlob(digest, this.#clock.nowMs());
+      this.#index.touchManifest(key, digest, this.#clock.nowMs());
       return current(stored, cacheStatus.hit());
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
