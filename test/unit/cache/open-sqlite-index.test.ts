@@ -86,7 +86,7 @@ void describe("opening the SQLite index", () => {
       foreign_keys: 1,
       mmap_size: 0,
       journal_size_limit: 16 * 1024 * 1024,
-      busy_timeout: 50,
+      busy_timeout: 5,
       user_version: 3,
     };
     for (const [name, value] of Object.entries(settings)) {
