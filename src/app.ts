@@ -1,11 +1,15 @@
 import { randomBytes } from "node:crypto";
+import { readDiskSpace } from "./cache/disk-space.ts";
+import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
 import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
+import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
+import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import { createMirror } from "./mirror/mirror.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
@@ -61,11 +65,23 @@ export async function buildApp(
       offline: config.offline,
     }),
   }));
+  const hot = new HotManifests();
+  const blobs = trackBlobStore(cache.blobs, () => evictor.poke());
+  const evictor = new Evictor({
+    index: cache.index,
+    blobs,
+    hot,
+    limits: createRoomLimits(config.eviction),
+    readSpace: () => readDiskSpace(config.storage.root),
+    clock,
+    log,
+    metrics,
+  });
   const mirror = createMirror({
     upstreams,
-    blobs: cache.blobs,
+    blobs,
     index: cache.index,
-    hot: new HotManifests(),
+    hot,
     clock,
     log,
     metrics,
@@ -83,13 +99,17 @@ export async function buildApp(
   });
   let isDraining = false;
   const operatorApp = createOperatorApp(metrics, {
-    refreshMetrics: () => refreshMetrics(cache, metrics),
+    refreshMetrics: async () => {
+      await evictor.limitBytes();
+      await refreshMetrics(cache, metrics);
+    },
     readiness: () =>
       isDraining
         ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
         : judgeReadiness(cache, metrics),
   });
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
+  void cache.recovered().then(() => evictor.start());
 
   const registry = new Listeners(config.listen, (request, response) =>
     registryApp.routing(request, response),
@@ -117,6 +137,7 @@ export async function buildApp(
       isDraining = true;
       await registry.close(graceMs);
       await mirror.close();
+      await evictor.stop();
       await Promise.all(upstreams.map(({ client }) => client.close()));
       await operator.close(0);
       await Promise.all([registryApp.close(), operatorApp.close()]);

@@ -1,4 +1,9 @@
-import type { Config, ListenAddress, UpstreamConfig } from "./config.ts";
+import type {
+  AmountConfig,
+  Config,
+  ListenAddress,
+  UpstreamConfig,
+} from "./config.ts";
 import {
   type ConfigDocument,
   type CredentialDocument,
@@ -6,7 +11,7 @@ import {
   type UpstreamDocument,
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
-import { parseDuration } from "./units.ts";
+import { parseAmount, parseDuration } from "./units.ts";
 import type { UpstreamFiles } from "./upstream-files.ts";
 import {
   DOCKER_HUB,
@@ -27,7 +32,7 @@ export function buildConfig(
   files: ReadonlyMap<string, UpstreamFiles>,
   resolve: (path: string) => string,
 ): Config {
-  const { listen, operator, offline, log } = document;
+  const { listen, operator, eviction, offline, log } = document;
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
     operator: {
@@ -35,6 +40,12 @@ export function buildConfig(
         operator.listen === false ? undefined : listenAddress(operator.listen),
     },
     storage: { root: storageRoot },
+    eviction: {
+      maxSize: amount(eviction.maxSize),
+      minFree: amount(eviction.minFree),
+      maxIdleMs: duration(eviction.maxIdle),
+      keep: eviction.keep,
+    },
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>
@@ -108,6 +119,10 @@ function listenAddress(text: string): ListenAddress {
 
 function duration(text: string): number {
   return known(parseDuration(text), text);
+}
+
+function amount(text: string): AmountConfig {
+  return known(parseAmount(text), text);
 }
 
 /** The schema has judged the text by the same parser. */

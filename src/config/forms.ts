@@ -1,7 +1,12 @@
 import { isIP } from "node:net";
 import { parseRepositoryName } from "../oci/reference.ts";
 import type { ListenAddress } from "./config.ts";
-import { DURATION_PATTERN, parseDuration } from "./units.ts";
+import {
+  AMOUNT_PATTERN,
+  DURATION_PATTERN,
+  parseAmount,
+  parseDuration,
+} from "./units.ts";
 
 /** A form of text that the schema names by `x-form`. */
 export interface Form {
@@ -19,7 +24,14 @@ export interface FormFlaw {
 }
 
 export type FormName =
-  "duration" | "endpoint" | "host" | "listen" | "pattern" | "registry";
+  | "amount"
+  | "duration"
+  | "endpoint"
+  | "host"
+  | "imagePattern"
+  | "listen"
+  | "pattern"
+  | "registry";
 
 const HOST =
   "(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])";
@@ -32,9 +44,21 @@ const ENDPOINT = new RegExp(ENDPOINT_PATTERN);
 /** Of a repository and a tag, with `*`; a digest is never matched by text. */
 const PATTERN_PATTERN = "^[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$";
 const PATTERN = new RegExp(PATTERN_PATTERN);
+/** The same with an upstream's name in front, which may have a port. */
+const IMAGE_PATTERN_PATTERN =
+  "^[a-z0-9._*-]+(?::[0-9]{1,5})?/[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$|^[*]{2}(?::[A-Za-z0-9._*-]+)?$";
+const IMAGE_PATTERN = new RegExp(IMAGE_PATTERN_PATTERN);
 const FLAW: FormFlaw = {};
 
 export const FORMS: Readonly<Record<FormName, Form>> = {
+  amount: {
+    pattern: AMOUNT_PATTERN,
+    findFlaw: (text) => (parseAmount(text) === undefined ? FLAW : undefined),
+  },
+  imagePattern: {
+    pattern: IMAGE_PATTERN_PATTERN,
+    findFlaw: (text) => (IMAGE_PATTERN.test(text) ? undefined : FLAW),
+  },
   duration: {
     pattern: DURATION_PATTERN,
     findFlaw: (text) => (parseDuration(text) === undefined ? FLAW : undefined),

@@ -44,6 +44,12 @@ export function mirrorConfig(
     listen: [anyPort],
     operator: { listen: anyPort },
     storage: { root },
+    eviction: {
+      maxSize: { bytes: Number.MAX_SAFE_INTEGER },
+      minFree: { bytes: 0 },
+      maxIdleMs: Infinity,
+      keep: [],
+    },
     offline,
     upstreams,
     log: { level: "info", format: "json" },
