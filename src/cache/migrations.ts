@@ -180,16 +180,20 @@ const MIGRATIONS: readonly string[] = [
 /**
  * Brings an index to the schema of this program, each step in a transaction of its own.
  *
+ * @param steps an older schema, for who tests the way from it
  * @throws IndexError when a newer program wrote it
  */
-export function migrate(database: Database): void {
+export function migrate(
+  database: Database,
+  steps: number = MIGRATIONS.length,
+): void {
   const version = database.pragma("user_version", { simple: true }) as number;
   if (version > MIGRATIONS.length) {
     throw new IndexError(
       `the index has schema ${version} and this program knows up to ${MIGRATIONS.length}: start the newer program again`,
     );
   }
-  for (const [step, sql] of MIGRATIONS.entries()) {
+  for (const [step, sql] of MIGRATIONS.slice(0, steps).entries()) {
     if (step < version) continue;
     database
       .transaction(() => {
