@@ -31,6 +31,14 @@ interface EdgeColumns {
   readonly mediaType: string;
 }
 
+/** A tag that pointed to a manifest whose bytes were not right. */
+export interface DroppedTag {
+  readonly key: RepositoryKey;
+  readonly tag: Tag;
+  readonly verifiedAtMs: number;
+  readonly isPinned: boolean;
+}
+
 /** A tag with its repository, as a journal of the roots holds it. */
 export interface AuditTag {
   readonly key: RepositoryKey;
@@ -160,6 +168,46 @@ export class IndexAudit {
       )
       .all(id)
       .map(repositoryKey);
+  }
+
+  /** Tags that point to a manifest. */
+  listTagsOf(id: number): readonly DroppedTag[] {
+    return this.#database
+      .prepare<
+        [number],
+        {
+          readonly upstream: string;
+          readonly name: string;
+          readonly tag: string;
+          readonly verifiedAtMs: number;
+          readonly isPinned: 0 | 1;
+        }
+      >(
+        `SELECT repositories.upstream, repositories.name, tags.name AS tag,
+           tags.verified_at_ms AS verifiedAtMs, tags.is_pinned AS isPinned
+         FROM tags JOIN repositories ON repositories.id = tags.repository_id
+         WHERE tags.manifest_id = ?`,
+      )
+      .all(id)
+      .map(({ tag, verifiedAtMs, isPinned, ...repository }) => ({
+        key: repositoryKey(repository),
+        tag: tag as Tag,
+        verifiedAtMs,
+        isPinned: isPinned === 1,
+      }));
+  }
+
+  /** The row after which the background scrub goes on. */
+  readScrubPlace(): number {
+    return (
+      this.#database
+        .prepare<[], { id: number }>("SELECT scrubbed_id AS id FROM state")
+        .get()?.id ?? 0
+    );
+  }
+
+  writeScrubPlace(id: number): void {
+    this.#database.prepare("UPDATE state SET scrubbed_id = ?").run(id);
   }
 
   /** Tags after a tag, in the order of (repository, name). */

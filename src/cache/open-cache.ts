@@ -25,6 +25,8 @@ import {
   sweepPartials,
 } from "./storage-root.ts";
 
+const RESTORE_BALLAST_EVERY_MS = 60_000;
+
 export interface OpenCacheOptions {
   /** Absolute. Made where it is absent. */
   readonly root: string;
@@ -124,6 +126,10 @@ export async function openCache(
     if (!isClean) recovery.start({ isSound: kept.isNew });
     else recovery.compact();
     void ballast.restore();
+    const ballastTimer = setInterval(
+      () => void ballast.restore(),
+      RESTORE_BALLAST_EVERY_MS,
+    ).unref();
     const blobs = createFsBlobStore({ layout, fileSystem });
     const scrubParts = {
       layout,
@@ -161,6 +167,7 @@ export async function openCache(
         return scrub.run();
       },
       async close() {
+        clearInterval(ballastTimer);
         try {
           await recovery.stop();
           await blobs.close();

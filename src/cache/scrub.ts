@@ -20,7 +20,7 @@ import {
   readManifestContent,
   recordOf,
 } from "./found-blob.ts";
-import type { AuditRow, IndexAudit } from "./index-audit.ts";
+import type { AuditRow, DroppedTag, IndexAudit } from "./index-audit.ts";
 import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
 
 /** What can be wrong with a storage root. Scripts and dashboards rely on the names. */
@@ -81,11 +81,17 @@ export interface ScrubOptions {
   readonly isOnline: boolean;
   readonly pace?: Pace;
   readonly signal?: AbortSignal;
-  /** A blob was dropped that these repositories served. */
-  readonly onDropped?: (
-    digest: Digest,
-    repositories: readonly RepositoryKey[],
-  ) => void;
+  readonly onDropped?: (dropped: DroppedBlob) => void;
+}
+
+/** A blob whose bytes were not right and are gone, and what hung on it. */
+export interface DroppedBlob {
+  readonly digest: Digest;
+  readonly isManifest: boolean;
+  /** Those that may serve it. */
+  readonly repositories: readonly RepositoryKey[];
+  /** Those that pointed to it. */
+  readonly tags: readonly DroppedTag[];
 }
 
 const PAGE_ROWS = 256;
@@ -345,12 +351,19 @@ export class Scrub {
     const { index, fileSystem, layout, onDropped } = this.#options;
     await this.#report(code, digest, async () => {
       const row = index?.audit.findRow(digest);
-      const repositories =
-        row === undefined ? [] : (index?.audit.listRepositories(row.id) ?? []);
+      const dropped: DroppedBlob | undefined =
+        index === undefined || row === undefined
+          ? undefined
+          : {
+              digest,
+              isManifest: row.mediaType !== undefined,
+              repositories: index.audit.listRepositories(row.id),
+              tags: index.audit.listTagsOf(row.id),
+            };
       await fileSystem.removeTree(layout.blobFile(digest));
-      if (row === undefined) return;
+      if (dropped === undefined) return;
       await index?.rows.forgetBlob(digest);
-      onDropped?.(digest, repositories);
+      onDropped?.(dropped);
     });
   }
 

@@ -56,6 +56,27 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
       });
     });
 
+  program
+    .command("scrub")
+    .description("compare every blob with its digest, and the index with them")
+    .addOption(CONFIG_OPTION)
+    .option("--repair", "drop what is damaged and bring the index in order")
+    .option("--json", "print the report as JSON")
+    .action(
+      async (options: { config?: string; repair?: true; json?: true }) => {
+        const { runScrub } = await import("./scrub.ts");
+        code = await runScrub({
+          configFile: options.config,
+          isRepair: options.repair === true,
+          json: options.json === true,
+          env,
+          cwd,
+          stdout,
+          stderr,
+        });
+      },
+    );
+
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {

@@ -11,7 +11,7 @@ import {
   type UpstreamDocument,
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
-import { parseAmount, parseDuration } from "./units.ts";
+import { parseAmount, parseDailyShare, parseDuration } from "./units.ts";
 import type { UpstreamFiles } from "./upstream-files.ts";
 import {
   DOCKER_HUB,
@@ -32,7 +32,7 @@ export function buildConfig(
   files: ReadonlyMap<string, UpstreamFiles>,
   resolve: (path: string) => string,
 ): Config {
-  const { listen, operator, eviction, offline, log } = document;
+  const { listen, operator, eviction, scrub, offline, log } = document;
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
     operator: {
@@ -46,6 +46,7 @@ export function buildConfig(
       maxIdleMs: duration(eviction.maxIdle),
       keep: eviction.keep,
     },
+    scrub: { dailyShare: known(parseDailyShare(scrub.background), "scrub") },
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>

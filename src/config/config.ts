@@ -4,6 +4,8 @@ export interface Config {
   readonly operator: { readonly listen: ListenAddress | undefined };
   readonly storage: { readonly root: string };
   readonly eviction: EvictionConfig;
+  /** The part of all bytes that is verified again each day; 0 for `off`. */
+  readonly scrub: { readonly dailyShare: number };
   readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];

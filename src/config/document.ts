@@ -12,6 +12,7 @@ export interface ConfigDocument {
     readonly maxIdle: string;
     readonly keep: readonly string[];
   };
+  readonly scrub: { readonly background: string };
   readonly offline: boolean;
   readonly upstreams?: Readonly<Record<string, UpstreamDocument>>;
   readonly log: Config["log"];

@@ -3,8 +3,10 @@ import { parseRepositoryName } from "../oci/reference.ts";
 import type { ListenAddress } from "./config.ts";
 import {
   AMOUNT_PATTERN,
+  DAILY_SHARE_PATTERN,
   DURATION_PATTERN,
   parseAmount,
+  parseDailyShare,
   parseDuration,
 } from "./units.ts";
 
@@ -25,6 +27,7 @@ export interface FormFlaw {
 
 export type FormName =
   | "amount"
+  | "dailyShare"
   | "duration"
   | "endpoint"
   | "host"
@@ -54,6 +57,11 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
   amount: {
     pattern: AMOUNT_PATTERN,
     findFlaw: (text) => (parseAmount(text) === undefined ? FLAW : undefined),
+  },
+  dailyShare: {
+    pattern: DAILY_SHARE_PATTERN,
+    findFlaw: (text) =>
+      parseDailyShare(text) === undefined ? FLAW : undefined,
   },
   imagePattern: {
     pattern: IMAGE_PATTERN_PATTERN,

@@ -112,6 +112,23 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
         "x-expected": "a mapping",
       },
     ),
+    scrub: mappingOf(
+      {
+        background: textOf("dailyShare", {
+          default: "1%",
+          description:
+            "How much of the blobs' bytes is read and compared with their digests each day; what is damaged is fetched again.",
+          examples: ["1%", "5%", "off"],
+          "x-expected": "a share such as 1%, or off",
+          "x-zero": "`off`: nothing is read unasked",
+        }),
+      },
+      {
+        default: {},
+        description: "What is verified again.",
+        "x-expected": "a mapping",
+      },
+    ),
     offline: {
       type: "boolean",
       default: false,

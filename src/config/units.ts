@@ -58,6 +58,23 @@ export function parseAmount(
     : undefined;
 }
 
+/** What {@link parseDailyShare} reads, for the published schema. */
+export const DAILY_SHARE_PATTERN = "^(?:off|\\d{1,3}(?:\\.\\d{1,6})?%)$";
+
+/** Reads a share of the whole a day, as in `1%`; `off` is 0, which must not be written as a share. */
+export function parseDailyShare(text: string): number | undefined {
+  if (text === "off") return 0;
+  const amount = text.endsWith("%") ? parseAmount(text) : undefined;
+  return amount !== undefined && "share" in amount && amount.share > 0
+    ? amount.share
+    : undefined;
+}
+
+/** The text that {@link parseDailyShare} reads back. */
+export function formatDailyShare(share: number): string {
+  return share === 0 ? "off" : formatAmount({ share });
+}
+
 /** The text that {@link parseAmount} reads back. */
 export function formatAmount(
   amount: { readonly bytes: number } | { readonly share: number },

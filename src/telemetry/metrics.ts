@@ -137,6 +137,11 @@ export function createMetrics(version: string) {
       "storage_limit_bytes",
       "Bytes of blobs from which on images are evicted.",
     ),
+    scrubFindings: counter(
+      "scrub_findings_total",
+      "What a scrub found wrong, by its code.",
+      ["code"],
+    ),
     storageBytes: gauge("storage_bytes", "Bytes of all blobs in the cache."),
     storageObjects: gauge("storage_objects", "Objects in the cache.", ["kind"]),
     storageDegraded: gauge(

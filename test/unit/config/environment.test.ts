@@ -26,6 +26,7 @@ void test("every scalar outside upstreams and lists has a variable", () => {
       ["ENTREPOT_EVICTION__MAX_SIZE", "eviction.maxSize"],
       ["ENTREPOT_EVICTION__MIN_FREE", "eviction.minFree"],
       ["ENTREPOT_EVICTION__MAX_IDLE", "eviction.maxIdle"],
+      ["ENTREPOT_SCRUB__BACKGROUND", "scrub.background"],
       ["ENTREPOT_OFFLINE", "offline"],
       ["ENTREPOT_LOG__LEVEL", "log.level"],
       ["ENTREPOT_LOG__FORMAT", "log.format"],

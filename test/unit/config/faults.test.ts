@@ -46,11 +46,16 @@ const SCHEMA_FAULTS: readonly Case[] = [
     ],
   },
   {
+    name: "a share of the background scrub that is none",
+    yaml: "scrub:\n  background: 0%\n",
+    faults: [':2: scrub.background: "0%"; a share such as 1%, or off'],
+  },
+  {
     name: "keys of the contract that nothing honours yet",
-    yaml: "scrub: { background: 1% }\ntls: {}\nupstreams:\n  quay.io:\n    bandwidth: 0\n    credentials: { username: a, password: b, helper: c }\n    access: shared\n",
+    yaml: "audit: { file: a }\ntls: {}\nupstreams:\n  quay.io:\n    bandwidth: 0\n    credentials: { username: a, password: b, helper: c }\n    access: shared\n",
     faults: [
-      ":1: scrub: unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log",
-      ":2: tls: unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log",
+      ":1: audit: unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log",
+      ":2: tls: unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log",
       ":5: upstreams.quay.io.bandwidth: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, tokenRealms, concurrency, connectTimeout, headersTimeout, idleTimeout, tls",
       ":6: upstreams.quay.io.credentials.helper: unknown key; known here: username, password, passwordFile",
     ],
@@ -59,10 +64,10 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "unknown keys that would break a line or a terminal",
     yaml: '"a b": 1\n"a\\nb": 1\n"\\e[31m": 1\n__proto__: { offline: true }\n',
     faults: [
-      ':1: "a b": unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log',
-      ':2: "a\\nb": unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log',
-      ':3: "\\u001b[31m": unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log',
-      ":4: __proto__: unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log",
+      ':1: "a b": unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log',
+      ':2: "a\\nb": unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log',
+      ':3: "\\u001b[31m": unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log',
+      ":4: __proto__: unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log",
     ],
   },
   {
@@ -359,7 +364,7 @@ upstreams:
     tls: { caFile: nowhere.crt }
 `,
     faults: [
-      ":1: loglevel: unknown key; known here: listen, operator, storage, eviction, offline, upstreams, log",
+      ":1: loglevel: unknown key; known here: listen, operator, storage, eviction, scrub, offline, upstreams, log",
       ":3: upstreams.quay.io.access: not written, although there are credentials; access: shared, for whoever may use the mirror may read what these credentials fetched",
       ":4: upstreams.quay.io.credentials.passwordFile: FOLDER/nowhere: no such file; a readable file of at most 64 KiB",
       ':5: upstreams.quay.io.connectTimeout: "1h"; a duration above 0s and at most 18s, such as 5s',

@@ -29,6 +29,7 @@ void test("without file and environment the defaults of the contract hold", asyn
       maxIdleMs: 90 * 86_400_000,
       keep: [],
     },
+    scrub: { dailyShare: 0.01 },
     offline: false,
     log: { level: "info", format: "json" },
   });
@@ -100,6 +101,7 @@ eviction:
   minFree: 2.5%
   maxIdle: forever
   keep: ["registry.corp:5000/team/**", "**:stable"]
+scrub: { background: off }
 offline: true
 upstreams:
   registry.corp:5000:
@@ -142,6 +144,7 @@ log: { level: trace, format: pretty }
       maxIdleMs: Infinity,
       keep: ["registry.corp:5000/team/**", "**:stable"],
     },
+    scrub: { dailyShare: 0 },
     offline: true,
     log: { level: "trace", format: "pretty" },
   });
