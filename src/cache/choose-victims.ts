@@ -58,6 +58,26 @@ export function chooseVictims(
   return victims;
 }
 
+/**
+ * Whether a pull of the candidate has begun and not ended, as far as its graph tells: a manifest is
+ * there without all its blobs, or an index without any of its manifests.
+ */
+export function isHalf({ root, graph }: Candidate): boolean {
+  const top = graph.get(root.digest);
+  if (top === undefined) return false;
+  const nodes = [...graph.values()];
+  const manifests = nodes.filter(({ isManifest }) => isManifest);
+  const blobs = nodes.filter(({ isManifest }) => !isManifest);
+  const isAlone = manifests.length === 1;
+  return isAlone
+    ? blobs.some(({ sizeBytes }) => sizeBytes === undefined)
+    : manifests.some(
+        ({ digest, children }) =>
+          digest !== root.digest &&
+          children.some((child) => graph.get(child)?.sizeBytes === undefined),
+      );
+}
+
 /** Whether a root's end ends what it points to, and so its graph is worth reading. */
 export function endsWithRoot(node: GraphNode, released: Released): boolean {
   return (released.get(node.digest) ?? 0) + 1 >= node.holders;

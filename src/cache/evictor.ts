@@ -10,6 +10,7 @@ import {
   type CandidateNode,
   chooseVictims,
   endsWithRoot,
+  isHalf,
   type Released,
   type Victim,
 } from "./choose-victims.ts";
@@ -52,6 +53,8 @@ export interface EvictionRequest {
 /** Frees so much more than is asked, so that the next blob does not ask again. */
 const EXTRA = 0.05;
 const CHECK_EVERY_MS = 30_000;
+/** An image that is half there and was asked for so lately is being pulled, though no blob of it may be open now. */
+const ARRIVING_MS = 60_000;
 /** What one step may take of the event loop's time before others get their turn. */
 const STEP_MS = 2;
 const ROOTS_AT_ONCE = 16;
@@ -269,6 +272,7 @@ export class Evictor {
     if (isDryRun) return victims.map((v) => ({ ...v, reason: asked.reason }));
     const evicted: EvictedImage[] = [];
     for (const victim of victims) {
+      if (this.#isStopped) break;
       const freedBytes = await this.#evict(victim);
       if (freedBytes === undefined) continue;
       evicted.push({ ...victim, freedBytes, reason: asked.reason });
@@ -283,6 +287,7 @@ export class Evictor {
     const { usedBeforeMs = Infinity, maxVictims = Infinity } = asked;
     const released: Released = new Map();
     const victims: Victim[] = [];
+    const arrivingAfterMs = this.#options.clock.nowMs() - ARRIVING_MS;
     let goalBytes = asked.goalBytes;
     let after = this.#keptUntil;
     let isAllKept = true;
@@ -294,6 +299,7 @@ export class Evictor {
         isAllKept = false;
         await pace.step();
         const candidate = await this.#readCandidate(root, released, pace);
+        if (root.usedAtMs > arrivingAfterMs && isHalf(candidate)) continue;
         const [victim] = chooseVictims(
           [candidate],
           {
@@ -373,7 +379,7 @@ export class Evictor {
     let freedBytes = 0;
     for (;;) {
       const found = await index.listCondemned(BLOBS_AT_ONCE, except);
-      if (found.length === 0) return freedBytes;
+      if (found.length === 0 || this.#isStopped) return freedBytes;
       const claim = blobs.claim(found.map(({ digest }) => digest));
       try {
         const gone: Digest[] = [];

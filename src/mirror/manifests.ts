@@ -103,6 +103,25 @@ export class Manifests {
       : this.#byDigest(upstream, key, reference.digest);
   }
 
+  /**
+   * Asks the upstream what a tag points to, however fresh it is.
+   *
+   * @throws Refusal, RegistryError, UpstreamError
+   */
+  async refresh(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+  ): Promise<{ digest: Digest; isChanged: boolean }> {
+    if (this.#isOffline) throw offlineRefusal("manifest");
+    const row = await this.#index.getTag(key, tag);
+    const result = await this.#revalidate(upstream, key, tag, row);
+    const { digest } =
+      result.kind === "unchanged" ? result.row : result.manifest;
+    if (digest === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
+    return { digest, isChanged: digest !== row?.digest };
+  }
+
   /** Ends what runs behind answers that were given. */
   async close(): Promise<void> {
     this.#closing.abort();

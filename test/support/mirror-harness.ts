@@ -22,6 +22,8 @@ export interface TestMirrorOptions {
   readonly offline?: boolean;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** What is kept; everything, where absent. */
+  readonly eviction?: Partial<Config["eviction"]>;
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -50,6 +52,7 @@ export function mirrorConfig(
       maxIdleMs: Infinity,
       keep: [],
     },
+    scrub: { dailyShare: 0 },
     offline,
     upstreams,
     log: { level: "info", format: "json" },
@@ -79,11 +82,42 @@ export class TestMirror {
     this.root = root;
     this.clock = new FakeClock();
     this.#overrides = options;
-    this.#config = mirrorConfig(root, upstreams, options.offline);
+    const config = mirrorConfig(root, upstreams, options.offline);
+    this.#config = {
+      ...config,
+      eviction: { ...config.eviction, ...options.eviction },
+    };
   }
 
   get port(): number {
     return this.#port;
+  }
+
+  get operatorPort(): number {
+    return this.#operatorPort;
+  }
+
+  /** `http://127.0.0.1:PORT` of the operator API. */
+  get operatorOrigin(): string {
+    return `http://127.0.0.1:${this.#operatorPort}`;
+  }
+
+  /** A request to the operator API; its JSON, whatever the status. */
+  async operate(
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<{ readonly status: number; readonly body: unknown }> {
+    const response = await fetch(`${this.operatorOrigin}/api/v1${path}`, {
+      method,
+      ...(body === undefined
+        ? {}
+        : {
+            body: JSON.stringify(body),
+            headers: { "content-type": "application/json" },
+          }),
+    });
+    return { status: response.status, body: await response.json() };
   }
 
   async open(): Promise<void> {
@@ -111,7 +145,7 @@ export class TestMirror {
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
-    changed: Partial<Pick<Config, "offline" | "upstreams">> = {},
+    changed: Partial<Pick<Config, "eviction" | "offline" | "upstreams">> = {},
   ): Promise<void> {
     await this.close();
     this.#config = { ...this.#config, ...changed };

@@ -109,12 +109,12 @@ function modelOf(world: World, goalBytes: number) {
       rest.map(({ blob }) => blob),
     );
     const gone = new Set([...before].filter((blob) => !after.has(blob)));
-    const named = [...gone].flatMap(
+    const children = [...gone].flatMap(
       (blob) => world.blobs[blob]?.children ?? [],
     );
     const isBusy =
       [...gone].some((blob) => world.busy.has(blob)) ||
-      named.some(
+      children.some(
         (blob) => world.blobs[blob]?.isStored !== true && world.busy.has(blob),
       );
     if (isBusy) continue;
@@ -134,10 +134,9 @@ const worlds: fc.Arbitrary<World> = fc
           fc.record({
             sizeBytes: fc.integer({ min: 0, max: 20 }),
             isStored: fc.boolean().map((value) => value || blob % 3 !== 0),
-            children: fc.subarray(
-              Array.from({ length: count - blob - 1 }, (_, i) => blob + 1 + i),
-              { maxLength: Math.min(4, count - blob - 1) },
-            ),
+            children: fc.subarray([...Array(count).keys()].slice(blob + 1), {
+              maxLength: Math.min(4, count - blob - 1),
+            }),
           }),
         ),
       ),
