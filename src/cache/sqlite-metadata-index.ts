@@ -401,6 +401,17 @@ class SqliteMetadataIndex implements MetadataIndex {
         reference,
         usedAtMs,
       );
+    }).then((isDropped) => {
+      if (isDropped && reference.kind === "tag") {
+        this.#onTagChange({
+          key,
+          tag: reference.tag,
+          digest: undefined,
+          mediaType: undefined,
+          atMs: Date.now(),
+        });
+      }
+      return isDropped;
     });
   }
 

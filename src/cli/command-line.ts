@@ -1,5 +1,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../version.ts";
+import { addImageCommands } from "./image-commands.ts";
+import type { ImageCommand } from "./images.ts";
 
 /** What `--help` says of the configuration file in every command. */
 const CONFIG_OPTION = new Option(
@@ -76,6 +78,23 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
         });
       },
     );
+
+  const runImages = async (
+    command: ImageCommand,
+    options: { readonly config?: string; readonly json?: true },
+  ): Promise<void> => {
+    const { runImageCommand } = await import("./images.ts");
+    code = await runImageCommand({
+      command,
+      configFile: options.config,
+      json: options.json === true,
+      env,
+      cwd,
+      stdout,
+      stderr,
+    });
+  };
+  addImageCommands(program, CONFIG_OPTION, runImages);
 
   try {
     await program.parseAsync(args, { from: "user" });

@@ -30,6 +30,10 @@ async function setUp(
   return { mirror, upstream };
 }
 
+function sizeOf(...parts: readonly { sizeBytes: number }[]): number {
+  return parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
 function codeOf(answer: { readonly body: unknown }): string | undefined {
   const { errors } = answer.body as { errors?: { code: string }[] };
   return errors?.[0]?.code;
@@ -38,8 +42,6 @@ function codeOf(answer: { readonly body: unknown }): string | undefined {
 void describe("the operator API", () => {
   void it("lists images with size, completeness, pin and last pull", async (test) => {
     const { mirror } = await setUp(test);
-    const sizeOf = (...parts: readonly { sizeBytes: number }[]): number =>
-      parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
     const [platform] = multi.images;
     assert(platform !== undefined);
     assert.deepEqual(await mirror.operate("GET", "/images"), {
