@@ -98,8 +98,11 @@ export function prepareIndexStatements(database: Database) {
        WHERE digests.digest = (SELECT ?) AND repositories.upstream = (SELECT ?)
        LIMIT 1`,
     ),
-    findStoredId: database.prepare<[Buffer], IdColumn>(
-      `SELECT blobs.id FROM digests JOIN blobs ON blobs.id = digests.id WHERE digests.digest = (SELECT ?)`,
+    findStoredId: database.prepare<
+      [Buffer],
+      IdColumn & { readonly usedAtMs: number }
+    >(
+      `SELECT blobs.id, blobs.used_at_ms AS usedAtMs FROM digests JOIN blobs ON blobs.id = digests.id WHERE digests.digest = (SELECT ?)`,
     ),
     putBlob: database.prepare<[number, number, number, number]>(
       `INSERT INTO blobs (id, size_bytes, stored_at_ms, used_at_ms) VALUES (?, ?, ?, ?)
@@ -228,10 +231,6 @@ export function prepareIndexStatements(database: Database) {
       `SELECT name FROM tags
        WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name > ?
        ORDER BY name LIMIT ?`,
-    ),
-    touchTag: database.prepare<[number, string, string]>(
-      `UPDATE tags SET used_at_ms = max(used_at_ms, ?)
-       WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name = ?`,
     ),
 
     // --- referrers ---

@@ -1,4 +1,5 @@
 import type {
+  AmountConfig,
   Config,
   ListenAddress,
   Secret,
@@ -13,7 +14,12 @@ import {
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
 import { chooseProxy } from "./proxy.ts";
-import { parseDuration, parseSize } from "./units.ts";
+import {
+  parseAmount,
+  parseDailyShare,
+  parseDuration,
+  parseSize,
+} from "./units.ts";
 import type { UpstreamFiles } from "./upstream-files.ts";
 import {
   DOCKER_HUB,
@@ -36,7 +42,7 @@ export function buildConfig(
   resolve: (path: string) => string,
   env: Readonly<Record<string, string | undefined>>,
 ): Config {
-  const { listen, operator, offline, log } = document;
+  const { listen, operator, eviction, scrub, offline, log } = document;
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
     operator: {
@@ -44,6 +50,13 @@ export function buildConfig(
         operator.listen === false ? undefined : listenAddress(operator.listen),
     },
     storage: { root: storageRoot },
+    eviction: {
+      maxSize: amount(eviction.maxSize),
+      minFree: amount(eviction.minFree),
+      maxIdleMs: duration(eviction.maxIdle),
+      keep: eviction.keep,
+    },
+    scrub: { dailyShare: known(parseDailyShare(scrub.background), "scrub") },
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>
@@ -141,6 +154,10 @@ function listenAddress(text: string): ListenAddress {
 
 function duration(text: string): number {
   return known(parseDuration(text), text);
+}
+
+function amount(text: string): AmountConfig {
+  return known(parseAmount(text), text);
 }
 
 /** The schema has judged the text by the same parser. */

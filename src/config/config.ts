@@ -3,6 +3,9 @@ export interface Config {
   readonly listen: readonly ListenAddress[];
   readonly operator: { readonly listen: ListenAddress | undefined };
   readonly storage: { readonly root: string };
+  readonly eviction: EvictionConfig;
+  /** The part of all bytes that is verified again each day; 0 for `off`. */
+  readonly scrub: { readonly dailyShare: number };
   readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];
@@ -10,6 +13,19 @@ export interface Config {
     readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
     readonly format: "json" | "pretty";
   };
+}
+
+/** Bytes, or a share of the file system between 0 and 1. */
+export type AmountConfig =
+  { readonly bytes: number } | { readonly share: number };
+
+export interface EvictionConfig {
+  readonly maxSize: AmountConfig;
+  readonly minFree: AmountConfig;
+  /** Infinity for `forever`. */
+  readonly maxIdleMs: number;
+  /** Globs over `upstream/repository[:tag]`. */
+  readonly keep: readonly string[];
 }
 
 export interface ListenAddress {

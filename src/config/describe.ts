@@ -5,14 +5,14 @@ import type {
   UpstreamCredential,
 } from "./config.ts";
 import { formatListenAddress } from "./forms.ts";
-import { formatDuration } from "./units.ts";
+import { formatAmount, formatDailyShare, formatDuration } from "./units.ts";
 
 /**
  * The configuration in force, written as a configuration: every key, units in human form, paths
  * absolute, secrets hidden. With passwords in files it can be loaded again and means the same.
  */
 export function describeConfig(config: Config): Record<string, unknown> {
-  const { listen, operator, storage, offline, log } = config;
+  const { listen, operator, storage, eviction, scrub, offline, log } = config;
   const [first, ...others] = listen.map(formatListenAddress);
   return {
     listen: others.length === 0 ? first : [first, ...others],
@@ -23,6 +23,13 @@ export function describeConfig(config: Config): Record<string, unknown> {
           : formatListenAddress(operator.listen),
     },
     storage: { root: storage.root },
+    eviction: {
+      maxSize: formatAmount(eviction.maxSize),
+      minFree: formatAmount(eviction.minFree),
+      maxIdle: formatDuration(eviction.maxIdleMs),
+      keep: eviction.keep,
+    },
+    scrub: { background: formatDailyShare(scrub.dailyShare) },
     offline,
     upstreams: Object.fromEntries(
       config.upstreams.map((upstream) => [

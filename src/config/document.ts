@@ -6,6 +6,13 @@ export interface ConfigDocument {
   readonly listen: string | readonly string[];
   readonly operator: { readonly listen: string | false };
   readonly storage: { readonly root: string };
+  readonly eviction: {
+    readonly maxSize: string;
+    readonly minFree: string;
+    readonly maxIdle: string;
+    readonly keep: readonly string[];
+  };
+  readonly scrub: { readonly background: string };
   readonly offline: boolean;
   readonly upstreams?: Readonly<Record<string, UpstreamDocument>>;
   readonly log: Config["log"];

@@ -1,7 +1,15 @@
 import { isIP } from "node:net";
 import { parseRepositoryName } from "../oci/reference.ts";
 import type { ListenAddress } from "./config.ts";
-import { DURATION_PATTERN, parseDuration, parseSize } from "./units.ts";
+import {
+  AMOUNT_PATTERN,
+  DAILY_SHARE_PATTERN,
+  DURATION_PATTERN,
+  parseAmount,
+  parseDailyShare,
+  parseDuration,
+  parseSize,
+} from "./units.ts";
 
 /** A form of text that the schema names by `x-form`. */
 export interface Form {
@@ -19,9 +27,12 @@ export interface FormFlaw {
 }
 
 export type FormName =
+  | "amount"
+  | "dailyShare"
   | "duration"
   | "endpoint"
   | "host"
+  | "imagePattern"
   | "listen"
   | "pattern"
   | "proxy"
@@ -46,9 +57,26 @@ const REDIRECT_HOST = new RegExp(REDIRECT_HOST_PATTERN);
 const PROXY_PATTERN = "^(?:|none|https?://[^\\s?#\\\\]+)$";
 const PROXY = new RegExp(PROXY_PATTERN);
 const RATE_PATTERN = "^[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB)?$";
+/** The same with an upstream's name in front, which may have a port. */
+const IMAGE_PATTERN_PATTERN =
+  "^[a-z0-9._*-]+(?::[0-9]{1,5})?/[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$|^[*]{2}(?::[A-Za-z0-9._*-]+)?$";
+const IMAGE_PATTERN = new RegExp(IMAGE_PATTERN_PATTERN);
 const FLAW: FormFlaw = {};
 
 export const FORMS: Readonly<Record<FormName, Form>> = {
+  amount: {
+    pattern: AMOUNT_PATTERN,
+    findFlaw: (text) => (parseAmount(text) === undefined ? FLAW : undefined),
+  },
+  dailyShare: {
+    pattern: DAILY_SHARE_PATTERN,
+    findFlaw: (text) =>
+      parseDailyShare(text) === undefined ? FLAW : undefined,
+  },
+  imagePattern: {
+    pattern: IMAGE_PATTERN_PATTERN,
+    findFlaw: (text) => (IMAGE_PATTERN.test(text) ? undefined : FLAW),
+  },
   duration: {
     pattern: DURATION_PATTERN,
     findFlaw: (text) => (parseDuration(text) === undefined ? FLAW : undefined),

@@ -3,7 +3,7 @@ import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
-import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -49,6 +49,11 @@ export interface Mirror {
     page: PageRequest,
     upstream: string | undefined,
   ): Promise<Page<string>>;
+  /** Asks the upstream what a tag points to now. */
+  refreshTag(
+    target: Target,
+    tag: Tag,
+  ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
   /** Downloads that somebody waits for run. */
   readonly isServingFills: boolean;
   /** Ends every fill and keeps what came. */
@@ -162,6 +167,10 @@ export function createMirror(options: {
       ),
     listRepositories: (page, upstream) =>
       listRepositories(index, page, upstream),
+    refreshTag: (target, tag) =>
+      answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
+        manifests.refresh(upstream, key, tag),
+      ),
     get isServingFills() {
       return fills.hasReaders;
     },

@@ -47,7 +47,7 @@ void test("the published JSON Schema holds against its meta-schema and any stric
     const text = await readFile(join(CONFIG_FOLDER, name), "utf8");
     assert.ok(validate(parse(text)), `${name}: ${ajv.errorsText()}`);
   }
-  assert.ok(!validate({ eviction: {} }));
+  assert.ok(!validate({ evictions: {} }));
   assert.ok(!validate({ upstreams: { "quay.io": { connectTimeout: "5" } } }));
 });
 
