@@ -3,9 +3,11 @@ import { HotManifests } from "./cache/hot-manifests.ts";
 import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
+import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
+import { openServerTls } from "./http/server-tls.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import { createMirror } from "./mirror/mirror.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
@@ -48,6 +50,16 @@ export async function buildApp(
   const log = overrides.log ?? (await createLogger(config.log));
   const metrics = createMetrics(VERSION);
   const instanceId = randomBytes(4).toString("hex");
+  // Before the cache, which a start that fails would leave locked.
+  const tls =
+    config.tls === undefined ? undefined : await openServerTls(config.tls, log);
+  const routes = createUpstreamRoutes(config.upstreams);
+  const access = await openAccessControl({
+    config: config.access,
+    routes,
+    clock,
+    log,
+  });
   const cache = await openCache({ root: config.storage.root, clock, log });
   const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
     name: upstream.name,
@@ -70,13 +82,15 @@ export async function buildApp(
     log,
     metrics,
     isOffline: config.offline,
+    hasRules: () => access.hasRules,
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),
   });
   const registryApp = createRegistryApp({
     mirror,
-    routes: createUpstreamRoutes(config.upstreams),
+    routes,
+    access,
     log,
     metrics,
     instanceId,
@@ -91,8 +105,10 @@ export async function buildApp(
   });
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
 
-  const registry = new Listeners(config.listen, (request, response) =>
-    registryApp.routing(request, response),
+  const registry = new Listeners(
+    config.listen,
+    (request, response) => registryApp.routing(request, response),
+    tls?.createServer,
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(
@@ -115,7 +131,9 @@ export async function buildApp(
     },
     close: async (graceMs = 0) => {
       isDraining = true;
+      tls?.close();
       await registry.close(graceMs);
+      await access.close();
       await mirror.close();
       await Promise.all(upstreams.map(({ client }) => client.close()));
       await operator.close(0);

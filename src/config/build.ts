@@ -1,3 +1,4 @@
+import { buildAccess, buildServerTls } from "./build-access.ts";
 import type { Config, ListenAddress, UpstreamConfig } from "./config.ts";
 import {
   type ConfigDocument,
@@ -28,8 +29,11 @@ export function buildConfig(
   resolve: (path: string) => string,
 ): Config {
   const { listen, operator, offline, log } = document;
+  const tls = buildServerTls(document.tls, resolve);
+  const access = buildAccess(document.access, resolve);
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
+    ...(tls === undefined ? {} : { tls }),
     operator: {
       listen:
         operator.listen === false ? undefined : listenAddress(operator.listen),
@@ -40,6 +44,7 @@ export function buildConfig(
       ([name, upstream]) =>
         buildUpstream(name, upstream, files.get(name), resolve),
     ),
+    ...(access === undefined ? {} : { access }),
     log: { level: log.level, format: log.format },
   });
 }

@@ -1,4 +1,10 @@
-import type { Config, UpstreamConfig, UpstreamCredential } from "./config.ts";
+import type {
+  AccessConfig,
+  Config,
+  ServerTlsConfig,
+  UpstreamConfig,
+  UpstreamCredential,
+} from "./config.ts";
 import { formatListenAddress } from "./forms.ts";
 import { formatDuration } from "./units.ts";
 
@@ -11,6 +17,7 @@ export function describeConfig(config: Config): Record<string, unknown> {
   const [first, ...others] = listen.map(formatListenAddress);
   return {
     listen: others.length === 0 ? first : [first, ...others],
+    ...(config.tls === undefined ? {} : { tls: describeServerTls(config.tls) }),
     operator: {
       listen:
         operator.listen === undefined
@@ -25,7 +32,39 @@ export function describeConfig(config: Config): Record<string, unknown> {
         describeUpstream(upstream),
       ]),
     ),
+    ...(config.access === undefined
+      ? {}
+      : { access: describeAccess(config.access) }),
     log: { level: log.level, format: log.format },
+  };
+}
+
+function describeServerTls(tls: ServerTlsConfig): Record<string, string> {
+  const { certificateFile, keyFile, clientCaFile } = tls;
+  return clientCaFile === undefined
+    ? { certificateFile, keyFile }
+    : { certificateFile, keyFile, clientCaFile };
+}
+
+function describeAccess(access: AccessConfig): Record<string, unknown> {
+  const { htpasswdFile, tokenServer, anonymous, anonymousNetworks, rules } =
+    access;
+  return {
+    ...(htpasswdFile === undefined ? {} : { htpasswdFile }),
+    ...(tokenServer === undefined
+      ? {}
+      : {
+          tokenServer: {
+            realm: tokenServer.realm,
+            service: tokenServer.service,
+            issuer: tokenServer.issuer,
+            [tokenServer.keys.kind === "jwks" ? "jwksFile" : "certificateFile"]:
+              tokenServer.keys.file,
+          },
+        }),
+    anonymous,
+    anonymousNetworks,
+    rules,
   };
 }
 

@@ -6,7 +6,12 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
-import type { Config, UpstreamConfig } from "../../src/config/config.ts";
+import type {
+  AccessConfig,
+  Config,
+  ServerTlsConfig,
+  UpstreamConfig,
+} from "../../src/config/config.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
@@ -26,6 +31,8 @@ export interface TestMirrorOptions {
   readonly offline?: boolean;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  readonly access?: AccessConfig;
+  readonly tls?: ServerTlsConfig;
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -82,7 +89,12 @@ export class TestMirror {
     this.root = root;
     this.clock = new FakeClock();
     this.#overrides = options;
-    this.#config = mirrorConfig(root, upstreams, options.offline);
+    const { access, tls } = options;
+    this.#config = {
+      ...mirrorConfig(root, upstreams, options.offline),
+      ...(access === undefined ? {} : { access }),
+      ...(tls === undefined ? {} : { tls }),
+    };
   }
 
   get port(): number {
@@ -127,7 +139,7 @@ export class TestMirror {
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
-    changed: Partial<Pick<Config, "offline" | "upstreams">> = {},
+    changed: Partial<Pick<Config, "access" | "offline" | "upstreams">> = {},
   ): Promise<void> {
     await this.close();
     this.#config = { ...this.#config, ...changed };
