@@ -2,7 +2,7 @@ import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { hashSync } from "bcryptjs";
-import { type JWTPayload, SignJWT } from "jose";
+import { SignJWT } from "jose";
 import type {
   AccessConfig,
   TokenServerConfig,
@@ -65,7 +65,7 @@ export interface TokenIssuer {
   /** Claims and header as given, over those of a good token of five minutes. */
   sign(
     access: readonly TokenAccess[],
-    claims?: JWTPayload,
+    claims?: Readonly<Record<string, unknown>>,
     header?: Readonly<Record<string, unknown>>,
   ): Promise<string>;
 }
