@@ -6,10 +6,12 @@ import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
+import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
 import { createRoomLimits } from "./mirror/eviction-limits.ts";
+import { openServerTls } from "./http/server-tls.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
@@ -58,6 +60,16 @@ export async function buildApp(
   const log = overrides.log ?? (await createLogger(config.log));
   const metrics = createMetrics(VERSION);
   const instanceId = randomBytes(4).toString("hex");
+  // Before the cache, which a start that fails would leave locked.
+  const tls =
+    config.tls === undefined ? undefined : await openServerTls(config.tls, log);
+  const routes = createUpstreamRoutes(config.upstreams);
+  const access = await openAccessControl({
+    config: config.access,
+    routes,
+    clock,
+    log,
+  });
   const cache = await openCache({ root: config.storage.root, clock, log });
   const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
     name: upstream.name,
@@ -93,6 +105,7 @@ export async function buildApp(
     log,
     metrics,
     isOffline: config.offline,
+    hasRules: () => access.hasRules,
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),
@@ -105,7 +118,6 @@ export async function buildApp(
     log,
     metrics,
   });
-  const routes = createUpstreamRoutes(config.upstreams);
   const images = new Images({
     index: cache.index,
     evictor,
@@ -117,6 +129,7 @@ export async function buildApp(
   const registryApp = createRegistryApp({
     mirror,
     routes,
+    access,
     log,
     metrics,
     instanceId,
@@ -159,8 +172,10 @@ export async function buildApp(
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
   void cache.recovered().then(() => evictor.start());
 
-  const registry = new Listeners(config.listen, (request, response) =>
-    registryApp.routing(request, response),
+  const registry = new Listeners(
+    config.listen,
+    (request, response) => registryApp.routing(request, response),
+    tls?.createServer,
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(
@@ -183,8 +198,10 @@ export async function buildApp(
     },
     close: async (graceMs = 0) => {
       isDraining = true;
+      tls?.close();
       await registry.close(graceMs);
       await scrubbing.stop();
+      await access.close();
       await mirror.close();
       await evictor.stop();
       await Promise.all(upstreams.map(({ client }) => client.close()));

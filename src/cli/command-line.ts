@@ -96,6 +96,40 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   };
   addImageCommands(program, CONFIG_OPTION, runImages);
 
+  program
+    .command("passwd")
+    .description(
+      "print one line of an htpasswd file; the password is typed, or read from a pipe",
+    )
+    .argument("<user>", "the user's name")
+    .action(async (user: string) => {
+      const { runPasswd } = await import("./passwd.ts");
+      code = await runPasswd({ user, stdin: process.stdin, stdout, stderr });
+    });
+
+  program
+    .command("tls")
+    .description("certificates for the registry API")
+    .command("self-signed")
+    .description(
+      "write tls.crt and tls.key, and tell where engines want the certificate",
+    )
+    .requiredOption(
+      "--host <host...>",
+      "names and addresses by which clients reach the mirror",
+    )
+    .option("--out <dir>", "the folder to write to", ".")
+    .action(async (options: { host: string[]; out: string }) => {
+      const { runTlsSelfSigned } = await import("./tls-self-signed.ts");
+      code = await runTlsSelfSigned({
+        hosts: options.host,
+        out: options.out,
+        cwd,
+        stdout,
+        stderr,
+      });
+    });
+
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {

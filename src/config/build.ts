@@ -1,3 +1,4 @@
+import { buildAccess, buildServerTls } from "./build-access.ts";
 import type {
   AmountConfig,
   Config,
@@ -43,8 +44,11 @@ export function buildConfig(
   env: Readonly<Record<string, string | undefined>>,
 ): Config {
   const { listen, operator, eviction, scrub, offline, log } = document;
+  const tls = buildServerTls(document.tls, resolve);
+  const access = buildAccess(document.access, resolve);
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
+    ...(tls === undefined ? {} : { tls }),
     operator: {
       listen:
         operator.listen === false ? undefined : listenAddress(operator.listen),
@@ -62,6 +66,7 @@ export function buildConfig(
       ([name, upstream]) =>
         buildUpstream(name, upstream, files.get(name), resolve, env),
     ),
+    ...(access === undefined ? {} : { access }),
     log: { level: log.level, format: log.format },
   });
 }

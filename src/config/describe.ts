@@ -1,6 +1,8 @@
 import type {
+  AccessConfig,
   Config,
   ProxyConfig,
+  ServerTlsConfig,
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
@@ -16,6 +18,7 @@ export function describeConfig(config: Config): Record<string, unknown> {
   const [first, ...others] = listen.map(formatListenAddress);
   return {
     listen: others.length === 0 ? first : [first, ...others],
+    ...(config.tls === undefined ? {} : { tls: describeServerTls(config.tls) }),
     operator: {
       listen:
         operator.listen === undefined
@@ -37,7 +40,39 @@ export function describeConfig(config: Config): Record<string, unknown> {
         describeUpstream(upstream),
       ]),
     ),
+    ...(config.access === undefined
+      ? {}
+      : { access: describeAccess(config.access) }),
     log: { level: log.level, format: log.format },
+  };
+}
+
+function describeServerTls(tls: ServerTlsConfig): Record<string, string> {
+  const { certificateFile, keyFile, clientCaFile } = tls;
+  return clientCaFile === undefined
+    ? { certificateFile, keyFile }
+    : { certificateFile, keyFile, clientCaFile };
+}
+
+function describeAccess(access: AccessConfig): Record<string, unknown> {
+  const { htpasswdFile, tokenServer, anonymous, anonymousNetworks, rules } =
+    access;
+  return {
+    ...(htpasswdFile === undefined ? {} : { htpasswdFile }),
+    ...(tokenServer === undefined
+      ? {}
+      : {
+          tokenServer: {
+            realm: tokenServer.realm,
+            service: tokenServer.service,
+            issuer: tokenServer.issuer,
+            [tokenServer.keys.kind === "jwks" ? "jwksFile" : "certificateFile"]:
+              tokenServer.keys.file,
+          },
+        }),
+    anonymous,
+    anonymousNetworks,
+    rules,
   };
 }
 

@@ -1,4 +1,6 @@
+import { ACCESS_SCHEMA } from "./access-schema.ts";
 import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
+import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
 
@@ -24,6 +26,7 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
       "x-expected": `${LISTEN_ADDRESS}, or a list of such`,
       "x-zero": "port 0 is any free port",
     }),
+    tls: SERVER_TLS_SCHEMA,
     operator: mappingOf(
       {
         listen: textOf("listen", {
@@ -148,6 +151,7 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
       "x-zero": "an empty mapping mirrors nothing",
       "x-absent": `${WELL_KNOWN_UPSTREAMS.join(", ")}; the first is the default upstream`,
     },
+    access: ACCESS_SCHEMA,
     log: mappingOf(
       {
         level: {

@@ -374,7 +374,7 @@ export class Manifests {
           key,
           row.digest,
           // There a manifest of the repository is proof enough for its blobs; see Links.
-          upstream.client.hasCredentials ? "repository" : "upstream",
+          this.#links.areManifestsProof(upstream) ? "upstream" : "repository",
         )
         .catch(() => false);
 

@@ -6,7 +6,12 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
-import type { Config, UpstreamConfig } from "../../src/config/config.ts";
+import type {
+  AccessConfig,
+  Config,
+  ServerTlsConfig,
+  UpstreamConfig,
+} from "../../src/config/config.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
@@ -29,6 +34,8 @@ export interface TestMirrorOptions {
   readonly logLevel?: Config["log"]["level"];
   /** What is kept; everything, where absent. */
   readonly eviction?: Partial<Config["eviction"]>;
+  readonly access?: AccessConfig;
+  readonly tls?: ServerTlsConfig;
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -93,9 +100,11 @@ export class TestMirror {
     this.clock = new FakeClock();
     this.#overrides = options;
     const config = mirrorConfig(root, upstreams, options.offline);
-    const { logLevel: level = config.log.level } = options;
+    const { access, logLevel: level = config.log.level, tls } = options;
     this.#config = {
       ...config,
+      ...(access === undefined ? {} : { access }),
+      ...(tls === undefined ? {} : { tls }),
       eviction: { ...config.eviction, ...options.eviction },
       log: { ...config.log, level },
     };
@@ -171,7 +180,7 @@ export class TestMirror {
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
     changed: Partial<
-      Pick<Config, "eviction" | "offline" | "upstreams" | "listen">
+      Pick<Config, "access" | "eviction" | "offline" | "upstreams" | "listen">
     > = {},
   ): Promise<void> {
     await this.close();
