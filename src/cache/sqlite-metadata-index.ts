@@ -2,6 +2,7 @@ import type { Database } from "better-sqlite3";
 import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
 import { type Digest, digestHex, parseDigest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
+import { RecentRows } from "./recent-rows.ts";
 import { AccessTimes, type Schedule, type Uses } from "./access-times.ts";
 import {
   type IndexStatements,
@@ -21,7 +22,7 @@ import {
 
 /** An index of indexes may go so deep below the one that is asked for; engines follow fewer. */
 const MAX_INDEX_DEPTH = 4;
-/** Between the path and the tag of a waiting use; neither holds one. */
+/** Between a path and the tag or digest behind it; neither holds one. */
 const TAG_SEPARATOR = "\n";
 
 export interface SqliteMetadataIndexOptions {
@@ -44,6 +45,8 @@ class SqliteMetadataIndex implements MetadataIndex {
   readonly #statements: IndexStatements;
   readonly #accessTimes: AccessTimes;
   readonly #onCorrupt: (error: unknown) => void;
+  readonly #recentTags = new RecentRows<TagRow>();
+  readonly #recentBlobs = new RecentRows<BlobRow>();
   #isClosed = false;
 
   constructor({ database, schedule, onCorrupt }: SqliteMetadataIndexOptions) {
@@ -60,12 +63,20 @@ class SqliteMetadataIndex implements MetadataIndex {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<BlobRow | undefined> {
-    return this.#read("getLinkedBlob", () =>
-      blobRow(
-        digest,
-        this.#statements.getLinkedBlob.get(pathOf(key), bytesOf(digest)),
-      ),
-    );
+    return this.#read("getLinkedBlob", () => {
+      const path = pathOf(key);
+      return this.#recentBlobs.keep(
+        path + TAG_SEPARATOR + digest,
+        blobRow(
+          digest,
+          this.#statements.getLinkedBlob.get(path, bytesOf(digest)),
+        ),
+      );
+    });
+  }
+
+  recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined {
+    return this.#recentBlobs.get(pathOf(key) + TAG_SEPARATOR + digest);
   }
 
   getBlob(digest: Digest): Promise<BlobRow | undefined> {
@@ -118,9 +129,17 @@ class SqliteMetadataIndex implements MetadataIndex {
 
   getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined> {
     return this.#read("getTag", () => {
-      const row = this.#statements.getTag.get(pathOf(key), tag);
-      return row && { ...row, digest: digestFrom(row.digest) };
+      const path = pathOf(key);
+      const row = this.#statements.getTag.get(path, tag);
+      return this.#recentTags.keep(
+        path + TAG_SEPARATOR + tag,
+        row && { ...row, digest: digestFrom(row.digest) },
+      );
     });
+  }
+
+  recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined {
+    return this.#recentTags.get(pathOf(key) + TAG_SEPARATOR + tag);
   }
 
   putTag(
@@ -361,6 +380,8 @@ class SqliteMetadataIndex implements MetadataIndex {
 
   /** One transaction that takes the write lock at once: none is begun that can't be ended. */
   #write(method: string, work: () => void): Promise<void> {
+    this.#recentTags.clear();
+    this.#recentBlobs.clear();
     return this.#read(method, () =>
       this.#database.transaction(work).immediate(),
     );
