@@ -72,6 +72,12 @@ export interface MetadataIndex extends RootIndex {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<BlobRow | undefined>;
+  /**
+   * What {@link getLinkedBlob} would say, at once.
+   *
+   * @returns undefined where it must be asked; never throws
+   */
+  recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined;
   getBlob(digest: Digest): Promise<BlobRow | undefined>;
   /** Whether any repository of the upstream has the stored blob linked. */
   isLinkedInUpstream(upstream: string, digest: Digest): Promise<boolean>;
@@ -94,6 +100,8 @@ export interface MetadataIndex extends RootIndex {
   forgetBlob(digest: Digest): Promise<void>;
 
   getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined>;
+  /** What {@link getTag} would say, at once. @returns undefined where it must be asked; never throws */
+  recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined;
   /** Points the tag to a manifest that is stored; `fetchedAtMs` stays where the digest is the same. */
   putTag(
     key: RepositoryKey,

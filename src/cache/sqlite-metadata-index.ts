@@ -3,6 +3,7 @@ import type { Database } from "better-sqlite3";
 import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import { RecentRows } from "./recent-rows.ts";
 import { AccessTimes, type Schedule, type Uses } from "./access-times.ts";
 import {
   type IndexStatements,
@@ -33,7 +34,7 @@ import { SqliteRoots } from "./sqlite-roots.ts";
 
 /** An index of indexes may go so deep below the one that is asked for; engines follow fewer. */
 const MAX_INDEX_DEPTH = 4;
-/** Between the path and the tag, or the digest, of a waiting use; none of them holds one. */
+/** Between a path and the tag or digest behind it; none of them holds one. */
 const USE_SEPARATOR = "\n";
 
 /** Some three seconds: a thread that syncs to a slow disk may hold the lock for as long. */
@@ -72,6 +73,8 @@ class SqliteMetadataIndex implements MetadataIndex {
   readonly #onWritten: () => void;
   readonly #onFull: () => boolean;
   readonly #onTagChange: (change: TagChange) => void;
+  readonly #recentTags = new RecentRows<TagRow>();
+  readonly #recentBlobs = new RecentRows<BlobRow>();
   #isClosed = false;
 
   constructor(options: SqliteMetadataIndexOptions) {
@@ -94,12 +97,20 @@ class SqliteMetadataIndex implements MetadataIndex {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<BlobRow | undefined> {
-    return this.#read("getLinkedBlob", () =>
-      blobRow(
-        digest,
-        this.#statements.getLinkedBlob.get(pathOf(key), bytesOf(digest)),
-      ),
-    );
+    return this.#read("getLinkedBlob", () => {
+      const path = pathOf(key);
+      return this.#recentBlobs.keep(
+        path + USE_SEPARATOR + digest,
+        blobRow(
+          digest,
+          this.#statements.getLinkedBlob.get(path, bytesOf(digest)),
+        ),
+      );
+    });
+  }
+
+  recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined {
+    return this.#recentBlobs.get(pathOf(key) + USE_SEPARATOR + digest);
   }
 
   getBlob(digest: Digest): Promise<BlobRow | undefined> {
@@ -179,9 +190,17 @@ class SqliteMetadataIndex implements MetadataIndex {
 
   getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined> {
     return this.#read("getTag", () => {
-      const row = this.#statements.getTag.get(pathOf(key), tag);
-      return row && { ...row, digest: digestFrom(row.digest) };
+      const path = pathOf(key);
+      const row = this.#statements.getTag.get(path, tag);
+      return this.#recentTags.keep(
+        path + USE_SEPARATOR + tag,
+        row && { ...row, digest: digestFrom(row.digest) },
+      );
     });
+  }
+
+  recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined {
+    return this.#recentTags.get(pathOf(key) + USE_SEPARATOR + tag);
   }
 
   putTag(
@@ -613,6 +632,8 @@ class SqliteMetadataIndex implements MetadataIndex {
   #transact<T>(work: () => T): T {
     const transaction = this.#database.transaction(work);
     let result: T;
+    this.#recentTags.clear();
+    this.#recentBlobs.clear();
     try {
       result = transaction.immediate();
     } catch (error) {

@@ -22,7 +22,7 @@ import {
   offlineRefusal,
   staleStatus,
 } from "./answers.ts";
-import { judgeFreshness } from "./freshness.ts";
+import { type Freshness, judgeFreshness } from "./freshness.ts";
 import type { Links } from "./links.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -136,6 +136,39 @@ export class Manifests {
       result.kind === "unchanged" ? result.row : result.manifest;
     if (digest === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
     return { digest, isChanged: digest !== row?.digest };
+  }
+
+  /**
+   * A hit whose row and bytes are both in memory, without a promise.
+   *
+   * @returns undefined where {@link get} must be asked
+   */
+  recall(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    reference: Reference,
+  ): ManifestAnswer | undefined {
+    const nowMs = this.#clock.nowMs();
+    if (reference.kind === "digest") {
+      const { digest } = reference;
+      const row = this.#index.recallLinkedBlob(key, digest);
+      const stored =
+        row?.mediaType === undefined ? undefined : this.#hot.get(digest);
+      if (stored === undefined) return undefined;
+      this.#index.touchManifest(key, digest, nowMs);
+      return {
+        ...current({ ...stored, digest }, cacheStatus.hit()),
+        ageMs: row === undefined ? undefined : nowMs - row.storedAtMs,
+      };
+    }
+    const { tag } = reference;
+    const row = this.#index.recallTag(key, tag);
+    const stored = row && this.#hot.get(row.digest);
+    if (row === undefined || stored === undefined) return undefined;
+    const freshness = this.#judge(upstream, key, tag, row, nowMs);
+    if (freshness.state !== "fresh") return undefined;
+    this.#index.touchTag(key, tag, nowMs);
+    return fresh({ ...stored, digest: row.digest }, row, freshness, nowMs);
   }
 
   /** Ends what runs behind answers that were given. */
@@ -345,22 +378,12 @@ export class Manifests {
       return this.#missingTag(upstream, key, tag);
     }
     const nowMs = this.#clock.nowMs();
-    const freshness = judgeFreshness(
-      row.verifiedAtMs,
-      nowMs,
-      upstream.freshness.ttlMs(key.repository, tag),
-      upstream.freshness,
-    );
+    const freshness = this.#judge(upstream, key, tag, row, nowMs);
     this.#index.touchTag(key, tag, nowMs);
-    const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
     if (freshness.state === "fresh") {
-      return {
-        ...stored,
-        status: cacheStatus.hit(freshness.ttlMs),
-        ageMs,
-        isStale: false,
-      };
+      return fresh(stored, row, freshness, nowMs);
     }
+    const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
     const stale = (status: CacheStatus): ManifestAnswer => ({
       ...stored,
       status,
@@ -419,6 +442,21 @@ export class Manifests {
       default:
         return result satisfies never;
     }
+  }
+
+  #judge(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+    row: TagRow,
+    nowMs: number,
+  ): Freshness {
+    return judgeFreshness(
+      row.verifiedAtMs,
+      nowMs,
+      upstream.freshness.ttlMs(key.repository, tag),
+      upstream.freshness,
+    );
   }
 
   async #missingTag(
@@ -621,6 +659,23 @@ export class Manifests {
       );
     }
   }
+}
+
+/** A hit inside its life. */
+function fresh(
+  { bytes, mediaType, digest }: Manifest,
+  { verifiedAtMs }: TagRow,
+  { ttlMs }: Freshness & { readonly state: "fresh" },
+  nowMs: number,
+): ManifestAnswer {
+  return {
+    bytes,
+    mediaType,
+    digest,
+    status: cacheStatus.hit(ttlMs),
+    ageMs: Math.max(0, nowMs - verifiedAtMs),
+    isStale: false,
+  };
 }
 
 function current(

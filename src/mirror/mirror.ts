@@ -36,6 +36,11 @@ export interface Target {
 /** Answers readers. Every method throws {@link Refusal} and nothing else. */
 export interface Mirror {
   getManifest(target: Target, reference: Reference): Promise<ManifestAnswer>;
+  /** A hit that is in memory, at once; undefined where {@link getManifest} must be asked. Never throws. */
+  recallManifest(
+    target: Target,
+    reference: Reference,
+  ): ManifestAnswer | undefined;
   /** The caller closes the answer's body. */
   openBlob(
     target: Target,
@@ -167,6 +172,12 @@ export function createMirror(options: {
       answer(target, "manifest", reference, (upstream, key) =>
         manifests.get(upstream, key, reference),
       ),
+    recallManifest: (target, reference) => {
+      const upstream = upstreams.get(target.upstream);
+      return upstream?.mayPull(target.repository, reference) === true
+        ? manifests.recall(upstream, target, reference)
+        : undefined;
+    },
     openBlob: (target, digest, range) =>
       answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
         blobs.open(upstream, key, digest, range),

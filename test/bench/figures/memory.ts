@@ -58,18 +58,22 @@ export const memory: Figure = {
   async run(rig) {
     const hit = await rig.files.addBlob("memory-hit", BLOB_BYTES);
     const fill = await rig.files.addBlob("memory-fill", BLOB_BYTES);
-    const upstream = await rig.startUpstream();
-    const entrepot = await rig.startEntrepot(upstream);
-    const registry = await rig.startRegistryProxy(upstream.origin);
+    const { origin } = await rig.startUpstream();
+    const root = await rig.folder("root");
+    const filled = await rig.startEntrepot({ origin, root });
+    await warm(filled, blobPath(hit));
+    await filled.stop();
+    // Each on a process that did nothing before: what a load leaves behind is not the next one's.
+    const entrepot = await rig.startEntrepot({ origin, root });
+    const other = await rig.startEntrepot({ origin });
+    const registry = await rig.startRegistryProxy(origin);
     await delay(SETTLE_MS);
     const idle = [entrepot.rssBytes()];
     const registryIdle = [registry.rssBytes()];
-    for (const server of [entrepot, registry]) {
-      await warm(server, blobPath(hit));
-    }
     const onHit = [await mostWithReaders(rig, entrepot, blobPath(hit))];
+    const onFill = [await mostWithReaders(rig, other, blobPath(fill))];
+    await warm(registry, blobPath(hit));
     const registryOnHit = [await mostWithReaders(rig, registry, blobPath(hit))];
-    const onFill = [await mostWithReaders(rig, entrepot, blobPath(fill))];
     const unit = "bytes";
     const ours = "Entrepot";
     const theirs = "docker-registry";
