@@ -84,8 +84,12 @@ upstreams:
       staleIfError: forever
       staleWhileRevalidate: 0s
       notFoundTtl: 30s
+    allow: []
+    deny: []
+    redirectHosts: []
     tokenRealms: []
     concurrency: 32
+    bandwidth: 0
     connectTimeout: 5s
     headersTimeout: 10s
     idleTimeout: 30s
