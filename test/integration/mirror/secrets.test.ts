@@ -29,7 +29,10 @@ interface Form {
   readonly name: string;
   readonly secret: string;
   readonly auth: UpstreamAuth;
-  credential(test: AfterTest, host: string): Promise<UpstreamCredential>;
+  readonly credential: (
+    test: AfterTest,
+    host: string,
+  ) => Promise<UpstreamCredential>;
 }
 
 function bearer(secret: string): UpstreamAuth {
