@@ -163,7 +163,7 @@ class Trail {
           assert.equal(
             at,
             -1,
-            `${form} in ${text.subarray(Math.max(0, at - 200), at + 100)}`,
+            `${form} in ${text.subarray(Math.max(0, at - 200), at + 100).toString()}`,
           );
         }
       }
