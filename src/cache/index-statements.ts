@@ -8,6 +8,7 @@ import type { Database } from "better-sqlite3";
 
 interface BlobColumns {
   readonly sizeBytes: number;
+  readonly storedAtMs: number;
   readonly mediaType: string | null;
 }
 
@@ -66,7 +67,8 @@ export function prepareIndexStatements(database: Database) {
 
     // --- blobs and links ---
     getBlob: database.prepare<[Buffer], BlobColumns>(
-      `SELECT blobs.size_bytes AS sizeBytes, media_types.name AS mediaType
+      `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         media_types.name AS mediaType
        FROM digests
        JOIN blobs ON blobs.id = digests.id
        LEFT JOIN manifests ON manifests.id = blobs.id
@@ -74,7 +76,8 @@ export function prepareIndexStatements(database: Database) {
        WHERE digests.digest = ?`,
     ),
     getLinkedBlob: database.prepare<[string, Buffer], BlobColumns>(
-      `SELECT blobs.size_bytes AS sizeBytes, media_types.name AS mediaType
+      `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         media_types.name AS mediaType
        FROM repositories
        JOIN digests
        JOIN links ON links.blob_id = digests.id AND links.repository_id = repositories.id

@@ -14,6 +14,8 @@ export interface BlobRow {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly mediaType: string | undefined;
+  /** When its bytes came from the upstream, in epoch milliseconds. */
+  readonly storedAtMs: number;
 }
 
 /** What a tag pointed to. Times are epoch milliseconds. */

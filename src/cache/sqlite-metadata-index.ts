@@ -397,7 +397,11 @@ export function isCorruption(error: unknown): boolean {
 function blobRow(
   digest: Digest,
   row:
-    | { readonly sizeBytes: number; readonly mediaType: string | null }
+    | {
+        readonly sizeBytes: number;
+        readonly storedAtMs: number;
+        readonly mediaType: string | null;
+      }
     | undefined,
 ): BlobRow | undefined {
   return (
@@ -405,6 +409,7 @@ function blobRow(
       digest,
       sizeBytes: row.sizeBytes,
       mediaType: row.mediaType ?? undefined,
+      storedAtMs: row.storedAtMs,
     }
   );
 }

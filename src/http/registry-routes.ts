@@ -28,6 +28,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
+import { assertRequestHead } from "./request-head.ts";
 import {
   COMMON_HEADERS,
   sendBody,
@@ -103,6 +104,7 @@ async function answer(
   exchange: Exchange,
   rawPath: string,
 ): Promise<void> {
+  assertRequestHead(request);
   const path = parseDistributionPath(rawPath);
   if (!path.ok) {
     throw new RegistryError(path.code, path);
@@ -244,10 +246,7 @@ async function sendManifest(
         }),
     ...namespaceHeader(routed),
     "Cache-Status": manifest.status.text,
-    ...(manifest.ageMs === undefined
-      ? {}
-      : { Age: Math.floor(manifest.ageMs / 1000) }),
-    ...(manifest.isStale ? { Warning: STALE_WARNING } : {}),
+    ...agingHeaders(manifest),
   };
   if (
     manifest.digest !== undefined &&
@@ -285,6 +284,7 @@ async function sendBlob(
       "Content-Type": head.mediaType,
       ...headers,
       "Cache-Status": head.status.text,
+      ...agingHeaders({ ageMs: head.ageMs, isStale: false }),
       ...(head.sizeBytes === undefined || isUnchanged
         ? {}
         : { "Content-Length": head.sizeBytes }),
@@ -314,6 +314,7 @@ async function sendBlob(
     "Content-Type": blob.mediaType,
     ...headers,
     "Cache-Status": blob.status.text,
+    ...agingHeaders({ ageMs: blob.ageMs, isStale: false }),
     ...(range === undefined || sizeBytes === undefined
       ? {}
       : { "Content-Range": formatContentRange(range, sizeBytes) }),
@@ -330,23 +331,20 @@ async function sendTags(
   target: DistributionTarget & { kind: "tags" },
 ): Promise<void> {
   const routed = route(options, call, target.repository);
-  const { page, status, isStale } = await options.mirror.listTags(
-    targetOf(routed),
-    target,
-  );
-  call.exchange.cache = status;
+  const tags = await options.mirror.listTags(targetOf(routed), target);
+  call.exchange.cache = tags.status;
   sendBytes(
     call.response,
     call.exchange,
     200,
     {
       "Content-Type": "application/json",
-      ...nextLink(call, target, page.nextLast),
+      ...nextLink(call, target, tags.page.nextLast),
       ...namespaceHeader(routed),
-      "Cache-Status": status.text,
-      ...(isStale ? { Warning: STALE_WARNING } : {}),
+      "Cache-Status": tags.status.text,
+      ...agingHeaders(tags),
     },
-    JSON.stringify({ name: target.repository, tags: page.entries }),
+    JSON.stringify({ name: target.repository, tags: tags.page.entries }),
     call.isHead,
   );
 }
@@ -376,7 +374,7 @@ async function sendReferrers(
         : {}),
       ...namespaceHeader(routed),
       "Cache-Status": referrers.status.text,
-      ...(referrers.isStale ? { Warning: STALE_WARNING } : {}),
+      ...agingHeaders(referrers),
     },
     referrers.bytes,
     call.isHead,
@@ -405,6 +403,22 @@ async function sendCatalog(
     JSON.stringify({ repositories: page.entries }),
     call.isHead,
   );
+}
+
+/** Of what comes from the cache. */
+function agingHeaders({
+  ageMs,
+  isStale,
+}: {
+  readonly ageMs: number | undefined;
+  readonly isStale: boolean;
+}): { Age?: number; Warning?: string } {
+  return {
+    ...(ageMs === undefined
+      ? {}
+      : { Age: Math.max(0, Math.floor(ageMs / 1000)) }),
+    ...(isStale ? { Warning: STALE_WARNING } : {}),
+  };
 }
 
 /** Leads to the next page in the client's own spelling of the path. */

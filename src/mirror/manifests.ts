@@ -13,6 +13,7 @@ import type { Reference, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
@@ -42,7 +43,7 @@ export interface Manifest {
 
 export interface ManifestAnswer extends Manifest {
   readonly status: CacheStatus;
-  /** Since the upstream last confirmed it; undefined where it has just been asked. */
+  /** Since the upstream last confirmed it, or gave what is named by its digest; undefined where it has just been asked. */
   readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
@@ -69,6 +70,7 @@ export class Manifests {
   readonly #gate: StaleGate;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #metrics: Metrics;
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
   readonly #digests = new SingleFlight<FetchedManifest>();
@@ -84,6 +86,7 @@ export class Manifests {
     gate: StaleGate;
     clock: Clock;
     log: Logger;
+    metrics: Metrics;
     isOffline: boolean;
   }) {
     this.#store = options.store;
@@ -94,6 +97,7 @@ export class Manifests {
     this.#gate = options.gate;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#metrics = options.metrics;
     this.#isOffline = options.isOffline;
     this.#spared = new SparedTags(options.clock);
   }
@@ -131,8 +135,12 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
-      this.#index.touchBlob(digest, this.#clock.nowMs());
-      return current(stored, cacheStatus.hit());
+      const nowMs = this.#clock.nowMs();
+      this.#index.touchBlob(digest, nowMs);
+      return {
+        ...current(stored.manifest, cacheStatus.hit()),
+        ageMs: nowMs - stored.storedAtMs,
+      };
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
     if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
@@ -146,7 +154,7 @@ export class Manifests {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
-  ): Promise<Manifest | undefined> {
+  ): Promise<{ manifest: Manifest; storedAtMs: number } | undefined> {
     let isLinked: boolean;
     let row;
     try {
@@ -157,8 +165,29 @@ export class Manifests {
       return undefined;
     }
     if (row?.mediaType === undefined) return undefined;
-    if (!isLinked) await this.#links.prove(upstream, key, digest, "manifest");
-    return this.#read(digest, row.sizeBytes, row.mediaType);
+    if (!isLinked && !(await this.#isProven(upstream, key, digest))) {
+      return undefined;
+    }
+    const { sizeBytes, mediaType, storedAtMs } = row;
+    const manifest = await this.#read(digest, sizeBytes, mediaType);
+    return manifest && { manifest, storedAtMs };
+  }
+
+  /** @returns false where HEAD is not offered: then only the bytes prove anything */
+  async #isProven(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<boolean> {
+    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    try {
+      await this.#links.prove(upstream, key, digest, "manifest");
+      return true;
+    } catch (error) {
+      if (isHeadUnknown(error)) return false;
+      if (isNotFound(error)) this.#remember(upstream, key, digest);
+      throw error;
+    }
   }
 
   async #read(
@@ -215,13 +244,18 @@ export class Manifests {
       throw error;
     }
     if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw new UpstreamError(
-        "digest-mismatch",
-        "the manifest's bytes are not those of the digest",
-        { upstream: upstream.name },
-      );
+      throw this.#mismatch(upstream);
     }
     return this.#keep(key, digest, fetched);
+  }
+
+  #mismatch(upstream: MirroredUpstream): UpstreamError {
+    this.#metrics.digestMismatches.inc();
+    return new UpstreamError(
+      "digest-mismatch",
+      "the manifest's bytes are not those of its digest",
+      { upstream: upstream.name },
+    );
   }
 
   /** The upstream has no such manifest. */
@@ -326,7 +360,11 @@ export class Manifests {
     if (freshness.ifError && this.#spared.has(upstream, key, tag)) {
       return stale(cacheStatus.staleHit());
     }
-    if (freshness.whileRevalidating) {
+    if (
+      freshness.whileRevalidating &&
+      // Of an upstream that is known to be down only what can be finished from here.
+      (!upstream.client.isDown() || (await isComplete()))
+    ) {
       this.#gate.runBehind(revalidate());
       return stale(cacheStatus.staleHit());
     }
@@ -486,9 +524,7 @@ export class Manifests {
         ? undefined
         : head.digest;
     } catch (error) {
-      if (error instanceof UpstreamError && error.status === 405) {
-        return undefined;
-      }
+      if (isHeadUnknown(error)) return undefined;
       throw error;
     }
   }
@@ -521,11 +557,7 @@ export class Manifests {
         : digestAlgorithm(fetched.digestHeader),
     );
     if (fetched.digestHeader !== undefined && fetched.digestHeader !== digest) {
-      throw new UpstreamError(
-        "digest-mismatch",
-        "the manifest's bytes are not those of its digest header",
-        { upstream: upstream.name },
-      );
+      throw this.#mismatch(upstream);
     }
     if (known?.digest === digest) return this.#confirm(key, tag, known);
     return this.#move(key, tag, await this.#keep(key, digest, fetched));
@@ -604,6 +636,13 @@ function missStatus(
 ): CacheStatus {
   if (isJoin) return cacheStatus.collapsed();
   return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
+}
+
+function isHeadUnknown(error: unknown): boolean {
+  return (
+    error instanceof UpstreamError &&
+    (error.status === 405 || error.status === 501)
+  );
 }
 
 function isNotFound(error: unknown): boolean {

@@ -86,6 +86,7 @@ export function createMirror(options: {
     gate,
     clock,
     log,
+    metrics,
     isOffline,
   });
   const blobs = new Blobs({
@@ -98,8 +99,20 @@ export function createMirror(options: {
     clock,
     isOffline,
   });
-  const tagLists = new TagLists({ index, clock, isOffline });
-  const referrers = new Referrers({ index, clock, isOffline });
+  const tagLists = new TagLists({
+    index,
+    negative: new NegativeAnswers(clock),
+    gate,
+    clock,
+    isOffline,
+  });
+  const referrers = new Referrers({
+    index,
+    negative: new NegativeAnswers(clock),
+    gate,
+    clock,
+    isOffline,
+  });
 
   /** The one border at which whatever was thrown becomes an answer. */
   const answer = async <T>(

@@ -1,24 +1,21 @@
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
-import {
-  emptyImageIndex,
-  filterReferrers,
-  isImageIndex,
-} from "../oci/referrers.ts";
+import { parseManifest } from "../oci/manifest.ts";
+import { OCI_INDEX } from "../oci/media-type.ts";
+import { emptyImageIndex, filterReferrers } from "../oci/referrers.ts";
 import { parseTag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import {
-  judgeUpstreamFailure,
-  offlineRefusal,
-  staleStatus,
-} from "./answers.ts";
+import { offlineRefusal } from "./answers.ts";
+import { fetchOrStale } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
+import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import type { StaleGate } from "./stale-gate.ts";
 
 /** The fallback tag keeps 64 digits of any digest. */
 const FALLBACK_TAG_HEX_LENGTH = 64;
@@ -28,6 +25,8 @@ export interface ReferrersAnswer {
   readonly bytes: Buffer;
   readonly isFiltered: boolean;
   readonly status: CacheStatus;
+  /** Since the upstream was asked; undefined where it has just been. */
+  readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
 
@@ -39,16 +38,22 @@ export interface ReferrersAnswer {
  */
 export class Referrers {
   readonly #index: MetadataIndex;
+  readonly #negative: NegativeAnswers;
+  readonly #gate: StaleGate;
   readonly #clock: Clock;
   readonly #isOffline: boolean;
   readonly #fetches = new SingleFlight<Buffer>();
 
   constructor(options: {
     index: MetadataIndex;
+    negative: NegativeAnswers;
+    gate: StaleGate;
     clock: Clock;
     isOffline: boolean;
   }) {
     this.#index = options.index;
+    this.#negative = options.negative;
+    this.#gate = options.gate;
     this.#clock = options.clock;
     this.#isOffline = options.isOffline;
   }
@@ -64,43 +69,51 @@ export class Referrers {
       .getReferrers(key, subject)
       .catch(() => undefined);
     const ageMs =
-      row === undefined ? Infinity : this.#clock.nowMs() - row.verifiedAtMs;
+      row === undefined ? undefined : this.#clock.nowMs() - row.verifiedAtMs;
+    const isFiltered = artifactTypes.length > 0;
     const answer = (
       body: Buffer,
-      status: CacheStatus,
-      isStale: boolean,
+      told: Pick<ReferrersAnswer, "status" | "ageMs" | "isStale">,
     ): ReferrersAnswer => ({
-      bytes:
-        artifactTypes.length === 0
-          ? body
-          : filterReferrers(body, artifactTypes),
-      isFiltered: artifactTypes.length > 0,
-      status,
-      isStale,
+      bytes: isFiltered ? filterReferrers(body, artifactTypes) : body,
+      isFiltered,
+      ...told,
     });
     const ttlMs = upstream.freshness.tagTtlMs;
-    if (row !== undefined && ageMs >= 0 && ageMs < ttlMs) {
-      return answer(row.body, cacheStatus.hit(ttlMs - ageMs), false);
+    if (row !== undefined && ageMs !== undefined) {
+      if (ageMs >= 0 && ageMs < ttlMs) {
+        const status = cacheStatus.hit(ttlMs - ageMs);
+        return answer(row.body, { status, ageMs, isStale: false });
+      }
     }
     if (this.#isOffline) {
       if (row === undefined) throw offlineRefusal("list");
-      return answer(row.body, cacheStatus.staleHit(), true);
+      const status = cacheStatus.staleHit();
+      return answer(row.body, { status, ageMs, isStale: true });
     }
-    try {
-      const body = await this.#fetches.run(
-        `${key.upstream} ${key.repository} ${subject}`,
-        () => this.#fetch(upstream, key, subject),
-      );
-      return answer(body, cacheStatus.stored(200), false);
-    } catch (error) {
-      if (row === undefined || !(error instanceof UpstreamError)) throw error;
-      const { stale } = judgeUpstreamFailure(error, {
-        wanted: "list",
-        hasCredentials: upstream.client.hasCredentials,
+    if (this.#negative.has(key, subject)) {
+      const status = cacheStatus.negative();
+      return answer(emptyImageIndex(), {
+        status,
+        ageMs: undefined,
+        isStale: false,
       });
-      if (stale === "never") throw error;
-      return answer(row.body, staleStatus(error), true);
     }
+    const flight = `${key.upstream} ${key.repository} ${subject}`;
+    const { list, status, isStale } = await fetchOrStale({
+      gate: this.#gate,
+      upstream,
+      fetch: () =>
+        this.#fetches.run(flight, () => this.#fetch(upstream, key, subject)),
+      isJoin: this.#fetches.has(flight),
+      isKnown: row !== undefined,
+      stale: row?.body,
+    });
+    return answer(list, {
+      status,
+      ageMs: isStale ? ageMs : undefined,
+      isStale,
+    });
   }
 
   async #fetch(
@@ -109,16 +122,49 @@ export class Referrers {
     subject: Digest,
   ): Promise<Buffer> {
     const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    const found =
+    const body =
       (await absent(() =>
         upstream.client.getReferrers(key.repository, subject, signal),
-      )) ?? (await absent(() => fallbackIndex(upstream, key, subject, signal)));
-    const body =
-      found !== undefined && isImageIndex(found) ? found : emptyImageIndex();
-    await this.#index
-      .putReferrers(key, subject, { body, verifiedAtMs: this.#clock.nowMs() })
-      .catch(() => {});
+      )) ??
+      (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
+      emptyImageIndex();
+    const parsed = parseManifest(body, undefined);
+    if (!parsed.ok || parsed.mediaType !== OCI_INDEX) {
+      // An empty answer instead would say that nothing is signed.
+      throw new UpstreamError(
+        "bad-response",
+        "the upstream's list of referrers is no image index",
+        { upstream: upstream.name },
+      );
+    }
+    const isEmpty = parsed.children.length + parsed.skippedChildren === 0;
+    await this.#keep(upstream, key, subject, body, isEmpty);
     return body;
+  }
+
+  /**
+   * That nothing refers to a digest is written down only for what the cache has: for any other, a
+   * client could fill the index with names of its choice.
+   */
+  async #keep(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+    body: Buffer,
+    isEmpty: boolean,
+  ): Promise<void> {
+    try {
+      if (isEmpty && !(await this.#index.getLinkedBlob(key, subject))) {
+        this.#negative.add(key, subject, upstream.freshness.notFoundTtlMs);
+        return;
+      }
+      await this.#index.putReferrers(key, subject, {
+        body,
+        verifiedAtMs: this.#clock.nowMs(),
+      });
+    } catch {
+      // The next request asks again.
+    }
   }
 }
 

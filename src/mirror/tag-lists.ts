@@ -1,20 +1,18 @@
 import { LRUCache } from "lru-cache";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
-import type { Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import {
-  judgeUpstreamFailure,
-  offlineRefusal,
-  staleStatus,
-} from "./answers.ts";
+import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { fetchOrStale } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
+import type { NegativeAnswers } from "./negative-answers.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
 import { SingleFlight } from "./single-flight.ts";
+import type { StaleGate } from "./stale-gate.ts";
 
 /** Memory for the lists of all repositories together. */
 const MAX_LISTS_BYTES = 16 * 1024 * 1024;
@@ -22,25 +20,36 @@ const MAX_LISTS_BYTES = 16 * 1024 * 1024;
 /** More cached tags of one repository than anybody keeps; a bound for the query. */
 const MAX_CACHED_TAGS = 100_000;
 
+/** What stands for the list among the negative answers; no tag has a slash. */
+const TAGS_LIST = "tags/list";
+
 export interface TagsAnswer {
   readonly page: Page<string>;
   readonly status: CacheStatus;
+  /** Since the upstream was asked; undefined where it has just been, or never was for the whole. */
+  readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
 
 interface TagList {
+  /** In ASCII order. */
   readonly tags: readonly string[];
   readonly isWhole: boolean;
+}
+
+interface KnownTagList extends TagList {
   readonly fetchedAtMs: number;
 }
 
 /** The tags of a repository: the upstream's list, or those in the cache while it is down. */
 export class TagLists {
   readonly #index: MetadataIndex;
+  readonly #negative: NegativeAnswers;
+  readonly #gate: StaleGate;
   readonly #clock: Clock;
   readonly #isOffline: boolean;
   readonly #fetches = new SingleFlight<TagList>();
-  readonly #lists = new LRUCache<string, TagList>({
+  readonly #lists = new LRUCache<string, KnownTagList>({
     maxSize: MAX_LISTS_BYTES,
     sizeCalculation: (list) =>
       list.tags.reduce((bytes, tag) => bytes + tag.length + 16, 64),
@@ -48,10 +57,14 @@ export class TagLists {
 
   constructor(options: {
     index: MetadataIndex;
+    negative: NegativeAnswers;
+    gate: StaleGate;
     clock: Clock;
     isOffline: boolean;
   }) {
     this.#index = options.index;
+    this.#negative = options.negative;
+    this.#gate = options.gate;
     this.#clock = options.clock;
     this.#isOffline = options.isOffline;
   }
@@ -64,38 +77,44 @@ export class TagLists {
   ): Promise<TagsAnswer> {
     const name = `${key.upstream} ${key.repository}`;
     const known = this.#lists.get(name);
-    const ageMs =
-      known === undefined
-        ? Infinity
-        : this.#clock.monotonicMs() - known.fetchedAtMs;
-    if (known !== undefined && ageMs < upstream.freshness.tagTtlMs) {
-      return {
-        page: cutPage(known.tags, request, known.isWhole),
-        status: cacheStatus.hit(upstream.freshness.tagTtlMs - ageMs),
-        isStale: false,
-      };
+    const { tagTtlMs } = upstream.freshness;
+    if (known !== undefined) {
+      const ageMs = this.#clock.monotonicMs() - known.fetchedAtMs;
+      if (ageMs < tagTtlMs) {
+        return {
+          page: cutPage(known.tags, request, known.isWhole),
+          status: cacheStatus.hit(tagTtlMs - ageMs),
+          ageMs,
+          isStale: false,
+        };
+      }
     }
+    const cached = await this.#cached(key);
     if (this.#isOffline) {
-      return this.#cached(key, request, cacheStatus.staleHit());
-    }
-    try {
-      const fetched = await this.#fetches.run(name, () =>
-        this.#fetch(upstream, key, name),
-      );
+      if (cached === undefined) throw offlineRefusal("list");
       return {
-        page: cutPage(fetched.tags, request, fetched.isWhole),
-        status: cacheStatus.stored(200),
-        isStale: false,
+        page: cutPage(cached.tags, request),
+        status: cacheStatus.staleHit(),
+        ageMs: undefined,
+        isStale: true,
       };
-    } catch (error) {
-      if (!(error instanceof UpstreamError)) throw error;
-      const verdict = judgeUpstreamFailure(error, {
-        wanted: "list",
-        hasCredentials: upstream.client.hasCredentials,
-      });
-      if (verdict.stale === "never") throw error;
-      return this.#cached(key, request, staleStatus(error), error);
     }
+    if (this.#negative.has(key, TAGS_LIST)) throw negativeRefusal("list");
+    const { list, status, isStale } = await fetchOrStale({
+      gate: this.#gate,
+      upstream,
+      fetch: () =>
+        this.#fetches.run(name, () => this.#fetch(upstream, key, name)),
+      isJoin: this.#fetches.has(name),
+      isKnown: known !== undefined,
+      stale: cached,
+    });
+    return {
+      page: cutPage(list.tags, request, list.isWhole),
+      status,
+      ageMs: undefined,
+      isStale,
+    };
   }
 
   async #fetch(
@@ -103,30 +122,28 @@ export class TagLists {
     key: RepositoryKey,
     name: string,
   ): Promise<TagList> {
-    const { tags, isWhole } = await upstream.client.listTags(
-      key.repository,
-      AbortSignal.timeout(ANSWER_DEADLINE_MS),
-    );
-    const list: TagList = {
-      tags: [...new Set(tags)].sort(),
-      isWhole,
-      fetchedAtMs: this.#clock.monotonicMs(),
-    };
-    this.#lists.set(name, list);
-    return list;
+    try {
+      const { tags, isWhole } = await upstream.client.listTags(
+        key.repository,
+        AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      );
+      const list = { tags: [...new Set(tags)].sort(), isWhole };
+      const fetchedAtMs = this.#clock.monotonicMs();
+      this.#lists.set(name, { ...list, fetchedAtMs });
+      return list;
+    } catch (error) {
+      if (error instanceof UpstreamError && error.kind === "not-found") {
+        this.#negative.add(key, TAGS_LIST, upstream.freshness.notFoundTtlMs);
+      }
+      throw error;
+    }
   }
 
-  /** @throws `otherwise`, or a Refusal, where the cache has no tag of the repository */
-  async #cached(
-    key: RepositoryKey,
-    request: PageRequest,
-    status: CacheStatus,
-    otherwise?: unknown,
-  ): Promise<TagsAnswer> {
-    const tags: readonly Tag[] = await this.#index
+  /** The tags that the cache can answer; undefined where it has none of the repository. */
+  async #cached(key: RepositoryKey): Promise<TagList | undefined> {
+    const tags = await this.#index
       .listTags(key, MAX_CACHED_TAGS, undefined)
       .catch(() => []);
-    if (tags.length === 0) throw otherwise ?? offlineRefusal("list");
-    return { page: cutPage(tags, request), status, isStale: true };
+    return tags.length === 0 ? undefined : { tags, isWhole: true };
   }
 }

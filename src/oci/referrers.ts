@@ -1,4 +1,3 @@
-import { parseManifest } from "./manifest.ts";
 import { OCI_INDEX } from "./media-type.ts";
 
 /** What a registry answers where nothing refers to a manifest. */
@@ -15,7 +14,7 @@ function imageIndex(manifests: readonly unknown[]): Buffer {
 /**
  * Keeps the descriptors of some artifact types.
  *
- * @param body an image index that {@link isImageIndex} has accepted
+ * @param body an image index that `parseManifest` has taken for one
  */
 export function filterReferrers(
   body: Buffer,
@@ -31,12 +30,6 @@ export function filterReferrers(
         artifactTypes.includes(descriptor.artifactType),
     ),
   );
-}
-
-/** Whether the bytes are an image index of sane depth and size. */
-export function isImageIndex(body: Buffer): boolean {
-  const parsed = parseManifest(body, undefined);
-  return parsed.ok && parsed.mediaType === OCI_INDEX;
 }
 
 /** The descriptors of an image index as they stand; an empty list for anything else. */

@@ -53,7 +53,12 @@ export function metadataIndexContract(
       const index = await make(test);
       for (const digest of [named("layer"), digestOf(Buffer.of(1), "sha512")]) {
         await index.recordBlob(alpine, blob(digest, 5_000_000_000));
-        const row = { digest, sizeBytes: 5_000_000_000, mediaType: undefined };
+        const row = {
+          digest,
+          sizeBytes: 5_000_000_000,
+          mediaType: undefined,
+          storedAtMs: 1,
+        };
         assert.deepEqual(await index.getBlob(digest), row);
         assert.deepEqual(await index.getLinkedBlob(alpine, digest), row);
         assert.equal(await index.getLinkedBlob(busybox, digest), undefined);
@@ -79,6 +84,7 @@ export function metadataIndexContract(
         digest: manifest,
         sizeBytes: 1_000,
         mediaType: OCI_MANIFEST,
+        storedAtMs: 1,
       });
       assert.equal((await index.totals()).manifests, 1);
     });

@@ -1,5 +1,9 @@
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { rm, writeFile } from "node:fs/promises";
+import type { ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { join } from "node:path";
+import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import type { Config, UpstreamConfig } from "../../src/config/config.ts";
@@ -51,6 +55,9 @@ export function mirrorConfig(
   };
 }
 
+/** @see https://nodejs.org/api/diagnostics_channel.html#built-in-channels */
+const REQUEST_START = "http.server.request.start";
+
 type Ask = Omit<RawRequest, "port" | "path">;
 
 /** The whole program in this process, on real sockets, with a storage root of its own. */
@@ -62,6 +69,8 @@ export class TestMirror {
   readonly #overrides: TestMirrorOptions;
   #config: Config;
   readonly #logged = new Counter();
+  readonly #answering = new Set<ServerResponse>();
+  readonly #asked = new Counter();
   #app: App | undefined;
   #port = 0;
   #operatorPort = 0;
@@ -99,16 +108,29 @@ export class TestMirror {
     const { listen, operator } = await this.#app.listen();
     this.#port = portOf(listen[0]);
     this.#operatorPort = portOf(operator);
+    subscribe(REQUEST_START, this.#onRequest);
   }
 
   async close(): Promise<void> {
     await this.#app?.close();
     this.#app = undefined;
+    unsubscribe(REQUEST_START, this.#onRequest);
   }
+
+  readonly #onRequest = (message: unknown): void => {
+    const { response, socket } = message as {
+      readonly response: ServerResponse;
+      readonly socket: Socket;
+    };
+    if (socket.localPort !== this.#port) return;
+    this.#answering.add(response);
+    response.once("close", () => this.#answering.delete(response));
+    this.#asked.notify();
+  };
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
-    changed: Partial<Pick<Config, "offline" | "upstreams">> = {},
+    changed: Partial<Pick<Config, "offline" | "upstreams" | "listen">> = {},
   ): Promise<void> {
     await this.close();
     this.#config = { ...this.#config, ...changed };
@@ -150,6 +172,16 @@ export class TestMirror {
     }
   }
 
+  /** Ends when so many requests are with the mirror and wait for their answers. */
+  async asked(count: number): Promise<void> {
+    await this.#asked.until(
+      () => this.#answering.size >= count,
+      () => `${this.#answering.size} of ${count} requests wait`,
+    );
+    // What they have in common is looked up by then.
+    await setImmediate();
+  }
+
   /**
    * Ends when no fill runs: a client has its last byte when the digest is right, and the blob is
    * in the index a moment later.
@@ -173,9 +205,7 @@ export class TestMirror {
 
   /** The value of one series of `/metrics`; 0 where it is not there. */
   async metric(series: string): Promise<number> {
-    const { body } = await this.operator("/metrics");
-    const line = body
-      .toString()
+    const line = (await this.metrics())
       .split("\n")
       .find((one) => one.startsWith(`${series} `));
     return line === undefined ? 0 : Number(line.slice(series.length + 1));
@@ -186,6 +216,20 @@ export class TestMirror {
     const { partialFolder } = diskLayout(this.root);
     await rm(partialFolder, { recursive: true });
     await writeFile(partialFolder, "");
+  }
+
+  /** The text of `/metrics`. */
+  async metrics(): Promise<string> {
+    const { body } = await this.operator("/metrics");
+    return body.toString();
+  }
+
+  /** Ends when a request of that kind has been logged, so when its client is gone for the mirror too. */
+  requested(kind: string): Promise<void> {
+    return this.#logged.until(
+      () => this.log.some((line) => line["kind"] === kind),
+      () => `no request for a ${kind} was logged`,
+    );
   }
 
   /** Where a published blob lies. */

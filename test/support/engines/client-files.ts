@@ -1,5 +1,5 @@
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 import type { MirrorAddress } from "./engine.ts";
 
 /** Where the files lie that users copy to point their engines at the mirror. */
@@ -25,4 +25,16 @@ export async function readClientFile(
     throw new Error(`${path} names no ${EXAMPLE_ADDRESS}`);
   }
   return text.replaceAll(EXAMPLE_ADDRESS, mirror.host);
+}
+
+/** Their paths, as in `docker/daemon.json`. */
+export async function listClientFiles(): Promise<string[]> {
+  const entries = await readdir(CLIENT_FILES, {
+    recursive: true,
+    withFileTypes: true,
+  });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(CLIENT_FILES, join(entry.parentPath, entry.name)))
+    .sort();
 }

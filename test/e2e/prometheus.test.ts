@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { before, describe, it } from "node:test";
+import { afterSuite } from "../support/after-test.ts";
+import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
+import { queriesOf, readDashboard } from "../support/dashboard.ts";
+import { requireCommands } from "../support/engines/engine.ts";
+import { Prometheus } from "../support/engines/prometheus.ts";
+import { buildImage, type TestImage } from "../support/image-builder.ts";
+import { runCommand } from "../support/run-command.ts";
+import { ScriptedUpstream } from "../support/scripted-upstream.ts";
+
+/** Nothing went wrong here, so there is nothing to show. */
+const PANELS_OF_TROUBLE = ["Fills in trouble"];
+
+void describe("a real Prometheus", () => {
+  const suite = afterSuite();
+  let mirror: ChildMirror;
+  let prometheus: Prometheus;
+  let image: TestImage;
+
+  before(async () => {
+    await requireCommands(["prometheus", "promtool"]);
+    const upstream = await ScriptedUpstream.start(suite);
+    image = buildImage({ seed: "prometheus", layers: [2_000_000] });
+    upstream.content.addImage("library/app", image, "1");
+    mirror = await ChildMirror.start(suite, {
+      config: hubConfig(upstream.origin),
+    });
+    prometheus = await Prometheus.start(
+      suite,
+      new URL(mirror.operatorOrigin).host,
+    );
+    await pull(mirror, image);
+    await pull(mirror, image);
+    // A rate is made of two scrapes at least.
+    await prometheus.until(
+      'count_over_time(entrepot_cache_requests_total{outcome="hit",kind="tag"}[1m]) > 1',
+    );
+  });
+
+  void it("scrapes the mirror", async () => {
+    const [up, ...others] = await prometheus.query("up");
+    assert.deepEqual(others, []);
+    assert.equal(up?.value, 1);
+    assert.equal(up.metric["job"], "entrepot");
+  });
+
+  void it("is told what the cache did for two pulls", async () => {
+    const value = async (expression: string): Promise<number | undefined> =>
+      (await prometheus.query(expression))[0]?.value;
+    const outcomes = await prometheus.query(
+      "sum by (outcome) (entrepot_cache_requests_total)",
+    );
+    assert.deepEqual(
+      outcomes.map(({ metric, value: count }) => [metric["outcome"], count]),
+      [
+        ["hit", 3],
+        ["miss", 3],
+      ],
+    );
+    const bytes =
+      image.manifest.sizeBytes +
+      image.blobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    assert.equal(await value("sum(entrepot_served_bytes_total)"), 2 * bytes);
+    assert.equal(
+      await value("sum(entrepot_upstream_received_bytes_total)"),
+      bytes,
+    );
+    assert.equal(await value("entrepot_storage_bytes"), bytes);
+    assert.equal(await value("entrepot_upstream_up"), 1);
+    assert.equal(await value("entrepot_storage_degraded"), 0);
+    assert.equal(await value("entrepot_digest_mismatches_total"), 0);
+  });
+
+  void it("answers every query of the dashboard", async () => {
+    for (const { panel, expression } of queriesOf(await readDashboard())) {
+      const samples = await prometheus.query(
+        expression.replaceAll(/\$__(range|rate_interval)/g, "5m"),
+      );
+      assert.ok(
+        samples.length > 0 || PANELS_OF_TROUBLE.includes(panel),
+        `${panel} shows nothing: ${expression}`,
+      );
+    }
+  });
+
+  void it("has nothing to say against names and types", async () => {
+    const types = await prometheus.types();
+    for (const [name, type] of Object.entries(types)) {
+      if (!name.startsWith("entrepot_")) continue;
+      assert.equal(type === "counter", name.endsWith("_total"), name);
+    }
+    const { stdout, stderr } = await runCommand("sh", [
+      "-c",
+      'printf %s "$1" | promtool check metrics 2>&1 | grep "^entrepot_" || true',
+      "sh",
+      await mirror.metrics(),
+    ]);
+    assert.equal(stdout + stderr, "");
+  });
+});
+
+async function pull(mirror: ChildMirror, image: TestImage): Promise<void> {
+  const paths = [
+    "manifests/1",
+    ...image.blobs.map(({ digest }) => `blobs/${digest}`),
+  ];
+  for (const path of paths) {
+    const response = await fetch(`${mirror.origin}/v2/library/app/${path}`);
+    assert.equal(response.status, 200);
+    await response.arrayBuffer();
+  }
+}

@@ -1,0 +1,255 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { Digest } from "../../../src/oci/digest.ts";
+import { Barrier } from "../../support/barrier.ts";
+import { buildArtifact, buildImage } from "../../support/image-builder.ts";
+import {
+  cacheStatusOf,
+  errorCode,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import type { RawResponse } from "../../support/raw-client.ts";
+import {
+  ScriptedUpstream,
+  type ScriptedUpstreamOptions,
+} from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+import type { Misbehaviour } from "../../support/wire-answer.ts";
+
+const IMAGE = buildImage({ seed: "subject" });
+const SUBJECT = IMAGE.manifest;
+const SIGNATURE = "application/vnd.dev.cosign.artifact.sig.v1+json";
+const SBOM = "application/spdx+json";
+const ARTIFACTS = [
+  buildArtifact({ seed: "1", artifactType: SIGNATURE, subject: SUBJECT }),
+  buildArtifact({ seed: "2", artifactType: SBOM, subject: SUBJECT }),
+  buildArtifact({ seed: "3", artifactType: SIGNATURE, subject: SUBJECT }),
+];
+const RANDOM = `sha256:${"0123456789abcdef".repeat(4)}` as Digest;
+const PATH = `/v2/a/referrers/${SUBJECT.digest}`;
+const TTL_MS = 600_000;
+
+async function setUp(
+  test: AfterTest,
+  options: ScriptedUpstreamOptions = {},
+  patienceMs?: number,
+): Promise<{ upstream: ScriptedUpstream; mirror: TestMirror }> {
+  const upstream = await ScriptedUpstream.start(test, options);
+  upstream.content.addImage("a", IMAGE, "v");
+  for (const artifact of ARTIFACTS) upstream.content.addImage("a", artifact);
+  const mirror = await startMirror(
+    test,
+    [upstreamOf(upstream)],
+    patienceMs === undefined ? {} : { patienceMs },
+  );
+  return { upstream, mirror };
+}
+
+/** The digests that an answer lists. */
+function listed(response: RawResponse): readonly string[] {
+  assert.equal(response.status, 200);
+  assert.equal(
+    response.headers["content-type"],
+    "application/vnd.oci.image.index.v1+json",
+  );
+  assert.equal(response.headers["content-length"], String(response.bodyBytes));
+  const index = JSON.parse(response.body.toString()) as {
+    readonly schemaVersion: number;
+    readonly mediaType: string;
+    readonly manifests: readonly { readonly digest: string }[];
+  };
+  assert.equal(index.schemaVersion, 2);
+  return index.manifests.map(({ digest }) => digest);
+}
+
+const ALL = ARTIFACTS.map(({ manifest }) => manifest.digest);
+
+void describe("referrers", () => {
+  for (const referrersApi of [true, false]) {
+    void it(`are those of the upstream's ${referrersApi ? "API" : "fallback tag"}, from the cache for the tags' life`, async (test) => {
+      const { upstream, mirror } = await setUp(test, { referrersApi });
+      const miss = await mirror.get(PATH);
+      assert.deepEqual(listed(miss), ALL);
+      assert.equal(cacheStatusOf(miss), "fwd=miss; fwd-status=200; stored");
+      const asked = upstream.count();
+      assert.equal(asked, referrersApi ? 1 : 2);
+      mirror.clock.advance(10_000);
+      const hit = await mirror.get(PATH);
+      assert.deepEqual(hit.body, miss.body);
+      assert.equal(cacheStatusOf(hit), "hit; ttl=590");
+      assert.equal(hit.headers["age"], "10");
+      assert.equal(upstream.count(), asked);
+      await mirror.restart();
+      assert.deepEqual(listed(await mirror.get(PATH)), ALL);
+      assert.equal(upstream.count(), asked);
+    });
+  }
+
+  void it("come in pages from the upstream and whole from here", async (test) => {
+    const { mirror } = await setUp(test, { pageSize: 2 });
+    const got = await mirror.get(PATH);
+    assert.deepEqual(listed(got), ALL);
+    assert.equal(got.headers["link"], undefined);
+  });
+
+  void it("are filtered by type here, and the answer says so", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (const [query, want, filters] of [
+      ["", ALL, undefined],
+      [`?artifactType=${SIGNATURE}`, [ALL[0], ALL[2]], "artifactType"],
+      [`?artifactType=${encodeURIComponent(SBOM)}`, [ALL[1]], "artifactType"],
+      [`?artifactType=${SBOM}&artifactType=${SIGNATURE}`, ALL, "artifactType"],
+      ["?artifactType=none/none", [], "artifactType"],
+      ["?artifactType=", ALL, undefined],
+    ] as const) {
+      const got = await mirror.get(PATH + query);
+      assert.deepEqual(listed(got), want, query);
+      assert.equal(got.headers["oci-filters-applied"], filters);
+      const head = await mirror.head(PATH + query);
+      assert.equal(head.headers["content-length"], String(got.bodyBytes));
+    }
+    assert.equal(upstream.count(), 1);
+    assert.equal(upstream.requests()[0]?.query.size, 0);
+  });
+
+  for (const referrersApi of [true, false]) {
+    void it(`of a digest that nobody knows are an empty index, kept in memory only (API: ${referrersApi})`, async (test) => {
+      const { upstream, mirror } = await setUp(test, { referrersApi });
+      for (let i = 0; i < 3; i++) {
+        const got = await mirror.get(`/v2/none/referrers/${RANDOM}`);
+        assert.deepEqual(listed(got), []);
+      }
+      assert.equal(upstream.count(), referrersApi ? 1 : 2);
+      await mirror.restart({ offline: true });
+      const offline = await mirror.get(`/v2/none/referrers/${RANDOM}`);
+      assert.equal(offline.status, 404);
+    });
+  }
+
+  void it("that are none are remembered with the image that the cache has", async (test) => {
+    const upstream = await ScriptedUpstream.start(test, {
+      referrersApi: false,
+    });
+    upstream.content.addImage("a", IMAGE, "v");
+    const mirror = await startMirror(test, [upstreamOf(upstream)]);
+    await mirror.get("/v2/a/manifests/v");
+    assert.deepEqual(listed(await mirror.get(PATH)), []);
+    upstream.forgetRequests();
+    await mirror.restart({ offline: true });
+    assert.deepEqual(listed(await mirror.get(PATH)), []);
+    mirror.clock.advance(TTL_MS);
+    const stale = await mirror.get(PATH);
+    assert.deepEqual(listed(stale), []);
+    assert.equal(cacheStatusOf(stale), "hit; detail=stale");
+    assert.equal(stale.headers["age"], "600");
+    assert.equal(upstream.count(), 0);
+  });
+
+  const api = { kind: "referrers" } as const;
+  const tag = { kind: "manifest" } as const;
+  for (const [name, rules] of [
+    ["the API fails", [[api, { status: 500 }]]],
+    [
+      "the API answers a page of HTML",
+      [[api, { body: "<html>", headers: { "content-type": "text/html" } }]],
+    ],
+    [
+      "the API answers another document",
+      [[api, { body: '{"manifests":[{}]}' }]],
+    ],
+    [
+      "the API answers a list of another kind",
+      [
+        [
+          api,
+          {
+            body: JSON.stringify({
+              schemaVersion: 2,
+              mediaType:
+                "application/vnd.docker.distribution.manifest.list.v2+json",
+              manifests: [],
+            }),
+          },
+        ],
+      ],
+    ],
+    [
+      "the API answers 404 and the fallback tag fails",
+      [
+        [api, { status: 404 }],
+        [tag, { status: 500 }],
+      ],
+    ],
+    [
+      "the API answers 404 and the fallback tag is an image",
+      [
+        [api, { status: 404 }],
+        [
+          tag,
+          {
+            status: 200,
+            body: IMAGE.manifest.bytes,
+            headers: { "content-type": IMAGE.manifest.mediaType },
+          },
+        ],
+      ],
+    ],
+  ] satisfies readonly (readonly [
+    string,
+    readonly (readonly [{ kind: "referrers" | "manifest" }, Misbehaviour])[],
+  ])[]) {
+    void it(`are 502 where ${name}, or the stale ones where there are any`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      for (const [match, fault] of rules) upstream.when(match, fault);
+      const cold = await mirror.get(PATH);
+      assert.deepEqual([cold.status, errorCode(cold)], [502, "UNAVAILABLE"]);
+      upstream.clearRules();
+      mirror.clock.advance(300_000);
+      assert.deepEqual(listed(await mirror.get(PATH)), ALL);
+      mirror.clock.advance(TTL_MS);
+      for (const [match, fault] of rules) upstream.when(match, fault);
+      const stale = await mirror.get(PATH);
+      assert.deepEqual(listed(stale), ALL);
+      assert.match(cacheStatusOf(stale) ?? "", /^fwd=stale.*detail=stale$/);
+      assert.match(stale.headers["warning"] ?? "", /^299 /);
+      assert.equal(stale.headers["age"], "600");
+    });
+  }
+
+  void it("are the stale ones at once while the upstream takes its time", async (test) => {
+    const { upstream, mirror } = await setUp(test, {}, 100);
+    await mirror.get(PATH);
+    mirror.clock.advance(TTL_MS);
+    const barrier = new Barrier();
+    upstream.when(api, { hold: { at: "headers", barrier } });
+    for (const status of ["fwd=stale; detail=stale", "hit; detail=stale"]) {
+      const stale = await mirror.get(PATH);
+      assert.deepEqual(listed(stale), ALL);
+      assert.equal(cacheStatusOf(stale), status);
+    }
+    barrier.release();
+    await mirror.answersWith(
+      PATH,
+      ({ headers }) => headers["warning"] === undefined,
+    );
+    assert.equal(upstream.count(api), 2);
+  });
+
+  void it("of what is no digest are 400, and nothing is asked", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (const digest of ["latest", "sha256:abc", "sha1:abc"]) {
+      const got = await mirror.get(`/v2/a/referrers/${digest}`);
+      assert.deepEqual([got.status, errorCode(got)], [400, "DIGEST_INVALID"]);
+    }
+    assert.equal(upstream.count(), 0);
+  });
+
+  void it("that a client looks for by the sigstore tag are 404 where there is none", async (test) => {
+    const { mirror } = await setUp(test);
+    const tagged = SUBJECT.digest.replace(":", "-");
+    const got = await mirror.get(`/v2/a/manifests/${tagged}.sig`);
+    assert.deepEqual([got.status, errorCode(got)], [404, "MANIFEST_UNKNOWN"]);
+  });
+});

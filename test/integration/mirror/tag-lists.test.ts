@@ -1,0 +1,289 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Barrier } from "../../support/barrier.ts";
+import { buildImage } from "../../support/image-builder.ts";
+import {
+  cacheStatusOf,
+  errorCode,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import type { RawResponse } from "../../support/raw-client.ts";
+import {
+  ScriptedUpstream,
+  type ScriptedUpstreamOptions,
+} from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+
+const IMAGE = buildImage({ seed: "tags" });
+const TAGS = ["1.0", "1.1", "2.0", "edge", "latest"];
+const LIST = "/v2/team/app/tags/list";
+const TTL_MS = 600_000;
+
+async function setUp(
+  test: AfterTest,
+  options: ScriptedUpstreamOptions = {},
+  patienceMs?: number,
+): Promise<{ upstream: ScriptedUpstream; mirror: TestMirror }> {
+  const upstream = await ScriptedUpstream.start(test, options);
+  for (const tag of TAGS.toReversed()) {
+    upstream.content.addImage("team/app", IMAGE, tag);
+  }
+  const mirror = await startMirror(
+    test,
+    [upstreamOf(upstream, { aliases: ["alias.example"] })],
+    patienceMs === undefined ? {} : { patienceMs },
+  );
+  return { upstream, mirror };
+}
+
+function tagsOf(response: RawResponse): unknown {
+  assert.equal(response.status, 200);
+  assert.equal(response.headers["content-type"], "application/json");
+  assert.equal(response.headers["content-length"], String(response.bodyBytes));
+  return JSON.parse(response.body.toString());
+}
+
+void describe("a list of tags", () => {
+  void it("is the upstream's, in ASCII order, from the cache for the tags' life", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const miss = await mirror.get(LIST);
+    assert.deepEqual(tagsOf(miss), { name: "team/app", tags: TAGS });
+    assert.equal(cacheStatusOf(miss), "fwd=miss; fwd-status=200; stored");
+    assert.equal(miss.headers["age"], undefined);
+    mirror.clock.advance(TTL_MS - 2_000);
+    const hit = await mirror.get(LIST);
+    assert.deepEqual(hit.body, miss.body);
+    assert.equal(cacheStatusOf(hit), "hit; ttl=2");
+    assert.equal(hit.headers["age"], "598");
+    assert.equal(upstream.count(), 1);
+    upstream.content.addImage("team/app", IMAGE, "new");
+    mirror.clock.advance(2_000);
+    const again = await mirror.get(LIST);
+    assert.deepEqual(tagsOf(again), {
+      name: "team/app",
+      tags: [...TAGS, "new"],
+    });
+    assert.equal(cacheStatusOf(again), "fwd=stale; fwd-status=200; stored");
+    assert.equal(upstream.count(), 2);
+  });
+
+  void it("answers HEAD with the headers of GET", async (test) => {
+    const { mirror } = await setUp(test);
+    const got = await mirror.get(LIST);
+    const head = await mirror.head(LIST);
+    assert.equal(head.headers["content-length"], String(got.bodyBytes));
+    assert.equal(head.bodyBytes, 0);
+  });
+
+  for (const absoluteLinks of [false, true]) {
+    void it(`is whole where the upstream sends pages with ${absoluteLinks ? "absolute" : "relative"} links`, async (test) => {
+      const { upstream, mirror } = await setUp(test, {
+        pageSize: 2,
+        absoluteLinks,
+      });
+      const got = await mirror.get(LIST);
+      assert.deepEqual(tagsOf(got), { name: "team/app", tags: TAGS });
+      assert.equal(got.headers["link"], undefined);
+      assert.equal(upstream.count({ kind: "tags" }), 3);
+    });
+  }
+
+  void it("is cut by n and last, and its Link leads on in the client's own spelling", async (test) => {
+    const { upstream, mirror } = await setUp(test, { pageSize: 2 });
+    for (const [spelling, query] of [
+      ["/v2/team/app", ""],
+      ["/v2/registry.example/team/app", ""],
+      ["/alias.example/v2/team/app", ""],
+      ["/v2/team/app", "&ns=alias.example"],
+      ["/v2/registry.example/team/app", "&ns=alias.example"],
+    ] as const) {
+      const seen: string[] = [];
+      let path: string | undefined = `${spelling}/tags/list?n=2${query}`;
+      while (path !== undefined) {
+        const got = await mirror.get(path);
+        const { name, tags } = tagsOf(got) as { name: string; tags: string[] };
+        assert.equal(name, spelling.replace(/^.*\/v2\//, ""));
+        seen.push(...tags);
+        const link = got.headers["link"];
+        path = /^<(.*)>; rel="next"$/.exec(link ?? "")?.[1];
+        if (path !== undefined) {
+          assert.ok(path.startsWith(`${spelling}/tags/list?n=2&last=`), path);
+          assert.ok(path.endsWith(query), path);
+        } else assert.equal(link, undefined);
+        assert.ok(tags.length === 2 || path === undefined);
+      }
+      assert.deepEqual(seen, TAGS);
+    }
+    assert.equal(upstream.count({ kind: "tags" }), 3);
+  });
+
+  void it("takes any number for n and any text for last", async (test) => {
+    const { mirror } = await setUp(test);
+    for (const [query, tags, hasLink] of [
+      ["n=0", [], false],
+      ["n=5", TAGS, false],
+      ["n=4", TAGS.slice(0, 4), true],
+      ["n=1000000000000", TAGS, false],
+      ["last=1.1", TAGS.slice(2), false],
+      ["last=1.05", TAGS.slice(1), false],
+      ["last=zzz", [], false],
+      [`last=${"a".repeat(5_000)}`, TAGS.slice(3), false],
+      ["last=%00&n=1", TAGS.slice(0, 1), true],
+    ] as const) {
+      const got = await mirror.get(`${LIST}?${query}`);
+      assert.deepEqual(tagsOf(got), { name: "team/app", tags }, query);
+      assert.equal(got.headers["link"] !== undefined, hasLink, query);
+    }
+    for (const query of ["n=-1", "n=abc", "n=", "n=1&n=2", "n=1.5"]) {
+      const got = await mirror.get(`${LIST}?${query}`);
+      assert.deepEqual(
+        [got.status, errorCode(got)],
+        [400, "PAGINATION_NUMBER_INVALID"],
+      );
+    }
+  });
+
+  void it("leaves out what is no tag", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const odd = [
+      "b",
+      null,
+      7,
+      IMAGE.config.digest,
+      "../x",
+      "",
+      "a",
+      "a",
+      "x".repeat(129),
+    ];
+    upstream.when({ kind: "tags" }, { body: JSON.stringify({ tags: odd }) });
+    assert.deepEqual(tagsOf(await mirror.get(LIST)), {
+      name: "team/app",
+      tags: ["a", "b"],
+    });
+  });
+
+  void it("is the tags in the cache where the upstream is down, and of those none is 502", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.get("/v2/team/app/manifests/edge");
+    await mirror.get("/v2/team/app/manifests/1.1");
+    upstream.forgetRequests();
+    upstream.when({ kind: "tags" }, { status: 500 });
+    const down = await mirror.get(LIST);
+    assert.deepEqual(tagsOf(down), { name: "team/app", tags: ["1.1", "edge"] });
+    assert.equal(
+      cacheStatusOf(down),
+      "fwd=stale; fwd-status=500; detail=stale",
+    );
+    assert.match(down.headers["warning"] ?? "", /^299 /);
+    const none = await mirror.get("/v2/team/other/tags/list");
+    assert.deepEqual([none.status, errorCode(none)], [502, "UNAVAILABLE"]);
+    await upstream.stop();
+    await mirror.get("/v2/team/app/manifests/2.0");
+    const open = await mirror.get(LIST);
+    assert.equal(cacheStatusOf(open), "hit; detail=stale");
+  });
+
+  void it("is that of the cache at once while the upstream takes its time", async (test) => {
+    const { upstream, mirror } = await setUp(test, {}, 100);
+    await mirror.get("/v2/team/app/manifests/edge");
+    const barrier = new Barrier();
+    upstream.when({ kind: "tags" }, { hold: { at: "headers", barrier } });
+    for (const status of ["fwd=stale; detail=stale", "hit; detail=stale"]) {
+      const stale = await mirror.get(LIST);
+      assert.deepEqual(tagsOf(stale), { name: "team/app", tags: ["edge"] });
+      assert.equal(cacheStatusOf(stale), status);
+    }
+    barrier.release();
+    const fresh = await mirror.answersWith(
+      LIST,
+      ({ headers }) => headers["warning"] === undefined,
+    );
+    assert.deepEqual(tagsOf(fresh), { name: "team/app", tags: TAGS });
+    assert.equal(upstream.count({ kind: "tags" }), 1);
+  });
+
+  void it("of a repository that is not there is 404, from memory for a while", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (const status of ["fwd=miss; fwd-status=404", "hit; detail=negative"]) {
+      const got = await mirror.get("/v2/none/tags/list");
+      assert.deepEqual([got.status, errorCode(got)], [404, "NAME_UNKNOWN"]);
+      assert.equal(cacheStatusOf(got), status);
+    }
+    assert.equal(upstream.count(), 1);
+    mirror.clock.advance(30_000);
+    await mirror.get("/v2/none/tags/list");
+    assert.equal(upstream.count(), 2);
+  });
+
+  void it("is asked for once by all who ask at once", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const barrier = new Barrier();
+    upstream.when({ kind: "tags" }, { hold: { at: "headers", barrier } });
+    const asking = Array.from({ length: 10 }, () => mirror.get(LIST));
+    await mirror.asked(10);
+    await upstream.arrived(1);
+    barrier.release();
+    const statuses = (await Promise.all(asking)).map(cacheStatusOf);
+    const collapsed = statuses.filter((one) => one === "fwd=miss; collapsed");
+    assert.equal(collapsed.length, 9);
+    assert.equal(upstream.count(), 1);
+  });
+});
+
+void describe("the catalog", () => {
+  void it("lists the repositories of the cache, paged, without asking upstream", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    for (const name of ["b", "a/x", "c"]) {
+      upstream.content.addImage(name, IMAGE, "v");
+    }
+    const other = upstreamOf(upstream, {
+      name: "other.example",
+      isDefault: false,
+      hostnames: ["other.internal"],
+    });
+    const mirror = await startMirror(test, [upstreamOf(upstream), other]);
+    assert.deepEqual(tagsOf(await mirror.get("/v2/_catalog")), {
+      repositories: [],
+    });
+    for (const name of ["b", "a/x", "other.example/c", "other.example/b"]) {
+      await mirror.get(`/v2/${name}/manifests/v`);
+    }
+    upstream.forgetRequests();
+    const all = [
+      "other.example/b",
+      "other.example/c",
+      "registry.example/a/x",
+      "registry.example/b",
+    ];
+    assert.deepEqual(tagsOf(await mirror.get("/v2/_catalog")), {
+      repositories: all,
+    });
+    const seen: string[] = [];
+    let path: string | undefined = "/v2/_catalog?n=3";
+    while (path !== undefined) {
+      const got = await mirror.get(path);
+      seen.push(...(tagsOf(got) as { repositories: string[] }).repositories);
+      path = /^<(.*)>; rel="next"$/.exec(got.headers["link"] ?? "")?.[1];
+    }
+    assert.deepEqual(seen, all);
+    for (const [spelling, headers] of [
+      ["/other.example/v2/_catalog", {}],
+      ["/v2/_catalog?ns=other.example", {}],
+      ["/v2/_catalog", { Host: "other.internal" }],
+    ] as const) {
+      const got = await mirror.get(spelling, headers);
+      assert.deepEqual(tagsOf(got), { repositories: ["b", "c"] });
+      const page = await mirror.get(
+        `${spelling}${spelling.includes("?") ? "&" : "?"}n=1&last=b`,
+        headers,
+      );
+      assert.deepEqual(tagsOf(page), { repositories: ["c"] });
+    }
+    const bad = await mirror.get("/v2/_catalog?n=-1");
+    assert.equal(errorCode(bad), "PAGINATION_NUMBER_INVALID");
+    assert.equal(upstream.count(), 0);
+  });
+});
