@@ -122,12 +122,13 @@ const REGISTRIES: readonly Registry[] = [
     behave: ({ upstream }) => {
       // A brake, and no quota: it is waited for within the request.
       upstream.when(
-        { kind: "manifest", method: "GET" },
+        { kind: "manifest" },
         {
           status: 429,
           body: '{"errors":[{"code":"TOOMANYREQUESTS","message":"retry-after: 1.16ms, allowed: 44000/minute"}]}',
         },
-        { times: 1 },
+        // A HEAD's answer has no body to tell it in.
+        { times: 2 },
       );
     },
     check: async ({ upstream, mirror }) => {
