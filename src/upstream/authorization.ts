@@ -83,6 +83,7 @@ export class Authorization {
       // The scope was only guessed from another repository's: this one may need no token.
       const isRefusal =
         error instanceof UpstreamError &&
+        !(error instanceof CredentialError) &&
         (error.kind === "unauthorized" || error.kind === "denied");
       if (learnt === undefined && isRefusal) return undefined;
       throw error;

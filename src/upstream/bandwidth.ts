@@ -1,7 +1,5 @@
-/** So many milliseconds' worth may come at once; shorter pauses than this are not worth a timer. */
+/** So many milliseconds' worth may come at once. */
 const BURST_MS = 50;
-/** However slow the rate: nobody sleeps longer on the strength of one chunk's arithmetic. */
-const MAX_PAUSE_MS = 60_000;
 
 /**
  * What all bodies of one upstream may take together. Bytes that came are booked at the end of the
@@ -33,7 +31,6 @@ export class Bandwidth {
     const nowMs = this.#monotonicMs();
     const startMs = Math.max(this.#bookedUntilMs, nowMs - BURST_MS);
     this.#bookedUntilMs = startMs + (bytes * 1_000) / this.#bytesPerSecond;
-    const aheadMs = this.#bookedUntilMs - nowMs;
-    return aheadMs <= 0 ? 0 : Math.min(aheadMs, MAX_PAUSE_MS);
+    return Math.max(0, this.#bookedUntilMs - nowMs);
   }
 }

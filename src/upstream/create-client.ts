@@ -202,8 +202,8 @@ class HttpUpstreamClient implements UpstreamClient {
     digest: Digest,
     signal: AbortSignal,
   ): Promise<{ readonly sizeBytes: number | undefined }> {
-    try {
-      const sizeBytes = await this.#askSmall("blob", signal, async (ask) => {
+    const told = await this.#askSmall("blob", signal, async (ask) => {
+      try {
         const held = await ask({
           method: "HEAD",
           repository,
@@ -212,11 +212,13 @@ class HttpUpstreamClient implements UpstreamClient {
         });
         dismiss(held);
         return parseLength(held.answer.header("content-length"));
-      });
-      if (sizeBytes !== undefined) return { sizeBytes };
-    } catch (error) {
-      if (!isHeadRefused(error)) throw error;
-    }
+      } catch (error) {
+        // Here, where it is no fault of the endpoint's and nobody is told of one.
+        if (isHeadRefused(error)) return undefined;
+        throw error;
+      }
+    });
+    if (told !== undefined) return { sizeBytes: told };
     const { body, sizeBytes } = await this.openBlob(repository, digest, {
       signal,
     });

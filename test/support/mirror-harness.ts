@@ -271,10 +271,7 @@ export class TestMirror {
 
   /** The text of `/metrics`. */
   async metrics(): Promise<string> {
-    const { body } = await startRequest({
-      port: this.#operatorPort,
-      path: "/metrics",
-    }).response;
+    const { body } = await this.operator("/metrics");
     return body.toString();
   }
 

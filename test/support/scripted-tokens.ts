@@ -20,6 +20,8 @@ export interface BearerAuth {
   readonly anonymous?: boolean;
   /** `origin` is the registry's own, `port` another port of its host, `host` 127.0.0.2. */
   readonly realm?: "origin" | "port" | "host";
+  /** Of the realm; `/token` where absent. */
+  readonly tokenPath?: string;
   readonly service?: string;
   readonly tokenField?: "token" | "access_token" | "both";
   /** 300 where absent; `missing` leaves the field out, and the token lives for 60 s. */
@@ -59,6 +61,10 @@ export class ScriptedTokens {
 
   get service(): string {
     return this.#auth.service ?? DEFAULT_SERVICE;
+  }
+
+  get path(): string {
+    return this.#auth.tokenPath ?? "/token";
   }
 
   /** Tokens given out so far. */

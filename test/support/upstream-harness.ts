@@ -12,6 +12,7 @@ import {
   type UpstreamErrorKind,
 } from "../../src/upstream/errors.ts";
 import { createUpstreamClient } from "../../src/upstream/create-client.ts";
+import type { ResolveName } from "../../src/upstream/name-lookup.ts";
 import type {
   UpstreamObserver,
   UpstreamResponseEvent,
@@ -86,9 +87,15 @@ export function startUpstreamClient(
   overrides: Partial<UpstreamConfig> & {
     readonly clock?: Clock;
     readonly offline?: boolean;
+    readonly resolveName?: ResolveName;
   } = {},
 ): TestClient {
-  const { clock = systemClock, offline = false, ...config } = overrides;
+  const {
+    clock = systemClock,
+    offline = false,
+    resolveName,
+    ...config
+  } = overrides;
   const observer = new RecordingObserver();
   const client = createUpstreamClient({
     config: upstreamConfig(endpoints, config),
@@ -96,6 +103,7 @@ export function startUpstreamClient(
     clock,
     observer,
     offline,
+    resolveName,
   });
   releaseAfter(test, () => client.close());
   return { client, observer };

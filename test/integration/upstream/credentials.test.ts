@@ -19,6 +19,7 @@ import {
 } from "../../support/upstream-harness.ts";
 
 const ALPINE = repositoryName("library/alpine");
+const BUSYBOX = repositoryName("library/busybox");
 const TAG = tagReference("1");
 const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "credentials" });
@@ -481,6 +482,24 @@ void describe("a pool", () => {
       assert.doesNotMatch(JSON.stringify(setup.observer.faults), /canary/);
     });
   }
+
+  void it("goes on with the next in a new repository too, without asking as nobody", async (t) => {
+    const users: Record<string, string> = { ...USERS };
+    const setup = await setUp(t, { ...BEARER, users }, () => pool(USERS.acme));
+    await setup.pull();
+    users["acme"] = "canary-new";
+    setup.upstream.content.addImage(BUSYBOX, IMAGE, "1");
+    setup.upstream.forgetRequests();
+    await setup.client.getManifest(BUSYBOX, TAG, SIGNAL);
+    assert.deepEqual(
+      setup.upstream.requests().map(({ kind, status }) => [kind, status]),
+      [
+        ["token", 401],
+        ["token", 200],
+        ["manifest", 200],
+      ],
+    );
+  });
 
   void it("is refused as one when every one is, and a repository that is denied is no credential's fault", async (t) => {
     const setup = await setUp(t, BEARER, () => pool(USERS.acme));

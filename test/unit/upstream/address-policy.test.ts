@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import { assert as check, ipV4, property } from "fast-check";
 import {
   type AddressClass,
   AddressPolicy,
@@ -55,6 +55,10 @@ const CLASSES: readonly (readonly [string, AddressClass])[] = [
   ["no address", "reserved"],
 ];
 
+function hex(high = 0, low = 0): string {
+  return ((high << 8) | low).toString(16);
+}
+
 void describe("classifyAddress", () => {
   for (const [address, want] of CLASSES) {
     void it(`calls ${address} ${want}`, () => {
@@ -64,12 +68,10 @@ void describe("classifyAddress", () => {
 
   void it("judges an IPv4 address the same in every IPv6 form", () => {
     const seed = 0x5eed;
-    fc.assert(
-      fc.property(fc.ipV4(), (address) => {
+    check(
+      property(ipV4(), (address) => {
         const want = classifyAddress(address);
         const [a, b, c, d] = address.split(".").map(Number);
-        const hex = (high = 0, low = 0): string =>
-          ((high << 8) | low).toString(16);
         for (const form of [
           `::ffff:${address}`,
           `::ffff:${hex(a, b)}:${hex(c, d)}`,

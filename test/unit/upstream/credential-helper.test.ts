@@ -111,7 +111,7 @@ void describe("a credential helper", () => {
     const helper = await makeHelper(t);
     const folder = await tempDir(t);
     const file = join(folder, "pid");
-    await helper.does(`sleep 1000 & echo $! > '${file}'; wait`);
+    await helper.does(`sleep 60 & echo $! > '${file}'; wait`);
     const answer = await askHelper(helper.program, "registry.test", {
       ...BOUNDS,
       timeoutMs: 500,
@@ -121,6 +121,9 @@ void describe("a credential helper", () => {
       reason: "did not answer within 0.5 s",
     });
     const pid = Number(await readFile(file, "utf8"));
-    while (isRunning(pid)) await new Promise(setImmediate);
+    for (let left = 10_000; isRunning(pid) && left > 0; left--) {
+      await new Promise(setImmediate);
+    }
+    assert.equal(isRunning(pid), false);
   });
 });
