@@ -29,6 +29,10 @@ async function degraded(mirror: ChildMirror): Promise<string | undefined> {
   return /^entrepot_storage_degraded (\d)$/m.exec(await mirror.metrics())?.[1];
 }
 
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
 function assertWhole(response: RawResponse, digest: string): void {
   assert.equal(response.status, 200);
   assert.equal(response.end, "complete");
@@ -157,13 +161,13 @@ void describe("a storage with room for one of two images", () => {
         assertWhole(await get(`blobs/${digest}`), digest),
       ),
     );
-    const outcomes = (): unknown[] =>
+    const outcomes = (): string[] =>
       mirror.logs
         .filter(({ msg }) => msg === "fill")
-        .map(({ outcome }) => outcome);
+        .map(({ outcome }) => String(outcome));
     while (outcomes().length < layers.length) await delay(20);
     // The disk never ran full: the second was refused its room before it took any.
-    assert.deepEqual(outcomes().toSorted(), ["passed", "stored"]);
+    assert.deepEqual(outcomes().toSorted(compareText), ["passed", "stored"]);
     const readiness = async (): Promise<string> => {
       const answer = await fetch(`${mirror.operatorOrigin}/readyz`);
       assert.equal(answer.status, 200);
