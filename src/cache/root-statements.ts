@@ -6,7 +6,7 @@ import type { Database } from "better-sqlite3";
  */
 
 /** Who needs a blob is counted up to here: beyond it nobody waits for the last of them. */
-export const MAX_COUNTED_HOLDERS = 1_000;
+export const MAX_COUNTED_HOLDERS = 128;
 
 export interface TagRootColumns {
   readonly repositoryId: number;
