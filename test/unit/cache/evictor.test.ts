@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import Database from "better-sqlite3";
 import { diskLayout, layoutFolders } from "../../../src/cache/disk-layout.ts";
 import {
   Evictor,
@@ -171,6 +172,32 @@ void describe("the evictor", () => {
     assert.equal((await index.totals()).blobs, 2);
     await evictor.stop();
     assert.deepEqual(schedule.delaysMs, []);
+  });
+
+  void it("leaves nothing in the index of what has gone", async (test) => {
+    const { create, store, layout } = await setUp(test);
+    await store("a");
+    await store("b");
+    await create().evict({ toBytes: 0, isDryRun: false });
+    const database = new Database(layout.indexFile, { readonly: true });
+    releaseAfter(test, () => {
+      database.close();
+    });
+    for (const table of [
+      "blobs",
+      "links",
+      "edges",
+      "tags",
+      "roots",
+      "condemned",
+      "digests",
+    ]) {
+      const rows: unknown = database
+        .prepare(`SELECT count(*) FROM ${table}`)
+        .pluck()
+        .get();
+      assert.equal(rows, 0, table);
+    }
   });
 
   void it("keeps a blob that can't be removed until the next look", async (test) => {
