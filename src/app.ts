@@ -4,6 +4,7 @@ import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
 import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
+import { Room } from "./cache/room.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
@@ -96,9 +97,14 @@ export async function buildApp(
     log,
     metrics,
   });
+  const room = new Room({
+    evictor,
+    readSpace: () => readDiskSpace(config.storage.root),
+  });
   const mirror = createMirror({
     upstreams,
     blobs,
+    room,
     index: cache.index,
     hot,
     clock,
@@ -167,7 +173,7 @@ export async function buildApp(
     readiness: () =>
       isDraining
         ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
-        : judgeReadiness(cache, metrics),
+        : judgeReadiness(cache, room, metrics),
   });
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
   void cache.recovered().then(() => evictor.start());
@@ -266,20 +272,27 @@ function refreshBudgets(
  */
 async function judgeReadiness(
   cache: OpenedCache,
+  room: Room,
   metrics: Metrics,
 ): Promise<Readiness> {
   const [index, storage] = await Promise.allSettled([
     cache.index.probe(),
     cache.blobs.probe(),
   ]);
-  const isDegraded = storage.status === "rejected";
+  const fault =
+    storage.status === "rejected"
+      ? faultCode(storage.reason)
+      : room.isShort || cache.isOutOfRoom
+        ? "ENOSPC"
+        : undefined;
+  const isDegraded = fault !== undefined;
   metrics.storageDegraded.set(isDegraded ? 1 : 0);
   const indexDetail = cache.isRecovering ? "ok, recovering" : "ok";
   return {
     isReady: index.status === "fulfilled",
     detail: {
       index: index.status === "fulfilled" ? indexDetail : "does not answer",
-      storage: isDegraded ? `degraded: ${faultCode(storage.reason)}` : "ok",
+      storage: isDegraded ? `degraded: ${fault}` : "ok",
     },
   };
 }

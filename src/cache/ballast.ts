@@ -16,19 +16,25 @@ const { O_RDWR, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 export class Ballast {
   readonly #layout: DiskLayout;
   readonly #fileSystem: FileSystem;
+  #isGivenUp = false;
 
   constructor(layout: DiskLayout, fileSystem: FileSystem) {
     this.#layout = layout;
     this.#fileSystem = fileSystem;
   }
 
-  /** Makes room at once, for whoever retries in the same turn. @returns false when there was none to make */
-  release(): boolean {
+  /** The disk ran full, and has not come back to much room since. */
+  get isGivenUp(): boolean {
+    return this.#isGivenUp;
+  }
+
+  /** Makes room at once, for whoever retries in the same turn; it may be gone already. */
+  release(): void {
     try {
       unlinkSync(this.#layout.ballastFile);
-      return true;
+      this.#isGivenUp = true;
     } catch {
-      return false;
+      // It is gone, or can't go: the retry fails as the first try did.
     }
   }
 
@@ -40,11 +46,15 @@ export class Ballast {
       const stat = await fileSystem
         .statPath(ballastFile)
         .catch(() => undefined);
-      if (stat?.sizeBytes === BALLAST_BYTES) return;
+      if (stat?.sizeBytes === BALLAST_BYTES) {
+        this.#isGivenUp = false;
+        return;
+      }
       const space = await readDiskSpace(root);
       if (space === undefined || space.freeBytes < BALLAST_BYTES * ROOM_FACTOR)
         return;
       await this.#write(ballastFile);
+      this.#isGivenUp = false;
     } catch {
       await fileSystem.unlink(ballastFile).catch(() => undefined);
     }

@@ -235,11 +235,11 @@ export class Evictor {
   /** What the limits ask for; undefined: nothing. */
   async #asked(extraBytes = 0): Promise<Asked | undefined> {
     const { index, limits } = this.#options;
-    const [limitBytes, space, totals] = await Promise.all([
-      this.limitBytes(),
+    const [space, totals] = await Promise.all([
       this.#options.readSpace(),
       index.totals(),
     ]);
+    const limitBytes = amountOf(limits.maxSize, space, Infinity);
     const overSize = totals.blobBytes + extraBytes - limitBytes;
     const overFree =
       space === undefined

@@ -45,6 +45,8 @@ export interface OpenedCache {
   readonly isRecovering: boolean;
   /** Resolves when nothing is left of that, or it was given up. Never rejects. */
   recovered(): Promise<void>;
+  /** The disk ran so full that the room kept for the index was given up. */
+  readonly isOutOfRoom: boolean;
   /**
    * Compares all blobs and the index beside the requests.
    *
@@ -149,6 +151,9 @@ export async function openCache(
       },
       get isRecovering() {
         return recovery.isRunning;
+      },
+      get isOutOfRoom() {
+        return ballast.isGivenUp;
       },
       recovered: () => recovery.ended(),
       restoreBallast: () => ballast.restore(),

@@ -33,7 +33,7 @@ export interface OpenSqliteIndexOptions {
   readonly isSuspect?: boolean;
   readonly onCorrupt?: (error: unknown) => void;
   readonly onWritten?: () => void;
-  readonly onFull?: () => boolean;
+  readonly onFull?: () => void;
   readonly onTagChange?: (change: TagChange) => void;
 }
 
@@ -71,7 +71,7 @@ export function openSqliteIndex(
     schedule,
     onCorrupt: options.onCorrupt ?? (() => undefined),
     onWritten: options.onWritten ?? (() => undefined),
-    onFull: options.onFull ?? (() => false),
+    onFull: options.onFull ?? (() => undefined),
     onTagChange: options.onTagChange ?? (() => undefined),
   });
   return { index, database, movedAsideTo, isTemporary: database.memory };

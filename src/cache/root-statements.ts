@@ -6,7 +6,7 @@ import type { Database } from "better-sqlite3";
  */
 
 /** Who needs a blob is counted up to here: beyond it nobody waits for the last of them. */
-export const MAX_COUNTED_HOLDERS = 1_000;
+export const MAX_COUNTED_HOLDERS = 128;
 
 export interface TagRootColumns {
   readonly repositoryId: number;
@@ -323,6 +323,19 @@ export function prepareRootStatements(database: Database) {
     ),
     deleteBlobById: database.prepare<[number]>(
       `DELETE FROM blobs WHERE id = ?`,
+    ),
+    listChildIds: database.prepare<[number], { readonly id: number }>(
+      `SELECT child_id AS id FROM edges WHERE parent_id = ?`,
+    ),
+    /** Names that nothing uses any more would gather for years. */
+    deleteUnusedDigest: database.prepare<[{ readonly id: number }]>(
+      `DELETE FROM digests
+       WHERE id = :id
+         AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.id = :id)
+         AND NOT EXISTS (SELECT 1 FROM edges WHERE child_id = :id)
+         AND NOT EXISTS (SELECT 1 FROM manifests WHERE subject_id = :id)
+         AND NOT EXISTS (SELECT 1 FROM referrers WHERE subject_id = :id)
+         AND NOT EXISTS (SELECT 1 FROM intents WHERE digest_id = :id)`,
     ),
     deleteReferrersOf: database.prepare<[number]>(
       `DELETE FROM referrers WHERE subject_id = ?`,

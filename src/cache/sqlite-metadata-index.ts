@@ -50,8 +50,8 @@ export interface SqliteMetadataIndexOptions {
   readonly onCorrupt: (error: unknown) => void;
   /** Called after each transaction that wrote. */
   readonly onWritten?: () => void;
-  /** Makes room on a full disk; true: the write is worth another try. */
-  readonly onFull?: () => boolean;
+  /** Makes room on a full disk, if it can: the write is tried once more. */
+  readonly onFull?: () => void;
   /** A tag points to another manifest than before, or is gone: once that is written. */
   readonly onTagChange?: (change: TagChange) => void;
 }
@@ -71,7 +71,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   readonly #accessTimes: AccessTimes;
   readonly #onCorrupt: (error: unknown) => void;
   readonly #onWritten: () => void;
-  readonly #onFull: () => boolean;
+  readonly #onFull: () => void;
   readonly #onTagChange: (change: TagChange) => void;
   readonly #recentTags = new RecentRows<TagRow>();
   readonly #recentBlobs = new RecentRows<BlobRow>();
@@ -89,7 +89,7 @@ class SqliteMetadataIndex implements MetadataIndex {
     );
     this.#onCorrupt = options.onCorrupt;
     this.#onWritten = options.onWritten ?? (() => undefined);
-    this.#onFull = options.onFull ?? (() => false);
+    this.#onFull = options.onFull ?? (() => undefined);
     this.#onTagChange = options.onTagChange ?? (() => undefined);
   }
 
@@ -637,12 +637,26 @@ class SqliteMetadataIndex implements MetadataIndex {
     try {
       result = transaction.immediate();
     } catch (error) {
-      // The transaction is rolled back already; what held room for it may be given up, once.
-      if (sqliteCode(error) !== "SQLITE_FULL" || !this.#onFull()) throw error;
+      if (sqliteCode(error) !== "SQLITE_FULL") throw error;
+      // The transaction is rolled back already.
+      this.#makeRoom();
       result = transaction.immediate();
     }
     this.#onWritten();
     return result;
+  }
+
+  /**
+   * On a full disk the log can't grow, and so not even a row can go. What held room for it is given
+   * up, and the log is begun anew: the one checkpoint that waits for the disk here.
+   */
+  #makeRoom(): void {
+    this.#onFull();
+    try {
+      this.#database.pragma("wal_checkpoint(TRUNCATE)");
+    } catch {
+      // Then the write fails as it did before.
+    }
   }
 
   #read<T>(method: string, work: () => T | Promise<T>): Promise<T> {

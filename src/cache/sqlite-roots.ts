@@ -380,10 +380,14 @@ export class SqliteRoots {
       const blob = statements.findBlob.get(bytesOf(digest));
       if (blob === undefined) continue;
       const children =
-        blob.isManifest === 1 ? statements.listStoredChildren.all(blob.id) : [];
+        blob.isManifest === 1 ? statements.listChildIds.all(blob.id) : [];
       statements.deleteReferrersOf.run(blob.id);
       statements.deleteBlobById.run(blob.id);
-      for (const { id } of children) statements.condemnUnheld.run({ id });
+      statements.deleteUnusedDigest.run(blob);
+      for (const child of children) {
+        statements.condemnUnheld.run(child);
+        statements.deleteUnusedDigest.run(child);
+      }
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
@@ -93,6 +94,8 @@ export function createMirror(options: {
   readonly hasRules?: () => boolean;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** Absent: every fill has room until the disk says otherwise. */
+  readonly room?: Pick<Room, "reserve" | "isShort">;
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
@@ -101,7 +104,14 @@ export function createMirror(options: {
     isOffline,
     hasRules: options.hasRules ?? (() => false),
   });
-  const fills = new Fills({ store, index, clock, log, metrics });
+  const fills = new Fills({
+    store,
+    index,
+    clock,
+    log,
+    metrics,
+    room: options.room,
+  });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
   );

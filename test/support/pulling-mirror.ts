@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { StorageError } from "../../src/cache/blob-store.ts";
 import { HotManifests } from "../../src/cache/hot-manifests.ts";
 import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
 import type { OpenedCache } from "../../src/cache/open-cache.ts";
@@ -62,16 +63,26 @@ export async function pull(
   return answer.digest;
 }
 
-/** One blob, whole and right. */
+/** As engines do when a body breaks off. */
+const TRIES = 3;
+
+/** One blob, whole and right; a disk that fails in the middle is met by another try. */
 export async function pullBlob(
   mirror: Mirror,
   key: RepositoryKey,
   digest: Digest,
 ): Promise<void> {
-  const answer = await mirror.openBlob(key, digest, undefined);
-  assert.equal(answer.kind, "body");
-  if (answer.kind !== "body") return;
-  const { bytes, isBroken } = await readAll(answer.body);
-  assert.equal(isBroken, false, `${digest} broke off`);
-  assert.equal(digestOf(bytes), digest);
+  for (let left = TRIES; ; left -= 1) {
+    const answer = await mirror.openBlob(key, digest, undefined);
+    assert.equal(answer.kind, "body");
+    if (answer.kind !== "body") return;
+    try {
+      const { bytes, isBroken } = await readAll(answer.body);
+      assert.equal(isBroken, false, `${digest} broke off`);
+      assert.equal(digestOf(bytes), digest);
+      return;
+    } catch (error) {
+      if (!(error instanceof StorageError) || left === 1) throw error;
+    }
+  }
 }
