@@ -16,6 +16,7 @@ import {
   toRefusal,
   type Wanted,
 } from "./answers.ts";
+import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
@@ -190,7 +191,13 @@ export function createMirror(options: {
     },
     openBlob: (target, digest, range) =>
       answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
-        blobs.open(upstream, key, digest, range),
+        withinDeadline(
+          blobs.open(upstream, key, digest, range),
+          upstream.name,
+          (late) => {
+            if (late.kind === "body") late.body.close();
+          },
+        ),
       ),
     statBlob: (target, digest) =>
       answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
