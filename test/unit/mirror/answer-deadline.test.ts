@@ -11,7 +11,12 @@ void describe("a wait with a deadline", () => {
       1,
     );
     await assert.rejects(
-      withinDeadline(Promise.reject(new Error("no")), "a", keep, 60_000),
+      withinDeadline<number>(
+        Promise.reject(new Error("no")),
+        "a",
+        keep,
+        60_000,
+      ),
       { message: "no" },
     );
     assert.deepEqual(late, []);
