@@ -1,0 +1,32 @@
+import { mkdir, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type AfterTest, releaseAfter } from "./after-test.ts";
+import { runCommand } from "./run-command.ts";
+import { tempDir } from "./temp-dir.ts";
+
+/** An ext4 file system in a file, that can fail as a disk does. Needs root. */
+export class LoopDisk {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  static async mount(test: AfterTest, sizeMib: number): Promise<LoopDisk> {
+    const folder = await tempDir(test);
+    const image = join(folder, "disk");
+    const path = join(folder, "mount");
+    await writeFile(image, "");
+    await truncate(image, sizeMib * 1024 * 1024);
+    await mkdir(path);
+    await runCommand("mkfs.ext4", ["-q", "-m", "0", image]);
+    await runCommand("mount", ["-o", "loop", image, path]);
+    releaseAfter(test, () => runCommand("umount", ["--lazy", path]));
+    return new LoopDisk(path);
+  }
+
+  /** Read-only at once, with files open for writing, as the kernel does after an error. */
+  async shutDown(): Promise<void> {
+    await runCommand("mount", ["-o", "remount,abort", this.path]);
+  }
+}
