@@ -102,5 +102,9 @@ function withoutQuery(request: IncomingMessage): string {
       ? request.originalUrl
       : (request.url ?? "");
   const at = target.indexOf("?");
-  return at === -1 ? target : target.slice(0, at);
+  // A client that was given `http://user:password@mirror` as a proxy writes it out.
+  return (at === -1 ? target : target.slice(0, at)).replace(
+    /^([a-z][a-z0-9+.-]*:\/\/)[^/]*@/i,
+    "$1",
+  );
 }
