@@ -1,10 +1,17 @@
 import { randomBytes } from "node:crypto";
+import { createServer } from "node:http";
 import { HotManifests } from "./cache/hot-manifests.ts";
 import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
-import { Listeners } from "./http/listeners.ts";
+import {
+  readDescriptorLimit,
+  resolveConnectionLimits,
+} from "./config/descriptor-limit.ts";
+import { createClientAddress } from "./http/client-address.ts";
+import { createConnectionLimits } from "./http/connection-limits.ts";
+import { type CreateServer, Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
 import { openServerTls } from "./http/server-tls.ts";
@@ -12,6 +19,7 @@ import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import { createMirror } from "./mirror/mirror.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
 import { createUpstreamRoutes } from "./mirror/upstream-routes.ts";
+import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
@@ -23,6 +31,7 @@ import { VERSION } from "./version.ts";
 export interface AppOverrides {
   readonly clock?: Clock;
   readonly log?: Logger;
+  readonly audit?: Audit;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
 }
@@ -53,12 +62,16 @@ export async function buildApp(
   // Before the cache, which a start that fails would leave locked.
   const tls =
     config.tls === undefined ? undefined : await openServerTls(config.tls, log);
+  const audit = overrides.audit ?? (await openConfiguredAudit(config, log));
+  const clientAddress = createClientAddress(config.trustedProxies ?? []);
   const routes = createUpstreamRoutes(config.upstreams);
   const access = await openAccessControl({
     config: config.access,
     routes,
     clock,
     log,
+    audit,
+    clientAddress,
   });
   const cache = await openCache({ root: config.storage.root, clock, log });
   const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
@@ -83,6 +96,7 @@ export async function buildApp(
     metrics,
     isOffline: config.offline,
     hasRules: () => access.hasRules,
+    ...(config.limits === undefined ? {} : { maxFills: config.limits.fills }),
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),
@@ -91,24 +105,39 @@ export async function buildApp(
     mirror,
     routes,
     access,
+    clientAddress,
+    audit,
     log,
     metrics,
     instanceId,
   });
   let isDraining = false;
-  const operatorApp = createOperatorApp(metrics, {
-    refreshMetrics: () => refreshMetrics(cache, metrics),
-    readiness: () =>
-      isDraining
-        ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
-        : judgeReadiness(cache, metrics),
-  });
+  const operatorApp = createOperatorApp(
+    metrics,
+    {
+      refreshMetrics: () => refreshMetrics(cache, metrics),
+      readiness: () =>
+        isDraining
+          ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
+          : judgeReadiness(cache, metrics),
+    },
+    {
+      token: config.operator.token,
+      listenHost: config.operator.listen?.host,
+      audit,
+    },
+  );
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
 
   const registry = new Listeners(
     config.listen,
     (request, response) => registryApp.routing(request, response),
-    tls?.createServer,
+    await limitConnections(
+      config,
+      tls?.createServer ?? createServer,
+      clientAddress.isTrustedProxy,
+      log,
+    ),
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(
@@ -139,7 +168,49 @@ export async function buildApp(
       await operator.close(0);
       await Promise.all([registryApp.close(), operatorApp.close()]);
       await cache.close();
+      await audit.close();
     },
+  };
+}
+
+async function openConfiguredAudit(
+  config: Config,
+  log: Logger,
+): Promise<Audit> {
+  const file = config.audit?.file;
+  if (file === undefined) return NO_AUDIT;
+  return openAudit(file, (error) => log.error({ err: error }, "audit"));
+}
+
+/** How often it is told that connections are cut for others. */
+const CUTS_TOLD_EVERY_MS = 10_000;
+
+/** Servers whose connections are bounded together. */
+async function limitConnections(
+  config: Config,
+  create: CreateServer,
+  isTrustedProxy: (address: string) => boolean,
+  log: Logger,
+): Promise<CreateServer> {
+  const cuts = { closed: 0, refused: 0 };
+  let toldAtMs = -Infinity;
+  const limits = createConnectionLimits({
+    ...resolveConnectionLimits(
+      config.limits ?? { connections: 0, connectionsPerAddress: 0 },
+      await readDescriptorLimit(),
+    ),
+    isTrustedProxy,
+    onCut: (what) => {
+      cuts[what] += 1;
+      if (performance.now() - toldAtMs < CUTS_TOLD_EVERY_MS) return;
+      toldAtMs = performance.now();
+      log.warn({ ...cuts }, "too many connections: the longest idle make room");
+    },
+  });
+  return (options, listener) => {
+    const server = create(options, listener);
+    limits.guard(server);
+    return server;
   };
 }
 

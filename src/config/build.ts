@@ -1,5 +1,10 @@
 import { buildAccess, buildServerTls } from "./build-access.ts";
-import type { Config, ListenAddress, UpstreamConfig } from "./config.ts";
+import type {
+  Config,
+  ListenAddress,
+  Secret,
+  UpstreamConfig,
+} from "./config.ts";
 import {
   type ConfigDocument,
   type CredentialDocument,
@@ -20,15 +25,18 @@ import {
  *
  * @param storageRoot absolute
  * @param files per upstream, read already
+ * @param operatorToken of `operator.tokenFile`
  * @param resolve makes a path of the file absolute
  */
 export function buildConfig(
   document: ConfigDocument,
   storageRoot: string,
   files: ReadonlyMap<string, UpstreamFiles>,
+  operatorToken: Secret | undefined,
   resolve: (path: string) => string,
 ): Config {
-  const { listen, operator, offline, log } = document;
+  const { listen, operator, offline, log, trustedProxies, limits } = document;
+  const auditFile = document.audit.file;
   const tls = buildServerTls(document.tls, resolve);
   const access = buildAccess(document.access, resolve);
   return freeze({
@@ -37,6 +45,12 @@ export function buildConfig(
     operator: {
       listen:
         operator.listen === false ? undefined : listenAddress(operator.listen),
+      ...(operatorToken === undefined || !operator.tokenFile
+        ? {}
+        : {
+            token: operatorToken,
+            tokenFile: resolve(operator.tokenFile),
+          }),
     },
     storage: { root: storageRoot },
     offline,
@@ -45,6 +59,19 @@ export function buildConfig(
         buildUpstream(name, upstream, files.get(name), resolve),
     ),
     ...(access === undefined ? {} : { access }),
+    trustedProxies,
+    limits: {
+      connections: limits.connections,
+      connectionsPerAddress: limits.connectionsPerAddress,
+      fills: limits.fills,
+    },
+    audit: {
+      file: !auditFile
+        ? undefined
+        : auditFile === "-"
+          ? auditFile
+          : resolve(auditFile),
+    },
     log: { level: log.level, format: log.format },
   });
 }

@@ -23,6 +23,9 @@ export function describeConfig(config: Config): Record<string, unknown> {
         operator.listen === undefined
           ? false
           : formatListenAddress(operator.listen),
+      ...(operator.tokenFile === undefined
+        ? {}
+        : { tokenFile: operator.tokenFile }),
     },
     storage: { root: storage.root },
     offline,
@@ -35,6 +38,11 @@ export function describeConfig(config: Config): Record<string, unknown> {
     ...(config.access === undefined
       ? {}
       : { access: describeAccess(config.access) }),
+    trustedProxies: config.trustedProxies ?? [],
+    ...(config.limits === undefined ? {} : { limits: config.limits }),
+    ...(config.audit?.file === undefined
+      ? {}
+      : { audit: { file: config.audit.file } }),
     log: { level: log.level, format: log.format },
   };
 }

@@ -17,6 +17,7 @@ import {
 } from "./document.ts";
 import { type EnvironmentValue, readEnvironment } from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
+import { readOperatorToken } from "./operator-token.ts";
 import { resolvePath } from "./files.ts";
 import {
   judgeSecretFile,
@@ -90,6 +91,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   );
   faults.push(...accessFiles.faults);
   warnings.push(...accessFiles.warnings);
+  const operatorToken = await readOperatorToken(
+    document.operator?.tokenFile,
+    resolve,
+  );
+  faults.push(...operatorToken.faults);
+  warnings.push(...operatorToken.warnings);
   const risks = judgeOwnSecrets(document, file);
   faults.push(...risks.faults);
   warnings.push(...risks.warnings);
@@ -120,6 +127,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       validated.document,
       resolvePath(root, base, options.home),
       files,
+      operatorToken.token,
       resolve,
     ),
     warnings: sortByPlace(locatedWarnings),
@@ -128,6 +136,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       files: [
         ...[...files.values()].flatMap(({ paths }) => paths),
         ...accessFiles.paths,
+        ...operatorToken.paths,
       ],
       variables: environment.values.map(({ name }) => name),
     },
@@ -168,7 +177,9 @@ function fromCurrentFolder(
   { cwd, home }: LoadOptions,
 ): EnvironmentValue {
   const { path, value } = variable;
-  const isFile = String(path.at(-1)).endsWith("File") && value !== "";
+  const isFile =
+    (String(path.at(-1)).endsWith("File") && value !== "") ||
+    (path.join(".") === "audit.file" && value !== "" && value !== "-");
   return isFile && typeof value === "string"
     ? { ...variable, value: resolvePath(value, cwd, home) }
     : variable;

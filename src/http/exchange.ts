@@ -27,6 +27,8 @@ export class Exchange {
   sentBytes = 0;
   /** Who asks, where that is known: no client's own word for it. */
   user: string | undefined;
+  /** The client's address, behind trusted proxies too. */
+  client: string | undefined;
   /** Told to the log beside the status. */
   error: unknown;
   readonly #startedAtMs = performance.now();
@@ -75,7 +77,7 @@ export class Exchange {
         isWhole,
         sizeBytes: this.sentBytes,
         durationMs: Math.round(durationMs * 10) / 10,
-        client: request.socket.remoteAddress,
+        client: this.client ?? request.socket.remoteAddress,
         user: this.user,
         userAgent: clip(request.headers["user-agent"] ?? ""),
         ...(this.error === undefined ? {} : { err: this.error }),

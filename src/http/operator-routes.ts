@@ -1,5 +1,9 @@
 import fastify, { type FastifyInstance } from "fastify";
 import type { Metrics } from "../telemetry/metrics.ts";
+import {
+  guardOperatorApp,
+  type OperatorGuardOptions,
+} from "./operator-guard.ts";
 
 /** What the operator API asks of the program. */
 export interface OperatorSources {
@@ -18,8 +22,10 @@ export interface Readiness {
 export function createOperatorApp(
   metrics: Metrics,
   sources: OperatorSources,
+  guard: OperatorGuardOptions,
 ): FastifyInstance {
   const app = fastify({ logger: false });
+  guardOperatorApp(app, guard);
   app.get("/healthz", () => ({ status: "ok" }));
   app.get("/readyz", async (_request, reply) => {
     const { isReady, detail } = await sources.readiness();

@@ -24,10 +24,12 @@ import {
   parseRangeHeader,
 } from "../oci/range.ts";
 import { type Reference, referenceText } from "../oci/reference.ts";
+import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { AccessRefusal } from "./client-auth/access-refusal.ts";
 import type { AccessControl, Admission } from "./client-auth/access-control.ts";
+import type { ClientAddress } from "./client-address.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import {
@@ -45,6 +47,8 @@ export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
   readonly routes: UpstreamRoutes;
   readonly access: AccessControl;
+  readonly clientAddress: ClientAddress;
+  readonly audit: Audit;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Ours in `Via`: a request that carries it has come back to us. */
@@ -74,6 +78,7 @@ export function createRegistryApp(
   });
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const exchange = new Exchange();
+    exchange.client = options.clientAddress(request);
     response.once("close", () =>
       exchange.report(request, response, log, metrics),
     );
@@ -112,9 +117,18 @@ async function answer(
     throw new RegistryError(path.code, path);
   }
   exchange.kind = kindOf(path.target);
+  if (options.access.isRestricting) {
+    // What stands between must not give one client's answer to another; errors, and what moves, to nobody.
+    response.setHeader("Vary", "Authorization");
+    response.setHeader(
+      "Cache-Control",
+      isImmutable(path.target) ? "private" : "private, no-store",
+    );
+  }
   // Before anything is looked up: what may not be had is as what is not there.
   const admission = await options.access.judge(request, path);
   if (admission.kind === "denied") {
+    options.audit.record(denialOf(exchange, request, admission.user, path));
     throw options.mirror.absence(wantedBy(path.target));
   }
   exchange.user = admission.user;
@@ -286,6 +300,7 @@ async function sendBlob(
     "Docker-Content-Digest": digest,
     ETag: etag,
     "Accept-Ranges": "bytes",
+    "Content-Disposition": "attachment",
     ...namespaceHeader(routed),
   };
   const isUnchanged = matchesIfNoneMatch(
@@ -505,6 +520,36 @@ function refuse(
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;
   sendError(response, exchange, registryError, cache, headers, isHead);
+}
+
+function denialOf(
+  exchange: Exchange,
+  request: IncomingMessage,
+  user: string | undefined,
+  { target }: DistributionPath,
+): AuditEvent {
+  return {
+    event: "denied",
+    client: exchange.client ?? "",
+    user,
+    method: request.method ?? "",
+    kind: exchange.kind,
+    repository: "repository" in target ? target.repository : undefined,
+    reference:
+      target.kind === "manifest"
+        ? referenceText(target.reference)
+        : "digest" in target
+          ? target.digest
+          : undefined,
+  };
+}
+
+/** The same bytes for ever, where it is there at all. */
+function isImmutable(target: DistributionTarget): boolean {
+  return (
+    target.kind === "blob" ||
+    (target.kind === "manifest" && target.reference.kind === "digest")
+  );
 }
 
 function wantedBy({ kind }: DistributionTarget): Wanted {

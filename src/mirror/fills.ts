@@ -13,6 +13,7 @@ import {
   type FillStorage,
 } from "./blob-fill.ts";
 import type { FillReader } from "./fill-reader.ts";
+import { FillSlots } from "./fill-slots.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
@@ -75,6 +76,7 @@ export class Fills {
   readonly #metrics: Metrics;
   readonly #running = new Map<Digest, RunningFill>();
   readonly #bans = new LRUCache<Digest, Ban>({ max: MAX_BANS });
+  readonly #slots: FillSlots;
   #storageRestsUntilMs = -Infinity;
   #isClosing = false;
 
@@ -84,12 +86,15 @@ export class Fills {
     clock: Clock;
     log: Logger;
     metrics: Metrics;
+    /** How many run at once, of all upstreams. */
+    maxFills: number;
   }) {
     this.#store = options.store;
     this.#index = options.index;
     this.#clock = options.clock;
     this.#log = options.log;
     this.#metrics = options.metrics;
+    this.#slots = new FillSlots(options.maxFills, () => this.#endUnread());
   }
 
   get(digest: Digest): Fill | undefined {
@@ -111,7 +116,10 @@ export class Fills {
       key,
       digest,
       opened,
-      ended: opened.then((blob) => this.#watch(fill, blob)),
+      ended: opened.then(
+        (blob) => this.#watch(fill, blob),
+        () => this.#forget(fill),
+      ),
       blob: undefined,
       waiting: 0,
       sideRanges: 0,
@@ -131,9 +139,10 @@ export class Fills {
   async close(): Promise<void> {
     this.#isClosing = true;
     await Promise.all(
-      [...this.#running.values()].map(async ({ opened }) =>
-        (await opened).suspend(),
-      ),
+      [...this.#running.values()].map(async ({ opened }) => {
+        const blob = await opened.catch(() => undefined);
+        await blob?.suspend();
+      }),
     );
   }
 
@@ -162,6 +171,24 @@ export class Fills {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<BlobFill> {
+    const askedAtMs = this.#clock.monotonicMs();
+    const release = await this.#slots.acquire();
+    try {
+      const blob = await this.#openBlob(upstream, key, digest, askedAtMs);
+      void blob.ended.finally(release);
+      return blob;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async #openBlob(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    askedAtMs: number,
+  ): Promise<BlobFill> {
     await this.#makeRoom(upstream);
     const descriptor = await this.#index
       .findDescriptor(key, digest)
@@ -177,7 +204,12 @@ export class Fills {
       expectedBytes,
       windowBytes,
       avoid: this.#ban(digest)?.endpoints ?? new Set(),
-      headersTimeoutMs: ANSWER_DEADLINE_MS,
+      headersTimeoutMs: Math.max(
+        1,
+        Math.round(
+          ANSWER_DEADLINE_MS - (this.#clock.monotonicMs() - askedAtMs),
+        ),
+      ),
       storage: await this.#openStorage(digest, expectedBytes),
       open: (options) =>
         upstream.client.openBlob(key.repository, digest, options),
@@ -207,6 +239,21 @@ export class Fills {
     if (own.length < upstream.concurrency) return;
     const unread = own.find((fill) => fill.blob !== undefined && !isRead(fill));
     await unread?.blob?.suspend();
+  }
+
+  /** The same whatever its upstream, for those who wait for any slot. */
+  #endUnread(): void {
+    for (const fill of this.#running.values()) {
+      if (fill.blob === undefined || isRead(fill)) continue;
+      void fill.blob.suspend();
+      return;
+    }
+  }
+
+  /** It never began. */
+  #forget(fill: RunningFill): void {
+    this.#running.delete(fill.digest);
+    this.#metrics.fillsInProgress.dec({ upstream: fill.key.upstream });
   }
 
   async #openStorage(

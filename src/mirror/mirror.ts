@@ -66,6 +66,8 @@ export interface Mirror {
   close(): Promise<void>;
 }
 
+const DEFAULT_MAX_FILLS = 64;
+
 /** A page of repositories when the client names no number. */
 const DEFAULT_REPOSITORIES = 1_000;
 
@@ -80,6 +82,8 @@ export function createMirror(options: {
   readonly isOffline: boolean;
   /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
   readonly hasRules?: () => boolean;
+  /** How many downloads run at once, of all upstreams; absent: 64. */
+  readonly maxFills?: number;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
 }): Mirror {
@@ -90,7 +94,14 @@ export function createMirror(options: {
     isOffline,
     hasRules: options.hasRules ?? (() => false),
   });
-  const fills = new Fills({ store, index, clock, log, metrics });
+  const fills = new Fills({
+    store,
+    index,
+    clock,
+    log,
+    metrics,
+    maxFills: options.maxFills ?? DEFAULT_MAX_FILLS,
+  });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
   );

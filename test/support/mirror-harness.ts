@@ -33,6 +33,10 @@ export interface TestMirrorOptions {
   readonly patienceMs?: number;
   readonly access?: AccessConfig;
   readonly tls?: ServerTlsConfig;
+  /** Other parts of the configuration. */
+  readonly config?: Partial<
+    Pick<Config, "audit" | "limits" | "operator" | "trustedProxies">
+  >;
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -94,6 +98,7 @@ export class TestMirror {
       ...mirrorConfig(root, upstreams, options.offline),
       ...(access === undefined ? {} : { access }),
       ...(tls === undefined ? {} : { tls }),
+      ...options.config,
     };
   }
 

@@ -38,8 +38,8 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "keys of the contract that nothing honours yet",
     yaml: "eviction: { maxSize: 80% }\nscrub: {}\nupstreams:\n  quay.io:\n    bandwidth: 0\n    credentials: { username: a, password: b, helper: c }\n    access: shared\n",
     faults: [
-      ":1: eviction: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log",
-      ":2: scrub: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log",
+      ":1: eviction: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
+      ":2: scrub: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
       ":5: upstreams.quay.io.bandwidth: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, tokenRealms, concurrency, connectTimeout, headersTimeout, idleTimeout, tls",
       ":6: upstreams.quay.io.credentials.helper: unknown key; known here: username, password, passwordFile",
     ],
@@ -48,10 +48,10 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "unknown keys that would break a line or a terminal",
     yaml: '"a b": 1\n"a\\nb": 1\n"\\e[31m": 1\n__proto__: { offline: true }\n',
     faults: [
-      ':1: "a b": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log',
-      ':2: "a\\nb": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log',
-      ':3: "\\u001b[31m": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log',
-      ":4: __proto__: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log",
+      ':1: "a b": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log',
+      ':2: "a\\nb": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log',
+      ':3: "\\u001b[31m": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log',
+      ":4: __proto__: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
     ],
   },
   {
@@ -348,7 +348,7 @@ upstreams:
     tls: { caFile: nowhere.crt }
 `,
     faults: [
-      ":1: loglevel: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, log",
+      ":1: loglevel: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
       ":3: upstreams.quay.io.access: not written, although there are credentials; access: shared, for whoever may use the mirror may read what these credentials fetched",
       ":4: upstreams.quay.io.credentials.passwordFile: FOLDER/nowhere: no such file; a readable file of at most 64 KiB",
       ':5: upstreams.quay.io.connectTimeout: "1h"; a duration above 0s and at most 18s, such as 5s',
