@@ -19,6 +19,8 @@ const SERVER_OPTIONS = {
   connectionsCheckingInterval: 5_000,
   maxHeaderSize: 16 * 1024,
   insecureHTTPParser: false,
+  // Node's own 400 has no body; the routes look themselves.
+  requireHostHeader: false,
 };
 
 const MAX_REQUESTS_PER_SOCKET = 10_000;

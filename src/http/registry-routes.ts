@@ -32,6 +32,7 @@ import type { AccessControl, Admission } from "./client-auth/access-control.ts";
 import type { ClientAddress } from "./client-address.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
+import { assertRequestHead } from "./request-head.ts";
 import {
   COMMON_HEADERS,
   sendBody,
@@ -112,6 +113,7 @@ async function answer(
   exchange: Exchange,
   rawPath: string,
 ): Promise<void> {
+  assertRequestHead(request);
   const path = parseDistributionPath(rawPath);
   if (!path.ok) {
     throw new RegistryError(path.code, path);

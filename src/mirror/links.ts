@@ -39,7 +39,7 @@ export class Links {
   /**
    * Makes sure that the blob, stored or on its way, may be served under the repository.
    *
-   * @throws Refusal, RegistryError, UpstreamError where the upstream does not say so
+   * @throws Refusal, UpstreamError where the upstream does not say so
    */
   async prove(
     upstream: MirroredUpstream,
@@ -48,7 +48,7 @@ export class Links {
     wanted: "blob" | "manifest",
   ): Promise<void> {
     if (await this.#isNamedByOwnManifest(upstream, key, digest)) {
-      await this.#index.link(key, digest);
+      await this.#note(key, digest);
       return;
     }
     if (this.#isOffline) throw offlineRefusal(wanted);
@@ -64,11 +64,15 @@ export class Links {
     digest: Digest,
   ): Promise<boolean> {
     if (!this.areManifestsProof(upstream)) return false;
-    const [isLinked, descriptor] = await Promise.all([
-      this.#index.isLinkedInUpstream(key.upstream, digest),
-      this.#index.findDescriptor(key, digest),
-    ]);
-    return isLinked && descriptor !== undefined;
+    try {
+      const [isLinked, descriptor] = await Promise.all([
+        this.#index.isLinkedInUpstream(key.upstream, digest),
+        this.#index.findDescriptor(key, digest),
+      ]);
+      return isLinked && descriptor !== undefined;
+    } catch {
+      return false;
+    }
   }
 
   async #ask(
@@ -87,6 +91,11 @@ export class Links {
         signal,
       );
     }
-    await this.#index.link(key, digest);
+    await this.#note(key, digest);
+  }
+
+  /** The proof holds whether or not the index can take it down. */
+  async #note(key: RepositoryKey, digest: Digest): Promise<void> {
+    await this.#index.link(key, digest).catch(() => {});
   }
 }

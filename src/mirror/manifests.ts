@@ -13,6 +13,7 @@ import type { Reference, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
@@ -65,6 +66,7 @@ export class Manifests {
   readonly #gate: StaleGate;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #metrics: Metrics;
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
   readonly #digests = new SingleFlight<FetchedManifest>();
@@ -79,6 +81,7 @@ export class Manifests {
     gate: StaleGate;
     clock: Clock;
     log: Logger;
+    metrics: Metrics;
     isOffline: boolean;
   }) {
     this.#store = options.store;
@@ -89,6 +92,7 @@ export class Manifests {
     this.#gate = options.gate;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#metrics = options.metrics;
     this.#isOffline = options.isOffline;
   }
 
@@ -234,13 +238,18 @@ export class Manifests {
       throw error;
     }
     if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw new UpstreamError(
-        "digest-mismatch",
-        "the manifest's bytes are not those of the digest",
-        { upstream: upstream.name },
-      );
+      throw this.#mismatch(upstream);
     }
     return this.#keep(key, digest, fetched);
+  }
+
+  #mismatch(upstream: MirroredUpstream): UpstreamError {
+    this.#metrics.digestMismatches.inc();
+    return new UpstreamError(
+      "digest-mismatch",
+      "the manifest's bytes are not those of its digest",
+      { upstream: upstream.name },
+    );
   }
 
   /** The upstream has no such manifest. */
@@ -342,7 +351,11 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
-    if (freshness.whileRevalidating) {
+    if (
+      freshness.whileRevalidating &&
+      // Of an upstream that is known to be down only what can be finished from here.
+      (!upstream.client.isDown() || (await isComplete()))
+    ) {
       this.#gate.runBehind(revalidate());
       return stale(cacheStatus.staleHit());
     }
@@ -529,11 +542,7 @@ export class Manifests {
         : digestAlgorithm(fetched.digestHeader),
     );
     if (fetched.digestHeader !== undefined && fetched.digestHeader !== digest) {
-      throw new UpstreamError(
-        "digest-mismatch",
-        "the manifest's bytes are not those of its digest header",
-        { upstream: upstream.name },
-      );
+      throw this.#mismatch(upstream);
     }
     if (known?.digest === digest) return this.#confirm(key, tag, known);
     return this.#move(key, tag, await this.#keep(key, digest, fetched));

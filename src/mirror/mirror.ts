@@ -114,6 +114,7 @@ export function createMirror(options: {
     gate,
     clock,
     log,
+    metrics,
     isOffline,
   });
   const blobs = new Blobs({

@@ -144,7 +144,9 @@ export class TestMirror {
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
-    changed: Partial<Pick<Config, "access" | "offline" | "upstreams">> = {},
+    changed: Partial<
+      Pick<Config, "access" | "offline" | "upstreams" | "listen">
+    > = {},
   ): Promise<void> {
     await this.close();
     this.#config = { ...this.#config, ...changed };
@@ -214,12 +216,7 @@ export class TestMirror {
 
   /** The value of one series of `/metrics`; 0 where it is not there. */
   async metric(series: string): Promise<number> {
-    const { body } = await startRequest({
-      port: this.#operatorPort,
-      path: "/metrics",
-    }).response;
-    const line = body
-      .toString()
+    const line = (await this.metrics())
       .split("\n")
       .find((one) => one.startsWith(`${series} `));
     return line === undefined ? 0 : Number(line.slice(series.length + 1));
@@ -230,6 +227,23 @@ export class TestMirror {
     const { partialFolder } = diskLayout(this.root);
     await rm(partialFolder, { recursive: true });
     await writeFile(partialFolder, "");
+  }
+
+  /** The text of `/metrics`. */
+  async metrics(): Promise<string> {
+    const { body } = await startRequest({
+      port: this.#operatorPort,
+      path: "/metrics",
+    }).response;
+    return body.toString();
+  }
+
+  /** Ends when a request of that kind has been logged, so when its client is gone for the mirror too. */
+  requested(kind: string): Promise<void> {
+    return this.#logged.until(
+      () => this.log.some((line) => line["kind"] === kind),
+      () => `no request for a ${kind} was logged`,
+    );
   }
 
   /** Where a published blob lies. */

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, it } from "node:test";
+import Database from "better-sqlite3";
 import { Secret, type UpstreamConfig } from "../../../src/config/config.ts";
+import { releaseAfter } from "../../support/after-test.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { buildImage, seededBlob } from "../../support/image-builder.ts";
 import {
@@ -126,6 +129,24 @@ void describe("a blob that another repository's pull has brought", () => {
     await mirror.get("/v2/other/manifests/v");
     const got = await mirror.get(`/v2/other/blobs/${IMAGE.config.digest}`);
     assert.deepEqual([got.status, errorCode(got)], [404, "BLOB_UNKNOWN"]);
+  });
+
+  void it("is served on its proof though the index can't take that down", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    upstream.content.addImage("other", IMAGE, "v");
+    upstream.content.addBlob("other", BLOB);
+    const busy = new Database(join(mirror.root, "index.sqlite"));
+    releaseAfter(test, () => {
+      busy.close();
+    });
+    busy.exec("BEGIN IMMEDIATE");
+    for (const path of [
+      OTHER,
+      `/v2/other/manifests/${IMAGE.manifest.digest}`,
+      "/v2/other/manifests/v",
+    ]) {
+      assert.equal((await mirror.get(path)).status, 200, path);
+    }
   });
 
   void it("of another upstream is asked for there", async (test) => {
