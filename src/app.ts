@@ -14,7 +14,6 @@ import { createConnectionLimits } from "./http/connection-limits.ts";
 import { type CreateServer, Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
-import { openServerTls } from "./http/server-tls.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import { createMirror } from "./mirror/mirror.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
@@ -61,7 +60,11 @@ export async function buildApp(
   const instanceId = randomBytes(4).toString("hex");
   // Before the cache, which a start that fails would leave locked.
   const tls =
-    config.tls === undefined ? undefined : await openServerTls(config.tls, log);
+    config.tls === undefined
+      ? undefined
+      : await (
+          await import("./http/server-tls.ts")
+        ).openServerTls(config.tls, log);
   const audit = overrides.audit ?? (await openConfiguredAudit(config, log));
   const clientAddress = createClientAddress(config.trustedProxies ?? []);
   const routes = createUpstreamRoutes(config.upstreams);

@@ -1,4 +1,4 @@
-import { judgeAccessFiles } from "./access-files.ts";
+import type { JudgedFiles } from "./access-files.ts";
 import { buildAccess, buildServerTls } from "./build-access.ts";
 import { buildConfig } from "./build.ts";
 import { checkDocument, findRisks } from "./checks.ts";
@@ -85,10 +85,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     faults.push(...read.faults);
     warnings.push(...read.warnings);
   }
-  const accessFiles = await judgeAccessFiles(
-    buildServerTls(document.tls, resolve),
-    buildAccess(document.access, resolve),
-  );
+  const accessFiles = await judgeAccessFiles(document, resolve);
   faults.push(...accessFiles.faults);
   warnings.push(...accessFiles.warnings);
   const operatorToken = await readOperatorToken(
@@ -141,6 +138,20 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       variables: environment.values.map(({ name }) => name),
     },
   };
+}
+
+/** Loads what reads them only where there are any. */
+async function judgeAccessFiles(
+  document: Pruned<ConfigDocument>,
+  resolve: (path: string) => string,
+): Promise<JudgedFiles> {
+  const tls = buildServerTls(document.tls, resolve);
+  const access = buildAccess(document.access, resolve);
+  if (tls === undefined && access === undefined) {
+    return { faults: [], warnings: [], paths: [] };
+  }
+  const files = await import("./access-files.ts");
+  return files.judgeAccessFiles(tls, access);
 }
 
 /** One document of all sources, with the upstreams that hold where none are written. */

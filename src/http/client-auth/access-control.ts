@@ -13,7 +13,7 @@ import { tooManyLogIns, unauthorized } from "./access-refusal.ts";
 import { formatChallenge } from "./challenge.ts";
 import { parseAuthorization } from "./credentials.ts";
 import { ANONYMOUS, type Identity } from "./identity.ts";
-import { openKnownClients, type KnownClients } from "./known-clients.ts";
+import type { KnownClients } from "./known-clients.ts";
 import type { ClientAddress } from "../client-address.ts";
 import { compileNetworks, type NetworkMatcher } from "./networks.ts";
 import { createPolicy, type Policy, type Right } from "./policy.ts";
@@ -89,6 +89,8 @@ export async function openAccessControl(options: {
     if (config === undefined) return undefined;
     const { anonymous, anonymousNetworks, rules } = config;
     const isInNetwork = compileNetworks(anonymousNetworks);
+    // A mirror for everybody never loads what knows users.
+    const { openKnownClients } = await import("./known-clients.ts");
     return {
       config,
       policy: createPolicy(rules),
