@@ -14,16 +14,15 @@ import { createConnectionLimits } from "./http/connection-limits.ts";
 import { type CreateServer, Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
-import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import { createMirror } from "./mirror/mirror.ts";
-import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
-import { createUpstreamRoutes } from "./mirror/upstream-routes.ts";
+import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
 import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamClient } from "./upstream/create-client.ts";
 import type { UpstreamObserver } from "./upstream/observer.ts";
+import { createUpstreamSet } from "./upstream-set.ts";
 import { VERSION } from "./version.ts";
 
 /** What tests put in the place of the real thing. */
@@ -38,6 +37,15 @@ export interface AppOverrides {
 export interface App {
   readonly metrics: Metrics;
   readonly log: Logger;
+  readonly audit: Audit;
+  /**
+   * Takes access, upstreams, the log's level and the operator's token of another configuration into
+   * force, for requests that come from now on; those that run keep what they began with.
+   *
+   * @returns the top-level keys that are another than before
+   * @throws Error where nothing was taken over
+   */
+  reload(config: Config): Promise<readonly string[]>;
   /** @returns the addresses that were bound, as `host:port` */
   listen(): Promise<{ listen: string[]; operator: string | undefined }>;
   /**
@@ -67,7 +75,28 @@ export async function buildApp(
         ).openServerTls(config.tls, log);
   const audit = overrides.audit ?? (await openConfiguredAudit(config, log));
   const clientAddress = createClientAddress(config.trustedProxies ?? []);
-  const routes = createUpstreamRoutes(config.upstreams);
+  const upstreams = createUpstreamSet({
+    upstreams: config.upstreams,
+    createClient: (upstream) =>
+      createUpstreamClient({
+        config: upstream,
+        instanceId,
+        clock,
+        observer: createObserver(upstream, metrics, log),
+        offline: config.offline,
+      }),
+    onRetired: ({ name, endpoints }) => {
+      for (const endpoint of endpoints) {
+        metrics.upstreamUp.remove({ upstream: name, endpoint });
+      }
+    },
+  });
+  // Asked for anew at each request: see Call.routes.
+  const routes: UpstreamRoutes = {
+    routeRepository: (hints, spelled) =>
+      upstreams.routes.routeRepository(hints, spelled),
+    routeRegistry: (hints) => upstreams.routes.routeRegistry(hints),
+  };
   const access = await openAccessControl({
     config: config.access,
     routes,
@@ -77,26 +106,15 @@ export async function buildApp(
     clientAddress,
   });
   const cache = await openCache({ root: config.storage.root, clock, log });
-  const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
-    name: upstream.name,
-    concurrency: upstream.concurrency,
-    freshness: createFreshnessPolicy(upstream.freshness),
-    client: createUpstreamClient({
-      config: upstream,
-      instanceId,
-      clock,
-      observer: createObserver(upstream, metrics, log),
-      offline: config.offline,
-    }),
-  }));
   const mirror = createMirror({
-    upstreams,
+    upstreams: upstreams.mirrored,
     blobs: cache.blobs,
     index: cache.index,
     hot: new HotManifests(),
     clock,
     log,
     metrics,
+    audit,
     isOffline: config.offline,
     hasRules: () => access.hasRules,
     ...(config.limits === undefined ? {} : { maxFills: config.limits.fills }),
@@ -106,7 +124,7 @@ export async function buildApp(
   });
   const registryApp = createRegistryApp({
     mirror,
-    routes,
+    currentRoutes: () => upstreams.routes,
     access,
     clientAddress,
     audit,
@@ -115,6 +133,7 @@ export async function buildApp(
     instanceId,
   });
   let isDraining = false;
+  let inForce = config;
   const operatorApp = createOperatorApp(
     metrics,
     {
@@ -125,7 +144,7 @@ export async function buildApp(
           : judgeReadiness(cache, metrics),
     },
     {
-      token: config.operator.token,
+      token: () => inForce.operator.token,
       listenHost: config.operator.listen?.host,
       audit,
     },
@@ -151,6 +170,25 @@ export async function buildApp(
   return {
     metrics,
     log,
+    audit,
+    reload: async (next) => {
+      const changed: string[] = [];
+      if (!isSame(inForce.access, next.access)) {
+        // Throws where its files are no good, before anything else is taken over.
+        await access.reload(next.access);
+        changed.push("access");
+      }
+      if (upstreams.replace(next.upstreams)) {
+        mirror.replaceUpstreams(upstreams.mirrored);
+        changed.push("upstreams");
+      }
+      if (log.level !== next.log.level) {
+        log.level = next.log.level;
+        changed.push("log");
+      }
+      inForce = next;
+      return changed;
+    },
     listen: async () => {
       const listen = await registry.listen();
       try {
@@ -167,7 +205,7 @@ export async function buildApp(
       await registry.close(graceMs);
       await access.close();
       await mirror.close();
-      await Promise.all(upstreams.map(({ client }) => client.close()));
+      await upstreams.close();
       await operator.close(0);
       await Promise.all([registryApp.close(), operatorApp.close()]);
       await cache.close();
@@ -215,6 +253,11 @@ async function limitConnections(
     limits.guard(server);
     return server;
   };
+}
+
+/** Access holds no secrets, only the names of their files. */
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }
 
 async function refreshMetrics(

@@ -10,7 +10,7 @@ import { canonicalAddress } from "./client-auth/networks.ts";
 
 export interface OperatorGuardOptions {
   /** Asked for by everything that is not open; absent: clients of this machine only. */
-  readonly token: Secret | undefined;
+  readonly token: () => Secret | undefined;
   /** The host that the listener was told to bind; a name of its own is allowed as `Host`. */
   readonly listenHost: string | undefined;
   readonly audit: Audit;
@@ -49,7 +49,7 @@ export function guardOperatorApp(
     // The matched route, not the path as it was written: there is one spelling of it.
     const route = request.routeOptions.url ?? "";
     const isOpen = OPEN_ROUTES.has(route);
-    const refusal = judge(request, isOpen, options.token, ownNames);
+    const refusal = judge(request, isOpen, options.token(), ownNames);
     if (refusal === undefined) return;
     const { status, code, detail } = refusal;
     if (!isOpen) {

@@ -46,7 +46,8 @@ const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
 
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
-  readonly routes: UpstreamRoutes;
+  /** Of the configuration in force; asked for once a request. */
+  readonly currentRoutes: () => UpstreamRoutes;
   readonly access: AccessControl;
   readonly clientAddress: ClientAddress;
   readonly audit: Audit;
@@ -64,6 +65,8 @@ interface Call {
   readonly isHead: boolean;
   readonly path: DistributionPath;
   readonly admission: Admission;
+  /** Those that the request was judged by, whatever is reloaded meanwhile. */
+  readonly routes: UpstreamRoutes;
 }
 
 /** The registry API: it parses, asks the mirror and sends; nothing else. */
@@ -128,6 +131,7 @@ async function answer(
     );
   }
   // Before anything is looked up: what may not be had is as what is not there.
+  const routes = options.currentRoutes();
   const admission = await options.access.judge(request, path);
   if (admission.kind === "denied") {
     options.audit.record(denialOf(exchange, request, admission.user, path));
@@ -157,6 +161,7 @@ async function answer(
     isHead,
     path,
     admission,
+    routes,
   });
 }
 
@@ -173,7 +178,7 @@ async function dispatch(
         200,
         {
           "Content-Type": "application/json",
-          ...namespaceHeader(routeRegistry(options, call)),
+          ...namespaceHeader(routeRegistry(call)),
         },
         "{}",
         call.isHead,
@@ -185,14 +190,14 @@ async function dispatch(
       return sendManifest(
         options,
         call,
-        route(options, call, target.repository),
+        route(call, target.repository),
         target.reference,
       );
     case "blob":
       return sendBlob(
         options,
         call,
-        route(options, call, target.repository),
+        route(call, target.repository),
         target.digest,
       );
     case "tags":
@@ -201,7 +206,7 @@ async function dispatch(
       return sendReferrers(
         options,
         call,
-        route(options, call, target.repository),
+        route(call, target.repository),
         target.digest,
         target.artifactTypes,
       );
@@ -214,12 +219,8 @@ async function dispatch(
 
 // --- which upstream ------------------------------------------------------------------------------
 
-function route(
-  { routes }: RegistryRoutesOptions,
-  call: Call,
-  repository: string,
-): RoutedRepository {
-  const routed = routes.routeRepository(hintsOf(call), repository);
+function route(call: Call, repository: string): RoutedRepository {
+  const routed = call.routes.routeRepository(hintsOf(call), repository);
   if (!routed.ok) throw new RegistryError(routed.code, routed);
   call.exchange.upstream = routed.upstream.name;
   call.exchange.repository = routed.repository;
@@ -231,11 +232,8 @@ function targetOf(routed: RoutedRepository): Target {
 }
 
 /** For what has no repository: an upstream that is named must be one of ours. */
-function routeRegistry(
-  { routes }: RegistryRoutesOptions,
-  call: Call,
-): RoutedRegistry {
-  const routed = routes.routeRegistry(hintsOf(call));
+function routeRegistry(call: Call): RoutedRegistry {
+  const routed = call.routes.routeRegistry(hintsOf(call));
   if (!routed.ok) throw new RegistryError(routed.code, routed);
   return routed;
 }
@@ -362,7 +360,7 @@ async function sendTags(
   call: Call,
   target: DistributionTarget & { kind: "tags" },
 ): Promise<void> {
-  const routed = route(options, call, target.repository);
+  const routed = route(call, target.repository);
   const tags = await options.mirror.listTags(targetOf(routed), target);
   call.exchange.cache = tags.status;
   sendBytes(
@@ -418,7 +416,7 @@ async function sendCatalog(
   call: Call,
   target: DistributionTarget & { kind: "catalog" },
 ): Promise<void> {
-  const routed = routeRegistry(options, call);
+  const routed = routeRegistry(call);
   const page = await options.mirror.listRepositories(
     target,
     routed.upstream?.name,

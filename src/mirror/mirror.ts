@@ -4,6 +4,7 @@ import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
 import type { Reference, RepositoryName } from "../oci/reference.ts";
+import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -62,6 +63,11 @@ export interface Mirror {
   absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
   readonly isServingFills: boolean;
+  /**
+   * Takes other upstreams into force. Requests that run keep theirs; one that is gone is only
+   * asked for by requests that were on their way.
+   */
+  replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
@@ -79,6 +85,8 @@ export function createMirror(options: {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of tags that move. */
+  readonly audit?: Audit;
   readonly isOffline: boolean;
   /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
   readonly hasRules?: () => boolean;
@@ -115,6 +123,7 @@ export function createMirror(options: {
     clock,
     log,
     metrics,
+    audit: options.audit ?? NO_AUDIT,
     isOffline,
   });
   const blobs = new Blobs({
@@ -187,6 +196,9 @@ export function createMirror(options: {
       listRepositories(index, page, upstream, maySee),
     absence: (wanted) =>
       isOffline ? offlineRefusal(wanted) : negativeRefusal(wanted),
+    replaceUpstreams: (replaced) => {
+      for (const upstream of replaced) upstreams.set(upstream.name, upstream);
+    },
     get isServingFills() {
       return fills.hasReaders;
     },

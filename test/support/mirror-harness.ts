@@ -153,6 +153,16 @@ export class TestMirror {
     await this.open();
   }
 
+  /** Takes what changed into force while it runs. */
+  async reload(
+    changed: Partial<Pick<Config, "access" | "log" | "upstreams">>,
+  ): Promise<readonly string[]> {
+    const config = { ...this.#config, ...changed };
+    const keys = (await this.#app?.reload(config)) ?? [];
+    this.#config = config;
+    return keys;
+  }
+
   start(path: string, ask: Ask = {}): RawExchange {
     return startRequest({ port: this.#port, path, ...ask });
   }

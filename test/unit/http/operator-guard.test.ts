@@ -20,7 +20,7 @@ function makeApp(
       readiness: () => Promise.resolve({ isReady: true, detail: {} }),
     },
     {
-      token: token === undefined ? undefined : new Secret(token),
+      token: () => (token === undefined ? undefined : new Secret(token)),
       listenHost: "ops.corp",
       audit: { ...NO_AUDIT, record: (event) => void audited.push(event) },
     },
