@@ -1,39 +1,45 @@
 import { randomBytes } from "node:crypto";
+import { createServer } from "node:http";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
-import { type OpenedCache, openCache } from "./cache/open-cache.ts";
-import { StorageError } from "./cache/blob-store.ts";
+import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
-import type { Config, UpstreamConfig } from "./config/config.ts";
+import type { Config } from "./config/config.ts";
+import { limitConnections } from "./connection-bounds.ts";
+import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
-import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
+import { createOperatorApp } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
 import { createRoomLimits } from "./mirror/eviction-limits.ts";
-import { openServerTls } from "./http/server-tls.ts";
-import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
 import { createMirror, type Mirror } from "./mirror/mirror.ts";
-import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
-import { createPullPolicy } from "./mirror/pull-policy.ts";
-import { createUpstreamRoutes } from "./mirror/upstream-routes.ts";
+import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
+import {
+  createObserver,
+  judgeReadiness,
+  refreshBudgets,
+  refreshMetrics,
+} from "./observation.ts";
 import type { Digest } from "./oci/digest.ts";
 import { RegistryError } from "./oci/errors.ts";
 import { startScrubbing } from "./scrubbing.ts";
+import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamClient } from "./upstream/create-client.ts";
-import type { UpstreamObserver } from "./upstream/observer.ts";
+import { createUpstreamSet } from "./upstream-set.ts";
 import { VERSION } from "./version.ts";
 
 /** What tests put in the place of the real thing. */
 export interface AppOverrides {
   readonly clock?: Clock;
   readonly log?: Logger;
+  readonly audit?: Audit;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
 }
@@ -41,6 +47,15 @@ export interface AppOverrides {
 export interface App {
   readonly metrics: Metrics;
   readonly log: Logger;
+  readonly audit: Audit;
+  /**
+   * Takes access, upstreams, eviction, the log's level and the operator's token of another configuration into
+   * force, for requests that come from now on; those that run keep what they began with.
+   *
+   * @returns the top-level keys that are another than before
+   * @throws Error where nothing was taken over
+   */
+  reload(config: Config): Promise<readonly string[]>;
   /** @returns the addresses that were bound, as `host:port` */
   listen(): Promise<{ listen: string[]; operator: string | undefined }>;
   /**
@@ -63,46 +78,64 @@ export async function buildApp(
   const instanceId = randomBytes(4).toString("hex");
   // Before the cache, which a start that fails would leave locked.
   const tls =
-    config.tls === undefined ? undefined : await openServerTls(config.tls, log);
-  const routes = createUpstreamRoutes(config.upstreams);
+    config.tls === undefined
+      ? undefined
+      : await (
+          await import("./http/server-tls.ts")
+        ).openServerTls(config.tls, log);
+  const audit = overrides.audit ?? (await openConfiguredAudit(config, log));
+  const clientAddress = createClientAddress(config.trustedProxies ?? []);
+  const upstreams = createUpstreamSet({
+    upstreams: config.upstreams,
+    createClient: (upstream) =>
+      createUpstreamClient({
+        config: upstream,
+        instanceId,
+        clock,
+        observer: createObserver(upstream, metrics, log),
+        offline: config.offline,
+      }),
+    onRetired: ({ name, endpoints }) => {
+      for (const endpoint of endpoints) {
+        metrics.upstreamUp.remove({ upstream: name, endpoint });
+      }
+    },
+  });
+  // Asked for anew at each request: see Call.routes.
+  const routes: UpstreamRoutes = {
+    routeRepository: (hints, spelled) =>
+      upstreams.routes.routeRepository(hints, spelled),
+    routeRegistry: (hints) => upstreams.routes.routeRegistry(hints),
+  };
   const access = await openAccessControl({
     config: config.access,
     routes,
     clock,
     log,
+    audit,
+    clientAddress,
   });
   const cache = await openCache({ root: config.storage.root, clock, log });
-  const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
-    name: upstream.name,
-    concurrency: upstream.concurrency,
-    freshness: createFreshnessPolicy(upstream.freshness),
-    mayPull: createPullPolicy(upstream),
-    client: createUpstreamClient({
-      config: upstream,
-      instanceId,
-      clock,
-      observer: createObserver(upstream, metrics, log),
-      offline: config.offline,
-    }),
-  }));
+  let inForce = config;
+  let roomLimits = createRoomLimits(config.eviction);
   const hot = new HotManifests();
   const blobs = trackBlobStore(cache.blobs, () => evictor.poke());
+  const readSpace = () => readDiskSpace(config.storage.root);
   const evictor = new Evictor({
     index: cache.index,
     blobs,
     hot,
-    limits: createRoomLimits(config.eviction),
-    readSpace: () => readDiskSpace(config.storage.root),
+    get limits() {
+      return roomLimits;
+    },
+    readSpace,
     clock,
     log,
     metrics,
   });
-  const room = new Room({
-    evictor,
-    readSpace: () => readDiskSpace(config.storage.root),
-  });
+  const room = new Room({ evictor, readSpace });
   const mirror = createMirror({
-    upstreams,
+    upstreams: upstreams.mirrored,
     blobs,
     room,
     index: cache.index,
@@ -110,8 +143,10 @@ export async function buildApp(
     clock,
     log,
     metrics,
+    audit,
     isOffline: config.offline,
     hasRules: () => access.hasRules,
+    ...(config.limits === undefined ? {} : { maxFills: config.limits.fills }),
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),
@@ -128,60 +163,76 @@ export async function buildApp(
     index: cache.index,
     evictor,
     hasCredentials: (name) =>
-      upstreams.find((upstream) => upstream.name === name)?.client
+      upstreams.mirrored.find((upstream) => upstream.name === name)?.client
         .hasCredentials ?? false,
   });
   const startedAt = new Date(clock.nowMs()).toISOString();
   const registryApp = createRegistryApp({
     mirror,
-    routes,
+    currentRoutes: () => upstreams.routes,
     access,
+    clientAddress,
+    audit,
     log,
     metrics,
     instanceId,
   });
   let isDraining = false;
-  const operatorApp = createOperatorApp(metrics, {
-    upstreams: () => upstreams.map(({ client }) => client.status()),
-    images,
-    routes,
-    refresh: (image) => refreshImage(mirror, config, image),
-    scrub: scrubbing.scrub,
-    status: async () => {
-      const totals = await cache.index.totals();
-      const limitBytes = await evictor.limitBytes();
-      return {
-        version: VERSION,
-        startedAt,
-        offline: config.offline,
-        upstreams: config.upstreams.map(({ name }) => name),
-        storage: {
-          root: config.storage.root,
-          bytes: totals.blobBytes,
-          limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
-          blobs: totals.blobs,
-          manifests: totals.manifests,
-          tags: totals.tags,
-        },
-      };
+  const operatorApp = createOperatorApp(
+    metrics,
+    {
+      upstreams: () => upstreams.mirrored.map(({ client }) => client.status()),
+      images,
+      audit,
+      routes,
+      refresh: (image) => refreshImage(mirror, inForce, image),
+      scrub: scrubbing.scrub,
+      status: async () => {
+        const totals = await cache.index.totals();
+        const limitBytes = await evictor.limitBytes();
+        return {
+          version: VERSION,
+          startedAt,
+          offline: config.offline,
+          upstreams: inForce.upstreams.map(({ name }) => name),
+          storage: {
+            root: config.storage.root,
+            bytes: totals.blobBytes,
+            limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
+            blobs: totals.blobs,
+            manifests: totals.manifests,
+            tags: totals.tags,
+          },
+        };
+      },
+      refreshMetrics: async () => {
+        refreshBudgets(upstreams.mirrored, metrics);
+        await evictor.limitBytes();
+        await refreshMetrics(cache, metrics);
+      },
+      readiness: () =>
+        isDraining
+          ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
+          : judgeReadiness(cache, room, metrics),
     },
-    refreshMetrics: async () => {
-      refreshBudgets(upstreams, metrics);
-      await evictor.limitBytes();
-      await refreshMetrics(cache, metrics);
+    {
+      token: () => inForce.operator.token,
+      listenHost: config.operator.listen?.host,
+      audit,
     },
-    readiness: () =>
-      isDraining
-        ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
-        : judgeReadiness(cache, room, metrics),
-  });
+  );
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
   void cache.recovered().then(() => evictor.start());
 
   const registry = new Listeners(
     config.listen,
     (request, response) => registryApp.routing(request, response),
-    tls?.createServer,
+    await limitConnections(
+      config,
+      tls?.createServer ?? createServer,
+      clientAddress.isTrustedProxy,
+      log,
+    ),
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(
@@ -192,6 +243,30 @@ export async function buildApp(
   return {
     metrics,
     log,
+    audit,
+    reload: async (next) => {
+      const changed: string[] = [];
+      if (!isSame(inForce.access, next.access)) {
+        // Throws where its files are no good, before anything else is taken over.
+        await access.reload(next.access);
+        changed.push("access");
+      }
+      if (upstreams.replace(next.upstreams)) {
+        mirror.replaceUpstreams(upstreams.mirrored);
+        changed.push("upstreams");
+      }
+      if (!isSame(inForce.eviction, next.eviction)) {
+        roomLimits = createRoomLimits(next.eviction);
+        evictor.poke();
+        changed.push("eviction");
+      }
+      if (log.level !== next.log.level) {
+        log.level = next.log.level;
+        changed.push("log");
+      }
+      inForce = next;
+      return changed;
+    },
     listen: async () => {
       const listen = await registry.listen();
       try {
@@ -210,12 +285,22 @@ export async function buildApp(
       await access.close();
       await mirror.close();
       await evictor.stop();
-      await Promise.all(upstreams.map(({ client }) => client.close()));
+      await upstreams.close();
       await operator.close(0);
       await Promise.all([registryApp.close(), operatorApp.close()]);
       await cache.close();
+      await audit.close();
     },
   };
+}
+
+async function openConfiguredAudit(
+  config: Config,
+  log: Logger,
+): Promise<Audit> {
+  const file = config.audit?.file;
+  if (file === undefined) return NO_AUDIT;
+  return openAudit(file, (error) => log.error({ err: error }, "audit"));
 }
 
 /** A digest never changes: there is nothing to ask. @throws Refusal, RegistryError */
@@ -235,101 +320,7 @@ async function refreshImage(
   return { digest, changed: isChanged };
 }
 
-async function refreshMetrics(
-  cache: OpenedCache,
-  metrics: Metrics,
-): Promise<void> {
-  const totals = await cache.index.totals();
-  metrics.storageBytes.set(totals.blobBytes);
-  metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
-  metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
-  metrics.storageObjects.set({ kind: "tag" }, totals.tags);
-}
-
-/** When they are asked for: a count is forgotten with time, and nothing tells when. */
-function refreshBudgets(
-  upstreams: readonly MirroredUpstream[],
-  metrics: Metrics,
-): void {
-  metrics.upstreamRatelimitLimit.reset();
-  metrics.upstreamRatelimitRemaining.reset();
-  for (const { name: upstream, client } of upstreams) {
-    // Of several endpoints that count an account the first one's, which is set last.
-    for (const { name: credential, budget } of client.accounts().toReversed()) {
-      if (budget === undefined) continue;
-      const labels = { upstream, credential };
-      const { limit, remaining } = budget;
-      metrics.upstreamRatelimitRemaining.set(labels, remaining);
-      if (limit === undefined) continue;
-      metrics.upstreamRatelimitLimit.set(labels, limit);
-    }
-  }
-}
-
-/**
- * Ready is who can answer: the index must. A storage that takes no writes is told and counted, but
- * downloads are passed through, so it is no reason to be taken out of service.
- */
-async function judgeReadiness(
-  cache: OpenedCache,
-  room: Room,
-  metrics: Metrics,
-): Promise<Readiness> {
-  const [index, storage] = await Promise.allSettled([
-    cache.index.probe(),
-    cache.blobs.probe(),
-  ]);
-  const fault =
-    storage.status === "rejected"
-      ? faultCode(storage.reason)
-      : room.isShort || cache.isOutOfRoom
-        ? "ENOSPC"
-        : undefined;
-  const isDegraded = fault !== undefined;
-  metrics.storageDegraded.set(isDegraded ? 1 : 0);
-  const indexDetail = cache.isRecovering ? "ok, recovering" : "ok";
-  return {
-    isReady: index.status === "fulfilled",
-    detail: {
-      index: index.status === "fulfilled" ? indexDetail : "does not answer",
-      storage: isDegraded ? `degraded: ${fault}` : "ok",
-    },
-  };
-}
-
-function faultCode(error: unknown): string {
-  return error instanceof StorageError ? error.code : "unknown";
-}
-
-function createObserver(
-  upstream: UpstreamConfig,
-  metrics: Metrics,
-  log: Logger,
-): UpstreamObserver {
-  const { name } = upstream;
-  for (const endpoint of upstream.endpoints) {
-    metrics.upstreamUp.set({ upstream: name, endpoint }, 1);
-  }
-  return {
-    onResponse: ({ kind, method, status, durationMs }) => {
-      metrics.upstreamRequests.inc({ upstream: name, kind, method, status });
-      metrics.upstreamRequestDuration.observe(
-        { upstream: name, kind },
-        durationMs / 1000,
-      );
-    },
-    onReceivedBytes: (bytes) => {
-      metrics.upstreamReceivedBytes.inc({ upstream: name }, bytes);
-    },
-    onEndpoint: (endpoint, isUp) => {
-      metrics.upstreamUp.set({ upstream: name, endpoint }, isUp ? 1 : 0);
-      log[isUp ? "info" : "warn"](
-        { upstream: name, endpoint },
-        isUp ? "the endpoint is back" : "the endpoint is down",
-      );
-    },
-    onFault: (kind, message) => {
-      log.warn({ upstream: name, kind, fault: message }, "upstream fault");
-    },
-  };
+/** Access holds no secrets, only the names of their files. */
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
 }

@@ -1,5 +1,5 @@
 import { request } from "node:http";
-import type { Config, ListenAddress } from "../config/config.ts";
+import type { Config, ListenAddress, Secret } from "../config/config.ts";
 
 const STATUS_TIMEOUT_MS = 5_000;
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
@@ -25,15 +25,16 @@ export type AskMirror = (
 export async function findRunningMirror(
   config: Pick<Config, "operator" | "storage">,
 ): Promise<AskMirror | undefined> {
-  const { listen } = config.operator;
+  const { listen, token } = config.operator;
   if (listen === undefined || listen.port === 0) return undefined;
   const ask: AskMirror = (method, path, body) =>
-    askOperator(listen, { method, path, body, timeoutMs: undefined });
+    askOperator(listen, { method, path, body, token, timeoutMs: undefined });
   try {
     const { status, body } = await askOperator(listen, {
       method: "GET",
       path: "/api/v1/status",
       body: undefined,
+      token,
       timeoutMs: STATUS_TIMEOUT_MS,
     });
     return status === 200 && rootOf(body) === config.storage.root
@@ -65,10 +66,11 @@ function askOperator(
     readonly method: string;
     readonly path: string;
     readonly body: unknown;
+    readonly token: Secret | undefined;
     readonly timeoutMs: number | undefined;
   },
 ): Promise<OperatorAnswer> {
-  const { method, path, body, timeoutMs } = options;
+  const { method, path, body, token, timeoutMs } = options;
   const text = body === undefined ? undefined : JSON.stringify(body);
   return new Promise((resolve, reject) => {
     const outgoing = request(
@@ -78,8 +80,12 @@ function askOperator(
         method,
         path,
         agent: false,
-        headers:
-          text === undefined ? {} : { "content-type": "application/json" },
+        headers: {
+          ...(text === undefined ? {} : { "content-type": "application/json" }),
+          ...(token === undefined
+            ? {}
+            : { authorization: `Bearer ${token.reveal()}` }),
+        },
         ...(timeoutMs === undefined
           ? {}
           : { signal: AbortSignal.timeout(timeoutMs) }),

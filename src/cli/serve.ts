@@ -3,6 +3,7 @@ import type { Writable } from "node:stream";
 import { buildApp } from "../app.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
+import { watchConfig } from "../reload.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
 /** Docker and Kubernetes kill after 10 and 30 s unless told otherwise. */
@@ -24,18 +25,22 @@ export interface ServeOptions {
  */
 export async function runServe(options: ServeOptions): Promise<number> {
   const { env, cwd, stderr } = options;
-  const loaded = await loadConfig({
-    configFile: options.configFile,
-    env,
-    cwd,
-    home: homedir(),
-    overrides: { offline: options.offline },
-  });
+  const load = () =>
+    loadConfig({
+      configFile: options.configFile,
+      env,
+      cwd,
+      home: homedir(),
+      overrides: { offline: options.offline },
+    });
+  const loaded = await load();
   if (!loaded.ok) {
     for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
     return 2;
   }
   // Heard from here on: as process 1 of a container a signal that nobody hears is lost.
+  const hangUp = { heard: () => {} };
+  process.on("SIGHUP", () => hangUp.heard());
   const stop = Promise.withResolvers<NodeJS.Signals>();
   process.once("SIGTERM", stop.resolve);
   process.once("SIGINT", stop.resolve);
@@ -64,8 +69,17 @@ export async function runServe(options: ServeOptions): Promise<number> {
     stderr.write(`entrepot: ${messageOf(error)}\n`);
     return 1;
   }
+  const reloading = await watchConfig({
+    loaded,
+    load,
+    apply: (config) => app.reload(config),
+    log,
+    audit: app.audit,
+  });
+  hangUp.heard = () => void reloading.reload("signal");
   releaseStartupMemory();
   const signal = await stop.promise;
+  reloading.close();
   log.info({ signal }, "draining");
   // A second signal ends it at once: what was downloaded is kept all the same.
   const hurry = Promise.withResolvers<void>();

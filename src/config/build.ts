@@ -33,6 +33,7 @@ import {
  *
  * @param storageRoot absolute
  * @param files per upstream, read already
+ * @param operatorToken of `operator.tokenFile`
  * @param resolve makes a path of the file absolute
  * @param env where upstreams without a proxy of their own find one
  */
@@ -40,10 +41,13 @@ export function buildConfig(
   document: ConfigDocument,
   storageRoot: string,
   files: ReadonlyMap<string, UpstreamFiles>,
+  operatorToken: Secret | undefined,
   resolve: (path: string) => string,
   env: Readonly<Record<string, string | undefined>>,
 ): Config {
   const { listen, operator, eviction, scrub, offline, log } = document;
+  const { trustedProxies, limits } = document;
+  const auditFile = document.audit.file;
   const tls = buildServerTls(document.tls, resolve);
   const access = buildAccess(document.access, resolve);
   return freeze({
@@ -52,6 +56,12 @@ export function buildConfig(
     operator: {
       listen:
         operator.listen === false ? undefined : listenAddress(operator.listen),
+      ...(operatorToken === undefined || !operator.tokenFile
+        ? {}
+        : {
+            token: operatorToken,
+            tokenFile: resolve(operator.tokenFile),
+          }),
     },
     storage: { root: storageRoot },
     eviction: {
@@ -67,6 +77,19 @@ export function buildConfig(
         buildUpstream(name, upstream, files.get(name), resolve, env),
     ),
     ...(access === undefined ? {} : { access }),
+    trustedProxies,
+    limits: {
+      connections: limits.connections,
+      connectionsPerAddress: limits.connectionsPerAddress,
+      fills: limits.fills,
+    },
+    audit: {
+      file: !auditFile
+        ? undefined
+        : auditFile === "-"
+          ? auditFile
+          : resolve(auditFile),
+    },
     log: { level: log.level, format: log.format },
   });
 }

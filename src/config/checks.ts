@@ -7,6 +7,7 @@ import {
   type UpstreamDocument,
   upstreamsOf,
 } from "./document.ts";
+import { findExposureRisks } from "./exposure-checks.ts";
 import type { KeyPath } from "./fault.ts";
 import { isLoopbackUrl, parseListenAddress } from "./forms.ts";
 import type { PlacedFault } from "./validate.ts";
@@ -43,7 +44,11 @@ export function findRisks(document: Pruned<ConfigDocument>): PlacedFault[] {
       seen: "true, so that anybody on the way can answer in the upstream's place",
       expected: "caFile with the authority that signed its certificate",
     }));
-  return [...insecure, ...findAccessRisks(document)];
+  return [
+    ...insecure,
+    ...findAccessRisks(document),
+    ...findExposureRisks(document),
+  ];
 }
 
 function* checkListeners(

@@ -3,7 +3,13 @@ export interface Config {
   readonly listen: readonly ListenAddress[];
   /** Absent: plain HTTP. */
   readonly tls?: ServerTlsConfig;
-  readonly operator: { readonly listen: ListenAddress | undefined };
+  readonly operator: {
+    readonly listen: ListenAddress | undefined;
+    /** Asked for by `/api/v1`; absent: clients of this machine only. */
+    readonly token?: Secret;
+    /** Where it was read from, absolute. */
+    readonly tokenFile?: string;
+  };
   readonly storage: { readonly root: string };
   readonly eviction: EvictionConfig;
   /** The part of all bytes that is verified again each day; 0 for `off`. */
@@ -13,6 +19,14 @@ export interface Config {
   readonly upstreams: readonly UpstreamConfig[];
   /** Absent: whoever reaches the mirror may pull. */
   readonly access?: AccessConfig;
+  /** Addresses and CIDRs whose `X-Forwarded-*` are believed; absent: none. */
+  readonly trustedProxies?: readonly string[];
+  /** Absent: as where nothing is written. */
+  readonly limits?: LimitsConfig;
+  readonly audit?: {
+    /** Absolute, or `-`; undefined: nothing is recorded. */
+    readonly file: string | undefined;
+  };
   readonly log: {
     readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
     readonly format: "json" | "pretty";
@@ -30,6 +44,14 @@ export interface EvictionConfig {
   readonly maxIdleMs: number;
   /** Globs over `upstream/repository[:tag]`. */
   readonly keep: readonly string[];
+}
+
+export interface LimitsConfig {
+  /** 0: from the limit of file descriptors. */
+  readonly connections: number;
+  /** 0: half of the connections. */
+  readonly connectionsPerAddress: number;
+  readonly fills: number;
 }
 
 export interface ListenAddress {

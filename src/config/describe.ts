@@ -24,6 +24,9 @@ export function describeConfig(config: Config): Record<string, unknown> {
         operator.listen === undefined
           ? false
           : formatListenAddress(operator.listen),
+      ...(operator.tokenFile === undefined
+        ? {}
+        : { tokenFile: operator.tokenFile }),
     },
     storage: { root: storage.root },
     eviction: {
@@ -43,6 +46,11 @@ export function describeConfig(config: Config): Record<string, unknown> {
     ...(config.access === undefined
       ? {}
       : { access: describeAccess(config.access) }),
+    trustedProxies: config.trustedProxies ?? [],
+    ...(config.limits === undefined ? {} : { limits: config.limits }),
+    ...(config.audit?.file === undefined
+      ? {}
+      : { audit: { file: config.audit.file } }),
     log: { level: log.level, format: log.format },
   };
 }

@@ -1,11 +1,14 @@
-import type { AccessRule, Config } from "./config.ts";
+import type { AccessRule, Config, LimitsConfig } from "./config.ts";
 import type { KeyPath } from "./fault.ts";
 
 /** The configuration as written, once the schema has passed it and its defaults are in. */
 export interface ConfigDocument {
   readonly listen: string | readonly string[];
   readonly tls?: ServerTlsDocument;
-  readonly operator: { readonly listen: string | false };
+  readonly operator: {
+    readonly listen: string | false;
+    readonly tokenFile?: string;
+  };
   readonly storage: { readonly root: string };
   readonly eviction: {
     readonly maxSize: string;
@@ -17,6 +20,9 @@ export interface ConfigDocument {
   readonly offline: boolean;
   readonly upstreams?: Readonly<Record<string, UpstreamDocument>>;
   readonly access?: AccessDocument;
+  readonly trustedProxies: readonly string[];
+  readonly limits: LimitsConfig;
+  readonly audit: { readonly file?: string };
   readonly log: Config["log"];
 }
 

@@ -1,4 +1,4 @@
-import { judgeAccessFiles } from "./access-files.ts";
+import type { JudgedFiles } from "./access-files.ts";
 import { buildAccess, buildServerTls } from "./build-access.ts";
 import { buildConfig } from "./build.ts";
 import { checkDocument, findRisks } from "./checks.ts";
@@ -17,6 +17,7 @@ import {
 } from "./document.ts";
 import { type EnvironmentValue, readEnvironment } from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
+import { readOperatorToken } from "./operator-token.ts";
 import { resolvePath } from "./files.ts";
 import {
   judgeSecretFile,
@@ -84,12 +85,15 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     faults.push(...read.faults);
     warnings.push(...read.warnings);
   }
-  const accessFiles = await judgeAccessFiles(
-    buildServerTls(document.tls, resolve),
-    buildAccess(document.access, resolve),
-  );
+  const accessFiles = await judgeAccessFiles(document, resolve);
   faults.push(...accessFiles.faults);
   warnings.push(...accessFiles.warnings);
+  const operatorToken = await readOperatorToken(
+    document.operator?.tokenFile,
+    resolve,
+  );
+  faults.push(...operatorToken.faults);
+  warnings.push(...operatorToken.warnings);
   const risks = judgeOwnSecrets(document, file);
   faults.push(...risks.faults);
   warnings.push(...risks.warnings);
@@ -120,6 +124,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       validated.document,
       resolvePath(root, base, options.home),
       files,
+      operatorToken.token,
       resolve,
       options.env,
     ),
@@ -129,10 +134,25 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       files: [
         ...[...files.values()].flatMap(({ paths }) => paths),
         ...accessFiles.paths,
+        ...operatorToken.paths,
       ],
       variables: environment.values.map(({ name }) => name),
     },
   };
+}
+
+/** Loads what reads them only where there are any. */
+async function judgeAccessFiles(
+  document: Pruned<ConfigDocument>,
+  resolve: (path: string) => string,
+): Promise<JudgedFiles> {
+  const tls = buildServerTls(document.tls, resolve);
+  const access = buildAccess(document.access, resolve);
+  if (tls === undefined && access === undefined) {
+    return { faults: [], warnings: [], paths: [] };
+  }
+  const files = await import("./access-files.ts");
+  return files.judgeAccessFiles(tls, access);
 }
 
 /** One document of all sources, with the upstreams that hold where none are written. */
@@ -169,7 +189,9 @@ function fromCurrentFolder(
   { cwd, home }: LoadOptions,
 ): EnvironmentValue {
   const { path, value } = variable;
-  const isFile = String(path.at(-1)).endsWith("File") && value !== "";
+  const isFile =
+    (String(path.at(-1)).endsWith("File") && value !== "") ||
+    (path.join(".") === "audit.file" && value !== "" && value !== "-");
   return isFile && typeof value === "string"
     ? { ...variable, value: resolvePath(value, cwd, home) }
     : variable;

@@ -1,4 +1,10 @@
 import { ACCESS_SCHEMA } from "./access-schema.ts";
+import {
+  AUDIT_SCHEMA,
+  LIMITS_SCHEMA,
+  OPERATOR_TOKEN_FILE_SCHEMA,
+  TRUSTED_PROXIES_SCHEMA,
+} from "./hardening-schema.ts";
 import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
 import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
@@ -40,6 +46,7 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
             'HOST:PORT, such as 127.0.0.1:5001 or, in quotes, "[::1]:5001", or false',
           "x-zero": "`false` switches it off; port 0 is any free port",
         }),
+        tokenFile: OPERATOR_TOKEN_FILE_SCHEMA,
       },
       {
         default: {},
@@ -152,6 +159,9 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
       "x-absent": `${WELL_KNOWN_UPSTREAMS.join(", ")}; the first is the default upstream`,
     },
     access: ACCESS_SCHEMA,
+    trustedProxies: TRUSTED_PROXIES_SCHEMA,
+    limits: LIMITS_SCHEMA,
+    audit: AUDIT_SCHEMA,
     log: mappingOf(
       {
         level: {

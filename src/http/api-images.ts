@@ -1,18 +1,18 @@
-import type { FastifyInstance, FastifyReply } from "fastify";
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import {
   type ImageReference,
   parseImageReference,
 } from "../mirror/image-reference.ts";
 import type { Images } from "../mirror/images.ts";
 import { Refusal } from "../mirror/answers.ts";
+import type { Audit } from "../telemetry/audit.ts";
+import { canonicalAddress } from "./client-auth/networks.ts";
 import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
 import {
   type RegistryErrorCode,
   RegistryError,
   registryErrorBody,
 } from "../oci/errors.ts";
-import { allowLoopbackOnly } from "./api-guard.ts";
-import { refuseForeignPages } from "./api-origin.ts";
 
 const DEFAULT_PAGE = 100;
 const MAX_PAGE = 1_000;
@@ -21,6 +21,7 @@ const MAX_BODY_BYTES = 4_096;
 
 /** What the operator API of images asks of the program. */
 export interface ImagesSource {
+  readonly audit: Pick<Audit, "record">;
   readonly images: Pick<
     Images,
     "list" | "get" | "setPinned" | "remove" | "evict"
@@ -50,8 +51,6 @@ export async function imagesApi(
   source: ImagesSource,
 ): Promise<void> {
   const { images, routes } = source;
-  app.addHook("onRequest", allowLoopbackOnly);
-  app.addHook("onRequest", refuseForeignPages);
   app.addHook("onRequest", async (_request, reply) => {
     reply.header("cache-control", "no-store");
   });
@@ -111,20 +110,20 @@ export async function imagesApi(
   app.delete<Wildcard>("/api/v1/images/*", async (request, reply) => {
     const path = request.params["*"];
     const pin = readReference(path, "/pin");
-    if (pin !== undefined) return setPinned(reply, pin, false);
+    if (pin !== undefined) return setPinned(request, reply, pin, false);
     const image = readReference(path, "");
     if (image === undefined) return noReference(reply);
     const freedBytes = await images.remove(image.reference);
-    return freedBytes === undefined
-      ? absent(reply)
-      : reply.send({ ref: image.text, freedBytes });
+    if (freedBytes === undefined) return absent(reply);
+    record(request, "purged", image);
+    return reply.send({ ref: image.text, freedBytes });
   });
 
   app.put<Wildcard>("/api/v1/images/*", async (request, reply) => {
     const image = readReference(request.params["*"], "/pin");
     return image === undefined
       ? noReference(reply)
-      : setPinned(reply, image, true);
+      : setPinned(request, reply, image, true);
   });
 
   app.post<Wildcard>("/api/v1/images/*", async (request, reply) => {
@@ -153,13 +152,25 @@ export async function imagesApi(
   );
 
   const setPinned = async (
+    request: FastifyRequest,
     reply: FastifyReply,
-    { reference, text }: NamedReference,
+    image: NamedReference,
     pinned: boolean,
-  ): Promise<FastifyReply> =>
-    (await images.setPinned(reference, pinned))
-      ? reply.send({ ref: text, pinned })
-      : absent(reply);
+  ): Promise<FastifyReply> => {
+    const isThere = await images.setPinned(image.reference, pinned);
+    if (!isThere) return absent(reply);
+    record(request, pinned ? "pinned" : "unpinned", image);
+    return reply.send({ ref: image.text, pinned });
+  };
+
+  const record = (
+    request: FastifyRequest,
+    event: "purged" | "pinned" | "unpinned",
+    { text }: NamedReference,
+  ): void => {
+    const client = canonicalAddress(request.socket.remoteAddress);
+    source.audit.record({ event, client, reference: text });
+  };
 
   const readReference = (
     path: string,

@@ -1,7 +1,5 @@
 import type { FastifyInstance } from "fastify";
 import { registryErrorBody } from "../oci/errors.ts";
-import { allowLoopbackOnly } from "./api-guard.ts";
-import { refuseForeignPages } from "./api-origin.ts";
 
 /** As `entrepot scrub --json` prints it. */
 export interface ScrubAnswer {
@@ -35,8 +33,6 @@ export async function scrubApi(
   source: ScrubSource,
 ): Promise<void> {
   let isRunning = false;
-  app.addHook("onRequest", allowLoopbackOnly);
-  app.addHook("onRequest", refuseForeignPages);
   app.post<{ Body: unknown }>(
     "/api/v1/scrub",
     { bodyLimit: MAX_BODY_BYTES },

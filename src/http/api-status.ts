@@ -1,6 +1,4 @@
 import type { FastifyInstance } from "fastify";
-import { allowLoopbackOnly } from "./api-guard.ts";
-import { refuseForeignPages } from "./api-origin.ts";
 import { OPENAPI } from "./api-openapi.ts";
 
 /** What the mirror is and holds. */
@@ -31,8 +29,6 @@ export async function statusApi(
   app: FastifyInstance,
   source: StatusSource,
 ): Promise<void> {
-  app.addHook("onRequest", allowLoopbackOnly);
-  app.addHook("onRequest", refuseForeignPages);
   app.get("/api/v1/status", async (_request, reply) =>
     reply.header("cache-control", "no-store").send(await source.status()),
   );

@@ -1,5 +1,4 @@
 import type { FastifyInstance } from "fastify";
-import { allowLoopbackOnly } from "./api-guard.ts";
 
 /** The last thing that went wrong at an endpoint; its message holds no secret. */
 interface LastError {
@@ -64,13 +63,10 @@ export async function upstreamsApi(
   app: FastifyInstance,
   source: UpstreamsSource,
 ): Promise<void> {
-  app.get(
-    "/api/v1/upstreams",
-    { onRequest: allowLoopbackOnly },
-    (_request, reply) =>
-      reply
-        .header("cache-control", "no-store")
-        .send({ upstreams: source.upstreams().map(toJson) }),
+  app.get("/api/v1/upstreams", (_request, reply) =>
+    reply
+      .header("cache-control", "no-store")
+      .send({ upstreams: source.upstreams().map(toJson) }),
   );
 }
 

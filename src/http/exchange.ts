@@ -27,6 +27,8 @@ export class Exchange {
   sentBytes = 0;
   /** Who asks, where that is known: no client's own word for it. */
   user: string | undefined;
+  /** The client's address, behind trusted proxies too. */
+  client: string | undefined;
   /** Told to the log beside the status. */
   error: unknown;
   readonly #startedAtMs = performance.now();
@@ -75,7 +77,7 @@ export class Exchange {
         isWhole,
         sizeBytes: this.sentBytes,
         durationMs: Math.round(durationMs * 10) / 10,
-        client: request.socket.remoteAddress,
+        client: this.client ?? request.socket.remoteAddress,
         user: this.user,
         userAgent: clip(request.headers["user-agent"] ?? ""),
         ...(this.error === undefined ? {} : { err: this.error }),
@@ -102,5 +104,9 @@ function withoutQuery(request: IncomingMessage): string {
       ? request.originalUrl
       : (request.url ?? "");
   const at = target.indexOf("?");
-  return at === -1 ? target : target.slice(0, at);
+  // A client that was given `http://user:password@mirror` as a proxy writes it out.
+  return (at === -1 ? target : target.slice(0, at)).replace(
+    /^([a-z][a-z0-9+.-]*:\/\/)[^/]*@/i,
+    "$1",
+  );
 }

@@ -4,6 +4,10 @@ import { imagesApi, type ImagesSource } from "./api-images.ts";
 import { scrubApi, type ScrubSource } from "./api-scrub.ts";
 import { statusApi, type StatusSource } from "./api-status.ts";
 import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
+import {
+  guardOperatorApp,
+  type OperatorGuardOptions,
+} from "./operator-guard.ts";
 
 /** What the operator API asks of the program. */
 export interface OperatorSources
@@ -26,11 +30,13 @@ const MAX_PARAM_LENGTH = 1_024;
 export function createOperatorApp(
   metrics: Metrics,
   sources: OperatorSources,
+  guard: OperatorGuardOptions,
 ): FastifyInstance {
   const app = fastify({
     logger: false,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
   });
+  guardOperatorApp(app, guard);
   app.get("/healthz", () => ({ status: "ok" }));
   app.get("/readyz", async (_request, reply) => {
     const { isReady, detail } = await sources.readiness();

@@ -24,10 +24,12 @@ import {
   parseRangeHeader,
 } from "../oci/range.ts";
 import { type Reference, referenceText } from "../oci/reference.ts";
+import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { AccessRefusal } from "./client-auth/access-refusal.ts";
 import type { AccessControl, Admission } from "./client-auth/access-control.ts";
+import type { ClientAddress } from "./client-address.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import { assertRequestHead } from "./request-head.ts";
@@ -45,8 +47,11 @@ const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
 
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
-  readonly routes: UpstreamRoutes;
+  /** Of the configuration in force; asked for once a request. */
+  readonly currentRoutes: () => UpstreamRoutes;
   readonly access: AccessControl;
+  readonly clientAddress: ClientAddress;
+  readonly audit: Audit;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Ours in `Via`: a request that carries it has come back to us. */
@@ -61,6 +66,8 @@ interface Call {
   readonly isHead: boolean;
   readonly path: DistributionPath;
   readonly admission: Admission;
+  /** Those that the request was judged by, whatever is reloaded meanwhile. */
+  readonly routes: UpstreamRoutes;
 }
 
 /** The registry API: it parses, asks the mirror and sends; nothing else. */
@@ -77,6 +84,7 @@ export function createRegistryApp(
   });
   const handle = (request: IncomingMessage, response: ServerResponse) => {
     const exchange = new Exchange();
+    exchange.client = options.clientAddress(request);
     response.once("close", () =>
       exchange.report(request, response, log, metrics),
     );
@@ -115,9 +123,19 @@ async function answer(
     throw new RegistryError(path.code, path);
   }
   exchange.kind = kindOf(path.target);
+  if (options.access.isRestricting) {
+    // What stands between must not give one client's answer to another; errors, and what moves, to nobody.
+    response.setHeader("Vary", "Authorization");
+    response.setHeader(
+      "Cache-Control",
+      isImmutable(path.target) ? "private" : "private, no-store",
+    );
+  }
   // Before anything is looked up: what may not be had is as what is not there.
+  const routes = options.currentRoutes();
   const admission = await options.access.judge(request, path);
   if (admission.kind === "denied") {
+    options.audit.record(denialOf(exchange, request, admission.user, path));
     throw options.mirror.absence(wantedBy(path.target));
   }
   exchange.user = admission.user;
@@ -144,6 +162,7 @@ async function answer(
     isHead,
     path,
     admission,
+    routes,
   });
 }
 
@@ -160,7 +179,7 @@ async function dispatch(
         200,
         {
           "Content-Type": "application/json",
-          ...namespaceHeader(routeRegistry(options, call)),
+          ...namespaceHeader(routeRegistry(call)),
         },
         "{}",
         call.isHead,
@@ -172,14 +191,14 @@ async function dispatch(
       return sendManifest(
         options,
         call,
-        route(options, call, target.repository),
+        route(call, target.repository),
         target.reference,
       );
     case "blob":
       return sendBlob(
         options,
         call,
-        route(options, call, target.repository),
+        route(call, target.repository),
         target.digest,
       );
     case "tags":
@@ -188,7 +207,7 @@ async function dispatch(
       return sendReferrers(
         options,
         call,
-        route(options, call, target.repository),
+        route(call, target.repository),
         target.digest,
         target.artifactTypes,
       );
@@ -201,12 +220,8 @@ async function dispatch(
 
 // --- which upstream ------------------------------------------------------------------------------
 
-function route(
-  { routes }: RegistryRoutesOptions,
-  call: Call,
-  repository: string,
-): RoutedRepository {
-  const routed = routes.routeRepository(hintsOf(call), repository);
+function route(call: Call, repository: string): RoutedRepository {
+  const routed = call.routes.routeRepository(hintsOf(call), repository);
   if (!routed.ok) throw new RegistryError(routed.code, routed);
   call.exchange.upstream = routed.upstream.name;
   call.exchange.repository = routed.repository;
@@ -218,11 +233,8 @@ function targetOf(routed: RoutedRepository): Target {
 }
 
 /** For what has no repository: an upstream that is named must be one of ours. */
-function routeRegistry(
-  { routes }: RegistryRoutesOptions,
-  call: Call,
-): RoutedRegistry {
-  const routed = routes.routeRegistry(hintsOf(call));
+function routeRegistry(call: Call): RoutedRegistry {
+  const routed = call.routes.routeRegistry(hintsOf(call));
   if (!routed.ok) throw new RegistryError(routed.code, routed);
   return routed;
 }
@@ -289,6 +301,7 @@ async function sendBlob(
     "Docker-Content-Digest": digest,
     ETag: etag,
     "Accept-Ranges": "bytes",
+    "Content-Disposition": "attachment",
     ...namespaceHeader(routed),
   };
   const isUnchanged = matchesIfNoneMatch(
@@ -348,7 +361,7 @@ async function sendTags(
   call: Call,
   target: DistributionTarget & { kind: "tags" },
 ): Promise<void> {
-  const routed = route(options, call, target.repository);
+  const routed = route(call, target.repository);
   const tags = await options.mirror.listTags(targetOf(routed), target);
   call.exchange.cache = tags.status;
   sendBytes(
@@ -404,7 +417,7 @@ async function sendCatalog(
   call: Call,
   target: DistributionTarget & { kind: "catalog" },
 ): Promise<void> {
-  const routed = routeRegistry(options, call);
+  const routed = routeRegistry(call);
   const page = await options.mirror.listRepositories(
     target,
     routed.upstream?.name,
@@ -508,6 +521,36 @@ function refuse(
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;
   sendError(response, exchange, registryError, cache, headers, isHead);
+}
+
+function denialOf(
+  exchange: Exchange,
+  request: IncomingMessage,
+  user: string | undefined,
+  { target }: DistributionPath,
+): AuditEvent {
+  return {
+    event: "denied",
+    client: exchange.client ?? "",
+    user,
+    method: request.method ?? "",
+    kind: exchange.kind,
+    repository: "repository" in target ? target.repository : undefined,
+    reference:
+      target.kind === "manifest"
+        ? referenceText(target.reference)
+        : "digest" in target
+          ? target.digest
+          : undefined,
+  };
+}
+
+/** The same bytes for ever, where it is there at all. */
+function isImmutable(target: DistributionTarget): boolean {
+  return (
+    target.kind === "blob" ||
+    (target.kind === "manifest" && target.reference.kind === "digest")
+  );
 }
 
 function wantedBy({ kind }: DistributionTarget): Wanted {

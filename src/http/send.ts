@@ -11,6 +11,8 @@ const NO_PROGRESS_MS = 120_000;
 export const COMMON_HEADERS: Readonly<OutgoingHttpHeaders> = {
   "Docker-Distribution-API-Version": "registry/2.0",
   "X-Content-Type-Options": "nosniff",
+  // What somebody published may be a page: opened in a browser it is text that can do nothing.
+  "Content-Security-Policy": "default-src 'none'; sandbox",
 };
 
 /** Sends a small answer whole; a HEAD gets the same headers and no body. */

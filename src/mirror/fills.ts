@@ -15,6 +15,7 @@ import {
   type FillStorage,
 } from "./blob-fill.ts";
 import type { FillReader } from "./fill-reader.ts";
+import { FillSlots } from "./fill-slots.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
@@ -79,6 +80,7 @@ export class Fills {
   readonly #room: Pick<Room, "reserve" | "isShort"> | undefined;
   readonly #running = new Map<Digest, RunningFill>();
   readonly #bans = new LRUCache<Digest, Ban>({ max: MAX_BANS });
+  readonly #slots: FillSlots;
   #storageRestsUntilMs = -Infinity;
   #isClosing = false;
 
@@ -90,6 +92,8 @@ export class Fills {
     metrics: Metrics;
     /** Absent: every fill has room until the disk says otherwise. */
     room?: Pick<Room, "reserve" | "isShort"> | undefined;
+    /** How many run at once, of all upstreams. */
+    maxFills: number;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -97,6 +101,7 @@ export class Fills {
     this.#log = options.log;
     this.#metrics = options.metrics;
     this.#room = options.room;
+    this.#slots = new FillSlots(options.maxFills, () => this.#endUnread());
   }
 
   get(digest: Digest): Fill | undefined {
@@ -118,7 +123,10 @@ export class Fills {
       key,
       digest,
       opened,
-      ended: opened.then((blob) => this.#watch(fill, blob)),
+      ended: opened.then(
+        (blob) => this.#watch(fill, blob),
+        () => this.#forget(fill),
+      ),
       blob: undefined,
       reservation: undefined,
       waiting: 0,
@@ -140,9 +148,10 @@ export class Fills {
   async close(): Promise<void> {
     this.#isClosing = true;
     await Promise.all(
-      [...this.#running.values()].map(async ({ opened }) =>
-        (await opened).suspend(),
-      ),
+      [...this.#running.values()].map(async ({ opened }) => {
+        const blob = await opened.catch(() => undefined);
+        await blob?.suspend();
+      }),
     );
   }
 
@@ -167,6 +176,19 @@ export class Fills {
   }
 
   async #open(fill: RunningFill): Promise<BlobFill> {
+    const askedAtMs = this.#clock.monotonicMs();
+    const release = await this.#slots.acquire();
+    try {
+      const blob = await this.#openBlob(fill, askedAtMs);
+      void blob.ended.finally(release);
+      return blob;
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async #openBlob(fill: RunningFill, askedAtMs: number): Promise<BlobFill> {
     const { upstream, key, digest } = fill;
     await this.#makeRoom(upstream);
     const descriptor = await this.#index
@@ -183,7 +205,12 @@ export class Fills {
       expectedBytes,
       windowBytes,
       avoid: this.#ban(digest)?.endpoints ?? new Set(),
-      headersTimeoutMs: ANSWER_DEADLINE_MS,
+      headersTimeoutMs: Math.max(
+        1,
+        Math.round(
+          ANSWER_DEADLINE_MS - (this.#clock.monotonicMs() - askedAtMs),
+        ),
+      ),
       storage: await this.#openStorage(fill, expectedBytes),
       open: (options) =>
         upstream.client.openBlob(key.repository, digest, options),
@@ -214,6 +241,21 @@ export class Fills {
     if (own.length < upstream.concurrency) return;
     const unread = own.find((fill) => fill.blob !== undefined && !isRead(fill));
     await unread?.blob?.suspend();
+  }
+
+  /** The same whatever its upstream, for those who wait for any slot. */
+  #endUnread(): void {
+    for (const fill of this.#running.values()) {
+      if (fill.blob === undefined || isRead(fill)) continue;
+      void fill.blob.suspend();
+      return;
+    }
+  }
+
+  /** It never began. */
+  #forget(fill: RunningFill): void {
+    this.#running.delete(fill.digest);
+    this.#metrics.fillsInProgress.dec({ upstream: fill.key.upstream });
   }
 
   async #openStorage(

@@ -11,6 +11,7 @@ import { parseManifest } from "../oci/manifest.ts";
 import { isSchema1 } from "../oci/media-type.ts";
 import type { Reference, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
+import type { Audit } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -71,6 +72,7 @@ export class Manifests {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #metrics: Metrics;
+  readonly #audit: Audit;
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
   readonly #digests = new SingleFlight<FetchedManifest>();
@@ -87,6 +89,7 @@ export class Manifests {
     clock: Clock;
     log: Logger;
     metrics: Metrics;
+    audit: Audit;
     isOffline: boolean;
   }) {
     this.#store = options.store;
@@ -98,6 +101,7 @@ export class Manifests {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#metrics = options.metrics;
+    this.#audit = options.audit;
     this.#isOffline = options.isOffline;
     this.#spared = new SparedTags(options.clock);
   }
@@ -531,7 +535,7 @@ export class Manifests {
     }
     const proven =
       digest === undefined ? undefined : await this.#readProven(key, digest);
-    if (proven !== undefined) return this.#move(key, tag, proven);
+    if (proven !== undefined) return this.#move(key, tag, known, proven);
     if (known !== undefined && this.#isSpared(upstream, known)) {
       this.#spared.add(key, tag, upstream.freshness.ttlMs(key.repository, tag));
       return { kind: "spared", row: known };
@@ -541,7 +545,7 @@ export class Manifests {
     }
     try {
       const fetched = await this.#fetch(upstream, key, digest, signal);
-      return await this.#move(key, tag, fetched);
+      return await this.#move(key, tag, known, fetched);
     } catch (error) {
       if (!isNotFound(error)) throw error;
       // The tag moved since, and what it pointed to is gone.
@@ -625,16 +629,29 @@ export class Manifests {
       throw this.#mismatch(upstream);
     }
     if (known?.digest === digest) return this.#confirm(key, tag, known);
-    return this.#move(key, tag, await this.#keep(key, digest, fetched));
+    return this.#move(key, tag, known, await this.#keep(key, digest, fetched));
   }
 
   async #move(
     key: RepositoryKey,
     tag: Tag,
+    known: TagRow | undefined,
     manifest: FetchedManifest,
   ): Promise<Revalidation> {
     const { digest, isStored } = manifest;
-    if (isStored && digest !== undefined) await this.#point(key, tag, digest);
+    if (isStored && digest !== undefined) {
+      await this.#point(key, tag, digest);
+      if (known !== undefined) {
+        this.#audit.record({
+          event: "tag-moved",
+          upstream: key.upstream,
+          repository: key.repository,
+          tag,
+          from: known.digest,
+          to: digest,
+        });
+      }
+    }
     return { kind: "fetched", manifest };
   }
 

@@ -5,6 +5,7 @@ import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -75,9 +76,16 @@ export interface Mirror {
   absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
   readonly isServingFills: boolean;
+  /**
+   * Takes other upstreams into force. Requests that run keep theirs; one that is gone is only
+   * asked for by requests that were on their way.
+   */
+  replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
+
+const DEFAULT_MAX_FILLS = 64;
 
 /** A page of repositories when the client names no number. */
 const DEFAULT_REPOSITORIES = 1_000;
@@ -90,9 +98,13 @@ export function createMirror(options: {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Told of tags that move. */
+  readonly audit?: Audit;
   readonly isOffline: boolean;
   /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
   readonly hasRules?: () => boolean;
+  /** How many downloads run at once, of all upstreams; absent: 64. */
+  readonly maxFills?: number;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
   /** Absent: every fill has room until the disk says otherwise. */
@@ -112,6 +124,7 @@ export function createMirror(options: {
     log,
     metrics,
     room: options.room,
+    maxFills: options.maxFills ?? DEFAULT_MAX_FILLS,
   });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
@@ -126,6 +139,7 @@ export function createMirror(options: {
     clock,
     log,
     metrics,
+    audit: options.audit ?? NO_AUDIT,
     isOffline,
   });
   const blobs = new Blobs({
@@ -219,6 +233,9 @@ export function createMirror(options: {
       answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
         manifests.refresh(upstream, key, tag),
       ),
+    replaceUpstreams: (replaced) => {
+      for (const upstream of replaced) upstreams.set(upstream.name, upstream);
+    },
     get isServingFills() {
       return fills.hasReaders;
     },

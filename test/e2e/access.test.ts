@@ -1,15 +1,27 @@
 import assert from "node:assert/strict";
-import { chmod, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { chmod, readFile, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { before, describe, it, type TestContext } from "node:test";
-import { htpasswdText } from "../support/access.ts";
-import { type AfterTest, afterSuite } from "../support/after-test.ts";
+import {
+  basic,
+  htpasswdText,
+  startTokenIssuer,
+  type TokenIssuer,
+} from "../support/access.ts";
+import {
+  type AfterTest,
+  afterSuite,
+  releaseAfter,
+} from "../support/after-test.ts";
 import { createCertificateAuthority } from "../support/certificate-authority.ts";
 import { ChildMirror } from "../support/child-mirror.ts";
 import {
   publishBusyboxImages,
   type PublishedImages,
 } from "../support/engines/busybox-images.ts";
+import { Containerd } from "../support/engines/containerd.ts";
 import { Dockerd } from "../support/engines/dockerd.ts";
 import { requireCommands } from "../support/engines/engine.ts";
 import {
@@ -19,6 +31,7 @@ import {
 import { Podman } from "../support/engines/podman.ts";
 import { Skopeo } from "../support/engines/skopeo.ts";
 import { RealRegistry } from "../support/real-registry.ts";
+import { runCommand } from "../support/run-command.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 /** What is said of a log-in and a pull, whatever the engine's words around it. */
@@ -37,6 +50,8 @@ interface Guarded {
   readonly authority: string;
   setUsers(users: Readonly<Record<string, string>>): Promise<void>;
   setCertificate(notAfter?: Date): Promise<void>;
+  /** PEM, in the place of its own. */
+  usePair(certificate: string, key: string): Promise<void>;
 }
 
 const USERS = { alice: "right horse", bob: "bob's" };
@@ -95,6 +110,11 @@ async function startGuarded(
     authority: authority.cert,
     setUsers: async (users) => {
       await write("htpasswd", htpasswdText(users));
+      await takenOver();
+    },
+    usePair: async (certificate, key) => {
+      await write("tls.crt", certificate);
+      await write("tls.key", key);
       await takenOver();
     },
     setCertificate: async (notAfter) => {
@@ -261,4 +281,178 @@ void describe("a mirror with TLS and users", () => {
       test.diagnostic(said.join("\n"));
     });
   }
+
+  void it("dockerd pulls Docker Hub's images through it where anonymous clients are let in", async (test) => {
+    const guarded = await startGuarded(test, published, {
+      anonymous: "pull",
+      anonymousNetworks: ["198.18.0.0/16"],
+    });
+    const { host, authority, mirror } = guarded;
+    await trustAuthority(test, "docker", host, authority);
+    const dockerd = await Dockerd.start(test, { host, isTls: true });
+    await dockerd.docker("pull", "--quiet", IMAGE);
+    assert.ok(requestsOf(mirror).every(({ statusCode }) => statusCode === 200));
+    // Nobody is asked, so nothing is checked: a log-in tells of nothing here.
+    const said = await dockerd.docker("login", "-u", "x", "-p", "y", host);
+    assert.match(said, /Login Succeeded/);
+  });
+
+  void it("dockerd shows a mirror that asks for a password the one of Docker Hub, which is refused and kept nowhere", async (test) => {
+    const guarded = await startGuarded(test, published);
+    const { host, authority, mirror } = guarded;
+    await trustAuthority(test, "docker", host, authority);
+    const dockerd = await Dockerd.start(test, { host, isTls: true });
+    const hub = Buffer.from("hubuser:hub-canary").toString("base64");
+    await dockerd.writeClientConfig({
+      auths: { "https://index.docker.io/v1/": { auth: hub } },
+    });
+    await refusal(dockerd.docker("pull", "--quiet", IMAGE));
+    const requests = requestsOf(mirror);
+    assert.ok(requests.length > 0);
+    assert.ok(requests.every(({ statusCode }) => statusCode === 401));
+    const log = mirror.child.output();
+    for (const secret of ["hubuser", "hub-canary", hub]) {
+      assert.ok(!log.includes(secret), secret);
+    }
+  });
+
+  void it("podman pulls through it as a mirror with the log-in of the mirror's name", async (test) => {
+    const guarded = await startGuarded(test, published);
+    const { host, authority, mirror } = guarded;
+    await trustAuthority(test, "containers", host, authority);
+    const podman = await Podman.start(test, { host, isTls: true });
+    await refusal(podman.podman("pull", "--quiet", IMAGE));
+    await podman.podman("login", "-u", "alice", "-p", USERS.alice, host);
+    await podman.podman("pull", "--quiet", IMAGE);
+    const pulled = requestsOf(mirror).filter(({ user }) => user === "alice");
+    assert.ok(pulled.some(({ kind }) => kind === "blob"));
+  });
+
+  void it("containerd pulls through it with the authority and the header of its hosts.toml", async (test) => {
+    const guarded = await startGuarded(test, published);
+    const { host, authority, mirror } = guarded;
+    const caFile = join(await tempDir(test, "ca-"), "entrepot.crt");
+    await writeFile(caFile, authority);
+    const authorization = basic("alice", USERS.alice);
+    const containerd = await Containerd.start(test, {
+      host,
+      isTls: true,
+      hostsToml: `  ca = "${caFile}"
+  [host."https://${host}".header]
+    Authorization = ["${authorization}"]
+`,
+    });
+    await containerd.pull(IMAGE);
+    const requests = requestsOf(mirror);
+    assert.ok(requests.some(({ kind }) => kind === "blob"));
+    assert.ok(requests.every(({ user }) => user === "alice"));
+    assert.ok(!mirror.child.output().includes(authorization));
+  });
+
+  void it("dockerd, podman and skopeo pull with the tokens of a token server", async (test) => {
+    const issuer = await startTokenIssuer(test);
+    const asked: string[] = [];
+    const realm = await startTokenServer(test, issuer, asked);
+    const guarded = await startGuarded(test, published, {
+      htpasswdFile: "",
+      tokenServer: {
+        realm,
+        service: issuer.config.service,
+        issuer: issuer.config.issuer,
+        jwksFile: issuer.config.keys.file,
+      },
+      rules: [
+        {
+          who: ["alice"],
+          repositories: ["docker.io/library/*"],
+          actions: ["pull"],
+        },
+      ],
+    });
+    const { host, authority, mirror } = guarded;
+    await trustAuthority(test, "docker", host, authority);
+    await trustAuthority(test, "containers", host, authority);
+    for (const { name, start } of CLIENTS) {
+      const client = await start(test, guarded);
+      await refusal(client.login("alice", "wrong"));
+      assert.match(await client.login("alice", USERS.alice), /Login Succeeded/);
+      await client.pull();
+      const own = requestsOf(mirror).filter(({ user }) => user === "alice");
+      assert.ok(own.length > 0, name);
+      await client.logout();
+      await refusal(client.pull());
+      await client.login("bob", USERS.bob);
+      await refusal(client.pull());
+    }
+    assert.ok(asked.includes("repository:docker.io/library/bb:pull"));
+  });
+
+  void it("skopeo and podman believe what `entrepot tls self-signed` wrote", async (test) => {
+    const guarded = await startGuarded(test, published, { anonymous: "pull" });
+    const { host, mirror } = guarded;
+    const out = await tempDir(test, "self-signed-");
+    const address = host.slice(0, host.lastIndexOf(":"));
+    await runCommand(process.execPath, [
+      join(import.meta.dirname, "../../src/main.ts"),
+      "tls",
+      "self-signed",
+      `--host=${address}`,
+      `--out=${out}`,
+    ]);
+    const certificate = await readFile(join(out, "tls.crt"), "utf8");
+    await guarded.usePair(
+      certificate,
+      await readFile(join(out, "tls.key"), "utf8"),
+    );
+    await trustAuthority(test, "containers", host, certificate);
+    const skopeo = await Skopeo.start(test, { host, isTls: true });
+    await skopeo.skopeo("inspect", `docker://${host}/${IMAGE}`);
+    const podman = await Podman.start(test, { host, isTls: true });
+    await podman.podman("pull", "--quiet", IMAGE);
+    assert.ok(requestsOf(mirror).some(({ kind }) => kind === "blob"));
+  });
 });
+
+function requestsOf(mirror: ChildMirror): Readonly<Record<string, unknown>>[] {
+  return mirror.logs.filter(({ msg }) => msg === "request");
+}
+
+/** A token server on the loopback, as simple as one can be: who has the password gets what is asked for. */
+async function startTokenServer(
+  test: AfterTest,
+  issuer: TokenIssuer,
+  asked: string[],
+): Promise<string> {
+  const users = new Map<string, string>(Object.entries(USERS));
+  const grant = async (url: URL, authorization = ""): Promise<string> => {
+    const text = Buffer.from(authorization.slice("Basic ".length), "base64");
+    const [user = "", password] = text.toString().split(":");
+    if (password === undefined || users.get(user) !== password) return "";
+    const scopes = url.searchParams
+      .getAll("scope")
+      .flatMap((scope) => scope.split(" "));
+    asked.push(...scopes);
+    const access = scopes.map((scope) => {
+      const [type = "", name = "", actions = ""] = scope.split(":");
+      return { type, name, actions: actions.split(",") };
+    });
+    return issuer.sign(access, { sub: user });
+  };
+  const server = createServer((request, response) => {
+    const url = new URL(request.url ?? "/", "http://token");
+    void grant(url, request.headers.authorization).then((token) => {
+      response.statusCode = token === "" ? 401 : 200;
+      response.setHeader("Content-Type", "application/json");
+      response.end(JSON.stringify(token === "" ? {} : { token }));
+    });
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  releaseAfter(test, () => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  assert.ok(address !== null && typeof address === "object");
+  return `http://127.0.0.1:${address.port}/token`;
+}

@@ -36,6 +36,10 @@ export interface TestMirrorOptions {
   readonly eviction?: Partial<Config["eviction"]>;
   readonly access?: AccessConfig;
   readonly tls?: ServerTlsConfig;
+  /** Other parts of the configuration. */
+  readonly config?: Partial<
+    Pick<Config, "audit" | "limits" | "operator" | "trustedProxies">
+  >;
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -107,6 +111,7 @@ export class TestMirror {
       ...(tls === undefined ? {} : { tls }),
       eviction: { ...config.eviction, ...options.eviction },
       log: { ...config.log, level },
+      ...options.config,
     };
   }
 
@@ -186,6 +191,16 @@ export class TestMirror {
     await this.close();
     this.#config = { ...this.#config, ...changed };
     await this.open();
+  }
+
+  /** Takes what changed into force while it runs. */
+  async reload(
+    changed: Partial<Pick<Config, "access" | "log" | "upstreams">>,
+  ): Promise<readonly string[]> {
+    const config = { ...this.#config, ...changed };
+    const keys = (await this.#app?.reload(config)) ?? [];
+    this.#config = config;
+    return keys;
   }
 
   start(path: string, ask: Ask = {}): RawExchange {

@@ -1,22 +1,21 @@
 import type { IncomingMessage } from "node:http";
+import { LRUCache } from "lru-cache";
 import type { AccessConfig } from "../../config/config.ts";
 import type { DistributionPath } from "../../oci/path.ts";
 import type {
   RouteHints,
   UpstreamRoutes,
 } from "../../mirror/upstream-routes.ts";
+import type { Audit } from "../../telemetry/audit.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { tooManyLogIns, unauthorized } from "./access-refusal.ts";
 import { formatChallenge } from "./challenge.ts";
 import { parseAuthorization } from "./credentials.ts";
 import { ANONYMOUS, type Identity } from "./identity.ts";
-import { openKnownClients, type KnownClients } from "./known-clients.ts";
-import {
-  canonicalAddress,
-  compileNetworks,
-  type NetworkMatcher,
-} from "./networks.ts";
+import type { KnownClients } from "./known-clients.ts";
+import type { ClientAddress } from "../client-address.ts";
+import { compileNetworks, type NetworkMatcher } from "./networks.ts";
 import { createPolicy, type Policy, type Right } from "./policy.ts";
 import { ROUTE_RIGHTS } from "./route-rights.ts";
 
@@ -32,10 +31,17 @@ export interface Admission {
  * - `denied`: somebody who is let in, but not there. It is answered as what is not there is.
  */
 export type Judgement =
-  ({ readonly kind: "admitted" } & Admission) | { readonly kind: "denied" };
+  | ({ readonly kind: "admitted" } & Admission)
+  | {
+      readonly kind: "denied";
+      /** As in {@link Admission}. */
+      readonly user: string | undefined;
+    };
 
 /** Stands in front of every route. */
 export interface AccessControl {
+  /** Somebody may get other answers than somebody else: what is between must not share them. */
+  readonly isRestricting: boolean;
   /** Rules exist: who may read one repository need not be allowed to read its neighbour. */
   readonly hasRules: boolean;
   /**
@@ -64,7 +70,8 @@ const EVERYBODY: Judgement = {
   user: undefined,
   maySee: () => true,
 };
-const DENIED: Judgement = { kind: "denied" };
+/** How often it is recorded that somebody is over the limit. */
+const LIMITED_EVERY_MS = 10_000;
 
 /** @throws Error where a file of users or keys is no good */
 export async function openAccessControl(options: {
@@ -72,14 +79,18 @@ export async function openAccessControl(options: {
   readonly routes: UpstreamRoutes;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly audit: Audit;
+  readonly clientAddress: ClientAddress;
 }): Promise<AccessControl> {
-  const { routes, clock, log } = options;
+  const { routes, clock, log, audit, clientAddress } = options;
   const openGate = async (
     config: AccessConfig | undefined,
   ): Promise<Gate | undefined> => {
     if (config === undefined) return undefined;
     const { anonymous, anonymousNetworks, rules } = config;
     const isInNetwork = compileNetworks(anonymousNetworks);
+    // A mirror for everybody never loads what knows users.
+    const { openKnownClients } = await import("./known-clients.ts");
     return {
       config,
       policy: createPolicy(rules),
@@ -90,15 +101,35 @@ export async function openAccessControl(options: {
     };
   };
   let gate = await openGate(options.config);
+  // Of a thousand attempts that are not even looked at one line tells as much as all of them.
+  const limited = new LRUCache<string, true>({
+    max: 1_000,
+    ttl: LIMITED_EVERY_MS,
+    perf: { now: () => clock.monotonicMs() },
+  });
+  const onLimited = (client: string): void => {
+    if (limited.has(client)) return;
+    limited.set(client, true);
+    audit.record({ event: "login-failed", client, reason: "limited" });
+  };
 
   return {
+    get isRestricting() {
+      return gate !== undefined;
+    },
     get hasRules() {
       return gate !== undefined && gate.config.rules.length > 0;
     },
     judge: (request, path) =>
       gate === undefined
         ? Promise.resolve(EVERYBODY)
-        : judge(gate, rightOf(routes, request, path), request, log),
+        : judge(gate, rightOf(routes, request, path), {
+            request,
+            address: clientAddress(request),
+            log,
+            audit,
+            onLimited,
+          }),
     check: async () => {
       await gate?.clients.check();
     },
@@ -145,11 +176,16 @@ function rightOf(
 async function judge(
   gate: Gate,
   right: Right,
-  request: IncomingMessage,
-  log: Logger,
+  asked: {
+    readonly request: IncomingMessage;
+    readonly address: string;
+    readonly log: Logger;
+    readonly audit: Audit;
+    readonly onLimited: (address: string) => void;
+  },
 ): Promise<Judgement> {
   const { policy, clients, config } = gate;
-  const address = canonicalAddress(request.socket.remoteAddress);
+  const { request, address, log, audit } = asked;
   const isAnonymousAllowed = gate.isAnonymousAllowedFrom(address);
   // Whom everybody's right is enough for need not say who they are; the catalog is for each its own.
   if (
@@ -162,8 +198,14 @@ async function judge(
   const credentials = parseAuthorization(request.headers.authorization);
   const found = await clients.identify(credentials, address);
   if (found.kind !== "known" && !isAnonymousAllowed) {
-    if (found.kind === "limited") throw tooManyLogIns(found.retryAfterMs);
+    const reason = credentials.kind === "token" ? "token" : "password";
+    if (found.kind === "limited") {
+      asked.onLimited(address);
+      throw tooManyLogIns(found.retryAfterMs);
+    }
     if (found.kind === "unknown") {
+      const { user } = found;
+      audit.record({ event: "login-failed", client: address, user, reason });
       log.warn({ client: address, user: found.user }, "failed log-in");
     }
     const isToken = credentials.kind === "token";
@@ -181,7 +223,7 @@ async function judge(
   if (has(right)) {
     return {
       kind: "admitted",
-      user: identity.kind === "anonymous" ? undefined : identity.name,
+      user: nameOf(identity),
       maySee: (name) => has({ kind: "catalog-entry", name }),
     };
   }
@@ -191,7 +233,11 @@ async function judge(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
     );
   }
-  return DENIED;
+  return { kind: "denied", user: nameOf(identity) };
+}
+
+function nameOf(identity: Identity): string | undefined {
+  return identity.kind === "anonymous" ? undefined : identity.name;
 }
 
 function lacksGrant(identity: Identity, right: Right): boolean {

@@ -39,7 +39,8 @@ export class Containerd implements Engine {
       await mkdir(dirname(file), { recursive: true });
       await writeFile(
         file,
-        await readClientFile(`containerd/certs.d/${name}`, mirror),
+        (await readClientFile(`containerd/certs.d/${name}`, mirror)) +
+          (mirror.hostsToml ?? ""),
       );
     }
     await writeFile(join(dir, "config.toml"), CONFIG);

@@ -44,6 +44,15 @@ export class Dockerd implements Engine {
     return engine;
   }
 
+  /** Writes the client's own configuration, as `docker login` does. */
+  async writeClientConfig(
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<void> {
+    const folder = join(this.#dir, "client");
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, "config.json"), JSON.stringify(config));
+  }
+
   /** Runs the client and gives its standard output. */
   async docker(...args: readonly string[]): Promise<string> {
     const { stdout } = await runCommand("docker", args, {

@@ -16,6 +16,8 @@ export interface MirrorAddress {
   readonly host: string;
   /** Present: by TLS, with a certificate that the engine has its own way to believe. */
   readonly isTls?: boolean;
+  /** Lines for the mirror's section of each hosts.toml. */
+  readonly hostsToml?: string;
 }
 
 /**

@@ -102,6 +102,11 @@ upstreams:
     idleTimeout: 30s
     tls:
       insecureSkipVerify: false
+trustedProxies: []
+limits:
+  connections: 0
+  connectionsPerAddress: 0
+  fills: 64
 log:
   level: info
   format: json

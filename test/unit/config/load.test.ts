@@ -31,6 +31,9 @@ void test("without file and environment the defaults of the contract hold", asyn
     },
     scrub: { dailyShare: 0.01 },
     offline: false,
+    trustedProxies: [],
+    limits: { connections: 0, connectionsPerAddress: 0, fills: 64 },
+    audit: { file: undefined },
     log: { level: "info", format: "json" },
   });
   const defaults = {
@@ -100,6 +103,9 @@ void test("every key of a file reaches the configuration in milliseconds and abs
   const result = await folder.loadText(`
 listen: [0.0.0.0:80, "[::1]:0"]
 operator: { listen: false }
+trustedProxies: [10.0.0.1, "fd00::/64"]
+limits: { connections: 9, connectionsPerAddress: 5, fills: 2 }
+audit: { file: audit.jsonl }
 storage: { root: cache }
 eviction:
   maxSize: 1.5TiB
@@ -156,6 +162,9 @@ log: { level: trace, format: pretty }
     },
     scrub: { dailyShare: 0 },
     offline: true,
+    trustedProxies: ["10.0.0.1", "fd00::/64"],
+    limits: { connections: 9, connectionsPerAddress: 5, fills: 2 },
+    audit: { file: join(folder.path, "audit.jsonl") },
     log: { level: "trace", format: "pretty" },
   });
   assert.equal(upstreams.length, 1);

@@ -103,6 +103,7 @@ async function furnish(folder: ConfigFolder, text: string): Promise<void> {
     certificateFile: issued.cert,
     keyFile: issued.key,
     htpasswdFile: `alice:${hash}\n`,
+    tokenFile: "0123456789abcdef0123456789abcdef\n",
     jwksFile: JSON.stringify({
       keys: [createPublicKey(issued.key).export({ format: "jwk" })],
     }),

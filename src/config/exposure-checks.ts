@@ -1,0 +1,40 @@
+import {
+  type ConfigDocument,
+  credentialsOf,
+  isList,
+  type Pruned,
+  upstreamsOf,
+} from "./document.ts";
+import { isLoopbackUrl, parseListenAddress } from "./forms.ts";
+import type { PlacedFault } from "./validate.ts";
+
+/** What is allowed, and lets others read what only this mirror's credentials may. */
+export function* findExposureRisks(
+  document: Pruned<ConfigDocument>,
+): Generator<PlacedFault> {
+  const { listen, access } = document;
+  const addresses = (isList(listen) ? listen : [listen]).filter(
+    (text) => text !== undefined,
+  );
+  const isExposed = addresses.some((text) => !isLoopback(text));
+  const isRestricted =
+    Boolean(access?.htpasswdFile || access?.tokenServer?.realm) ||
+    (access?.anonymousNetworks ?? []).length > 0;
+  if (!isExposed || isRestricted || document.tls?.clientCaFile) return;
+  for (const [name, upstream] of upstreamsOf(document)) {
+    if (credentialsOf(name, upstream).length === 0) continue;
+    yield {
+      path: ["upstreams", name, "credentials"],
+      seen: "credentials, where everybody who reaches the mirror may pull what they fetched",
+      expected:
+        "users or anonymousNetworks in access, or a listen address of this machine only",
+    };
+  }
+}
+
+function isLoopback(text: string): boolean {
+  const address = parseListenAddress(text);
+  if (address === undefined) return true;
+  const { host } = address;
+  return isLoopbackUrl(`http://${host.includes(":") ? `[${host}]` : host}`);
+}

@@ -1,0 +1,138 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { hostname } from "node:os";
+import { isIP } from "node:net";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Secret } from "../config/config.ts";
+import { type RegistryErrorCode, registryErrorBody } from "../oci/errors.ts";
+import type { Audit } from "../telemetry/audit.ts";
+import { isLoopbackAddress } from "./client-address.ts";
+import { canonicalAddress } from "./client-auth/networks.ts";
+
+export interface OperatorGuardOptions {
+  /** Asked for by everything that is not open; absent: clients of this machine only. */
+  readonly token: () => Secret | undefined;
+  /** The host that the listener was told to bind; a name of its own is allowed as `Host`. */
+  readonly listenHost: string | undefined;
+  readonly audit: Audit;
+}
+
+/** Told to whoever asks. */
+const OPEN_ROUTES: ReadonlySet<string> = new Set([
+  "/healthz",
+  "/readyz",
+  "/metrics",
+]);
+
+interface OperatorRefusal {
+  readonly status: 401 | 403;
+  readonly code: RegistryErrorCode;
+  readonly detail: string;
+}
+
+/**
+ * Stands in front of every route of the operator API, also of those that are not there.
+ *
+ * A browser is no client of it: whatever has an `Origin` is refused, and a client of this machine
+ * must call it by an address or a name of this machine, for a page may have the browser ask
+ * 127.0.0.1 under a name of its own (DNS rebinding).
+ */
+export function guardOperatorApp(
+  app: FastifyInstance,
+  options: OperatorGuardOptions,
+): void {
+  const ownNames = new Set(
+    ["localhost", hostname(), options.listenHost ?? ""].map((name) =>
+      name.toLowerCase(),
+    ),
+  );
+  app.addHook("onRequest", async (request, reply) => {
+    // The matched route, not the path as it was written: there is one spelling of it.
+    const route = request.routeOptions.url ?? "";
+    const isOpen = OPEN_ROUTES.has(route);
+    const refusal = judge(request, isOpen, options.token(), ownNames);
+    if (refusal === undefined) return;
+    const { status, code, detail } = refusal;
+    if (!isOpen) {
+      options.audit.record({
+        event: "denied",
+        client: canonicalAddress(request.raw.socket.remoteAddress),
+        method: request.method,
+        kind: "api",
+        reference: route,
+        reason: detail,
+      });
+    }
+    if (status === 401) reply.header("WWW-Authenticate", "Bearer");
+    await reply
+      .code(status)
+      .type("application/json")
+      .send(registryErrorBody(code, undefined, detail));
+  });
+  app.addHook("onSend", async (_request, reply) => {
+    reply.headers({
+      "X-Content-Type-Options": "nosniff",
+      "Cache-Control": "no-store",
+    });
+  });
+}
+
+function judge(
+  request: FastifyRequest,
+  isOpen: boolean,
+  token: Secret | undefined,
+  ownNames: ReadonlySet<string>,
+): OperatorRefusal | undefined {
+  const { headers, socket } = request.raw;
+  if (headers.origin !== undefined) {
+    return deny("browsers' scripts are no clients of this API");
+  }
+  const isLoopback = isLoopbackAddress(canonicalAddress(socket.remoteAddress));
+  if (isLoopback && !isOwnHost(headers.host ?? "", ownNames)) {
+    return deny("the Host is no name of this machine");
+  }
+  if (isOpen) return undefined;
+  if (token !== undefined) {
+    return isToken(headers.authorization, token)
+      ? undefined
+      : {
+          status: 401,
+          code: "UNAUTHORIZED",
+          detail: "the token of operator.tokenFile is asked for",
+        };
+  }
+  // What a proxy on this machine passes on comes from elsewhere.
+  const isForwarded =
+    headers["x-forwarded-for"] !== undefined || headers.forwarded !== undefined;
+  return isLoopback && !isForwarded
+    ? undefined
+    : deny(
+        "without operator.tokenFile only clients of this machine are answered",
+      );
+}
+
+function deny(detail: string): OperatorRefusal {
+  return { status: 403, code: "DENIED", detail };
+}
+
+function isOwnHost(host: string, ownNames: ReadonlySet<string>): boolean {
+  const name = host.toLowerCase().replace(/:\d*$/, "");
+  const bare = name.replace(/^\[(.*)\]$/, "$1");
+  return (
+    isIP(bare) !== 0 ||
+    (name !== "" && ownNames.has(name)) ||
+    name.endsWith(".localhost")
+  );
+}
+
+/** Compared in constant time, whatever the lengths. */
+function isToken(authorization: string | undefined, token: Secret): boolean {
+  const [, given] = /^Bearer +(\S+) *$/i.exec(authorization ?? "") ?? [];
+  return (
+    given !== undefined &&
+    timingSafeEqual(sha256(given), sha256(token.reveal()))
+  );
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

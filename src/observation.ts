@@ -1,0 +1,110 @@
+import { StorageError } from "./cache/blob-store.ts";
+import type { OpenedCache } from "./cache/open-cache.ts";
+import type { Room } from "./cache/room.ts";
+import type { UpstreamConfig } from "./config/config.ts";
+import type { Readiness } from "./http/operator-routes.ts";
+import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
+import type { Logger } from "./telemetry/logger.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+import type { UpstreamObserver } from "./upstream/observer.ts";
+
+/** Brings the gauges of the storage up to date. */
+export async function refreshMetrics(
+  cache: OpenedCache,
+  metrics: Metrics,
+): Promise<void> {
+  const totals = await cache.index.totals();
+  metrics.storageBytes.set(totals.blobBytes);
+  metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
+  metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
+  metrics.storageObjects.set({ kind: "tag" }, totals.tags);
+}
+
+/** When they are asked for: a count is forgotten with time, and nothing tells when. */
+export function refreshBudgets(
+  upstreams: readonly MirroredUpstream[],
+  metrics: Metrics,
+): void {
+  metrics.upstreamRatelimitLimit.reset();
+  metrics.upstreamRatelimitRemaining.reset();
+  for (const { name: upstream, client } of upstreams) {
+    // Of several endpoints that count an account the first one's, which is set last.
+    for (const { name: credential, budget } of client.accounts().toReversed()) {
+      if (budget === undefined) continue;
+      const labels = { upstream, credential };
+      const { limit, remaining } = budget;
+      metrics.upstreamRatelimitRemaining.set(labels, remaining);
+      if (limit === undefined) continue;
+      metrics.upstreamRatelimitLimit.set(labels, limit);
+    }
+  }
+}
+
+/**
+ * Ready is who can answer: the index must. A storage that takes no writes is told and counted, but
+ * downloads are passed through, so it is no reason to be taken out of service.
+ */
+export async function judgeReadiness(
+  cache: OpenedCache,
+  room: Room,
+  metrics: Metrics,
+): Promise<Readiness> {
+  const [index, storage] = await Promise.allSettled([
+    cache.index.probe(),
+    cache.blobs.probe(),
+  ]);
+  const fault =
+    storage.status === "rejected"
+      ? faultCode(storage.reason)
+      : room.isShort || cache.isOutOfRoom
+        ? "ENOSPC"
+        : undefined;
+  const isDegraded = fault !== undefined;
+  metrics.storageDegraded.set(isDegraded ? 1 : 0);
+  const indexDetail = cache.isRecovering ? "ok, recovering" : "ok";
+  return {
+    isReady: index.status === "fulfilled",
+    detail: {
+      index: index.status === "fulfilled" ? indexDetail : "does not answer",
+      storage: isDegraded ? `degraded: ${fault}` : "ok",
+    },
+  };
+}
+
+function faultCode(error: unknown): string {
+  return error instanceof StorageError ? error.code : "unknown";
+}
+
+/** Binds what happens upstream to metrics and the log. */
+export function createObserver(
+  upstream: UpstreamConfig,
+  metrics: Metrics,
+  log: Logger,
+): UpstreamObserver {
+  const { name } = upstream;
+  for (const endpoint of upstream.endpoints) {
+    metrics.upstreamUp.set({ upstream: name, endpoint }, 1);
+  }
+  return {
+    onResponse: ({ kind, method, status, durationMs }) => {
+      metrics.upstreamRequests.inc({ upstream: name, kind, method, status });
+      metrics.upstreamRequestDuration.observe(
+        { upstream: name, kind },
+        durationMs / 1000,
+      );
+    },
+    onReceivedBytes: (bytes) => {
+      metrics.upstreamReceivedBytes.inc({ upstream: name }, bytes);
+    },
+    onEndpoint: (endpoint, isUp) => {
+      metrics.upstreamUp.set({ upstream: name, endpoint }, isUp ? 1 : 0);
+      log[isUp ? "info" : "warn"](
+        { upstream: name, endpoint },
+        isUp ? "the endpoint is back" : "the endpoint is down",
+      );
+    },
+    onFault: (kind, message) => {
+      log.warn({ upstream: name, kind, fault: message }, "upstream fault");
+    },
+  };
+}

@@ -1,0 +1,281 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { describeConfig } from "../../../src/config/describe.ts";
+import { parseHtpasswd } from "../../../src/config/htpasswd.ts";
+import { htpasswdText } from "../../support/access.ts";
+import { createCertificateAuthority } from "../../support/certificate-authority.ts";
+import {
+  type ConfigFolder,
+  makeConfigFolder,
+  printedFaults,
+  printedWarnings,
+} from "../../support/config-folder.ts";
+import type { AfterTest } from "../../support/after-test.ts";
+
+const AUTHORITY = createCertificateAuthority();
+const PAIR = AUTHORITY.issue();
+
+async function furnished(test: AfterTest): Promise<ConfigFolder> {
+  const folder = await makeConfigFolder(test);
+  await folder.write("tls.crt", PAIR.cert);
+  await folder.write("tls.key", PAIR.key);
+  await folder.write("ca.crt", AUTHORITY.cert, 0o644);
+  await folder.write("htpasswd", htpasswdText({ alice: "pw" }));
+  await folder.write("other.key", AUTHORITY.issue().key);
+  return folder;
+}
+
+const TOKEN_SERVER =
+  "realm: https://a/t, service: s, issuer: i, certificateFile: tls.crt";
+
+void describe("tls and access", () => {
+  void it("are read with their paths made absolute, and written out again the same", async (test) => {
+    const folder = await furnished(test);
+    const result = await folder.loadText(`
+tls: { certificateFile: tls.crt, keyFile: tls.key, clientCaFile: ca.crt }
+access:
+  htpasswdFile: htpasswd
+  tokenServer: { ${TOKEN_SERVER} }
+  anonymousNetworks: [10.0.0.0/8]
+  rules:
+    - { who: ["*"], repositories: ["docker.io/**"], actions: [pull] }
+`);
+    assert.deepEqual(printedFaults(result), []);
+    assert.deepEqual(printedWarnings(result), []);
+    assert.ok(result.ok);
+    const { path } = folder;
+    assert.deepEqual(result.config.tls, {
+      certificateFile: `${path}/tls.crt`,
+      keyFile: `${path}/tls.key`,
+      clientCaFile: `${path}/ca.crt`,
+    });
+    assert.deepEqual(result.config.access, {
+      htpasswdFile: `${path}/htpasswd`,
+      tokenServer: {
+        realm: "https://a/t",
+        service: "s",
+        issuer: "i",
+        keys: { kind: "certificates", file: `${path}/tls.crt` },
+      },
+      anonymous: "pull",
+      anonymousNetworks: ["10.0.0.0/8"],
+      rules: [
+        { who: ["*"], repositories: ["docker.io/**"], actions: ["pull"] },
+      ],
+    });
+    for (const name of ["tls.crt", "tls.key", "ca.crt", "htpasswd"]) {
+      assert.ok(result.sources.files.includes(`${path}/${name}`), name);
+    }
+    const again = await folder.loadText(
+      JSON.stringify(describeConfig(result.config)),
+    );
+    assert.ok(again.ok);
+    assert.deepEqual(again.config.tls, result.config.tls);
+    assert.deepEqual(again.config.access, result.config.access);
+  });
+
+  void it("are as absent where every text in them is empty", async (test) => {
+    const folder = await furnished(test);
+    const result = await folder.loadText(`
+tls: { certificateFile: "", keyFile: "", clientCaFile: "" }
+access:
+  htpasswdFile: ""
+  tokenServer: { realm: "", service: "", issuer: "", jwksFile: "", certificateFile: "" }
+`);
+    assert.deepEqual(printedFaults(result), []);
+    assert.ok(result.ok);
+    assert.equal(result.config.tls, undefined);
+    assert.equal(result.config.access?.htpasswdFile, undefined);
+    assert.equal(result.config.access?.tokenServer, undefined);
+  });
+
+  void it("take paths of the environment from the current folder", async (test) => {
+    const folder = await furnished(test);
+    await folder.write("etc/c.yaml", "offline: true\n");
+    const result = await folder.load({
+      configFile: "etc/c.yaml",
+      env: {
+        ENTREPOT_TLS__CERTIFICATE_FILE: "tls.crt",
+        ENTREPOT_TLS__KEY_FILE: "tls.key",
+        ENTREPOT_ACCESS__HTPASSWD_FILE: "htpasswd",
+        ENTREPOT_ACCESS__ANONYMOUS: "none",
+      },
+    });
+    assert.deepEqual(printedFaults(result), []);
+    assert.ok(result.ok);
+    assert.equal(result.config.tls?.keyFile, `${folder.path}/tls.key`);
+    assert.equal(result.config.access?.anonymous, "none");
+  });
+
+  const faults: readonly (readonly [string, string, RegExp])[] = [
+    [
+      "a certificate without its key",
+      "tls: { certificateFile: tls.crt }",
+      /tls\.keyFile: not written; certificateFile and keyFile/,
+    ],
+    [
+      "the key of another certificate",
+      "tls: { certificateFile: tls.crt, keyFile: other.key }",
+      /tls\.keyFile: .*other\.key: the key of another certificate/,
+    ],
+    [
+      "a key where a certificate belongs",
+      "tls: { certificateFile: tls.key, keyFile: tls.key }",
+      /tls\.certificateFile: .*: no certificate/,
+    ],
+    [
+      "files that are not there",
+      "tls: { certificateFile: a, keyFile: b, clientCaFile: c }",
+      /certificateFile: .*a: no such file[^]*clientCaFile: .*c: no such file[^]*keyFile: .*b: no such file/,
+    ],
+    [
+      "nobody who could pull",
+      "access: { anonymous: none }",
+      /access\.anonymous: none, without any users: nobody could pull/,
+    ],
+    [
+      "a hash that is no bcrypt",
+      "access: { htpasswdFile: tls.crt }",
+      /access\.htpasswdFile: .*line 1: no USER:HASH/,
+    ],
+    [
+      "half a token server",
+      "access: { tokenServer: { realm: https://a/t } }",
+      /issuer: not written[^]*service: not written[^]*tokenServer: neither jwksFile nor certificateFile/,
+    ],
+    [
+      "two sets of keys",
+      `access: { tokenServer: { ${TOKEN_SERVER}, jwksFile: k } }`,
+      /tokenServer: both jwksFile and certificateFile/,
+    ],
+    [
+      "keys that are none",
+      `access: { tokenServer: { ${TOKEN_SERVER.replace("tls.crt", "tls.key")} } }`,
+      /tokenServer\.certificateFile: .*: no key/,
+    ],
+    [
+      "a realm that is no URL",
+      `access: { tokenServer: { ${TOKEN_SERVER.replace("https:", "ftp:")} } }`,
+      /tokenServer\.realm: "ftp:\/\/a\/t"; an absolute http or https URL/,
+    ],
+    [
+      "networks that are none",
+      'access: { anonymousNetworks: [10.0.0.0/33, "::/129", 10.0.0, x] }',
+      /anonymousNetworks\[0\][^]*\[1\][^]*\[2\][^]*\[3\]/,
+    ],
+    [
+      "a rule about a tag",
+      'access: { rules: [{ who: ["*"], repositories: ["docker.io/a:1"], actions: [pull] }] }',
+      /repositories\[0\]: .*; a pattern without a tag/,
+    ],
+    [
+      "a rule for nobody, nothing, and no action that there is",
+      "access: { rules: [{ who: [], repositories: [], actions: [read] }] }",
+      /rules\[0\]\.actions\[0\][^]*rules\[0\]\.repositories[^]*rules\[0\]\.who/,
+    ],
+    [
+      "a rule without a part",
+      'access: { rules: [{ who: ["*"] }] }',
+      /rules\[0\]\.actions: not written[^]*rules\[0\]\.repositories: not written/,
+    ],
+  ];
+  for (const [name, text, told] of faults) {
+    void it(`refuse ${name}`, async (test) => {
+      const folder = await furnished(test);
+      const printed = printedFaults(await folder.loadText(text)).sort();
+      assert.match(printed.join("\n"), told);
+      assert.doesNotMatch(printed.join("\n"), /PRIVATE KEY|\$2b/);
+    });
+  }
+
+  const warnings: readonly (readonly [string, string, RegExp])[] = [
+    [
+      "users whom nobody asks for a password",
+      "access: { htpasswdFile: htpasswd }",
+      /access\.htpasswdFile: users, where everybody may pull everything/,
+    ],
+    [
+      "rules for users whom nobody asks",
+      'access: { htpasswdFile: htpasswd, rules: [{ who: ["*"], repositories: [a], actions: [pull] }, { who: [alice], repositories: [b], actions: [pull] }] }',
+      /access\.rules\[1\]\.who: users, where everybody may pull without a password and none is asked for; anonymous: none/,
+    ],
+    [
+      "a token server without TLS",
+      `access: { anonymous: none, tokenServer: { ${TOKEN_SERVER.replace("https:", "http:")} } }`,
+      /tokenServer\.realm: an http URL/,
+    ],
+  ];
+  for (const [name, text, told] of warnings) {
+    void it(`warn of ${name}`, async (test) => {
+      const folder = await furnished(test);
+      const result = await folder.loadText(text);
+      assert.deepEqual(printedFaults(result), []);
+      const printed = printedWarnings(result);
+      assert.equal(printed.length, 1, printed.join("\n"));
+      assert.match(printed[0] ?? "", told);
+    });
+  }
+
+  void it("say nothing where users are asked", async (test) => {
+    const folder = await furnished(test);
+    for (const text of [
+      "access: { htpasswdFile: htpasswd, anonymous: none }",
+      "access: { htpasswdFile: htpasswd, anonymousNetworks: [10.0.0.0/8] }",
+    ]) {
+      const result = await folder.loadText(text);
+      assert.deepEqual(
+        [...printedFaults(result), ...printedWarnings(result)],
+        [],
+      );
+    }
+  });
+
+  void it("tell of a key or a file of users that others may read, and refuse what they may change", async (test) => {
+    const folder = await furnished(test);
+    await folder.write("htpasswd", htpasswdText({ alice: "pw" }), 0o644);
+    await folder.write("tls.key", PAIR.key, 0o666);
+    const result = await folder.loadText(
+      "tls: { certificateFile: tls.crt, keyFile: tls.key }\naccess: { htpasswdFile: htpasswd, anonymous: none }",
+    );
+    assert.match(
+      printedFaults(result).join("\n"),
+      /tls\.keyFile: .*everybody on this machine may change/,
+    );
+    assert.match(
+      printedWarnings(result).join("\n"),
+      /access\.htpasswdFile: .*everybody on this machine may read/,
+    );
+  });
+});
+
+void describe("a file of users", () => {
+  const HASH = `$2y$10$${"a".repeat(53)}`;
+  void it("has a line for each, and comments", () => {
+    const parsed = parseHtpasswd(
+      `# users\n\nalice:${HASH}\r\nb b:${HASH.replace("$2y", "$2a")}\n  \n__proto__:${HASH}`,
+    );
+    assert.ok(parsed.ok);
+    assert.deepEqual([...parsed.hashes.keys()], ["alice", "b b", "__proto__"]);
+  });
+
+  const refused: readonly (readonly [string, string])[] = [
+    ["alice", "no USER:HASH"],
+    [`:${HASH}`, "no USER:HASH"],
+    ["alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "a hash that is no bcrypt"],
+    ["alice:$apr1$x$y", "a hash that is no bcrypt"],
+    ["alice:plain", "a hash that is no bcrypt"],
+    [`alice:${HASH}x`, "a hash that is no bcrypt"],
+    [`alice:${HASH.replace("$10$", "$15$")}`, "bcrypt of cost 15"],
+    [`alice:${HASH.replace("$10$", "$31$")}`, "bcrypt of cost 31"],
+    [`alice:${HASH.replace("$10$", "$03$")}`, "bcrypt of cost 3"],
+    [`a:${HASH}\na:${HASH}`, "a user again"],
+  ];
+  for (const [text, seen] of refused) {
+    void it(`is refused for ${seen}: ${JSON.stringify(text.slice(0, 16))}`, () => {
+      const parsed = parseHtpasswd(`\n${text}\n`);
+      assert.ok(!parsed.ok);
+      assert.equal(parsed.seen, seen);
+      assert.equal(parsed.line, text.includes("\n") ? 3 : 2);
+    });
+  }
+});
