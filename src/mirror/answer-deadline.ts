@@ -18,7 +18,7 @@ export async function withinDeadline<T>(
   const timer = setTimeout(() => resolve(OVER), deadlineMs);
   try {
     const result = await Promise.race([work, over]);
-    if (result !== OVER) return result as T;
+    if (result !== OVER) return result;
   } finally {
     clearTimeout(timer);
   }
