@@ -1,16 +1,27 @@
 import { randomBytes } from "node:crypto";
+import { readDiskSpace } from "./cache/disk-space.ts";
+import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
 import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
+import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
+import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
+import { createRoomLimits } from "./mirror/eviction-limits.ts";
+import { openServerTls } from "./http/server-tls.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
-import { createMirror } from "./mirror/mirror.ts";
+import type { ImageReference } from "./mirror/image-reference.ts";
+import { Images } from "./mirror/images.ts";
+import { createMirror, type Mirror } from "./mirror/mirror.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
 import { createPullPolicy } from "./mirror/pull-policy.ts";
 import { createUpstreamRoutes } from "./mirror/upstream-routes.ts";
+import type { Digest } from "./oci/digest.ts";
+import { RegistryError } from "./oci/errors.ts";
+import { startScrubbing } from "./scrubbing.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
@@ -49,6 +60,16 @@ export async function buildApp(
   const log = overrides.log ?? (await createLogger(config.log));
   const metrics = createMetrics(VERSION);
   const instanceId = randomBytes(4).toString("hex");
+  // Before the cache, which a start that fails would leave locked.
+  const tls =
+    config.tls === undefined ? undefined : await openServerTls(config.tls, log);
+  const routes = createUpstreamRoutes(config.upstreams);
+  const access = await openAccessControl({
+    config: config.access,
+    routes,
+    clock,
+    log,
+  });
   const cache = await openCache({ root: config.storage.root, clock, log });
   const upstreams = config.upstreams.map((upstream): MirroredUpstream => ({
     name: upstream.name,
@@ -63,42 +84,98 @@ export async function buildApp(
       offline: config.offline,
     }),
   }));
+  const hot = new HotManifests();
+  const blobs = trackBlobStore(cache.blobs, () => evictor.poke());
+  const evictor = new Evictor({
+    index: cache.index,
+    blobs,
+    hot,
+    limits: createRoomLimits(config.eviction),
+    readSpace: () => readDiskSpace(config.storage.root),
+    clock,
+    log,
+    metrics,
+  });
   const mirror = createMirror({
     upstreams,
-    blobs: cache.blobs,
+    blobs,
     index: cache.index,
-    hot: new HotManifests(),
+    hot,
     clock,
     log,
     metrics,
     isOffline: config.offline,
+    hasRules: () => access.hasRules,
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),
   });
+  const scrubbing = startScrubbing({
+    cache,
+    mirror,
+    config,
+    clock,
+    log,
+    metrics,
+  });
+  const images = new Images({
+    index: cache.index,
+    evictor,
+    hasCredentials: (name) =>
+      upstreams.find((upstream) => upstream.name === name)?.client
+        .hasCredentials ?? false,
+  });
+  const startedAt = new Date(clock.nowMs()).toISOString();
   const registryApp = createRegistryApp({
     mirror,
-    routes: createUpstreamRoutes(config.upstreams),
+    routes,
+    access,
     log,
     metrics,
     instanceId,
   });
   let isDraining = false;
   const operatorApp = createOperatorApp(metrics, {
-    refreshMetrics: () => {
-      refreshBudgets(upstreams, metrics);
-      return refreshMetrics(cache, metrics);
-    },
     upstreams: () => upstreams.map(({ client }) => client.status()),
+    images,
+    routes,
+    refresh: (image) => refreshImage(mirror, config, image),
+    scrub: scrubbing.scrub,
+    status: async () => {
+      const totals = await cache.index.totals();
+      const limitBytes = await evictor.limitBytes();
+      return {
+        version: VERSION,
+        startedAt,
+        offline: config.offline,
+        upstreams: config.upstreams.map(({ name }) => name),
+        storage: {
+          root: config.storage.root,
+          bytes: totals.blobBytes,
+          limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
+          blobs: totals.blobs,
+          manifests: totals.manifests,
+          tags: totals.tags,
+        },
+      };
+    },
+    refreshMetrics: async () => {
+      refreshBudgets(upstreams, metrics);
+      await evictor.limitBytes();
+      await refreshMetrics(cache, metrics);
+    },
     readiness: () =>
       isDraining
         ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
         : judgeReadiness(cache, metrics),
   });
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
+  void cache.recovered().then(() => evictor.start());
 
-  const registry = new Listeners(config.listen, (request, response) =>
-    registryApp.routing(request, response),
+  const registry = new Listeners(
+    config.listen,
+    (request, response) => registryApp.routing(request, response),
+    tls?.createServer,
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(
@@ -121,14 +198,35 @@ export async function buildApp(
     },
     close: async (graceMs = 0) => {
       isDraining = true;
+      tls?.close();
       await registry.close(graceMs);
+      await scrubbing.stop();
+      await access.close();
       await mirror.close();
+      await evictor.stop();
       await Promise.all(upstreams.map(({ client }) => client.close()));
       await operator.close(0);
       await Promise.all([registryApp.close(), operatorApp.close()]);
       await cache.close();
     },
   };
+}
+
+/** A digest never changes: there is nothing to ask. @throws Refusal, RegistryError */
+async function refreshImage(
+  mirror: Mirror,
+  config: Config,
+  { key, reference }: ImageReference,
+): Promise<{ digest: Digest; changed: boolean }> {
+  if (!config.upstreams.some(({ name }) => name === key.upstream)) {
+    throw new RegistryError("NAME_UNKNOWN", { detail: "no such upstream" });
+  }
+  if (reference.kind === "digest") {
+    const { digest } = await mirror.getManifest(key, reference);
+    return { digest: digest ?? reference.digest, changed: false };
+  }
+  const { digest, isChanged } = await mirror.refreshTag(key, reference.tag);
+  return { digest, changed: isChanged };
 }
 
 async function refreshMetrics(
@@ -176,10 +274,11 @@ async function judgeReadiness(
   ]);
   const isDegraded = storage.status === "rejected";
   metrics.storageDegraded.set(isDegraded ? 1 : 0);
+  const indexDetail = cache.isRecovering ? "ok, recovering" : "ok";
   return {
     isReady: index.status === "fulfilled",
     detail: {
-      index: index.status === "fulfilled" ? "ok" : "does not answer",
+      index: index.status === "fulfilled" ? indexDetail : "does not answer",
       storage: isDegraded ? `degraded: ${faultCode(storage.reason)}` : "ok",
     },
   };

@@ -1,4 +1,6 @@
+import { buildAccess, buildServerTls } from "./build-access.ts";
 import type {
+  AmountConfig,
   Config,
   ListenAddress,
   Secret,
@@ -13,7 +15,12 @@ import {
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
 import { chooseProxy } from "./proxy.ts";
-import { parseDuration, parseSize } from "./units.ts";
+import {
+  parseAmount,
+  parseDailyShare,
+  parseDuration,
+  parseSize,
+} from "./units.ts";
 import type { UpstreamFiles } from "./upstream-files.ts";
 import {
   DOCKER_HUB,
@@ -36,19 +43,30 @@ export function buildConfig(
   resolve: (path: string) => string,
   env: Readonly<Record<string, string | undefined>>,
 ): Config {
-  const { listen, operator, offline, log } = document;
+  const { listen, operator, eviction, scrub, offline, log } = document;
+  const tls = buildServerTls(document.tls, resolve);
+  const access = buildAccess(document.access, resolve);
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
+    ...(tls === undefined ? {} : { tls }),
     operator: {
       listen:
         operator.listen === false ? undefined : listenAddress(operator.listen),
     },
     storage: { root: storageRoot },
+    eviction: {
+      maxSize: amount(eviction.maxSize),
+      minFree: amount(eviction.minFree),
+      maxIdleMs: duration(eviction.maxIdle),
+      keep: eviction.keep,
+    },
+    scrub: { dailyShare: known(parseDailyShare(scrub.background), "scrub") },
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>
         buildUpstream(name, upstream, files.get(name), resolve, env),
     ),
+    ...(access === undefined ? {} : { access }),
     log: { level: log.level, format: log.format },
   });
 }
@@ -141,6 +159,10 @@ function listenAddress(text: string): ListenAddress {
 
 function duration(text: string): number {
   return known(parseDuration(text), text);
+}
+
+function amount(text: string): AmountConfig {
+  return known(parseAmount(text), text);
 }
 
 /** The schema has judged the text by the same parser. */

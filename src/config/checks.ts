@@ -1,3 +1,4 @@
+import { checkAccess, findAccessRisks } from "./access-checks.ts";
 import {
   type ConfigDocument,
   credentialsOf,
@@ -29,18 +30,20 @@ export function checkDocument(
       ...checkCredentials(name, upstream, isFaulty),
       ...checkClientCertificate(name, upstream, isFaulty),
     ]),
+    ...checkAccess(document, isFaulty),
   ];
 }
 
 /** Things that are allowed and told at every start. */
 export function findRisks(document: Pruned<ConfigDocument>): PlacedFault[] {
-  return upstreamsOf(document)
+  const insecure = upstreamsOf(document)
     .filter(([, upstream]) => upstream.tls?.insecureSkipVerify === true)
     .map(([name]) => ({
       path: ["upstreams", name, "tls", "insecureSkipVerify"],
       seen: "true, so that anybody on the way can answer in the upstream's place",
       expected: "caFile with the authority that signed its certificate",
     }));
+  return [...insecure, ...findAccessRisks(document)];
 }
 
 function* checkListeners(

@@ -1,21 +1,81 @@
 /** The configuration as the rest of the program sees it: defaults filled, units in bytes and milliseconds, secrets read. */
 export interface Config {
   readonly listen: readonly ListenAddress[];
+  /** Absent: plain HTTP. */
+  readonly tls?: ServerTlsConfig;
   readonly operator: { readonly listen: ListenAddress | undefined };
   readonly storage: { readonly root: string };
+  readonly eviction: EvictionConfig;
+  /** The part of all bytes that is verified again each day; 0 for `off`. */
+  readonly scrub: { readonly dailyShare: number };
   readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];
+  /** Absent: whoever reaches the mirror may pull. */
+  readonly access?: AccessConfig;
   readonly log: {
     readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
     readonly format: "json" | "pretty";
   };
 }
 
+/** Bytes, or a share of the file system between 0 and 1. */
+export type AmountConfig =
+  { readonly bytes: number } | { readonly share: number };
+
+export interface EvictionConfig {
+  readonly maxSize: AmountConfig;
+  readonly minFree: AmountConfig;
+  /** Infinity for `forever`. */
+  readonly maxIdleMs: number;
+  /** Globs over `upstream/repository[:tag]`. */
+  readonly keep: readonly string[];
+}
+
 export interface ListenAddress {
   /** Without brackets. */
   readonly host: string;
   readonly port: number;
+}
+
+/** Absolute paths of PEM files, read when the mirror starts and whenever they change. */
+export interface ServerTlsConfig {
+  readonly certificateFile: string;
+  readonly keyFile: string;
+  readonly clientCaFile: string | undefined;
+}
+
+export interface AccessConfig {
+  /** Absolute; read when the mirror starts and whenever it changes. */
+  readonly htpasswdFile: string | undefined;
+  readonly tokenServer: TokenServerConfig | undefined;
+  readonly anonymous: "pull" | "none";
+  /** Addresses and CIDRs; empty: everywhere. */
+  readonly anonymousNetworks: readonly string[];
+  /** Empty: whoever is let in may pull everything; else what no rule allows is denied. */
+  readonly rules: readonly AccessRule[];
+}
+
+/** A token server of the Docker and Distribution kind. */
+export interface TokenServerConfig {
+  readonly realm: string;
+  readonly service: string;
+  readonly issuer: string;
+  /** Absolute. */
+  readonly keys: {
+    readonly kind: "jwks" | "certificates";
+    readonly file: string;
+  };
+}
+
+export type AccessAction = "pull" | "push" | "delete";
+
+export interface AccessRule {
+  /** Users; `*`: everybody. */
+  readonly who: readonly string[];
+  /** Globs over `upstream/repository`. */
+  readonly repositories: readonly string[];
+  readonly actions: readonly AccessAction[];
 }
 
 export interface UpstreamConfig {

@@ -1,21 +1,24 @@
 import type {
+  AccessConfig,
   Config,
   ProxyConfig,
+  ServerTlsConfig,
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
 import { formatListenAddress } from "./forms.ts";
-import { formatDuration } from "./units.ts";
+import { formatAmount, formatDailyShare, formatDuration } from "./units.ts";
 
 /**
  * The configuration in force, written as a configuration: every key, units in human form, paths
  * absolute, secrets hidden. With passwords in files it can be loaded again and means the same.
  */
 export function describeConfig(config: Config): Record<string, unknown> {
-  const { listen, operator, storage, offline, log } = config;
+  const { listen, operator, storage, eviction, scrub, offline, log } = config;
   const [first, ...others] = listen.map(formatListenAddress);
   return {
     listen: others.length === 0 ? first : [first, ...others],
+    ...(config.tls === undefined ? {} : { tls: describeServerTls(config.tls) }),
     operator: {
       listen:
         operator.listen === undefined
@@ -23,6 +26,13 @@ export function describeConfig(config: Config): Record<string, unknown> {
           : formatListenAddress(operator.listen),
     },
     storage: { root: storage.root },
+    eviction: {
+      maxSize: formatAmount(eviction.maxSize),
+      minFree: formatAmount(eviction.minFree),
+      maxIdle: formatDuration(eviction.maxIdleMs),
+      keep: eviction.keep,
+    },
+    scrub: { background: formatDailyShare(scrub.dailyShare) },
     offline,
     upstreams: Object.fromEntries(
       config.upstreams.map((upstream) => [
@@ -30,7 +40,39 @@ export function describeConfig(config: Config): Record<string, unknown> {
         describeUpstream(upstream),
       ]),
     ),
+    ...(config.access === undefined
+      ? {}
+      : { access: describeAccess(config.access) }),
     log: { level: log.level, format: log.format },
+  };
+}
+
+function describeServerTls(tls: ServerTlsConfig): Record<string, string> {
+  const { certificateFile, keyFile, clientCaFile } = tls;
+  return clientCaFile === undefined
+    ? { certificateFile, keyFile }
+    : { certificateFile, keyFile, clientCaFile };
+}
+
+function describeAccess(access: AccessConfig): Record<string, unknown> {
+  const { htpasswdFile, tokenServer, anonymous, anonymousNetworks, rules } =
+    access;
+  return {
+    ...(htpasswdFile === undefined ? {} : { htpasswdFile }),
+    ...(tokenServer === undefined
+      ? {}
+      : {
+          tokenServer: {
+            realm: tokenServer.realm,
+            service: tokenServer.service,
+            issuer: tokenServer.issuer,
+            [tokenServer.keys.kind === "jwks" ? "jwksFile" : "certificateFile"]:
+              tokenServer.keys.file,
+          },
+        }),
+    anonymous,
+    anonymousNetworks,
+    rules,
   };
 }
 

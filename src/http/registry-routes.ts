@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import fastify, { type FastifyInstance } from "fastify";
-import { Refusal } from "../mirror/answers.ts";
+import { Refusal, type Wanted } from "../mirror/answers.ts";
 import type { Mirror, Target } from "../mirror/mirror.ts";
 import type {
   RoutedRegistry,
@@ -26,6 +26,8 @@ import {
 import { type Reference, referenceText } from "../oci/reference.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { AccessRefusal } from "./client-auth/access-refusal.ts";
+import type { AccessControl, Admission } from "./client-auth/access-control.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import { assertRequestHead } from "./request-head.ts";
@@ -43,6 +45,7 @@ const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
   readonly routes: UpstreamRoutes;
+  readonly access: AccessControl;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Ours in `Via`: a request that carries it has come back to us. */
@@ -56,13 +59,14 @@ interface Call {
   readonly exchange: Exchange;
   readonly isHead: boolean;
   readonly path: DistributionPath;
+  readonly admission: Admission;
 }
 
 /** The registry API: it parses, asks the mirror and sends; nothing else. */
 export function createRegistryApp(
   options: RegistryRoutesOptions,
 ): FastifyInstance {
-  const { log, metrics } = options;
+  const { log, metrics, access } = options;
   const app = fastify({
     exposeHeadRoutes: false,
     // Every target goes to the one route with its raw text kept beside: a router would decode it.
@@ -77,7 +81,7 @@ export function createRegistryApp(
     const target = rawTarget(request);
     return answer(options, request, response, exchange, target).catch(
       (error: unknown) => {
-        refuse(log, request, response, exchange, error);
+        refuse(log, access, request, response, exchange, error);
       },
     );
   };
@@ -110,6 +114,12 @@ async function answer(
     throw new RegistryError(path.code, path);
   }
   exchange.kind = kindOf(path.target);
+  // Before anything is looked up: what may not be had is as what is not there.
+  const admission = await options.access.judge(request, path);
+  if (admission.kind === "denied") {
+    throw options.mirror.absence(wantedBy(path.target));
+  }
+  exchange.user = admission.user;
   const { method } = request;
   if (
     (method !== "GET" && method !== "HEAD") ||
@@ -126,7 +136,14 @@ async function answer(
     });
   }
   const isHead = method === "HEAD";
-  await dispatch(options, { request, response, exchange, isHead, path });
+  await dispatch(options, {
+    request,
+    response,
+    exchange,
+    isHead,
+    path,
+    admission,
+  });
 }
 
 async function dispatch(
@@ -390,6 +407,7 @@ async function sendCatalog(
   const page = await options.mirror.listRepositories(
     target,
     routed.upstream?.name,
+    call.admission.maySee,
   );
   sendBytes(
     call.response,
@@ -450,6 +468,7 @@ class UnsatisfiedRange extends Error {
 /** The only place where an error becomes a status and a body. */
 function refuse(
   log: Logger,
+  { hasRules }: AccessControl,
   request: IncomingMessage,
   response: ServerResponse,
   exchange: Exchange,
@@ -466,6 +485,9 @@ function refuse(
   if (thrown instanceof Refusal) {
     exchange.cache = thrown.status;
     error = thrown.error;
+  } else if (thrown instanceof AccessRefusal) {
+    error = thrown.error;
+    headers = { ...thrown.headers };
   } else if (thrown instanceof UnsatisfiedRange) {
     error = new RegistryError("RANGE_INVALID");
     headers = thrown.headers;
@@ -481,7 +503,14 @@ function refuse(
   }
   // A body that nobody reads must not be taken for the next request.
   if (request.method !== "GET" && !isHead) headers["Connection"] = "close";
-  sendError(response, exchange, registryError, exchange.cache, headers, isHead);
+  // Where rules exist it would tell what is not there from what may not be had.
+  const isAbsence = hasRules && registryError.status === 404;
+  const cache = isAbsence ? undefined : exchange.cache;
+  sendError(response, exchange, registryError, cache, headers, isHead);
+}
+
+function wantedBy({ kind }: DistributionTarget): Wanted {
+  return kind === "manifest" || kind === "blob" ? kind : "list";
 }
 
 function kindOf(target: DistributionTarget): RequestKind {

@@ -183,6 +183,7 @@ export class Fills {
         upstream.client.openBlob(key.repository, digest, options),
       createHash: () => this.#store.createHash(algorithm, expectedBytes),
       onVerified: async (sizeBytes, publish) => {
+        await this.#index.beginFill(key, { digest, sizeBytes }).catch(() => {});
         await publish();
         await this.#index.recordBlob(key, {
           digest,

@@ -15,11 +15,25 @@ import { SingleFlight } from "./single-flight.ts";
 export class Links {
   readonly #index: MetadataIndex;
   readonly #isOffline: boolean;
+  readonly #hasRules: () => boolean;
   readonly #proofs = new SingleFlight<void>();
 
-  constructor(options: { index: MetadataIndex; isOffline: boolean }) {
+  constructor(options: {
+    index: MetadataIndex;
+    isOffline: boolean;
+    hasRules: () => boolean;
+  }) {
     this.#index = options.index;
     this.#isOffline = options.isOffline;
+    this.#hasRules = options.hasRules;
+  }
+
+  /**
+   * Whether a manifest that names a digest is proof enough. In an upstream without credentials
+   * everything is public, unless rules of our own say who may read what of it.
+   */
+  areManifestsProof(upstream: MirroredUpstream): boolean {
+    return !upstream.client.hasCredentials && !this.#hasRules();
   }
 
   /**
@@ -43,16 +57,13 @@ export class Links {
     );
   }
 
-  /**
-   * In an upstream without credentials everything is public: there, a manifest of the repository
-   * that names the digest is proof enough once any repository of that upstream has it.
-   */
+  /** A manifest of the repository is proof only once any repository of that upstream has the blob. */
   async #isNamedByOwnManifest(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
   ): Promise<boolean> {
-    if (upstream.client.hasCredentials) return false;
+    if (!this.areManifestsProof(upstream)) return false;
     try {
       const [isLinked, descriptor] = await Promise.all([
         this.#index.isLinkedInUpstream(key.upstream, digest),

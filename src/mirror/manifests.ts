@@ -113,6 +113,31 @@ export class Manifests {
       : this.#byDigest(upstream, key, reference.digest);
   }
 
+  /**
+   * Asks the upstream what a tag points to, however fresh it is.
+   *
+   * @throws Refusal, RegistryError, UpstreamError
+   */
+  async refresh(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+  ): Promise<{ digest: Digest; isChanged: boolean }> {
+    if (this.#isOffline) throw offlineRefusal("manifest");
+    const row = await this.#index.getTag(key, tag);
+    const result = await this.#revalidate(upstream, key, tag, row);
+    if (result.kind === "spared") {
+      throw new RegistryError("TOOMANYREQUESTS", {
+        detail:
+          "the tag moved, and little of the upstream's pull budget is left",
+      });
+    }
+    const { digest } =
+      result.kind === "unchanged" ? result.row : result.manifest;
+    if (digest === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
+    return { digest, isChanged: digest !== row?.digest };
+  }
+
   /** Ends what runs behind answers that were given. */
   async close(): Promise<void> {
     this.#closing.abort();
@@ -136,7 +161,7 @@ export class Manifests {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
       const nowMs = this.#clock.nowMs();
-      this.#index.touchBlob(digest, nowMs);
+      this.#index.touchManifest(key, digest, nowMs);
       return {
         ...current(stored.manifest, cacheStatus.hit()),
         ageMs: nowMs - stored.storedAtMs,
@@ -280,6 +305,8 @@ export class Manifests {
     const { mediaType } = parsed;
     const { bytes } = fetched;
     try {
+      const sizeBytes = bytes.length;
+      await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
       await this.#store.put(digest, bytes);
       await this.#index.recordBlob(key, {
         digest,
@@ -347,7 +374,7 @@ export class Manifests {
           key,
           row.digest,
           // There a manifest of the repository is proof enough for its blobs; see Links.
-          upstream.client.hasCredentials ? "repository" : "upstream",
+          this.#links.areManifestsProof(upstream) ? "upstream" : "repository",
         )
         .catch(() => false);
 

@@ -3,11 +3,18 @@ import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
-import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { policyRefusal, toRefusal, type Wanted } from "./answers.ts";
+import {
+  negativeRefusal,
+  offlineRefusal,
+  policyRefusal,
+  type Refusal,
+  toRefusal,
+  type Wanted,
+} from "./answers.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
@@ -44,11 +51,21 @@ export interface Mirror {
   ): Promise<ReferrersAnswer>;
   /**
    * Repositories in the cache, as `upstream/repository`; of one upstream, without its name.
+   *
+   * @param maySee judges `upstream/repository`; of the others nothing is told, in `nextLast` neither
    */
   listRepositories(
     page: PageRequest,
     upstream: string | undefined,
+    maySee: (name: string) => boolean,
   ): Promise<Page<string>>;
+  /** Asks the upstream what a tag points to now. */
+  refreshTag(
+    target: Target,
+    tag: Tag,
+  ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
+  /** What is answered where something is not there: the same for what somebody may not have. */
+  absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
   readonly isServingFills: boolean;
   /** Ends every fill and keeps what came. */
@@ -67,12 +84,18 @@ export function createMirror(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly isOffline: boolean;
+  /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
+  readonly hasRules?: () => boolean;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
-  const links = new Links({ index, isOffline });
+  const links = new Links({
+    index,
+    isOffline,
+    hasRules: options.hasRules ?? (() => false),
+  });
   const fills = new Fills({ store, index, clock, log, metrics });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
@@ -160,8 +183,14 @@ export function createMirror(options: {
       answer(target, "list", undefined, (upstream, key) =>
         referrers.list(upstream, key, subject, artifactTypes),
       ),
-    listRepositories: (page, upstream) =>
-      listRepositories(index, page, upstream),
+    listRepositories: (page, upstream, maySee) =>
+      listRepositories(index, page, upstream, maySee),
+    absence: (wanted) =>
+      isOffline ? offlineRefusal(wanted) : negativeRefusal(wanted),
+    refreshTag: (target, tag) =>
+      answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
+        manifests.refresh(upstream, key, tag),
+      ),
     get isServingFills() {
       return fills.hasReaders;
     },
@@ -176,22 +205,30 @@ async function listRepositories(
   index: MetadataIndex,
   { n = DEFAULT_REPOSITORIES, last }: PageRequest,
   upstream: string | undefined,
+  maySee: (name: string) => boolean,
 ): Promise<Page<string>> {
   if (n === 0) return { entries: [], nextLast: undefined };
   const prefix = upstream === undefined ? "" : `${upstream}/`;
-  const after =
+  let after =
     last === undefined ? (prefix === "" ? undefined : prefix) : prefix + last;
-  let names: readonly string[];
+  const seen: string[] = [];
   try {
-    names = (await index.listRepositories(n + 1, after)).map(
-      (key) => `${key.upstream}/${key.repository}`,
-    );
+    // One more than is wanted tells whether there is a next page.
+    while (seen.length <= n) {
+      const names = (await index.listRepositories(n + 1, after)).map(
+        (key) => `${key.upstream}/${key.repository}`,
+      );
+      seen.push(
+        ...names.filter((name) => name.startsWith(prefix) && maySee(name)),
+      );
+      after = names.at(-1);
+      const isEnd = names.length <= n || after?.startsWith(prefix) !== true;
+      if (isEnd) break;
+    }
   } catch (error) {
     throw toRefusal(error, { wanted: "list", hasCredentials: false });
   }
-  const own = names
-    .filter((name) => name.startsWith(prefix))
-    .map((name) => name.slice(prefix.length));
+  const own = seen.map((name) => name.slice(prefix.length));
   const entries = own.slice(0, n);
   return {
     entries,

@@ -130,6 +130,28 @@ export function createMetrics(version: string) {
       "digest_mismatches_total",
       "Bodies whose bytes were not those of their digest.",
     ),
+    evictedImages: counter(
+      "evicted_images_total",
+      "Images that were evicted: size, free, idle or operator.",
+      ["reason"],
+    ),
+    evictedBytes: counter(
+      "evicted_bytes_total",
+      "Bytes that went with evicted images.",
+    ),
+    oldestEvictedAge: gauge(
+      "oldest_evicted_age_seconds",
+      "How long the image that was evicted last had not been pulled.",
+    ),
+    storageLimitBytes: gauge(
+      "storage_limit_bytes",
+      "Bytes of blobs from which on images are evicted.",
+    ),
+    scrubFindings: counter(
+      "scrub_findings_total",
+      "What a scrub found wrong, by its code.",
+      ["code"],
+    ),
     storageBytes: gauge("storage_bytes", "Bytes of all blobs in the cache."),
     storageObjects: gauge("storage_objects", "Objects in the cache.", ["kind"]),
     storageDegraded: gauge(

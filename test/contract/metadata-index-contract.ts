@@ -75,6 +75,49 @@ export function metadataIndexContract(
       ]);
     });
 
+    void it("notes what is about to be published until it is recorded or taken back", async (test) => {
+      const index = await make(test);
+      const [layerDigest, manifest] = [named("layer"), named("manifest")];
+      await index.beginFill(alpine, { digest: layerDigest, sizeBytes: 7 });
+      await index.beginFill(busybox, {
+        digest: manifest,
+        sizeBytes: 9,
+        mediaType: OCI_MANIFEST,
+      });
+      assert.deepEqual(await index.listIntents(), [
+        { key: alpine, digest: layerDigest, sizeBytes: 7 },
+        {
+          key: busybox,
+          digest: manifest,
+          sizeBytes: 9,
+          mediaType: OCI_MANIFEST,
+        },
+      ]);
+      assert.equal((await index.totals()).blobs, 0);
+      await index.recordBlob(alpine, blob(layerDigest, 7));
+      await index.dropIntent(manifest);
+      assert.deepEqual(await index.listIntents(), []);
+    });
+
+    void it("takes a blob over that no repository may serve yet", async (test) => {
+      const index = await make(test);
+      const manifest = manifestOf(named("manifest"), [layer("layer")]);
+      await index.adoptBlob(manifest);
+      assert.equal(
+        (await index.getBlob(manifest.digest))?.mediaType,
+        OCI_MANIFEST,
+      );
+      assert.equal(
+        await index.getLinkedBlob(alpine, manifest.digest),
+        undefined,
+      );
+      await index.link(alpine, manifest.digest);
+      assert.notEqual(
+        await index.getLinkedBlob(alpine, manifest.digest),
+        undefined,
+      );
+    });
+
     void it("keeps a manifest a manifest when it is recorded as a blob later", async (test) => {
       const index = await make(test);
       const manifest = named("manifest");

@@ -24,7 +24,16 @@ export async function readClientFile(
   if (!text.includes(EXAMPLE_ADDRESS)) {
     throw new Error(`${path} names no ${EXAMPLE_ADDRESS}`);
   }
-  return text.replaceAll(EXAMPLE_ADDRESS, mirror.host);
+  const fitting = mirror.isTls === true ? overTls(text) : text;
+  return fitting.replaceAll(EXAMPLE_ADDRESS, mirror.host);
+}
+
+/** What a user changes in them for a mirror with TLS: `https`, and no leave to go without. */
+function overTls(text: string): string {
+  return text
+    .replaceAll("http://", "https://")
+    .replaceAll("insecure = true\n", "")
+    .replace(/"insecure-registries": \[[^\]]*\]/, '"insecure-registries": []');
 }
 
 /** Their paths, as in `docker/daemon.json`. */

@@ -59,6 +59,13 @@ operator:
   listen: 127.0.0.1:5001
 storage:
   root: ${folder.path}/data
+eviction:
+  maxSize: 80%
+  minFree: 5%
+  maxIdle: 90d
+  keep: []
+scrub:
+  background: 1%
 offline: false
 upstreams:
   docker.io:

@@ -35,11 +35,27 @@ const SCHEMA_FAULTS: readonly Case[] = [
     ],
   },
   {
-    name: "keys that nothing honours",
-    yaml: "eviction: { maxSize: 80% }\ntls: {}\nupstreams:\n  quay.io:\n    quota: 0\n    credentials: { username: a, password: b, tokenFile: c }\n    access: shared\n",
+    name: "sizes, shares and patterns of the eviction that are none",
+    yaml: 'eviction:\n  maxSize: 101%\n  minFree: 5 GB\n  maxIdle: 5m\n  keep: ["alpine", "docker.io/library/alpine:*", "Docker.io/a"]\n',
     faults: [
-      ":1: eviction: unknown key; known here: listen, operator, storage, offline, upstreams, log",
-      ":2: tls: unknown key; known here: listen, operator, storage, offline, upstreams, log",
+      ':2: eviction.maxSize: "101%"; a size with a unit such as 200GiB, or a share of the file system such as 80%',
+      ':3: eviction.minFree: "5 GB"; a size with a unit such as 10GiB, or a share of the file system such as 5%',
+      ':4: eviction.maxIdle: "5m"; a duration with a unit, such as 90d, or forever',
+      ':5: eviction.keep[0]: "alpine"; a pattern such as docker.io/library/alpine:* or quay.io/team/**',
+      ':5: eviction.keep[2]: "Docker.io/a"; a pattern such as docker.io/library/alpine:* or quay.io/team/**',
+    ],
+  },
+  {
+    name: "a share of the background scrub that is none",
+    yaml: "scrub:\n  background: 0%\n",
+    faults: [':2: scrub.background: "0%"; a share such as 1%, or off'],
+  },
+  {
+    name: "keys of the contract that nothing honours yet",
+    yaml: "audit: { file: a }\nlimits: {}\nupstreams:\n  quay.io:\n    quota: 0\n    credentials: { username: a, password: b, tokenFile: c }\n    access: shared\n",
+    faults: [
+      ":1: audit: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log",
+      ":2: limits: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log",
       ":5: upstreams.quay.io.quota: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, allow, deny, redirectHosts, tokenRealms, concurrency, bandwidth, connectTimeout, headersTimeout, idleTimeout, proxy, tls",
       ":6: upstreams.quay.io.credentials.tokenFile: unknown key; known here: username, password, passwordFile, dockerConfigFile, helper",
     ],
@@ -48,10 +64,10 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "unknown keys that would break a line or a terminal",
     yaml: '"a b": 1\n"a\\nb": 1\n"\\e[31m": 1\n__proto__: { offline: true }\n',
     faults: [
-      ':1: "a b": unknown key; known here: listen, operator, storage, offline, upstreams, log',
-      ':2: "a\\nb": unknown key; known here: listen, operator, storage, offline, upstreams, log',
-      ':3: "\\u001b[31m": unknown key; known here: listen, operator, storage, offline, upstreams, log',
-      ":4: __proto__: unknown key; known here: listen, operator, storage, offline, upstreams, log",
+      ':1: "a b": unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log',
+      ':2: "a\\nb": unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log',
+      ':3: "\\u001b[31m": unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log',
+      ":4: __proto__: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log",
     ],
   },
   {
@@ -377,7 +393,7 @@ upstreams:
     tls: { caFile: nowhere.crt }
 `,
     faults: [
-      ":1: loglevel: unknown key; known here: listen, operator, storage, offline, upstreams, log",
+      ":1: loglevel: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, log",
       ":3: upstreams.quay.io.access: not written, although there are credentials; access: shared, for whoever may use the mirror may read what these credentials fetched",
       ":4: upstreams.quay.io.credentials.passwordFile: FOLDER/nowhere: no such file; a readable file of at most 64 KiB",
       ':5: upstreams.quay.io.connectTimeout: "1h"; a duration above 0s and at most 18s, such as 5s',

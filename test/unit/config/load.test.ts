@@ -23,6 +23,13 @@ void test("without file and environment the defaults of the contract hold", asyn
     listen: [{ host: "127.0.0.1", port: 5000 }],
     operator: { listen: { host: "127.0.0.1", port: 5001 } },
     storage: { root: join(folder.path, "data") },
+    eviction: {
+      maxSize: { share: 0.8 },
+      minFree: { share: 0.05 },
+      maxIdleMs: 90 * 86_400_000,
+      keep: [],
+    },
+    scrub: { dailyShare: 0.01 },
     offline: false,
     log: { level: "info", format: "json" },
   });
@@ -94,6 +101,12 @@ void test("every key of a file reaches the configuration in milliseconds and abs
 listen: [0.0.0.0:80, "[::1]:0"]
 operator: { listen: false }
 storage: { root: cache }
+eviction:
+  maxSize: 1.5TiB
+  minFree: 2.5%
+  maxIdle: forever
+  keep: ["registry.corp:5000/team/**", "**:stable"]
+scrub: { background: off }
 offline: true
 upstreams:
   registry.corp:5000:
@@ -135,6 +148,13 @@ log: { level: trace, format: pretty }
     ],
     operator: { listen: undefined },
     storage: { root: join(folder.path, "cache") },
+    eviction: {
+      maxSize: { bytes: 1.5 * 1024 ** 4 },
+      minFree: { share: 0.025 },
+      maxIdleMs: Infinity,
+      keep: ["registry.corp:5000/team/**", "**:stable"],
+    },
+    scrub: { dailyShare: 0 },
     offline: true,
     log: { level: "trace", format: "pretty" },
   });
