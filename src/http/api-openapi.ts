@@ -33,6 +33,10 @@ const TEXT = { type: "string" };
 const FLAG = { type: "boolean" };
 const BYTES = { type: "integer", minimum: 0 };
 const TIME = { type: "string", format: "date-time" };
+const COUNT = { type: "integer", minimum: 0 };
+const LAST_ERROR = {
+  anyOf: [object({ at: TIME, kind: TEXT, message: TEXT }), { type: "null" }],
+};
 const MISSING = { "404": refusal("Not cached as an image of its own.") };
 const BAD_REF = { "400": refusal("No reference.") };
 const DENIED = { "403": refusal("Not a peer on this machine.") };
@@ -62,6 +66,18 @@ export const OPENAPI = {
         responses: {
           "200": answer("The mirror.", {
             $ref: "#/components/schemas/Status",
+          }),
+          ...DENIED,
+        },
+      },
+    },
+    "/api/v1/upstreams": {
+      get: {
+        summary:
+          "Registries: endpoints and breakers, accounts and budgets, last errors.",
+        responses: {
+          "200": answer("In the configuration's order.", {
+            $ref: "#/components/schemas/Upstreams",
           }),
           ...DENIED,
         },
@@ -235,6 +251,42 @@ export const OPENAPI = {
             sizeBytes: { type: ["integer", "null"] },
             stored: FLAG,
             parent: { type: ["string", "null"] },
+          }),
+        },
+      }),
+      Upstreams: object({
+        upstreams: {
+          type: "array",
+          items: object({
+            name: TEXT,
+            state: { type: "string", enum: ["up", "down", "offline"] },
+            tokensHeld: COUNT,
+            endpoints: {
+              type: "array",
+              items: object({
+                url: TEXT,
+                breaker: {
+                  type: "string",
+                  enum: ["closed", "open", "half-open"],
+                },
+                retryAfterSeconds: COUNT,
+                lastError: LAST_ERROR,
+              }),
+            },
+            credentials: {
+              type: "array",
+              items: object({
+                name: TEXT,
+                endpoint: TEXT,
+                limit: { type: ["integer", "null"] },
+                remaining: { type: ["integer", "null"] },
+                source: { type: ["string", "null"] },
+                resetsAt: { type: ["string", "null"], format: "date-time" },
+                restsForSeconds: COUNT,
+                isRefused: FLAG,
+              }),
+            },
+            lastError: LAST_ERROR,
           }),
         },
       }),

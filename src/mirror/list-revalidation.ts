@@ -2,7 +2,7 @@ import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { judgeUpstreamFailure, staleStatus } from "./answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
-import type { GateResult, StaleGate } from "./stale-gate.ts";
+import type { StaleGate } from "./stale-gate.ts";
 
 export interface ListQuestion<T> {
   readonly gate: StaleGate;
@@ -51,14 +51,16 @@ export async function fetchOrStale<T>(
   const error = result.kind === "failed" ? result.error : undefined;
   if (stale === undefined) throw error;
   if (error !== undefined && !mayBeStale(upstream, error)) throw error;
-  return { list: stale, status: statusOf(result), isStale: true };
-}
-
-function statusOf(result: GateResult<unknown>): CacheStatus {
-  if (result.kind === "not-asked") return cacheStatus.staleHit();
-  return result.kind === "failed" && result.error instanceof UpstreamError
-    ? staleStatus(result.error)
-    : cacheStatus.staleAfterFailure(undefined);
+  return {
+    list: stale,
+    status:
+      result.kind === "not-asked"
+        ? cacheStatus.staleHit()
+        : error instanceof UpstreamError
+          ? staleStatus(error)
+          : cacheStatus.staleAfterFailure(undefined),
+    isStale: true,
+  };
 }
 
 function mayBeStale(upstream: MirroredUpstream, error: unknown): boolean {

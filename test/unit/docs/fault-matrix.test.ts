@@ -31,7 +31,14 @@ void test("no row of the upstreams' faults is left out", async () => {
   const rows = new Set((await readRows()).map(([row]) => row));
   const wanted = [
     ...Array.from({ length: 23 }, (_, at) => `U${at + 1}`),
-    ...["S1", "S2", "S3", "S4", "S5", "S10", "S11", "S17"],
+    "S1",
+    "S2",
+    "S3",
+    "S4",
+    "S5",
+    "S10",
+    "S11",
+    "S17",
   ];
   assert.deepEqual(
     wanted.filter((row) => !rows.has(row)),
