@@ -96,6 +96,8 @@ export class BackgroundIndex {
     try {
       this.#worker ??= this.#start();
       this.#waiters.set(this.#lastReply, waiter);
+      // Somebody waits for an answer, so the loop must live until it is there.
+      this.#worker.ref();
       this.#worker.postMessage({ ...ask, reply: this.#lastReply }, []);
     } catch (error) {
       waiter.reject(
@@ -131,6 +133,7 @@ export class BackgroundIndex {
     this.#waiters.delete(reply);
     if (code === undefined) waiter?.resolve(damage);
     else waiter?.reject(new IndexError(`the index's thread: ${code}`));
+    if (this.#waiters.size === 0) this.#worker?.unref();
     if (this.#waiters.size === 0 && !this.#isClosed) {
       this.#cancelIdle ??= this.#schedule(() => {
         this.#cancelIdle = undefined;

@@ -39,7 +39,7 @@ export class KeptIndex {
   readonly runId: string = randomUUID();
   /** What the last process left in the index. */
   readonly lastRunId: string | undefined;
-  /** The file was new, or in the place of a damaged one. */
+  /** The file was new, or in the place of a damaged one, and was not filled to the end since. */
   readonly isNew: boolean;
   readonly #options: KeptIndexOptions;
   #opened: Opened;
@@ -66,7 +66,6 @@ export class KeptIndex {
     }
     this.lastRunId = readRunId(opened.database);
     this.isNew = this.lastRunId === "";
-    writeRunId(opened.database, this.runId);
     this.index = forwardTo(() => this.#opened.index);
   }
 
@@ -77,6 +76,16 @@ export class KeptIndex {
   get audit(): IndexAudit {
     this.#opened.audit ??= new IndexAudit(this.#opened.database);
     return this.#opened.audit;
+  }
+
+  /** The index has all that is known: from here on only a clean stop's mark tells more of it. */
+  markWhole(): void {
+    writeRunId(this.#opened.database, this.runId);
+  }
+
+  /** The index has less than the journal, until {@link markWhole}: also for the next start. */
+  markPartial(): void {
+    writeRunId(this.#opened.database, "");
   }
 
   /** What is wrong with the file, read beside the requests. @throws IndexError when it could not be read */
@@ -95,7 +104,6 @@ export class KeptIndex {
       void this.#opened.index.close().catch(() => undefined);
       const path = moveIndexAside(layout.indexFile, clock.nowMs());
       this.#opened = this.#open();
-      writeRunId(this.#opened.database, this.runId);
       log.error(
         { err: cause, path },
         "the index was damaged: a new one is started",

@@ -97,7 +97,7 @@ export async function openCache(
       log,
       journal,
       ballast,
-      onReplaced: () => recovery.start({ isSound: true }),
+      onReplaced: () => recovery.start({ isSound: true, isLast: false }),
     });
     const { index } = kept;
     const recovery = new Recovery({
@@ -125,7 +125,11 @@ export async function openCache(
       throw error;
     }
     const isClean = cleanRunId !== undefined && cleanRunId === kept.lastRunId;
-    if (!isClean) recovery.start({ isSound: kept.isNew });
+    if (!isClean)
+      recovery.start({
+        isSound: kept.isNew,
+        isLast: !kept.isNew && cleanRunId === undefined,
+      });
     else recovery.compact();
     void ballast.restore();
     const ballastTimer = setInterval(

@@ -35,19 +35,33 @@ export class Recovery {
     return this.#running > 0;
   }
 
-  /** @param isSound the index's file needs no reading for damage */
-  start({ isSound }: { readonly isSound: boolean }): void {
+  /**
+   * @param isSound the index's file needs no reading for damage
+   * @param isLast the index is the one that the last process left: it knows more than the journal,
+   *   whose last second a crash takes and whose times a clock that was set makes wrong
+   */
+  start({
+    isSound,
+    isLast,
+  }: {
+    readonly isSound: boolean;
+    readonly isLast: boolean;
+  }): void {
     this.isUnfinished = true;
+    if (isLast) this.#options.kept.markWhole();
+    else this.#options.kept.markPartial();
     this.#run(async () => {
       if (!isSound && (await this.#isDamaged())) return;
-      await this.#reconcile();
+      await this.#reconcile(isLast);
+      this.#options.kept.markWhole();
       await this.#compact();
       this.isUnfinished = false;
     });
   }
 
-  /** One line a tag is enough of the journal. */
+  /** After a clean stop one line a tag of the journal is all that is left to do. */
   compact(): void {
+    this.#options.kept.markWhole();
     this.#run(() => this.#compact());
   }
 
@@ -88,7 +102,7 @@ export class Recovery {
     return true;
   }
 
-  async #reconcile(): Promise<void> {
+  async #reconcile(isLast: boolean): Promise<void> {
     const { layout, fileSystem, clock, log, kept, journal } = this.#options;
     await journal.flush();
     const result = await reconcile({
@@ -97,7 +111,7 @@ export class Recovery {
       clock,
       index: kept.index,
       audit: kept.audit,
-      roots: await journal.read(this.#abort.signal),
+      roots: isLast ? [] : await journal.read(this.#abort.signal),
       signal: this.#abort.signal,
     });
     log.info(result, "index and blobs were compared");

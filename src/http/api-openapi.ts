@@ -196,6 +196,44 @@ export const OPENAPI = {
         },
       },
     },
+    "/api/v1/scrub": {
+      post: {
+        summary:
+          "Compares every blob with its digest and the index with them; answers when it is done.",
+        requestBody: {
+          required: false,
+          content: {
+            "application/json": {
+              schema: {
+                ...object({ repair: FLAG }, []),
+                additionalProperties: false,
+              },
+            },
+          },
+        },
+        responses: {
+          "200": answer(
+            "What is wrong.",
+            object({
+              blobs: { type: "integer", minimum: 0 },
+              bytes: BYTES,
+              findings: {
+                type: "array",
+                items: object({
+                  code: TEXT,
+                  path: TEXT,
+                  digest: { type: ["string", "null"] },
+                  repaired: FLAG,
+                }),
+              },
+            }),
+          ),
+          "400": refusal("Another body."),
+          ...DENIED,
+          "503": refusal("A scrub runs, or index or storage do not answer."),
+        },
+      },
+    },
     "/api/v1/evict": {
       post: {
         summary: "Makes room now, or says what would go.",
