@@ -1,3 +1,4 @@
+#!/usr/bin/env node
 import { enableCompileCache } from "node:module";
 
 // Before anything else is loaded: what was compiled at an earlier start is not compiled again.

@@ -12,6 +12,7 @@ import type { Database } from "better-sqlite3";
 
 interface BlobColumns {
   readonly sizeBytes: number;
+  readonly storedAtMs: number;
   readonly mediaType: string | null;
 }
 
@@ -70,7 +71,8 @@ export function prepareIndexStatements(database: Database) {
 
     // --- blobs and links ---
     getBlob: database.prepare<[Buffer], BlobColumns>(
-      `SELECT blobs.size_bytes AS sizeBytes, media_types.name AS mediaType
+      `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         media_types.name AS mediaType
        FROM digests
        JOIN blobs ON blobs.id = digests.id
        LEFT JOIN manifests ON manifests.id = blobs.id
@@ -78,7 +80,8 @@ export function prepareIndexStatements(database: Database) {
        WHERE digests.digest = (SELECT ?)`,
     ),
     getLinkedBlob: database.prepare<[string, Buffer], BlobColumns>(
-      `SELECT blobs.size_bytes AS sizeBytes, media_types.name AS mediaType
+      `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         media_types.name AS mediaType
        FROM repositories
        JOIN digests
        JOIN links ON links.blob_id = digests.id AND links.repository_id = repositories.id
@@ -95,8 +98,11 @@ export function prepareIndexStatements(database: Database) {
        WHERE digests.digest = (SELECT ?) AND repositories.upstream = (SELECT ?)
        LIMIT 1`,
     ),
-    findStoredId: database.prepare<[Buffer], IdColumn>(
-      `SELECT blobs.id FROM digests JOIN blobs ON blobs.id = digests.id WHERE digests.digest = (SELECT ?)`,
+    findStoredId: database.prepare<
+      [Buffer],
+      IdColumn & { readonly usedAtMs: number }
+    >(
+      `SELECT blobs.id, blobs.used_at_ms AS usedAtMs FROM digests JOIN blobs ON blobs.id = digests.id WHERE digests.digest = (SELECT ?)`,
     ),
     putBlob: database.prepare<[number, number, number, number]>(
       `INSERT INTO blobs (id, size_bytes, stored_at_ms, used_at_ms) VALUES (?, ?, ?, ?)
@@ -225,10 +231,6 @@ export function prepareIndexStatements(database: Database) {
       `SELECT name FROM tags
        WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name > ?
        ORDER BY name LIMIT ?`,
-    ),
-    touchTag: database.prepare<[number, string, string]>(
-      `UPDATE tags SET used_at_ms = max(used_at_ms, ?)
-       WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name = ?`,
     ),
 
     // --- referrers ---

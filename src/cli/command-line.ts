@@ -1,5 +1,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../version.ts";
+import { addImageCommands } from "./image-commands.ts";
+import type { ImageCommand } from "./images.ts";
 
 /** What `--help` says of the configuration file in every command. */
 const CONFIG_OPTION = new Option(
@@ -53,6 +55,78 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
         stdout,
         stderr,
         json: options.json,
+      });
+    });
+
+  program
+    .command("scrub")
+    .description("compare every blob with its digest, and the index with them")
+    .addOption(CONFIG_OPTION)
+    .option("--repair", "drop what is damaged and bring the index in order")
+    .option("--json", "print the report as JSON")
+    .action(
+      async (options: { config?: string; repair?: true; json?: true }) => {
+        const { runScrub } = await import("./scrub.ts");
+        code = await runScrub({
+          configFile: options.config,
+          isRepair: options.repair === true,
+          json: options.json === true,
+          env,
+          cwd,
+          stdout,
+          stderr,
+        });
+      },
+    );
+
+  const runImages = async (
+    command: ImageCommand,
+    options: { readonly config?: string; readonly json?: true },
+  ): Promise<void> => {
+    const { runImageCommand } = await import("./images.ts");
+    code = await runImageCommand({
+      command,
+      configFile: options.config,
+      json: options.json === true,
+      env,
+      cwd,
+      stdout,
+      stderr,
+    });
+  };
+  addImageCommands(program, CONFIG_OPTION, runImages);
+
+  program
+    .command("passwd")
+    .description(
+      "print one line of an htpasswd file; the password is typed, or read from a pipe",
+    )
+    .argument("<user>", "the user's name")
+    .action(async (user: string) => {
+      const { runPasswd } = await import("./passwd.ts");
+      code = await runPasswd({ user, stdin: process.stdin, stdout, stderr });
+    });
+
+  program
+    .command("tls")
+    .description("certificates for the registry API")
+    .command("self-signed")
+    .description(
+      "write tls.crt and tls.key, and tell where engines want the certificate",
+    )
+    .requiredOption(
+      "--host <host...>",
+      "names and addresses by which clients reach the mirror",
+    )
+    .option("--out <dir>", "the folder to write to", ".")
+    .action(async (options: { host: string[]; out: string }) => {
+      const { runTlsSelfSigned } = await import("./tls-self-signed.ts");
+      code = await runTlsSelfSigned({
+        hosts: options.host,
+        out: options.out,
+        cwd,
+        stdout,
+        stderr,
       });
     });
 

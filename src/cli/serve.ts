@@ -35,6 +35,10 @@ export async function runServe(options: ServeOptions): Promise<number> {
     for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
     return 2;
   }
+  // Heard from here on: as process 1 of a container a signal that nobody hears is lost.
+  const stop = Promise.withResolvers<NodeJS.Signals>();
+  process.once("SIGTERM", stop.resolve);
+  process.once("SIGINT", stop.resolve);
   let app;
   try {
     app = await buildApp(loaded.config);
@@ -46,10 +50,6 @@ export async function runServe(options: ServeOptions): Promise<number> {
   for (const warning of loaded.warnings) {
     log.warn({ fault: formatFault(warning) }, "configuration");
   }
-  // Heard from here on: a signal during the start must not be lost.
-  const stop = Promise.withResolvers<NodeJS.Signals>();
-  process.once("SIGTERM", stop.resolve);
-  process.once("SIGINT", stop.resolve);
   try {
     log.info(
       {

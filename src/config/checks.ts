@@ -1,3 +1,4 @@
+import { checkAccess, findAccessRisks } from "./access-checks.ts";
 import {
   type ConfigDocument,
   credentialsOf,
@@ -27,19 +28,22 @@ export function checkDocument(
     ...checkDefault(document),
     ...upstreamsOf(document).flatMap(([name, upstream]) => [
       ...checkCredentials(name, upstream, isFaulty),
+      ...checkClientCertificate(name, upstream, isFaulty),
     ]),
+    ...checkAccess(document, isFaulty),
   ];
 }
 
 /** Things that are allowed and told at every start. */
 export function findRisks(document: Pruned<ConfigDocument>): PlacedFault[] {
-  return upstreamsOf(document)
+  const insecure = upstreamsOf(document)
     .filter(([, upstream]) => upstream.tls?.insecureSkipVerify === true)
     .map(([name]) => ({
       path: ["upstreams", name, "tls", "insecureSkipVerify"],
       seen: "true, so that anybody on the way can answer in the upstream's place",
       expected: "caFile with the authority that signed its certificate",
     }));
+  return [...insecure, ...findAccessRisks(document)];
 }
 
 function* checkListeners(
@@ -143,6 +147,25 @@ function* checkDefault(
   }
 }
 
+function* checkClientCertificate(
+  name: string,
+  { tls }: Pruned<UpstreamDocument>,
+  isFaulty: (path: KeyPath) => boolean,
+): Generator<PlacedFault> {
+  const place = ["upstreams", name, "tls"];
+  for (const [one, other] of [
+    ["certificateFile", "keyFile"],
+    ["keyFile", "certificateFile"],
+  ] as const) {
+    if (!tls?.[one] || tls[other] || isFaulty([...place, other])) continue;
+    yield {
+      path: [...place, one],
+      seen: `without ${other}`,
+      expected: "certificateFile and keyFile together",
+    };
+  }
+}
+
 function* checkCredentials(
   name: string,
   upstream: Pruned<UpstreamDocument>,
@@ -161,7 +184,32 @@ function* checkCredentials(
     };
   }
   for (const { path, credential } of credentials) {
-    const { password, passwordFile } = credential;
+    const { username, password, passwordFile } = credential;
+    const forms = [
+      ...(["dockerConfigFile", "helper"] as const).filter(
+        (key) => credential[key] !== undefined || isFaulty([...path, key]),
+      ),
+      ...(["username", "password", "passwordFile"] as const).filter(
+        (key) => credential[key] !== undefined || isFaulty([...path, key]),
+      ),
+    ];
+    if (forms[0] === "dockerConfigFile" || forms[0] === "helper") {
+      if (forms.length > 1) {
+        yield {
+          path,
+          seen: `${forms.join(" and ")} together`,
+          expected: `${forms[0]} alone; a list holds several credentials`,
+        };
+      }
+      continue;
+    }
+    if (username === undefined && !isFaulty([...path, "username"])) {
+      yield {
+        path: [...path, "username"],
+        seen: "not written",
+        expected: "a user name without a colon",
+      };
+    }
     if (password !== undefined && passwordFile !== undefined) {
       yield {
         path,

@@ -1,14 +1,45 @@
-import type { Config } from "./config.ts";
+import type { AccessRule, Config } from "./config.ts";
 import type { KeyPath } from "./fault.ts";
 
 /** The configuration as written, once the schema has passed it and its defaults are in. */
 export interface ConfigDocument {
   readonly listen: string | readonly string[];
+  readonly tls?: ServerTlsDocument;
   readonly operator: { readonly listen: string | false };
   readonly storage: { readonly root: string };
+  readonly eviction: {
+    readonly maxSize: string;
+    readonly minFree: string;
+    readonly maxIdle: string;
+    readonly keep: readonly string[];
+  };
+  readonly scrub: { readonly background: string };
   readonly offline: boolean;
   readonly upstreams?: Readonly<Record<string, UpstreamDocument>>;
+  readonly access?: AccessDocument;
   readonly log: Config["log"];
+}
+
+export interface ServerTlsDocument {
+  readonly certificateFile?: string;
+  readonly keyFile?: string;
+  readonly clientCaFile?: string;
+}
+
+export interface AccessDocument {
+  readonly htpasswdFile?: string;
+  readonly tokenServer?: TokenServerDocument;
+  readonly anonymous: "pull" | "none";
+  readonly anonymousNetworks: readonly string[];
+  readonly rules: readonly AccessRule[];
+}
+
+export interface TokenServerDocument {
+  readonly realm?: string;
+  readonly service?: string;
+  readonly issuer?: string;
+  readonly jwksFile?: string;
+  readonly certificateFile?: string;
 }
 
 export interface UpstreamDocument {
@@ -26,21 +57,31 @@ export interface UpstreamDocument {
     readonly staleWhileRevalidate: string;
     readonly notFoundTtl: string;
   };
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+  readonly redirectHosts: readonly string[];
   readonly tokenRealms: readonly string[];
   readonly concurrency: number;
+  readonly bandwidth: string | number;
   readonly connectTimeout: string;
   readonly headersTimeout: string;
   readonly idleTimeout: string;
+  readonly proxy?: string;
   readonly tls: {
     readonly caFile?: string;
+    readonly certificateFile?: string;
+    readonly keyFile?: string;
     readonly insecureSkipVerify: boolean;
   };
 }
 
+/** One of three forms: the checks between keys hold them apart. */
 export interface CredentialDocument {
-  readonly username: string;
+  readonly username?: string;
   readonly password?: string;
   readonly passwordFile?: string;
+  readonly dockerConfigFile?: string;
+  readonly helper?: string;
 }
 
 /**

@@ -1,3 +1,5 @@
+import { judgeAccessFiles } from "./access-files.ts";
+import { buildAccess, buildServerTls } from "./build-access.ts";
 import { buildConfig } from "./build.ts";
 import { checkDocument, findRisks } from "./checks.ts";
 import {
@@ -60,11 +62,10 @@ export interface ConfigSources {
 export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const file = await readConfigFile(options);
   const environment = readEnvironment(options.env);
-  const written = mergeSources(
-    file.value,
-    environment.values,
-    options.overrides,
+  const fromEnvironment = environment.values.map((value) =>
+    fromCurrentFolder(value, options),
   );
+  const written = mergeSources(file.value, fromEnvironment, options.overrides);
   const validated = validateDocument(written);
   const document: Pruned<ConfigDocument> = validated.document;
   const faults: PlacedFault[] = validated.isWhole ? [] : [...validated.faults];
@@ -83,6 +84,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     faults.push(...read.faults);
     warnings.push(...read.warnings);
   }
+  const accessFiles = await judgeAccessFiles(
+    buildServerTls(document.tls, resolve),
+    buildAccess(document.access, resolve),
+  );
+  faults.push(...accessFiles.faults);
+  warnings.push(...accessFiles.warnings);
   const risks = judgeOwnSecrets(document, file);
   faults.push(...risks.faults);
   warnings.push(...risks.warnings);
@@ -114,11 +121,15 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       resolvePath(root, base, options.home),
       files,
       resolve,
+      options.env,
     ),
     warnings: sortByPlace(locatedWarnings),
     sources: {
       configFile: file.path,
-      files: [...files.values()].flatMap(({ paths }) => paths),
+      files: [
+        ...[...files.values()].flatMap(({ paths }) => paths),
+        ...accessFiles.paths,
+      ],
       variables: environment.values.map(({ name }) => name),
     },
   };
@@ -150,6 +161,18 @@ function mergeSources(
     document["offline"] = overrides.offline;
   }
   return document;
+}
+
+/** A relative path of the environment begins in the current folder, not in the file's. */
+function fromCurrentFolder(
+  variable: EnvironmentValue,
+  { cwd, home }: LoadOptions,
+): EnvironmentValue {
+  const { path, value } = variable;
+  const isFile = String(path.at(-1)).endsWith("File") && value !== "";
+  return isFile && typeof value === "string"
+    ? { ...variable, value: resolvePath(value, cwd, home) }
+    : variable;
 }
 
 /** Where a parent is no mapping nothing is set: that fault is the file's, and the schema tells it. */

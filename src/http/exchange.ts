@@ -25,6 +25,8 @@ export class Exchange {
   source: BodySource = "cache";
   /** Bytes of the body that were handed to the connection. */
   sentBytes = 0;
+  /** Who asks, where that is known: no client's own word for it. */
+  user: string | undefined;
   /** Told to the log beside the status. */
   error: unknown;
   readonly #startedAtMs = performance.now();
@@ -74,6 +76,7 @@ export class Exchange {
         sizeBytes: this.sentBytes,
         durationMs: Math.round(durationMs * 10) / 10,
         client: request.socket.remoteAddress,
+        user: this.user,
         userAgent: clip(request.headers["user-agent"] ?? ""),
         ...(this.error === undefined ? {} : { err: this.error }),
       },

@@ -1,4 +1,9 @@
-import { createServer, type RequestListener, type Server } from "node:http";
+import {
+  createServer,
+  type RequestListener,
+  type Server,
+  type ServerOptions,
+} from "node:http";
 import type { AddressInfo } from "node:net";
 import type { ListenAddress } from "../config/config.ts";
 import { answerClientError } from "./client-errors.ts";
@@ -14,21 +19,33 @@ const SERVER_OPTIONS = {
   connectionsCheckingInterval: 5_000,
   maxHeaderSize: 16 * 1024,
   insecureHTTPParser: false,
+  // Node's own 400 has no body; the routes look themselves.
+  requireHostHeader: false,
 };
 
 const MAX_REQUESTS_PER_SOCKET = 10_000;
 
 const IDLE_SWEEP_MS = 50;
 
+/** Makes a server that does not listen yet: of plain HTTP, or with TLS. */
+export type CreateServer = (
+  options: ServerOptions,
+  listener: RequestListener,
+) => Server;
+
 /** Sockets that listen for one API. */
 export class Listeners {
   readonly #servers: readonly Server[];
   readonly #addresses: readonly ListenAddress[];
 
-  constructor(addresses: readonly ListenAddress[], listener: RequestListener) {
+  constructor(
+    addresses: readonly ListenAddress[],
+    listener: RequestListener,
+    create: CreateServer = createServer,
+  ) {
     this.#addresses = addresses;
     this.#servers = addresses.map(() => {
-      const server = createServer(SERVER_OPTIONS, listener);
+      const server = create(SERVER_OPTIONS, listener);
       server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET;
       server.on("clientError", answerClientError);
       return server;

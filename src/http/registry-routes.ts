@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import fastify, { type FastifyInstance } from "fastify";
-import { Refusal } from "../mirror/answers.ts";
+import { Refusal, type Wanted } from "../mirror/answers.ts";
 import type { Mirror, Target } from "../mirror/mirror.ts";
 import type {
   RoutedRegistry,
@@ -26,8 +26,11 @@ import {
 import { type Reference, referenceText } from "../oci/reference.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { AccessRefusal } from "./client-auth/access-refusal.ts";
+import type { AccessControl, Admission } from "./client-auth/access-control.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
+import { assertRequestHead } from "./request-head.ts";
 import { createPathParser } from "./path-memory.ts";
 import {
   COMMON_HEADERS,
@@ -43,6 +46,7 @@ const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
   readonly routes: UpstreamRoutes;
+  readonly access: AccessControl;
   readonly log: Logger;
   readonly metrics: Metrics;
   /** Ours in `Via`: a request that carries it has come back to us. */
@@ -56,13 +60,14 @@ interface Call {
   readonly exchange: Exchange;
   readonly isHead: boolean;
   readonly path: DistributionPath;
+  readonly admission: Admission;
 }
 
 /** The registry API: it parses, asks the mirror and sends; nothing else. */
 export function createRegistryApp(
   options: RegistryRoutesOptions,
 ): FastifyInstance {
-  const { log, metrics } = options;
+  const { log, metrics, access } = options;
   const parsePath = createPathParser();
   const app = fastify({
     exposeHeadRoutes: false,
@@ -78,7 +83,7 @@ export function createRegistryApp(
     const path = parsePath(rawTarget(request));
     return answer(options, request, response, exchange, path).catch(
       (error: unknown) => {
-        refuse(log, request, response, exchange, error);
+        refuse(log, access, request, response, exchange, error);
       },
     );
   };
@@ -105,10 +110,17 @@ async function answer(
   exchange: Exchange,
   path: ParsedPath,
 ): Promise<void> {
+  assertRequestHead(request);
   if (!path.ok) {
     throw new RegistryError(path.code, path);
   }
   exchange.kind = kindOf(path.target);
+  // Before anything is looked up: what may not be had is as what is not there.
+  const admission = await options.access.judge(request, path);
+  if (admission.kind === "denied") {
+    throw options.mirror.absence(wantedBy(path.target));
+  }
+  exchange.user = admission.user;
   const { method } = request;
   if (
     (method !== "GET" && method !== "HEAD") ||
@@ -125,7 +137,14 @@ async function answer(
     });
   }
   const isHead = method === "HEAD";
-  await dispatch(options, { request, response, exchange, isHead, path });
+  await dispatch(options, {
+    request,
+    response,
+    exchange,
+    isHead,
+    path,
+    admission,
+  });
 }
 
 async function dispatch(
@@ -283,6 +302,7 @@ async function sendBlob(
       "Content-Type": head.mediaType,
       ...headers,
       "Cache-Status": head.status.text,
+      ...agingHeaders({ ageMs: head.ageMs, isStale: false }),
       ...(head.sizeBytes === undefined || isUnchanged
         ? {}
         : { "Content-Length": head.sizeBytes }),
@@ -312,6 +332,7 @@ async function sendBlob(
     "Content-Type": blob.mediaType,
     ...headers,
     "Cache-Status": blob.status.text,
+    ...agingHeaders({ ageMs: blob.ageMs, isStale: false }),
     ...(range === undefined || sizeBytes === undefined
       ? {}
       : { "Content-Range": formatContentRange(range, sizeBytes) }),
@@ -387,6 +408,7 @@ async function sendCatalog(
   const page = await options.mirror.listRepositories(
     target,
     routed.upstream?.name,
+    call.admission.maySee,
   );
   sendBytes(
     call.response,
@@ -447,6 +469,7 @@ class UnsatisfiedRange extends Error {
 /** The only place where an error becomes a status and a body. */
 function refuse(
   log: Logger,
+  { hasRules }: AccessControl,
   request: IncomingMessage,
   response: ServerResponse,
   exchange: Exchange,
@@ -463,6 +486,9 @@ function refuse(
   if (thrown instanceof Refusal) {
     exchange.cache = thrown.status;
     error = thrown.error;
+  } else if (thrown instanceof AccessRefusal) {
+    error = thrown.error;
+    headers = { ...thrown.headers };
   } else if (thrown instanceof UnsatisfiedRange) {
     error = new RegistryError("RANGE_INVALID");
     headers = thrown.headers;
@@ -478,7 +504,14 @@ function refuse(
   }
   // A body that nobody reads must not be taken for the next request.
   if (request.method !== "GET" && !isHead) headers["Connection"] = "close";
-  sendError(response, exchange, registryError, exchange.cache, headers, isHead);
+  // Where rules exist it would tell what is not there from what may not be had.
+  const isAbsence = hasRules && registryError.status === 404;
+  const cache = isAbsence ? undefined : exchange.cache;
+  sendError(response, exchange, registryError, cache, headers, isHead);
+}
+
+function wantedBy({ kind }: DistributionTarget): Wanted {
+  return kind === "manifest" || kind === "blob" ? kind : "list";
 }
 
 function kindOf(target: DistributionTarget): RequestKind {

@@ -39,6 +39,8 @@ export interface BlobHead {
   readonly sizeBytes: number | undefined;
   readonly mediaType: string;
   readonly status: CacheStatus;
+  /** Since the bytes came from the upstream; undefined where they are not stored. */
+  readonly ageMs: number | undefined;
 }
 
 /** Where the bytes of an answer come from, for `served_bytes_total`. */
@@ -53,6 +55,8 @@ export type BlobAnswer =
       readonly range: ByteRange | undefined;
       readonly mediaType: string;
       readonly status: CacheStatus;
+      /** Since the bytes came from the upstream; undefined where they come now. */
+      readonly ageMs: number | undefined;
       readonly source: BodySource;
       /** The caller closes it. */
       readonly body: Body;
@@ -112,7 +116,8 @@ export class Blobs {
       if (running === undefined) {
         this.#assertFetchable(key, digest, range);
       } else if (!isSameRepository(running.key, key)) {
-        await this.#links.prove(upstream, key, digest, "blob");
+        await this.#prove(upstream, key, digest);
+        this.#linkWhenStored(running, key);
       }
       const fill = running ?? this.#fills.start(upstream, key, digest);
       const answer = await this.#noting(upstream, key, digest, () =>
@@ -137,6 +142,7 @@ export class Blobs {
         sizeBytes: row.sizeBytes,
         mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
         status: cacheStatus.hit(),
+        ageMs: this.#clock.nowMs() - row.storedAtMs,
       };
     }
     this.#assertFetchable(key, digest, undefined);
@@ -149,6 +155,7 @@ export class Blobs {
           sizeBytes: descriptor.sizeBytes,
           mediaType: BLOB_MEDIA_TYPE,
           status: cacheStatus.hit(),
+          ageMs: undefined,
         };
       }
     }
@@ -163,6 +170,7 @@ export class Blobs {
       sizeBytes: head.sizeBytes,
       mediaType: BLOB_MEDIA_TYPE,
       status: cacheStatus.notStored(200),
+      ageMs: undefined,
     };
   }
 
@@ -181,8 +189,27 @@ export class Blobs {
       return undefined;
     }
     if (stored === undefined) return undefined;
-    await this.#links.prove(upstream, key, digest, "blob");
+    await this.#prove(upstream, key, digest);
     return stored;
+  }
+
+  /** @throws Refusal, UpstreamError where the repository may not serve a blob that another one has */
+  async #prove(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<void> {
+    if (this.#negative.has(key, digest)) throw negativeRefusal("blob");
+    await this.#noting(upstream, key, digest, () =>
+      this.#links.prove(upstream, key, digest, "blob"),
+    );
+  }
+
+  /** There is nothing to link before: the proof of one who joins would be lost with the fill. */
+  #linkWhenStored(fill: Fill, key: RepositoryKey): void {
+    void fill.ended
+      .then(() => this.#index.link(key, fill.digest))
+      .catch(() => {});
   }
 
   async #openStored(
@@ -212,11 +239,14 @@ export class Blobs {
       range,
       mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
       status,
+      ageMs: this.#clock.nowMs() - row.storedAtMs,
       source: "cache",
       body: new StoredBody(
         reader,
         range?.first ?? 0,
         range === undefined ? sizeBytes : range.last + 1,
+        // What can't be read is fetched when the engine asks for the rest.
+        () => void this.#index.forgetBlob(digest).catch(() => {}),
       ),
     };
   }
@@ -278,6 +308,7 @@ export class Blobs {
           : reader.isStored
             ? cacheStatus.stored(status)
             : cacheStatus.notStored(status),
+        ageMs: undefined,
         source: isJoin ? "cache" : "upstream",
       };
       if (spec === undefined || sizeBytes === undefined) {

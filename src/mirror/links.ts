@@ -15,17 +15,31 @@ import { SingleFlight } from "./single-flight.ts";
 export class Links {
   readonly #index: MetadataIndex;
   readonly #isOffline: boolean;
+  readonly #hasRules: () => boolean;
   readonly #proofs = new SingleFlight<void>();
 
-  constructor(options: { index: MetadataIndex; isOffline: boolean }) {
+  constructor(options: {
+    index: MetadataIndex;
+    isOffline: boolean;
+    hasRules: () => boolean;
+  }) {
     this.#index = options.index;
     this.#isOffline = options.isOffline;
+    this.#hasRules = options.hasRules;
+  }
+
+  /**
+   * Whether a manifest that names a digest is proof enough. In an upstream without credentials
+   * everything is public, unless rules of our own say who may read what of it.
+   */
+  areManifestsProof(upstream: MirroredUpstream): boolean {
+    return !upstream.client.hasCredentials && !this.#hasRules();
   }
 
   /**
    * Makes sure that the blob, stored or on its way, may be served under the repository.
    *
-   * @throws Refusal, RegistryError, UpstreamError where the upstream does not say so
+   * @throws Refusal, UpstreamError where the upstream does not say so
    */
   async prove(
     upstream: MirroredUpstream,
@@ -34,7 +48,7 @@ export class Links {
     wanted: "blob" | "manifest",
   ): Promise<void> {
     if (await this.#isNamedByOwnManifest(upstream, key, digest)) {
-      await this.#index.link(key, digest);
+      await this.#note(key, digest);
       return;
     }
     if (this.#isOffline) throw offlineRefusal(wanted);
@@ -43,21 +57,22 @@ export class Links {
     );
   }
 
-  /**
-   * In an upstream without credentials everything is public: there, a manifest of the repository
-   * that names the digest is proof enough once any repository of that upstream has it.
-   */
+  /** A manifest of the repository is proof only once any repository of that upstream has the blob. */
   async #isNamedByOwnManifest(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
   ): Promise<boolean> {
-    if (upstream.client.hasCredentials) return false;
-    const [isLinked, descriptor] = await Promise.all([
-      this.#index.isLinkedInUpstream(key.upstream, digest),
-      this.#index.findDescriptor(key, digest),
-    ]);
-    return isLinked && descriptor !== undefined;
+    if (!this.areManifestsProof(upstream)) return false;
+    try {
+      const [isLinked, descriptor] = await Promise.all([
+        this.#index.isLinkedInUpstream(key.upstream, digest),
+        this.#index.findDescriptor(key, digest),
+      ]);
+      return isLinked && descriptor !== undefined;
+    } catch {
+      return false;
+    }
   }
 
   async #ask(
@@ -76,6 +91,11 @@ export class Links {
         signal,
       );
     }
-    await this.#index.link(key, digest);
+    await this.#note(key, digest);
+  }
+
+  /** The proof holds whether or not the index can take it down. */
+  async #note(key: RepositoryKey, digest: Digest): Promise<void> {
+    await this.#index.link(key, digest).catch(() => {});
   }
 }

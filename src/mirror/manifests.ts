@@ -13,12 +13,14 @@ import type { Reference, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
   judgeUpstreamFailure,
   negativeRefusal,
   offlineRefusal,
+  staleStatus,
 } from "./answers.ts";
 import { type Freshness, judgeFreshness } from "./freshness.ts";
 import type { Links } from "./links.ts";
@@ -28,6 +30,7 @@ import {
 } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import { SparedTags } from "./spared-tags.ts";
 import type { StaleGate } from "./stale-gate.ts";
 
 /** A manifest's bytes and what they are. */
@@ -40,7 +43,7 @@ export interface Manifest {
 
 export interface ManifestAnswer extends Manifest {
   readonly status: CacheStatus;
-  /** Since the upstream last confirmed it; undefined where it has just been asked. */
+  /** Since the upstream last confirmed it, or gave what is named by its digest; undefined where it has just been asked. */
   readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
@@ -53,7 +56,9 @@ interface FetchedManifest extends Manifest {
 /** What asking the upstream for a tag brought. */
 type Revalidation =
   | { readonly kind: "unchanged"; readonly row: TagRow }
-  | { readonly kind: "fetched"; readonly manifest: FetchedManifest };
+  | { readonly kind: "fetched"; readonly manifest: FetchedManifest }
+  /** The tag moved, and the upstream's budget is kept for what is not cached at all. */
+  | { readonly kind: "spared"; readonly row: TagRow };
 
 /** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
 export class Manifests {
@@ -65,9 +70,11 @@ export class Manifests {
   readonly #gate: StaleGate;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #metrics: Metrics;
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
   readonly #digests = new SingleFlight<FetchedManifest>();
+  readonly #spared: SparedTags;
   readonly #closing = new AbortController();
 
   constructor(options: {
@@ -79,6 +86,7 @@ export class Manifests {
     gate: StaleGate;
     clock: Clock;
     log: Logger;
+    metrics: Metrics;
     isOffline: boolean;
   }) {
     this.#store = options.store;
@@ -89,7 +97,9 @@ export class Manifests {
     this.#gate = options.gate;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#metrics = options.metrics;
     this.#isOffline = options.isOffline;
+    this.#spared = new SparedTags(options.clock);
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -101,6 +111,31 @@ export class Manifests {
     return reference.kind === "tag"
       ? this.#byTag(upstream, key, reference.tag)
       : this.#byDigest(upstream, key, reference.digest);
+  }
+
+  /**
+   * Asks the upstream what a tag points to, however fresh it is.
+   *
+   * @throws Refusal, RegistryError, UpstreamError
+   */
+  async refresh(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+  ): Promise<{ digest: Digest; isChanged: boolean }> {
+    if (this.#isOffline) throw offlineRefusal("manifest");
+    const row = await this.#index.getTag(key, tag);
+    const result = await this.#revalidate(upstream, key, tag, row);
+    if (result.kind === "spared") {
+      throw new RegistryError("TOOMANYREQUESTS", {
+        detail:
+          "the tag moved, and little of the upstream's pull budget is left",
+      });
+    }
+    const { digest } =
+      result.kind === "unchanged" ? result.row : result.manifest;
+    if (digest === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
+    return { digest, isChanged: digest !== row?.digest };
   }
 
   /**
@@ -120,8 +155,11 @@ export class Manifests {
       const stored =
         row?.mediaType === undefined ? undefined : this.#hot.get(digest);
       if (stored === undefined) return undefined;
-      this.#index.touchBlob(digest, nowMs);
-      return current({ ...stored, digest }, cacheStatus.hit());
+      this.#index.touchManifest(key, digest, nowMs);
+      return {
+        ...current({ ...stored, digest }, cacheStatus.hit()),
+        ageMs: row === undefined ? undefined : nowMs - row.storedAtMs,
+      };
     }
     const { tag } = reference;
     const row = this.#index.recallTag(key, tag);
@@ -155,8 +193,12 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
-      this.#index.touchBlob(digest, this.#clock.nowMs());
-      return current(stored, cacheStatus.hit());
+      const nowMs = this.#clock.nowMs();
+      this.#index.touchManifest(key, digest, nowMs);
+      return {
+        ...current(stored.manifest, cacheStatus.hit()),
+        ageMs: nowMs - stored.storedAtMs,
+      };
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
     if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
@@ -170,7 +212,7 @@ export class Manifests {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
-  ): Promise<Manifest | undefined> {
+  ): Promise<{ manifest: Manifest; storedAtMs: number } | undefined> {
     let isLinked: boolean;
     let row;
     try {
@@ -181,8 +223,29 @@ export class Manifests {
       return undefined;
     }
     if (row?.mediaType === undefined) return undefined;
-    if (!isLinked) await this.#links.prove(upstream, key, digest, "manifest");
-    return this.#read(digest, row.sizeBytes, row.mediaType);
+    if (!isLinked && !(await this.#isProven(upstream, key, digest))) {
+      return undefined;
+    }
+    const { sizeBytes, mediaType, storedAtMs } = row;
+    const manifest = await this.#read(digest, sizeBytes, mediaType);
+    return manifest && { manifest, storedAtMs };
+  }
+
+  /** @returns false where HEAD is not offered: then only the bytes prove anything */
+  async #isProven(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<boolean> {
+    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    try {
+      await this.#links.prove(upstream, key, digest, "manifest");
+      return true;
+    } catch (error) {
+      if (isHeadUnknown(error)) return false;
+      if (isNotFound(error)) this.#remember(upstream, key, digest);
+      throw error;
+    }
   }
 
   async #read(
@@ -239,13 +302,18 @@ export class Manifests {
       throw error;
     }
     if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw new UpstreamError(
-        "digest-mismatch",
-        "the manifest's bytes are not those of the digest",
-        { upstream: upstream.name },
-      );
+      throw this.#mismatch(upstream);
     }
     return this.#keep(key, digest, fetched);
+  }
+
+  #mismatch(upstream: MirroredUpstream): UpstreamError {
+    this.#metrics.digestMismatches.inc();
+    return new UpstreamError(
+      "digest-mismatch",
+      "the manifest's bytes are not those of its digest",
+      { upstream: upstream.name },
+    );
   }
 
   /** The upstream has no such manifest. */
@@ -270,6 +338,8 @@ export class Manifests {
     const { mediaType } = parsed;
     const { bytes } = fetched;
     try {
+      const sizeBytes = bytes.length;
+      await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
       await this.#store.put(digest, bytes);
       await this.#index.recordBlob(key, {
         digest,
@@ -327,7 +397,7 @@ export class Manifests {
           key,
           row.digest,
           // There a manifest of the repository is proof enough for its blobs; see Links.
-          upstream.client.hasCredentials ? "repository" : "upstream",
+          this.#links.areManifestsProof(upstream) ? "upstream" : "repository",
         )
         .catch(() => false);
 
@@ -337,12 +407,18 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
-    if (freshness.whileRevalidating) {
+    if (freshness.ifError && this.#spared.has(upstream, key, tag)) {
+      return stale(cacheStatus.staleHit());
+    }
+    if (
+      freshness.whileRevalidating &&
+      // Of an upstream that is known to be down only what can be finished from here.
+      (!upstream.client.isDown() || (await isComplete()))
+    ) {
       this.#gate.runBehind(revalidate());
       return stale(cacheStatus.staleHit());
     }
     const mayBeStale = freshness.ifError && (await isComplete());
-    const wasDown = upstream.client.isDown();
     const result = await this.#gate.revalidate(
       upstream,
       revalidate,
@@ -350,7 +426,9 @@ export class Manifests {
     );
     switch (result.kind) {
       case "done":
-        return answerRevalidated(result.value, stored);
+        return result.value.kind === "spared"
+          ? stale(cacheStatus.staleHit())
+          : answerRevalidated(result.value, stored);
       case "not-asked":
         return stale(cacheStatus.staleHit());
       case "too-slow":
@@ -360,7 +438,6 @@ export class Manifests {
           stale,
           isAllowed: freshness.ifError,
           isComplete: mayBeStale,
-          wasDown,
         });
       default:
         return result satisfies never;
@@ -391,10 +468,10 @@ export class Manifests {
     if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
     const isJoin = this.#tags.has(flightOf(key, tag));
     const found = await this.#revalidate(upstream, key, tag, undefined);
-    return found.kind === "unchanged"
-      ? // Joined with one that began while the manifest was still stored.
-        this.#byDigest(upstream, key, found.row.digest)
-      : current(found.manifest, missStatus(found.manifest, isJoin));
+    return found.kind === "fetched"
+      ? current(found.manifest, missStatus(found.manifest, isJoin))
+      : // Joined with one that began while the manifest was still stored.
+        this.#byDigest(upstream, key, found.row.digest);
   }
 
   #afterFailure(
@@ -404,7 +481,6 @@ export class Manifests {
       readonly stale: (status: CacheStatus) => ManifestAnswer;
       readonly isAllowed: boolean;
       readonly isComplete: boolean;
-      readonly wasDown: boolean;
     },
   ): ManifestAnswer {
     if (!(error instanceof UpstreamError)) throw error;
@@ -417,13 +493,7 @@ export class Manifests {
       (verdict.stale === "always" ||
         (verdict.stale === "when-complete" && offer.isComplete));
     if (!isOffered) throw error;
-    // The rest that a 429 asked for is kept here, and nothing is forwarded during it.
-    const isResting = offer.wasDown && error.kind === "rate-limited";
-    return offer.stale(
-      isResting || error.kind === "breaker-open"
-        ? cacheStatus.staleHit()
-        : cacheStatus.staleAfterFailure(error.status),
-    );
+    return offer.stale(staleStatus(error));
   }
 
   /** One HEAD for all who ask at once, and the body by its digest where that is new. */
@@ -456,12 +526,19 @@ export class Manifests {
     signal: AbortSignal,
   ): Promise<Revalidation> {
     const digest = await this.#headDigest(upstream, key, tag, signal);
+    if (known?.digest === digest && known !== undefined) {
+      return this.#confirm(key, tag, known);
+    }
+    const proven =
+      digest === undefined ? undefined : await this.#readProven(key, digest);
+    if (proven !== undefined) return this.#move(key, tag, proven);
+    if (known !== undefined && this.#isSpared(upstream, known)) {
+      this.#spared.add(key, tag, upstream.freshness.ttlMs(key.repository, tag));
+      return { kind: "spared", row: known };
+    }
     if (digest === undefined) {
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
-    if (known?.digest === digest) return this.#confirm(key, tag, known);
-    const proven = await this.#readProven(key, digest);
-    if (proven !== undefined) return this.#move(key, tag, proven);
     try {
       const fetched = await this.#fetch(upstream, key, digest, signal);
       return await this.#move(key, tag, fetched);
@@ -470,6 +547,12 @@ export class Manifests {
       // The tag moved since, and what it pointed to is gone.
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
+  }
+
+  /** Whether the manifest that a tag had may stand for the new one, so that a pull is saved. */
+  #isSpared({ client, freshness }: MirroredUpstream, known: TagRow): boolean {
+    const ageMs = this.#clock.nowMs() - known.verifiedAtMs;
+    return ageMs <= freshness.staleIfErrorMs && client.isBudgetSpared();
   }
 
   /** A stored manifest that the upstream has just named for this repository: proof enough to link it. */
@@ -506,9 +589,7 @@ export class Manifests {
         ? undefined
         : head.digest;
     } catch (error) {
-      if (error instanceof UpstreamError && error.status === 405) {
-        return undefined;
-      }
+      if (isHeadUnknown(error)) return undefined;
       throw error;
     }
   }
@@ -541,11 +622,7 @@ export class Manifests {
         : digestAlgorithm(fetched.digestHeader),
     );
     if (fetched.digestHeader !== undefined && fetched.digestHeader !== digest) {
-      throw new UpstreamError(
-        "digest-mismatch",
-        "the manifest's bytes are not those of its digest header",
-        { upstream: upstream.name },
-      );
+      throw this.#mismatch(upstream);
     }
     if (known?.digest === digest) return this.#confirm(key, tag, known);
     return this.#move(key, tag, await this.#keep(key, digest, fetched));
@@ -616,7 +693,7 @@ function current(
 }
 
 function answerRevalidated(
-  result: Revalidation,
+  result: Exclude<Revalidation, { readonly kind: "spared" }>,
   stored: Manifest,
 ): ManifestAnswer {
   switch (result.kind) {
@@ -641,6 +718,13 @@ function missStatus(
 ): CacheStatus {
   if (isJoin) return cacheStatus.collapsed();
   return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
+}
+
+function isHeadUnknown(error: unknown): boolean {
+  return (
+    error instanceof UpstreamError &&
+    (error.status === 405 || error.status === 501)
+  );
 }
 
 function isNotFound(error: unknown): boolean {

@@ -1,13 +1,22 @@
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
-import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { toRefusal, type Wanted } from "./answers.ts";
+import {
+  negativeRefusal,
+  offlineRefusal,
+  policyRefusal,
+  type Refusal,
+  toRefusal,
+  type Wanted,
+} from "./answers.ts";
+import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
@@ -49,11 +58,21 @@ export interface Mirror {
   ): Promise<ReferrersAnswer>;
   /**
    * Repositories in the cache, as `upstream/repository`; of one upstream, without its name.
+   *
+   * @param maySee judges `upstream/repository`; of the others nothing is told, in `nextLast` neither
    */
   listRepositories(
     page: PageRequest,
     upstream: string | undefined,
+    maySee: (name: string) => boolean,
   ): Promise<Page<string>>;
+  /** Asks the upstream what a tag points to now. */
+  refreshTag(
+    target: Target,
+    tag: Tag,
+  ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
+  /** What is answered where something is not there: the same for what somebody may not have. */
+  absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
   readonly isServingFills: boolean;
   /** Ends every fill and keeps what came. */
@@ -72,13 +91,28 @@ export function createMirror(options: {
   readonly log: Logger;
   readonly metrics: Metrics;
   readonly isOffline: boolean;
+  /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
+  readonly hasRules?: () => boolean;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** Absent: every fill has room until the disk says otherwise. */
+  readonly room?: Pick<Room, "reserve" | "isShort">;
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
-  const links = new Links({ index, isOffline });
-  const fills = new Fills({ store, index, clock, log, metrics });
+  const links = new Links({
+    index,
+    isOffline,
+    hasRules: options.hasRules ?? (() => false),
+  });
+  const fills = new Fills({
+    store,
+    index,
+    clock,
+    log,
+    metrics,
+    room: options.room,
+  });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
   );
@@ -91,6 +125,7 @@ export function createMirror(options: {
     gate,
     clock,
     log,
+    metrics,
     isOffline,
   });
   const blobs = new Blobs({
@@ -122,11 +157,16 @@ export function createMirror(options: {
   const answer = async <T>(
     target: Target,
     wanted: Wanted,
+    reference: Reference | undefined,
     work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,
   ): Promise<T> => {
     const upstream = upstreams.get(target.upstream);
     if (upstream === undefined) {
       throw new TypeError(`no upstream ${target.upstream}`);
+    }
+    // Before anything is looked up: what was cached under another policy is not served either.
+    if (!upstream.mayPull(target.repository, reference)) {
+      throw policyRefusal(wanted);
     }
     try {
       return await work(upstream, target);
@@ -140,31 +180,45 @@ export function createMirror(options: {
 
   return {
     getManifest: (target, reference) =>
-      answer(target, "manifest", (upstream, key) =>
+      answer(target, "manifest", reference, (upstream, key) =>
         manifests.get(upstream, key, reference),
       ),
     recallManifest: (target, reference) => {
       const upstream = upstreams.get(target.upstream);
-      return upstream && manifests.recall(upstream, target, reference);
+      return upstream?.mayPull(target.repository, reference) === true
+        ? manifests.recall(upstream, target, reference)
+        : undefined;
     },
     openBlob: (target, digest, range) =>
-      answer(target, "blob", (upstream, key) =>
-        blobs.open(upstream, key, digest, range),
+      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
+        withinDeadline(
+          blobs.open(upstream, key, digest, range),
+          upstream.name,
+          (late) => {
+            if (late.kind === "body") late.body.close();
+          },
+        ),
       ),
     statBlob: (target, digest) =>
-      answer(target, "blob", (upstream, key) =>
+      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
         blobs.stat(upstream, key, digest),
       ),
     listTags: (target, page) =>
-      answer(target, "list", (upstream, key) =>
+      answer(target, "list", undefined, (upstream, key) =>
         tagLists.list(upstream, key, page),
       ),
     listReferrers: (target, subject, artifactTypes) =>
-      answer(target, "list", (upstream, key) =>
+      answer(target, "list", undefined, (upstream, key) =>
         referrers.list(upstream, key, subject, artifactTypes),
       ),
-    listRepositories: (page, upstream) =>
-      listRepositories(index, page, upstream),
+    listRepositories: (page, upstream, maySee) =>
+      listRepositories(index, page, upstream, maySee),
+    absence: (wanted) =>
+      isOffline ? offlineRefusal(wanted) : negativeRefusal(wanted),
+    refreshTag: (target, tag) =>
+      answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
+        manifests.refresh(upstream, key, tag),
+      ),
     get isServingFills() {
       return fills.hasReaders;
     },
@@ -179,22 +233,30 @@ async function listRepositories(
   index: MetadataIndex,
   { n = DEFAULT_REPOSITORIES, last }: PageRequest,
   upstream: string | undefined,
+  maySee: (name: string) => boolean,
 ): Promise<Page<string>> {
   if (n === 0) return { entries: [], nextLast: undefined };
   const prefix = upstream === undefined ? "" : `${upstream}/`;
-  const after =
+  let after =
     last === undefined ? (prefix === "" ? undefined : prefix) : prefix + last;
-  let names: readonly string[];
+  const seen: string[] = [];
   try {
-    names = (await index.listRepositories(n + 1, after)).map(
-      (key) => `${key.upstream}/${key.repository}`,
-    );
+    // One more than is wanted tells whether there is a next page.
+    while (seen.length <= n) {
+      const names = (await index.listRepositories(n + 1, after)).map(
+        (key) => `${key.upstream}/${key.repository}`,
+      );
+      seen.push(
+        ...names.filter((name) => name.startsWith(prefix) && maySee(name)),
+      );
+      after = names.at(-1);
+      const isEnd = names.length <= n || after?.startsWith(prefix) !== true;
+      if (isEnd) break;
+    }
   } catch (error) {
     throw toRefusal(error, { wanted: "list", hasCredentials: false });
   }
-  const own = names
-    .filter((name) => name.startsWith(prefix))
-    .map((name) => name.slice(prefix.length));
+  const own = seen.map((name) => name.slice(prefix.length));
   const entries = own.slice(0, n);
   return {
     entries,

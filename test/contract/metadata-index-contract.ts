@@ -53,7 +53,12 @@ export function metadataIndexContract(
       const index = await make(test);
       for (const digest of [named("layer"), digestOf(Buffer.of(1), "sha512")]) {
         await index.recordBlob(alpine, blob(digest, 5_000_000_000));
-        const row = { digest, sizeBytes: 5_000_000_000, mediaType: undefined };
+        const row = {
+          digest,
+          sizeBytes: 5_000_000_000,
+          mediaType: undefined,
+          storedAtMs: 1,
+        };
         assert.deepEqual(await index.getBlob(digest), row);
         assert.deepEqual(await index.getLinkedBlob(alpine, digest), row);
         assert.equal(await index.getLinkedBlob(busybox, digest), undefined);
@@ -68,6 +73,49 @@ export function metadataIndexContract(
         alpine,
         quay,
       ]);
+    });
+
+    void it("notes what is about to be published until it is recorded or taken back", async (test) => {
+      const index = await make(test);
+      const [layerDigest, manifest] = [named("layer"), named("manifest")];
+      await index.beginFill(alpine, { digest: layerDigest, sizeBytes: 7 });
+      await index.beginFill(busybox, {
+        digest: manifest,
+        sizeBytes: 9,
+        mediaType: OCI_MANIFEST,
+      });
+      assert.deepEqual(await index.listIntents(), [
+        { key: alpine, digest: layerDigest, sizeBytes: 7 },
+        {
+          key: busybox,
+          digest: manifest,
+          sizeBytes: 9,
+          mediaType: OCI_MANIFEST,
+        },
+      ]);
+      assert.equal((await index.totals()).blobs, 0);
+      await index.recordBlob(alpine, blob(layerDigest, 7));
+      await index.dropIntent(manifest);
+      assert.deepEqual(await index.listIntents(), []);
+    });
+
+    void it("takes a blob over that no repository may serve yet", async (test) => {
+      const index = await make(test);
+      const manifest = manifestOf(named("manifest"), [layer("layer")]);
+      await index.adoptBlob(manifest);
+      assert.equal(
+        (await index.getBlob(manifest.digest))?.mediaType,
+        OCI_MANIFEST,
+      );
+      assert.equal(
+        await index.getLinkedBlob(alpine, manifest.digest),
+        undefined,
+      );
+      await index.link(alpine, manifest.digest);
+      assert.notEqual(
+        await index.getLinkedBlob(alpine, manifest.digest),
+        undefined,
+      );
     });
 
     void it("recalls a row until anything is written", async (test) => {
@@ -115,6 +163,7 @@ export function metadataIndexContract(
         digest: manifest,
         sizeBytes: 1_000,
         mediaType: OCI_MANIFEST,
+        storedAtMs: 1,
       });
       assert.equal((await index.totals()).manifests, 1);
     });

@@ -120,6 +120,10 @@ function tlv(tag: number, content: Buffer): Buffer {
   if (content.length < 0x80) {
     return Buffer.concat([Buffer.from([tag, content.length]), content]);
   }
+  // DER wants the shortest form, and Go insists on it.
+  if (content.length < 0x100) {
+    return Buffer.concat([Buffer.from([tag, 0x81, content.length]), content]);
+  }
   const length = Buffer.alloc(2);
   length.writeUInt16BE(content.length);
   return Buffer.concat([Buffer.from([tag, 0x82]), length, content]);

@@ -6,7 +6,12 @@ import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
-import type { Config, UpstreamConfig } from "../../src/config/config.ts";
+import type {
+  AccessConfig,
+  Config,
+  ServerTlsConfig,
+  UpstreamConfig,
+} from "../../src/config/config.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { createLogger } from "../../src/telemetry/logger.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
@@ -26,6 +31,11 @@ export interface TestMirrorOptions {
   readonly offline?: boolean;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  readonly logLevel?: Config["log"]["level"];
+  /** What is kept; everything, where absent. */
+  readonly eviction?: Partial<Config["eviction"]>;
+  readonly access?: AccessConfig;
+  readonly tls?: ServerTlsConfig;
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -48,6 +58,13 @@ export function mirrorConfig(
     listen: [anyPort],
     operator: { listen: anyPort },
     storage: { root },
+    eviction: {
+      maxSize: { bytes: Number.MAX_SAFE_INTEGER },
+      minFree: { bytes: 0 },
+      maxIdleMs: Infinity,
+      keep: [],
+    },
+    scrub: { dailyShare: 0 },
     offline,
     upstreams,
     log: { level: "info", format: "json" },
@@ -82,11 +99,46 @@ export class TestMirror {
     this.root = root;
     this.clock = new FakeClock();
     this.#overrides = options;
-    this.#config = mirrorConfig(root, upstreams, options.offline);
+    const config = mirrorConfig(root, upstreams, options.offline);
+    const { access, logLevel: level = config.log.level, tls } = options;
+    this.#config = {
+      ...config,
+      ...(access === undefined ? {} : { access }),
+      ...(tls === undefined ? {} : { tls }),
+      eviction: { ...config.eviction, ...options.eviction },
+      log: { ...config.log, level },
+    };
   }
 
   get port(): number {
     return this.#port;
+  }
+
+  get operatorPort(): number {
+    return this.#operatorPort;
+  }
+
+  /** `http://127.0.0.1:PORT` of the operator API. */
+  get operatorOrigin(): string {
+    return `http://127.0.0.1:${this.#operatorPort}`;
+  }
+
+  /** A request to the operator API; its JSON, whatever the status. */
+  async operate(
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<{ readonly status: number; readonly body: unknown }> {
+    const response = await fetch(`${this.operatorOrigin}/api/v1${path}`, {
+      method,
+      ...(body === undefined
+        ? {}
+        : {
+            body: JSON.stringify(body),
+            headers: { "content-type": "application/json" },
+          }),
+    });
+    return { status: response.status, body: await response.json() };
   }
 
   async open(): Promise<void> {
@@ -127,7 +179,9 @@ export class TestMirror {
 
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
-    changed: Partial<Pick<Config, "offline" | "upstreams">> = {},
+    changed: Partial<
+      Pick<Config, "access" | "eviction" | "offline" | "upstreams" | "listen">
+    > = {},
   ): Promise<void> {
     await this.close();
     this.#config = { ...this.#config, ...changed };
@@ -195,14 +249,14 @@ export class TestMirror {
     }
   }
 
+  /** Asks the operator's listener. */
+  operator(path: string): Promise<RawResponse> {
+    return startRequest({ port: this.#operatorPort, path }).response;
+  }
+
   /** The value of one series of `/metrics`; 0 where it is not there. */
   async metric(series: string): Promise<number> {
-    const { body } = await startRequest({
-      port: this.#operatorPort,
-      path: "/metrics",
-    }).response;
-    const line = body
-      .toString()
+    const line = (await this.metrics())
       .split("\n")
       .find((one) => one.startsWith(`${series} `));
     return line === undefined ? 0 : Number(line.slice(series.length + 1));
@@ -213,6 +267,20 @@ export class TestMirror {
     const { partialFolder } = diskLayout(this.root);
     await rm(partialFolder, { recursive: true });
     await writeFile(partialFolder, "");
+  }
+
+  /** The text of `/metrics`. */
+  async metrics(): Promise<string> {
+    const { body } = await this.operator("/metrics");
+    return body.toString();
+  }
+
+  /** Ends when a request of that kind has been logged, so when its client is gone for the mirror too. */
+  requested(kind: string): Promise<void> {
+    return this.#logged.until(
+      () => this.log.some((line) => line["kind"] === kind),
+      () => `no request for a ${kind} was logged`,
+    );
   }
 
   /** Where a published blob lies. */

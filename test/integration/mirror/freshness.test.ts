@@ -10,6 +10,7 @@ import {
   type TestMirror,
   upstreamOf,
 } from "../../support/mirror-harness.ts";
+import { pullImage } from "../../support/pull-image.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import type { AfterTest } from "../../support/temp-dir.ts";
 
@@ -239,6 +240,23 @@ void describe("a tag that may be answered while it is revalidated", () => {
     upstream.content.addImage("a", NEW, "v");
     mirror.clock.advance(TTL_MS + 60_000);
     assert.equal((await mirror.get(TAG)).sha256, NEW.manifest.digest);
+  });
+
+  void it("is answered while the upstream is down only where no blob is missing", async (test) => {
+    for (const [isComplete, status] of [
+      [true, 200],
+      [false, 503],
+    ] as const) {
+      const { upstream, mirror } = await setUp(test, SWR);
+      if (isComplete) await pullImage(mirror, "a", "v");
+      await upstream.stop();
+      // Something else has found out.
+      assert.equal((await mirror.get("/v2/a/manifests/other")).status, 502);
+      mirror.clock.advance(TTL_MS);
+      // The probe that was due by then fails behind the answer, or in it.
+      await mirror.get(TAG);
+      assert.equal((await mirror.get(TAG)).status, status);
+    }
   });
 
   void it("is dropped when the upstream says behind the answer that it is gone", async (test) => {

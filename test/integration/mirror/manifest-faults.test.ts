@@ -267,6 +267,7 @@ void describe("an upstream's answer that is no good manifest", () => {
       assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
     }
     assert.deepEqual(await storedFiles(mirror), []);
+    assert.equal(await mirror.metric("entrepot_digest_mismatches_total"), 2);
   });
 });
 

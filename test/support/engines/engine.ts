@@ -12,8 +12,10 @@ export interface Engine {
 
 /** Where an engine finds the mirror. */
 export interface MirrorAddress {
-  /** `127.0.0.1:PORT` of plain HTTP. */
+  /** `127.0.0.1:PORT`. */
   readonly host: string;
+  /** Present: by TLS, with a certificate that the engine has its own way to believe. */
+  readonly isTls?: boolean;
 }
 
 /**

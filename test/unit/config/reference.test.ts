@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createPublicKey } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
@@ -47,7 +48,7 @@ void test("the published JSON Schema holds against its meta-schema and any stric
     const text = await readFile(join(CONFIG_FOLDER, name), "utf8");
     assert.ok(validate(parse(text)), `${name}: ${ajv.errorsText()}`);
   }
-  assert.ok(!validate({ eviction: {} }));
+  assert.ok(!validate({ evictions: {} }));
   assert.ok(!validate({ upstreams: { "quay.io": { connectTimeout: "5" } } }));
 });
 
@@ -92,11 +93,24 @@ function mayBeZero(node: SchemaNode): boolean {
 
 /** Puts the files that an example names where it looks for them. */
 async function furnish(folder: ConfigFolder, text: string): Promise<void> {
-  const { cert } = createCertificateAuthority();
+  const authority = createCertificateAuthority();
+  const issued = authority.issue();
+  const hash = `$2b$12$${"a".repeat(53)}`;
+  const contents: Readonly<Record<string, string>> = {
+    passwordFile: "hunter2\n",
+    dockerConfigFile: "{}",
+    caFile: authority.cert,
+    certificateFile: issued.cert,
+    keyFile: issued.key,
+    htpasswdFile: `alice:${hash}\n`,
+    jwksFile: JSON.stringify({
+      keys: [createPublicKey(issued.key).export({ format: "jwk" })],
+    }),
+  };
   for (const [, key = "", file = ""] of text.matchAll(
-    /^[\s-]*(passwordFile|caFile): ([\w/.-]+)$/gm,
+    /^[\s-]*(\w+File): ([\w/.-]+)$/gm,
   )) {
-    await folder.write(file, key === "caFile" ? cert : "hunter2\n");
+    await folder.write(file, contents[key] ?? "");
   }
 }
 

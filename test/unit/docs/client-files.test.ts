@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { describe, it } from "node:test";
 import { parse as parseYaml } from "yaml";
 import {
   CLIENT_FILES,
   EXAMPLE_ADDRESS,
+  listClientFiles,
   readClientFile,
 } from "../../support/engines/client-files.ts";
 import { parseSimpleToml, tomlToJson } from "../../support/simple-toml.ts";
@@ -33,7 +34,20 @@ const WANTED: Readonly<Record<string, unknown>> = {
       mirror: [{ location: `${EXAMPLE_ADDRESS}/${name}`, insecure: true }],
     })),
   },
-  "k3s/registries.yaml": { mirrors: { "*": { endpoint: [MIRROR] } } },
+  "containerd/config.toml": {
+    version: 2,
+    plugins: {
+      "io.containerd.grpc.v1.cri": {
+        registry: { config_path: "/etc/containerd/certs.d" },
+      },
+    },
+  },
+  "k3s/registries.yaml": {
+    mirrors: {
+      "docker.io": { endpoint: [MIRROR] },
+      "quay.io": { endpoint: [MIRROR] },
+    },
+  },
   "buildkit/buildkitd.toml": {
     registry: {
       "docker.io": { mirrors: [`${EXAMPLE_ADDRESS}/docker.io`] },
@@ -45,7 +59,7 @@ const WANTED: Readonly<Record<string, unknown>> = {
 
 void describe("the clients' files", () => {
   void it("are the ones that are known here", async () => {
-    assert.deepEqual((await clientFiles()).sort(), Object.keys(WANTED).sort());
+    assert.deepEqual(await listClientFiles(), Object.keys(WANTED).sort());
   });
 
   for (const [path, wanted] of Object.entries(WANTED)) {
@@ -65,18 +79,6 @@ void describe("the clients' files", () => {
     });
   });
 });
-
-async function clientFiles(): Promise<string[]> {
-  const entries = await readdir(CLIENT_FILES, {
-    recursive: true,
-    withFileTypes: true,
-  });
-  return entries
-    .filter((entry) => entry.isFile())
-    .map((entry) =>
-      join(entry.parentPath, entry.name).slice(CLIENT_FILES.length + 1),
-    );
-}
 
 function parseClientFile(path: string, text: string): unknown {
   switch (extname(path)) {

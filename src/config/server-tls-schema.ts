@@ -1,0 +1,39 @@
+import { mappingOf, type SchemaNode } from "./schema-node.ts";
+
+function file(node: SchemaNode): SchemaNode {
+  return {
+    type: "string",
+    "x-expected": "the path of a PEM file",
+    "x-zero": "an empty text is as absent",
+    ...node,
+  };
+}
+
+/** `tls`: the registry API's own certificate. */
+export const SERVER_TLS_SCHEMA = mappingOf(
+  {
+    certificateFile: file({
+      description:
+        "The certificate of the registry API in PEM, with those between it and its authority behind it. Read again when it changes.",
+      examples: ["/etc/entrepot/tls.crt"],
+      "x-absent": "plain HTTP; keyFile is then absent too",
+    }),
+    keyFile: file({
+      description:
+        "The certificate's private key in PEM, without a passphrase. Read again when it changes.",
+      examples: ["/etc/entrepot/tls.key"],
+      "x-absent": "plain HTTP; certificateFile is then absent too",
+    }),
+    clientCaFile: file({
+      description:
+        "PEM certificates of authorities: only clients that show a certificate of one of them are let in. Read again when it changes.",
+      examples: ["/etc/entrepot/clients-ca.crt"],
+      "x-absent": "clients need no certificate",
+    }),
+  },
+  {
+    description: "TLS of the registry API, 1.2 and above.",
+    "x-expected": "a mapping of certificateFile, keyFile and clientCaFile",
+    "x-absent": "plain HTTP",
+  },
+);

@@ -1,0 +1,203 @@
+import type { IncomingMessage } from "node:http";
+import type { AccessConfig } from "../../config/config.ts";
+import type { DistributionPath } from "../../oci/path.ts";
+import type {
+  RouteHints,
+  UpstreamRoutes,
+} from "../../mirror/upstream-routes.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import type { Logger } from "../../telemetry/logger.ts";
+import { tooManyLogIns, unauthorized } from "./access-refusal.ts";
+import { formatChallenge } from "./challenge.ts";
+import { parseAuthorization } from "./credentials.ts";
+import { ANONYMOUS, type Identity } from "./identity.ts";
+import { openKnownClients, type KnownClients } from "./known-clients.ts";
+import {
+  canonicalAddress,
+  compileNetworks,
+  type NetworkMatcher,
+} from "./networks.ts";
+import { createPolicy, type Policy, type Right } from "./policy.ts";
+import { ROUTE_RIGHTS } from "./route-rights.ts";
+
+/** A request that is let through. */
+export interface Admission {
+  /** For the log; undefined where the client is nobody in particular. */
+  readonly user: string | undefined;
+  /** Whether the catalog may tell of a repository, by `upstream/repository`. */
+  readonly maySee: (name: string) => boolean;
+}
+
+/**
+ * - `denied`: somebody who is let in, but not there. It is answered as what is not there is.
+ */
+export type Judgement =
+  ({ readonly kind: "admitted" } & Admission) | { readonly kind: "denied" };
+
+/** Stands in front of every route. */
+export interface AccessControl {
+  /** Rules exist: who may read one repository need not be allowed to read its neighbour. */
+  readonly hasRules: boolean;
+  /**
+   * Judges a request before anything is looked up for it. Where nothing is configured everybody
+   * is admitted.
+   *
+   * @throws AccessRefusal for a client that must say who it is, or failed to too often
+   */
+  judge(request: IncomingMessage, path: DistributionPath): Promise<Judgement>;
+  /** Looks at the files of users and keys now. */
+  check(): Promise<void>;
+  /** Takes another configuration into force, whole or, where its files are no good, not at all. */
+  reload(config: AccessConfig | undefined): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface Gate {
+  readonly config: AccessConfig;
+  readonly policy: Policy;
+  readonly isAnonymousAllowedFrom: NetworkMatcher;
+  readonly clients: KnownClients;
+}
+
+const EVERYBODY: Judgement = {
+  kind: "admitted",
+  user: undefined,
+  maySee: () => true,
+};
+const DENIED: Judgement = { kind: "denied" };
+
+/** @throws Error where a file of users or keys is no good */
+export async function openAccessControl(options: {
+  readonly config: AccessConfig | undefined;
+  readonly routes: UpstreamRoutes;
+  readonly clock: Clock;
+  readonly log: Logger;
+}): Promise<AccessControl> {
+  const { routes, clock, log } = options;
+  const openGate = async (
+    config: AccessConfig | undefined,
+  ): Promise<Gate | undefined> => {
+    if (config === undefined) return undefined;
+    const { anonymous, anonymousNetworks, rules } = config;
+    const isInNetwork = compileNetworks(anonymousNetworks);
+    return {
+      config,
+      policy: createPolicy(rules),
+      isAnonymousAllowedFrom: (address) =>
+        anonymous === "pull" &&
+        (anonymousNetworks.length === 0 || isInNetwork(address)),
+      clients: await openKnownClients({ config, routes, clock, log }),
+    };
+  };
+  let gate = await openGate(options.config);
+
+  return {
+    get hasRules() {
+      return gate !== undefined && gate.config.rules.length > 0;
+    },
+    judge: (request, path) =>
+      gate === undefined
+        ? Promise.resolve(EVERYBODY)
+        : judge(gate, rightOf(routes, request, path), request, log),
+    check: async () => {
+      await gate?.clients.check();
+    },
+    reload: async (config) => {
+      const next = await openGate(config);
+      const before = gate;
+      gate = next;
+      await before?.clients.close();
+    },
+    close: async () => {
+      await gate?.clients.close();
+    },
+  };
+}
+
+/**
+ * What the request needs. A name that leads to no upstream needs no more than to enter: nothing is
+ * behind it, and the route tells so.
+ */
+function rightOf(
+  routes: UpstreamRoutes,
+  request: IncomingMessage,
+  { prefix, ns, target }: DistributionPath,
+): Right {
+  const right = ROUTE_RIGHTS[target.kind];
+  if (right === "enter" || right === "catalog" || !("repository" in target)) {
+    return { kind: right === "catalog" ? "catalog" : "enter" };
+  }
+  // Answered 405 whatever is there.
+  if (request.method !== "GET" && request.method !== "HEAD") {
+    return { kind: "enter" };
+  }
+  const hints: RouteHints = { prefix, ns, host: request.headers.host };
+  const routed = routes.routeRepository(hints, target.repository);
+  return routed.ok
+    ? {
+        kind: "repository",
+        action: right,
+        name: `${routed.upstream.name}/${routed.repository}`,
+      }
+    : { kind: "enter" };
+}
+
+async function judge(
+  gate: Gate,
+  right: Right,
+  request: IncomingMessage,
+  log: Logger,
+): Promise<Judgement> {
+  const { policy, clients, config } = gate;
+  const address = canonicalAddress(request.socket.remoteAddress);
+  const isAnonymousAllowed = gate.isAnonymousAllowedFrom(address);
+  // Whom everybody's right is enough for need not say who they are; the catalog is for each its own.
+  if (
+    isAnonymousAllowed &&
+    right.kind !== "catalog" &&
+    policy(ANONYMOUS, right)
+  ) {
+    return EVERYBODY;
+  }
+  const credentials = parseAuthorization(request.headers.authorization);
+  const found = await clients.identify(credentials, address);
+  if (found.kind !== "known" && !isAnonymousAllowed) {
+    if (found.kind === "limited") throw tooManyLogIns(found.retryAfterMs);
+    if (found.kind === "unknown") {
+      log.warn({ client: address, user: found.user }, "failed log-in");
+    }
+    const isToken = credentials.kind === "token";
+    throw unauthorized(
+      formatChallenge(
+        config.tokenServer,
+        right,
+        isToken ? "invalid_token" : undefined,
+      ),
+    );
+  }
+  const identity = found.kind === "known" ? found.identity : ANONYMOUS;
+  const has = (one: Right): boolean =>
+    policy(identity, one) || (isAnonymousAllowed && policy(ANONYMOUS, one));
+  if (has(right)) {
+    return {
+      kind: "admitted",
+      user: identity.kind === "anonymous" ? undefined : identity.name,
+      maySee: (name) => has({ kind: "catalog-entry", name }),
+    };
+  }
+  // A token is for what was asked for with it: the client is told what to ask for.
+  if (lacksGrant(identity, right) && !isAnonymousAllowed) {
+    throw unauthorized(
+      formatChallenge(config.tokenServer, right, "insufficient_scope"),
+    );
+  }
+  return DENIED;
+}
+
+function lacksGrant(identity: Identity, right: Right): boolean {
+  if (identity.kind !== "token") return false;
+  const { catalog, repositories } = identity.grants;
+  return right.kind === "repository"
+    ? repositories.get(right.name)?.has(right.action) !== true
+    : !catalog;
+}

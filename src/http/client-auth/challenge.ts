@@ -1,0 +1,39 @@
+import type { TokenServerConfig } from "../../config/config.ts";
+import type { Right } from "./policy.ts";
+
+/**
+ * What a client is asked for. With a token server it is a token: an engine that is offered both
+ * takes either, and a password for us is not one for the token server.
+ *
+ * @see https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
+ * @see https://distribution.github.io/distribution/spec/auth/token/
+ */
+export function formatChallenge(
+  tokenServer: TokenServerConfig | undefined,
+  right: Right,
+  error: "invalid_token" | "insufficient_scope" | undefined,
+): string {
+  if (tokenServer === undefined) return 'Basic realm="entrepot"';
+  const scope = scopeOf(right);
+  const parameters = [
+    `realm="${tokenServer.realm}"`,
+    `service="${tokenServer.service}"`,
+    ...(scope === undefined ? [] : [`scope="${scope}"`]),
+    ...(error === undefined ? [] : [`error="${error}"`]),
+  ];
+  return `Bearer ${parameters.join(",")}`;
+}
+
+function scopeOf(right: Right): string | undefined {
+  switch (right.kind) {
+    case "enter":
+      return undefined;
+    case "catalog":
+    case "catalog-entry":
+      return "registry:catalog:*";
+    case "repository":
+      return `repository:${right.name}:${right.action}`;
+    default:
+      return right satisfies never;
+  }
+}

@@ -1,0 +1,43 @@
+import { BlockList, isIP } from "node:net";
+import { parseNetwork } from "../../config/forms.ts";
+
+/** Whether an address lies in one of some networks. */
+export type NetworkMatcher = (address: string) => boolean;
+
+/** @param networks addresses and CIDRs, validated */
+export function compileNetworks(networks: readonly string[]): NetworkMatcher {
+  const list = new BlockList();
+  for (const text of networks) {
+    const network = parseNetwork(text);
+    if (network === undefined) throw new Error(`not validated: ${text}`);
+    const { address, prefixBits, family } = network;
+    list.addSubnet(address, prefixBits, family);
+  }
+  return (address) => {
+    const version = isIP(address);
+    return (
+      version !== 0 && list.check(address, version === 4 ? "ipv4" : "ipv6")
+    );
+  };
+}
+
+/** An address as it is compared: without a zone, and IPv4 that came over an IPv6 socket as IPv4. */
+export function canonicalAddress(remoteAddress: string | undefined): string {
+  const [address = ""] = (remoteAddress ?? "").split("%");
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
+  return mapped?.[1] ?? address;
+}
+
+/**
+ * Whom failures are counted for: one site has 2^64 addresses of IPv6 at least, which would be as
+ * many chances to guess.
+ */
+export function addressGroup(address: string): string {
+  if (isIP(address) !== 6) return address;
+  const [head = "", tail] = address.split("::");
+  const before = head === "" ? [] : head.split(":");
+  const after = tail === undefined || tail === "" ? [] : tail.split(":");
+  const zeros = tail === undefined ? 0 : 8 - before.length - after.length;
+  const groups = [...before, ...Array<string>(zeros).fill("0"), ...after];
+  return `${groups.slice(0, 4).join(":")}::/64`;
+}

@@ -1,0 +1,141 @@
+import { createHmac, randomBytes } from "node:crypto";
+import { LRUCache } from "lru-cache";
+import { bcryptCost, type PasswordHashes } from "../../config/htpasswd.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import { FailureLimit } from "./failure-limits.ts";
+import { addressGroup } from "./networks.ts";
+import type { PasswordHasher } from "./password-hasher.ts";
+
+export type PasswordVerdict =
+  | { readonly kind: "right" }
+  | { readonly kind: "wrong" }
+  /** Nothing was looked at: too many failures, or too many that wait. */
+  | { readonly kind: "limited"; readonly retryAfterMs: number };
+
+/** bcrypt reads no more: what is longer would be as good as its first 72 bytes. */
+const MAX_PASSWORD_BYTES = 72;
+const VERIFIED_MS = 5 * 60_000;
+const MAX_VERIFIED = 4_096;
+
+/** Guesses of one password. */
+const FAILURES_PER_USER = 10;
+/** More than those of one user, so that one job with an old password does not lock its site out. */
+const FAILURES_PER_ADDRESS = 30;
+
+/** Where the queue is full it is empty again in seconds. */
+const QUEUE_RETRY_MS = 2_000;
+
+/** What unknown users' passwords are compared with where nobody is known. */
+const DEFAULT_COST = 12;
+
+/**
+ * Judges passwords. One that was right is remembered for five minutes, as a keyed hash whose key
+ * dies with the process, so that a pull of a hundred requests costs one bcrypt; it is never
+ * refused for the failures of others.
+ */
+export class Passwords {
+  readonly #hasher: PasswordHasher;
+  readonly #clock: Clock;
+  readonly #key = randomBytes(32);
+  readonly #verifiedUntilMs = new LRUCache<string, number>({
+    max: MAX_VERIFIED,
+  });
+  readonly #running = new Map<string, Promise<PasswordVerdict>>();
+  readonly #perUser: FailureLimit;
+  readonly #perAddress: FailureLimit;
+  #hashes: PasswordHashes = new Map();
+  #unknownHash = unknownUsersHash(this.#hashes);
+
+  constructor(options: { hasher: PasswordHasher; clock: Clock }) {
+    this.#hasher = options.hasher;
+    this.#clock = options.clock;
+    this.#perUser = new FailureLimit(FAILURES_PER_USER, options.clock);
+    this.#perAddress = new FailureLimit(FAILURES_PER_ADDRESS, options.clock);
+  }
+
+  /** From now on these are the users; who is gone or has another password is refused at once. */
+  setHashes(hashes: PasswordHashes): void {
+    this.#hashes = hashes;
+    this.#unknownHash = unknownUsersHash(hashes);
+  }
+
+  isKnown(user: string): boolean {
+    return this.#hashes.has(user);
+  }
+
+  /** @param address of the client, canonical */
+  async check(
+    user: string,
+    password: string,
+    address: string,
+  ): Promise<PasswordVerdict> {
+    if (password === "" || Buffer.byteLength(password) > MAX_PASSWORD_BYTES) {
+      return WRONG;
+    }
+    const stored = this.#hashes.get(user);
+    // The stored hash is in it, so that a changed file voids what was remembered.
+    const entry = createHmac("sha256", this.#key)
+      .update(JSON.stringify([user, password, stored ?? ""]))
+      .digest("base64");
+    const untilMs = this.#verifiedUntilMs.get(entry);
+    if (untilMs !== undefined) {
+      if (untilMs > this.#clock.monotonicMs()) return RIGHT;
+      this.#verifiedUntilMs.delete(entry);
+    }
+    const running = this.#running.get(entry);
+    if (running !== undefined) return running;
+    const verdict = this.#compare(user, password, stored, address, entry);
+    this.#running.set(entry, verdict);
+    try {
+      return await verdict;
+    } finally {
+      this.#running.delete(entry);
+    }
+  }
+
+  async #compare(
+    user: string,
+    password: string,
+    stored: string | undefined,
+    address: string,
+    entry: string,
+  ): Promise<PasswordVerdict> {
+    const site = addressGroup(address);
+    const pair = JSON.stringify([site, user]);
+    const waitMs = Math.max(
+      this.#perUser.take(pair),
+      this.#perAddress.take(site),
+    );
+    if (waitMs > 0) return { kind: "limited", retryAfterMs: waitMs };
+    const giveBack = (): void => {
+      this.#perUser.giveBack(pair);
+      this.#perAddress.giveBack(site);
+    };
+    const comparison = this.#hasher.compare(
+      password,
+      stored ?? this.#unknownHash,
+    );
+    if (comparison === undefined) {
+      giveBack();
+      return { kind: "limited", retryAfterMs: QUEUE_RETRY_MS };
+    }
+    const isSame = await comparison;
+    // Unknown users take the same way and the same time.
+    if (!isSame || stored === undefined) return WRONG;
+    giveBack();
+    // The file may have changed meanwhile.
+    if (this.#hashes.get(user) !== stored) return WRONG;
+    this.#verifiedUntilMs.set(entry, this.#clock.monotonicMs() + VERIFIED_MS);
+    return RIGHT;
+  }
+}
+
+const RIGHT: PasswordVerdict = { kind: "right" };
+const WRONG: PasswordVerdict = { kind: "wrong" };
+
+/** A hash of nobody's password, as dear as the dearest of the file. */
+function unknownUsersHash(hashes: PasswordHashes): string {
+  const costs = [...hashes.values()].map(bcryptCost);
+  const cost = costs.length === 0 ? DEFAULT_COST : Math.max(...costs);
+  return `$2b$${String(cost).padStart(2, "0")}$${".".repeat(53)}`;
+}

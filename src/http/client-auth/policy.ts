@@ -1,0 +1,89 @@
+import type { AccessAction, AccessRule } from "../../config/config.ts";
+import { compilePattern } from "../../oci/glob.ts";
+import type { Identity } from "./identity.ts";
+
+/** What a request needs to be let through. */
+export type Right =
+  /** To be somebody, or to be allowed to be nobody. */
+  | { readonly kind: "enter" }
+  /** To ask for the names of repositories. */
+  | { readonly kind: "catalog" }
+  /** To find one of them there, canonical: `upstream/repository`. */
+  | { readonly kind: "catalog-entry"; readonly name: string }
+  | {
+      readonly kind: "repository";
+      readonly action: AccessAction;
+      /** Canonical: `upstream/repository`. */
+      readonly name: string;
+    };
+
+/** Whether somebody has a right. Pure. */
+export type Policy = (identity: Identity, right: Right) => boolean;
+
+/**
+ * Compiles rules. Without any, whoever is let in may pull everything and nothing else; with one,
+ * what no rule allows is denied. A token may do what its claims and the rules allow both.
+ */
+export function createPolicy(rules: readonly AccessRule[]): Policy {
+  const compiled = rules.map(({ who, repositories, actions }) => {
+    const matchers = repositories.map(compilePattern);
+    const users = new Set(who);
+    return {
+      isFor: (identity: Identity): boolean =>
+        users.has("*") ||
+        (identity.kind !== "anonymous" && users.has(identity.name)),
+      actions: new Set<AccessAction>(actions),
+      covers: (name: string): boolean =>
+        matchers.some((matches) => matches(name, undefined)),
+    };
+  });
+  const allowsRepository = (
+    identity: Identity,
+    action: AccessAction,
+    name: string,
+  ): boolean =>
+    compiled.length === 0
+      ? action === "pull"
+      : compiled.some(
+          (rule) =>
+            rule.actions.has(action) &&
+            rule.isFor(identity) &&
+            rule.covers(name),
+        );
+
+  return (identity, right) => {
+    switch (right.kind) {
+      case "enter":
+        return true;
+      case "catalog":
+        return maySeeNames(identity);
+      case "catalog-entry":
+        return (
+          maySeeNames(identity) &&
+          allowsRepository(identity, "pull", right.name)
+        );
+      case "repository":
+        return (
+          isGranted(identity, right.action, right.name) &&
+          allowsRepository(identity, right.action, right.name)
+        );
+      default:
+        return right satisfies never;
+    }
+  };
+}
+
+function maySeeNames(identity: Identity): boolean {
+  return identity.kind !== "token" || identity.grants.catalog;
+}
+
+function isGranted(
+  identity: Identity,
+  action: AccessAction,
+  name: string,
+): boolean {
+  return (
+    identity.kind !== "token" ||
+    identity.grants.repositories.get(name)?.has(action) === true
+  );
+}

@@ -1,0 +1,264 @@
+import assert from "node:assert/strict";
+import { chmod, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { before, describe, it, type TestContext } from "node:test";
+import { htpasswdText } from "../support/access.ts";
+import { type AfterTest, afterSuite } from "../support/after-test.ts";
+import { createCertificateAuthority } from "../support/certificate-authority.ts";
+import { ChildMirror } from "../support/child-mirror.ts";
+import {
+  publishBusyboxImages,
+  type PublishedImages,
+} from "../support/engines/busybox-images.ts";
+import { Dockerd } from "../support/engines/dockerd.ts";
+import { requireCommands } from "../support/engines/engine.ts";
+import {
+  takeOwnAddress,
+  trustAuthority,
+} from "../support/engines/own-address.ts";
+import { Podman } from "../support/engines/podman.ts";
+import { Skopeo } from "../support/engines/skopeo.ts";
+import { RealRegistry } from "../support/real-registry.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+/** What is said of a log-in and a pull, whatever the engine's words around it. */
+interface Client {
+  /** Throws what it said where it did not work. */
+  login(user: string, password: string): Promise<string>;
+  logout(): Promise<unknown>;
+  /** By the mirror's own name. */
+  pull(): Promise<unknown>;
+}
+
+interface Guarded {
+  readonly mirror: ChildMirror;
+  /** `198.18.0.1:PORT` */
+  readonly host: string;
+  readonly authority: string;
+  setUsers(users: Readonly<Record<string, string>>): Promise<void>;
+  setCertificate(notAfter?: Date): Promise<void>;
+}
+
+const USERS = { alice: "right horse", bob: "bob's" };
+const DAY_MS = 86_400_000;
+
+/** A mirror with TLS and users, at an address at which engines are strict. */
+async function startGuarded(
+  test: TestContext,
+  upstream: RealRegistry,
+  access: Readonly<Record<string, unknown>> = {},
+): Promise<Guarded> {
+  const dir = await tempDir(test, "guarded-");
+  const address = await takeOwnAddress(test);
+  const authority = createCertificateAuthority();
+  const write = async (name: string, text: string): Promise<void> => {
+    await writeFile(join(dir, name), text);
+    await chmod(join(dir, name), 0o600);
+  };
+  const writePair = async (notAfter?: Date): Promise<void> => {
+    const options = { hosts: [address], notBefore: new Date(0) };
+    const pair = authority.issue(
+      notAfter === undefined ? options : { ...options, notAfter },
+    );
+    await write("tls.crt", pair.cert);
+    await write("tls.key", pair.key);
+  };
+  await writePair();
+  await write("htpasswd", htpasswdText(USERS));
+  const mirror = await ChildMirror.start(test, {
+    dir,
+    config: {
+      listen: `${address}:0`,
+      tls: { certificateFile: "tls.crt", keyFile: "tls.key" },
+      access: { htpasswdFile: "htpasswd", anonymous: "none", ...access },
+      upstreams: {
+        "docker.io": { default: true, endpoints: [upstream.origin] },
+      },
+    },
+  });
+  test.after(() => {
+    if (!test.passed) test.diagnostic(mirror.child.output());
+  });
+  let reloads = 0;
+  /** Ends when the mirror says that it has taken a file over. */
+  const takenOver = async (): Promise<void> => {
+    reloads += 1;
+    let seen = 0;
+    await mirror.child.line((line) => {
+      if (line.includes("was read again")) seen += 1;
+      return seen >= reloads || undefined;
+    });
+  };
+  return {
+    mirror,
+    host: mirror.host,
+    authority: authority.cert,
+    setUsers: async (users) => {
+      await write("htpasswd", htpasswdText(users));
+      await takenOver();
+    },
+    setCertificate: async (notAfter) => {
+      await writePair(notAfter);
+      await takenOver();
+    },
+  };
+}
+
+interface ClientCase {
+  readonly name: string;
+  readonly certificates: "docker" | "containers";
+  readonly start: (test: AfterTest, guarded: Guarded) => Promise<Client>;
+  /** What its user reads. */
+  readonly says: {
+    readonly untrusted: RegExp;
+    readonly loggedIn: RegExp;
+    readonly wrongPassword: RegExp;
+    readonly notLoggedIn: RegExp;
+    readonly expired: RegExp;
+    readonly revoked: RegExp;
+  };
+}
+
+const IMAGE = "docker.io/library/bb:1";
+
+const CLIENTS: readonly ClientCase[] = [
+  {
+    name: "dockerd",
+    certificates: "docker",
+    start: async (test, { host }) => {
+      const dockerd = await Dockerd.start(test, { host, isTls: true });
+      return {
+        login: (user, password) =>
+          dockerd.docker("login", "-u", user, "-p", password, host),
+        logout: () => dockerd.docker("logout", host),
+        pull: () => dockerd.docker("pull", "--quiet", `${host}/${IMAGE}`),
+      };
+    },
+    says: {
+      untrusted: /x509: certificate signed by unknown authority/,
+      loggedIn: /Login Succeeded/,
+      wrongPassword: /401 Unauthorized|unauthorized/,
+      notLoggedIn: /no basic auth credentials/,
+      expired: /x509: certificate has expired or is not yet valid/,
+      revoked: /unauthorized|no basic auth credentials/,
+    },
+  },
+  {
+    name: "podman",
+    certificates: "containers",
+    start: async (test, { host }) => {
+      const podman = await Podman.start(test, { host, isTls: true });
+      return {
+        login: (user, password) =>
+          podman.podman("login", "-u", user, "-p", password, host),
+        logout: () => podman.podman("logout", host),
+        pull: () => podman.podman("pull", "--quiet", `${host}/${IMAGE}`),
+      };
+    },
+    says: {
+      untrusted: /x509: certificate signed by unknown authority/,
+      loggedIn: /Login Succeeded!/,
+      wrongPassword: /invalid username\/password/,
+      notLoggedIn: /unauthorized|authentication required/,
+      expired: /x509: certificate has expired or is not yet valid/,
+      revoked: /unauthorized|invalid username\/password/,
+    },
+  },
+  {
+    name: "skopeo",
+    certificates: "containers",
+    start: async (test, { host }) => {
+      const skopeo = await Skopeo.start(test, { host, isTls: true });
+      const auth = `--authfile=${join(await tempDir(test), "auth.json")}`;
+      return {
+        login: (user, password) =>
+          skopeo.skopeo("login", auth, "-u", user, "-p", password, host),
+        logout: () => skopeo.skopeo("logout", auth, host),
+        pull: () => skopeo.skopeo("inspect", auth, `docker://${host}/${IMAGE}`),
+      };
+    },
+    says: {
+      untrusted: /x509: certificate signed by unknown authority/,
+      loggedIn: /Login Succeeded!/,
+      wrongPassword: /invalid username\/password/,
+      notLoggedIn: /unauthorized|authentication required/,
+      expired: /x509: certificate has expired or is not yet valid/,
+      revoked: /unauthorized|invalid username\/password/,
+    },
+  },
+];
+
+/** What it said, when it did not work. */
+async function refusal(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  throw new Error("it worked");
+}
+
+void describe("a mirror with TLS and users", () => {
+  const suite = afterSuite();
+  let published: RealRegistry;
+  let images: PublishedImages;
+
+  before(async () => {
+    await requireCommands([
+      "dockerd",
+      "docker",
+      "podman",
+      "buildah",
+      "skopeo",
+      "docker-registry",
+      "ip",
+    ]);
+    published = await RealRegistry.start(suite);
+    images = await publishBusyboxImages(suite, published);
+    assert.equal(IMAGE, `docker.io/${images.docker.repository}:1`);
+  });
+
+  for (const { name, certificates, start, says } of CLIENTS) {
+    void it(`${name} logs in and pulls, and its user reads why where it can't`, async (test) => {
+      const guarded = await startGuarded(test, published);
+      const { host, authority } = guarded;
+      const client = await start(test, guarded);
+      const said: string[] = [];
+      const isRefused = async (
+        what: keyof typeof says,
+        work: Promise<unknown>,
+      ): Promise<void> => {
+        const text = await refusal(work);
+        said.push(`${what}: ${text.trim().split("\n").at(-1)}`);
+        assert.match(text, says[what]);
+      };
+
+      await isRefused("untrusted", client.login("alice", USERS.alice));
+      await trustAuthority(test, certificates, host, authority);
+
+      await isRefused("notLoggedIn", client.pull());
+      await isRefused("wrongPassword", client.login("alice", "wrong"));
+      await isRefused("wrongPassword", client.login("mallory", "right horse"));
+      assert.match(await client.login("alice", USERS.alice), says.loggedIn);
+      await client.pull();
+
+      await guarded.setUsers({ bob: USERS.bob });
+      await isRefused("revoked", client.pull());
+      assert.match(await client.login("bob", USERS.bob), says.loggedIn);
+      await client.pull();
+
+      await guarded.setCertificate(new Date(Date.now() - DAY_MS));
+      await isRefused("expired", client.pull());
+      await guarded.setCertificate();
+      await client.pull();
+
+      const log = guarded.mirror.child.output();
+      for (const secret of [...Object.values(USERS), "wrong"]) {
+        assert.ok(!log.includes(`"${secret}"`), secret);
+        const encoded = Buffer.from(`alice:${secret}`).toString("base64");
+        assert.ok(!log.includes(encoded));
+      }
+      test.diagnostic(said.join("\n"));
+    });
+  }
+});

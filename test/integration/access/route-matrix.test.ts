@@ -1,0 +1,490 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { AccessConfig } from "../../../src/config/config.ts";
+import { ROUTE_RIGHTS } from "../../../src/http/client-auth/route-rights.ts";
+import {
+  accessConfig,
+  basic,
+  startTokenIssuer,
+  type TokenAccess,
+  writeHtpasswd,
+} from "../../support/access.ts";
+import type { AfterTest } from "../../support/after-test.ts";
+import { buildArtifact, buildImage } from "../../support/image-builder.ts";
+import {
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import type { RawResponse } from "../../support/raw-client.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+
+/*
+ * Everybody asks for everything. The routes are those of the table that the program itself goes
+ * by, so that a new one has no place here until it is written what must be asked of it.
+ */
+
+const PUBLIC = "pub/app";
+const PRIVATE = "team/secret";
+/** Never there, on either side of the rules. */
+const PUBLIC_ABSENT = "pub/gone";
+const PRIVATE_ABSENT = "team/gone";
+
+const SIGNATURE_TYPE = "application/vnd.example.signature";
+const IMAGE = buildImage({ seed: "matrix" });
+const SIGNATURE = buildArtifact({
+  seed: "matrix-signature",
+  subject: IMAGE.manifest,
+  artifactType: SIGNATURE_TYPE,
+});
+const [LAYER] = IMAGE.layers;
+assert.ok(LAYER);
+
+type Kind = keyof typeof ROUTE_RIGHTS;
+
+interface Cell {
+  readonly method: string;
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** For whoever may. */
+  readonly status: number;
+}
+
+const reads = (path: string, status = 200): Cell[] =>
+  ["GET", "HEAD"].map((method) => ({ method, path, status }));
+
+const unchanged = (path: string, digest: string): Cell[] =>
+  [`W/"${digest}"`, `"x", "${digest}"`, "*"].map((etag) => ({
+    method: "GET",
+    path,
+    headers: { "If-None-Match": etag },
+    status: 304,
+  }));
+
+const ranged = (path: string): Cell[] =>
+  [
+    ["bytes=0-", 206],
+    ["bytes=1-2", 206],
+    ["bytes=-1", 206],
+    ["bytes=99999999-", 416],
+    ["bytes=0-0,2-3", 200],
+  ].map(([range, status]) => ({
+    method: "GET",
+    path,
+    headers: { Range: String(range) },
+    status: Number(status),
+  }));
+
+/** All that is asked of a route, by what it is. */
+const CELLS: Readonly<Record<Kind, (repository: string) => readonly Cell[]>> = {
+  ping: () => reads("/v2/"),
+  catalog: () => [...reads("/v2/_catalog"), ...reads("/v2/_catalog?n=1")],
+  manifest: (repository) =>
+    ["v", IMAGE.manifest.digest].flatMap((reference) => {
+      const path = `/v2/${repository}/manifests/${reference}`;
+      return [
+        ...reads(path),
+        ...reads(`${path}?ns=registry.example`),
+        ...unchanged(path, IMAGE.manifest.digest),
+        ...["PUT", "POST", "DELETE", "PATCH"].map((method) => ({
+          method,
+          path,
+          status: 405,
+        })),
+      ];
+    }),
+  blob: (repository) => {
+    const path = `/v2/${repository}/blobs/${LAYER.digest}`;
+    return [
+      ...reads(path),
+      ...reads(`/v2/registry.example/${repository}/blobs/${LAYER.digest}`),
+      ...reads(`/v2/${repository}/blobs/${IMAGE.config.digest}`),
+      // A manifest is a blob too.
+      ...reads(`/v2/${repository}/blobs/${IMAGE.manifest.digest}`),
+      ...unchanged(path, LAYER.digest),
+      ...ranged(path),
+      { method: "DELETE", path, status: 405 },
+    ];
+  },
+  tags: (repository) => [
+    ...reads(`/v2/${repository}/tags/list`),
+    ...reads(`/v2/${repository}/tags/list?n=1&last=a`),
+  ],
+  referrers: (repository) => {
+    const path = `/v2/${repository}/referrers/${IMAGE.manifest.digest}`;
+    return [...reads(path), ...reads(`${path}?artifactType=${SIGNATURE_TYPE}`)];
+  },
+  upload: (repository) => [
+    {
+      method: "POST",
+      path: `/v2/${repository}/blobs/uploads/`,
+      status: 405,
+    },
+    {
+      method: "POST",
+      path: `/v2/${repository}/blobs/uploads/?mount=${LAYER.digest}&from=${PRIVATE}`,
+      status: 405,
+    },
+    {
+      method: "PATCH",
+      path: `/v2/${repository}/blobs/uploads/session`,
+      status: 405,
+    },
+  ],
+};
+
+const KINDS = Object.keys(ROUTE_RIGHTS) as Kind[];
+
+interface Visitor {
+  readonly name: string;
+  readonly authorization: string | undefined;
+  /** Is let in where nobody is let in anonymously. */
+  readonly isKnown: boolean;
+  readonly seesPublic: boolean;
+  readonly seesPrivate: boolean;
+  /** What a token that does not reach so far is answered, where others get 404. */
+  readonly lacksGrant?: boolean;
+  /** Time passes before each of its requests: what it does is counted. */
+  readonly isCounted?: boolean;
+}
+
+interface Door {
+  readonly name: string;
+  readonly access: AccessConfig;
+  readonly challenge: RegExp;
+  readonly isAnonymousLetIn: boolean;
+  /** Who may see nothing private first: they find an empty cache. */
+  readonly visitors: readonly Visitor[];
+}
+
+const RULES: AccessConfig["rules"] = [
+  { who: ["*"], repositories: ["registry.example/pub/**"], actions: ["pull"] },
+  {
+    who: ["alice"],
+    repositories: ["registry.example/team/**"],
+    actions: ["pull"],
+  },
+];
+
+const nobody = { isKnown: false, seesPublic: false, seesPrivate: false };
+
+async function passwordDoor(
+  test: AfterTest,
+  anonymous: "pull" | "none",
+): Promise<Door> {
+  const visitors: Visitor[] = [
+    { ...nobody, name: "nobody", authorization: undefined },
+    { ...nobody, name: "skopeo without a user", authorization: "Basic Og==" },
+    { ...nobody, name: "bad base64", authorization: "Basic %%%" },
+    { ...nobody, name: "another scheme", authorization: "Digest x=y" },
+    { ...nobody, name: "a token of elsewhere", authorization: "Bearer a.b.c" },
+    {
+      ...nobody,
+      name: "an unknown user",
+      authorization: basic("mallory", "right horse"),
+      isCounted: true,
+    },
+    {
+      ...nobody,
+      name: "a wrong password",
+      authorization: basic("alice", "wrong"),
+      isCounted: true,
+    },
+  ];
+  const isAnonymousLetIn = anonymous === "pull";
+  return {
+    name: `passwords, anonymous: ${anonymous}`,
+    access: accessConfig({
+      htpasswdFile: await writeHtpasswd(test, {
+        alice: "right horse",
+        bob: "bob's",
+      }),
+      anonymous,
+      rules: RULES,
+    }),
+    challenge: /^Basic realm="entrepot"$/,
+    isAnonymousLetIn,
+    visitors: [
+      ...visitors.map((one) => ({ ...one, seesPublic: isAnonymousLetIn })),
+      {
+        name: "bob",
+        authorization: basic("bob", "bob's"),
+        isKnown: true,
+        seesPublic: true,
+        seesPrivate: false,
+      },
+      {
+        name: "alice",
+        authorization: basic("alice", "right horse"),
+        isKnown: true,
+        seesPublic: true,
+        seesPrivate: true,
+      },
+    ],
+  };
+}
+
+function grantsFor(...names: readonly string[]): TokenAccess[] {
+  return names.map((name) => ({ type: "repository", name, actions: ["pull"] }));
+}
+
+const EVERYTHING: readonly TokenAccess[] = [
+  { type: "registry", name: "catalog", actions: ["*"] },
+  ...grantsFor(PUBLIC, PUBLIC_ABSENT, PRIVATE, PRIVATE_ABSENT),
+];
+
+async function tokenDoor(test: AfterTest): Promise<Door> {
+  const issuer = await startTokenIssuer(test, () => Date.UTC(2026, 0, 1));
+  const long = { exp: Date.UTC(2027, 0, 1) / 1000 };
+  const bearer = async (...args: Parameters<typeof issuer.sign>) =>
+    `Bearer ${await issuer.sign(...args)}`;
+  const known = { isKnown: true, seesPublic: true };
+  return {
+    name: "tokens, anonymous: none",
+    access: accessConfig({
+      tokenServer: issuer.config,
+      anonymous: "none",
+      rules: RULES,
+    }),
+    challenge:
+      /^Bearer realm="https:\/\/auth\.example\/token",service="mirror\.example"/,
+    isAnonymousLetIn: false,
+    visitors: [
+      { ...nobody, name: "nobody", authorization: undefined },
+      {
+        ...nobody,
+        name: "a password where tokens are wanted",
+        authorization: basic("alice", "right horse"),
+      },
+      {
+        ...nobody,
+        name: "an expired token",
+        authorization: await bearer(EVERYTHING, { exp: 1, sub: "alice" }),
+      },
+      {
+        ...known,
+        name: "a token for the public alone",
+        authorization: await bearer(grantsFor(PUBLIC, PUBLIC_ABSENT), {
+          ...long,
+          sub: "alice",
+        }),
+        seesPrivate: false,
+        lacksGrant: true,
+      },
+      {
+        ...known,
+        name: "a token for all of a user for whom no rule speaks",
+        authorization: await bearer(EVERYTHING, long),
+        seesPrivate: false,
+      },
+      {
+        ...known,
+        name: "a token for all of alice",
+        authorization: await bearer(EVERYTHING, {
+          ...long,
+          sub: "alice",
+        }),
+        seesPrivate: true,
+      },
+    ],
+  };
+}
+
+const ANY_HOUR_MS = 3_600_000;
+
+interface Scene {
+  readonly door: Door;
+  readonly mirror: TestMirror;
+  readonly upstream: ScriptedUpstream;
+}
+
+function ask(
+  { mirror }: Scene,
+  visitor: Visitor,
+  cell: Cell,
+): Promise<RawResponse> {
+  if (visitor.isCounted === true) mirror.clock.advance(60_000);
+  return mirror.start(cell.path, {
+    method: cell.method,
+    headers: {
+      ...cell.headers,
+      ...(visitor.authorization === undefined
+        ? {}
+        : { Authorization: visitor.authorization }),
+    },
+  }).response;
+}
+
+/** Status, headers and body, without what differs from one second to the next. */
+function look(response: RawResponse): unknown {
+  const { date: _, ...headers } = response.headers;
+  return [response.status, headers, response.body.toString()];
+}
+
+type Expected = "as it is" | "who are you" | "not there" | "ask for a token";
+
+/** Written here once more, and otherwise than in the program. */
+function expected(
+  door: Door,
+  visitor: Visitor,
+  kind: Kind,
+  cell: Cell,
+  isPrivate: boolean,
+): Expected {
+  if (!visitor.isKnown && !door.isAnonymousLetIn) return "who are you";
+  if (kind === "catalog" && visitor.lacksGrant === true) {
+    return "ask for a token";
+  }
+  const isOpen = kind === "ping" || kind === "catalog" || cell.status === 405;
+  if (isOpen) return "as it is";
+  const sees = isPrivate ? visitor.seesPrivate : visitor.seesPublic;
+  if (sees) return "as it is";
+  return visitor.lacksGrant === true ? "ask for a token" : "not there";
+}
+
+async function assertAll(scene: Scene, phase: string): Promise<number> {
+  const { door } = scene;
+  let cells = 0;
+  for (const visitor of door.visitors) {
+    for (const kind of KINDS) {
+      for (const [isPrivate, there, absent] of [
+        [false, PUBLIC, PUBLIC_ABSENT],
+        [true, PRIVATE, PRIVATE_ABSENT],
+      ] as const) {
+        const absentCells = CELLS[kind](absent);
+        for (const [index, cell] of CELLS[kind](there).entries()) {
+          const told = `${phase}: ${visitor.name}: ${cell.method} ${cell.path} ${JSON.stringify(cell.headers)}`;
+          const response = await ask(scene, visitor, cell);
+          const want = expected(door, visitor, kind, cell, isPrivate);
+          cells += 1;
+          const { status, headers } = response;
+          const challenge = headers["www-authenticate"];
+          switch (want) {
+            case "as it is":
+              assert.equal(status, cell.status, told);
+              assert.equal(challenge, undefined, told);
+              if (kind === "catalog" && cell.method === "GET") {
+                const isWhole =
+                  phase !== "cold, then warm" && !cell.path.includes("n=1");
+                assertSeesOnly(visitor, response, isWhole, told);
+              }
+              break;
+            case "who are you":
+              assert.equal(status, 401, told);
+              assert.match(challenge ?? "", door.challenge, told);
+              break;
+            case "ask for a token":
+              assert.equal(status, 401, told);
+              assert.match(challenge ?? "", /insufficient_scope/, told);
+              break;
+            case "not there":
+              assert.equal(status, 404, told);
+              assert.equal(challenge, undefined, told);
+              break;
+          }
+          if (want === "as it is") continue;
+          // Nothing of the repository is told, not even whether there is one.
+          const other = absentCells[index];
+          assert.ok(other);
+          const notThere = await ask(scene, visitor, other);
+          const shown = JSON.stringify(look(response));
+          assert.equal(
+            shown,
+            JSON.stringify(look(notThere)).replaceAll(absent, there),
+            told,
+          );
+          assert.ok(!shown.includes(LAYER?.digest ?? ""), told);
+        }
+      }
+    }
+  }
+  return cells;
+}
+
+function assertSeesOnly(
+  visitor: Visitor,
+  response: RawResponse,
+  isWhole: boolean,
+  told: string,
+): void {
+  const text = JSON.stringify(response.headers) + response.body.toString();
+  const seen = [
+    [PUBLIC, visitor.seesPublic],
+    [PRIVATE, visitor.seesPrivate],
+  ] as const;
+  for (const [repository, isSeen] of seen) {
+    const isThere = text.includes(repository);
+    assert.ok(isSeen || !isThere, told);
+    if (isWhole) assert.equal(isThere, isSeen, told);
+  }
+}
+
+async function openScene(test: AfterTest, door: Door): Promise<Scene> {
+  const upstream = await ScriptedUpstream.start(test);
+  for (const repository of [PUBLIC, PRIVATE]) {
+    upstream.content.addImage(repository, IMAGE, "v");
+    upstream.content.addImage(repository, SIGNATURE);
+  }
+  const config = upstreamOf(upstream);
+  const mirror = await startMirror(
+    test,
+    [
+      {
+        ...config,
+        freshness: { ...config.freshness, tagTtlMs: 1_000 * ANY_HOUR_MS },
+      },
+    ],
+    { access: door.access },
+  );
+  return { door, mirror, upstream };
+}
+
+void describe("every visitor at every route", () => {
+  const doors: Readonly<Record<string, (test: AfterTest) => Promise<Door>>> = {
+    "passwords, nobody anonymous": (test) => passwordDoor(test, "none"),
+    "passwords, anonymous pulls": (test) => passwordDoor(test, "pull"),
+    "tokens, nobody anonymous": tokenDoor,
+  };
+  for (const [name, makeDoor] of Object.entries(doors)) {
+    void it(`${name}: with a cold cache, a warm one, and the upstream gone`, async (test) => {
+      const door = await makeDoor(test);
+      const scene = await openScene(test, door);
+      const { upstream, mirror } = scene;
+
+      // Nothing is looked up, or asked upstream, for whoever may not see it.
+      for (const visitor of door.visitors.filter((one) => !one.seesPrivate)) {
+        for (const cell of KINDS.flatMap((kind) => CELLS[kind](PRIVATE))) {
+          await ask(scene, visitor, cell);
+        }
+      }
+      assert.equal(upstream.count(), 0);
+
+      const warm = await assertAll(scene, "cold, then warm");
+      assert.equal(await assertAll(scene, "warm"), warm);
+      mirror.clock.advance(1_001 * ANY_HOUR_MS);
+      await upstream.stop();
+      if (!door.name.startsWith("tokens")) {
+        assert.equal(await assertAll(scene, "stale"), warm);
+      }
+      test.diagnostic(`${warm} cells in each phase`);
+    });
+  }
+
+  void it("what may not be had looks exactly like what is not there", async (test) => {
+    const door = await passwordDoor(test, "none");
+    const scene = await openScene(test, door);
+    const bob = door.visitors.find(({ name }) => name === "bob");
+    assert.ok(bob);
+    // A mirror without the referrers of a repository that is there answers an empty index.
+    for (const kind of ["manifest", "blob", "tags"] as const) {
+      const absent = CELLS[kind](PUBLIC_ABSENT);
+      for (const [index, cell] of CELLS[kind](PRIVATE).entries()) {
+        const other = absent[index];
+        if (cell.status === 405 || other === undefined) continue;
+        const first = look(await ask(scene, bob, other));
+        assert.deepEqual(look(await ask(scene, bob, other)), first);
+        assert.deepEqual(look(await ask(scene, bob, cell)), first, cell.path);
+      }
+    }
+  });
+});

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { readdir, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { Barrier } from "../../support/barrier.ts";
+import { Child } from "../../support/child-process.ts";
+import { ChildMirror, hubConfig } from "../../support/child-mirror.ts";
+import { seededBlob } from "../../support/image-builder.ts";
+import { rawRequest, startRequest } from "../../support/raw-client.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
+
+const MIB = 1024 * 1024;
+const MAIN = join(import.meta.dirname, "../../../src/main.ts");
+
+/** Runs the program with a configuration file until it ends by itself. */
+async function run(
+  test: AfterTest,
+  config: unknown,
+  args: readonly string[] = [],
+): Promise<{ code: number | null; output: string }> {
+  const file = join(await tempDir(test), "entrepot.yaml");
+  await writeFile(file, JSON.stringify(config));
+  const child = new Child(test, {
+    command: process.execPath,
+    args: [MAIN, "serve", "--config", file, ...args],
+  });
+  const { code } = await child.exited;
+  return { code, output: child.output() };
+}
+
+void describe("entrepot serve", () => {
+  void it("ends with 2 and tells every fault of the configuration", async (test) => {
+    const { code, output } = await run(test, { listen: "nowhere", colour: 1 });
+    assert.equal(code, 2);
+    assert.match(output, /entrepot\.yaml:1: listen: /);
+    assert.match(output, /entrepot\.yaml:1: colour: /);
+  });
+
+  void it("ends with 2 when it does not know an option", async (test) => {
+    const { code, output } = await run(test, {}, ["--onlien"]);
+    assert.equal(code, 2);
+    assert.match(output, /--onlien/);
+  });
+
+  void it("ends with 1 when an address is taken, naming it", async (test) => {
+    const mirror = await ChildMirror.start(test);
+    const { code, output } = await run(test, {
+      listen: mirror.host,
+      operator: { listen: false },
+      storage: { root: join(await tempDir(test), "data") },
+    });
+    assert.equal(code, 1);
+    assert.ok(output.includes(mirror.host), output);
+  });
+
+  void it("ends with 1 when another instance has the storage, naming its process", async (test) => {
+    const mirror = await ChildMirror.start(test);
+    const { code, output } = await run(test, {
+      listen: "127.0.0.1:0",
+      operator: { listen: false },
+      storage: { root: mirror.root },
+    });
+    assert.equal(code, 1);
+    assert.match(output, new RegExp(String(mirror.child.pid)));
+  });
+
+  void it("dials nothing with --offline", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    const mirror = await ChildMirror.start(test, {
+      config: hubConfig(upstream.origin),
+      args: ["--offline"],
+    });
+    const response = await rawRequest({
+      port: mirror.port,
+      path: "/v2/library/app/manifests/1",
+    });
+    assert.equal(response.status, 404);
+    assert.match(response.body.toString(), /"detail":"offline"/);
+    assert.equal(upstream.count(), 0);
+  });
+});
+
+void describe("SIGTERM", () => {
+  void it("lets a running download end, refuses new ones and exits with 0", async (test) => {
+    const blob = seededBlob("drain", 4 * MIB);
+    const upstream = await ScriptedUpstream.start(test);
+    upstream.content.addBlob("library/big", blob);
+    const barrier = new Barrier();
+    upstream.when({ kind: "blob" }, { hold: { at: MIB, barrier } });
+    const mirror = await ChildMirror.start(test, {
+      config: hubConfig(upstream.origin),
+    });
+    const download = startRequest({
+      port: mirror.port,
+      path: `/v2/library/big/blobs/${blob.digest}`,
+      body: "hash",
+    });
+    await download.received(MIB / 2);
+    const ended = mirror.terminate();
+    await mirror.child.line((line) => line.includes("draining") || undefined);
+    const ready = await fetch(`${mirror.operatorOrigin}/readyz`);
+    assert.equal(ready.status, 503);
+    barrier.release();
+    const response = await download.response;
+    assert.equal(response.end, "complete");
+    assert.equal(response.sha256, blob.digest);
+    assert.equal((await ended).code, 0);
+  });
+
+  void it("keeps what a download that nobody waits for has brought, and ends at once", async (test) => {
+    const blob = seededBlob("keep", 4 * MIB);
+    const upstream = await ScriptedUpstream.start(test);
+    upstream.content.addBlob("library/big", blob);
+    const barrier = new Barrier();
+    upstream.when(
+      { kind: "blob" },
+      { hold: { at: 2 * MIB, barrier } },
+      { times: 1 },
+    );
+    const mirror = await ChildMirror.start(test, {
+      config: hubConfig(upstream.origin),
+    });
+    const request = {
+      port: mirror.port,
+      path: `/v2/library/big/blobs/${blob.digest}`,
+      body: "hash",
+    } as const;
+    await rawRequest({ ...request, leave: { atByte: MIB, by: "fin" } });
+    // Far below the 30 s of a drain: the limit makes the test fail, not wait.
+    assert.equal((await mirror.terminate(10_000)).code, 0);
+    assert.deepEqual(
+      (await readdir(join(mirror.root, "partial"))).filter((name) =>
+        name.startsWith("sha256"),
+      ),
+      [`sha256-${blob.digest.slice(7)}`],
+    );
+    barrier.release();
+    upstream.forgetRequests();
+    await mirror.start();
+    const response = await rawRequest(request);
+    assert.equal(response.sha256, blob.digest);
+    assert.ok(upstream.bytesSent({ kind: "blob" }) <= 2.5 * MIB);
+  });
+});

@@ -1,0 +1,291 @@
+import assert from "node:assert/strict";
+import { connect } from "node:net";
+import { text } from "node:stream/consumers";
+import { describe, it } from "node:test";
+import { buildImage } from "../../support/image-builder.ts";
+import {
+  errorCode,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import type { RawResponse } from "../../support/raw-client.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+
+const IMAGE = buildImage({ seed: "hostile" });
+const HEX = IMAGE.config.digest.slice("sha256:".length);
+
+async function setUp(
+  test: AfterTest,
+): Promise<{ upstream: ScriptedUpstream; mirror: TestMirror }> {
+  const upstream = await ScriptedUpstream.start(test);
+  upstream.content.addImage("a", IMAGE, "v");
+  const mirror = await startMirror(test, [upstreamOf(upstream)]);
+  return { upstream, mirror };
+}
+
+function get(target: string, version = "HTTP/1.1"): Buffer {
+  return Buffer.from(
+    `GET ${target} ${version}\r\nHost: m\r\nConnection: close\r\n\r\n`,
+    "latin1",
+  );
+}
+
+function assertIsError(response: RawResponse, told: string): void {
+  assert.ok(
+    response.status >= 400 && response.status < 500,
+    `${told}: ${response.status}`,
+  );
+  assert.equal(response.end, "complete", told);
+  assert.equal(response.headers["content-type"], "application/json", told);
+  assert.ok(errorCode(response), told);
+  assert.doesNotMatch(response.body.toString(), /evil|etc\/passwd/i);
+  for (const [name] of response.rawHeaders) assert.doesNotMatch(name, /evil/i);
+}
+
+/** Targets that no registry has, as they stand on the request line. */
+const TARGETS: readonly string[] = [
+  "/v2/a%2f..%2f..%2fetc/manifests/v",
+  `/v2/a%2f..%2f..%2fetc%2fpasswd/blobs/sha256:${HEX}`,
+  "/v2/%2e%2e/%2e%2e/manifests/v",
+  "/v2/%252e%252e/manifests/v",
+  "/v2/../../etc/passwd/manifests/v",
+  "/v2/a/../b/manifests/v",
+  "/v2/a/./manifests/v",
+  "/v2/a//manifests/v",
+  "//v2/a/manifests/v",
+  "/v2//manifests/v",
+  "/v2/a/manifests/",
+  "/v2/a/manifests/v%0d%0aX-Evil:1",
+  "/v2/a%0d%0aX-Evil:1/manifests/v",
+  "/v2/a%00/manifests/v",
+  "/v2/a/manifests/v%00",
+  "/v2/a\\..\\b/manifests/v",
+  "/v2/a%5c..%5cb/manifests/v",
+  "/v2/a%c0%ae%c0%ae/manifests/v",
+  "/v2/\u00e4/manifests/v",
+  "/v2/a/manifests/v;x.css",
+  "/v2/a/manifests/v#x",
+  "http://evil/v2/a/manifests/v",
+  "https://evil/v2/a/manifests/v",
+  "evil/v2/a/manifests/v",
+  "*",
+  "?",
+  `/v2/a/blobs/sha256:${HEX.toUpperCase()}`,
+  `/v2/a/blobs/SHA256:${HEX}`,
+  `/v2/a/blobs/sha256:${HEX.slice(1)}`,
+  `/v2/a/blobs/sha256:${HEX}0`,
+  "/v2/a/blobs/sha256:../../../../etc/passwd",
+  "/v2/a/blobs/sha256:",
+  `/v2/a/blobs/sha1:${HEX.slice(0, 40)}`,
+  `/v2/a/blobs/sha512:${HEX}`,
+  `/v2/a/blobs/md5:${HEX.slice(0, 32)}`,
+  `/v2/a/blobs/${HEX}`,
+  `/v2/a/manifests/sha256:${HEX.toUpperCase()}`,
+  `/v2/a/referrers/sha256:${HEX.toUpperCase()}`,
+  "/v2/A/manifests/v",
+  "/v2/-a/manifests/v",
+  "/v2/a__/manifests/v",
+  "/v2/a/manifests/.v",
+  `/v2/a/manifests/${"t".repeat(129)}`,
+  `/v2/${"n".repeat(256)}/manifests/v`,
+  `/v2/${"n".repeat(1_000)}/manifests/v`,
+  `/v2/${"n/".repeat(600)}n/manifests/v`,
+  `/v2/${"n".repeat(7_000)}/manifests/v`,
+  `/v2/${"n".repeat(65_536)}/manifests/v`,
+  `/v2/a/manifests/v?${"q=1&".repeat(20_000)}`,
+  "/v2/a/manifests/v?ns=%ff",
+  "/v2/a/manifests/v?%zz",
+  "/v2/a/tags/list?n=1e999",
+  "/",
+  "/v1/_ping",
+  "/v3/a/manifests/v",
+  "/v2/a",
+  "/v2/a/tags",
+  "/v2/a/unknown/v",
+  "/favicon.ico",
+  "/metrics",
+  "/api/v1/status",
+];
+
+/** Bytes that are no request, or two. */
+const MESSAGES: readonly (readonly [string, string])[] = [
+  [
+    "a NUL in the target",
+    "GET /v2/a\0/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n",
+  ],
+  [
+    "a space in the target",
+    "GET /v2/a b/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n",
+  ],
+  ["a bare line feed", "GET /v2/ HTTP/1.1\nHost: m\n\n"],
+  [
+    "CR LF in the target",
+    "GET /v2/a\r\nX-Evil: 1/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n",
+  ],
+  ["no version", "GET /v2/\r\n\r\n"],
+  ["another version", "GET /v2/ HTTP/3.7\r\nHost: m\r\n\r\n"],
+  ["no Host", "GET /v2/ HTTP/1.1\r\nConnection: close\r\n\r\n"],
+  [
+    "two Hosts",
+    "GET /v2/ HTTP/1.1\r\nHost: a\r\nHost: evil\r\nConnection: close\r\n\r\n",
+  ],
+  [
+    "two lengths",
+    "GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+  ],
+  [
+    "a length and chunks",
+    "POST /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+  ],
+  [
+    "an odd length",
+    "GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: +5\r\n\r\nhello",
+  ],
+  ["a folded header", "GET /v2/ HTTP/1.1\r\nHost: m\r\nX: a\r\n b\r\n\r\n"],
+  ["a method that is none", "EVIL /v2/ HTTP/1.1\r\nHost: m\r\n\r\n"],
+  [
+    "headers without an end",
+    `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"X: y\r\n".repeat(5_000)}\r\n`,
+  ],
+  ["a TLS hello", "\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03"],
+];
+
+void describe("a hostile request", () => {
+  void it("is a 4xx with an error of the specification and dials nobody, and the mirror lives", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (const target of TARGETS) {
+      const told = target.slice(0, 80);
+      assertIsError(await mirror.raw(get(target)), told);
+      if (!target.startsWith("/") && target !== "*") continue;
+      const head = await mirror.start(target, { method: "HEAD" }).response;
+      assert.ok(head.status >= 400 && head.status < 500, told);
+    }
+    assert.equal(upstream.count(), 0);
+    const alive = await mirror.get("/v2/a/manifests/v");
+    assert.equal(alive.sha256, IMAGE.manifest.digest);
+  });
+
+  for (const [name, message] of MESSAGES) {
+    void it(`of ${name} is a 4xx with an error of the specification`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      assertIsError(await mirror.raw(Buffer.from(message, "latin1")), name);
+      assert.equal(upstream.count(), 0);
+      assert.equal((await mirror.get("/v2/")).status, 200);
+    });
+  }
+
+  void it("is written to the log in one line of at most some hundred letters", async (test) => {
+    const { mirror } = await setUp(test);
+    await mirror.start(`/v2/${"n".repeat(2_000)}/x\u007f`, {
+      headers: { "User-Agent": `\u001b[31mevil${"a".repeat(5_000)}` },
+    }).response;
+    for (const line of mirror.log) {
+      assert.ok(JSON.stringify(line).length < 2_000);
+    }
+  });
+});
+
+void describe("a method that the mirror has not", () => {
+  const paths = [
+    "/v2/",
+    "/v2/a/manifests/v",
+    `/v2/a/manifests/${IMAGE.manifest.digest}`,
+    `/v2/a/blobs/${IMAGE.config.digest}`,
+    "/v2/a/blobs/uploads/",
+    "/v2/a/blobs/uploads/5f3c",
+    `/v2/a/blobs/uploads/?mount=${IMAGE.config.digest}&from=b`,
+    "/v2/a/tags/list",
+    "/v2/_catalog",
+  ];
+
+  void it("is 405 with Allow on every path of the API, and changes nothing", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.get("/v2/a/manifests/v");
+    upstream.forgetRequests();
+    for (const method of [
+      "POST",
+      "PUT",
+      "PATCH",
+      "DELETE",
+      "OPTIONS",
+      "TRACE",
+      "PROPFIND",
+      "QUERY",
+    ]) {
+      for (const path of paths) {
+        const got = await mirror.start(path, {
+          method,
+          headers: { "Content-Length": "2", "Content-Type": "text/plain" },
+        }).response;
+        assert.deepEqual(
+          [got.status, errorCode(got)],
+          [405, "UNSUPPORTED"],
+          `${method} ${path}`,
+        );
+        assert.equal(got.headers["allow"], "GET, HEAD");
+      }
+    }
+    for (const method of ["GET", "HEAD"]) {
+      const got = await mirror.start("/v2/a/blobs/uploads/5f3c", { method })
+        .response;
+      assert.equal(got.status, 405);
+    }
+    assert.equal(upstream.count(), 0);
+    assert.equal((await mirror.get("/v2/a/manifests/v")).status, 200);
+  });
+
+  void it("is answered though its body is long, and nothing of that is taken for a request", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const smuggled = "GET /v2/a/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n";
+    const body = smuggled.repeat(20_000);
+    for (const expect of ["", "Expect: 100-continue\r\n"]) {
+      const got = await mirror.raw(
+        `PUT /v2/a/manifests/v HTTP/1.1\r\nHost: m\r\n${expect}Content-Length: ${body.length}\r\n\r\n${body}`,
+      );
+      assert.deepEqual([got.status, errorCode(got)], [405, "UNSUPPORTED"]);
+      assert.equal(got.surplusBytes, 0);
+    }
+    assert.equal(upstream.count(), 0);
+  });
+});
+
+void describe("requests on one connection", () => {
+  void it("are answered in order, each with its own body", async (test) => {
+    const { mirror } = await setUp(test);
+    await mirror.get("/v2/a/manifests/v");
+    const paths = [
+      "/v2/",
+      "/v2/a/manifests/v",
+      "/v2/a/manifests/none",
+      `/v2/a/blobs/${IMAGE.config.digest}`,
+      "/v2/A/manifests/v",
+    ];
+    const all = paths
+      .map((path) => `GET ${path} HTTP/1.1\r\nHost: m\r\n`)
+      .join("\r\n");
+    const socket = connect(mirror.port, "127.0.0.1");
+    socket.write(`${all}Connection: close\r\n\r\n`);
+    const answers = await text(socket);
+    assert.deepEqual(
+      [...answers.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status),
+      ["200", "200", "404", "200", "400"],
+    );
+    const bodies = answers.split(/HTTP\/1\.1 [^]*?\r\n\r\n/).slice(1);
+    assert.equal(bodies[0], "{}");
+    assert.equal(bodies[1], IMAGE.manifest.bytes.toString());
+    assert.match(bodies[2] ?? "", /MANIFEST_UNKNOWN/);
+    assert.equal(bodies[3], IMAGE.config.bytes().toString());
+    assert.match(bodies[4] ?? "", /NAME_INVALID/);
+  });
+
+  void it("are not disturbed by a GET with a body", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const got = await mirror.raw(
+      `GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 44\r\n\r\nGET /v2/evil/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n`,
+    );
+    assert.equal(got.status, 200);
+    assert.equal(upstream.count(), 0);
+  });
+});

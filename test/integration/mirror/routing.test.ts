@@ -1,0 +1,388 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { buildImage } from "../../support/image-builder.ts";
+import {
+  cacheStatusOf,
+  errorCode,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+
+const HUB_IMAGE = buildImage({ seed: "hub" });
+const QUAY_IMAGE = buildImage({ seed: "quay" });
+const CORP_IMAGE = buildImage({ seed: "corp" });
+
+interface SetUp {
+  readonly hub: ScriptedUpstream;
+  readonly quay: ScriptedUpstream;
+  readonly corp: ScriptedUpstream;
+  readonly mirror: TestMirror;
+}
+
+/** Three upstreams with an image each of one and the same name. */
+async function setUp(test: AfterTest): Promise<SetUp> {
+  const hub = await ScriptedUpstream.start(test);
+  const quay = await ScriptedUpstream.start(test);
+  const corp = await ScriptedUpstream.start(test);
+  for (const [upstream, image] of [
+    [hub, HUB_IMAGE],
+    [quay, QUAY_IMAGE],
+    [corp, CORP_IMAGE],
+  ] as const) {
+    for (const name of ["library/app", "team/app", "app"]) {
+      upstream.content.addImage(name, image, "v");
+    }
+  }
+  const mirror = await startMirror(test, [
+    upstreamOf(hub, {
+      name: "docker.io",
+      aliases: ["index.docker.io", "registry-1.docker.io"],
+      libraryPrefix: true,
+    }),
+    upstreamOf(quay, {
+      name: "quay.io",
+      isDefault: false,
+      hostnames: ["quay.mirror.internal"],
+    }),
+    upstreamOf(corp, {
+      name: "registry.corp:5000",
+      isDefault: false,
+      aliases: ["corp"],
+    }),
+  ]);
+  return { hub, quay, corp, mirror };
+}
+
+interface Spelling {
+  readonly path: string;
+  readonly host?: string;
+  readonly image: { readonly manifest: { readonly digest: string } };
+  /** What is asked of the upstream. */
+  readonly repository: string;
+  readonly namespace?: string;
+}
+
+const SPELLINGS: readonly Spelling[] = [
+  { path: "/v2/app", image: HUB_IMAGE, repository: "library/app" },
+  { path: "/v2/library/app", image: HUB_IMAGE, repository: "library/app" },
+  { path: "/v2/docker.io/app", image: HUB_IMAGE, repository: "library/app" },
+  {
+    path: "/v2/docker.io/library/app",
+    image: HUB_IMAGE,
+    repository: "library/app",
+  },
+  { path: "/v2/docker.io/team/app", image: HUB_IMAGE, repository: "team/app" },
+  {
+    path: "/v2/index.docker.io/app",
+    image: HUB_IMAGE,
+    repository: "library/app",
+  },
+  { path: "/docker.io/v2/app", image: HUB_IMAGE, repository: "library/app" },
+  {
+    path: "/registry-1.docker.io/v2/library/app",
+    image: HUB_IMAGE,
+    repository: "library/app",
+  },
+  {
+    path: "/v2/library/app?ns=docker.io",
+    image: HUB_IMAGE,
+    repository: "library/app",
+    namespace: "docker.io",
+  },
+  {
+    path: "/v2/app?ns=registry-1.docker.io",
+    image: HUB_IMAGE,
+    repository: "library/app",
+    namespace: "registry-1.docker.io",
+  },
+  { path: "/v2/quay.io/app", image: QUAY_IMAGE, repository: "app" },
+  { path: "/v2/quay.io/team/app", image: QUAY_IMAGE, repository: "team/app" },
+  { path: "/quay.io/v2/team/app", image: QUAY_IMAGE, repository: "team/app" },
+  {
+    path: "/v2/team/app?ns=quay.io",
+    image: QUAY_IMAGE,
+    repository: "team/app",
+    namespace: "quay.io",
+  },
+  {
+    path: "/v2/team/app?ns=QUAY.io",
+    image: QUAY_IMAGE,
+    repository: "team/app",
+    namespace: "QUAY.io",
+  },
+  // k3s and BuildKit send both; the name's first component decides.
+  {
+    path: "/v2/quay.io/team/app?ns=quay.io",
+    image: QUAY_IMAGE,
+    repository: "team/app",
+  },
+  {
+    path: "/v2/docker.io/library/app?ns=docker.io",
+    image: HUB_IMAGE,
+    repository: "library/app",
+  },
+  {
+    path: "/v2/docker.io/library/app?ns=quay.io",
+    image: HUB_IMAGE,
+    repository: "library/app",
+  },
+  {
+    path: "/quay.io/v2/team/app?ns=docker.io",
+    image: QUAY_IMAGE,
+    repository: "team/app",
+  },
+  {
+    path: "/v2/team/app",
+    host: "quay.mirror.internal",
+    image: QUAY_IMAGE,
+    repository: "team/app",
+  },
+  {
+    path: "/v2/team/app",
+    host: "QUAY.mirror.internal:5000",
+    image: QUAY_IMAGE,
+    repository: "team/app",
+  },
+  {
+    path: "/v2/docker.io/team/app",
+    host: "quay.mirror.internal",
+    image: HUB_IMAGE,
+    repository: "team/app",
+  },
+  {
+    path: "/v2/team/app?ns=docker.io",
+    host: "quay.mirror.internal",
+    image: HUB_IMAGE,
+    repository: "team/app",
+    namespace: "docker.io",
+  },
+  {
+    path: "/v2/team/app",
+    host: "anything",
+    image: HUB_IMAGE,
+    repository: "team/app",
+  },
+  {
+    path: "/v2/team/app?ns=registry.corp%3A5000",
+    image: CORP_IMAGE,
+    repository: "team/app",
+    namespace: "registry.corp:5000",
+  },
+  { path: "/v2/corp/team/app", image: CORP_IMAGE, repository: "team/app" },
+];
+
+function manifestPath(path: string): string {
+  const [name = "", query = ""] = path.split("?");
+  return `${name}/manifests/v${query === "" ? "" : `?${query}`}`;
+}
+
+void describe("a request's way to its upstream", () => {
+  for (const { path, host, image, repository, namespace } of SPELLINGS) {
+    void it(`${path}${host === undefined ? "" : ` on ${host}`} is ${repository} of one upstream`, async (test) => {
+      const { hub, quay, corp, mirror } = await setUp(test);
+      const headers = host === undefined ? {} : { Host: host };
+      const got = await mirror.get(manifestPath(path), headers);
+      assert.deepEqual([got.status, got.sha256], [200, image.manifest.digest]);
+      assert.equal(got.headers["oci-namespace"], namespace);
+      const requests = [hub, quay, corp].flatMap((one) => one.requests());
+      assert.equal(requests.length, 2);
+      for (const request of requests) {
+        assert.equal(request.repository, repository);
+        assert.equal(request.query.get("ns"), null);
+      }
+      const head = await mirror.head(manifestPath(path), headers);
+      assert.equal(head.headers["oci-namespace"], namespace);
+    });
+  }
+
+  void it("leads every spelling of a repository to one entry", async (test) => {
+    const { hub, quay, corp, mirror } = await setUp(test);
+    for (const { path, host } of SPELLINGS) {
+      await mirror.get(
+        manifestPath(path),
+        host === undefined ? {} : { Host: host },
+      );
+    }
+    // library/app and team/app; app and team/app; team/app: a HEAD and a GET each, and the
+    // same image under a second name is no second GET.
+    assert.deepEqual(
+      [hub, quay, corp].map((one) => [
+        one.count({ method: "HEAD" }),
+        one.count({ method: "GET" }),
+      ]),
+      [
+        [2, 1],
+        [2, 1],
+        [1, 1],
+      ],
+    );
+    const catalog = await mirror.get("/v2/_catalog");
+    assert.deepEqual(JSON.parse(catalog.body.toString()), {
+      repositories: [
+        "docker.io/library/app",
+        "docker.io/team/app",
+        "quay.io/app",
+        "quay.io/team/app",
+        "registry.corp:5000/team/app",
+      ],
+    });
+  });
+
+  void it("ends in 404 for an ns that is no upstream, and nothing is dialled", async (test) => {
+    const { hub, quay, corp, mirror } = await setUp(test);
+    for (const query of [
+      "ns=evil.internal",
+      "ns=127.0.0.1",
+      `ns=127.0.0.1:${hub.registry.port}`,
+      "ns=localhost",
+      "ns=169.254.169.254",
+      "ns=[::1]:80",
+      "ns=",
+      "ns",
+      "ns=docker.io&ns=docker.io",
+      "ns=docker.io&ns=quay.io",
+      "ns[]=docker.io",
+      "ns=docker.io%0d%0aX: y",
+      "ns=http://docker.io",
+      "ns=docker.io/",
+      "ns=__proto__",
+      "ns=constructor",
+      "n%73=evil.internal",
+    ]) {
+      for (const path of [
+        "/v2/team/app/manifests/v",
+        `/v2/team/app/blobs/${HUB_IMAGE.config.digest}`,
+        "/v2/team/app/tags/list",
+        "/v2/",
+        "/v2/_catalog",
+      ]) {
+        const got = await mirror.raw(
+          `GET ${path}?${query.replaceAll(" ", "%20")} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n`,
+        );
+        assert.deepEqual(
+          [got.status, errorCode(got)],
+          [404, "NAME_UNKNOWN"],
+          `${path}?${query}`,
+        );
+        assert.equal(got.headers["oci-namespace"], undefined);
+        assert.doesNotMatch(got.body.toString(), /evil/);
+      }
+    }
+    for (const upstream of [hub, quay, corp]) assert.equal(upstream.count(), 0);
+  });
+
+  void it("ends in 404 for a prefix that is no upstream, or two of them", async (test) => {
+    const { hub, quay, mirror } = await setUp(test);
+    for (const prefix of [
+      "/evil",
+      "/evil.internal",
+      "/quay.io/docker.io",
+      "/__proto__",
+    ]) {
+      for (const path of ["/v2/", "/v2/team/app/manifests/v"]) {
+        const got = await mirror.get(prefix + path);
+        assert.deepEqual([got.status, errorCode(got)], [404, "NAME_UNKNOWN"]);
+      }
+    }
+    assert.equal(hub.count() + quay.count(), 0);
+  });
+
+  void it("treats the words of every object as names", async (test) => {
+    const { hub, mirror } = await setUp(test);
+    for (const name of [
+      "constructor",
+      "__proto__",
+      "toString",
+      "team/constructor",
+      "hasownproperty",
+    ]) {
+      for (const path of [
+        `/v2/${name}/manifests/v`,
+        `/v2/a/manifests/${name.replace("/", "-")}`,
+        `/v2/${name}/tags/list`,
+      ]) {
+        const got = await mirror.get(path, { __proto__x: "1" });
+        assert.ok([400, 404].includes(got.status), `${path}: ${got.status}`);
+        assert.ok(errorCode(got));
+      }
+    }
+    assert.ok(hub.count() > 0);
+    const alive = await mirror.raw(
+      "GET /v2/ HTTP/1.1\r\nHost: m\r\n__proto__: x\r\nconstructor: y\r\nConnection: close\r\n\r\n",
+    );
+    assert.equal(alive.status, 200);
+  });
+
+  void it("ends in 404 without a default upstream where nothing names one", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    const mirror = await startMirror(test, [
+      upstreamOf(upstream, { isDefault: false }),
+    ]);
+    const got = await mirror.get("/v2/team/app/manifests/v");
+    assert.deepEqual([got.status, errorCode(got)], [404, "NAME_UNKNOWN"]);
+    assert.equal(upstream.count(), 0);
+  });
+
+  void it("is refused with 508 where it comes from this very mirror", async (test) => {
+    const { hub, mirror } = await setUp(test);
+    await mirror.get("/v2/team/app/manifests/v");
+    const via = hub.requests()[0]?.headers["via"] ?? "";
+    assert.match(via, /^1\.1 entrepot-[0-9a-f]+$/);
+    hub.forgetRequests();
+    for (const header of [via, `1.0 fred, ${via}`, `${via}, 1.1 x`]) {
+      for (const path of ["/v2/", "/v2/team/app/manifests/v", "/v2/_catalog"]) {
+        const got = await mirror.get(path, { Via: header });
+        assert.deepEqual([got.status, errorCode(got)], [508, "UNAVAILABLE"]);
+      }
+    }
+    const other = await mirror.get("/v2/team/app/manifests/v", {
+      Via: "1.1 entrepot-00000000",
+    });
+    assert.match(cacheStatusOf(other) ?? "", /^hit/);
+    assert.equal(hub.count(), 0);
+  });
+
+  void it("that leads back to the mirror ends in an error, not in a storm", async (test) => {
+    const first = await startMirror(test, []);
+    const { port } = first;
+    await first.restart({
+      upstreams: [upstreamOf({ origin: `http://127.0.0.1:${port}` })],
+      listen: [{ host: "127.0.0.1", port }],
+    });
+    const got = await first.get("/v2/team/app/manifests/v");
+    assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
+    const statuses = first.log
+      .filter(({ msg }) => msg === "request")
+      .map(({ statusCode }) => statusCode);
+    assert.ok(statuses.filter((status) => status === 508).length <= 2);
+  });
+});
+
+void describe("the ping", () => {
+  void it("is 200 in every spelling, by GET and HEAD", async (test) => {
+    const { hub, quay, mirror } = await setUp(test);
+    for (const path of [
+      "/v2/",
+      "/v2",
+      "/docker.io/v2/",
+      "/quay.io/v2",
+      "/corp/v2/",
+      "/v2/?ns=quay.io",
+    ]) {
+      for (const method of ["GET", "HEAD"]) {
+        const got = await mirror.start(path, { method }).response;
+        assert.equal(got.status, 200, path);
+        assert.equal(
+          got.headers["docker-distribution-api-version"],
+          "registry/2.0",
+        );
+        assert.equal(got.headers["content-length"], "2");
+        assert.equal(got.headers["www-authenticate"], undefined);
+      }
+    }
+    assert.equal(hub.count() + quay.count(), 0);
+  });
+});

@@ -1,0 +1,211 @@
+import assert from "node:assert/strict";
+import {
+  appendFile,
+  mkdir,
+  readdir,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import Database from "better-sqlite3";
+import { releaseAfter } from "../../support/after-test.ts";
+import { buildImage, seededBlob } from "../../support/image-builder.ts";
+import {
+  cacheStatusOf,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import { pullImage } from "../../support/pull-image.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+
+const BLOB = seededBlob("healing", 300_000);
+const IMAGE = buildImage({ seed: "healing", layers: [BLOB] });
+const BLOB_PATH = `/v2/a/blobs/${BLOB.digest}`;
+const TAG_PATH = "/v2/a/manifests/v";
+
+async function setUp(
+  test: AfterTest,
+): Promise<{ upstream: ScriptedUpstream; mirror: TestMirror }> {
+  const upstream = await ScriptedUpstream.start(test);
+  upstream.content.addImage("a", IMAGE, "v");
+  const mirror = await startMirror(test, [upstreamOf(upstream)]);
+  await pullImage(mirror, "a", "v");
+  upstream.forgetRequests();
+  return { upstream, mirror };
+}
+
+/** What can happen to a file behind the mirror. */
+const HARMS: readonly (readonly [
+  string,
+  (file: string, outside: string) => Promise<void>,
+])[] = [
+  ["deleted", (file) => rm(file)],
+  ["emptied", (file) => truncate(file, 0)],
+  ["cut", (file) => truncate(file, 100)],
+  ["grown", (file) => appendFile(file, "x")],
+  [
+    "replaced by a link to itself elsewhere",
+    async (file, outside) => {
+      await rename(file, outside);
+      await symlink(outside, file);
+    },
+  ],
+  [
+    "replaced by a folder with something in it",
+    async (file) => {
+      await rm(file);
+      await mkdir(file);
+      await writeFile(join(file, "x"), "");
+    },
+  ],
+];
+
+void describe("a stored file", () => {
+  for (const [name, harm] of HARMS) {
+    void it(`of a blob that was ${name} is fetched again within the request`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      const file = mirror.blobFile(BLOB.digest);
+      await harm(file, join(mirror.root, "outside"));
+      const got = await mirror.get(BLOB_PATH);
+      assert.deepEqual([got.status, got.end], [200, "complete"]);
+      assert.equal(got.sha256, BLOB.digest);
+      assert.equal(upstream.count({ kind: "blob", method: "GET" }), 1);
+      await mirror.settled();
+      const hit = await mirror.get(BLOB_PATH);
+      assert.equal(cacheStatusOf(hit), "hit");
+      assert.equal(hit.sha256, BLOB.digest);
+      assert.equal(upstream.count(), 1);
+      const partials = await readdir(join(mirror.root, "partial"));
+      assert.deepEqual(partials, ["boot-id"]);
+    });
+
+    void it(`of a manifest that was ${name} is fetched again, by tag and by digest`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      const { manifest } = IMAGE;
+      const digestPath = `/v2/a/manifests/${manifest.digest}`;
+      for (const path of [TAG_PATH, digestPath]) {
+        // What is hot in memory would serve it.
+        await mirror.restart();
+        upstream.forgetRequests();
+        const file = mirror.blobFile(manifest.digest);
+        await harm(file, join(mirror.root, "outside"));
+        const got = await mirror.get(path);
+        assert.deepEqual([got.status, got.sha256], [200, manifest.digest]);
+        assert.equal(upstream.count({ method: "GET" }), 1);
+        await mirror.restart();
+        const hit = await mirror.get(TAG_PATH);
+        assert.equal(hit.sha256, manifest.digest);
+        await rm(join(mirror.root, "outside"), { force: true });
+      }
+    });
+  }
+
+  void it("of a manifest with a flipped byte is found by its digest and fetched again", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.restart();
+    const { manifest } = IMAGE;
+    const bytes = Buffer.from(manifest.bytes);
+    bytes[10] = (bytes[10] ?? 0) ^ 1;
+    await writeFile(mirror.blobFile(manifest.digest), bytes);
+    const got = await mirror.get(TAG_PATH);
+    assert.equal(got.sha256, manifest.digest);
+    assert.equal(upstream.count({ method: "GET" }), 1);
+    assert.match(cacheStatusOf(await mirror.get(TAG_PATH)) ?? "", /^hit/);
+  });
+
+  void it("is a 404 offline when it is gone, and not an empty 200", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.restart({ offline: true });
+    await truncate(mirror.blobFile(BLOB.digest), 0);
+    const got = await mirror.get(BLOB_PATH);
+    assert.equal(got.status, 404);
+    assert.equal(upstream.count(), 0);
+  });
+
+  void it("without its row is taken over, and only a little is fetched", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.close();
+    const database = new Database(join(mirror.root, "index.sqlite"));
+    database.pragma("foreign_keys = on");
+    database.exec("DELETE FROM blobs");
+    database.close();
+    await mirror.open();
+    await pullImage(mirror, "a", "v");
+    assert.ok(upstream.bytesSent({ kind: "blob" }) < 10_000);
+    upstream.forgetRequests();
+    await pullImage(mirror, "a", "v");
+    assert.equal(upstream.count(), 0);
+  });
+
+  void it("of an index that is gone is taken over too", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.close();
+    for (const name of await readdir(mirror.root)) {
+      if (name.startsWith("index.sqlite")) await rm(join(mirror.root, name));
+    }
+    await mirror.open();
+    await pullImage(mirror, "a", "v");
+    assert.ok(upstream.bytesSent({ kind: "blob" }) < 10_000);
+  });
+
+  void it("is wanted again when the whole folder of blobs is gone", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await rm(join(mirror.root, "blobs"), { recursive: true });
+    await pullImage(mirror, "a", "v");
+    upstream.forgetRequests();
+    await pullImage(mirror, "a", "v");
+    assert.equal(upstream.count(), 0);
+  });
+});
+
+void describe("an index that takes no writes", () => {
+  void it("delays no pull by more than its patience, and is used again when it does", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    upstream.content.addImage("a", IMAGE, "v");
+    const mirror = await startMirror(test, [upstreamOf(upstream)]);
+    const other = new Database(join(mirror.root, "index.sqlite"));
+    releaseAfter(test, () => {
+      other.close();
+    });
+    other.exec("BEGIN IMMEDIATE");
+    const [, manifest] = await pullImage(mirror, "a", "v");
+    assert.equal(
+      manifest && cacheStatusOf(manifest),
+      "fwd=miss; fwd-status=200",
+    );
+    const referrers = await mirror.get(
+      `/v2/a/referrers/${IMAGE.manifest.digest}`,
+    );
+    assert.equal(referrers.status, 200);
+    assert.equal((await mirror.get("/v2/a/tags/list")).status, 200);
+    other.exec("COMMIT");
+    // A storage that failed is left alone for a while.
+    mirror.clock.advance(5_000);
+    await pullImage(mirror, "a", "v");
+    upstream.forgetRequests();
+    await pullImage(mirror, "a", "v");
+    assert.equal(upstream.count(), 0);
+  });
+});
+
+void describe("a storage that takes no writes", () => {
+  void it("passes the bytes of a pull through, and keeps nothing", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    upstream.content.addImage("a", IMAGE, "v");
+    const mirror = await startMirror(test, [upstreamOf(upstream)]);
+    await mirror.loseStorage();
+    for (let i = 1; i <= 2; i++) {
+      const answers = await pullImage(mirror, "a", "v");
+      for (const answer of answers.slice(1)) {
+        assert.equal(cacheStatusOf(answer), "fwd=miss; fwd-status=200");
+      }
+      assert.equal(upstream.count({ kind: "blob" }), 2 * i);
+    }
+  });
+});

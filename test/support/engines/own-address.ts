@@ -1,0 +1,41 @@
+import { mkdir, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type AfterTest, releaseAfter } from "../after-test.ts";
+import { runCommand } from "../run-command.ts";
+
+/** Where Docker's and the containers tools look for the authorities of one registry. */
+const CERTIFICATE_FOLDERS = {
+  docker: "/etc/docker/certs.d",
+  containers: "/etc/containers/certs.d",
+} as const;
+
+/**
+ * An address of this machine that is none of 127.0.0.0/8, for as long as the test runs: engines
+ * take those for safe whatever their certificate. From the range for benchmarks (RFC 2544), on the
+ * loopback: nobody else can reach it.
+ */
+export async function takeOwnAddress(test: AfterTest): Promise<string> {
+  const address = `198.18.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}`;
+  const change = (what: string): Promise<unknown> =>
+    runCommand("ip", ["address", what, `${address}/32`, "dev", "lo"]);
+  await change("add");
+  releaseAfter(test, () => change("del"));
+  return address;
+}
+
+/**
+ * Puts an authority where an engine's users put it, as `ca.crt` in a folder of the registry's name.
+ *
+ * @param registry `198.18.0.1:5000`
+ */
+export async function trustAuthority(
+  test: AfterTest,
+  engine: keyof typeof CERTIFICATE_FOLDERS,
+  registry: string,
+  certificate: string,
+): Promise<void> {
+  const folder = join(CERTIFICATE_FOLDERS[engine], registry);
+  await mkdir(folder, { recursive: true });
+  releaseAfter(test, () => rm(folder, { recursive: true }));
+  await writeFile(join(folder, "ca.crt"), certificate);
+}

@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { parse as parseYaml } from "yaml";
+import { WELL_KNOWN_UPSTREAMS } from "../../../src/config/well-known-upstreams.ts";
+import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import { createCertificateAuthority } from "../../support/certificate-authority.ts";
+import { makeConfigFolder } from "../../support/config-folder.ts";
+import {
+  CLIENT_FILES,
+  listClientFiles,
+} from "../../support/engines/client-files.ts";
+import { codeBlocksOf, relativeLinksOf } from "../../support/markdown.ts";
+
+const PROJECT = join(import.meta.dirname, "../../..");
+const DOCUMENTS = ["README.md", "CHANGELOG.md", "src/README.md"];
+
+const clientFiles = await listClientFiles();
+const readme = await readFile(join(PROJECT, "README.md"), "utf8");
+const blocks = codeBlocksOf(readme);
+const commands = blocks
+  .filter(({ language }) => language === "sh")
+  .map(({ text }) => text.replaceAll("\\\n", "").replaceAll(/ +/g, " "))
+  .join("");
+
+void describe("the README", () => {
+  for (const path of clientFiles) {
+    void it(`quotes deploy/clients/${path} as it is`, async () => {
+      const text = await readFile(join(CLIENT_FILES, path), "utf8");
+      assert.ok(blocks.some((block) => block.text === text));
+    });
+  }
+
+  void it("shows no other configuration than the clients' files and one that the mirror takes", async (test) => {
+    const files = await Promise.all(
+      clientFiles.map((path) => readFile(join(CLIENT_FILES, path), "utf8")),
+    );
+    const others = blocks.filter(
+      ({ language, text }) => language !== "sh" && !files.includes(text),
+    );
+    assert.deepEqual(
+      others.map(({ language }) => language),
+      ["yaml"],
+    );
+    const text = others[0]?.text ?? "";
+    const folder = await makeConfigFolder(test);
+    await folder.write("secrets/registry-corp", "correct horse\n");
+    await folder.write("corp-ca.crt", createCertificateAuthority().cert);
+    const result = await folder.loadText(text);
+    assert.ok(result.ok, JSON.stringify(result));
+    assert.deepEqual(result.warnings, []);
+    assert.deepEqual(
+      result.config.upstreams.map(({ name }) => name),
+      Object.keys((parseYaml(text) as { upstreams: object }).upstreams),
+    );
+  });
+
+  void it("names the registries that need no configuration", () => {
+    const [, list = ""] = /it mirrors (docker\.io.+?)\.\n/.exec(readme) ?? [];
+    assert.deepEqual(list.split(/, | and /), [...WELL_KNOWN_UPSTREAMS]);
+  });
+
+  void it("names only metrics that exist", () => {
+    const names = createMetrics("0.0.0")
+      .registry.getMetricsAsArray()
+      .map(({ name }) => name);
+    const named = readme.match(/\bentrepot_[a-z_]+/g) ?? [];
+    assert.ok(named.length > 5);
+    assert.deepEqual(
+      named.filter((name) => !names.includes(name)),
+      [],
+    );
+  });
+
+  void it("has scripts run that package.json knows, and the tests as .ci/run does", async () => {
+    const { scripts } = JSON.parse(
+      await readFile(join(PROJECT, "package.json"), "utf8"),
+    ) as { scripts: Record<string, string> };
+    for (const [, name = ""] of commands.matchAll(/npm run (\S+)/g)) {
+      assert.ok(name in scripts, name);
+    }
+    for (const line of ["npm ci && npm start", "npm ci && npm test"]) {
+      assert.ok(commands.split("\n").includes(line), line);
+    }
+    const ci = await readFile(join(PROJECT, ".ci/run"), "utf8");
+    assert.ok(ci.includes('"npm ci && npm test"'));
+  });
+
+  void it("runs the container with what the Dockerfile says", async () => {
+    const dockerfile = await readFile(join(PROJECT, "Dockerfile"), "utf8");
+    const [, volume] = /^VOLUME (\S+)$/m.exec(dockerfile) ?? [];
+    const [, ports = ""] = /^EXPOSE (.+)$/m.exec(dockerfile) ?? [];
+    assert.ok(commands.includes(`--volume entrepot:${volume}`));
+    assert.deepEqual(
+      [...commands.matchAll(/--publish 127\.0\.0\.1:(\d+):(\d+)/g)].map(
+        ([, outside, inside]) => [outside, inside],
+      ),
+      ports.split(" ").map((port) => [port, port]),
+    );
+    const [, composeFile = ""] = /docker compose -f (\S+)/.exec(commands) ?? [];
+    assert.ok(existsSync(join(PROJECT, composeFile)), composeFile);
+  });
+});
+
+for (const document of DOCUMENTS) {
+  void it(`${document} links to what is there`, async () => {
+    const text = await readFile(join(PROJECT, document), "utf8");
+    for (const link of relativeLinksOf(text)) {
+      assert.ok(existsSync(join(PROJECT, document, "..", link)), link);
+    }
+  });
+}

@@ -1,0 +1,245 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { compareSync } from "bcryptjs";
+import { bcryptCost, parseHtpasswd } from "../../../../src/config/htpasswd.ts";
+import type { PasswordHasher } from "../../../../src/http/client-auth/password-hasher.ts";
+import { createPasswordHasher } from "../../../../src/http/client-auth/password-hasher.ts";
+import { Passwords } from "../../../../src/http/client-auth/passwords.ts";
+import { htpasswdText } from "../../../support/access.ts";
+import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
+import { FakeClock } from "../../../support/fake-clock.ts";
+
+const HERE = "192.0.2.1";
+const ELSEWHERE = "198.51.100.1";
+
+function hashesOf(passwords: Record<string, string>, cost = 4) {
+  const parsed = parseHtpasswd(htpasswdText(passwords, cost));
+  assert.ok(parsed.ok);
+  return parsed.hashes;
+}
+
+/** Compares at once, and remembers what it was asked. */
+class CountingHasher implements PasswordHasher {
+  readonly hashes: string[] = [];
+  isFull = false;
+
+  compare(password: string, hash: string): Promise<boolean> | undefined {
+    if (this.isFull) return undefined;
+    this.hashes.push(hash);
+    return Promise.resolve(compareSync(password, hash));
+  }
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+function open(users: Record<string, string> = { alice: "right", bob: "bobs" }) {
+  const clock = new FakeClock();
+  const hasher = new CountingHasher();
+  const passwords = new Passwords({ hasher, clock });
+  passwords.setHashes(hashesOf(users));
+  const kinds = async (
+    count: number,
+    user: string,
+    password: string,
+    address = HERE,
+  ): Promise<string[]> => {
+    const found: string[] = [];
+    for (let i = 0; i < count; i++) {
+      found.push((await passwords.check(user, password, address)).kind);
+    }
+    return found;
+  };
+  return { clock, hasher, passwords, kinds };
+}
+
+void describe("passwords", () => {
+  void it("are computed once in five minutes for whoever was right", async () => {
+    const { clock, hasher, kinds } = open();
+    assert.deepEqual(await kinds(3, "alice", "right"), Array(3).fill("right"));
+    assert.equal(hasher.hashes.length, 1);
+    clock.advance(5 * 60_000 - 1);
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
+    assert.equal(hasher.hashes.length, 1);
+    clock.advance(1);
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
+    assert.equal(hasher.hashes.length, 2);
+  });
+
+  void it("are computed once for all who show the same at once", async () => {
+    const { hasher, passwords } = open();
+    const all = await Promise.all(
+      Array.from({ length: 100 }, () =>
+        passwords.check("alice", "right", HERE),
+      ),
+    );
+    assert.ok(all.every(({ kind }) => kind === "right"));
+    assert.equal(hasher.hashes.length, 1);
+  });
+
+  void it("of unknown users take the same way at the same cost", async () => {
+    const { hasher, passwords } = open({});
+    for (const cost of [4, 6]) {
+      passwords.setHashes(hashesOf({ alice: "right" }, cost));
+      hasher.hashes.length = 0;
+      for (const user of ["alice", "mallory"]) {
+        const { kind } = await passwords.check(user, "wrong", HERE);
+        assert.equal(kind, "wrong");
+      }
+      assert.deepEqual(hasher.hashes.map(bcryptCost), [cost, cost]);
+    }
+  });
+
+  void it("are nobody's beyond what bcrypt reads, and empty ones, without computing", async () => {
+    const long = "x".repeat(72);
+    const { hasher, kinds } = open({ alice: long });
+    assert.deepEqual(await kinds(1, "alice", long), ["right"]);
+    assert.equal(hasher.hashes.length, 1);
+    for (const password of [`${long}y`, "x".repeat(10_240), ""]) {
+      assert.deepEqual(await kinds(1, "alice", password), ["wrong"]);
+    }
+    assert.equal(hasher.hashes.length, 1);
+  });
+
+  void it("are not looked at any more after ten failures a minute of one user from one place", async () => {
+    const { clock, hasher, kinds, passwords } = open();
+    const tries = await kinds(15, "alice", "wrong");
+    assert.deepEqual(tries, [
+      ...Array<string>(10).fill("wrong"),
+      ...Array<string>(5).fill("limited"),
+    ]);
+    assert.equal(hasher.hashes.length, 10);
+    const limited = await passwords.check("alice", "right", HERE);
+    assert.deepEqual(limited, { kind: "limited", retryAfterMs: 6_000 });
+    // Others from there, and the same user from elsewhere, are not meant.
+    assert.deepEqual(await kinds(1, "bob", "bobs"), ["right"]);
+    assert.deepEqual(await kinds(1, "alice", "right", ELSEWHERE), ["right"]);
+    clock.advance(6_000);
+    assert.deepEqual(await kinds(2, "alice", "wrong"), ["wrong", "limited"]);
+    clock.advance(60_000);
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
+  });
+
+  void it("are not looked at any more after thirty failures a minute from one place, whoever it says it is", async () => {
+    const { hasher, passwords } = open();
+    const kinds: string[] = [];
+    for (let i = 0; i < 500; i++) {
+      const { kind } = await passwords.check(`user-${i}`, "guess", HERE);
+      kinds.push(kind);
+    }
+    assert.equal(kinds.filter((kind) => kind === "wrong").length, 30);
+    assert.equal(kinds.filter((kind) => kind === "limited").length, 470);
+    assert.equal(hasher.hashes.length, 30);
+  });
+
+  void it("count for a whole site of IPv6", async () => {
+    const { hasher, passwords } = open();
+    for (let i = 0; i < 100; i++) {
+      await passwords.check("alice", `guess-${i}`, `2001:db8:1:2::${i}`);
+    }
+    assert.equal(hasher.hashes.length, 10);
+    const { kind } = await passwords.check("alice", "x", "2001:db8:1:3::1");
+    assert.equal(kind, "wrong");
+  });
+
+  void it("that were right are never refused for the failures of others", async () => {
+    const { clock, kinds } = open();
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
+    await kinds(100, "alice", "wrong");
+    for (let i = 0; i < 100; i++) await kinds(1, `user-${i}`, "wrong");
+    assert.deepEqual(await kinds(1, "bob", "bobs"), ["limited"]);
+    assert.deepEqual(await kinds(5, "alice", "right"), Array(5).fill("right"));
+    clock.advance(60_000);
+    assert.deepEqual(await kinds(1, "bob", "bobs"), ["right"]);
+  });
+
+  void it("that come all at once are no way around the limit", async () => {
+    const { hasher, passwords } = open();
+    const all = await Promise.all(
+      Array.from({ length: 200 }, (_, i) =>
+        passwords.check("alice", `guess-${i}`, HERE),
+      ),
+    );
+    assert.equal(all.filter(({ kind }) => kind === "wrong").length, 10);
+    assert.equal(hasher.hashes.length, 10);
+  });
+
+  void it("of whoever is right cost no chance", async () => {
+    const users = Array.from({ length: 50 }, (_, i) => `user-${i}`);
+    const { kinds } = open(Object.fromEntries(users.map((one) => [one, "pw"])));
+    for (const user of users) {
+      assert.deepEqual(await kinds(1, user, "pw"), ["right"]);
+    }
+    const guesses = await kinds(11, "mallory", "pw");
+    assert.equal(guesses.filter((kind) => kind === "wrong").length, 10);
+  });
+
+  void it("wait in a queue that has an end, and cost no chance there", async () => {
+    const { hasher, kinds } = open();
+    hasher.isFull = true;
+    assert.deepEqual(
+      await kinds(50, "alice", "right"),
+      Array(50).fill("limited"),
+    );
+    hasher.isFull = false;
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
+  });
+
+  void it("are as the file says from the moment on that it changed", async () => {
+    const { passwords, kinds } = open();
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
+    passwords.setHashes(hashesOf({ alice: "new" }));
+    assert.deepEqual(await kinds(1, "alice", "right"), ["wrong"]);
+    assert.deepEqual(await kinds(1, "alice", "new"), ["right"]);
+    passwords.setHashes(hashesOf({ bob: "bobs" }));
+    assert.deepEqual(await kinds(1, "alice", "new"), ["wrong"]);
+  });
+});
+
+function startHasher(test: AfterTest): PasswordHasher {
+  const hasher = createPasswordHasher();
+  releaseAfter(test, () => hasher.close());
+  return hasher;
+}
+
+void describe("the threads that compare", () => {
+  void it("compare as bcrypt does, and leave the main thread alone", async (test) => {
+    const hasher = startHasher(test);
+    const hashes = hashesOf({ alice: "rïght" });
+    const hash = hashes.get("alice") ?? "";
+    assert.equal(await hasher.compare("rïght", hash), true);
+    assert.equal(await hasher.compare("wrong", hash), false);
+    // Apache's and the oldest prefix are the same algorithm.
+    for (const prefix of ["$2y$", "$2a$"]) {
+      const other = prefix + hash.slice(4);
+      assert.equal(await hasher.compare("rïght", other), true, prefix);
+    }
+  });
+
+  void it("take 64 that wait and no more, and answer each of them", async (test) => {
+    const hasher = startHasher(test);
+    const hash = hashesOf({ alice: "right" }, 8).get("alice") ?? "";
+    const asked = Array.from({ length: 200 }, (_, i) =>
+      hasher.compare(i % 2 === 0 ? "right" : "wrong", hash),
+    );
+    const taken = asked.filter((one) => one !== undefined);
+    assert.equal(taken.length, 66);
+    const answers = await Promise.all(taken);
+    assert.deepEqual(
+      answers,
+      answers.map((_, i) => i % 2 === 0),
+    );
+  });
+
+  void it("end with the mirror, whoever waits", async () => {
+    const hasher = createPasswordHasher();
+    const hash = hashesOf({ alice: "right" }, 12).get("alice") ?? "";
+    const waiting = Array.from({ length: 5 }, async () =>
+      hasher.compare("right", hash),
+    );
+    const settled = Promise.allSettled(waiting);
+    await hasher.close();
+    assert.ok((await settled).every(({ status }) => status === "rejected"));
+    assert.equal(hasher.compare("right", hash), undefined);
+  });
+});

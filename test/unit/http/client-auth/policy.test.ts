@@ -1,0 +1,209 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import * as fc from "fast-check";
+import {
+  ANONYMOUS,
+  type Identity,
+} from "../../../../src/http/client-auth/identity.ts";
+import { formatChallenge } from "../../../../src/http/client-auth/challenge.ts";
+import { parseAuthorization } from "../../../../src/http/client-auth/credentials.ts";
+import {
+  addressGroup,
+  canonicalAddress,
+  compileNetworks,
+} from "../../../../src/http/client-auth/networks.ts";
+import { createPolicy } from "../../../../src/http/client-auth/policy.ts";
+import { basic } from "../../../support/access.ts";
+
+const ALICE: Identity = { kind: "user", name: "alice" };
+const BOB: Identity = { kind: "user", name: "bob" };
+
+function token(name: string, repository: string, catalog = false): Identity {
+  const repositories = new Map([[repository, new Set(["pull" as const])]]);
+  return { kind: "token", name, grants: { repositories, catalog } };
+}
+
+function pull(name: string) {
+  return { kind: "repository", action: "pull", name } as const;
+}
+
+void describe("a policy", () => {
+  void it("without rules lets whoever is let in pull, and no more", () => {
+    const policy = createPolicy([]);
+    for (const one of [ANONYMOUS, ALICE]) {
+      assert.ok(policy(one, { kind: "enter" }));
+      assert.ok(policy(one, pull("docker.io/a")));
+      for (const action of ["push", "delete"] as const) {
+        assert.ok(!policy(one, { kind: "repository", action, name: "x/a" }));
+      }
+    }
+    assert.ok(policy(token("", "docker.io/a"), pull("docker.io/a")));
+    assert.ok(!policy(token("", "docker.io/a"), pull("docker.io/b")));
+  });
+
+  void it("denies what no rule allows, as soon as there is one", () => {
+    const policy = createPolicy([
+      { who: ["bob"], repositories: ["x/b"], actions: ["push"] },
+    ]);
+    for (const one of [ANONYMOUS, ALICE, BOB, token("bob", "x/b")]) {
+      assert.ok(!policy(one, pull("x/b")), one.kind);
+      assert.ok(!policy(one, pull("y/z")), one.kind);
+      assert.ok(!policy(one, { kind: "catalog-entry", name: "x/b" }));
+    }
+  });
+
+  void it("takes the star for everybody, and its patterns over upstream and repository", () => {
+    const policy = createPolicy([
+      { who: ["*"], repositories: ["docker.io/library/*"], actions: ["pull"] },
+      {
+        who: ["alice", "ci"],
+        repositories: ["registry.corp:5000/team/**", "ghcr.io/acme/app"],
+        actions: ["pull"],
+      },
+    ]);
+    const cases: readonly (readonly [Identity, string, boolean])[] = [
+      [ANONYMOUS, "docker.io/library/alpine", true],
+      [ANONYMOUS, "docker.io/library/a/b", false],
+      [ANONYMOUS, "quay.io/library/alpine", false],
+      [ANONYMOUS, "registry.corp:5000/team/a", false],
+      [BOB, "docker.io/library/alpine", true],
+      [BOB, "registry.corp:5000/team/a/b", false],
+      [ALICE, "docker.io/library/alpine", true],
+      [ALICE, "registry.corp:5000/team/a/b", true],
+      [ALICE, "registry.corp/team/a", false],
+      [ALICE, "ghcr.io/acme/app", true],
+      [ALICE, "ghcr.io/acme/app2", false],
+      [token("alice", "ghcr.io/acme/app"), "ghcr.io/acme/app", true],
+      [token("alice", "ghcr.io/acme/other"), "ghcr.io/acme/app", false],
+      [token("bob", "ghcr.io/acme/app"), "ghcr.io/acme/app", false],
+    ];
+    for (const [identity, name, want] of cases) {
+      const told = `${JSON.stringify(identity)} ${name}`;
+      assert.equal(policy(identity, pull(name)), want, told);
+    }
+  });
+
+  void it("is not moved by names that objects have", () => {
+    const policy = createPolicy([
+      { who: ["alice"], repositories: ["x/**"], actions: ["pull"] },
+    ]);
+    for (const name of ["__proto__", "constructor", "toString", ""]) {
+      assert.ok(!policy({ kind: "user", name }, pull("x/a")), name);
+      assert.ok(!policy(token(name, "x/a"), pull("x/a")), name);
+      assert.ok(!policy(ALICE, pull(name)), name);
+    }
+  });
+});
+
+void describe("Authorization", () => {
+  const cases: readonly (readonly [string | undefined, unknown])[] = [
+    [undefined, { kind: "none" }],
+    [basic("a", "b"), { kind: "password", user: "a", password: "b" }],
+    [basic("a", "b:c:"), { kind: "password", user: "a", password: "b:c:" }],
+    [basic("ä", "ö"), { kind: "password", user: "ä", password: "ö" }],
+    [
+      basic("a", "b").replace("Basic", "bASIC "),
+      { kind: "password", user: "a", password: "b" },
+    ],
+    ["Bearer a.b.c", { kind: "token", token: "a.b.c" }],
+    ["Basic", { kind: "malformed", scheme: "basic" }],
+    ["Basic Og==", { kind: "malformed", scheme: "basic" }],
+    ["Basic %%%", { kind: "malformed", scheme: "basic" }],
+    ["Basic YQ==", { kind: "malformed", scheme: "basic" }],
+    ["Basic //86//8=", { kind: "malformed", scheme: "basic" }],
+    [basic("a", "b\0c"), { kind: "malformed", scheme: "basic" }],
+    [basic("a\nb", "c"), { kind: "malformed", scheme: "basic" }],
+    [`Basic ${"YWFh".repeat(2_000)}`, { kind: "malformed", scheme: "basic" }],
+    ["Bearer", { kind: "malformed", scheme: "bearer" }],
+    ["Bearer a b", { kind: "malformed", scheme: "bearer" }],
+    ["Digest a=b", { kind: "malformed", scheme: "other" }],
+    ["", { kind: "malformed", scheme: "other" }],
+  ];
+  for (const [header, want] of cases) {
+    void it(`${JSON.stringify(header)?.slice(0, 40)} is ${JSON.stringify(want)}`, () => {
+      assert.deepEqual(parseAuthorization(header), want);
+    });
+  }
+
+  void it("of any text is read without a throw, and a password comes back as it was", () => {
+    fc.assert(
+      fc.property(fc.string({ unit: "binary" }), (text) => {
+        parseAuthorization(text);
+        parseAuthorization(`Basic ${text}`);
+        parseAuthorization(`Bearer ${text}`);
+      }),
+    );
+    const printable = fc.stringMatching(/^[^\p{Cc}\ud800-\udfff]{1,40}$/u);
+    fc.assert(
+      fc.property(printable, printable, (name, password) => {
+        const user = name.replaceAll(":", "-");
+        assert.deepEqual(parseAuthorization(basic(user, password)), {
+          kind: "password",
+          user,
+          password,
+        });
+      }),
+    );
+  });
+});
+
+void describe("networks", () => {
+  void it("hold addresses of their own family, also where IPv4 came over IPv6", () => {
+    const isIn = compileNetworks(["10.0.0.0/8", "192.0.2.7", "fd00::/8"]);
+    for (const [address, want] of [
+      ["10.255.0.1", true],
+      ["11.0.0.1", false],
+      ["192.0.2.7", true],
+      ["192.0.2.8", false],
+      ["fd12::1", true],
+      ["fe80::1", false],
+      ["", false],
+      ["unix", false],
+    ] as const) {
+      assert.equal(isIn(address), want, address);
+    }
+    assert.equal(canonicalAddress("::ffff:10.0.0.1"), "10.0.0.1");
+    assert.equal(canonicalAddress("fe80::1%eth0"), "fe80::1");
+    assert.equal(canonicalAddress(undefined), "");
+    assert.ok(!compileNetworks([])("10.0.0.1"));
+  });
+
+  void it("of one IPv6 site are one source of guesses", () => {
+    for (const [address, want] of [
+      ["192.0.2.1", "192.0.2.1"],
+      ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
+      ["2001:db8:1:2::", "2001:db8:1:2::/64"],
+      ["2001:db8::6", "2001:db8:0:0::/64"],
+      ["::1", "0:0:0:0::/64"],
+    ] as const) {
+      assert.equal(addressGroup(address), want);
+    }
+  });
+});
+
+void describe("a challenge", () => {
+  const server = {
+    realm: "https://auth.corp/token?x=1",
+    service: "mirror",
+    issuer: "auth",
+    keys: { kind: "jwks", file: "/k" },
+  } as const;
+  void it("says what to ask for and where", () => {
+    assert.equal(
+      formatChallenge(undefined, { kind: "enter" }, undefined),
+      'Basic realm="entrepot"',
+    );
+    assert.equal(
+      formatChallenge(server, { kind: "enter" }, undefined),
+      'Bearer realm="https://auth.corp/token?x=1",service="mirror"',
+    );
+    assert.equal(
+      formatChallenge(server, pull("docker.io/a"), "insufficient_scope"),
+      'Bearer realm="https://auth.corp/token?x=1",service="mirror",scope="repository:docker.io/a:pull",error="insufficient_scope"',
+    );
+    assert.match(
+      formatChallenge(server, { kind: "catalog" }, undefined),
+      /scope="registry:catalog:\*"/,
+    );
+  });
+});
