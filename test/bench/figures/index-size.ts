@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import Database from "better-sqlite3";
@@ -13,6 +14,8 @@ const MANY = 1_000_000;
 const ASKED = 1_000;
 const CONNECTIONS = 16;
 const SECONDS = 2;
+/** A first start looks through its root, and has to be through with it. */
+const SETTLE_MS = 2_000;
 
 interface Indexed {
   readonly server: Server;
@@ -29,6 +32,7 @@ async function startWithBlobs(
   const root = await rig.folder("root");
   // An index as a process leaves it that ended in order: it is not looked through at the next start.
   const maker = await rig.startEntrepot({ origin, root });
+  await delay(SETTLE_MS);
   await maker.stop();
   const nowMs = Date.now();
   const file = join(root, "index.sqlite");
