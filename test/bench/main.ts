@@ -107,6 +107,12 @@ async function take(
     return { name, title, seconds: 0, outcome: "not measured", reason };
   }
   const rig = await Rig.open(options);
+  // Nothing that was started outlives a run that is broken off.
+  const onSignal = () => {
+    void rig.close().finally(() => process.exit(130));
+  };
+  process.once("SIGINT", onSignal);
+  process.once("SIGTERM", onSignal);
   const seconds = () => Math.round((performance.now() - startMs) / 100) / 10;
   try {
     const result = await figure.run(rig);
@@ -117,6 +123,8 @@ async function take(
     const [reason = ""] = String(error).split("\n");
     return { name, title, seconds: seconds(), outcome: "not measured", reason };
   } finally {
+    process.off("SIGINT", onSignal);
+    process.off("SIGTERM", onSignal);
     await rig.close();
   }
 }

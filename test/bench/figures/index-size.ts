@@ -1,9 +1,7 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import Database from "better-sqlite3";
-import { openSqliteIndex } from "../../../src/cache/open-sqlite-index.ts";
-import { systemClock } from "../../../src/telemetry/clock.ts";
 import { alternate, type Figure, ratio } from "../figure.ts";
 import { manifestPath, REPOSITORY } from "../registry-files.ts";
 import { type Rig, warm } from "../rig.ts";
@@ -16,6 +14,8 @@ const MANY = 1_000_000;
 const ASKED = 1_000;
 const CONNECTIONS = 16;
 const SECONDS = 2;
+/** A first start looks through its root, and has to be through with it. */
+const SETTLE_MS = 2_000;
 
 interface Indexed {
   readonly server: Server;
@@ -30,15 +30,12 @@ async function startWithBlobs(
   count: number,
 ): Promise<Indexed> {
   const root = await rig.folder("root");
-  await mkdir(root, { recursive: true });
+  // An index as a process leaves it that ended in order: it is not looked through at the next start.
+  const maker = await rig.startEntrepot({ origin, root });
+  await delay(SETTLE_MS);
+  await maker.stop();
+  const nowMs = Date.now();
   const file = join(root, "index.sqlite");
-  const { index } = openSqliteIndex({
-    path: file,
-    clock: systemClock,
-    isSuspect: false,
-    onCorrupt: () => {},
-  });
-  await index.close();
   const database = new Database(file);
   database.pragma("synchronous = OFF");
   const asked: string[] = [];
@@ -50,14 +47,17 @@ async function startWithBlobs(
       "INSERT INTO digests (digest) VALUES (?)",
     );
     const addBlob = database.prepare(
-      "INSERT INTO blobs VALUES (?, 1000, 0, 0)",
+      "INSERT INTO blobs VALUES (?, 1000, ?, ?)",
     );
     const addLink = database.prepare("INSERT INTO links VALUES (?, ?)");
+    // Named by no manifest, each is there for its own sake, and used a moment ago: none is evicted.
+    const addRoot = database.prepare("INSERT INTO roots VALUES (?, ?, ?, 0)");
     for (let blob = 0; blob < count; blob++) {
       const digest = randomBytes(32);
       const { lastInsertRowid } = addDigest.run(digest);
-      addBlob.run(lastInsertRowid);
+      addBlob.run(lastInsertRowid, nowMs, nowMs);
       addLink.run(lastInsertRowid, repository);
+      addRoot.run(lastInsertRowid, repository, nowMs);
       if (blob % Math.ceil(count / ASKED) === 0) {
         asked.push(digest.toString("hex"));
       }
