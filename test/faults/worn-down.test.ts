@@ -273,6 +273,8 @@ void describe("requests for names that nobody has (R2, R3)", () => {
     assert.deepEqual([...statuses.keys()], [404]);
     assert.equal(seriesAfter, seriesBefore);
     assert.ok(growth < 50_000_000, String(growth));
+    // Such as listeners that gather on a signal of the process (R11).
+    assert.doesNotMatch(mirror.child.output(), /Warning/);
     await mirror.terminate();
     using index = new DatabaseSync(join(mirror.root, "index.sqlite"), {
       readOnly: true,
