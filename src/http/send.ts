@@ -81,14 +81,18 @@ export function sendError(
  * connection, so that the client sees a cut and not the next answer's bytes.
  *
  * @param lengthBytes undefined: sent chunked, and ended only when the body ends well
+ * @param noProgressMs a client that takes nothing for so long is cut off
  */
 export async function sendBody(
   response: ServerResponse,
   exchange: Exchange,
   body: Body,
   lengthBytes: number | undefined,
+  noProgressMs: number = NO_PROGRESS_MS,
 ): Promise<void> {
-  const connection = new PacedWriter(response, () => body.close());
+  const connection = new PacedWriter(response, noProgressMs, () =>
+    body.close(),
+  );
   try {
     for (;;) {
       const parts = await body.read();
@@ -129,26 +133,34 @@ export function endEarly(response: ServerResponse): void {
 
 /** Writes that wait until the connection has taken them, for as long as it takes anything. */
 class PacedWriter {
-  isClosed: boolean;
   readonly #response: ServerResponse;
+  #isClosed = false;
   #onSettled: (() => void) | undefined;
 
-  constructor(response: ServerResponse, onClose: () => void) {
+  constructor(
+    response: ServerResponse,
+    noProgressMs: number,
+    onClose: () => void,
+  ) {
     this.#response = response;
-    this.isClosed = response.destroyed;
-    if (this.isClosed) {
+    if (response.destroyed) {
       onClose();
       return;
     }
     response.once("close", () => {
-      this.isClosed = true;
+      this.#isClosed = true;
       this.#onSettled?.();
       onClose();
     });
     // Node restarts the time whenever the kernel takes bytes; a pause of the upstream is no fault of the client.
-    response.setTimeout(NO_PROGRESS_MS, () => {
+    response.setTimeout(noProgressMs, () => {
       if (this.#onSettled !== undefined) response.destroy();
     });
+  }
+
+  /** Writes that fail come back before the close is told: nothing is read for them any more. */
+  get isClosed(): boolean {
+    return this.#isClosed || this.#response.destroyed;
   }
 
   /** Resolves when the parts may be overwritten: they are with the kernel, or nobody wants them. */

@@ -146,6 +146,13 @@ void describe("the container image", () => {
     const copy = await skopeo.copyAll(reference);
 
     assert.deepEqual(await container.uids(), [65532, 65532, 65532, 65532]);
+    assert.deepEqual(
+      new Set(await container.capabilities()),
+      new Set(["0".repeat(16)]),
+    );
+    for (const path of ["/opt/entrepot/x", "/etc/x", "/x"]) {
+      assert.match(await container.write(path), /Read-only file system/);
+    }
     const cache = await container.mountedAt(CACHE);
     const stored = await readdir(join(cache, "blobs/sha256"));
     const pulled = copy.files

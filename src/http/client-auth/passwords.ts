@@ -102,11 +102,14 @@ export class Passwords {
   ): Promise<PasswordVerdict> {
     const site = addressGroup(address);
     const pair = JSON.stringify([site, user]);
-    const waitMs = Math.max(
-      this.#perUser.take(pair),
-      this.#perAddress.take(site),
-    );
-    if (waitMs > 0) return { kind: "limited", retryAfterMs: waitMs };
+    const userWaitMs = this.#perUser.take(pair);
+    // Not looked at, so it is no failure of the whole site.
+    if (userWaitMs > 0) return { kind: "limited", retryAfterMs: userWaitMs };
+    const siteWaitMs = this.#perAddress.take(site);
+    if (siteWaitMs > 0) {
+      this.#perUser.giveBack(pair);
+      return { kind: "limited", retryAfterMs: siteWaitMs };
+    }
     const giveBack = (): void => {
       this.#perUser.giveBack(pair);
       this.#perAddress.giveBack(site);

@@ -17,6 +17,8 @@ const HARDENING = [
   "--tmpfs=/tmp",
   "--cap-drop=ALL",
   "--security-opt=no-new-privileges",
+  "--pids-limit=256",
+  "--memory=512m",
 ];
 
 interface ContainerState {
@@ -103,6 +105,22 @@ export class MirrorContainer {
     const status = readFileSync(`/proc/${Pid}/status`, "utf8");
     const [, uids = ""] = /^Uid:\t(.+)$/m.exec(status) ?? [];
     return uids.split("\t").map(Number);
+  }
+
+  /** What its process could do beyond its user's rights, as the kernel's bit set in hex. */
+  async capabilities(): Promise<readonly string[]> {
+    const { Pid } = (await this.#inspect()).State;
+    const status = readFileSync(`/proc/${Pid}/status`, "utf8");
+    return [...status.matchAll(/^Cap(?:Eff|Prm|Bnd|Amb):\t(\w+)$/gm)].map(
+      ([, bits = ""]) => bits,
+    );
+  }
+
+  /** Tries to write outside of every mount. @returns what was said */
+  async write(path: string): Promise<string> {
+    return this.#dockerd
+      .docker("exec", this.#id, "sh", "-c", `echo x > ${path}`)
+      .catch(String);
   }
 
   /** The folder on this machine that is mounted for a path of the container. */
