@@ -182,7 +182,9 @@ export class Blobs {
   ): Promise<BlobRow | undefined> {
     let stored: BlobRow | undefined;
     try {
-      const linked = await this.#index.getLinkedBlob(key, digest);
+      const linked =
+        this.#index.recallLinkedBlob(key, digest) ??
+        (await this.#index.getLinkedBlob(key, digest));
       if (linked !== undefined) return linked;
       stored = await this.#index.getBlob(digest);
     } catch {
