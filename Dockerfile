@@ -24,6 +24,7 @@ COPY LICENSE deploy/container/health-check.js ./
 RUN install -d -o 65532 -g 65532 -m 0700 /var/lib/entrepot
 USER 65532:65532
 ENV NODE_ENV=production \
+    MALLOC_ARENA_MAX=1 \
     ENTREPOT_LISTEN=0.0.0.0:5000 \
     ENTREPOT_OPERATOR__LISTEN=0.0.0.0:5001 \
     ENTREPOT_STORAGE__ROOT=/var/lib/entrepot

@@ -1,8 +1,12 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
+import { readDiskSpace } from "./cache/disk-space.ts";
+import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
 import { type OpenedCache, openCache } from "./cache/open-cache.ts";
 import { StorageError } from "./cache/blob-store.ts";
+import { Room } from "./cache/room.ts";
+import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config, UpstreamConfig } from "./config/config.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import {
@@ -14,9 +18,16 @@ import { createConnectionLimits } from "./http/connection-limits.ts";
 import { type CreateServer, Listeners } from "./http/listeners.ts";
 import { createOperatorApp, type Readiness } from "./http/operator-routes.ts";
 import { createRegistryApp } from "./http/registry-routes.ts";
-import { createMirror } from "./mirror/mirror.ts";
+import { createMirror, type Mirror } from "./mirror/mirror.ts";
 import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
 import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
+import { createRoomLimits } from "./mirror/eviction-limits.ts";
+import type { ImageReference } from "./mirror/image-reference.ts";
+import { Images } from "./mirror/images.ts";
+import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
+import type { Digest } from "./oci/digest.ts";
+import { RegistryError } from "./oci/errors.ts";
+import { startScrubbing } from "./scrubbing.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
@@ -39,7 +50,7 @@ export interface App {
   readonly log: Logger;
   readonly audit: Audit;
   /**
-   * Takes access, upstreams, the log's level and the operator's token of another configuration into
+   * Takes access, upstreams, eviction, the log's level and the operator's token of another configuration into
    * force, for requests that come from now on; those that run keep what they began with.
    *
    * @returns the top-level keys that are another than before
@@ -73,6 +84,8 @@ export async function buildApp(
       : await (
           await import("./http/server-tls.ts")
         ).openServerTls(config.tls, log);
+  let inForce = config;
+  let roomLimits = createRoomLimits(config.eviction);
   const audit = overrides.audit ?? (await openConfiguredAudit(config, log));
   const clientAddress = createClientAddress(config.trustedProxies ?? []);
   const upstreams = createUpstreamSet({
@@ -106,11 +119,39 @@ export async function buildApp(
     clientAddress,
   });
   const cache = await openCache({ root: config.storage.root, clock, log });
+  const hot = new HotManifests();
+  const blobs = trackBlobStore(cache.blobs, () => evictor.poke());
+  const evictor = new Evictor({
+    index: cache.index,
+    blobs,
+    hot,
+    limits: {
+      get maxSize() {
+        return roomLimits.maxSize;
+      },
+      get minFree() {
+        return roomLimits.minFree;
+      },
+      get maxIdleMs() {
+        return roomLimits.maxIdleMs;
+      },
+      isKept: (root) => roomLimits.isKept(root),
+    },
+    readSpace: () => readDiskSpace(config.storage.root),
+    clock,
+    log,
+    metrics,
+  });
+  const room = new Room({
+    evictor,
+    readSpace: () => readDiskSpace(config.storage.root),
+  });
   const mirror = createMirror({
     upstreams: upstreams.mirrored,
-    blobs: cache.blobs,
+    blobs,
+    room,
     index: cache.index,
-    hot: new HotManifests(),
+    hot,
     clock,
     log,
     metrics,
@@ -122,6 +163,22 @@ export async function buildApp(
       ? {}
       : { patienceMs: overrides.patienceMs }),
   });
+  const scrubbing = startScrubbing({
+    cache,
+    mirror,
+    config,
+    clock,
+    log,
+    metrics,
+  });
+  const images = new Images({
+    index: cache.index,
+    evictor,
+    hasCredentials: (name) =>
+      upstreams.mirrored.find((upstream) => upstream.name === name)?.client
+        .hasCredentials ?? false,
+  });
+  const startedAt = new Date(clock.nowMs()).toISOString();
   const registryApp = createRegistryApp({
     mirror,
     currentRoutes: () => upstreams.routes,
@@ -133,15 +190,41 @@ export async function buildApp(
     instanceId,
   });
   let isDraining = false;
-  let inForce = config;
   const operatorApp = createOperatorApp(
     metrics,
     {
-      refreshMetrics: () => refreshMetrics(cache, metrics),
+      upstreams: () => upstreams.mirrored.map(({ client }) => client.status()),
+      images,
+      routes,
+      refresh: (image) => refreshImage(mirror, inForce, image),
+      scrub: scrubbing.scrub,
+      status: async () => {
+        const totals = await cache.index.totals();
+        const limitBytes = await evictor.limitBytes();
+        return {
+          version: VERSION,
+          startedAt,
+          offline: config.offline,
+          upstreams: inForce.upstreams.map(({ name }) => name),
+          storage: {
+            root: config.storage.root,
+            bytes: totals.blobBytes,
+            limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
+            blobs: totals.blobs,
+            manifests: totals.manifests,
+            tags: totals.tags,
+          },
+        };
+      },
+      refreshMetrics: async () => {
+        refreshBudgets(upstreams.mirrored, metrics);
+        await evictor.limitBytes();
+        await refreshMetrics(cache, metrics);
+      },
       readiness: () =>
         isDraining
           ? Promise.resolve({ isReady: false, detail: { server: "draining" } })
-          : judgeReadiness(cache, metrics),
+          : judgeReadiness(cache, room, metrics),
     },
     {
       token: () => inForce.operator.token,
@@ -150,6 +233,7 @@ export async function buildApp(
     },
   );
   await Promise.all([registryApp.ready(), operatorApp.ready()]);
+  void cache.recovered().then(() => evictor.start());
 
   const registry = new Listeners(
     config.listen,
@@ -182,6 +266,10 @@ export async function buildApp(
         mirror.replaceUpstreams(upstreams.mirrored);
         changed.push("upstreams");
       }
+      if (!isSame(inForce.eviction, next.eviction)) {
+        roomLimits = createRoomLimits(next.eviction);
+        changed.push("eviction");
+      }
       if (log.level !== next.log.level) {
         log.level = next.log.level;
         changed.push("log");
@@ -203,8 +291,10 @@ export async function buildApp(
       isDraining = true;
       tls?.close();
       await registry.close(graceMs);
+      await scrubbing.stop();
       await access.close();
       await mirror.close();
+      await evictor.stop();
       await upstreams.close();
       await operator.close(0);
       await Promise.all([registryApp.close(), operatorApp.close()]);
@@ -260,6 +350,23 @@ function isSame(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
 }
 
+/** A digest never changes: there is nothing to ask. @throws Refusal, RegistryError */
+async function refreshImage(
+  mirror: Mirror,
+  config: Config,
+  { key, reference }: ImageReference,
+): Promise<{ digest: Digest; changed: boolean }> {
+  if (!config.upstreams.some(({ name }) => name === key.upstream)) {
+    throw new RegistryError("NAME_UNKNOWN", { detail: "no such upstream" });
+  }
+  if (reference.kind === "digest") {
+    const { digest } = await mirror.getManifest(key, reference);
+    return { digest: digest ?? reference.digest, changed: false };
+  }
+  const { digest, isChanged } = await mirror.refreshTag(key, reference.tag);
+  return { digest, changed: isChanged };
+}
+
 async function refreshMetrics(
   cache: OpenedCache,
   metrics: Metrics,
@@ -271,25 +378,53 @@ async function refreshMetrics(
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
 }
 
+/** When they are asked for: a count is forgotten with time, and nothing tells when. */
+function refreshBudgets(
+  upstreams: readonly MirroredUpstream[],
+  metrics: Metrics,
+): void {
+  metrics.upstreamRatelimitLimit.reset();
+  metrics.upstreamRatelimitRemaining.reset();
+  for (const { name: upstream, client } of upstreams) {
+    // Of several endpoints that count an account the first one's, which is set last.
+    for (const { name: credential, budget } of client.accounts().toReversed()) {
+      if (budget === undefined) continue;
+      const labels = { upstream, credential };
+      const { limit, remaining } = budget;
+      metrics.upstreamRatelimitRemaining.set(labels, remaining);
+      if (limit === undefined) continue;
+      metrics.upstreamRatelimitLimit.set(labels, limit);
+    }
+  }
+}
+
 /**
  * Ready is who can answer: the index must. A storage that takes no writes is told and counted, but
  * downloads are passed through, so it is no reason to be taken out of service.
  */
 async function judgeReadiness(
   cache: OpenedCache,
+  room: Room,
   metrics: Metrics,
 ): Promise<Readiness> {
   const [index, storage] = await Promise.allSettled([
     cache.index.probe(),
     cache.blobs.probe(),
   ]);
-  const isDegraded = storage.status === "rejected";
+  const fault =
+    storage.status === "rejected"
+      ? faultCode(storage.reason)
+      : room.isShort || cache.isOutOfRoom
+        ? "ENOSPC"
+        : undefined;
+  const isDegraded = fault !== undefined;
   metrics.storageDegraded.set(isDegraded ? 1 : 0);
+  const indexDetail = cache.isRecovering ? "ok, recovering" : "ok";
   return {
     isReady: index.status === "fulfilled",
     detail: {
-      index: index.status === "fulfilled" ? "ok" : "does not answer",
-      storage: isDegraded ? `degraded: ${faultCode(storage.reason)}` : "ok",
+      index: index.status === "fulfilled" ? indexDetail : "does not answer",
+      storage: isDegraded ? `degraded: ${fault}` : "ok",
     },
   };
 }

@@ -108,6 +108,7 @@ function describeFixed(config: Config): Record<string, unknown> {
   const fixed = describeConfig(config);
   delete fixed["access"];
   delete fixed["upstreams"];
+  delete fixed["eviction"];
   return {
     ...fixed,
     operator: config.operator.listen,

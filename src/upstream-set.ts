@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { Secret, type UpstreamConfig } from "./config/config.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
+import { createPullPolicy } from "./mirror/pull-policy.ts";
 import {
   createUpstreamRoutes,
   type UpstreamRoutes,
@@ -47,6 +48,7 @@ export function createUpstreamSet(options: {
       name: config.name,
       concurrency: config.concurrency,
       freshness: createFreshnessPolicy(config.freshness),
+      mayPull: createPullPolicy(config),
       client: createClient(config),
     },
   });

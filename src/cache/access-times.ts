@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
 /** Runs something later, once; what it gives back calls it off. Never keeps the process alive. */
 export type Schedule = (run: () => void, delayMs: number) => () => void;
 
@@ -13,8 +15,8 @@ export type Uses = readonly (readonly [string, number])[];
 const WRITE_AFTER_MS = 4_000;
 /** Between two slices others get their turn. */
 const NEXT_SLICE_AFTER_MS = 10;
-/** A transaction of so many updates holds up requests for a few milliseconds. */
-const SLICE_ROWS = 500;
+/** A transaction of so many updates, each with the roots above it, holds up requests for some milliseconds. */
+const SLICE_ROWS = 100;
 /** Memory has a bound: beyond it the oldest are written at once. */
 const MAX_WAITING = 20_000;
 
@@ -47,6 +49,14 @@ export class AccessTimes {
     this.#cancel?.();
     this.#cancel = undefined;
     while (this.#waiting.size > 0) this.#writeOldest();
+  }
+
+  /** Writes all that waits, with a turn for others between two slices. */
+  async settle(): Promise<void> {
+    while (this.#waiting.size > 0) {
+      this.#writeOldest();
+      await nextTurn();
+    }
   }
 
   #writeSlice(): void {

@@ -19,6 +19,9 @@ import {
  *     <anything else>         left by a crash, removed at start
  *   index.sqlite              what is known of the blobs; -wal and -shm beside it are SQLite's
  *   index.sqlite.corrupt-…    an index that could not be read, moved aside
+ *   roots.jsonl               what the tags point to: what an index can't be rebuilt from the blobs without
+ *   clean                     the last process ended in order, and the index is as it left it
+ *   ballast                   room for the index on a disk that is full: given up so that rows can go
  *   lock                      held by the process that owns the root (SQLite; never opened by anything else)
  *   lock-owner                that process's id, to be named to whoever is refused
  *
@@ -32,6 +35,9 @@ export interface DiskLayout {
   readonly partialFolder: string;
   readonly bootIdFile: string;
   readonly indexFile: string;
+  readonly rootsFile: string;
+  readonly cleanFile: string;
+  readonly ballastFile: string;
   readonly lockFile: string;
   readonly lockOwnerFile: string;
   blobFolder(algorithm: DigestAlgorithm): string;
@@ -48,6 +54,9 @@ export function diskLayout(root: string): DiskLayout {
     partialFolder,
     bootIdFile: join(partialFolder, BOOT_ID_NAME),
     indexFile: join(root, "index.sqlite"),
+    rootsFile: join(root, "roots.jsonl"),
+    cleanFile: join(root, "clean"),
+    ballastFile: join(root, "ballast"),
     lockFile: join(root, "lock"),
     lockOwnerFile: join(root, "lock-owner"),
     blobFolder: (algorithm) => join(root, "blobs", algorithm),

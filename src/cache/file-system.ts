@@ -5,6 +5,8 @@ export interface FileStat {
   /** A regular file: no folder, link, pipe or device. */
   readonly isFile: boolean;
   readonly sizeBytes: number;
+  /** Permission bits, as in 0o600. */
+  readonly mode: number;
 }
 
 /**
@@ -38,9 +40,16 @@ export interface FileSystem {
   unlink(path: string): Promise<void>;
   /** Of the entry itself: a link is not followed. */
   statPath(path: string): Promise<FileStat>;
+  /** Mode 0600, as {@link open} gives. */
+  makePrivate(path: string): Promise<void>;
   /** Mode 0700, parents too; one that is there keeps its mode. */
   makeFolder(path: string): Promise<void>;
   list(path: string): Promise<readonly string[]>;
+  /** Every name in a folder, some hundred at a time; one that comes or goes meanwhile may be missed. */
+  eachName(
+    path: string,
+    visit: (names: readonly string[]) => Promise<void>,
+  ): Promise<void>;
   /** Whatever stands there, with all below it; absent is fine. */
   removeTree(path: string): Promise<void>;
 }
@@ -106,16 +115,36 @@ export const nodeFileSystem: FileSystem = {
         else reject(error);
       });
     }),
+  makePrivate: (path) => settle((done) => fs.chmod(path, 0o600, done)),
   makeFolder: (path) =>
     settle((done) =>
       fs.mkdir(path, { recursive: true, mode: 0o700 }, (error) => done(error)),
     ),
   list: (path) => fs.promises.readdir(path),
+  eachName: async (path, visit) => {
+    const folder = await fs.promises.opendir(path, {
+      bufferSize: NAMES_AT_ONCE,
+    });
+    let names: string[] = [];
+    for await (const { name } of folder) {
+      names.push(name);
+      if (names.length < NAMES_AT_ONCE) continue;
+      await visit(names);
+      names = [];
+    }
+    if (names.length > 0) await visit(names);
+  },
   removeTree: (path) => fs.promises.rm(path, { recursive: true, force: true }),
 };
 
+const NAMES_AT_ONCE = 256;
+
 function fileStat(stats: fs.Stats): FileStat {
-  return { isFile: stats.isFile(), sizeBytes: stats.size };
+  return {
+    isFile: stats.isFile(),
+    sizeBytes: stats.size,
+    mode: stats.mode & 0o7777,
+  };
 }
 
 function settle(

@@ -1,6 +1,8 @@
 import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
+import type { FillIntent, NotedIntent } from "./intents.ts";
+import type { RootIndex } from "./root-index.ts";
 
 /** The one canonical key of a repository, whatever spelling a client used. */
 export interface RepositoryKey {
@@ -64,23 +66,42 @@ export interface IndexTotals {
  *
  * @throws IndexError from any method when the index can't answer; what the caller asked is then not done
  */
-export interface MetadataIndex {
+export interface MetadataIndex extends RootIndex {
   /** The blob's row, where it is stored and linked in the repository. */
   getLinkedBlob(
     key: RepositoryKey,
     digest: Digest,
   ): Promise<BlobRow | undefined>;
+  /**
+   * What {@link getLinkedBlob} would say, at once.
+   *
+   * @returns undefined where it must be asked; never throws
+   */
+  recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined;
   getBlob(digest: Digest): Promise<BlobRow | undefined>;
   /** Whether any repository of the upstream has the stored blob linked. */
   isLinkedInUpstream(upstream: string, digest: Digest): Promise<boolean>;
   /** Links a stored blob to a repository; nothing happens when it is not stored. */
   link(key: RepositoryKey, digest: Digest): Promise<void>;
+  /**
+   * Notes that verified bytes are about to be published, so that a crash before their row is
+   * written leaves nothing that nobody knows. {@link recordBlob} settles it.
+   */
+  beginFill(key: RepositoryKey, blob: FillIntent): Promise<void>;
+  /** Takes back what {@link beginFill} noted. */
+  dropIntent(digest: Digest): Promise<void>;
+  /** What was begun and not settled. */
+  listIntents(): Promise<readonly NotedIntent[]>;
   /** Writes the blob's row, its edges where it is a manifest, and its link. */
   recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void>;
+  /** Writes the row and the edges of a blob that was found stored; no repository may serve it by that. */
+  adoptBlob(blob: BlobRecord): Promise<void>;
   /** Drops a blob whose bytes are gone: its row, links, edges and the tags that point to it. */
   forgetBlob(digest: Digest): Promise<void>;
 
   getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined>;
+  /** What {@link getTag} would say, at once. @returns undefined where it must be asked; never throws */
+  recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined;
   /** Points the tag to a manifest that is stored; `fetchedAtMs` stays where the digest is the same. */
   putTag(
     key: RepositoryKey,

@@ -111,21 +111,89 @@ const MIGRATIONS: readonly string[] = [
     UPDATE totals SET tags = tags - 1;
   END;
   `,
+  `
+  -- What is kept for its own sake although no tag of the repository names it: a manifest that was
+  -- asked for by digest or that a tag has left, and a blob that no stored manifest names.
+  CREATE TABLE roots (
+    blob_id INTEGER NOT NULL REFERENCES blobs (id) ON DELETE CASCADE,
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    used_at_ms INTEGER NOT NULL,
+    is_pinned INTEGER NOT NULL,
+    PRIMARY KEY (blob_id, repository_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX roots_by_repository ON roots (repository_id, blob_id);
+  CREATE INDEX roots_by_use ON roots (used_at_ms, blob_id, repository_id) WHERE NOT is_pinned;
+  ALTER TABLE tags ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0;
+  CREATE INDEX tags_by_use ON tags (used_at_ms, repository_id, name) WHERE NOT is_pinned;
+
+  -- Owner of what was found stored and nobody has asked for since; no client can name it.
+  INSERT INTO repositories (upstream, name) VALUES ('', '');
+
+  -- Evicted, and on their way out until their bytes are gone; what is needed again meanwhile stays.
+  CREATE TABLE condemned (
+    blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE
+  ) STRICT;
+
+  INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
+  SELECT links.blob_id, links.repository_id, blobs.used_at_ms, 0
+  FROM links
+  CROSS JOIN blobs ON blobs.id = links.blob_id
+  CROSS JOIN manifests ON manifests.id = links.blob_id
+  WHERE NOT EXISTS (
+      SELECT 1 FROM tags
+      WHERE tags.manifest_id = links.blob_id AND tags.repository_id = links.repository_id
+    )
+    AND NOT EXISTS (
+      SELECT 1 FROM edges
+      CROSS JOIN links AS above
+        ON above.blob_id = edges.parent_id AND above.repository_id = links.repository_id
+      WHERE edges.child_id = links.blob_id
+    );
+  INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
+  SELECT links.blob_id, links.repository_id, blobs.used_at_ms, 0
+  FROM links
+  CROSS JOIN blobs ON blobs.id = links.blob_id
+  WHERE NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.id = links.blob_id)
+    AND NOT EXISTS (SELECT 1 FROM edges WHERE edges.child_id = links.blob_id);
+  `,
+  `
+  -- Verified bytes that are about to be published, and all that their rows need: a crash in between
+  -- is settled at the next start. Those of bytes that are about to go are in condemned.
+  CREATE TABLE intents (
+    digest_id INTEGER PRIMARY KEY REFERENCES digests (id),
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    size_bytes INTEGER NOT NULL,
+    media_type_id INTEGER REFERENCES media_types (id)
+  ) STRICT;
+
+  CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    -- Drawn anew by each process; a clean stop writes it beside the index, so an older copy shows.
+    run_id TEXT NOT NULL,
+    -- Where the background scrub goes on.
+    scrubbed_id INTEGER NOT NULL
+  ) STRICT;
+  INSERT INTO state VALUES (1, '', 0);
+  `,
 ];
 
 /**
  * Brings an index to the schema of this program, each step in a transaction of its own.
  *
+ * @param steps an older schema, for who tests the way from it
  * @throws IndexError when a newer program wrote it
  */
-export function migrate(database: Database): void {
+export function migrate(
+  database: Database,
+  steps: number = MIGRATIONS.length,
+): void {
   const version = database.pragma("user_version", { simple: true }) as number;
   if (version > MIGRATIONS.length) {
     throw new IndexError(
       `the index has schema ${version} and this program knows up to ${MIGRATIONS.length}: start the newer program again`,
     );
   }
-  for (const [step, sql] of MIGRATIONS.entries()) {
+  for (const [step, sql] of MIGRATIONS.slice(0, steps).entries()) {
     if (step < version) continue;
     database
       .transaction(() => {

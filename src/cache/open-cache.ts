@@ -1,7 +1,8 @@
-import { existsSync, rmSync, writeFileSync } from "node:fs";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { Ballast } from "./ballast.ts";
 import type { BlobStore } from "./blob-store.ts";
+import { takeCleanMarker, writeCleanMarker } from "./clean-marker.ts";
 import { diskLayout } from "./disk-layout.ts";
 import {
   asStorageError,
@@ -9,15 +10,22 @@ import {
   nodeFileSystem,
 } from "./file-system.ts";
 import { createFsBlobStore } from "./fs-blob-store.ts";
+import type { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock, type InstanceLock } from "./instance-lock.ts";
+import { KeptIndex } from "./kept-index.ts";
 import type { MetadataIndex } from "./metadata-index.ts";
-import { openSqliteIndex } from "./open-sqlite-index.ts";
+import { Recovery } from "./recovery.ts";
+import { RootsJournal } from "./roots-journal.ts";
+import { Scrub, type ScrubOptions, type ScrubReport } from "./scrub.ts";
+import { settleIntents } from "./settle-intents.ts";
 import {
   isSameBoot,
   prepareFolders,
   readBootId,
   sweepPartials,
 } from "./storage-root.ts";
+
+const RESTORE_BALLAST_EVERY_MS = 60_000;
 
 export interface OpenCacheOptions {
   /** Absolute. Made where it is absent. */
@@ -33,13 +41,35 @@ export interface OpenedCache {
   readonly blobs: BlobStore;
   readonly index: MetadataIndex;
   readonly lock: InstanceLock;
-  /** Writes what waits, ends the hash worker, and lets go of the root last. */
+  /** Whether the index is being brought together with the blobs; it serves what it has meanwhile. */
+  readonly isRecovering: boolean;
+  /** Resolves when nothing is left of that, or it was given up. Never rejects. */
+  recovered(): Promise<void>;
+  /** The disk ran so full that the room kept for the index was given up. */
+  readonly isOutOfRoom: boolean;
+  /**
+   * Compares all blobs and the index beside the requests.
+   *
+   * @throws StorageError, IndexError, the signal's reason
+   */
+  scrub(options: OnlineScrubOptions): Promise<ScrubReport>;
+  /** The index as a whole, for the background scrub. */
+  readonly audit: IndexAudit;
+  readonly scrubParts: Omit<ScrubOptions, "isRepair" | "isOnline">;
+  /** Lays in again what was given up on a full disk, where there is room. Never rejects. */
+  restoreBallast(): Promise<void>;
+  /** Writes what waits, ends the threads, marks the end as clean, and lets go of the root last. */
   close(): Promise<void>;
 }
 
+export type OnlineScrubOptions = Pick<
+  ScrubOptions,
+  "isRepair" | "pace" | "signal" | "onDropped"
+>;
+
 /**
- * Opens a storage root and brings it in order. No blob is looked at: a row without its file is
- * found by the first request for it, a file without its row is taken over by the fill of it.
+ * Opens a storage root. What a crash cut off is ended first; after anything but a clean stop the
+ * index and the blobs are then compared beside the requests, however many there are.
  *
  * @throws RootInUseError; StorageError with the path that is at fault; IndexError
  */
@@ -58,52 +88,99 @@ export async function openCache(
     }
     const bootId = options.bootId ?? (await readBootId());
     const isSame = await isSameBoot(layout, fileSystem, bootId);
-    const suspectFile = `${layout.indexFile}.suspect`;
-    const { index, movedAsideTo, isTemporary } = openSqliteIndex({
-      path: layout.indexFile,
+    const cleanRunId = await takeCleanMarker(layout, fileSystem);
+    const journal = new RootsJournal({ layout, fileSystem, clock });
+    const ballast = new Ballast(layout, fileSystem);
+    const kept = new KeptIndex({
+      layout,
       clock,
-      isSuspect:
-        existsSync(suspectFile) ||
-        (!isSame && existsSync(`${layout.indexFile}-wal`)),
-      onCorrupt: (error) => {
-        if (existsSync(suspectFile)) return;
-        log.error(
-          { err: error },
-          "the index is damaged: start again to repair",
-        );
-        markSuspect(suspectFile);
-      },
+      log,
+      journal,
+      ballast,
+      onReplaced: () => recovery.start({ isSound: true }),
     });
-    rmSync(suspectFile, { force: true });
-    if (movedAsideTo !== undefined) {
-      log.error(
-        { path: movedAsideTo },
-        "the index was damaged: a new one is started",
-      );
-    }
-    if (isTemporary) {
-      log.warn(
-        { root },
-        "no room for the index: it is kept in memory until the next start",
-      );
-    }
-    const keptPartials = await sweepPartials(layout, fileSystem, {
-      isSame,
-      bootId,
-    }).catch(async (error: unknown) => {
-      await index.close();
+    const { index } = kept;
+    const recovery = new Recovery({
+      layout,
+      fileSystem,
+      clock,
+      log,
+      kept,
+      journal,
+    });
+    try {
+      const settledFills = await settleIntents({
+        layout,
+        fileSystem,
+        index,
+        clock,
+      });
+      const keptPartials = await sweepPartials(layout, fileSystem, {
+        isSame,
+        bootId,
+      });
+      log.info({ root, keptPartials, settledFills }, "cache opened");
+    } catch (error) {
+      await kept.close();
       throw error;
-    });
-    log.info({ root, keptPartials }, "cache opened");
+    }
+    const isClean = cleanRunId !== undefined && cleanRunId === kept.lastRunId;
+    if (!isClean) recovery.start({ isSound: kept.isNew });
+    else recovery.compact();
+    void ballast.restore();
+    const ballastTimer = setInterval(
+      () => void ballast.restore(),
+      RESTORE_BALLAST_EVERY_MS,
+    ).unref();
     const blobs = createFsBlobStore({ layout, fileSystem });
+    const scrubParts = {
+      layout,
+      fileSystem,
+      clock,
+      get index() {
+        return { audit: kept.audit, rows: index };
+      },
+    };
     return {
       blobs,
       index,
       lock,
+      scrubParts,
+      get audit() {
+        return kept.audit;
+      },
+      get isRecovering() {
+        return recovery.isRunning;
+      },
+      get isOutOfRoom() {
+        return ballast.isGivenUp;
+      },
+      recovered: () => recovery.ended(),
+      restoreBallast: () => ballast.restore(),
+      scrub: async (scrubOptions) => {
+        const scrub = new Scrub({
+          ...scrubParts,
+          index: scrubParts.index,
+          ...scrubOptions,
+          isOnline: true,
+        });
+        if ((await kept.findDamage(false)).length > 0) {
+          if (scrubOptions.isRepair) await kept.replace("found by a scrub");
+          scrub.noteDamage(scrubOptions.isRepair);
+          return scrub.report;
+        }
+        return scrub.run();
+      },
       async close() {
+        clearInterval(ballastTimer);
         try {
+          await recovery.stop();
           await blobs.close();
-          await index.close();
+          await journal.flush();
+          await kept.close();
+          if (!recovery.isUnfinished) {
+            await writeCleanMarker(layout, fileSystem, kept.runId);
+          }
         } finally {
           lock.release();
         }
@@ -112,13 +189,5 @@ export async function openCache(
   } catch (error) {
     lock.release();
     throw error;
-  }
-}
-
-function markSuspect(path: string): void {
-  try {
-    writeFileSync(path, "");
-  } catch {
-    // The next damage that is found tries again.
   }
 }

@@ -5,6 +5,7 @@ import { type Schedule, scheduleUnref } from "./access-times.ts";
 import { IndexError, type MetadataIndex } from "./metadata-index.ts";
 import { migrate } from "./migrations.ts";
 import { createPrivateFile } from "./private-file.ts";
+import type { TagChange } from "./roots-journal.ts";
 import {
   createSqliteMetadataIndex,
   isCorruption,
@@ -17,22 +18,29 @@ import {
  * @see https://www.sqlite.org/wal.html#walresetbug
  */
 const OLDEST_SQLITE = "3.51.3";
-/** SQLite waits on the main thread, so a lock that somebody holds for longer is answered by an error. */
-const BUSY_TIMEOUT_MS = 50;
+/** SQLite waits on the main thread: a lock that somebody holds for longer is tried again later. */
+const BUSY_TIMEOUT_MS = 5;
 const WAL_LIMIT_BYTES = 16 * 1024 * 1024;
+/** A checkpoint on the thread that serves requests: only where the one beside it has failed for long. */
+const LAST_RESORT_CHECKPOINT_PAGES = 16_384;
 const PAGE_CACHE_KIB = 8 * 1024;
 
 export interface OpenSqliteIndexOptions {
   readonly path: string;
   readonly clock: Clock;
   readonly schedule?: Schedule;
-  /** Reads the whole file for damage first: after a power failure, or when damage was seen. */
+  /** Reads the whole file for damage first. */
   readonly isSuspect?: boolean;
   readonly onCorrupt?: (error: unknown) => void;
+  readonly onWritten?: () => void;
+  readonly onFull?: () => void;
+  readonly onTagChange?: (change: TagChange) => void;
 }
 
 export interface OpenedSqliteIndex {
   readonly index: MetadataIndex;
+  /** Closed with the index. */
+  readonly database: Database.Database;
   /** Where a damaged file was moved to; the index is then new and empty. */
   readonly movedAsideTo: string | undefined;
   /** There was no room for a file: it lives in memory, and ends with the process. */
@@ -51,7 +59,7 @@ export function openSqliteIndex(
       database = openWhereRoom(path, options.isSuspect ?? false);
     } catch (error) {
       if (!isCorruption(error)) throw error;
-      movedAsideTo = moveAside(path, clock.nowMs());
+      movedAsideTo = moveIndexAside(path, clock.nowMs());
       database = openWhereRoom(path, false);
     }
   } catch (error) {
@@ -62,8 +70,11 @@ export function openSqliteIndex(
     database,
     schedule,
     onCorrupt: options.onCorrupt ?? (() => undefined),
+    onWritten: options.onWritten ?? (() => undefined),
+    onFull: options.onFull ?? (() => undefined),
+    onTagChange: options.onTagChange ?? (() => undefined),
   });
-  return { index, movedAsideTo, isTemporary: database.memory };
+  return { index, database, movedAsideTo, isTemporary: database.memory };
 }
 
 /**
@@ -108,6 +119,7 @@ export function openDatabase(
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = NORMAL");
     database.pragma(`journal_size_limit = ${WAL_LIMIT_BYTES}`);
+    database.pragma(`wal_autocheckpoint = ${LAST_RESORT_CHECKPOINT_PAGES}`);
     database.pragma(`cache_size = -${PAGE_CACHE_KIB}`);
     database.pragma("foreign_keys = ON");
     database.pragma("trusted_schema = OFF");
@@ -140,8 +152,12 @@ function requireIntegrity(database: Database.Database): void {
   }
 }
 
-/** With what SQLite keeps beside it, which belongs to the damaged file. */
-function moveAside(path: string, nowMs: number): string {
+/**
+ * With what SQLite keeps beside it, which belongs to the damaged file. Nobody has it open.
+ *
+ * @returns where it is now
+ */
+export function moveIndexAside(path: string, nowMs: number): string {
   const stamp = new Date(nowMs).toISOString().replaceAll(/[-:]|\.\d+/g, "");
   const target = `${path}.corrupt-${stamp}`;
   renameSync(path, target);

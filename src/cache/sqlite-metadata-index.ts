@@ -1,12 +1,16 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Database } from "better-sqlite3";
 import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
-import { type Digest, digestHex, parseDigest } from "../oci/digest.ts";
-import type { RepositoryName, Tag } from "../oci/reference.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import { RecentRows } from "./recent-rows.ts";
 import { AccessTimes, type Schedule, type Uses } from "./access-times.ts";
 import {
   type IndexStatements,
   prepareIndexStatements,
 } from "./index-statements.ts";
+import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import { type FillIntent, IntentRows, type NotedIntent } from "./intents.ts";
 import {
   type BlobRecord,
   type BlobRow,
@@ -18,11 +22,25 @@ import {
   type RepositoryKey,
   type TagRow,
 } from "./metadata-index.ts";
+import type {
+  ChildPage,
+  GraphNode,
+  RootCursor,
+  RootPage,
+  RootRow,
+} from "./root-index.ts";
+import type { TagChange } from "./roots-journal.ts";
+import { SqliteRoots } from "./sqlite-roots.ts";
 
 /** An index of indexes may go so deep below the one that is asked for; engines follow fewer. */
 const MAX_INDEX_DEPTH = 4;
-/** Between the path and the tag of a waiting use; neither holds one. */
-const TAG_SEPARATOR = "\n";
+/** Between a path and the tag or digest behind it; none of them holds one. */
+const USE_SEPARATOR = "\n";
+
+/** Some three seconds: a thread that syncs to a slow disk may hold the lock for as long. */
+const BUSY_RETRY_DELAYS_MS = [
+  5, 10, 20, 40, 75, 150, 300, 400, 500, 500, 500, 500,
+];
 
 export interface SqliteMetadataIndexOptions {
   /** Migrated, and closed with the index. */
@@ -30,6 +48,12 @@ export interface SqliteMetadataIndexOptions {
   readonly schedule: Schedule;
   /** Called when SQLite finds the file damaged; the index goes on as far as it can. */
   readonly onCorrupt: (error: unknown) => void;
+  /** Called after each transaction that wrote. */
+  readonly onWritten?: () => void;
+  /** Makes room on a full disk, if it can: the write is tried once more. */
+  readonly onFull?: () => void;
+  /** A tag points to another manifest than before, or is gone: once that is written. */
+  readonly onTagChange?: (change: TagChange) => void;
 }
 
 export function createSqliteMetadataIndex(
@@ -42,30 +66,51 @@ export function createSqliteMetadataIndex(
 class SqliteMetadataIndex implements MetadataIndex {
   readonly #database: Database;
   readonly #statements: IndexStatements;
+  readonly #intents: IntentRows;
+  readonly #roots: SqliteRoots;
   readonly #accessTimes: AccessTimes;
   readonly #onCorrupt: (error: unknown) => void;
+  readonly #onWritten: () => void;
+  readonly #onFull: () => void;
+  readonly #onTagChange: (change: TagChange) => void;
+  readonly #recentTags = new RecentRows<TagRow>();
+  readonly #recentBlobs = new RecentRows<BlobRow>();
   #isClosed = false;
 
-  constructor({ database, schedule, onCorrupt }: SqliteMetadataIndexOptions) {
+  constructor(options: SqliteMetadataIndexOptions) {
+    const { database, schedule } = options;
     this.#database = database;
     this.#statements = prepareIndexStatements(database);
+    this.#intents = new IntentRows(database);
+    this.#roots = new SqliteRoots(database);
     this.#accessTimes = new AccessTimes(
       (uses) => this.#writeUses(uses),
       schedule,
     );
-    this.#onCorrupt = onCorrupt;
+    this.#onCorrupt = options.onCorrupt;
+    this.#onWritten = options.onWritten ?? (() => undefined);
+    this.#onFull = options.onFull ?? (() => undefined);
+    this.#onTagChange = options.onTagChange ?? (() => undefined);
   }
 
   getLinkedBlob(
     key: RepositoryKey,
     digest: Digest,
   ): Promise<BlobRow | undefined> {
-    return this.#read("getLinkedBlob", () =>
-      blobRow(
-        digest,
-        this.#statements.getLinkedBlob.get(pathOf(key), bytesOf(digest)),
-      ),
-    );
+    return this.#read("getLinkedBlob", () => {
+      const path = pathOf(key);
+      return this.#recentBlobs.keep(
+        path + USE_SEPARATOR + digest,
+        blobRow(
+          digest,
+          this.#statements.getLinkedBlob.get(path, bytesOf(digest)),
+        ),
+      );
+    });
+  }
+
+  recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined {
+    return this.#recentBlobs.get(pathOf(key) + USE_SEPARATOR + digest);
   }
 
   getBlob(digest: Digest): Promise<BlobRow | undefined> {
@@ -87,40 +132,75 @@ class SqliteMetadataIndex implements MetadataIndex {
     return this.#write("link", () => {
       const blob = this.#statements.findStoredId.get(bytesOf(digest));
       if (blob === undefined) return;
-      this.#statements.putLink.run(blob.id, this.#repositoryId(key));
+      const repositoryId = this.#repositoryId(key);
+      const { changes } = this.#statements.putLink.run(blob.id, repositoryId);
+      if (changes === 0) return;
+      this.#roots.onManifest(blob.id);
+      this.#roots.onStored(blob.id, repositoryId, blob.usedAtMs);
     });
+  }
+
+  beginFill(key: RepositoryKey, blob: FillIntent): Promise<void> {
+    return this.#write("beginFill", () => {
+      this.#intents.put(
+        this.#digestId(blob.digest),
+        this.#repositoryId(key),
+        blob.sizeBytes,
+        blob.mediaType === undefined ? null : this.#mediaTypeId(blob.mediaType),
+      );
+    });
+  }
+
+  dropIntent(digest: Digest): Promise<void> {
+    return this.#write("dropIntent", () => {
+      this.#intents.drop(digest);
+    });
+  }
+
+  listIntents(): Promise<readonly NotedIntent[]> {
+    return this.#read("listIntents", () => this.#intents.list());
   }
 
   recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void> {
     return this.#write("recordBlob", () => {
-      const { sizeBytes, storedAtMs, manifest } = blob;
-      const id = this.#digestId(blob.digest);
-      this.#statements.putBlob.run(id, sizeBytes, storedAtMs, storedAtMs);
-      if (manifest !== undefined) {
-        this.#statements.putManifest.run(
-          id,
-          this.#mediaTypeId(manifest.mediaType),
-          manifest.subject === undefined
-            ? null
-            : this.#digestId(manifest.subject),
-        );
-        this.#putEdges(id, manifest.children);
-      }
-      this.#statements.putLink.run(id, this.#repositoryId(key));
+      const id = this.#putBlob(blob);
+      const repositoryId = this.#repositoryId(key);
+      this.#statements.putLink.run(id, repositoryId);
+      if (blob.manifest !== undefined) this.#roots.onManifest(id);
+      this.#roots.onStored(id, repositoryId, blob.storedAtMs);
+    });
+  }
+
+  adoptBlob(blob: BlobRecord): Promise<void> {
+    return this.#write("adoptBlob", () => {
+      const id = this.#putBlob(blob);
+      if (blob.manifest !== undefined) this.#roots.onManifest(id);
+      this.#roots.onAdopted(id, blob.storedAtMs);
     });
   }
 
   forgetBlob(digest: Digest): Promise<void> {
     return this.#write("forgetBlob", () => {
+      const afterwards = this.#roots.beforeForgotten(digest);
       this.#statements.deleteBlob.run(bytesOf(digest));
+      afterwards();
+      this.#intents.drop(digest);
     });
   }
 
   getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined> {
     return this.#read("getTag", () => {
-      const row = this.#statements.getTag.get(pathOf(key), tag);
-      return row && { ...row, digest: digestFrom(row.digest) };
+      const path = pathOf(key);
+      const row = this.#statements.getTag.get(path, tag);
+      return this.#recentTags.keep(
+        path + USE_SEPARATOR + tag,
+        row && { ...row, digest: digestFrom(row.digest) },
+      );
     });
+  }
+
+  recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined {
+    return this.#recentTags.get(pathOf(key) + USE_SEPARATOR + tag);
   }
 
   putTag(
@@ -129,9 +209,12 @@ class SqliteMetadataIndex implements MetadataIndex {
     digest: Digest,
     verifiedAtMs: number,
   ): Promise<void> {
+    let change: TagChange | undefined;
     return this.#write("putTag", () => {
+      const repositoryId = this.#repositoryId(key);
+      const before = this.#roots.getTagHold(key, tag);
       const { changes } = this.#statements.putTag.run({
-        repositoryId: this.#repositoryId(key),
+        repositoryId,
         tag,
         digest: bytesOf(digest),
         atMs: verifiedAtMs,
@@ -139,12 +222,35 @@ class SqliteMetadataIndex implements MetadataIndex {
       if (changes === 0) {
         throw new IndexError(`putTag: no manifest ${digest} is stored`);
       }
+      const manifest = this.#statements.findStoredId.get(bytesOf(digest));
+      if (manifest !== undefined) {
+        this.#roots.onTagPut(repositoryId, manifest.id, before);
+      }
+      if (manifest?.id === before?.manifestId) return;
+      const mediaType =
+        this.#statements.getBlob.get(bytesOf(digest))?.mediaType ?? undefined;
+      change = { key, tag, digest, mediaType, atMs: verifiedAtMs };
+    }).then(() => {
+      if (change !== undefined) this.#onTagChange(change);
     });
   }
 
   removeTag(key: RepositoryKey, tag: Tag): Promise<void> {
+    let wasThere = false;
     return this.#write("removeTag", () => {
+      const before = this.#roots.getTagHold(key, tag);
       this.#statements.removeTag.run(pathOf(key), tag);
+      if (before !== undefined) this.#roots.onTagRemoved(before);
+      wasThere = before !== undefined;
+    }).then(() => {
+      if (!wasThere) return;
+      this.#onTagChange({
+        key,
+        tag,
+        digest: undefined,
+        mediaType: undefined,
+        atMs: undefined,
+      });
     });
   }
 
@@ -241,7 +347,107 @@ class SqliteMetadataIndex implements MetadataIndex {
 
   touchTag(key: RepositoryKey, tag: Tag, atMs: number): void {
     if (this.#isClosed) return;
-    this.#accessTimes.note(pathOf(key) + TAG_SEPARATOR + tag, atMs);
+    this.#accessTimes.note(pathOf(key) + USE_SEPARATOR + tag, atMs);
+  }
+
+  touchManifest(key: RepositoryKey, digest: Digest, atMs: number): void {
+    if (this.#isClosed) return;
+    this.#accessTimes.note(pathOf(key) + USE_SEPARATOR + digest, atMs);
+  }
+
+  settleUses(): Promise<void> {
+    return this.#accessTimes.settle();
+  }
+
+  listOldestRoots(
+    limit: number,
+    after: RootCursor | undefined,
+  ): Promise<RootPage> {
+    return this.#read("listOldestRoots", () =>
+      this.#roots.oldest(limit, after),
+    );
+  }
+
+  listImages(
+    limit: number,
+    after: Pick<RootRow, "key" | "reference"> | undefined,
+  ): Promise<readonly RootRow[]> {
+    return this.#read("listImages", () => this.#roots.images(limit, after));
+  }
+
+  getRoot(
+    key: RepositoryKey,
+    reference: Reference,
+  ): Promise<RootRow | undefined> {
+    return this.#read("getRoot", () => this.#roots.get(key, reference));
+  }
+
+  getNode(digest: Digest): Promise<GraphNode | undefined> {
+    return this.#read("getNode", () => this.#roots.node(digest));
+  }
+
+  listChildren(parent: Digest, after: number | undefined): Promise<ChildPage> {
+    return this.#read("listChildren", () =>
+      this.#roots.children(parent, after),
+    );
+  }
+
+  setPinned(
+    key: RepositoryKey,
+    reference: Reference,
+    isPinned: boolean,
+  ): Promise<boolean> {
+    return this.#write("setPinned", () =>
+      this.#roots.setPinned(
+        key,
+        this.#statements.findRepositoryId.get(pathOf(key))?.id,
+        reference,
+        isPinned,
+      ),
+    );
+  }
+
+  dropRoot(
+    key: RepositoryKey,
+    reference: Reference,
+    usedAtMs?: number,
+  ): Promise<boolean> {
+    return this.#write("dropRoot", () => {
+      this.#accessTimes.flush();
+      return this.#roots.drop(
+        key,
+        this.#statements.findRepositoryId.get(pathOf(key))?.id,
+        reference,
+        usedAtMs,
+      );
+    }).then((isDropped) => {
+      if (isDropped && reference.kind === "tag") {
+        this.#onTagChange({
+          key,
+          tag: reference.tag,
+          digest: undefined,
+          mediaType: undefined,
+          atMs: Date.now(),
+        });
+      }
+      return isDropped;
+    });
+  }
+
+  listCondemned(
+    limit: number,
+    except: ReadonlySet<Digest>,
+  ): Promise<readonly { digest: Digest; sizeBytes: number }[]> {
+    return this.#write("listCondemned", () =>
+      this.#roots.condemned(limit, except),
+    );
+  }
+
+  forgetCondemned(digests: readonly Digest[]): Promise<void> {
+    return this.#write("forgetCondemned", () => {
+      this.#roots.forgetCondemned(digests);
+      for (const digest of digests) this.#intents.drop(digest);
+    });
   }
 
   totals(): Promise<IndexTotals> {
@@ -294,6 +500,23 @@ class SqliteMetadataIndex implements MetadataIndex {
     return false;
   }
 
+  #putBlob({ digest, sizeBytes, storedAtMs, manifest }: BlobRecord): number {
+    const id = this.#digestId(digest);
+    this.#statements.putBlob.run(id, sizeBytes, storedAtMs, storedAtMs);
+    if (manifest !== undefined) {
+      this.#statements.putManifest.run(
+        id,
+        this.#mediaTypeId(manifest.mediaType),
+        manifest.subject === undefined
+          ? null
+          : this.#digestId(manifest.subject),
+      );
+      this.#putEdges(id, manifest.children);
+    }
+    this.#intents.drop(digest);
+    return id;
+  }
+
   /** The same bytes have the same children, unless a newer program reads them better: the old ones go. */
   #putEdges(parentId: number, children: readonly ChildDescriptor[]): void {
     this.#statements.deleteEdges.run(parentId);
@@ -313,19 +536,33 @@ class SqliteMetadataIndex implements MetadataIndex {
     this.#database
       .transaction(() => {
         for (const [key, atMs] of uses) {
-          const separator = key.indexOf(TAG_SEPARATOR);
-          if (separator === -1) {
-            this.#statements.touchBlob.run(atMs, bytesOf(key as Digest));
-          } else {
-            this.#statements.touchTag.run(
-              atMs,
-              key.slice(0, separator),
-              key.slice(separator + TAG_SEPARATOR.length),
-            );
-          }
+          this.#writeUse(key, atMs);
         }
       })
       .immediate();
+    this.#onWritten();
+  }
+
+  /** A digest by itself is a blob's; behind a path a tag's name or a manifest's digest. */
+  #writeUse(use: string, atMs: number): void {
+    const separator = use.indexOf(USE_SEPARATOR);
+    if (separator === -1) {
+      this.#statements.touchBlob.run(atMs, bytesOf(use as Digest));
+      this.#roots.touchBlob(use as Digest, atMs);
+      return;
+    }
+    const path = use.slice(0, separator);
+    const name = use.slice(separator + USE_SEPARATOR.length);
+    if (name.includes(":")) {
+      const digest = name as Digest;
+      this.#statements.touchBlob.run(atMs, bytesOf(digest));
+      const repository = this.#statements.findRepositoryId.get(path);
+      if (repository !== undefined) {
+        this.#roots.touchManifest(repository.id, digest, atMs);
+      }
+    } else {
+      this.#roots.touchTag(path, name, atMs);
+    }
   }
 
   #totals(): IndexTotals {
@@ -359,24 +596,82 @@ class SqliteMetadataIndex implements MetadataIndex {
     );
   }
 
-  /** One transaction that takes the write lock at once: none is begun that can't be ended. */
-  #write(method: string, work: () => void): Promise<void> {
-    return this.#read(method, () =>
-      this.#database.transaction(work).immediate(),
-    );
+  /**
+   * One transaction that takes the write lock at once: none is begun that can't be ended. While
+   * another thread or process holds the lock it is tried again, and the loop runs on meanwhile.
+   */
+  #write<T>(method: string, work: () => T): Promise<T> {
+    return this.#read(method, () => {
+      try {
+        return this.#transact(work);
+      } catch (error) {
+        if (!isBusy(error)) throw error;
+        return this.#writeLater(method, work, error);
+      }
+    });
   }
 
-  #read<T>(method: string, work: () => T): Promise<T> {
+  async #writeLater<T>(
+    method: string,
+    work: () => T,
+    busy: unknown,
+  ): Promise<T> {
+    let error = busy;
+    for (const delayMs of BUSY_RETRY_DELAYS_MS) {
+      await delay(delayMs);
+      try {
+        return this.#transact(work);
+      } catch (again) {
+        error = again;
+        if (!isBusy(again)) break;
+      }
+    }
+    throw this.#asIndexError(method, error);
+  }
+
+  #transact<T>(work: () => T): T {
+    const transaction = this.#database.transaction(work);
+    let result: T;
+    this.#recentTags.clear();
+    this.#recentBlobs.clear();
+    try {
+      result = transaction.immediate();
+    } catch (error) {
+      if (sqliteCode(error) !== "SQLITE_FULL") throw error;
+      // The transaction is rolled back already.
+      this.#makeRoom();
+      result = transaction.immediate();
+    }
+    this.#onWritten();
+    return result;
+  }
+
+  /**
+   * On a full disk the log can't grow, and so not even a row can go. What held room for it is given
+   * up, and the log is begun anew: the one checkpoint that waits for the disk here.
+   */
+  #makeRoom(): void {
+    this.#onFull();
+    try {
+      this.#database.pragma("wal_checkpoint(TRUNCATE)");
+    } catch {
+      // Then the write fails as it did before.
+    }
+  }
+
+  #read<T>(method: string, work: () => T | Promise<T>): Promise<T> {
     try {
       return Promise.resolve(work());
     } catch (error) {
-      if (isCorruption(error)) this.#onCorrupt(error);
-      return Promise.reject(
-        error instanceof IndexError
-          ? error
-          : new IndexError(`${method}: ${sqliteCode(error)}`, { cause: error }),
-      );
+      return Promise.reject(this.#asIndexError(method, error));
     }
+  }
+
+  #asIndexError(method: string, error: unknown): IndexError {
+    if (isCorruption(error)) this.#onCorrupt(error);
+    return error instanceof IndexError
+      ? error
+      : new IndexError(`${method}: ${sqliteCode(error)}`, { cause: error });
   }
 }
 
@@ -386,6 +681,10 @@ export function sqliteCode(error: unknown): string {
   return "code" in error && typeof error.code === "string"
     ? error.code
     : error.message;
+}
+
+function isBusy(error: unknown): boolean {
+  return sqliteCode(error).startsWith("SQLITE_BUSY");
 }
 
 /** The file is damaged, or was never a database. */
@@ -412,20 +711,4 @@ function blobRow(
       storedAtMs: row.storedAtMs,
     }
   );
-}
-
-function pathOf(key: RepositoryKey): string {
-  return `${key.upstream}/${key.repository}`;
-}
-
-function bytesOf(digest: Digest): Buffer {
-  return Buffer.from(digestHex(digest), "hex");
-}
-
-/** @throws IndexError when the row holds no digest */
-function digestFrom(bytes: Buffer): Digest {
-  const algorithm = bytes.length === 32 ? "sha256" : "sha512";
-  const digest = parseDigest(`${algorithm}:${bytes.toString("hex")}`);
-  if (digest === undefined) throw new IndexError("a digest of a wrong length");
-  return digest;
 }

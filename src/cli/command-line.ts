@@ -1,5 +1,7 @@
 import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../version.ts";
+import { addImageCommands } from "./image-commands.ts";
+import type { ImageCommand } from "./images.ts";
 
 /** What `--help` says of the configuration file in every command. */
 const CONFIG_OPTION = new Option(
@@ -55,6 +57,44 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
         json: options.json,
       });
     });
+
+  program
+    .command("scrub")
+    .description("compare every blob with its digest, and the index with them")
+    .addOption(CONFIG_OPTION)
+    .option("--repair", "drop what is damaged and bring the index in order")
+    .option("--json", "print the report as JSON")
+    .action(
+      async (options: { config?: string; repair?: true; json?: true }) => {
+        const { runScrub } = await import("./scrub.ts");
+        code = await runScrub({
+          configFile: options.config,
+          isRepair: options.repair === true,
+          json: options.json === true,
+          env,
+          cwd,
+          stdout,
+          stderr,
+        });
+      },
+    );
+
+  const runImages = async (
+    command: ImageCommand,
+    options: { readonly config?: string; readonly json?: true },
+  ): Promise<void> => {
+    const { runImageCommand } = await import("./images.ts");
+    code = await runImageCommand({
+      command,
+      configFile: options.config,
+      json: options.json === true,
+      env,
+      cwd,
+      stdout,
+      stderr,
+    });
+  };
+  addImageCommands(program, CONFIG_OPTION, runImages);
 
   program
     .command("passwd")

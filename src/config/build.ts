@@ -1,9 +1,11 @@
 import { buildAccess, buildServerTls } from "./build-access.ts";
 import type {
+  AmountConfig,
   Config,
   ListenAddress,
   Secret,
   UpstreamConfig,
+  UpstreamCredential,
 } from "./config.ts";
 import {
   type ConfigDocument,
@@ -12,7 +14,13 @@ import {
   type UpstreamDocument,
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
-import { parseDuration } from "./units.ts";
+import { chooseProxy } from "./proxy.ts";
+import {
+  parseAmount,
+  parseDailyShare,
+  parseDuration,
+  parseSize,
+} from "./units.ts";
 import type { UpstreamFiles } from "./upstream-files.ts";
 import {
   DOCKER_HUB,
@@ -27,6 +35,7 @@ import {
  * @param files per upstream, read already
  * @param operatorToken of `operator.tokenFile`
  * @param resolve makes a path of the file absolute
+ * @param env where upstreams without a proxy of their own find one
  */
 export function buildConfig(
   document: ConfigDocument,
@@ -34,8 +43,10 @@ export function buildConfig(
   files: ReadonlyMap<string, UpstreamFiles>,
   operatorToken: Secret | undefined,
   resolve: (path: string) => string,
+  env: Readonly<Record<string, string | undefined>>,
 ): Config {
-  const { listen, operator, offline, log, trustedProxies, limits } = document;
+  const { listen, operator, eviction, scrub, offline, log } = document;
+  const { trustedProxies, limits } = document;
   const auditFile = document.audit.file;
   const tls = buildServerTls(document.tls, resolve);
   const access = buildAccess(document.access, resolve);
@@ -53,10 +64,17 @@ export function buildConfig(
           }),
     },
     storage: { root: storageRoot },
+    eviction: {
+      maxSize: amount(eviction.maxSize),
+      minFree: amount(eviction.minFree),
+      maxIdleMs: duration(eviction.maxIdle),
+      keep: eviction.keep,
+    },
+    scrub: { dailyShare: known(parseDailyShare(scrub.background), "scrub") },
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>
-        buildUpstream(name, upstream, files.get(name), resolve),
+        buildUpstream(name, upstream, files.get(name), resolve, env),
     ),
     ...(access === undefined ? {} : { access }),
     trustedProxies,
@@ -81,6 +99,7 @@ function buildUpstream(
   upstream: UpstreamDocument,
   files: UpstreamFiles | undefined,
   resolve: (path: string) => string,
+  env: Readonly<Record<string, string | undefined>>,
 ): UpstreamConfig {
   const isHub = name === DOCKER_HUB;
   const { freshness, tls } = upstream;
@@ -96,14 +115,9 @@ function buildUpstream(
     hostnames: upstream.hostnames,
     libraryPrefix:
       upstream.libraryPrefix ?? (isHub || aliases.includes(DOCKER_HUB)),
-    credentials: credentialList(upstream).flatMap((credential, index) => {
-      const password = files?.passwords[index];
-      if (password === undefined) return [];
-      const { username, passwordFile } = credential;
-      return passwordFile === undefined
-        ? [{ username, password }]
-        : [{ username, password, passwordFile: resolve(passwordFile) }];
-    }),
+    credentials: credentialList(upstream).flatMap((credential, index) =>
+      buildCredential(credential, files?.passwords[index], resolve),
+    ),
     freshness: {
       tagTtlMs: duration(freshness.tagTtl),
       rules: freshness.rules.map(({ match, ttl }) => ({
@@ -114,14 +128,23 @@ function buildUpstream(
       staleWhileRevalidateMs: duration(freshness.staleWhileRevalidate),
       notFoundTtlMs: duration(freshness.notFoundTtl),
     },
+    allow: upstream.allow,
+    deny: upstream.deny,
+    redirectHosts: upstream.redirectHosts,
     tokenRealms: upstream.tokenRealms,
     concurrency: upstream.concurrency,
+    bandwidthBytesPerSecond:
+      known(parseSize(upstream.bandwidth), "bandwidth") || Infinity,
     connectTimeoutMs: duration(upstream.connectTimeout),
     headersTimeoutMs: duration(upstream.headersTimeout),
     idleTimeoutMs: duration(upstream.idleTimeout),
+    proxy: chooseProxy(upstream.proxy, env),
     tls: {
       ca: files?.ca,
       ...(tls.caFile ? { caFile: resolve(tls.caFile) } : {}),
+      ...(files?.clientCertificate === undefined
+        ? {}
+        : { clientCertificate: files.clientCertificate }),
       insecureSkipVerify: tls.insecureSkipVerify,
     },
   };
@@ -134,12 +157,35 @@ function credentialList({
   return isList(credentials) ? credentials : [credentials];
 }
 
+function buildCredential(
+  credential: CredentialDocument,
+  password: Secret | undefined,
+  resolve: (path: string) => string,
+): UpstreamCredential[] {
+  const { username, passwordFile, dockerConfigFile, helper } = credential;
+  if (helper !== undefined) {
+    // As a shell does it: only what holds a slash is a path.
+    return [{ helper: /[/~]/.test(helper) ? resolve(helper) : helper }];
+  }
+  if (dockerConfigFile !== undefined) {
+    return [{ dockerConfigFile: resolve(dockerConfigFile) }];
+  }
+  if (username === undefined || password === undefined) return [];
+  return passwordFile === undefined
+    ? [{ username, password }]
+    : [{ username, password, passwordFile: resolve(passwordFile) }];
+}
+
 function listenAddress(text: string): ListenAddress {
   return known(parseListenAddress(text), text);
 }
 
 function duration(text: string): number {
   return known(parseDuration(text), text);
+}
+
+function amount(text: string): AmountConfig {
+  return known(parseAmount(text), text);
 }
 
 /** The schema has judged the text by the same parser. */

@@ -29,6 +29,7 @@ export function checkDocument(
     ...checkDefault(document),
     ...upstreamsOf(document).flatMap(([name, upstream]) => [
       ...checkCredentials(name, upstream, isFaulty),
+      ...checkClientCertificate(name, upstream, isFaulty),
     ]),
     ...checkAccess(document, isFaulty),
   ];
@@ -151,6 +152,25 @@ function* checkDefault(
   }
 }
 
+function* checkClientCertificate(
+  name: string,
+  { tls }: Pruned<UpstreamDocument>,
+  isFaulty: (path: KeyPath) => boolean,
+): Generator<PlacedFault> {
+  const place = ["upstreams", name, "tls"];
+  for (const [one, other] of [
+    ["certificateFile", "keyFile"],
+    ["keyFile", "certificateFile"],
+  ] as const) {
+    if (!tls?.[one] || tls[other] || isFaulty([...place, other])) continue;
+    yield {
+      path: [...place, one],
+      seen: `without ${other}`,
+      expected: "certificateFile and keyFile together",
+    };
+  }
+}
+
 function* checkCredentials(
   name: string,
   upstream: Pruned<UpstreamDocument>,
@@ -169,7 +189,32 @@ function* checkCredentials(
     };
   }
   for (const { path, credential } of credentials) {
-    const { password, passwordFile } = credential;
+    const { username, password, passwordFile } = credential;
+    const forms = [
+      ...(["dockerConfigFile", "helper"] as const).filter(
+        (key) => credential[key] !== undefined || isFaulty([...path, key]),
+      ),
+      ...(["username", "password", "passwordFile"] as const).filter(
+        (key) => credential[key] !== undefined || isFaulty([...path, key]),
+      ),
+    ];
+    if (forms[0] === "dockerConfigFile" || forms[0] === "helper") {
+      if (forms.length > 1) {
+        yield {
+          path,
+          seen: `${forms.join(" and ")} together`,
+          expected: `${forms[0]} alone; a list holds several credentials`,
+        };
+      }
+      continue;
+    }
+    if (username === undefined && !isFaulty([...path, "username"])) {
+      yield {
+        path: [...path, "username"],
+        seen: "not written",
+        expected: "a user name without a colon",
+      };
+    }
     if (password !== undefined && passwordFile !== undefined) {
       yield {
         path,

@@ -11,6 +11,9 @@ export interface Config {
     readonly tokenFile?: string;
   };
   readonly storage: { readonly root: string };
+  readonly eviction: EvictionConfig;
+  /** The part of all bytes that is verified again each day; 0 for `off`. */
+  readonly scrub: { readonly dailyShare: number };
   readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];
@@ -36,6 +39,19 @@ export interface LimitsConfig {
   /** 0: half of the connections. */
   readonly connectionsPerAddress: number;
   readonly fills: number;
+}
+
+/** Bytes, or a share of the file system between 0 and 1. */
+export type AmountConfig =
+  { readonly bytes: number } | { readonly share: number };
+
+export interface EvictionConfig {
+  readonly maxSize: AmountConfig;
+  readonly minFree: AmountConfig;
+  /** Infinity for `forever`. */
+  readonly maxIdleMs: number;
+  /** Globs over `upstream/repository[:tag]`. */
+  readonly keep: readonly string[];
 }
 
 export interface ListenAddress {
@@ -95,25 +111,66 @@ export interface UpstreamConfig {
   readonly libraryPrefix: boolean;
   readonly credentials: readonly UpstreamCredential[];
   readonly freshness: FreshnessConfig;
+  /** Patterns over `repository[:tag]`; empty: everything. */
+  readonly allow: readonly string[];
+  /** Patterns of what is never pulled, also where `allow` covers it. */
+  readonly deny: readonly string[];
+  /** Host globs and CIDRs that may be redirected to although private. */
+  readonly redirectHosts: readonly string[];
   readonly tokenRealms: readonly string[];
   readonly concurrency: number;
+  /** Of the bodies of blobs, all downloads together; Infinity: unlimited. */
+  readonly bandwidthBytesPerSecond: number;
   readonly connectTimeoutMs: number;
   readonly headersTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly proxy: ProxyConfig;
   readonly tls: {
     /** PEM text of `tls.caFile`. */
     readonly ca: string | undefined;
     /** Where it was read from, absolute. */
     readonly caFile?: string;
+    /** What the endpoint is shown of us: PEM texts, and where they were read from, absolute. */
+    readonly clientCertificate?: {
+      readonly certificate: string;
+      readonly key: Secret;
+      readonly certificateFile: string;
+      readonly keyFile: string;
+    };
     readonly insecureSkipVerify: boolean;
   };
 }
 
-export interface UpstreamCredential {
+/** Through which forward proxies an upstream is reached; each a whole URL, which may hold a password. */
+export interface ProxyConfig {
+  /** `upstream`: for all of its traffic; `environment`: but for what NO_PROXY names. */
+  readonly source: "upstream" | "environment" | "none";
+  readonly https: Secret | undefined;
+  readonly http: Secret | undefined;
+  /** As in NO_PROXY. */
+  readonly noProxy: readonly string[];
+}
+
+export type UpstreamCredential =
+  PasswordCredential | DockerConfigCredential | HelperCredential;
+
+export interface PasswordCredential {
   readonly username: string;
   readonly password: Secret;
   /** Where it was read from, absolute; absent where the configuration holds it. */
   readonly passwordFile?: string;
+}
+
+/** Docker's own `config.json`, read again when it changes. */
+export interface DockerConfigCredential {
+  /** Absolute. */
+  readonly dockerConfigFile: string;
+}
+
+/** A program that speaks Docker's credential-helper protocol. */
+export interface HelperCredential {
+  /** A name looked for in `PATH`, or an absolute path. */
+  readonly helper: string;
 }
 
 export interface FreshnessConfig {

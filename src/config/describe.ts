@@ -1,19 +1,20 @@
 import type {
   AccessConfig,
   Config,
+  ProxyConfig,
   ServerTlsConfig,
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
 import { formatListenAddress } from "./forms.ts";
-import { formatDuration } from "./units.ts";
+import { formatAmount, formatDailyShare, formatDuration } from "./units.ts";
 
 /**
  * The configuration in force, written as a configuration: every key, units in human form, paths
  * absolute, secrets hidden. With passwords in files it can be loaded again and means the same.
  */
 export function describeConfig(config: Config): Record<string, unknown> {
-  const { listen, operator, storage, offline, log } = config;
+  const { listen, operator, storage, eviction, scrub, offline, log } = config;
   const [first, ...others] = listen.map(formatListenAddress);
   return {
     listen: others.length === 0 ? first : [first, ...others],
@@ -28,6 +29,13 @@ export function describeConfig(config: Config): Record<string, unknown> {
         : { tokenFile: operator.tokenFile }),
     },
     storage: { root: storage.root },
+    eviction: {
+      maxSize: formatAmount(eviction.maxSize),
+      minFree: formatAmount(eviction.minFree),
+      maxIdle: formatDuration(eviction.maxIdleMs),
+      keep: eviction.keep,
+    },
+    scrub: { background: formatDailyShare(scrub.dailyShare) },
     offline,
     upstreams: Object.fromEntries(
       config.upstreams.map((upstream) => [
@@ -105,23 +113,50 @@ function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
       staleWhileRevalidate: formatDuration(freshness.staleWhileRevalidateMs),
       notFoundTtl: formatDuration(freshness.notFoundTtlMs),
     },
+    allow: upstream.allow,
+    deny: upstream.deny,
+    redirectHosts: upstream.redirectHosts,
     tokenRealms: upstream.tokenRealms,
     concurrency: upstream.concurrency,
+    bandwidth:
+      upstream.bandwidthBytesPerSecond === Infinity
+        ? 0
+        : upstream.bandwidthBytesPerSecond,
     connectTimeout: formatDuration(upstream.connectTimeoutMs),
     headersTimeout: formatDuration(upstream.headersTimeoutMs),
     idleTimeout: formatDuration(upstream.idleTimeoutMs),
+    ...describeProxy(upstream.proxy),
     tls: {
       ...(tls.caFile === undefined ? {} : { caFile: tls.caFile }),
+      ...(tls.clientCertificate === undefined
+        ? {}
+        : {
+            certificateFile: tls.clientCertificate.certificateFile,
+            keyFile: tls.clientCertificate.keyFile,
+          }),
       insecureSkipVerify: tls.insecureSkipVerify,
     },
   };
 }
 
-function describeCredential({
-  username,
-  password,
-  passwordFile,
-}: UpstreamCredential): Record<string, string> {
+/** Those of the environment are no part of the configuration. */
+function describeProxy({ source, https }: ProxyConfig): { proxy?: string } {
+  if (source !== "upstream" || https === undefined) return {};
+  const url = new URL(https.reveal());
+  if (url.username === "" && url.password === "") return { proxy: url.href };
+  url.username = "";
+  url.password = "";
+  return { proxy: url.href.replace("//", `//${https.toString()}@`) };
+}
+
+function describeCredential(
+  credential: UpstreamCredential,
+): Record<string, string> {
+  if ("helper" in credential) return { helper: credential.helper };
+  if ("dockerConfigFile" in credential) {
+    return { dockerConfigFile: credential.dockerConfigFile };
+  }
+  const { username, password, passwordFile } = credential;
   return passwordFile === undefined
     ? { username, password: password.toString() }
     : { username, passwordFile };

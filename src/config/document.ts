@@ -10,6 +10,13 @@ export interface ConfigDocument {
     readonly tokenFile?: string;
   };
   readonly storage: { readonly root: string };
+  readonly eviction: {
+    readonly maxSize: string;
+    readonly minFree: string;
+    readonly maxIdle: string;
+    readonly keep: readonly string[];
+  };
+  readonly scrub: { readonly background: string };
   readonly offline: boolean;
   readonly upstreams?: Readonly<Record<string, UpstreamDocument>>;
   readonly access?: AccessDocument;
@@ -56,21 +63,31 @@ export interface UpstreamDocument {
     readonly staleWhileRevalidate: string;
     readonly notFoundTtl: string;
   };
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+  readonly redirectHosts: readonly string[];
   readonly tokenRealms: readonly string[];
   readonly concurrency: number;
+  readonly bandwidth: string | number;
   readonly connectTimeout: string;
   readonly headersTimeout: string;
   readonly idleTimeout: string;
+  readonly proxy?: string;
   readonly tls: {
     readonly caFile?: string;
+    readonly certificateFile?: string;
+    readonly keyFile?: string;
     readonly insecureSkipVerify: boolean;
   };
 }
 
+/** One of three forms: the checks between keys hold them apart. */
 export interface CredentialDocument {
-  readonly username: string;
+  readonly username?: string;
   readonly password?: string;
   readonly passwordFile?: string;
+  readonly dockerConfigFile?: string;
+  readonly helper?: string;
 }
 
 /**

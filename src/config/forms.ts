@@ -1,7 +1,15 @@
 import { isIP } from "node:net";
 import { parseRepositoryName } from "../oci/reference.ts";
 import type { ListenAddress } from "./config.ts";
-import { DURATION_PATTERN, parseDuration } from "./units.ts";
+import {
+  AMOUNT_PATTERN,
+  DAILY_SHARE_PATTERN,
+  DURATION_PATTERN,
+  parseAmount,
+  parseDailyShare,
+  parseDuration,
+  parseSize,
+} from "./units.ts";
 
 /** A form of text that the schema names by `x-form`. */
 export interface Form {
@@ -19,13 +27,19 @@ export interface FormFlaw {
 }
 
 export type FormName =
+  | "amount"
+  | "dailyShare"
   | "duration"
   | "endpoint"
   | "host"
+  | "imagePattern"
   | "listen"
   | "network"
   | "pattern"
+  | "proxy"
+  | "rate"
   | "realm"
+  | "redirectHost"
   | "registry"
   | "repositories";
 
@@ -40,6 +54,16 @@ const ENDPOINT = new RegExp(ENDPOINT_PATTERN);
 /** Of a repository and a tag, with `*`; a digest is never matched by text. */
 const PATTERN_PATTERN = "^[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$";
 const PATTERN = new RegExp(PATTERN_PATTERN);
+const REDIRECT_HOST_PATTERN =
+  "^(?:[a-z0-9*](?:[a-z0-9_.*-]*[a-z0-9*])?|[0-9.]+/[0-9]{1,2}|[0-9a-f:.]*:[0-9a-f:.]*(?:/[0-9]{1,3})?)$";
+const REDIRECT_HOST = new RegExp(REDIRECT_HOST_PATTERN);
+const PROXY_PATTERN = "^(?:|none|https?://[^\\s?#\\\\]+)$";
+const PROXY = new RegExp(PROXY_PATTERN);
+const RATE_PATTERN = "^[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB)?$";
+/** The same with an upstream's name in front, which may have a port. */
+const IMAGE_PATTERN_PATTERN =
+  "^[a-z0-9._*-]+(?::[0-9]{1,5})?/[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$|^[*]{2}(?::[A-Za-z0-9._*-]+)?$";
+const IMAGE_PATTERN = new RegExp(IMAGE_PATTERN_PATTERN);
 /** Of an upstream, with a port it may have, and a repository; never of a tag. */
 const REPOSITORIES_PATTERN = "^[a-z0-9._/*:\\[\\]-]+$";
 const REPOSITORIES = new RegExp(REPOSITORIES_PATTERN);
@@ -49,6 +73,19 @@ const REALM = new RegExp(REALM_PATTERN);
 const FLAW: FormFlaw = {};
 
 export const FORMS: Readonly<Record<FormName, Form>> = {
+  amount: {
+    pattern: AMOUNT_PATTERN,
+    findFlaw: (text) => (parseAmount(text) === undefined ? FLAW : undefined),
+  },
+  dailyShare: {
+    pattern: DAILY_SHARE_PATTERN,
+    findFlaw: (text) =>
+      parseDailyShare(text) === undefined ? FLAW : undefined,
+  },
+  imagePattern: {
+    pattern: IMAGE_PATTERN_PATTERN,
+    findFlaw: (text) => (IMAGE_PATTERN.test(text) ? undefined : FLAW),
+  },
   duration: {
     pattern: DURATION_PATTERN,
     findFlaw: (text) => (parseDuration(text) === undefined ? FLAW : undefined),
@@ -72,6 +109,22 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
   pattern: {
     pattern: PATTERN_PATTERN,
     findFlaw: (text) => (PATTERN.test(text) ? undefined : FLAW),
+  },
+  proxy: {
+    pattern: PROXY_PATTERN,
+    findFlaw: (text) =>
+      text === "" || text === "none" || parseProxy(text) !== undefined
+        ? undefined
+        : // It may hold a password.
+          { seen: "no proxy's URL" },
+  },
+  rate: {
+    pattern: RATE_PATTERN,
+    findFlaw: (text) => (parseSize(text) === undefined ? FLAW : undefined),
+  },
+  redirectHost: {
+    pattern: REDIRECT_HOST_PATTERN,
+    findFlaw: findRedirectHostFlaw,
   },
   realm: {
     pattern: REALM_PATTERN,
@@ -144,6 +197,44 @@ export function isLoopbackUrl(url: string): boolean {
     (isIP(hostname) === 4 && hostname.startsWith("127.")) ||
     /(?:^|\.)localhost\.?$/.test(hostname)
   );
+}
+
+/**
+ * Reads the URL of a forward proxy; `proxy.corp:3128` of the environment is plain HTTP.
+ *
+ * @returns the URL in normal form, user name and password included
+ */
+export function parseProxy(text: string): string | undefined {
+  const url = URL.parse(
+    /^[a-z0-9]+:\/\//i.test(text) ? text : `http://${text}`,
+  );
+  if (url === null || !PROXY.test(url.href)) return undefined;
+  return url.pathname === "/" && url.hostname !== "" && url.port !== "0"
+    ? url.href
+    : undefined;
+}
+
+/** Reads a CIDR or a bare address, which stands for itself alone. */
+export function parseCidr(
+  text: string,
+):
+  | { readonly address: string; readonly bits: number; readonly family: 4 | 6 }
+  | undefined {
+  const [address = "", length] = text.split("/", 2);
+  const family = isIP(address);
+  if (family !== 4 && family !== 6) return undefined;
+  const most = family === 4 ? 32 : 128;
+  const bits = length === undefined ? most : Number(length);
+  return bits <= most && !Number.isNaN(bits)
+    ? { address, bits, family }
+    : undefined;
+}
+
+function findRedirectHostFlaw(text: string): FormFlaw | undefined {
+  if (!REDIRECT_HOST.test(text)) return FLAW;
+  return /[/:]/.test(text) && parseCidr(text) === undefined
+    ? { expected: "a CIDR such as 10.0.0.0/8 or fd00::/8, or a host" }
+    : undefined;
 }
 
 function findHostFlaw(text: string): FormFlaw | undefined {

@@ -126,6 +126,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       files,
       operatorToken.token,
       resolve,
+      options.env,
     ),
     warnings: sortByPlace(locatedWarnings),
     sources: {

@@ -5,7 +5,7 @@ import {
   OPERATOR_TOKEN_FILE_SCHEMA,
   TRUSTED_PROXIES_SCHEMA,
 } from "./hardening-schema.ts";
-import { mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
+import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
 import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
@@ -68,6 +68,74 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
       {
         default: {},
         description: "Where the cache is kept.",
+        "x-expected": "a mapping",
+      },
+    ),
+    eviction: mappingOf(
+      {
+        maxSize: textOf("amount", {
+          default: "80%",
+          description:
+            "What the blobs may take together; then the images that were pulled longest ago go.",
+          examples: ["200GiB", "80%"],
+          "x-expected":
+            "a size with a unit such as 200GiB, or a share of the file system such as 80%",
+          "x-zero": "0B keeps nothing that is not pinned or kept by a pattern",
+        }),
+        minFree: textOf("amount", {
+          default: "5%",
+          description:
+            "What is left free on the file system, whoever fills it.",
+          examples: ["10GiB", "5%"],
+          "x-expected":
+            "a size with a unit such as 10GiB, or a share of the file system such as 5%",
+          "x-zero": "0B lets the disk fill up to `maxSize`",
+        }),
+        maxIdle: textOf("duration", {
+          default: "90d",
+          description:
+            "An image that was not pulled for so long goes, even with room.",
+          examples: ["30d", "forever"],
+          "x-expected": "a duration with a unit, such as 90d, or forever",
+          "x-atLeast": "1h",
+          "x-zero": "`forever`: never",
+        }),
+        keep: listOf(
+          textOf("imagePattern", {
+            "x-expected":
+              "a pattern such as docker.io/library/alpine:* or quay.io/team/**",
+          }),
+          {
+            default: [],
+            maxItems: 1_000,
+            description:
+              "Images that never go by themselves: globs over `upstream/repository[:tag]`; without a tag the whole repository.",
+            examples: [["docker.io/library/alpine:*", "quay.io/team/**"]],
+            "x-expected": "a list of patterns",
+            "x-zero": "only what is pinned is kept",
+          },
+        ),
+      },
+      {
+        default: {},
+        description: "How much is kept, and what goes first.",
+        "x-expected": "a mapping",
+      },
+    ),
+    scrub: mappingOf(
+      {
+        background: textOf("dailyShare", {
+          default: "1%",
+          description:
+            "How much of the blobs' bytes is read and compared with their digests each day; what is damaged is fetched again.",
+          examples: ["1%", "5%", "off"],
+          "x-expected": "a share such as 1%, or off",
+          "x-zero": "`off`: nothing is read unasked",
+        }),
+      },
+      {
+        default: {},
+        description: "What is verified again.",
         "x-expected": "a mapping",
       },
     ),

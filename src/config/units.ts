@@ -25,6 +25,9 @@ const DURATION_UNITS: ReadonlyMap<string, bigint> = new Map([
 /** What {@link parseDuration} reads, for the published schema; numbers past 2^53 ms are refused beyond it. */
 export const DURATION_PATTERN = "^(?:forever|\\d+(?:\\.\\d+)?(?:ms|s|m|h|d))$";
 
+/** What {@link parseAmount} reads, for the published schema. */
+export const AMOUNT_PATTERN = "^\\d+(?:\\.\\d+)?(?:%|B|[kKMGT]B|[KMGT]iB)?$";
+
 const QUANTITY = /^(\d{1,16})(?:\.(\d{1,16}))?([A-Za-z]*)$/;
 
 /**
@@ -34,6 +37,67 @@ const QUANTITY = /^(\d{1,16})(?:\.(\d{1,16}))?([A-Za-z]*)$/;
  */
 export function parseSize(value: string | number): number | undefined {
   return parseQuantity(String(value), SIZE_UNITS);
+}
+
+/**
+ * Reads a size, or a share of the file system: `80%`.
+ *
+ * @returns bytes, or a share between 0 and 1
+ */
+export function parseAmount(
+  value: string | number,
+): { readonly bytes: number } | { readonly share: number } | undefined {
+  const text = String(value);
+  if (!text.endsWith("%")) {
+    const bytes = parseSize(text);
+    return bytes === undefined ? undefined : { bytes };
+  }
+  const percent = text.slice(0, -1);
+  return /^\d{1,3}(?:\.\d{1,6})?$/.test(percent) && Number(percent) <= 100
+    ? { share: Number(percent) / 100 }
+    : undefined;
+}
+
+/** What {@link parseDailyShare} reads, for the published schema. */
+export const DAILY_SHARE_PATTERN = "^(?:off|\\d{1,3}(?:\\.\\d{1,6})?%)$";
+
+/** Reads a share of the whole a day, as in `1%`; `off` is 0, which must not be written as a share. */
+export function parseDailyShare(text: string): number | undefined {
+  if (text === "off") return 0;
+  const amount = text.endsWith("%") ? parseAmount(text) : undefined;
+  return amount !== undefined && "share" in amount && amount.share > 0
+    ? amount.share
+    : undefined;
+}
+
+/** The text that {@link parseDailyShare} reads back. */
+export function formatDailyShare(share: number): string {
+  return share === 0 ? "off" : formatAmount({ share });
+}
+
+/** The text that {@link parseAmount} reads back. */
+export function formatAmount(
+  amount: { readonly bytes: number } | { readonly share: number },
+): string {
+  return "bytes" in amount
+    ? formatSize(amount.bytes)
+    : `${Number((amount.share * 100).toFixed(6))}%`;
+}
+
+/** The text that {@link parseSize} reads back: the largest binary unit that leaves a whole number. */
+export function formatSize(sizeBytes: number): string {
+  for (const [unit, power] of [
+    ["TiB", 4],
+    ["GiB", 3],
+    ["MiB", 2],
+    ["KiB", 1],
+  ] as const) {
+    const factor = 1024 ** power;
+    if (sizeBytes > 0 && sizeBytes % factor === 0) {
+      return `${sizeBytes / factor}${unit}`;
+    }
+  }
+  return `${sizeBytes}B`;
 }
 
 /**

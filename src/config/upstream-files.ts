@@ -1,5 +1,6 @@
 import { X509Certificate } from "node:crypto";
-import { Secret } from "./config.ts";
+import { Secret, type UpstreamConfig } from "./config.ts";
+import { parseDockerConfig } from "./docker-config.ts";
 import {
   credentialsOf,
   type Pruned,
@@ -10,7 +11,9 @@ import { type FileText, readTextFile } from "./files.ts";
 import type { PlacedFault } from "./validate.ts";
 
 /** Room for a JSON key or a token of many kilobytes that serves as password. */
-const MAX_PASSWORD_FILE_BYTES = 65_536;
+export const MAX_PASSWORD_FILE_BYTES = 65_536;
+/** With many registries, and their identity tokens. */
+export const MAX_DOCKER_CONFIG_BYTES = 1_048_576;
 const MAX_CA_FILE_BYTES = 1_048_576;
 const CERTIFICATE =
   /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g;
@@ -21,6 +24,8 @@ export interface UpstreamFiles {
   readonly passwords: readonly (Secret | undefined)[];
   /** PEM text. */
   readonly ca: string | undefined;
+  readonly clientCertificate:
+    NonNullable<UpstreamConfig["tls"]["clientCertificate"]> | undefined;
   readonly paths: readonly string[];
   readonly faults: readonly PlacedFault[];
   readonly warnings: readonly PlacedFault[];
@@ -37,7 +42,14 @@ export async function readUpstreamFiles(
   const faults: PlacedFault[] = [];
   const warnings: PlacedFault[] = [];
   for (const { path, credential } of credentialsOf(name, upstream)) {
-    const { password, passwordFile } = credential;
+    const { password, passwordFile, dockerConfigFile } = credential;
+    if (dockerConfigFile !== undefined) {
+      const place = [...path, "dockerConfigFile"];
+      const judged = await judgeDockerConfig(resolve(dockerConfigFile), place);
+      paths.push(resolve(dockerConfigFile));
+      faults.push(...judged.faults);
+      warnings.push(...judged.warnings);
+    }
     if (passwordFile === undefined) {
       passwords.push(password === undefined ? undefined : new Secret(password));
       continue;
@@ -60,18 +72,83 @@ export async function readUpstreamFiles(
       warnings.push(...risks.warnings);
     }
   }
+  const clientCertificate = await readClientCertificate(
+    name,
+    upstream,
+    resolve,
+    { paths, faults, warnings },
+  );
+  const read = { passwords, clientCertificate, paths, faults, warnings };
   const caFile = upstream.tls?.caFile;
-  if (!caFile) return { passwords, ca: undefined, paths, faults, warnings };
+  if (!caFile) return { ...read, ca: undefined };
   const file = resolve(caFile);
   paths.push(file);
   const ca = readCertificates(await readTextFile(file, MAX_CA_FILE_BYTES));
-  if (typeof ca === "string") return { passwords, ca, paths, faults, warnings };
+  if (typeof ca === "string") return { ...read, ca };
   faults.push({
     path: ["upstreams", name, "tls", "caFile"],
     seen: `${file}: ${ca.seen}`,
     expected: "a readable file of PEM certificates",
   });
-  return { passwords, ca: undefined, paths, faults, warnings };
+  return { ...read, ca: undefined };
+}
+
+/** Certificate and key are tried together here, for TLS would tell of a wrong pair at the first dial only. */
+async function readClientCertificate(
+  name: string,
+  { tls }: Pruned<UpstreamDocument>,
+  resolve: (path: string) => string,
+  found: {
+    readonly paths: string[];
+    readonly faults: PlacedFault[];
+    readonly warnings: PlacedFault[];
+  },
+): Promise<UpstreamFiles["clientCertificate"]> {
+  if (!tls?.certificateFile || !tls.keyFile) return undefined;
+  const place = ["upstreams", name, "tls"];
+  const certificateFile = resolve(tls.certificateFile);
+  const keyFile = resolve(tls.keyFile);
+  found.paths.push(certificateFile, keyFile);
+  const certificate = readCertificates(
+    await readTextFile(certificateFile, MAX_CA_FILE_BYTES),
+  );
+  if (typeof certificate !== "string") {
+    found.faults.push({
+      path: [...place, "certificateFile"],
+      seen: `${certificateFile}: ${certificate.seen}`,
+      expected: certificate.expected,
+    });
+  }
+  const key = await readTextFile(keyFile, MAX_PASSWORD_FILE_BYTES);
+  if (!key.isRead) {
+    found.faults.push({
+      path: [...place, "keyFile"],
+      seen: `${keyFile}: ${key.seen}`,
+      expected: "a readable file with a PEM key",
+    });
+    return undefined;
+  }
+  const risks = judgeSecretFile(key, [...place, "keyFile"], keyFile);
+  found.faults.push(...risks.faults);
+  found.warnings.push(...risks.warnings);
+  if (typeof certificate !== "string") return undefined;
+  const { createSecureContext } = await import("node:tls");
+  try {
+    createSecureContext({ cert: certificate, key: key.text });
+  } catch {
+    found.faults.push({
+      path: [...place, "keyFile"],
+      seen: `${keyFile}: no key of ${certificateFile}`,
+      expected: "its PEM key, without a pass phrase",
+    });
+    return undefined;
+  }
+  return {
+    certificate,
+    key: new Secret(key.text),
+    certificateFile,
+    keyFile,
+  };
 }
 
 /** A file with a secret that others may change is refused; one that others may read is warned of. */
@@ -94,6 +171,30 @@ export function judgeSecretFile(
     expected: "mode 0600 or 0640",
   };
   return { faults: [], warnings: read.isWorldReadable ? [warning] : [] };
+}
+
+/** It is read again when it is used; a start without it would only fail later. */
+async function judgeDockerConfig(
+  file: string,
+  path: KeyPath,
+): Promise<{
+  readonly faults: PlacedFault[];
+  readonly warnings: PlacedFault[];
+}> {
+  const read = await readTextFile(file, MAX_DOCKER_CONFIG_BYTES);
+  const expected = "a readable config.json of Docker's, at most 1 MiB";
+  if (!read.isRead) {
+    const fault = { path, seen: `${file}: ${read.seen}`, expected };
+    return { faults: [fault], warnings: [] };
+  }
+  const content = parseDockerConfig(read.text);
+  if (content === undefined) {
+    const fault = { path, seen: `${file}: no JSON mapping`, expected };
+    return { faults: [fault], warnings: [] };
+  }
+  return content.logins.size === 0
+    ? { faults: [], warnings: [] }
+    : judgeSecretFile(read, path, file);
 }
 
 interface Refusal {

@@ -1,3 +1,4 @@
+import { FORMS } from "./forms.ts";
 import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
 
 const ANY_DURATION = "a duration such as 30s, 10m, 24h, 90d or forever";
@@ -29,6 +30,8 @@ const CREDENTIAL = mappingOf(
       description: "The user name at the upstream.",
       examples: ["acme"],
       "x-expected": "a user name without a colon",
+      "x-absent":
+        "dockerConfigFile or helper tells it; a fault where neither is written",
       // Who writes USER:PASSWORD here finds the password in no log.
       "x-secret": true,
     },
@@ -51,10 +54,29 @@ const CREDENTIAL = mappingOf(
       "x-expected": "the path of a file",
       "x-absent": "password gives it; exactly one of both is written",
     },
+    dockerConfigFile: {
+      type: "string",
+      minLength: 1,
+      description:
+        "A `config.json` of Docker's: `auths` with passwords and identity tokens, `credHelpers`, `credsStore`; what it says of the endpoint's own host is used. Written alone; read again when it changes.",
+      examples: ["~/.docker/config.json"],
+      "x-expected": "the path of a file",
+      "x-absent": "the other keys tell the account",
+    },
+    helper: {
+      type: "string",
+      pattern: "^[^\\u0000-\\u0020\\u007f]+$",
+      description:
+        "A program that speaks Docker's credential-helper protocol, by its name in `PATH` or by its path. Written alone; run without a shell as `PROGRAM get`, at most 10 s, and again before what it gave expires.",
+      examples: ["docker-credential-ecr-login"],
+      "x-expected":
+        "a program's name or path without blanks, such as docker-credential-ecr-login",
+      "x-absent": "the other keys tell the account",
+    },
   },
   {
-    required: ["username"],
-    "x-expected": "a mapping of username and password or passwordFile",
+    "x-expected":
+      "a mapping of username and password or passwordFile, of dockerConfigFile, or of helper",
     "x-secret": true,
   },
 );
@@ -189,7 +211,7 @@ export const UPSTREAM_SCHEMA = mappingOf(
         "The mirror's own account at the upstream: one mapping, or a list used as a pool. `access` must be written out beside it.",
       examples: [{ username: "acme", passwordFile: "/run/secrets/hub" }],
       "x-expected":
-        "a mapping of username and password or passwordFile, or a list of such",
+        "a mapping of username and password or passwordFile, of dockerConfigFile, or of helper; or a list of such",
       "x-zero": "anonymous",
       "x-absent": "anonymous",
     },
@@ -203,6 +225,48 @@ export const UPSTREAM_SCHEMA = mappingOf(
       "x-absent": "shared; refused where there are credentials",
     },
     freshness: FRESHNESS,
+    allow: listOf(
+      textOf("pattern", {
+        "x-expected":
+          'a pattern over repository[:tag] with * and **, such as "library/*"',
+      }),
+      {
+        default: [],
+        description:
+          "What may be pulled: patterns over `repository[:tag]`; `*` stays within a path component, `**` crosses them. One without a tag covers the repository, digests included; a digest passes when any pattern's repository matches. Everything else is answered 404.",
+        examples: [["library/*", "team/**"]],
+        "x-expected": "a list of patterns, each once",
+        "x-zero": "everything may be pulled",
+      },
+    ),
+    deny: listOf(
+      textOf("pattern", {
+        "x-expected":
+          'a pattern over repository[:tag] with * and **, such as "**:latest"',
+      }),
+      {
+        default: [],
+        description:
+          "What may not be pulled, although `allow` covers it. A digest is caught only by a pattern without a tag.",
+        examples: [["**:latest"]],
+        "x-expected": "a list of patterns, each once",
+        "x-zero": "nothing is refused beside what `allow` leaves out",
+      },
+    ),
+    redirectHosts: listOf(
+      textOf("redirectHost", {
+        "x-expected":
+          "a host, a host glob such as *.s3.corp, or a CIDR such as 10.0.0.0/8",
+      }),
+      {
+        default: [],
+        description:
+          "Where redirects and token realms may lead although the address is private or loopback: host globs (`*` within a label, `**` across them) or CIDRs. Link-local and metadata addresses need a CIDR. Where the endpoint itself is on such a network, that network is allowed as it is. Not judged behind a proxy.",
+        examples: [["minio.corp", "10.20.0.0/16"]],
+        "x-expected": "a list of host globs or CIDRs, each once",
+        "x-zero": "public addresses and the endpoint's own network only",
+      },
+    ),
     tokenRealms: listOf(
       textOf("host", {
         "x-expected": "a host in lower case, such as auth.corp",
@@ -225,6 +289,18 @@ export const UPSTREAM_SCHEMA = mappingOf(
         "Connections for blobs per endpoint; manifests, tokens and lists have 8 of their own.",
       "x-expected": "a whole number from 1 to 1024",
     },
+    bandwidth: {
+      type: ["integer", "string"],
+      minimum: 0,
+      pattern: FORMS.rate.pattern,
+      "x-form": "rate",
+      default: 0,
+      description:
+        "Bytes per second of blobs from the upstream, all downloads together.",
+      examples: ["10MiB"],
+      "x-expected": "a size per second such as 10MiB, or 0",
+      "x-zero": "unlimited",
+    },
     connectTimeout: timeout("5s", "18s", {
       description: "For so long a connection may take, TLS included.",
     }),
@@ -236,6 +312,16 @@ export const UPSTREAM_SCHEMA = mappingOf(
       description:
         "When no byte came for so long the download is broken off and resumed.",
     }),
+    proxy: textOf("proxy", {
+      description:
+        "The forward proxy for all requests of this upstream, redirects and token servers included; `none` for none although the environment names one.",
+      examples: ["http://proxy.corp:3128"],
+      "x-expected": "an http or https URL without a path, or none",
+      "x-zero": "an empty text is as absent",
+      "x-absent":
+        "HTTPS_PROXY or HTTP_PROXY of the environment, but for hosts in NO_PROXY",
+      "x-secret": true,
+    }),
     tls: mappingOf(
       {
         caFile: {
@@ -246,6 +332,24 @@ export const UPSTREAM_SCHEMA = mappingOf(
           "x-expected": "the path of a PEM file",
           "x-zero": "an empty text is as absent",
           "x-absent": "those that Node.js believes",
+        },
+        certificateFile: {
+          type: "string",
+          description:
+            "PEM certificate, with its chain, that the endpoint is shown; never shown to other hosts.",
+          examples: ["/etc/entrepot/client.crt"],
+          "x-expected": "the path of a PEM file",
+          "x-zero": "an empty text is as absent",
+          "x-absent": "no client certificate; written together with keyFile",
+        },
+        keyFile: {
+          type: "string",
+          description: "PEM key of certificateFile, without a pass phrase.",
+          examples: ["/etc/entrepot/client.key"],
+          "x-expected": "the path of a PEM file",
+          "x-zero": "an empty text is as absent",
+          "x-absent":
+            "no client certificate; written together with certificateFile",
         },
         insecureSkipVerify: {
           type: "boolean",

@@ -16,7 +16,7 @@ import {
   type DistributionPath,
   type DistributionTarget,
   formatDistributionPath,
-  parseDistributionPath,
+  type ParsedPath,
 } from "../oci/path.ts";
 import {
   formatContentRange,
@@ -33,6 +33,7 @@ import type { ClientAddress } from "./client-address.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import { assertRequestHead } from "./request-head.ts";
+import { createPathParser } from "./path-memory.ts";
 import {
   COMMON_HEADERS,
   sendBody,
@@ -74,6 +75,7 @@ export function createRegistryApp(
   options: RegistryRoutesOptions,
 ): FastifyInstance {
   const { log, metrics, access } = options;
+  const parsePath = createPathParser();
   const app = fastify({
     exposeHeadRoutes: false,
     // Every target goes to the one route with its raw text kept beside: a router would decode it.
@@ -86,8 +88,8 @@ export function createRegistryApp(
     response.once("close", () =>
       exchange.report(request, response, log, metrics),
     );
-    const target = rawTarget(request);
-    return answer(options, request, response, exchange, target).catch(
+    const path = parsePath(rawTarget(request));
+    return answer(options, request, response, exchange, path).catch(
       (error: unknown) => {
         refuse(log, access, request, response, exchange, error);
       },
@@ -114,10 +116,9 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   exchange: Exchange,
-  rawPath: string,
+  path: ParsedPath,
 ): Promise<void> {
   assertRequestHead(request);
-  const path = parseDistributionPath(rawPath);
   if (!path.ok) {
     throw new RegistryError(path.code, path);
   }
@@ -260,10 +261,10 @@ async function sendManifest(
 ): Promise<void> {
   const { exchange, request, response } = call;
   exchange.reference = referenceText(reference);
-  const manifest = await options.mirror.getManifest(
-    targetOf(routed),
-    reference,
-  );
+  const target = targetOf(routed);
+  const manifest =
+    options.mirror.recallManifest(target, reference) ??
+    (await options.mirror.getManifest(target, reference));
   exchange.cache = manifest.status;
   const headers = {
     "Content-Type": manifest.mediaType,

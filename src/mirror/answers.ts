@@ -70,9 +70,13 @@ export function judgeUpstreamFailure(
         ),
       });
     case "breaker-open":
+    case "overloaded":
       return verdict("when-complete", "UNAVAILABLE", {
         status: 503,
-        detail: "the upstream is down",
+        detail:
+          failure.kind === "overloaded"
+            ? "too many requests wait for the upstream"
+            : "the upstream is down",
         retryAfterMs: Math.min(
           MAX_RETRY_AFTER_MS,
           failure.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS,
@@ -122,11 +126,28 @@ export class Refusal extends Error {
   }
 }
 
+/** The status of a stale answer that is given in the place of a failure. */
+export function staleStatus(failure: UpstreamError): CacheStatus {
+  return failure.isLocal
+    ? cacheStatus.staleHit()
+    : cacheStatus.staleAfterFailure(failure.status);
+}
+
+/** The configuration does not let it through: 404, so that engines go elsewhere at once. */
+export function policyRefusal(wanted: Wanted): Refusal {
+  return new Refusal(
+    new RegistryError(UNKNOWN[wanted], {
+      detail: "not allowed by the configuration of this mirror",
+    }),
+    cacheStatus.refused(),
+  );
+}
+
 /** Offline and not in the cache: 404, because dockerd waits 50 s on a blob's 5xx. */
 export function offlineRefusal(wanted: Wanted): Refusal {
   return new Refusal(
     new RegistryError(UNKNOWN[wanted], { detail: "offline" }),
-    cacheStatus.failed(undefined),
+    cacheStatus.refused(),
   );
 }
 
@@ -150,7 +171,7 @@ export function toRefusal(
   if (error instanceof UpstreamError) {
     return new Refusal(
       judgeUpstreamFailure(error, context).error,
-      cacheStatus.failed(error.status),
+      error.isLocal ? cacheStatus.refused() : cacheStatus.failed(error.status),
     );
   }
   return new Refusal(

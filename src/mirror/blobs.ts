@@ -245,6 +245,8 @@ export class Blobs {
         reader,
         range?.first ?? 0,
         range === undefined ? sizeBytes : range.last + 1,
+        // What can't be read is fetched when the engine asks for the rest.
+        () => void this.#index.forgetBlob(digest).catch(() => {}),
       ),
     };
   }

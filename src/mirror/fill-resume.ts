@@ -38,6 +38,7 @@ export function chooseResume(
     case "unavailable":
     case "bad-response":
     case "breaker-open":
+    case "overloaded":
     case "rate-limited":
       // The first break is resumed at once; an upstream that goes on failing is given time.
       return state.fruitless <= 1

@@ -1,6 +1,8 @@
 import { LRUCache } from "lru-cache";
 import type { BlobStore } from "../cache/blob-store.ts";
+import { StorageError } from "../cache/blob-store.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { Reservation, Room } from "../cache/room.ts";
 import { type Digest, digestAlgorithm } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -58,6 +60,7 @@ interface RunningFill extends Fill {
   readonly opened: Promise<BlobFill>;
   /** Set once {@link opened} has resolved. */
   blob: BlobFill | undefined;
+  reservation: Reservation | undefined;
   /** Readers that were promised and are not open yet. */
   waiting: number;
 }
@@ -74,6 +77,7 @@ export class Fills {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #metrics: Metrics;
+  readonly #room: Pick<Room, "reserve" | "isShort"> | undefined;
   readonly #running = new Map<Digest, RunningFill>();
   readonly #bans = new LRUCache<Digest, Ban>({ max: MAX_BANS });
   readonly #slots: FillSlots;
@@ -88,6 +92,8 @@ export class Fills {
     metrics: Metrics;
     /** How many run at once, of all upstreams. */
     maxFills: number;
+    /** Absent: every fill has room until the disk says otherwise. */
+    room?: Pick<Room, "reserve" | "isShort"> | undefined;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -95,6 +101,7 @@ export class Fills {
     this.#log = options.log;
     this.#metrics = options.metrics;
     this.#slots = new FillSlots(options.maxFills, () => this.#endUnread());
+    this.#room = options.room;
   }
 
   get(digest: Digest): Fill | undefined {
@@ -110,7 +117,7 @@ export class Fills {
   start(upstream: MirroredUpstream, key: RepositoryKey, digest: Digest): Fill {
     const running = this.#running.get(digest);
     if (running !== undefined) return running;
-    const opened = this.#open(upstream, key, digest);
+    const { promise: opened, resolve } = Promise.withResolvers<BlobFill>();
     const fill: RunningFill = {
       upstream,
       key,
@@ -121,11 +128,13 @@ export class Fills {
         () => this.#forget(fill),
       ),
       blob: undefined,
+      reservation: undefined,
       waiting: 0,
       sideRanges: 0,
       openReader: () => this.#openReader(fill),
     };
     this.#running.set(digest, fill);
+    resolve(this.#open(fill));
     this.#metrics.fillsInProgress.inc({ upstream: key.upstream });
     return fill;
   }
@@ -166,15 +175,11 @@ export class Fills {
     }
   }
 
-  async #open(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-  ): Promise<BlobFill> {
+  async #open(fill: RunningFill): Promise<BlobFill> {
     const askedAtMs = this.#clock.monotonicMs();
     const release = await this.#slots.acquire();
     try {
-      const blob = await this.#openBlob(upstream, key, digest, askedAtMs);
+      const blob = await this.#openBlob(fill, askedAtMs);
       void blob.ended.finally(release);
       return blob;
     } catch (error) {
@@ -183,12 +188,8 @@ export class Fills {
     }
   }
 
-  async #openBlob(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-    askedAtMs: number,
-  ): Promise<BlobFill> {
+  async #openBlob(fill: RunningFill, askedAtMs: number): Promise<BlobFill> {
+    const { upstream, key, digest } = fill;
     await this.#makeRoom(upstream);
     const descriptor = await this.#index
       .findDescriptor(key, digest)
@@ -210,11 +211,12 @@ export class Fills {
           ANSWER_DEADLINE_MS - (this.#clock.monotonicMs() - askedAtMs),
         ),
       ),
-      storage: await this.#openStorage(digest, expectedBytes),
+      storage: await this.#openStorage(fill, expectedBytes),
       open: (options) =>
         upstream.client.openBlob(key.repository, digest, options),
       createHash: () => this.#store.createHash(algorithm, expectedBytes),
       onVerified: async (sizeBytes, publish) => {
+        await this.#index.beginFill(key, { digest, sizeBytes }).catch(() => {});
         await publish();
         await this.#index.recordBlob(key, {
           digest,
@@ -257,10 +259,14 @@ export class Fills {
   }
 
   async #openStorage(
-    digest: Digest,
+    fill: RunningFill,
     expectedBytes: number | undefined,
   ): Promise<FillStorage> {
-    if (this.#clock.monotonicMs() >= this.#storageRestsUntilMs) {
+    const { digest } = fill;
+    if (
+      this.#clock.monotonicMs() >= this.#storageRestsUntilMs &&
+      (await this.#reserve(fill, expectedBytes))
+    ) {
       try {
         const partial = await this.#store.openPartial(digest, expectedBytes);
         return { kind: "partial", partial };
@@ -275,8 +281,27 @@ export class Fills {
     };
   }
 
+  /** @returns false when there is no room for all of it: then none of it is stored */
+  async #reserve(
+    fill: RunningFill,
+    expectedBytes: number | undefined,
+  ): Promise<boolean> {
+    if (expectedBytes === undefined || this.#room === undefined) return true;
+    fill.reservation = await this.#room.reserve(
+      expectedBytes,
+      () => expectedBytes - (fill.blob?.storedEnd ?? 0),
+    );
+    if (fill.reservation !== undefined) return true;
+    this.#noteDegraded(new StorageError("reserve", "ENOSPC"));
+    return false;
+  }
+
   #onStorageFault(error: unknown): void {
     this.#storageRestsUntilMs = this.#clock.monotonicMs() + STORAGE_REST_MS;
+    this.#noteDegraded(error);
+  }
+
+  #noteDegraded(error: unknown): void {
     this.#metrics.storageDegraded.set(1);
     this.#log.warn(
       { err: error },
@@ -303,8 +328,11 @@ export class Fills {
   #finish(fill: RunningFill, end: FillEnd, durationMs: number): void {
     const { upstream } = fill.key;
     this.#running.delete(fill.digest);
+    fill.reservation?.release();
     this.#metrics.fillsInProgress.dec({ upstream });
-    if (end.outcome === "stored") this.#metrics.storageDegraded.set(0);
+    if (end.outcome === "stored" && this.#room?.isShort !== true) {
+      this.#metrics.storageDegraded.set(0);
+    }
     if (end.outcome === "mismatch") {
       this.#metrics.digestMismatches.inc();
       this.#bans.set(fill.digest, {

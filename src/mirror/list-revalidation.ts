@@ -1,8 +1,8 @@
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import { judgeUpstreamFailure } from "./answers.ts";
+import { judgeUpstreamFailure, staleStatus } from "./answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
-import type { StaleGate } from "./stale-gate.ts";
+import type { GateResult, StaleGate } from "./stale-gate.ts";
 
 export interface ListQuestion<T> {
   readonly gate: StaleGate;
@@ -51,18 +51,14 @@ export async function fetchOrStale<T>(
   const error = result.kind === "failed" ? result.error : undefined;
   if (stale === undefined) throw error;
   if (error !== undefined && !mayBeStale(upstream, error)) throw error;
-  const isForwarded =
-    result.kind !== "not-asked" &&
-    !(error instanceof UpstreamError && error.kind === "breaker-open");
-  return {
-    list: stale,
-    status: isForwarded
-      ? cacheStatus.staleAfterFailure(
-          error instanceof UpstreamError ? error.status : undefined,
-        )
-      : cacheStatus.staleHit(),
-    isStale: true,
-  };
+  return { list: stale, status: statusOf(result), isStale: true };
+}
+
+function statusOf(result: GateResult<unknown>): CacheStatus {
+  if (result.kind === "not-asked") return cacheStatus.staleHit();
+  return result.kind === "failed" && result.error instanceof UpstreamError
+    ? staleStatus(result.error)
+    : cacheStatus.staleAfterFailure(undefined);
 }
 
 function mayBeStale(upstream: MirroredUpstream, error: unknown): boolean {

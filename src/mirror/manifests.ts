@@ -21,8 +21,9 @@ import {
   judgeUpstreamFailure,
   negativeRefusal,
   offlineRefusal,
+  staleStatus,
 } from "./answers.ts";
-import { judgeFreshness } from "./freshness.ts";
+import { type Freshness, judgeFreshness } from "./freshness.ts";
 import type { Links } from "./links.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -30,6 +31,7 @@ import {
 } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import { SparedTags } from "./spared-tags.ts";
 import type { StaleGate } from "./stale-gate.ts";
 
 /** A manifest's bytes and what they are. */
@@ -55,7 +57,9 @@ interface FetchedManifest extends Manifest {
 /** What asking the upstream for a tag brought. */
 type Revalidation =
   | { readonly kind: "unchanged"; readonly row: TagRow }
-  | { readonly kind: "fetched"; readonly manifest: FetchedManifest };
+  | { readonly kind: "fetched"; readonly manifest: FetchedManifest }
+  /** The tag moved, and the upstream's budget is kept for what is not cached at all. */
+  | { readonly kind: "spared"; readonly row: TagRow };
 
 /** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
 export class Manifests {
@@ -72,6 +76,7 @@ export class Manifests {
   readonly #isOffline: boolean;
   readonly #tags = new SingleFlight<Revalidation>();
   readonly #digests = new SingleFlight<FetchedManifest>();
+  readonly #spared: SparedTags;
   readonly #closing = new AbortController();
 
   constructor(options: {
@@ -98,6 +103,7 @@ export class Manifests {
     this.#metrics = options.metrics;
     this.#audit = options.audit;
     this.#isOffline = options.isOffline;
+    this.#spared = new SparedTags(options.clock);
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -109,6 +115,64 @@ export class Manifests {
     return reference.kind === "tag"
       ? this.#byTag(upstream, key, reference.tag)
       : this.#byDigest(upstream, key, reference.digest);
+  }
+
+  /**
+   * Asks the upstream what a tag points to, however fresh it is.
+   *
+   * @throws Refusal, RegistryError, UpstreamError
+   */
+  async refresh(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+  ): Promise<{ digest: Digest; isChanged: boolean }> {
+    if (this.#isOffline) throw offlineRefusal("manifest");
+    const row = await this.#index.getTag(key, tag);
+    const result = await this.#revalidate(upstream, key, tag, row);
+    if (result.kind === "spared") {
+      throw new RegistryError("TOOMANYREQUESTS", {
+        detail:
+          "the tag moved, and little of the upstream's pull budget is left",
+      });
+    }
+    const { digest } =
+      result.kind === "unchanged" ? result.row : result.manifest;
+    if (digest === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
+    return { digest, isChanged: digest !== row?.digest };
+  }
+
+  /**
+   * A hit whose row and bytes are both in memory, without a promise.
+   *
+   * @returns undefined where {@link get} must be asked
+   */
+  recall(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    reference: Reference,
+  ): ManifestAnswer | undefined {
+    const nowMs = this.#clock.nowMs();
+    if (reference.kind === "digest") {
+      const { digest } = reference;
+      const row = this.#index.recallLinkedBlob(key, digest);
+      const stored =
+        row?.mediaType === undefined ? undefined : this.#hot.get(digest);
+      if (stored === undefined) return undefined;
+      this.#index.touchManifest(key, digest, nowMs);
+      return {
+        ...current({ ...stored, digest }, cacheStatus.hit()),
+        ageMs: row === undefined ? undefined : nowMs - row.storedAtMs,
+      };
+    }
+    const { tag } = reference;
+    const row = this.#index.recallTag(key, tag);
+    const stored = row && this.#hot.get(row.digest);
+    if (row === undefined || stored === undefined) return undefined;
+    const freshness = this.#judge(upstream, key, tag, row, nowMs);
+    if (freshness.state !== "fresh") return undefined;
+    this.#index.touchTag(key, tag, nowMs);
+    return fresh({ ...stored, digest: row.digest }, row, freshness, nowMs);
   }
 
   /** Ends what runs behind answers that were given. */
@@ -134,7 +198,7 @@ export class Manifests {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
       const nowMs = this.#clock.nowMs();
-      this.#index.touchBlob(digest, nowMs);
+      this.#index.touchManifest(key, digest, nowMs);
       return {
         ...current(stored.manifest, cacheStatus.hit()),
         ageMs: nowMs - stored.storedAtMs,
@@ -278,6 +342,8 @@ export class Manifests {
     const { mediaType } = parsed;
     const { bytes } = fetched;
     try {
+      const sizeBytes = bytes.length;
+      await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
       await this.#store.put(digest, bytes);
       await this.#index.recordBlob(key, {
         digest,
@@ -316,22 +382,12 @@ export class Manifests {
       return this.#missingTag(upstream, key, tag);
     }
     const nowMs = this.#clock.nowMs();
-    const freshness = judgeFreshness(
-      row.verifiedAtMs,
-      nowMs,
-      upstream.freshness.ttlMs(key.repository, tag),
-      upstream.freshness,
-    );
+    const freshness = this.#judge(upstream, key, tag, row, nowMs);
     this.#index.touchTag(key, tag, nowMs);
-    const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
     if (freshness.state === "fresh") {
-      return {
-        ...stored,
-        status: cacheStatus.hit(freshness.ttlMs),
-        ageMs,
-        isStale: false,
-      };
+      return fresh(stored, row, freshness, nowMs);
     }
+    const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
     const stale = (status: CacheStatus): ManifestAnswer => ({
       ...stored,
       status,
@@ -355,6 +411,9 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
+    if (freshness.ifError && this.#spared.has(upstream, key, tag)) {
+      return stale(cacheStatus.staleHit());
+    }
     if (
       freshness.whileRevalidating &&
       // Of an upstream that is known to be down only what can be finished from here.
@@ -364,7 +423,6 @@ export class Manifests {
       return stale(cacheStatus.staleHit());
     }
     const mayBeStale = freshness.ifError && (await isComplete());
-    const wasDown = upstream.client.isDown();
     const result = await this.#gate.revalidate(
       upstream,
       revalidate,
@@ -372,7 +430,9 @@ export class Manifests {
     );
     switch (result.kind) {
       case "done":
-        return answerRevalidated(result.value, stored);
+        return result.value.kind === "spared"
+          ? stale(cacheStatus.staleHit())
+          : answerRevalidated(result.value, stored);
       case "not-asked":
         return stale(cacheStatus.staleHit());
       case "too-slow":
@@ -382,11 +442,25 @@ export class Manifests {
           stale,
           isAllowed: freshness.ifError,
           isComplete: mayBeStale,
-          wasDown,
         });
       default:
         return result satisfies never;
     }
+  }
+
+  #judge(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+    row: TagRow,
+    nowMs: number,
+  ): Freshness {
+    return judgeFreshness(
+      row.verifiedAtMs,
+      nowMs,
+      upstream.freshness.ttlMs(key.repository, tag),
+      upstream.freshness,
+    );
   }
 
   async #missingTag(
@@ -398,10 +472,10 @@ export class Manifests {
     if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
     const isJoin = this.#tags.has(flightOf(key, tag));
     const found = await this.#revalidate(upstream, key, tag, undefined);
-    return found.kind === "unchanged"
-      ? // Joined with one that began while the manifest was still stored.
-        this.#byDigest(upstream, key, found.row.digest)
-      : current(found.manifest, missStatus(found.manifest, isJoin));
+    return found.kind === "fetched"
+      ? current(found.manifest, missStatus(found.manifest, isJoin))
+      : // Joined with one that began while the manifest was still stored.
+        this.#byDigest(upstream, key, found.row.digest);
   }
 
   #afterFailure(
@@ -411,7 +485,6 @@ export class Manifests {
       readonly stale: (status: CacheStatus) => ManifestAnswer;
       readonly isAllowed: boolean;
       readonly isComplete: boolean;
-      readonly wasDown: boolean;
     },
   ): ManifestAnswer {
     if (!(error instanceof UpstreamError)) throw error;
@@ -424,13 +497,7 @@ export class Manifests {
       (verdict.stale === "always" ||
         (verdict.stale === "when-complete" && offer.isComplete));
     if (!isOffered) throw error;
-    // The rest that a 429 asked for is kept here, and nothing is forwarded during it.
-    const isResting = offer.wasDown && error.kind === "rate-limited";
-    return offer.stale(
-      isResting || error.kind === "breaker-open"
-        ? cacheStatus.staleHit()
-        : cacheStatus.staleAfterFailure(error.status),
-    );
+    return offer.stale(staleStatus(error));
   }
 
   /** One HEAD for all who ask at once, and the body by its digest where that is new. */
@@ -463,12 +530,19 @@ export class Manifests {
     signal: AbortSignal,
   ): Promise<Revalidation> {
     const digest = await this.#headDigest(upstream, key, tag, signal);
+    if (known?.digest === digest && known !== undefined) {
+      return this.#confirm(key, tag, known);
+    }
+    const proven =
+      digest === undefined ? undefined : await this.#readProven(key, digest);
+    if (proven !== undefined) return this.#move(key, tag, known, proven);
+    if (known !== undefined && this.#isSpared(upstream, known)) {
+      this.#spared.add(key, tag, upstream.freshness.ttlMs(key.repository, tag));
+      return { kind: "spared", row: known };
+    }
     if (digest === undefined) {
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
-    if (known?.digest === digest) return this.#confirm(key, tag, known);
-    const proven = await this.#readProven(key, digest);
-    if (proven !== undefined) return this.#move(key, tag, known, proven);
     try {
       const fetched = await this.#fetch(upstream, key, digest, signal);
       return await this.#move(key, tag, known, fetched);
@@ -477,6 +551,12 @@ export class Manifests {
       // The tag moved since, and what it pointed to is gone.
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
+  }
+
+  /** Whether the manifest that a tag had may stand for the new one, so that a pull is saved. */
+  #isSpared({ client, freshness }: MirroredUpstream, known: TagRow): boolean {
+    const ageMs = this.#clock.nowMs() - known.verifiedAtMs;
+    return ageMs <= freshness.staleIfErrorMs && client.isBudgetSpared();
   }
 
   /** A stored manifest that the upstream has just named for this repository: proof enough to link it. */
@@ -598,6 +678,23 @@ export class Manifests {
   }
 }
 
+/** A hit inside its life. */
+function fresh(
+  { bytes, mediaType, digest }: Manifest,
+  { verifiedAtMs }: TagRow,
+  { ttlMs }: Freshness & { readonly state: "fresh" },
+  nowMs: number,
+): ManifestAnswer {
+  return {
+    bytes,
+    mediaType,
+    digest,
+    status: cacheStatus.hit(ttlMs),
+    ageMs: Math.max(0, nowMs - verifiedAtMs),
+    isStale: false,
+  };
+}
+
 function current(
   { bytes, mediaType, digest }: Manifest,
   status: CacheStatus,
@@ -613,7 +710,7 @@ function current(
 }
 
 function answerRevalidated(
-  result: Revalidation,
+  result: Exclude<Revalidation, { readonly kind: "spared" }>,
   stored: Manifest,
 ): ManifestAnswer {
   switch (result.kind) {

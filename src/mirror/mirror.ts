@@ -1,9 +1,10 @@
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { RangeSpec } from "../oci/range.ts";
-import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
@@ -11,10 +12,12 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import {
   negativeRefusal,
   offlineRefusal,
+  policyRefusal,
   type Refusal,
   toRefusal,
   type Wanted,
 } from "./answers.ts";
+import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
@@ -36,6 +39,11 @@ export interface Target {
 /** Answers readers. Every method throws {@link Refusal} and nothing else. */
 export interface Mirror {
   getManifest(target: Target, reference: Reference): Promise<ManifestAnswer>;
+  /** A hit that is in memory, at once; undefined where {@link getManifest} must be asked. Never throws. */
+  recallManifest(
+    target: Target,
+    reference: Reference,
+  ): ManifestAnswer | undefined;
   /** The caller closes the answer's body. */
   openBlob(
     target: Target,
@@ -59,6 +67,11 @@ export interface Mirror {
     upstream: string | undefined,
     maySee: (name: string) => boolean,
   ): Promise<Page<string>>;
+  /** Asks the upstream what a tag points to now. */
+  refreshTag(
+    target: Target,
+    tag: Tag,
+  ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
   /** What is answered where something is not there: the same for what somebody may not have. */
   absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
@@ -94,6 +107,8 @@ export function createMirror(options: {
   readonly maxFills?: number;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** Absent: every fill has room until the disk says otherwise. */
+  readonly room?: Pick<Room, "reserve" | "isShort">;
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
@@ -109,6 +124,7 @@ export function createMirror(options: {
     log,
     metrics,
     maxFills: options.maxFills ?? DEFAULT_MAX_FILLS,
+    room: options.room,
   });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
@@ -155,11 +171,16 @@ export function createMirror(options: {
   const answer = async <T>(
     target: Target,
     wanted: Wanted,
+    reference: Reference | undefined,
     work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,
   ): Promise<T> => {
     const upstream = upstreams.get(target.upstream);
     if (upstream === undefined) {
       throw new TypeError(`no upstream ${target.upstream}`);
+    }
+    // Before anything is looked up: what was cached under another policy is not served either.
+    if (!upstream.mayPull(target.repository, reference)) {
+      throw policyRefusal(wanted);
     }
     try {
       return await work(upstream, target);
@@ -173,23 +194,35 @@ export function createMirror(options: {
 
   return {
     getManifest: (target, reference) =>
-      answer(target, "manifest", (upstream, key) =>
+      answer(target, "manifest", reference, (upstream, key) =>
         manifests.get(upstream, key, reference),
       ),
+    recallManifest: (target, reference) => {
+      const upstream = upstreams.get(target.upstream);
+      return upstream?.mayPull(target.repository, reference) === true
+        ? manifests.recall(upstream, target, reference)
+        : undefined;
+    },
     openBlob: (target, digest, range) =>
-      answer(target, "blob", (upstream, key) =>
-        blobs.open(upstream, key, digest, range),
+      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
+        withinDeadline(
+          blobs.open(upstream, key, digest, range),
+          upstream.name,
+          (late) => {
+            if (late.kind === "body") late.body.close();
+          },
+        ),
       ),
     statBlob: (target, digest) =>
-      answer(target, "blob", (upstream, key) =>
+      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
         blobs.stat(upstream, key, digest),
       ),
     listTags: (target, page) =>
-      answer(target, "list", (upstream, key) =>
+      answer(target, "list", undefined, (upstream, key) =>
         tagLists.list(upstream, key, page),
       ),
     listReferrers: (target, subject, artifactTypes) =>
-      answer(target, "list", (upstream, key) =>
+      answer(target, "list", undefined, (upstream, key) =>
         referrers.list(upstream, key, subject, artifactTypes),
       ),
     listRepositories: (page, upstream, maySee) =>
@@ -199,6 +232,10 @@ export function createMirror(options: {
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
+    refreshTag: (target, tag) =>
+      answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
+        manifests.refresh(upstream, key, tag),
+      ),
     get isServingFills() {
       return fills.hasReaders;
     },

@@ -1,5 +1,6 @@
 import type { UpstreamClient } from "../upstream/client.ts";
 import type { FreshnessPolicy } from "./freshness.ts";
+import type { PullPolicy } from "./pull-policy.ts";
 
 /** One upstream as the mirror's rooms see it. */
 export interface MirroredUpstream {
@@ -7,6 +8,7 @@ export interface MirroredUpstream {
   readonly name: string;
   readonly client: UpstreamClient;
   readonly freshness: FreshnessPolicy;
+  readonly mayPull: PullPolicy;
   /** Bodies that may be downloaded at once. */
   readonly concurrency: number;
 }

@@ -7,12 +7,22 @@ export class StoredBody implements Body {
   readonly #reader: BlobReader;
   #position: number;
   readonly #end: number;
+  readonly #onUnreadable: () => void;
   #buffer: Buffer | undefined;
   #isReading = false;
   #isClosed = false;
 
-  /** @param end position after the last byte */
-  constructor(reader: BlobReader, first: number, end: number) {
+  /**
+   * @param end position after the last byte
+   * @param onUnreadable the bytes are there and can't be read
+   */
+  constructor(
+    reader: BlobReader,
+    first: number,
+    end: number,
+    onUnreadable: () => void = () => undefined,
+  ) {
+    this.#onUnreadable = onUnreadable;
     this.#reader = reader;
     this.#position = first;
     this.#end = end;
@@ -32,6 +42,9 @@ export class StoredBody implements Body {
       if (bytesRead === 0) throw new BrokenBody("the stored blob is short");
       this.#position += bytesRead;
       return [target.subarray(0, bytesRead)];
+    } catch (error) {
+      if (!this.#isClosed) this.#onUnreadable();
+      throw error;
     } finally {
       this.#isReading = false;
       if (this.#isClosed) this.#release();

@@ -32,6 +32,12 @@ export function compilePattern(text: string): PatternMatcher {
     nameTag !== undefined && matchesTag(nameTag) && matchesRepository(name);
 }
 
+/** Compiles the repository of a pattern, whatever tags the pattern names. */
+export function compileRepositoryPattern(text: string): PatternMatcher {
+  const matches = compileGlob(splitPattern(text).repository);
+  return (name) => matches(name);
+}
+
 /** A colon with a slash behind it is a registry's port. */
 function splitPattern(text: string): {
   repository: string;

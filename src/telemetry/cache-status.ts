@@ -57,6 +57,8 @@ export const cacheStatus = {
   /** Forwarded, and the upstream refused or failed. */
   failed: (fwdStatus: number | undefined): CacheStatus =>
     status("error", forwarded("miss", fwdStatus)),
+  /** Refused without asking: a breaker, a rest after 429, offline, a rule of the configuration. */
+  refused: (): CacheStatus => REFUSED,
   collapsed: (): CacheStatus => COLLAPSED,
   partial: (): CacheStatus => PARTIAL,
   bypass: (): CacheStatus => BYPASS,
@@ -64,6 +66,8 @@ export const cacheStatus = {
 
 const HIT = status("hit", "hit");
 const NEGATIVE = status("negative", "hit; detail=negative");
+/** As negative as a remembered 404, and no less an error. */
+const REFUSED = status("error", "hit; detail=negative");
 const STALE_HIT = status("stale", "hit; detail=stale");
 const COLLAPSED = status("joined", "fwd=miss; collapsed");
 const PARTIAL = status("passed", "fwd=partial; fwd-status=206");

@@ -108,6 +108,16 @@ export function createMetrics(version: string) {
       "1 while the endpoint's breaker is closed.",
       ["upstream", "endpoint"],
     ),
+    upstreamRatelimitLimit: gauge(
+      "upstream_ratelimit_limit",
+      "Pulls that the upstream allows a credential in its window.",
+      ["upstream", "credential"],
+    ),
+    upstreamRatelimitRemaining: gauge(
+      "upstream_ratelimit_remaining",
+      "Pulls that the upstream said are left; absent where it said nothing within its window.",
+      ["upstream", "credential"],
+    ),
     fillsInProgress: gauge("fills_in_progress", "Downloads into the cache.", [
       "upstream",
     ]),
@@ -119,6 +129,28 @@ export function createMetrics(version: string) {
     digestMismatches: counter(
       "digest_mismatches_total",
       "Bodies whose bytes were not those of their digest.",
+    ),
+    evictedImages: counter(
+      "evicted_images_total",
+      "Images that were evicted: size, free, idle or operator.",
+      ["reason"],
+    ),
+    evictedBytes: counter(
+      "evicted_bytes_total",
+      "Bytes that went with evicted images.",
+    ),
+    oldestEvictedAge: gauge(
+      "oldest_evicted_age_seconds",
+      "How long the image that was evicted last had not been pulled.",
+    ),
+    storageLimitBytes: gauge(
+      "storage_limit_bytes",
+      "Bytes of blobs from which on images are evicted.",
+    ),
+    scrubFindings: counter(
+      "scrub_findings_total",
+      "What a scrub found wrong, by its code.",
+      ["code"],
     ),
     storageBytes: gauge("storage_bytes", "Bytes of all blobs in the cache."),
     storageObjects: gauge("storage_objects", "Objects in the cache.", ["kind"]),

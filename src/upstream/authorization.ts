@@ -1,15 +1,12 @@
 import { LRUCache } from "lru-cache";
-import type { UpstreamCredential } from "../config/config.ts";
 import { parseChallenges } from "./challenge.ts";
+import { CredentialError, type Login } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { judgeRealm } from "./realm.ts";
 import type { Slots } from "./slots.ts";
-import {
-  basicAuthorization,
-  type TokenRequest,
-  type TokenSource,
-} from "./token-source.ts";
+import { basicAuthorization, type TokenRequest } from "./token-request.ts";
+import type { TokenSource } from "./token-source.ts";
 
 /** What is sent as `Authorization`, and what is known of it. */
 export interface SentAuthorization {
@@ -35,7 +32,6 @@ export interface AuthorizationOptions {
   readonly upstream: string;
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
-  readonly credential: UpstreamCredential | undefined;
   readonly tokens: TokenSource;
   /** How realms are asked. */
   readonly exchange: Exchange;
@@ -68,26 +64,26 @@ export class Authorization {
    * nothing is needed.
    *
    * @param name the repository as the endpoint knows it
+   * @param login whom to ask as; undefined: anonymous
    */
   async prepare(
     name: string,
+    login: Login | undefined,
     signal: AbortSignal,
   ): Promise<SentAuthorization | undefined> {
     const learnt = this.#byRepository.get(name);
     const scheme = learnt ?? this.#latest;
     if (scheme === undefined) return undefined;
     if (scheme.name === "basic") {
-      const { credential } = this.#options;
-      return (
-        credential && { value: basicAuthorization(credential), isNew: false }
-      );
+      return login && { value: basicAuthorization(login), isNew: false };
     }
     try {
-      return await this.#bearer(scheme, name, signal);
+      return await this.#bearer(scheme, name, login, signal);
     } catch (error) {
       // The scope was only guessed from another repository's: this one may need no token.
       const isRefusal =
         error instanceof UpstreamError &&
+        !(error instanceof CredentialError) &&
         (error.kind === "unauthorized" || error.kind === "denied");
       if (learnt === undefined && isRefusal) return undefined;
       throw error;
@@ -98,16 +94,17 @@ export class Authorization {
    * What a request that was answered 401 should be sent again with.
    *
    * @param header its `WWW-Authenticate`
-   * @throws UpstreamError `unauthorized` where nothing better is to be had, `bad-response` where
-   *   the challenge leads to a place that may not be asked
+   * @throws CredentialError where the login was refused; UpstreamError `unauthorized` where nothing
+   *   better is to be had, `bad-response` where the challenge leads to a place that may not be asked
    */
   async answer(
     name: string,
     header: string | undefined,
     sent: SentAuthorization | undefined,
+    login: Login | undefined,
     signal: AbortSignal,
   ): Promise<SentAuthorization> {
-    const { endpoint, upstream, tokenRealms, credential } = this.#options;
+    const { endpoint, upstream, tokenRealms } = this.#options;
     const challenges = parseChallenges(header ?? "");
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     const hasBasic = challenges.some(({ scheme }) => scheme === "basic");
@@ -125,16 +122,19 @@ export class Authorization {
           service: bearer.parameters.get("service"),
           scope: toTemplate(bearer.parameters.get("scope"), name),
         };
-        return this.#renew(scheme, name, sent, signal);
+        return this.#renew(scheme, name, sent, login, signal);
       }
       refusal = verdict.refusal;
     }
-    if (hasBasic && credential !== undefined) {
+    if (hasBasic && login !== undefined) {
       if (sent !== undefined && sent.request === undefined) {
-        throw this.#unauthorized("the credentials were refused");
+        throw new CredentialError(
+          `${endpoint.origin}: the credentials were refused`,
+          { upstream, origin: endpoint.origin, status: 401 },
+        );
       }
       this.#remember({ name: "basic" }, name);
-      return { value: basicAuthorization(credential), isNew: true };
+      return { value: basicAuthorization(login), isNew: true };
     }
     if (refusal !== undefined) {
       throw new UpstreamError("bad-response", refusal, {
@@ -150,24 +150,26 @@ export class Authorization {
     scheme: Scheme & { readonly name: "bearer" },
     name: string,
     sent: SentAuthorization | undefined,
+    login: Login | undefined,
     signal: AbortSignal,
   ): Promise<SentAuthorization> {
-    const request = this.#request(scheme, name);
+    const request = this.#request(scheme, name, login);
     if (sent?.request !== undefined && isSame(sent.request, request)) {
       if (sent.isNew) throw this.#unauthorized("a fresh token was refused");
       this.#options.tokens.drop(request, sent.token ?? "");
     }
     this.#remember(scheme, name);
-    return this.#bearer(scheme, name, signal);
+    return this.#bearer(scheme, name, login, signal);
   }
 
   async #bearer(
     scheme: Scheme & { readonly name: "bearer" },
     name: string,
+    login: Login | undefined,
     signal: AbortSignal,
   ): Promise<SentAuthorization> {
     const { tokens, exchange, slots } = this.#options;
-    const request = this.#request(scheme, name);
+    const request = this.#request(scheme, name, login);
     const { token, isNew } = await tokens.obtain(
       request,
       exchange,
@@ -180,12 +182,13 @@ export class Authorization {
   #request(
     { realm, service, scope }: Scheme & { readonly name: "bearer" },
     name: string,
+    login: Login | undefined,
   ): TokenRequest {
     return {
       realm,
       service,
       scope: scope.replaceAll(NAME, name),
-      credential: this.#options.credential,
+      login,
     };
   }
 
@@ -224,7 +227,8 @@ function isSame(one: TokenRequest, other: TokenRequest): boolean {
   return (
     one.realm.href === other.realm.href &&
     one.service === other.service &&
-    one.scope === other.scope
+    one.scope === other.scope &&
+    one.login?.id === other.login?.id
   );
 }
 

@@ -1,4 +1,5 @@
 import { Readable } from "node:stream";
+import type { Bandwidth } from "./bandwidth.ts";
 import type { Answer } from "./exchange.ts";
 import { UpstreamError } from "./errors.ts";
 import { bodyFault, type FaultPlace } from "./faults.ts";
@@ -61,6 +62,8 @@ export interface BlobBodyOptions {
   /** Of this body, where told. */
   readonly expectedBytes: number | undefined;
   readonly onBytes: (bytes: number) => void;
+  /** What it takes is booked here; unlimited where absent. */
+  readonly bandwidth?: Bandwidth;
   /** Called once, when the connection is no longer used. */
   readonly onClose: () => void;
 }
@@ -70,6 +73,9 @@ export class BlobBody extends Readable {
   readonly #options: BlobBodyOptions;
   #bytes = 0;
   #isWhole = false;
+  /** The bandwidth is used up until it fires. */
+  #pause: NodeJS.Timeout | undefined;
+  #isWanted = false;
 
   constructor(options: BlobBodyOptions) {
     super({ highWaterMark: 65_536 });
@@ -87,13 +93,15 @@ export class BlobBody extends Readable {
   }
 
   override _read(): void {
-    this.#options.source.resume();
+    this.#isWanted = true;
+    if (this.#pause === undefined) this.#options.source.resume();
   }
 
   override _destroy(
     error: Error | null,
     callback: (error?: Error | null) => void,
   ): void {
+    clearTimeout(this.#pause);
     this.#options.source.destroy();
     this.#options.onClose();
     callback(error);
@@ -103,7 +111,18 @@ export class BlobBody extends Readable {
     if (this.destroyed) return;
     this.#bytes += chunk.length;
     this.#options.onBytes(chunk.length);
-    if (!this.push(chunk)) this.#options.source.pause();
+    const pauseMs = this.#options.bandwidth?.book(chunk.length) ?? 0;
+    this.#isWanted = this.push(chunk);
+    if (pauseMs > 0) this.#wait(pauseMs);
+    if (!this.#isWanted || pauseMs > 0) this.#options.source.pause();
+  }
+
+  #wait(pauseMs: number): void {
+    clearTimeout(this.#pause);
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      if (this.#isWanted) this.#options.source.resume();
+    }, pauseMs);
   }
 
   #finish(): void {

@@ -4,6 +4,9 @@ const FIRST_PAUSE_MS = 5_000;
 const MAX_PAUSE_MS = 300_000;
 const MAX_FAILURES = 3;
 
+/** `half-open`: a probe is on its way. */
+export type BreakerState = "closed" | "open" | "half-open";
+
 /** The right to ask once, and the duty to tell how it went; only the first word counts. */
 export interface Permit {
   /** The one request that finds out whether an open breaker may close. */
@@ -39,6 +42,11 @@ export class Breaker {
   /** True until a probe has succeeded, also while one is due or on its way. */
   get isOpen(): boolean {
     return this.#isOpen;
+  }
+
+  get state(): BreakerState {
+    if (!this.#isOpen) return "closed";
+    return this.#probe === undefined ? "open" : "half-open";
   }
 
   /** Until the next probe may go; 0 when one may go now. */

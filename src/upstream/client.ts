@@ -1,6 +1,8 @@
 import type { Readable } from "node:stream";
+import type { UpstreamStatus } from "./status.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { CredentialState } from "./credential-pool.ts";
 
 /** What a HEAD of a manifest told; each part may be missing. */
 export interface UpstreamManifestHead {
@@ -48,6 +50,11 @@ export interface UpstreamTags {
   readonly isWhole: boolean;
 }
 
+/** An account at one endpoint. */
+export interface UpstreamAccount extends CredentialState {
+  readonly endpoint: string;
+}
+
 /**
  * One upstream registry: its endpoints in order, tokens, redirects, retries and breakers.
  * Every method throws {@link UpstreamError}, ends when its signal aborts, and has bounds of its own.
@@ -58,6 +65,15 @@ export interface UpstreamClient {
   readonly hasCredentials: boolean;
   /** Every endpoint's breaker is open, or rests after a 429 or 503; a probe may still be due. */
   isDown(): boolean;
+  /**
+   * At most a tenth is left of every account's pull budget: manifests that are cached should not be
+   * fetched anew.
+   */
+  isBudgetSpared(): boolean;
+  /** The accounts that it is asked with, endpoint by endpoint; `anonymous` where there are none. */
+  accounts(): readonly UpstreamAccount[];
+  /** What an operator is shown. */
+  status(): UpstreamStatus;
   headManifest(
     repository: RepositoryName,
     reference: Reference,

@@ -1,3 +1,4 @@
+import { isIP } from "node:net";
 import type { UpstreamConfig } from "../config/config.ts";
 import { type Digest, parseDigest } from "../oci/digest.ts";
 import { parseContentType } from "../oci/media-type.ts";
@@ -8,12 +9,14 @@ import {
 } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { VERSION } from "../version.ts";
+import { AddressPolicy } from "./address-policy.ts";
+import { Bandwidth } from "./bandwidth.ts";
 import { judgeBlobAnswer, rangeHeader } from "./blob-answers.ts";
 import { BlobBody, parseLength, readBody } from "./body.ts";
-import type { Permit } from "./breaker.ts";
 import {
   MAX_MANIFEST_BYTES,
   type OpenBlobOptions,
+  type UpstreamAccount,
   type UpstreamBlob,
   type UpstreamClient,
   type UpstreamManifest,
@@ -21,11 +24,15 @@ import {
   type UpstreamTags,
 } from "./client.ts";
 import { createDispatchers, type Dispatchers } from "./dispatcher.ts";
-import { Endpoint, type EndpointRequest } from "./endpoint.ts";
+import {
+  Endpoint,
+  type EndpointOptions,
+  type EndpointRequest,
+} from "./endpoint.ts";
 import { UpstreamError } from "./errors.ts";
-import { createExchange } from "./exchange.ts";
-import { askInOrder, type FailOverRequest } from "./fail-over.ts";
-import { guardForeignOrigins } from "./foreign-origins.ts";
+import { createExchange, type Exchange } from "./exchange.ts";
+import { type Ask, askInOrder, type FailOverRequest } from "./fail-over.ts";
+import { ForeignOrigins } from "./foreign-origins.ts";
 import {
   isHtml,
   joinReferrers,
@@ -34,9 +41,11 @@ import {
   nextPage,
   parseTagsPage,
 } from "./lists.ts";
+import { NameLookup, type ResolveName } from "./name-lookup.ts";
 import type { UpstreamObserver } from "./observer.ts";
 import { PageWalk } from "./page-walk.ts";
 import { dismiss, type HeldAnswer } from "./retry.ts";
+import type { UpstreamStatus } from "./status.ts";
 import { statusFault } from "./status-faults.ts";
 import { TokenSource } from "./token-source.ts";
 
@@ -48,6 +57,8 @@ export interface UpstreamClientOptions {
   readonly observer: UpstreamObserver;
   /** True: nothing is ever dialled; every method throws `breaker-open`. */
   readonly offline?: boolean;
+  /** In the place of the system's resolver. */
+  readonly resolveName?: ResolveName | undefined;
 }
 
 /** What a small answer may take in all, however slowly its bytes drip. */
@@ -66,8 +77,10 @@ class HttpUpstreamClient implements UpstreamClient {
   readonly name: string;
   readonly hasCredentials: boolean;
   readonly #options: UpstreamClientOptions;
-  readonly #dispatchers: Dispatchers;
+  readonly #dispatchers: Dispatchers[] = [];
   readonly #endpoints: readonly Endpoint[];
+  readonly #bandwidth: Bandwidth;
+  readonly #tokens: TokenSource;
   readonly #closing = new AbortController();
 
   constructor(options: UpstreamClientOptions) {
@@ -76,15 +89,14 @@ class HttpUpstreamClient implements UpstreamClient {
     this.#options = options;
     this.name = config.name;
     this.hasCredentials = config.credentials.length > 0;
-    this.#dispatchers = createDispatchers(config);
-    const exchange = createExchange({
-      config,
-      dispatchers: this.#dispatchers,
+    this.#bandwidth = new Bandwidth(config.bandwidthBytesPerSecond);
+    const lookup = new NameLookup({
+      upstream: config.name,
       clock,
-      observer,
+      resolve: options.resolveName,
     });
-    const foreignExchange = guardForeignOrigins(exchange, config.name, clock);
-    const tokens = new TokenSource({
+    const foreignOrigins = new ForeignOrigins(config.name, clock);
+    this.#tokens = new TokenSource({
       upstream: config.name,
       identity,
       clock,
@@ -99,9 +111,8 @@ class HttpUpstreamClient implements UpstreamClient {
           identity,
           clock,
           observer,
-          tokens,
-          exchange,
-          foreignExchange,
+          tokens: this.#tokens,
+          ...this.#openWays(url, lookup, foreignOrigins),
         }),
     );
   }
@@ -110,6 +121,28 @@ class HttpUpstreamClient implements UpstreamClient {
     return (
       this.#options.offline === true ||
       this.#endpoints.every((endpoint) => endpoint.isDown)
+    );
+  }
+
+  isBudgetSpared(): boolean {
+    const asked = this.#endpoints.find((endpoint) => !endpoint.isDown);
+    return asked?.isBudgetSpared === true;
+  }
+
+  status(): UpstreamStatus {
+    const isOffline = this.#options.offline === true;
+    return {
+      name: this.name,
+      state: isOffline ? "offline" : this.isDown() ? "down" : "up",
+      endpoints: this.#endpoints.map(({ status }) => status),
+      credentials: this.accounts(),
+      tokensHeld: this.#tokens.heldCount,
+    };
+  }
+
+  accounts(): readonly UpstreamAccount[] {
+    return this.#endpoints.flatMap(({ url, credentials }) =>
+      credentials.map((state) => ({ ...state, endpoint: url })),
     );
   }
 
@@ -169,8 +202,8 @@ class HttpUpstreamClient implements UpstreamClient {
     digest: Digest,
     signal: AbortSignal,
   ): Promise<{ readonly sizeBytes: number | undefined }> {
-    try {
-      const sizeBytes = await this.#askSmall("blob", signal, async (ask) => {
+    const told = await this.#askSmall("blob", signal, async (ask) => {
+      try {
         const held = await ask({
           method: "HEAD",
           repository,
@@ -179,11 +212,13 @@ class HttpUpstreamClient implements UpstreamClient {
         });
         dismiss(held);
         return parseLength(held.answer.header("content-length"));
-      });
-      if (sizeBytes !== undefined) return { sizeBytes };
-    } catch (error) {
-      if (!isHeadRefused(error)) throw error;
-    }
+      } catch (error) {
+        // Here, where it is no fault of the endpoint's and nobody is told of one.
+        if (isHeadRefused(error)) return undefined;
+        throw error;
+      }
+    });
+    if (told !== undefined) return { sizeBytes: told };
     const { body, sizeBytes } = await this.openBlob(repository, digest, {
       signal,
     });
@@ -199,7 +234,7 @@ class HttpUpstreamClient implements UpstreamClient {
     const range = { offset, lastByte };
     return this.#ask(
       { kind: "blob", signal, avoid },
-      async (endpoint, permit) => {
+      async (endpoint, permit, own) => {
         const held = await this.#send(endpoint, {
           kind: "blob",
           method: "GET",
@@ -207,7 +242,7 @@ class HttpUpstreamClient implements UpstreamClient {
           target: `blobs/${digest}`,
           range: rangeHeader(range),
           permit,
-          signal,
+          signal: own,
         });
         const { answer, release } = held;
         const blob = judgeBlobAnswer(answer, range);
@@ -220,6 +255,7 @@ class HttpUpstreamClient implements UpstreamClient {
           place: { upstream: this.name, origin: answer.url.origin },
           expectedBytes: blob.expectedBytes,
           onBytes: (bytes) => this.#options.observer.onReceivedBytes(bytes),
+          bandwidth: this.#bandwidth,
           onClose: release,
         });
         const { status, sizeBytes } = blob;
@@ -231,6 +267,7 @@ class HttpUpstreamClient implements UpstreamClient {
           endpoint: endpoint.url,
         };
       },
+      ({ body }) => body.destroy(),
     );
   }
 
@@ -238,7 +275,7 @@ class HttpUpstreamClient implements UpstreamClient {
     repository: RepositoryName,
     signal: AbortSignal,
   ): Promise<UpstreamTags> {
-    return this.#askSmall("tags", signal, async (ask) => {
+    return this.#askSmall("tags", signal, async (ask, own) => {
       const deadline = AbortSignal.timeout(MAX_TAGS_MS);
       const tags = new Set<string>();
       const pages = new PageWalk("tags/list");
@@ -257,7 +294,7 @@ class HttpUpstreamClient implements UpstreamClient {
           pages.advance(nextPage(held.answer));
         } catch (error) {
           const isCut =
-            !signal.aborted &&
+            !own.aborted &&
             pages.count > 0 &&
             error instanceof UpstreamError &&
             (deadline.aborted || error.kind === "too-large");
@@ -300,23 +337,52 @@ class HttpUpstreamClient implements UpstreamClient {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    await this.#dispatchers.close();
+    await Promise.all(this.#dispatchers.map((one) => one.close()));
+  }
+
+  /** To the endpoint itself, and to wherever it leads; the two share no connection. */
+  #openWays(
+    endpoint: string,
+    lookup: NameLookup,
+    foreignOrigins: ForeignOrigins,
+  ): Pick<EndpointOptions, "exchange" | "foreignExchange"> {
+    const { config, clock, observer } = this.#options;
+    const { origin, hostname } = new URL(endpoint);
+    const policy = new AddressPolicy(config.redirectHosts);
+    const address = hostname.replace(/^\[(.*)\]$/, "$1");
+    if (isIP(address) !== 0) policy.noteHome(address);
+    const open = (side: "endpoint" | "foreign"): Exchange => {
+      const dispatchers = createDispatchers({ config, lookup, policy, side });
+      this.#dispatchers.push(dispatchers);
+      return createExchange({ config, dispatchers, clock, observer });
+    };
+    const exchange = open("endpoint");
+    const elsewhere = open("foreign");
+    return {
+      exchange,
+      // A realm on the endpoint's own origin is where the endpoint is.
+      foreignExchange: foreignOrigins.guard((request) =>
+        (request.url.origin === origin ? exchange : elsewhere)(request),
+      ),
+    };
   }
 
   async #ask<T>(
     request: FailOverRequest,
-    act: (endpoint: Endpoint, permit: Permit) => Promise<T>,
+    act: Ask<T>["act"],
+    discard: Ask<T>["discard"] = () => {},
   ): Promise<T> {
     const { offline, observer } = this.#options;
     if (offline === true || this.#closing.signal.aborted) {
       throw new UpstreamError("breaker-open", "no upstream is dialled", {
         upstream: this.name,
+        isLocal: true,
       });
     }
     return askInOrder(
       { upstream: this.name, endpoints: this.#endpoints, observer },
       request,
-      act,
+      { act, discard },
     );
   }
 
@@ -324,12 +390,12 @@ class HttpUpstreamClient implements UpstreamClient {
   #askSmall<T>(
     kind: EndpointRequest["kind"],
     signal: AbortSignal,
-    act: (ask: AskSmall) => Promise<T>,
+    act: (ask: AskSmall, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    return this.#ask({ kind, signal }, (endpoint, permit) => {
+    return this.#ask({ kind, signal }, (endpoint, permit, own) => {
       const bound = AbortSignal.timeout(MAX_SMALL_MS);
       return act(async (request, deadline) => {
-        const signals = [signal, bound];
+        const signals = [own, bound];
         if (deadline !== undefined) signals.push(deadline);
         const held = await this.#send(endpoint, {
           ...request,
@@ -341,7 +407,7 @@ class HttpUpstreamClient implements UpstreamClient {
         if (status === 200 && !isHtml(held.answer)) return held;
         dismiss(held);
         throw this.#bad(held, status === 200 ? "HTML" : `status ${status}`);
-      });
+      }, own);
     });
   }
 
@@ -354,7 +420,7 @@ class HttpUpstreamClient implements UpstreamClient {
     const fault = statusFault(held.answer, this.name, this.#options.clock);
     if (fault === undefined) return held;
     // Before the slot is free: those who wait for it look at the breaker next.
-    endpoint.settle(request.permit, request.kind, fault);
+    endpoint.settle(request.permit, fault);
     dismiss(held);
     // Storage that refuses its own signed URL says nothing of who may pull.
     const isStorages =

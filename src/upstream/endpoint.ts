@@ -5,15 +5,23 @@ import { Authorization, type SentAuthorization } from "./authorization.ts";
 import { discardBody } from "./body.ts";
 import { Breaker, type Permit } from "./breaker.ts";
 import { parseChallenges } from "./challenge.ts";
+import {
+  CredentialPool,
+  type CredentialState,
+  type Lane,
+  type PoolMember,
+} from "./credential-pool.ts";
+import { CredentialError, type Login } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Answer, Exchange } from "./exchange.ts";
 import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
-import { severityOf } from "./faults.ts";
+import { abortFault, severityOf } from "./faults.ts";
 import { isRedirect, judgeRedirect, MAX_REDIRECTS } from "./redirect.ts";
 import { type Identity, requestHeaders } from "./request-headers.ts";
 import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
 import { DEFAULT_REST_MS } from "./retry-after.ts";
 import { Slots } from "./slots.ts";
+import { type EndpointStatus, type LastError, toLastError } from "./status.ts";
 import type { TokenSource } from "./token-source.ts";
 
 /** Manifests, tokens and lists are small, and nobody should wait for them behind blobs. */
@@ -57,6 +65,8 @@ export class Endpoint {
   readonly url: string;
   readonly origin: string;
   readonly breaker: Breaker;
+  /** What went wrong last where a request for it failed. */
+  lastError: LastError | undefined;
   readonly #options: EndpointOptions;
   readonly #base: URL;
   /** Between `/v2/` and the repository, with a slash behind; mostly empty. */
@@ -66,8 +76,7 @@ export class Endpoint {
   /** For tokens that are needed while a slot is held: of the same slots, eight could starve each other. */
   readonly #nestedSlots: Slots;
   readonly #authorization: Authorization;
-  /** Until when a 429 asked to be left alone; quotas are for manifests, and blobs go on. */
-  readonly #throttledUntilMs = { blob: 0, small: 0 };
+  readonly #credentials: CredentialPool;
 
   constructor(options: EndpointOptions) {
     const { url, config, clock, observer, tokens, foreignExchange } = options;
@@ -85,37 +94,59 @@ export class Endpoint {
       upstream: config.name,
       endpoint: this.#base,
       tokenRealms: config.tokenRealms,
-      credential: config.credentials[0],
       tokens,
       exchange: foreignExchange,
       slots: this.#smallSlots,
+    });
+    this.#credentials = new CredentialPool({
+      upstream: config.name,
+      endpoint: this.#base,
+      credentials: config.credentials,
+      clock,
     });
   }
 
   /** The breaker is open, or manifests are throttled. */
   get isDown(): boolean {
-    return this.breaker.isOpen || this.#throttledMs("manifest") > 0;
+    return this.breaker.isOpen || this.#credentials.restMs("small") > 0;
+  }
+
+  /** What is left of every account's budget is kept for manifests that nobody has cached. */
+  get isBudgetSpared(): boolean {
+    return this.#credentials.isSpared;
+  }
+
+  /** The accounts that it is asked with, `anonymous` where there are none. */
+  get credentials(): readonly CredentialState[] {
+    return this.#credentials.states;
+  }
+
+  get status(): EndpointStatus {
+    const { url, breaker, lastError } = this;
+    const { state, retryAfterMs } = breaker;
+    return { url, breaker: state, retryAfterMs, lastError };
+  }
+
+  noteError(error: UpstreamError): void {
+    this.lastError = toLastError(error, this.#options.clock.nowMs());
+  }
+
+  /** It would be asked now, and is not known to be in trouble. */
+  isReady(kind: UpstreamRequestKind): boolean {
+    return !this.breaker.isOpen && this.#credentials.restMs(laneOf(kind)) <= 0;
   }
 
   /** A permit to ask, or why it should not be asked now. */
   enter(kind: UpstreamRequestKind): Permit | UpstreamError {
-    return (
-      this.#throttleRefusal(kind) ?? this.breaker.enter() ?? this.#restRefusal()
-    );
+    const restMs = this.#credentials.restMs(laneOf(kind));
+    return restMs > 0
+      ? this.#throttleRefusal(restMs)
+      : (this.breaker.enter() ?? this.#restRefusal());
   }
 
   /** Remembers what an error says of this endpoint, and nothing that is another server's. */
-  settle(
-    permit: Permit,
-    kind: UpstreamRequestKind,
-    error: UpstreamError,
-  ): void {
+  settle(permit: Permit, error: UpstreamError): void {
     const severity = severityOf(error);
-    if (error.kind === "rate-limited") {
-      const { retryAfterMs = DEFAULT_REST_MS } = error;
-      this.#throttledUntilMs[kind === "blob" ? "blob" : "small"] =
-        this.#options.clock.monotonicMs() + retryAfterMs;
-    }
     if (error.origin !== this.origin || error.kind === "breaker-open") {
       permit.abandon();
     } else if (error.status === 503 && error.retryAfterMs !== undefined) {
@@ -128,11 +159,70 @@ export class Endpoint {
   }
 
   /**
-   * Asks with whatever authorization it takes, follows redirects, retries what is worth it.
+   * Asks with whatever authorization it takes, follows redirects, retries what is worth it. Where an
+   * account's quota is used up or its login refused, the next one's is taken.
    *
    * @returns any status but 429, holding its slot
    */
   async send(request: EndpointRequest): Promise<HeldAnswer> {
+    const lane = laneOf(request.kind);
+    const tried = new Set<PoolMember>();
+    let failure: UpstreamError | undefined;
+    for (;;) {
+      const member = this.#credentials.choose(lane, tried);
+      if (member === undefined) {
+        throw (
+          failure ??
+          this.#throttleRefusal(this.#credentials.restMs(lane) || 1_000)
+        );
+      }
+      tried.add(member);
+      try {
+        return await this.#sendAs(member, request);
+      } catch (error) {
+        if (!(error instanceof UpstreamError) || request.signal.aborted) {
+          throw error;
+        }
+        if (error.kind === "rate-limited") restAfter(member, lane, error);
+        else if (error instanceof CredentialError) member.refuse();
+        else throw error;
+        if (failure?.kind !== "rate-limited") failure = error;
+        if (!member.isAnonymous) {
+          this.#options.observer.onFault(
+            error.kind,
+            `${error.message} (credential ${member.name})`,
+          );
+        }
+      }
+    }
+  }
+
+  /** With a login that is refused, once more where its source has a newer one by now. */
+  async #sendAs(
+    member: PoolMember,
+    request: EndpointRequest,
+  ): Promise<HeldAnswer> {
+    const login = await this.#bounded(member.login(), request.signal);
+    try {
+      return await this.#sendWith(member, login, request);
+    } catch (error) {
+      if (!(error instanceof CredentialError) || login === undefined) {
+        throw error;
+      }
+      const newer = await this.#bounded(
+        member.newerLogin(login),
+        request.signal,
+      );
+      if (newer === undefined) throw error;
+      return this.#sendWith(member, newer, request);
+    }
+  }
+
+  async #sendWith(
+    member: PoolMember,
+    login: Login | undefined,
+    request: EndpointRequest,
+  ): Promise<HeldAnswer> {
     const { config, clock } = this.#options;
     const { repository, signal } = request;
     const name = this.#prefix + repository;
@@ -140,16 +230,17 @@ export class Endpoint {
       request.target instanceof URL
         ? request.target
         : new URL(`/v2/${name}/${request.target}`, this.#base);
-    let authorization = await this.#authorization.prepare(name, signal);
+    let authorization = await this.#authorization.prepare(name, login, signal);
     for (let answered = 0; ; answered++) {
       const sent = authorization;
       const held = await sendWithRetry({
         upstream: config.name,
         clock,
         signal,
-        send: () => this.#take(request, url, sent),
+        send: () => this.#take(request, url, sent, member),
+        // Those who wait for the slot look at the account's rest next.
         beforeRelease: (error) =>
-          this.settle(request.permit, request.kind, error),
+          restAfter(member, laneOf(request.kind), error),
       });
       const { answer } = held;
       const isChallenge =
@@ -163,6 +254,7 @@ export class Endpoint {
         name,
         answer.header("www-authenticate") ?? (await this.#ping(signal)),
         sent,
+        login,
         signal,
       );
     }
@@ -172,23 +264,31 @@ export class Endpoint {
     request: EndpointRequest,
     url: URL,
     authorization: SentAuthorization | undefined,
+    member: PoolMember,
   ): Promise<HeldAnswer> {
     const { kind, signal, permit } = request;
     const slots = kind === "blob" ? this.#blobSlots : this.#smallSlots;
     const release = await slots.acquire(signal);
     try {
       // It may have failed for others while this one waited.
-      if (!permit.isProbe) {
-        const throttled = this.#throttleRefusal(kind);
-        if (throttled !== undefined) throw throttled;
-        if (this.breaker.isOpen) throw this.#restRefusal();
-      }
-      const answer = await this.#follow(request, url, authorization?.value);
+      const restMs = member.restMs(laneOf(kind));
+      if (restMs > 0) throw this.#throttleRefusal(restMs);
+      if (!permit.isProbe && this.breaker.isOpen) throw this.#restRefusal();
+      const answer = await this.#follow(
+        request,
+        url,
+        authorization?.value,
+        member,
+      );
       return { answer, release };
     } catch (error) {
       // Before the slot is free: those who wait for it look at the breaker next.
-      if (error instanceof UpstreamError && !signal.aborted) {
-        this.settle(permit, kind, error);
+      if (
+        error instanceof UpstreamError &&
+        error.kind !== "rate-limited" &&
+        !signal.aborted
+      ) {
+        this.settle(permit, error);
       }
       release();
       throw error;
@@ -199,6 +299,7 @@ export class Endpoint {
     request: EndpointRequest,
     start: URL,
     authorization: string | undefined,
+    member: PoolMember,
   ): Promise<Answer> {
     const { identity, exchange, foreignExchange } = this.#options;
     const { kind, method, range, signal } = request;
@@ -216,6 +317,9 @@ export class Endpoint {
           signal,
         });
       let answer = await ask(hasLeft ? undefined : authorization);
+      // Whoever was not named is counted by the address: no account's budget.
+      const isCounted = authorization !== undefined || member.isAnonymous;
+      if (!hasLeft && isCounted) member.observe(answer.header);
       if (hasLeft && answer.status === 401) {
         const bearer = await this.#foreignBearer(answer, signal);
         if (bearer !== undefined) {
@@ -256,7 +360,7 @@ export class Endpoint {
         realm: url,
         service: parameters.get("service"),
         scope: parameters.get("scope") ?? "",
-        credential: undefined,
+        login: undefined,
       },
       foreignExchange,
       this.#nestedSlots,
@@ -290,29 +394,37 @@ export class Endpoint {
     }
   }
 
-  #throttleRefusal(kind: UpstreamRequestKind): UpstreamError | undefined {
-    const retryAfterMs = this.#throttledMs(kind);
-    return retryAfterMs > 0
-      ? new UpstreamError("rate-limited", `${this.url}: throttled`, {
-          upstream: this.#options.config.name,
-          origin: this.origin,
-          status: 429,
-          retryAfterMs,
-        })
-      : undefined;
+  #throttleRefusal(retryAfterMs: number): UpstreamError {
+    return new UpstreamError("rate-limited", `${this.url}: throttled`, {
+      upstream: this.#options.config.name,
+      origin: this.origin,
+      status: 429,
+      retryAfterMs,
+      isLocal: true,
+    });
   }
 
   #restRefusal(): UpstreamError {
     return new UpstreamError("breaker-open", `${this.url}: rests`, {
       upstream: this.#options.config.name,
       origin: this.origin,
-      retryAfterMs: this.breaker.retryAfterMs,
+      retryAfterMs: Math.max(this.breaker.retryAfterMs, 1_000),
+      isLocal: true,
     });
   }
 
-  #throttledMs(kind: UpstreamRequestKind): number {
-    const lane = kind === "blob" ? "blob" : "small";
-    return this.#throttledUntilMs[lane] - this.#options.clock.monotonicMs();
+  /** A helper may take its ten seconds; whoever waits may leave earlier. */
+  async #bounded<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+    const place = { upstream: this.#options.config.name, origin: this.origin };
+    const { promise, reject } = Promise.withResolvers<never>();
+    const leave = (): void => reject(abortFault(signal, place));
+    if (signal.aborted) leave();
+    signal.addEventListener("abort", leave, { once: true });
+    try {
+      return await Promise.race([work, promise]);
+    } finally {
+      signal.removeEventListener("abort", leave);
+    }
   }
 
   #badRedirect(reason: string): UpstreamError {
@@ -321,4 +433,12 @@ export class Endpoint {
       origin: this.origin,
     });
   }
+}
+
+function laneOf(kind: UpstreamRequestKind): Lane {
+  return kind === "blob" ? "blob" : "small";
+}
+
+function restAfter(member: PoolMember, lane: Lane, error: UpstreamError): void {
+  member.rest(lane, error.retryAfterMs ?? DEFAULT_REST_MS);
 }

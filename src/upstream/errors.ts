@@ -6,8 +6,8 @@
  * - `not-found`: 404, 410
  * - `rate-limited`: 429, now or within its Retry-After; then nothing was dialled
  * - `unavailable`: 5xx
- * - `breaker-open`: every endpoint rests, or the upstream is offline by configuration, or too many
- *   requests wait; nothing was dialled
+ * - `breaker-open`: every endpoint rests, or the upstream is offline by configuration
+ * - `overloaded`: too many requests wait for the upstream already
  * - `bad-response`: an answer that is not what the protocol says
  * - `interrupted`: the body ended early or broke
  * - `digest-mismatch`, `too-large`
@@ -21,6 +21,7 @@ export type UpstreamErrorKind =
   | "rate-limited"
   | "unavailable"
   | "breaker-open"
+  | "overloaded"
   | "bad-response"
   | "interrupted"
   | "digest-mismatch"
@@ -34,6 +35,8 @@ export interface UpstreamErrorOptions {
   readonly retryAfterMs?: number;
   /** Scheme, host and port of the server that failed: an endpoint, a token realm, a redirect's target. */
   readonly origin?: string;
+  /** Nothing was dialled for it: it is known from before, or decided here. */
+  readonly isLocal?: boolean;
   readonly cause?: unknown;
 }
 
@@ -44,6 +47,7 @@ export class UpstreamError extends Error {
   readonly status: number | undefined;
   readonly retryAfterMs: number | undefined;
   readonly origin: string | undefined;
+  readonly isLocal: boolean;
 
   constructor(
     kind: UpstreamErrorKind,
@@ -57,5 +61,6 @@ export class UpstreamError extends Error {
     this.status = options.status;
     this.retryAfterMs = options.retryAfterMs;
     this.origin = options.origin;
+    this.isLocal = options.isLocal ?? false;
   }
 }

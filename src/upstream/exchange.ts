@@ -9,8 +9,11 @@ import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
 
 export interface ExchangeRequest {
   readonly kind: UpstreamRequestKind;
-  readonly method: "GET" | "HEAD";
+  /** POST is for token realms alone. */
+  readonly method: "GET" | "HEAD" | "POST";
   readonly url: URL;
+  /** Of a POST. */
+  readonly body?: string;
   /** From {@link requestHeaders} and nowhere else. */
   readonly headers: Readonly<Record<string, string>>;
   /** Ends the wait for headers, and the body after them. */
@@ -51,12 +54,20 @@ export function createExchange(options: ExchangeOptions): Exchange {
     const place = { upstream: config.name, origin: request.url.origin };
     if (request.signal.aborted) throw abortFault(request.signal, place);
     try {
-      return await dial(options, request, await dispatchers.pooled());
+      return await dial(
+        options,
+        request,
+        await dispatchers.pooled(request.url),
+      );
     } catch (error) {
       if (!isBrokenConnection(error)) throw dialFault(error, place);
     }
     try {
-      return await dial(options, request, await dispatchers.unpooled());
+      return await dial(
+        options,
+        request,
+        await dispatchers.unpooled(request.url),
+      );
     } catch (error) {
       throw dialFault(error, place);
     }
@@ -65,7 +76,7 @@ export function createExchange(options: ExchangeOptions): Exchange {
 
 async function dial(
   { config, clock, observer }: ExchangeOptions,
-  { kind, method, url, headers, signal }: ExchangeRequest,
+  { kind, method, url, body, headers, signal }: ExchangeRequest,
   dispatcher: Dispatcher,
 ): Promise<Answer> {
   const place = { upstream: config.name, origin: url.origin };
@@ -97,6 +108,7 @@ async function dial(
       path: url.pathname + url.search,
       method,
       headers,
+      ...(body === undefined ? {} : { body }),
       signal: ours.signal,
       ...(kind === "blob"
         ? {}

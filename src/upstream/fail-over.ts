@@ -2,6 +2,7 @@ import type { Permit } from "./breaker.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
 import { abortFault } from "./faults.ts";
+import { probe, probeBehind } from "./probing.ts";
 import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
 
 export interface FailOverOptions {
@@ -26,24 +27,39 @@ const PASSED_OVER: ReadonlySet<UpstreamErrorKind> = new Set([
   "rate-limited",
   "unavailable",
   "breaker-open",
+  "overloaded",
   "bad-response",
   "interrupted",
 ]);
 
+/** How one endpoint is asked. */
+export interface Ask<T> {
+  /** @param signal ends it: the caller's, or a probe's own */
+  readonly act: (
+    endpoint: Endpoint,
+    permit: Permit,
+    signal: AbortSignal,
+  ) => Promise<T>;
+  /** Ends an answer that came too late for its caller. */
+  readonly discard: (answer: T) => void;
+}
+
 /**
  * Asks one endpoint after the other until one gives an answer, be it a refusal; those that rest
- * are passed over without a dial.
+ * are passed over without a dial. One whose rest is over is probed behind the answer of the next
+ * where that is up, else the caller waits for it for a moment.
  *
- * @param act asks one endpoint, with its permit; what it throws is told to the breaker
  * @throws UpstreamError of the answer, or of the most telling failure where none answered
  */
 export async function askInOrder<T>(
-  { upstream, endpoints, observer }: FailOverOptions,
+  options: FailOverOptions,
   { kind, signal, avoid }: FailOverRequest,
-  act: (endpoint: Endpoint, permit: Permit) => Promise<T>,
+  ask: Ask<T>,
 ): Promise<T> {
+  const { upstream } = options;
+  const endpoints = inOrder(options.endpoints, avoid);
   let failure: UpstreamError | undefined;
-  for (const endpoint of inOrder(endpoints, avoid)) {
+  for (const [at, endpoint] of endpoints.entries()) {
     if (signal.aborted) {
       throw abortFault(signal, { upstream, origin: endpoint.origin });
     }
@@ -52,27 +68,76 @@ export async function askInOrder<T>(
       failure = moreTelling(failure, permit);
       continue;
     }
+    const probing = {
+      act: (own: AbortSignal) =>
+        askOne(options, ask, { endpoint, permit, signal: own }),
+      discard: ask.discard,
+    };
+    const isOtherUp = endpoints
+      .slice(at + 1)
+      .some((other) => other.isReady(kind));
+    if (permit.isProbe && isOtherUp) {
+      probeBehind(probing);
+      continue;
+    }
     try {
-      const result = await act(endpoint, permit);
-      permit.succeed();
-      return result;
+      return permit.isProbe
+        ? await probe({
+            ...probing,
+            signal,
+            tooLate: () => stillResting(upstream, endpoint),
+          })
+        : await probing.act(signal);
     } catch (error) {
-      if (!(error instanceof UpstreamError) || signal.aborted) {
-        permit.abandon();
-        throw error;
-      }
-      endpoint.settle(permit, kind, error);
-      if (error.kind !== "not-found") {
-        observer.onFault(error.kind, error.message);
-      }
+      if (!(error instanceof UpstreamError) || signal.aborted) throw error;
       if (!PASSED_OVER.has(error.kind)) throw error;
       failure = moreTelling(failure, error);
     }
   }
   throw (
     failure ??
-    new UpstreamError("breaker-open", "there is no endpoint", { upstream })
+    new UpstreamError("breaker-open", "there is no endpoint", {
+      upstream,
+      isLocal: true,
+    })
   );
+}
+
+async function askOne<T>(
+  { observer }: FailOverOptions,
+  { act }: Ask<T>,
+  one: {
+    readonly endpoint: Endpoint;
+    readonly permit: Permit;
+    readonly signal: AbortSignal;
+  },
+): Promise<T> {
+  const { endpoint, permit, signal } = one;
+  try {
+    const result = await act(endpoint, permit, signal);
+    permit.succeed();
+    return result;
+  } catch (error) {
+    if (!(error instanceof UpstreamError) || signal.aborted) {
+      permit.abandon();
+      throw error;
+    }
+    endpoint.settle(permit, error);
+    if (error.kind !== "not-found") {
+      if (!error.isLocal) endpoint.noteError(error);
+      observer.onFault(error.kind, error.message);
+    }
+    throw error;
+  }
+}
+
+/** It was asked, and has not answered in time; when it has, the next request finds it up. */
+function stillResting(upstream: string, endpoint: Endpoint): UpstreamError {
+  return new UpstreamError("breaker-open", `${endpoint.url}: rests`, {
+    upstream,
+    origin: endpoint.origin,
+    retryAfterMs: Math.max(endpoint.breaker.retryAfterMs, 1_000),
+  });
 }
 
 function inOrder(

@@ -43,6 +43,20 @@ const MALFORMED: ReadonlySet<string> = new Set([
   "UND_ERR_INVALID_ARG",
 ]);
 
+const ADDRESS_REFUSED = "ENTREPOT_ADDRESS_REFUSED";
+
+/**
+ * For a connector that is not to dial an address.
+ *
+ * @param what the address is, as in `private`
+ */
+export function addressRefused(what: string): Error {
+  return Object.assign(
+    new Error(`a ${what} address, which redirectHosts does not name`),
+    { code: ADDRESS_REFUSED },
+  );
+}
+
 /** The connection stood, and no answer came: one slow object rather than a dead server. */
 export function isSlowAnswer({ cause }: UpstreamError): boolean {
   return codeOf(cause) === "UND_ERR_HEADERS_TIMEOUT";
@@ -57,6 +71,10 @@ export function isBrokenConnection(error: unknown): boolean {
 export function dialFault(error: unknown, place: FaultPlace): UpstreamError {
   if (error instanceof UpstreamError) return error;
   const code = codeOf(error);
+  if (code === ADDRESS_REFUSED && error instanceof Error) {
+    const why = `${place.origin}: ${error.message}`;
+    return fault("bad-response", why, place, error);
+  }
   const at = `${place.origin}: ${code === "" ? "failed" : code}`;
   if (TIMED_OUT.has(code)) return fault("timeout", at, place, error);
   return MALFORMED.has(code) || code.startsWith("HPE_")
@@ -95,6 +113,8 @@ export function severityOf(
 ): "severe" | "mild" | undefined {
   const { kind, status = 0 } = error;
   if (kind === "timeout") return "severe";
+  // Nobody was asked.
+  if (codeOf(error.cause) === ADDRESS_REFUSED) return undefined;
   if (kind === "unreachable") {
     return REFUSED.has(codeOf(error.cause)) ? "severe" : "mild";
   }

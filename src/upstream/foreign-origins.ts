@@ -1,44 +1,59 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../telemetry/clock.ts";
-import { Breaker } from "./breaker.ts";
+import { discardBody } from "./body.ts";
+import { Breaker, type Permit } from "./breaker.ts";
 import { UpstreamError } from "./errors.ts";
-import type { Exchange } from "./exchange.ts";
+import type { Answer, Exchange } from "./exchange.ts";
 import { isSlowAnswer, severityOf } from "./faults.ts";
+import { probe } from "./probing.ts";
 import { restOf } from "./retry-after.ts";
 
 /** Storage behind redirects has many names; the breakers of those not met lately are forgotten. */
 const MAX_ORIGINS = 64;
 
 /**
- * Wraps an exchange for servers that are no endpoint: token realms and targets of redirects. Each
- * origin has a breaker of its own, so that a dead one neither holds requests up nor is mistaken
- * for a dead endpoint.
+ * Servers that are no endpoint: token realms and targets of redirects. Each origin has a breaker of
+ * its own, so that a dead one neither holds requests up nor is mistaken for a dead endpoint.
  */
-export function guardForeignOrigins(
-  exchange: Exchange,
-  upstream: string,
-  clock: Clock,
-): Exchange {
-  const breakers = new LRUCache<string, Breaker>({ max: MAX_ORIGINS });
+export class ForeignOrigins {
+  readonly #upstream: string;
+  readonly #clock: Clock;
+  readonly #breakers = new LRUCache<string, Breaker>({ max: MAX_ORIGINS });
 
-  return async (request) => {
-    const { origin } = request.url;
-    let breaker = breakers.get(origin);
-    if (breaker === undefined) {
-      breaker = new Breaker(clock);
-      breakers.set(origin, breaker);
-    }
-    const permit = breaker.enter();
-    if (permit === undefined) {
-      throw new UpstreamError("breaker-open", `${origin}: rests`, {
-        upstream,
-        origin,
-        retryAfterMs: breaker.retryAfterMs,
+  constructor(upstream: string, clock: Clock) {
+    this.#upstream = upstream;
+    this.#clock = clock;
+  }
+
+  /** The exchange with a breaker for each origin, shared by all that are guarded here. */
+  guard(exchange: Exchange): Exchange {
+    return async (request) => {
+      const { origin } = request.url;
+      let breaker = this.#breakers.get(origin);
+      if (breaker === undefined) {
+        breaker = new Breaker(this.#clock);
+        this.#breakers.set(origin, breaker);
+      }
+      const permit = breaker.enter();
+      if (permit === undefined) throw this.#resting(origin, breaker);
+      if (!permit.isProbe) return this.#ask(exchange, request, permit);
+      return probe({
+        act: (signal) => this.#ask(exchange, { ...request, signal }, permit),
+        discard: ({ body }) => discardBody(body),
+        signal: request.signal,
+        tooLate: () => this.#resting(origin, breaker),
       });
-    }
+    };
+  }
+
+  async #ask(
+    exchange: Exchange,
+    request: Parameters<Exchange>[0],
+    permit: Permit,
+  ): Promise<Answer> {
     try {
       const answer = await exchange(request);
-      const restMs = restOf(answer, clock);
+      const restMs = restOf(answer, this.#clock);
       if (restMs !== undefined) permit.rest(restMs);
       else if (answer.status >= 500) permit.fail("mild");
       else permit.succeed();
@@ -53,5 +68,13 @@ export function guardForeignOrigins(
       permit.abandon();
       throw error;
     }
-  };
+  }
+
+  #resting(origin: string, breaker: Breaker): UpstreamError {
+    return new UpstreamError("breaker-open", `${origin}: rests`, {
+      upstream: this.#upstream,
+      origin,
+      retryAfterMs: breaker.retryAfterMs,
+    });
+  }
 }

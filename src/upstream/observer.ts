@@ -6,7 +6,7 @@ export type UpstreamRequestKind =
 
 export interface UpstreamResponseEvent {
   readonly kind: UpstreamRequestKind;
-  readonly method: "GET" | "HEAD";
+  readonly method: "GET" | "HEAD" | "POST";
   /** `error` where no answer came. */
   readonly status: number | "error";
   /** From the dial to the headers. */

@@ -12,6 +12,8 @@ export interface RequestHeaderOptions {
   readonly authorization?: string | undefined;
   /** `bytes=5-` */
   readonly range?: string | undefined;
+  /** Of a POST. */
+  readonly contentType?: string | undefined;
 }
 
 /**
@@ -22,7 +24,12 @@ export function requestHeaders(
   { version, instanceId }: Identity,
   options: RequestHeaderOptions,
 ): Readonly<Record<string, string>> {
-  const { accept = UPSTREAM_ACCEPT, authorization, range } = options;
+  const {
+    accept = UPSTREAM_ACCEPT,
+    authorization,
+    range,
+    contentType,
+  } = options;
   return {
     accept,
     // Digests are over the bytes as published; an encoded body would match none.
@@ -31,5 +38,6 @@ export function requestHeaders(
     via: `1.1 entrepot-${instanceId}`,
     ...(authorization === undefined ? {} : { authorization }),
     ...(range === undefined ? {} : { range }),
+    ...(contentType === undefined ? {} : { "content-type": contentType }),
   };
 }

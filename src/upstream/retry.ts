@@ -21,6 +21,9 @@ const MAX_ERROR_TEXT_BYTES = 8_192;
 /** Worth one more try at once: a restarting backend. 504 is not: its time-out is long over. */
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([500, 502, 503]);
 
+/** Their 429 is a brake of milliseconds that is told in the body, which the answer to a HEAD has not. */
+const BRAKING_HOSTS: ReadonlySet<string> = new Set(["ghcr.io"]);
+
 /** An answer that holds a slot. */
 export interface HeldAnswer {
   readonly answer: Answer;
@@ -57,7 +60,7 @@ export async function sendWithRetry(
     if (status === 429) {
       const retryAfterMs =
         retryAfterOf(answer, clock) ??
-        findRetryAfter(await readErrorText(answer), clock.nowMs());
+        findHint(await readErrorText(answer), url, clock);
       if (
         retryAfterMs === undefined ||
         retryAfterMs >= MAX_WAITED_MS ||
@@ -112,6 +115,12 @@ async function wait(
   } catch {
     throw abortFault(signal, place);
   }
+}
+
+function findHint(text: string, url: URL, clock: Clock): number | undefined {
+  return text === "" && BRAKING_HOSTS.has(url.hostname)
+    ? 0
+    : findRetryAfter(text, clock.nowMs());
 }
 
 /** The start of an error's body; whatever goes wrong, what came so far. */

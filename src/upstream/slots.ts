@@ -26,7 +26,7 @@ export class Slots {
 
   /**
    * @returns the slot's end; calling it again does nothing
-   * @throws UpstreamError `breaker-open` when the queue is full, `timeout` when the signal aborts
+   * @throws UpstreamError `overloaded` when the queue is full, `timeout` when the signal aborts
    */
   async acquire(signal: AbortSignal): Promise<() => void> {
     if (signal.aborted) throw this.#aborted(signal);
@@ -35,8 +35,9 @@ export class Slots {
       return this.#once();
     }
     if (this.#waiting.size >= this.#maxWaiting) {
-      throw new UpstreamError("breaker-open", "too many requests wait", {
+      throw new UpstreamError("overloaded", "too many requests wait", {
         upstream: this.#upstream,
+        isLocal: true,
         retryAfterMs: 1_000,
       });
     }

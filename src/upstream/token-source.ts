@@ -1,22 +1,31 @@
 import { LRUCache } from "lru-cache";
-import type { UpstreamCredential } from "../config/config.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { readBody } from "./body.ts";
+import { CredentialError } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
-import type { Exchange } from "./exchange.ts";
+import type { Answer, Exchange } from "./exchange.ts";
 import { abortFault } from "./faults.ts";
 import type { UpstreamObserver } from "./observer.ts";
 import { isRedirect } from "./redirect.ts";
-import { type Identity, requestHeaders } from "./request-headers.ts";
-import { dismiss, sendWithRetry } from "./retry.ts";
+import type { Identity } from "./request-headers.ts";
+import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
+import { DEFAULT_REST_MS } from "./retry-after.ts";
 import type { Slots } from "./slots.ts";
 import { statusFault } from "./status-faults.ts";
+import {
+  POST_REFUSED,
+  type TokenMethod,
+  tokenExchange,
+  tokenKey,
+  type TokenRequest,
+} from "./token-request.ts";
 import { type BearerToken, parseTokenResponse } from "./token-response.ts";
 
 /** @see faults.md section 4 */
 const MAX_TOKEN_BODY_BYTES = 65_536;
 const MAX_TOKENS = 1_000;
 const MAX_REFUSALS = 256;
+const MAX_REALMS = 64;
 const MAX_TOKEN_CHARACTERS = 4_194_304;
 /** Renewed when so much of its life is over, before an upstream's clock can disagree. */
 const USED_LIFE = 0.9;
@@ -24,17 +33,6 @@ const USED_LIFE = 0.9;
 const FETCH_TIMEOUT_MS = 20_000;
 /** A refusal is remembered: Docker Hub locks an account out after too many wrong passwords. */
 const REFUSAL_MS = 10_000;
-
-/** What a token is for. One realm may serve many services, a service many scopes. */
-export interface TokenRequest {
-  /** Judged before: credentials go there. */
-  readonly realm: URL;
-  readonly service: string | undefined;
-  /** As the challenge told it; several are parted by spaces. */
-  readonly scope: string;
-  /** Undefined: anonymous. */
-  readonly credential: UpstreamCredential | undefined;
-}
 
 export interface ObtainedToken {
   readonly token: string;
@@ -74,17 +72,30 @@ export class TokenSource {
     { readonly error: UpstreamError; readonly untilMs: number }
   >({ max: MAX_REFUSALS });
   readonly #fetches = new Map<string, Promise<string>>();
+  /** Origins of realms that know no OAuth2. */
+  readonly #getOnly = new LRUCache<string, true>({ max: MAX_REALMS });
 
   constructor(options: TokenSourceOptions) {
     this.#options = options;
+  }
+
+  /** Tokens in memory, those whose life is over but not yet forgotten left out. */
+  get heldCount(): number {
+    const nowMs = this.#options.clock.monotonicMs();
+    let count = 0;
+    for (const { renewAtMs } of this.#tokens.values()) {
+      if (nowMs < renewAtMs) count += 1;
+    }
+    return count;
   }
 
   /**
    * @param exchange how the realm is asked
    * @param slots one of them is held while it is asked
    * @param signal ends the wait of this caller; the fetch goes on for the others
-   * @throws UpstreamError `unauthorized` or `denied` when the realm refuses, `bad-response` when
-   *   it sends no token, else whatever went wrong on the way
+   * @throws CredentialError when the realm refuses the login; UpstreamError `unauthorized` or
+   *   `denied` when it refuses the scope, `bad-response` when it sends no token, else whatever went
+   *   wrong on the way
    */
   async obtain(
     request: TokenRequest,
@@ -92,14 +103,16 @@ export class TokenSource {
     slots: Slots,
     signal: AbortSignal,
   ): Promise<ObtainedToken> {
-    const key = keyOf(request);
+    const key = tokenKey(request);
     const nowMs = this.#options.clock.monotonicMs();
     const cached = this.#tokens.get(key);
     if (cached !== undefined && nowMs < cached.renewAtMs) {
       return { token: cached.token, isNew: false };
     }
     const refusal = this.#refusals.get(key);
-    if (refusal !== undefined && nowMs < refusal.untilMs) throw refusal.error;
+    if (refusal !== undefined && nowMs < refusal.untilMs) {
+      throw remembered(refusal.error, refusal.untilMs - nowMs);
+    }
     let fetching = this.#fetches.get(key);
     if (fetching === undefined) {
       fetching = this.#fetch(key, request, exchange, slots).finally(() =>
@@ -113,7 +126,7 @@ export class TokenSource {
 
   /** An upstream did not take it; a newer one is left alone. */
   drop(request: TokenRequest, token: string): void {
-    const key = keyOf(request);
+    const key = tokenKey(request);
     if (this.#tokens.peek(key)?.token === token) this.#tokens.delete(key);
   }
 
@@ -131,11 +144,9 @@ export class TokenSource {
       this.#refusals.delete(key);
       return token;
     } catch (error) {
-      if (
-        error instanceof UpstreamError &&
-        (error.kind === "unauthorized" || error.kind === "denied")
-      ) {
-        const untilMs = this.#options.clock.monotonicMs() + REFUSAL_MS;
+      const restMs = restAfter(error);
+      if (restMs !== undefined && error instanceof UpstreamError) {
+        const untilMs = this.#options.clock.monotonicMs() + restMs;
         this.#refusals.set(key, { error, untilMs });
       }
       throw error;
@@ -147,30 +158,43 @@ export class TokenSource {
     exchange: Exchange,
     slots: Slots,
   ): Promise<BearerToken> {
-    const { upstream, identity, clock, observer, closing } = this.#options;
     const { origin } = request.realm;
+    const isPost =
+      request.login?.isIdentityToken === true && !this.#getOnly.has(origin);
+    if (isPost) {
+      const held = await this.#send(request, "POST", exchange, slots);
+      if (!POST_REFUSED.has(held.answer.status)) {
+        return this.#readToken(request, held);
+      }
+      dismiss(held);
+    }
+    const held = await this.#send(request, "GET", exchange, slots);
+    const token = await this.#readToken(request, held);
+    if (isPost) this.#getOnly.set(origin, true);
+    return token;
+  }
+
+  #send(
+    request: TokenRequest,
+    method: TokenMethod,
+    exchange: Exchange,
+    slots: Slots,
+  ): Promise<HeldAnswer> {
+    const { upstream, identity, clock, closing } = this.#options;
     const signal = AbortSignal.any([
       closing,
       AbortSignal.timeout(FETCH_TIMEOUT_MS),
     ]);
-    const held = await sendWithRetry({
+    return sendWithRetry({
       upstream,
       clock,
       signal,
       send: async () => {
         const release = await slots.acquire(signal);
         try {
-          const answer = await exchange({
-            kind: "token",
-            method: "GET",
-            url: tokenUrl(request),
-            headers: requestHeaders(identity, {
-              accept: "application/json",
-              authorization:
-                request.credential && basicAuthorization(request.credential),
-            }),
-            signal,
-          });
+          const answer = await exchange(
+            tokenExchange(request, method, identity, signal),
+          );
           return { answer, release };
         } catch (error) {
           release();
@@ -178,6 +202,14 @@ export class TokenSource {
         }
       },
     });
+  }
+
+  async #readToken(
+    request: TokenRequest,
+    held: HeldAnswer,
+  ): Promise<BearerToken> {
+    const { upstream, observer } = this.#options;
+    const { origin } = request.realm;
     try {
       const { answer } = held;
       const { status } = answer;
@@ -188,8 +220,8 @@ export class TokenSource {
           { upstream, origin, status },
         );
       }
-      const fault = statusFault(answer, upstream, clock);
-      if (fault !== undefined) throw ofRealm(fault);
+      const fault = this.#faultOf(answer, request);
+      if (fault !== undefined) throw fault;
       const body = await readBody(
         answer,
         MAX_TOKEN_BODY_BYTES,
@@ -210,6 +242,23 @@ export class TokenSource {
     } finally {
       dismiss(held);
     }
+  }
+
+  /** A 401 is the login's fault; a 403 is the scope's, as GHCR and GitLab say it. */
+  #faultOf(answer: Answer, { login }: TokenRequest): UpstreamError | undefined {
+    const { upstream, clock } = this.#options;
+    const fault = statusFault(answer, upstream, clock);
+    if (fault === undefined) return undefined;
+    if (fault.kind !== "unauthorized" || login === undefined) {
+      return ofRealm(fault);
+    }
+    const { origin } = answer.url;
+    return new CredentialError(`${origin}: the credentials were refused`, {
+      upstream,
+      origin,
+      status: answer.status,
+      cause: fault,
+    });
   }
 
   async #waitFor(
@@ -235,6 +284,30 @@ export class TokenSource {
   }
 }
 
+/** A quota's rest is told as it is by now. */
+function remembered(error: UpstreamError, leftMs: number): UpstreamError {
+  if (error.kind !== "rate-limited") return error;
+  const { kind, message, upstream, origin, status } = error;
+  return new UpstreamError(kind, message, {
+    upstream,
+    ...(origin === undefined ? {} : { origin }),
+    ...(status === undefined ? {} : { status }),
+    retryAfterMs: leftMs,
+    cause: error,
+  });
+}
+
+/** For how long a realm is not asked again for the same; undefined where it may be at once. */
+function restAfter(error: unknown): number | undefined {
+  if (!(error instanceof UpstreamError)) return undefined;
+  if (error.kind === "rate-limited") {
+    return error.retryAfterMs ?? DEFAULT_REST_MS;
+  }
+  return error.kind === "unauthorized" || error.kind === "denied"
+    ? REFUSAL_MS
+    : undefined;
+}
+
 /** A realm's 404 or its endless body says nothing of the manifest or blob that the token was for. */
 function ofRealm(error: UpstreamError): UpstreamError {
   const { kind, message, upstream, origin, status } = error;
@@ -245,26 +318,4 @@ function ofRealm(error: UpstreamError): UpstreamError {
     ...(status === undefined ? {} : { status }),
     cause: error,
   });
-}
-
-export function basicAuthorization(credential: UpstreamCredential): string {
-  const pair = `${credential.username}:${credential.password.reveal()}`;
-  return `Basic ${Buffer.from(pair, "utf8").toString("base64")}`;
-}
-
-/** A realm may hold a query of its own; it stays in front. */
-function tokenUrl({ realm, service, scope, credential }: TokenRequest): URL {
-  const url = new URL(realm);
-  if (service !== undefined) url.searchParams.append("service", service);
-  for (const one of scope.split(" ")) {
-    if (one !== "") url.searchParams.append("scope", one);
-  }
-  if (credential !== undefined) {
-    url.searchParams.append("account", credential.username);
-  }
-  return url;
-}
-
-function keyOf({ realm, service, scope, credential }: TokenRequest): string {
-  return JSON.stringify([realm.href, service, scope, credential?.username]);
 }

@@ -75,6 +75,85 @@ export function metadataIndexContract(
       ]);
     });
 
+    void it("notes what is about to be published until it is recorded or taken back", async (test) => {
+      const index = await make(test);
+      const [layerDigest, manifest] = [named("layer"), named("manifest")];
+      await index.beginFill(alpine, { digest: layerDigest, sizeBytes: 7 });
+      await index.beginFill(busybox, {
+        digest: manifest,
+        sizeBytes: 9,
+        mediaType: OCI_MANIFEST,
+      });
+      assert.deepEqual(await index.listIntents(), [
+        { key: alpine, digest: layerDigest, sizeBytes: 7 },
+        {
+          key: busybox,
+          digest: manifest,
+          sizeBytes: 9,
+          mediaType: OCI_MANIFEST,
+        },
+      ]);
+      assert.equal((await index.totals()).blobs, 0);
+      await index.recordBlob(alpine, blob(layerDigest, 7));
+      await index.dropIntent(manifest);
+      assert.deepEqual(await index.listIntents(), []);
+    });
+
+    void it("takes a blob over that no repository may serve yet", async (test) => {
+      const index = await make(test);
+      const manifest = manifestOf(named("manifest"), [layer("layer")]);
+      await index.adoptBlob(manifest);
+      assert.equal(
+        (await index.getBlob(manifest.digest))?.mediaType,
+        OCI_MANIFEST,
+      );
+      assert.equal(
+        await index.getLinkedBlob(alpine, manifest.digest),
+        undefined,
+      );
+      await index.link(alpine, manifest.digest);
+      assert.notEqual(
+        await index.getLinkedBlob(alpine, manifest.digest),
+        undefined,
+      );
+    });
+
+    void it("recalls a row until anything is written", async (test) => {
+      const index = await make(test);
+      const manifest = named("manifest");
+      const latest = tag("latest");
+      await index.recordBlob(alpine, manifestOf(manifest, []));
+      await index.putTag(alpine, latest, manifest, 1_000);
+      const writes = [
+        () => index.link(busybox, named("other")),
+        () => index.putTag(alpine, latest, manifest, 2_000),
+        () => index.recordBlob(alpine, blob(named("layer"), 10)),
+        () =>
+          index.putReferrers(alpine, manifest, {
+            body: Buffer.from("{}"),
+            verifiedAtMs: 1,
+          }),
+        () => index.removeTag(alpine, latest),
+        () => index.forgetBlob(manifest),
+      ];
+      for (const write of writes) {
+        const blobRow = await index.getLinkedBlob(alpine, manifest);
+        const tagRow = await index.getTag(alpine, latest);
+        // An index may keep nothing in memory; what it keeps is what it would say.
+        const recalledBlob = index.recallLinkedBlob(alpine, manifest);
+        if (recalledBlob !== undefined) assert.deepEqual(recalledBlob, blobRow);
+        const recalledTag = index.recallTag(alpine, latest);
+        if (recalledTag !== undefined) assert.deepEqual(recalledTag, tagRow);
+        assert.equal(index.recallLinkedBlob(busybox, manifest), undefined);
+        assert.equal(index.recallTag(busybox, latest), undefined);
+        await write();
+        assert.equal(index.recallLinkedBlob(alpine, manifest), undefined);
+        assert.equal(index.recallTag(alpine, latest), undefined);
+      }
+      assert.equal(await index.getLinkedBlob(alpine, manifest), undefined);
+      assert.equal(await index.getTag(alpine, latest), undefined);
+    });
+
     void it("keeps a manifest a manifest when it is recorded as a blob later", async (test) => {
       const index = await make(test);
       const manifest = named("manifest");

@@ -1,15 +1,20 @@
 import { join } from "node:path";
+import type { MetadataIndex } from "../../src/cache/metadata-index.ts";
 import { openSqliteIndex } from "../../src/cache/open-sqlite-index.ts";
-import { releaseAfter } from "../support/after-test.ts";
+import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { metadataIndexContract } from "./metadata-index-contract.ts";
+import { rootIndexContract } from "./root-index-contract.ts";
 
-metadataIndexContract("SQLite", async (test) => {
+async function make(test: AfterTest): Promise<MetadataIndex> {
   const { index } = openSqliteIndex({
     path: join(await tempDir(test), "index.sqlite"),
     clock: new FakeClock(),
   });
   releaseAfter(test, () => index.close());
   return index;
-});
+}
+
+metadataIndexContract("SQLite", make);
+rootIndexContract("SQLite", make);

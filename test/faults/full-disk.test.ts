@@ -1,12 +1,18 @@
 import assert from "node:assert/strict";
-import { readdir, writeFile } from "node:fs/promises";
+import { appendFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import { openCache } from "../../src/cache/open-cache.ts";
+import { systemClock } from "../../src/telemetry/clock.ts";
+import { keyOf, tag } from "../contract/metadata-index-contract.ts";
+import { releaseAfter } from "../support/after-test.ts";
 import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
 import { buildImage, seededBlob } from "../support/image-builder.ts";
+import { quietLog } from "../support/pulling-mirror.ts";
 import { type RawResponse, rawRequest } from "../support/raw-client.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
+import { storeImage } from "../support/stored-images.ts";
 import { Tmpfs } from "../support/tmpfs.ts";
 
 const MIB = 1024 * 1024;
@@ -21,6 +27,10 @@ async function storedBlobs(root: string): Promise<string[]> {
 
 async function degraded(mirror: ChildMirror): Promise<string | undefined> {
   return /^entrepot_storage_degraded (\d)$/m.exec(await mirror.metrics())?.[1];
+}
+
+function compareText(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
 }
 
 function assertWhole(response: RawResponse, digest: string): void {
@@ -118,6 +128,100 @@ void describe("a storage without room", () => {
       assert.equal(mirror.child.isRunning, true);
     });
   }
+});
+
+void describe("a storage with room for one of two images", () => {
+  void it("stores one whole, passes the other through, and stores it when there is room", async (test) => {
+    const disk = await Tmpfs.mount(test, "size=16m");
+    const root = join(disk.path, "data");
+    const images = ["one", "two"].map((seed) =>
+      buildImage({ seed: `reserve/${seed}`, layers: [9 * MIB] }),
+    );
+    const upstream = await ScriptedUpstream.start(test);
+    for (const [at, image] of images.entries()) {
+      upstream.content.addImage("library/app", image, `v${at}`);
+    }
+    const mirror = await ChildMirror.start(test, {
+      config: {
+        ...hubConfig(upstream.origin),
+        storage: { root },
+        eviction: { maxSize: "100%", minFree: "0B" },
+      },
+    });
+    const get = (path: string): Promise<RawResponse> =>
+      rawRequest({
+        port: mirror.port,
+        path: `/v2/library/app/${path}`,
+        body: "hash",
+      });
+    for (const at of images.keys()) await get(`manifests/v${at}`);
+    const layers = images.flatMap((image) => image.layers);
+    await Promise.all(
+      layers.map(async ({ digest }) =>
+        assertWhole(await get(`blobs/${digest}`), digest),
+      ),
+    );
+    const outcomes = (): string[] =>
+      mirror.logs
+        .filter(({ msg }) => msg === "fill")
+        .map(({ outcome }) => String(outcome));
+    while (outcomes().length < layers.length) await delay(20);
+    // The disk never ran full: the second was refused its room before it took any.
+    assert.deepEqual(outcomes().toSorted(compareText), ["passed", "stored"]);
+    const readiness = async (): Promise<string> => {
+      const answer = await fetch(`${mirror.operatorOrigin}/readyz`);
+      assert.equal(answer.status, 200);
+      return answer.text();
+    };
+    assert.match(await readiness(), /degraded: ENOSPC/);
+    assert.equal(await degraded(mirror), "1");
+
+    await disk.remount("size=64m");
+    for (const { digest } of layers) {
+      assertWhole(await get(`blobs/${digest}`), digest);
+    }
+    while (outcomes().length < layers.length + 1) await delay(20);
+    assert.deepEqual(outcomes().at(-1), "stored");
+    assert.doesNotMatch(await readiness(), /degraded/);
+    assert.equal(await degraded(mirror), "0");
+  });
+});
+
+void describe("an index on a disk without a free byte", () => {
+  void it("lets rows go by giving up the ballast, and lays it in again when there is room", async (test) => {
+    const disk = await Tmpfs.mount(test, "size=32m");
+    const root = join(disk.path, "data");
+    const cache = await openCache({ root, clock: systemClock, log: quietLog });
+    releaseAfter(test, () => cache.close());
+    await cache.recovered();
+    await cache.restoreBallast();
+    const app = keyOf("docker.io", "library/app");
+    const images = Array.from({ length: 30 }, (_, at) =>
+      buildImage({ seed: `full/${at}`, layers: [2_000] }),
+    );
+    for (const [at, image] of images.entries()) {
+      await storeImage(cache, app, image, tag(`v${at}`));
+    }
+    const filler = join(disk.path, "filler");
+    await writeFile(filler, Buffer.alloc(64 * MIB)).catch(() => {});
+    await appendFile(filler, Buffer.alloc(4_096)).catch(() => {});
+    for (const { manifest, blobs } of images) {
+      for (const { digest } of [manifest, ...blobs]) {
+        await cache.index.forgetBlob(digest);
+      }
+    }
+    assert.equal((await cache.index.totals()).blobs, 0);
+    assert.equal(cache.isOutOfRoom, true);
+    await rm(filler);
+    await cache.restoreBallast();
+    assert.equal(cache.isOutOfRoom, false);
+    assert.deepEqual(
+      (await cache.scrub({ isRepair: false })).findings.filter(
+        ({ code }) => code !== "row-missing",
+      ),
+      [],
+    );
+  });
 });
 
 void describe("a storage that somebody else fills to the last byte", () => {

@@ -97,7 +97,10 @@ void describe("opening the cache", () => {
       ...manifestOf(digest, []),
       sizeBytes: 10,
     });
+    await cache.recovered();
+    await cache.restoreBallast();
     assert.deepEqual(readdirSync(root).sort(), [
+      "ballast",
       "blobs",
       "index.sqlite",
       "index.sqlite-shm",
@@ -105,6 +108,7 @@ void describe("opening the cache", () => {
       "lock",
       "lock-owner",
       "partial",
+      "roots.jsonl",
     ]);
     assert.deepEqual(readdirSync(join(root, "blobs")).sort(), [
       "sha256",
@@ -118,16 +122,22 @@ void describe("opening the cache", () => {
       "index.sqlite-wal",
       "lock",
       "lock-owner",
+      "ballast",
+      "roots.jsonl",
     ]) {
       assert.equal(statSync(join(root, path)).mode & 0o777, 0o600, path);
     }
     await cache.close();
     assert.deepEqual(readdirSync(root).sort(), [
+      "ballast",
       "blobs",
+      "clean",
       "index.sqlite",
       "lock",
       "partial",
+      "roots.jsonl",
     ]);
+    assert.equal(statSync(join(root, "clean")).mode & 0o777, 0o600);
     const again = await open(test, root);
     assert.deepEqual(await again.cache.blobs.read(digest, 10), bytes);
     assert.notEqual(
@@ -291,15 +301,17 @@ void describe("opening the cache", () => {
     await cache.close();
     writeFileSync(join(root, "index.sqlite"), Buffer.alloc(10_000, 1));
     const again = await open(test, root);
+    await again.cache.recovered();
     assert.deepEqual(again.messages, [
       "the index was damaged: a new one is started",
       "cache opened",
+      "index and blobs were compared",
     ]);
     assert.equal((await again.cache.index.totals()).blobs, 0);
     assert(existsSync(join(root, "index.sqlite.corrupt-20260101T000000Z")));
   });
 
-  void it("looks at no blob", async (test) => {
+  void it("looks at no blob after a clean stop", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     for (let i = 0; i < 50; i += 1) {
@@ -308,8 +320,12 @@ void describe("opening the cache", () => {
     }
     await cache.close();
     const faults = new FaultyFileSystem();
-    await open(test, root, { fileSystem: faults.fileSystem });
+    const again = await open(test, root, { fileSystem: faults.fileSystem });
+    await again.cache.recovered();
+    await again.cache.restoreBallast();
     assert.equal(faults.countOf("list"), 1);
-    assert.equal(faults.countOf("statPath"), 0);
+    assert.equal(faults.countOf("eachName"), 0);
+    // Of the ballast, twice.
+    assert.equal(faults.countOf("statPath"), 2);
   });
 });

@@ -16,7 +16,10 @@ export class FaultyFileSystem {
   openFiles = 0;
   /** What one write takes at most. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
-  readonly #faults = new Map<Call, { at: number; code: string }>();
+  readonly #faults = new Map<
+    Call,
+    { at: number; code: string; isLasting: boolean }
+  >();
 
   constructor() {
     const counted: FileSystem = {
@@ -50,7 +53,20 @@ export class FaultyFileSystem {
 
   /** Lets a call fail: the next one, or the n-th from now on. Later ones work again. */
   fail(call: Call, code: string, nth = 1): void {
-    this.#faults.set(call, { at: this.countOf(call) + nth, code });
+    this.#faults.set(call, {
+      at: this.countOf(call) + nth,
+      code,
+      isLasting: false,
+    });
+  }
+
+  /** Lets the n-th call and all after it fail. */
+  failFrom(call: Call, code: string, nth = 1): void {
+    this.#faults.set(call, {
+      at: this.countOf(call) + nth,
+      code,
+      isLasting: true,
+    });
   }
 
   countOf(call: Call): number {
@@ -61,7 +77,8 @@ export class FaultyFileSystem {
     const count = this.countOf(call) + 1;
     this.counts.set(call, count);
     const fault = this.#faults.get(call);
-    if (fault?.at !== count) return;
+    if (fault === undefined || count < fault.at) return;
+    if (count > fault.at && !fault.isLasting) return;
     throw Object.assign(new Error(`${fault.code}: ${call}`), {
       code: fault.code,
     });

@@ -31,6 +31,9 @@ export interface TestMirrorOptions {
   readonly offline?: boolean;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  readonly logLevel?: Config["log"]["level"];
+  /** What is kept; everything, where absent. */
+  readonly eviction?: Partial<Config["eviction"]>;
   readonly access?: AccessConfig;
   readonly tls?: ServerTlsConfig;
   /** Other parts of the configuration. */
@@ -59,6 +62,13 @@ export function mirrorConfig(
     listen: [anyPort],
     operator: { listen: anyPort },
     storage: { root },
+    eviction: {
+      maxSize: { bytes: Number.MAX_SAFE_INTEGER },
+      minFree: { bytes: 0 },
+      maxIdleMs: Infinity,
+      keep: [],
+    },
+    scrub: { dailyShare: 0 },
     offline,
     upstreams,
     log: { level: "info", format: "json" },
@@ -93,17 +103,47 @@ export class TestMirror {
     this.root = root;
     this.clock = new FakeClock();
     this.#overrides = options;
-    const { access, tls } = options;
+    const config = mirrorConfig(root, upstreams, options.offline);
+    const { access, logLevel: level = config.log.level, tls } = options;
     this.#config = {
-      ...mirrorConfig(root, upstreams, options.offline),
+      ...config,
       ...(access === undefined ? {} : { access }),
       ...(tls === undefined ? {} : { tls }),
+      eviction: { ...config.eviction, ...options.eviction },
+      log: { ...config.log, level },
       ...options.config,
     };
   }
 
   get port(): number {
     return this.#port;
+  }
+
+  get operatorPort(): number {
+    return this.#operatorPort;
+  }
+
+  /** `http://127.0.0.1:PORT` of the operator API. */
+  get operatorOrigin(): string {
+    return `http://127.0.0.1:${this.#operatorPort}`;
+  }
+
+  /** A request to the operator API; its JSON, whatever the status. */
+  async operate(
+    method: string,
+    path: string,
+    body?: unknown,
+  ): Promise<{ readonly status: number; readonly body: unknown }> {
+    const response = await fetch(`${this.operatorOrigin}/api/v1${path}`, {
+      method,
+      ...(body === undefined
+        ? {}
+        : {
+            body: JSON.stringify(body),
+            headers: { "content-type": "application/json" },
+          }),
+    });
+    return { status: response.status, body: await response.json() };
   }
 
   async open(): Promise<void> {
@@ -145,7 +185,7 @@ export class TestMirror {
   /** Ends it and starts it again on the same root, with what changed. */
   async restart(
     changed: Partial<
-      Pick<Config, "access" | "offline" | "upstreams" | "listen">
+      Pick<Config, "access" | "eviction" | "offline" | "upstreams" | "listen">
     > = {},
   ): Promise<void> {
     await this.close();
@@ -224,6 +264,11 @@ export class TestMirror {
     }
   }
 
+  /** Asks the operator's listener. */
+  operator(path: string): Promise<RawResponse> {
+    return startRequest({ port: this.#operatorPort, path }).response;
+  }
+
   /** The value of one series of `/metrics`; 0 where it is not there. */
   async metric(series: string): Promise<number> {
     const line = (await this.metrics())
@@ -241,10 +286,7 @@ export class TestMirror {
 
   /** The text of `/metrics`. */
   async metrics(): Promise<string> {
-    const { body } = await startRequest({
-      port: this.#operatorPort,
-      path: "/metrics",
-    }).response;
+    const { body } = await this.operator("/metrics");
     return body.toString();
   }
 

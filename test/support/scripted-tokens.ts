@@ -12,10 +12,16 @@ export interface BearerAuth {
   readonly scheme: "bearer";
   /** Who may have a token beside the anonymous. */
   readonly users?: Readonly<Record<string, string>>;
+  /** Refresh tokens to users, for the `refresh_token` grant; each is its user's password too, for GET. */
+  readonly refreshTokens?: Readonly<Record<string, string>>;
+  /** What a POST is answered; absent: a token. */
+  readonly postStatus?: 400 | 401 | 404 | 405;
   /** Whether a token is given to those who send no credentials; true where absent. */
   readonly anonymous?: boolean;
   /** `origin` is the registry's own, `port` another port of its host, `host` 127.0.0.2. */
   readonly realm?: "origin" | "port" | "host";
+  /** Of the realm; `/token` where absent. */
+  readonly tokenPath?: string;
   readonly service?: string;
   readonly tokenField?: "token" | "access_token" | "both";
   /** 300 where absent; `missing` leaves the field out, and the token lives for 60 s. */
@@ -40,7 +46,11 @@ export class ScriptedTokens {
   readonly #clock: Clock;
   readonly #tokens = new Map<
     string,
-    { readonly scopes: readonly string[]; readonly expiresAtMs: number }
+    {
+      readonly scopes: readonly string[];
+      readonly expiresAtMs: number;
+      readonly user: string | undefined;
+    }
   >();
   #issuedCount = 0;
 
@@ -53,6 +63,10 @@ export class ScriptedTokens {
     return this.#auth.service ?? DEFAULT_SERVICE;
   }
 
+  get path(): string {
+    return this.#auth.tokenPath ?? "/token";
+  }
+
   /** Tokens given out so far. */
   get issuedCount(): number {
     return this.#issuedCount;
@@ -63,20 +77,27 @@ export class ScriptedTokens {
     this.#tokens.clear();
   }
 
-  /** Answers GET with Basic or nothing, and POST with a form (`password` grant). */
+  /** Who was given the token of an `Authorization`. */
+  userOf(authorization: string | undefined): string | undefined {
+    const token = /^Bearer (.+)$/i.exec(authorization ?? "")?.[1] ?? "";
+    return this.#tokens.get(token)?.user;
+  }
+
+  /** Answers GET with Basic or nothing, and POST with a form (`password` or `refresh_token` grant). */
   answer(request: WireRequest): TokenAnswer {
+    if (request.method === "POST" && this.#auth.postStatus !== undefined) {
+      return { status: this.#auth.postStatus, body: {} };
+    }
     const form =
       request.method === "POST"
         ? new URLSearchParams(request.body.toString("utf8"))
         : new URL(request.target, "http://token.invalid").searchParams;
     const user =
       request.method === "POST"
-        ? credentialOf(form)
+        ? (this.#refreshed(form) ?? credentialOf(form))
         : basicCredential(request.headers["authorization"]);
     if (
-      user === undefined
-        ? this.#auth.anonymous === false
-        : this.#auth.users?.[user.name] !== user.password
+      user === undefined ? this.#auth.anonymous === false : !this.#isKnown(user)
     ) {
       return {
         status: 401,
@@ -93,6 +114,7 @@ export class ScriptedTokens {
     this.#tokens.set(token, {
       scopes,
       expiresAtMs: this.#clock.nowMs() + livesSeconds * 1000,
+      user: user?.name,
     });
     return {
       status: 200,
@@ -122,6 +144,23 @@ export class ScriptedTokens {
       known.scopes.includes(this.scope(repository)) ||
       this.#auth.challengeScope !== undefined;
     return isCovered ? undefined : "insufficient_scope";
+  }
+
+  #isKnown({ name, password }: { name: string; password: string }): boolean {
+    return (
+      this.#auth.users?.[name] === password ||
+      this.#auth.refreshTokens?.[password] === name
+    );
+  }
+
+  #refreshed(
+    form: URLSearchParams,
+  ): { name: string; password: string } | undefined {
+    const password = form.get("refresh_token") ?? "";
+    const name = this.#auth.refreshTokens?.[password];
+    return form.get("grant_type") !== "refresh_token" || name === undefined
+      ? undefined
+      : { name, password };
   }
 
   scope(repository: string): string {

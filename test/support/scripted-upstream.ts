@@ -41,6 +41,11 @@ export interface ScriptedUpstreamOptions {
   readonly pageSize?: number;
   /** `Link` as an absolute URL rather than a path. */
   readonly absoluteLinks?: boolean;
+  /**
+   * Origins by which clients know the listeners, as in `https://auth.docker.io`; a test's proxy leads
+   * to them. Their own, where absent.
+   */
+  readonly names?: Partial<Readonly<Record<ListenerName, string>>>;
   /** For the lives of tokens. */
   readonly clock?: Clock;
 }
@@ -136,7 +141,7 @@ export class ScriptedUpstream {
       ...(options.referrersApi === false ? { referrersApi: false } : {}),
       ...(options.pageSize === undefined ? {} : { pageSize: options.pageSize }),
       ...(options.absoluteLinks === true
-        ? { linkOrigin: () => this.registry.origin }
+        ? { linkOrigin: () => this.#nameOf("registry", this.registry) }
         : {}),
     });
   }
@@ -288,8 +293,10 @@ export class ScriptedUpstream {
     request: WireRequest,
     connection: Omit<AnswerSink, "onBodyBytes">,
   ): Promise<boolean> {
+    const target = parseTarget(request.target);
     const record: RecordedRequest = {
-      ...parseTarget(request.target),
+      ...target,
+      ...(target.path === this.tokens?.path ? { kind: "token" } : {}),
       listener,
       method: request.method,
       target: request.target,
@@ -363,7 +370,7 @@ export class ScriptedUpstream {
     return {
       status: this.#options.redirectBlobs?.status ?? 307,
       headers: {
-        location: `${cdn.origin}/cdn/${record.reference}?signature=${signature}`,
+        location: `${this.#nameOf("cdn", cdn)}/cdn/${record.reference}?signature=${signature}`,
       },
       body: bufferSource(Buffer.alloc(0)),
     };
@@ -377,6 +384,10 @@ export class ScriptedUpstream {
     return record.query.get("signature") === this.#sign(record.reference ?? "")
       ? this.content.answer(record, record.headers)
       : errorAnswer(403, "SIGNATURE_EXPIRED");
+  }
+
+  #nameOf(name: ListenerName, listener: WireListener): string {
+    return this.#options.names?.[name] ?? listener.origin;
   }
 
   #sign(digest: string): string {
@@ -404,9 +415,12 @@ export class ScriptedUpstream {
       this.tokens.fault(record.headers["authorization"], record.repository) ??
       (isDenied ? "insufficient_scope" : undefined);
     if (fault === undefined) return undefined;
-    const realm = (this.tokenListener ?? this.registry).origin;
+    const realm =
+      this.tokenListener === undefined
+        ? this.#nameOf("registry", this.registry)
+        : this.#nameOf("token", this.tokenListener);
     const parts = [
-      `realm="${realm}/token"`,
+      `realm="${realm}${this.tokens.path}"`,
       `service="${this.tokens.service}"`,
       ...(record.repository === undefined
         ? []

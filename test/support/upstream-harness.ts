@@ -12,6 +12,7 @@ import {
   type UpstreamErrorKind,
 } from "../../src/upstream/errors.ts";
 import { createUpstreamClient } from "../../src/upstream/create-client.ts";
+import type { ResolveName } from "../../src/upstream/name-lookup.ts";
 import type {
   UpstreamObserver,
   UpstreamResponseEvent,
@@ -59,11 +60,16 @@ export function upstreamConfig(
       staleWhileRevalidateMs: 0,
       notFoundTtlMs: 30_000,
     },
+    allow: [],
+    deny: [],
+    redirectHosts: [],
     tokenRealms: [],
     concurrency: 32,
+    bandwidthBytesPerSecond: Infinity,
     connectTimeoutMs: 2_000,
     headersTimeoutMs: 2_000,
     idleTimeoutMs: 2_000,
+    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
     tls: { ca: undefined, insecureSkipVerify: false },
     ...overrides,
   };
@@ -81,9 +87,15 @@ export function startUpstreamClient(
   overrides: Partial<UpstreamConfig> & {
     readonly clock?: Clock;
     readonly offline?: boolean;
+    readonly resolveName?: ResolveName;
   } = {},
 ): TestClient {
-  const { clock = systemClock, offline = false, ...config } = overrides;
+  const {
+    clock = systemClock,
+    offline = false,
+    resolveName,
+    ...config
+  } = overrides;
   const observer = new RecordingObserver();
   const client = createUpstreamClient({
     config: upstreamConfig(endpoints, config),
@@ -91,6 +103,7 @@ export function startUpstreamClient(
     clock,
     observer,
     offline,
+    resolveName,
   });
   releaseAfter(test, () => client.close());
   return { client, observer };

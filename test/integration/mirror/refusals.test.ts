@@ -246,7 +246,7 @@ void describe("an upstream that can't be asked", () => {
     assert.equal((await mirror.get(PATHS[0] ?? "")).status, 502);
     for (const path of PATHS) {
       const got = await mirror.get(path);
-      assertIsRefusal(got, 503, "UNAVAILABLE", "fwd=miss");
+      assertIsRefusal(got, 503, "UNAVAILABLE", "hit; detail=negative");
       const seconds = Number(got.headers["retry-after"]);
       assert.ok(seconds >= 1 && seconds <= 10, String(seconds));
     }

@@ -103,6 +103,22 @@ void describe("a blob's body", () => {
     assert.deepEqual(await buffer(rest.body), BYTES.subarray(150_000));
   });
 
+  void it("that drips is not broken off while bytes come", async (t) => {
+    const upstream = await startRegistry(t);
+    const slow = seededBlob("bodies/slow", 1_500);
+    upstream.content.addBlob(ALPINE, slow);
+    upstream.when({ kind: "blob" }, { bytesPerSecond: 1_000 });
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      idleTimeoutMs: 600,
+    });
+    const { body } = await client.openBlob(ALPINE, slow.digest, {
+      signal: SIGNAL,
+    });
+    assert.equal(digestOf(await buffer(body)), slow.digest);
+    assert.equal(upstream.count(), 1);
+    assert.equal(client.isDown(), false);
+  });
+
   void it("ends when the caller's signal aborts", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when({ kind: "blob" }, { stallAt: 150_000 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { describe, it } from "node:test";
+import { createServer as createTlsServer } from "node:tls";
 import { releaseAfter } from "../../support/after-test.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import { buildImage } from "../../support/image-builder.ts";
@@ -100,7 +101,69 @@ void describe("an answer", () => {
   });
 });
 
+void describe("a kept connection", () => {
+  void it("on which an answer waits that nobody asked for is not used again", async (t) => {
+    const honest = JSON.stringify({ schemaVersion: 2, honest: true });
+    const connections: Socket[] = [];
+    const server = createServer((socket) => {
+      connections.push(socket);
+      socket.on("error", () => undefined);
+      socket.on("data", () => {
+        const answer = `HTTP/1.1 200 OK\r\nContent-Length: ${honest.length}\r\n\r\n${honest}`;
+        const staged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+        socket.write(connections.length === 1 ? answer + staged : answer);
+      });
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    releaseAfter(t, async () => {
+      for (const socket of connections) socket.destroy();
+      server.close();
+      await once(server, "close");
+    });
+    const address = server.address();
+    if (typeof address !== "object" || address === null) assert.fail();
+    const { client } = startUpstreamClient(t, [
+      `http://127.0.0.1:${address.port}`,
+    ]);
+    for (let round = 0; round < 3; round++) {
+      const { bytes } = await client.getManifest(ALPINE, TAG, SIGNAL);
+      assert.equal(bytes.toString(), honest);
+    }
+    assert.ok(connections.length >= 2);
+  });
+});
+
 void describe("TLS", () => {
+  void it("that is refused for the server's name is a failure, and nothing is asked in plain text", async (t) => {
+    const authority = createCertificateAuthority();
+    let connections = 0;
+    const server = createTlsServer({
+      ...authority.issue(),
+      SNICallback: (_, callback) => callback(new Error("unknown name")),
+    });
+    server.on("connection", () => (connections += 1));
+    server.on("tlsClientError", () => undefined);
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    releaseAfter(t, async () => {
+      server.close();
+      await once(server, "close");
+    });
+    const address = server.address();
+    if (typeof address !== "object" || address === null) assert.fail();
+    const { client } = startUpstreamClient(
+      t,
+      [`https://localhost:${address.port}`],
+      { tls: { ca: authority.cert, insecureSkipVerify: false } },
+    );
+    const error = await upstreamErrorOf(
+      client.getManifest(ALPINE, TAG, SIGNAL),
+    );
+    assert.equal(error.kind, "unreachable");
+    assert.ok(connections >= 1);
+  });
+
   void it("trusts the public authorities and the configured one", async (t) => {
     const authority = createCertificateAuthority();
     const upstream = await ScriptedUpstream.start(t, {

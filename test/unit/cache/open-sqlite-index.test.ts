@@ -86,8 +86,8 @@ void describe("opening the SQLite index", () => {
       foreign_keys: 1,
       mmap_size: 0,
       journal_size_limit: 16 * 1024 * 1024,
-      busy_timeout: 50,
-      user_version: 1,
+      busy_timeout: 5,
+      user_version: 3,
     };
     for (const [name, value] of Object.entries(settings)) {
       assert.equal(database.pragma(name, { simple: true }), value, name);
@@ -100,7 +100,7 @@ void describe("opening the SQLite index", () => {
     const newer = new Database(path);
     newer.pragma("user_version = 7");
     newer.close();
-    assert.throws(() => open(test, path), /has schema 7 .* up to 1/);
+    assert.throws(() => open(test, path), /has schema 7 .* up to 3/);
     assert.equal(readValue(test, path, "SELECT count(*) FROM tags"), 1);
     assert.deepEqual(
       readdirSync(join(path, "..")).filter((name) => name.includes("corrupt")),

@@ -59,6 +59,13 @@ operator:
   listen: 127.0.0.1:5001
 storage:
   root: ${folder.path}/data
+eviction:
+  maxSize: 80%
+  minFree: 5%
+  maxIdle: 90d
+  keep: []
+scrub:
+  background: 1%
 offline: false
 upstreams:
   docker.io:
@@ -84,8 +91,12 @@ upstreams:
       staleIfError: forever
       staleWhileRevalidate: 0s
       notFoundTtl: 30s
+    allow: []
+    deny: []
+    redirectHosts: []
     tokenRealms: []
     concurrency: 32
+    bandwidth: 0
     connectTimeout: 5s
     headersTimeout: 10s
     idleTimeout: 30s

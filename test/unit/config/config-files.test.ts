@@ -178,7 +178,8 @@ void test("one newline is cut from a password file, and nothing else", async (t)
     const result = await folder.loadText(withPasswordFile("password"));
     assert.ok(result.ok);
     const [credential] = result.config.upstreams[0]?.credentials ?? [];
-    assert.equal(credential?.password.reveal(), want);
+    assert.ok(credential && "password" in credential);
+    assert.equal(credential.password.reveal(), want);
     assert.ok(!JSON.stringify(result).includes(want));
   }
 });
@@ -310,4 +311,50 @@ void test("a file of a mebibyte of keys is judged, not compared key by key", asy
   const faults = printedFaults(await folder.loadText(keys.join("")));
   assert.equal(faults.length, 70_000);
   assert.match(faults[69_999] ?? "", /^c\.yaml:70000: k69999: unknown key; /);
+});
+
+void test("a Docker config.json is taken by its path, and by no word of it", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const auth = Buffer.from("acme:hunter2").toString("base64");
+  await folder.write(
+    "docker/config.json",
+    JSON.stringify({ auths: { "quay.io": { auth } } }),
+  );
+  const result = await folder.loadText(
+    "upstreams: { quay.io: { access: shared, credentials: [{ dockerConfigFile: docker/config.json }, { helper: docker-credential-corp }, { helper: ./bin/helper }] } }",
+  );
+  assert.ok(result.ok);
+  assert.deepEqual(printedWarnings(result), []);
+  const [upstream] = result.config.upstreams;
+  assert.deepEqual(upstream?.credentials, [
+    { dockerConfigFile: join(folder.path, "docker/config.json") },
+    { helper: "docker-credential-corp" },
+    { helper: join(folder.path, "bin/helper") },
+  ]);
+  assert.deepEqual(result.sources.files, [
+    join(folder.path, "docker/config.json"),
+  ]);
+  assert.doesNotMatch(JSON.stringify(result), /hunter2|YWNtZ/);
+});
+
+void test("a Docker config.json that is none, or lies open, is told of", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const yaml =
+    "upstreams: { quay.io: { access: shared, credentials: { dockerConfigFile: config.json } } }";
+  const place = `c.yaml:1: ${CREDENTIALS}.dockerConfigFile: ${join(folder.path, "config.json")}`;
+  await folder.write("config.json", "[hunter2");
+  assert.deepEqual(printedFaults(await folder.loadText(yaml)), [
+    `${place}: no JSON mapping; a readable config.json of Docker's, at most 1 MiB`,
+  ]);
+  await folder.write("config.json", '{"credsStore":"desktop"}', 0o644);
+  assert.deepEqual(printedWarnings(await folder.loadText(yaml)), []);
+  const auths = '{"auths":{"quay.io":{"username":"a","password":"hunter2"}}}';
+  await folder.write("config.json", auths, 0o644);
+  assert.deepEqual(printedWarnings(await folder.loadText(yaml)), [
+    `${place}: a file with a secret that everybody on this machine may read; mode 0600 or 0640`,
+  ]);
+  await folder.write("config.json", auths, 0o666);
+  assert.deepEqual(printedFaults(await folder.loadText(yaml)), [
+    `${place}: a file with a secret that everybody on this machine may change; file and folder that only their owner may write`,
+  ]);
 });

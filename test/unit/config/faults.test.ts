@@ -35,23 +35,39 @@ const SCHEMA_FAULTS: readonly Case[] = [
     ],
   },
   {
-    name: "keys of the contract that nothing honours yet",
-    yaml: "eviction: { maxSize: 80% }\nscrub: {}\nupstreams:\n  quay.io:\n    bandwidth: 0\n    credentials: { username: a, password: b, helper: c }\n    access: shared\n",
+    name: "sizes, shares and patterns of the eviction that are none",
+    yaml: 'eviction:\n  maxSize: 101%\n  minFree: 5 GB\n  maxIdle: 5m\n  keep: ["alpine", "docker.io/library/alpine:*", "Docker.io/a"]\n',
     faults: [
-      ":1: eviction: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
-      ":2: scrub: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
-      ":5: upstreams.quay.io.bandwidth: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, tokenRealms, concurrency, connectTimeout, headersTimeout, idleTimeout, tls",
-      ":6: upstreams.quay.io.credentials.helper: unknown key; known here: username, password, passwordFile",
+      ':2: eviction.maxSize: "101%"; a size with a unit such as 200GiB, or a share of the file system such as 80%',
+      ':3: eviction.minFree: "5 GB"; a size with a unit such as 10GiB, or a share of the file system such as 5%',
+      ':4: eviction.maxIdle: "5m"; a duration with a unit, such as 90d, or forever',
+      ':5: eviction.keep[0]: "alpine"; a pattern such as docker.io/library/alpine:* or quay.io/team/**',
+      ':5: eviction.keep[2]: "Docker.io/a"; a pattern such as docker.io/library/alpine:* or quay.io/team/**',
+    ],
+  },
+  {
+    name: "a share of the background scrub that is none",
+    yaml: "scrub:\n  background: 0%\n",
+    faults: [':2: scrub.background: "0%"; a share such as 1%, or off'],
+  },
+  {
+    name: "keys of the contract that nothing honours yet",
+    yaml: "quotas: { file: a }\nhosted: {}\nupstreams:\n  quay.io:\n    quota: 0\n    credentials: { username: a, password: b, tokenFile: c }\n    access: shared\n",
+    faults: [
+      ":1: quotas: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log",
+      ":2: hosted: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log",
+      ":5: upstreams.quay.io.quota: unknown key; known here: default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, allow, deny, redirectHosts, tokenRealms, concurrency, bandwidth, connectTimeout, headersTimeout, idleTimeout, proxy, tls",
+      ":6: upstreams.quay.io.credentials.tokenFile: unknown key; known here: username, password, passwordFile, dockerConfigFile, helper",
     ],
   },
   {
     name: "unknown keys that would break a line or a terminal",
     yaml: '"a b": 1\n"a\\nb": 1\n"\\e[31m": 1\n__proto__: { offline: true }\n',
     faults: [
-      ':1: "a b": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log',
-      ':2: "a\\nb": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log',
-      ':3: "\\u001b[31m": unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log',
-      ":4: __proto__: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
+      ':1: "a b": unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log',
+      ':2: "a\\nb": unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log',
+      ':3: "\\u001b[31m": unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log',
+      ":4: __proto__: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log",
     ],
   },
   {
@@ -250,14 +266,14 @@ const CROSS_FAULTS: readonly Case[] = [
       ":1: upstreams.quay.io.credentials[0].password: a number; a password that is not empty, in quotes",
       ":1: upstreams.quay.io.credentials[1].username: true or false; a user name without a colon, in quotes",
       ":1: upstreams.quay.io.credentials[1].password: an empty text; a password that is not empty",
-      ":1: upstreams.quay.io.credentials[2]: a text; a mapping of username and password or passwordFile",
+      ":1: upstreams.quay.io.credentials[2]: a text; a mapping of username and password or passwordFile, of dockerConfigFile, or of helper",
     ],
   },
   {
     name: "credentials in one text, and not the text",
     yaml: upstream("credentials: 'a:hunter2'"),
     faults: [
-      ":1: upstreams.quay.io.credentials: a text; a mapping of username and password or passwordFile, or a list of such",
+      ":1: upstreams.quay.io.credentials: a text; a mapping of username and password or passwordFile, of dockerConfigFile, or of helper; or a list of such",
     ],
   },
   {
@@ -277,6 +293,35 @@ const CROSS_FAULTS: readonly Case[] = [
       ":6: upstreams.quay.io.credentials[1]: neither password nor passwordFile; one of them",
       ":7: upstreams.quay.io.credentials[2].username: not written; a user name without a colon",
       ":8: upstreams.quay.io.credentials[3].username: a text; a user name without a colon",
+    ],
+  },
+  {
+    name: "credentials of several forms in one, and forms that are none",
+    yaml: `upstreams:
+  quay.io:
+    access: shared
+    credentials:
+      - { helper: a, username: b, password: c }
+      - { helper: a, dockerConfigFile: nowhere }
+      - { helper: "docker-credential-x get" }
+      - { helper: "" }
+      - { dockerConfigFile: "" }
+      - { dockerConfigFile: 1 }
+      - {}
+  gcr.io:
+    credentials: { helper: docker-credential-gcr }
+`,
+    faults: [
+      ":5: upstreams.quay.io.credentials[0]: helper and username and password together; helper alone; a list holds several credentials",
+      ":6: upstreams.quay.io.credentials[1]: dockerConfigFile and helper together; dockerConfigFile alone; a list holds several credentials",
+      ":6: upstreams.quay.io.credentials[1].dockerConfigFile: FOLDER/nowhere: no such file; a readable config.json of Docker's, at most 1 MiB",
+      ':7: upstreams.quay.io.credentials[2].helper: "docker-credential-x get"; a program\'s name or path without blanks, such as docker-credential-ecr-login',
+      `:8: upstreams.quay.io.credentials[3].helper: ""; a program's name or path without blanks, such as docker-credential-ecr-login`,
+      ':9: upstreams.quay.io.credentials[4].dockerConfigFile: ""; the path of a file',
+      ":10: upstreams.quay.io.credentials[5].dockerConfigFile: 1; the path of a file, in quotes",
+      ":11: upstreams.quay.io.credentials[6].username: not written; a user name without a colon",
+      ":11: upstreams.quay.io.credentials[6]: neither password nor passwordFile; one of them",
+      ":12: upstreams.gcr.io.access: not written, although there are credentials; access: shared, for whoever may use the mirror may read what these credentials fetched",
     ],
   },
   {
@@ -348,7 +393,7 @@ upstreams:
     tls: { caFile: nowhere.crt }
 `,
     faults: [
-      ":1: loglevel: unknown key; known here: listen, tls, operator, storage, offline, upstreams, access, trustedProxies, limits, audit, log",
+      ":1: loglevel: unknown key; known here: listen, tls, operator, storage, eviction, scrub, offline, upstreams, access, trustedProxies, limits, audit, log",
       ":3: upstreams.quay.io.access: not written, although there are credentials; access: shared, for whoever may use the mirror may read what these credentials fetched",
       ":4: upstreams.quay.io.credentials.passwordFile: FOLDER/nowhere: no such file; a readable file of at most 64 KiB",
       ':5: upstreams.quay.io.connectTimeout: "1h"; a duration above 0s and at most 18s, such as 5s',

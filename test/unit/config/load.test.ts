@@ -23,6 +23,13 @@ void test("without file and environment the defaults of the contract hold", asyn
     listen: [{ host: "127.0.0.1", port: 5000 }],
     operator: { listen: { host: "127.0.0.1", port: 5001 } },
     storage: { root: join(folder.path, "data") },
+    eviction: {
+      maxSize: { share: 0.8 },
+      minFree: { share: 0.05 },
+      maxIdleMs: 90 * 86_400_000,
+      keep: [],
+    },
+    scrub: { dailyShare: 0.01 },
     offline: false,
     trustedProxies: [],
     limits: { connections: 0, connectionsPerAddress: 0, fills: 64 },
@@ -42,8 +49,13 @@ void test("without file and environment the defaults of the contract hold", asyn
       staleWhileRevalidateMs: 0,
       notFoundTtlMs: 30_000,
     },
+    allow: [],
+    deny: [],
+    redirectHosts: [],
     tokenRealms: [],
     concurrency: 32,
+    bandwidthBytesPerSecond: Infinity,
+    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
     connectTimeoutMs: 5_000,
     headersTimeoutMs: 10_000,
     idleTimeoutMs: 30_000,
@@ -95,6 +107,12 @@ trustedProxies: [10.0.0.1, "fd00::/64"]
 limits: { connections: 9, connectionsPerAddress: 5, fills: 2 }
 audit: { file: audit.jsonl }
 storage: { root: cache }
+eviction:
+  maxSize: 1.5TiB
+  minFree: 2.5%
+  maxIdle: forever
+  keep: ["registry.corp:5000/team/**", "**:stable"]
+scrub: { background: off }
 offline: true
 upstreams:
   registry.corp:5000:
@@ -115,8 +133,13 @@ upstreams:
       staleIfError: 90d
       staleWhileRevalidate: 1.5h
       notFoundTtl: 0s
+    allow: ["team/**", "library/*:1.*"]
+    deny: ["**:latest"]
+    redirectHosts: [minio.corp, "**.s3.corp", 10.0.0.0/8, "fd00::/8"]
     tokenRealms: [auth.corp, "auth.corp:8443"]
     concurrency: 1024
+    bandwidth: 1.5MiB
+    proxy: none
     connectTimeout: 1ms
     headersTimeout: 18s
     idleTimeout: 1h
@@ -131,6 +154,13 @@ log: { level: trace, format: pretty }
     ],
     operator: { listen: undefined },
     storage: { root: join(folder.path, "cache") },
+    eviction: {
+      maxSize: { bytes: 1.5 * 1024 ** 4 },
+      minFree: { share: 0.025 },
+      maxIdleMs: Infinity,
+      keep: ["registry.corp:5000/team/**", "**:stable"],
+    },
+    scrub: { dailyShare: 0 },
     offline: true,
     trustedProxies: ["10.0.0.1", "fd00::/64"],
     limits: { connections: 9, connectionsPerAddress: 5, fills: 2 },
@@ -156,8 +186,13 @@ log: { level: trace, format: pretty }
       staleWhileRevalidateMs: 5_400_000,
       notFoundTtlMs: 0,
     },
+    allow: ["team/**", "library/*:1.*"],
+    deny: ["**:latest"],
+    redirectHosts: ["minio.corp", "**.s3.corp", "10.0.0.0/8", "fd00::/8"],
     tokenRealms: ["auth.corp", "auth.corp:8443"],
     concurrency: 1024,
+    bandwidthBytesPerSecond: 1_572_864,
+    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
     connectTimeoutMs: 1,
     headersTimeoutMs: 18_000,
     idleTimeoutMs: 3_600_000,
@@ -168,7 +203,11 @@ log: { level: trace, format: pretty }
     },
   });
   assert.deepEqual(
-    credentials.map(({ password, ...rest }) => [rest, password.reveal()]),
+    credentials.map((credential) => {
+      assert.ok("password" in credential);
+      const { password, ...rest } = credential;
+      return [rest, password.reveal()];
+    }),
     [
       [{ username: "inline" }, " spaced "],
       [

@@ -48,7 +48,7 @@ void test("the published JSON Schema holds against its meta-schema and any stric
     const text = await readFile(join(CONFIG_FOLDER, name), "utf8");
     assert.ok(validate(parse(text)), `${name}: ${ajv.errorsText()}`);
   }
-  assert.ok(!validate({ eviction: {} }));
+  assert.ok(!validate({ evictions: {} }));
   assert.ok(!validate({ upstreams: { "quay.io": { connectTimeout: "5" } } }));
 });
 
@@ -98,6 +98,7 @@ async function furnish(folder: ConfigFolder, text: string): Promise<void> {
   const hash = `$2b$12$${"a".repeat(53)}`;
   const contents: Readonly<Record<string, string>> = {
     passwordFile: "hunter2\n",
+    dockerConfigFile: "{}",
     caFile: authority.cert,
     certificateFile: issued.cert,
     keyFile: issued.key,

@@ -4,6 +4,8 @@ import * as fc from "fast-check";
 import {
   DURATION_PATTERN,
   formatDuration,
+  formatAmount,
+  parseAmount,
   parseDuration,
   parseSize,
 } from "../../../src/config/units.ts";
@@ -115,6 +117,30 @@ void test("every duration is printed as a text that is read back the same", () =
       const text = formatDuration(durationMs);
       assert.equal(parseDuration(text), durationMs);
       assert.match(text, new RegExp(DURATION_PATTERN));
+    }),
+  );
+});
+
+void test("reads an amount, and prints it as a text that is read back the same", () => {
+  const table: readonly (readonly [string, ReturnType<typeof parseAmount>])[] =
+    [
+      ["80%", { share: 0.8 }],
+      ["2.5%", { share: 0.025 }],
+      ["100%", { share: 1 }],
+      ["101%", undefined],
+      ["-1%", undefined],
+      ["%", undefined],
+      ["10GiB", { bytes: 10 * 1024 ** 3 }],
+      ["0B", { bytes: 0 }],
+      ["1000B", { bytes: 1000 }],
+    ];
+  for (const [input, want] of table) {
+    assert.deepEqual(parseAmount(input), want, input);
+    if (want !== undefined) assert.equal(formatAmount(want), input);
+  }
+  fc.assert(
+    fc.property(fc.maxSafeNat(), (bytes) => {
+      assert.deepEqual(parseAmount(formatAmount({ bytes })), { bytes });
     }),
   );
 });

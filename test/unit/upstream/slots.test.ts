@@ -57,7 +57,7 @@ void describe("Slots", () => {
     void slots.acquire(SIGNAL);
     void slots.acquire(SIGNAL);
     const error = await upstreamErrorOf(slots.acquire(SIGNAL));
-    assert.equal(error.kind, "breaker-open");
+    assert.equal(error.kind, "overloaded");
     assert.equal(error.retryAfterMs, 1_000);
     const left = await upstreamErrorOf(slots.acquire(AbortSignal.abort()));
     assert.equal(left.kind, "timeout");

@@ -1,0 +1,169 @@
+import { randomUUID } from "node:crypto";
+import type { Database } from "better-sqlite3";
+import type { Clock } from "../telemetry/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { BackgroundIndex } from "./background-index.ts";
+import type { Ballast } from "./ballast.ts";
+import type { DiskLayout } from "./disk-layout.ts";
+import { IndexAudit } from "./index-audit.ts";
+import type { MetadataIndex } from "./metadata-index.ts";
+import { moveIndexAside, openSqliteIndex } from "./open-sqlite-index.ts";
+import type { RootsJournal } from "./roots-journal.ts";
+
+export interface KeptIndexOptions {
+  readonly layout: DiskLayout;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "info" | "warn" | "error">;
+  readonly journal: RootsJournal;
+  readonly ballast: Ballast;
+  /** The index turned out to be damaged and a new, empty one is in its place: it wants to be filled. */
+  readonly onReplaced: () => void;
+}
+
+interface Opened {
+  readonly index: MetadataIndex;
+  readonly database: Database;
+  /** Absent for an index in memory. */
+  readonly background: BackgroundIndex | undefined;
+  audit: IndexAudit | undefined;
+}
+
+/**
+ * The index of a storage root as long as the process lives: whoever holds {@link KeptIndex.index}
+ * goes on with a new one when the file turns out to be damaged.
+ */
+export class KeptIndex {
+  /** Passes every call on to the index in force. */
+  readonly index: MetadataIndex;
+  /** This process's; a clean stop leaves it in the index and beside it. */
+  readonly runId: string = randomUUID();
+  /** What the last process left in the index. */
+  readonly lastRunId: string | undefined;
+  /** The file was new, or in the place of a damaged one. */
+  readonly isNew: boolean;
+  readonly #options: KeptIndexOptions;
+  #opened: Opened;
+  #isReplacing = false;
+  #isClosed = false;
+
+  /** @throws IndexError when the file is of a newer program or can't be opened */
+  constructor(options: KeptIndexOptions) {
+    this.#options = options;
+    const { log, layout } = options;
+    const opened = this.#open();
+    this.#opened = opened;
+    if (opened.movedAsideTo !== undefined) {
+      log.error(
+        { path: opened.movedAsideTo },
+        "the index was damaged: a new one is started",
+      );
+    }
+    if (opened.isTemporary) {
+      log.warn(
+        { root: layout.root },
+        "no room for the index: it is kept in memory until the next start",
+      );
+    }
+    this.lastRunId = readRunId(opened.database);
+    this.isNew = this.lastRunId === "";
+    writeRunId(opened.database, this.runId);
+    this.index = forwardTo(() => this.#opened.index);
+  }
+
+  get database(): Database {
+    return this.#opened.database;
+  }
+
+  get audit(): IndexAudit {
+    this.#opened.audit ??= new IndexAudit(this.#opened.database);
+    return this.#opened.audit;
+  }
+
+  /** What is wrong with the file, read beside the requests. @throws IndexError when it could not be read */
+  findDamage(isQuick: boolean): Promise<readonly string[]> {
+    return this.#opened.background?.findDamage(isQuick) ?? Promise.resolve([]);
+  }
+
+  /** Puts a new index in the place of a damaged one. */
+  async replace(cause: unknown): Promise<void> {
+    if (this.#isReplacing || this.#isClosed) return;
+    this.#isReplacing = true;
+    const { layout, clock, log, onReplaced } = this.#options;
+    try {
+      await this.#opened.background?.close();
+      // It is closed when this returns, and nothing else runs until the new one is there.
+      void this.#opened.index.close().catch(() => undefined);
+      const path = moveIndexAside(layout.indexFile, clock.nowMs());
+      this.#opened = this.#open();
+      writeRunId(this.#opened.database, this.runId);
+      log.error(
+        { err: cause, path },
+        "the index was damaged: a new one is started",
+      );
+      onReplaced();
+    } catch (error) {
+      log.error({ err: error }, "the damaged index could not be replaced");
+    } finally {
+      this.#isReplacing = false;
+    }
+  }
+
+  /** Writes what waits and closes the file, which ends its log. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await this.#opened.background?.close();
+    await this.#opened.index.close();
+  }
+
+  #open(): Opened & {
+    readonly movedAsideTo: string | undefined;
+    readonly isTemporary: boolean;
+  } {
+    const { layout, clock, journal, ballast } = this.#options;
+    let background: BackgroundIndex | undefined;
+    const opened = openSqliteIndex({
+      path: layout.indexFile,
+      clock,
+      onCorrupt: (error) => void this.replace(error),
+      onWritten: () => background?.noteWrite(),
+      onFull: () => ballast.release(),
+      onTagChange: (change) => journal.note(change),
+    });
+    const isAlone =
+      opened.database.pragma("locking_mode", { simple: true }) === "exclusive";
+    if (!opened.isTemporary && !isAlone) {
+      background = new BackgroundIndex(layout.indexFile);
+    }
+    return { ...opened, background, audit: undefined };
+  }
+}
+
+/** An object whose methods are those of whatever is in force when they are called. */
+function forwardTo(current: () => MetadataIndex): MetadataIndex {
+  return new Proxy({} as MetadataIndex, {
+    get: (_target, name) => {
+      const index = current();
+      const member: unknown = Reflect.get(index, name, index);
+      return typeof member === "function" ? member.bind(index) : member;
+    },
+  });
+}
+
+/** Empty in a new index; undefined where it can't be read, which the checks will tell more of. */
+function readRunId(database: Database): string | undefined {
+  try {
+    const runId = database.prepare("SELECT run_id FROM state").pluck().get();
+    return typeof runId === "string" ? runId : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** On a full disk the old one stays; then the mark of a clean stop is that of another run. */
+function writeRunId(database: Database, runId: string): void {
+  try {
+    database.prepare("UPDATE state SET run_id = ?").run(runId);
+  } catch {
+    // Nothing is lost but a shorter next start.
+  }
+}

@@ -1,0 +1,209 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { type Digest, DIGEST_ALGORITHMS, parseDigest } from "../oci/digest.ts";
+import { type FileStat, systemCode } from "./file-system.ts";
+import {
+  MAX_MANIFEST_BYTES,
+  readBlobFile,
+  readManifestContent,
+  recordOf,
+} from "./found-blob.ts";
+import type { IndexAudit } from "./index-audit.ts";
+import type { RepositoryKey } from "./metadata-index.ts";
+import type { JournalRoot } from "./roots-journal.ts";
+import type { RootParts } from "./settle-intents.ts";
+
+export interface ReconcileParts extends RootParts {
+  readonly audit: IndexAudit;
+  readonly roots: readonly JournalRoot[];
+  readonly signal: AbortSignal;
+}
+
+export interface Reconciled {
+  /** Tags that were pointed to what the journal says. */
+  restoredTags: number;
+  /** Files that got a row. */
+  adoptedBlobs: number;
+  /** Rows without a file that went. */
+  droppedBlobs: number;
+}
+
+/** Requests get their turn between two of these. */
+const ROWS_A_TURN = 64;
+const PAGE_ROWS = 256;
+/** As deep as an image is looked through for its completeness. */
+const MAX_DEPTH = 5;
+
+/**
+ * Brings the index and the blobs together again after anything but a clean stop: an index that is
+ * missing, moved aside or an older copy gets the tags of the journal, the graphs below them with
+ * their links, and every other blob that is there; a row whose file is gone goes. It runs beside
+ * the requests, which do the same for what they ask for.
+ *
+ * A file's name is believed: nothing is renamed to it before its bytes are hashed and synced.
+ * Manifests are hashed all the same, because they are small and all else hangs on them.
+ *
+ * @throws the signal's reason, StorageError, IndexError
+ */
+export async function reconcile(parts: ReconcileParts): Promise<Reconciled> {
+  const run = new Reconciliation(parts);
+  await run.restoreRoots();
+  await run.adoptFiles();
+  await run.dropRows();
+  return run.result;
+}
+
+class Reconciliation {
+  readonly result: Reconciled = {
+    restoredTags: 0,
+    adoptedBlobs: 0,
+    droppedBlobs: 0,
+  };
+  readonly #parts: ReconcileParts;
+  #sinceTurn = 0;
+
+  constructor(parts: ReconcileParts) {
+    this.#parts = parts;
+  }
+
+  async restoreRoots(): Promise<void> {
+    const { index, roots } = this.#parts;
+    for (const { key, tag, digest, mediaType, atMs } of roots) {
+      await this.#turn();
+      if (digest === undefined) continue;
+      const known = await index.getTag(key, tag);
+      // The index is written first, the journal a moment later.
+      if (known?.digest === digest || (known?.fetchedAtMs ?? 0) > atMs)
+        continue;
+      if (await this.#restoreManifest(key, digest, mediaType, 0)) {
+        await index.putTag(key, tag, digest, atMs);
+        this.result.restoredTags += 1;
+      }
+    }
+  }
+
+  async adoptFiles(): Promise<void> {
+    const { layout, fileSystem, audit } = this.#parts;
+    for (const algorithm of DIGEST_ALGORITHMS) {
+      const visit = async (names: readonly string[]): Promise<void> => {
+        for (const name of names) {
+          await this.#turn();
+          const digest = parseDigest(`${algorithm}:${name}`);
+          if (digest === undefined || audit.isKnown(digest)) continue;
+          await this.#adopt(digest);
+        }
+      };
+      await fileSystem
+        .eachName(layout.blobFolder(algorithm), visit)
+        .catch((error: unknown) => {
+          if (systemCode(error) !== "ENOENT") throw error;
+        });
+    }
+  }
+
+  async dropRows(): Promise<void> {
+    const { index, audit } = this.#parts;
+    let rows = audit.listRows(0, PAGE_ROWS);
+    for (
+      let last = rows.at(-1);
+      last !== undefined;
+      rows = audit.listRows(last.id, PAGE_ROWS), last = rows.at(-1)
+    ) {
+      for (const { digest, storedAtMs } of rows) {
+        await this.#turn();
+        if ((await this.#stat(digest)) !== undefined) continue;
+        // Gone since, or filled again.
+        if (audit.findRow(digest)?.storedAtMs !== storedAtMs) continue;
+        await index.forgetBlob(digest);
+        this.result.droppedBlobs += 1;
+      }
+    }
+  }
+
+  /** @returns whether the manifest is there */
+  async #restoreManifest(
+    key: RepositoryKey,
+    digest: Digest,
+    mediaType: string | undefined,
+    depth: number,
+  ): Promise<boolean> {
+    const { layout, fileSystem, index, clock } = this.#parts;
+    const stat = await this.#stat(digest);
+    if (stat?.isFile !== true || stat.sizeBytes > MAX_MANIFEST_BYTES) {
+      return false;
+    }
+    const content = await readBlobFile(
+      fileSystem,
+      layout.blobFile(digest),
+      digest,
+    );
+    const manifest = readManifestContent(content.bytes, mediaType);
+    if (content.digest !== digest || manifest === undefined) return false;
+    await index.recordBlob(
+      key,
+      recordOf(digest, content.sizeBytes, clock.nowMs(), manifest),
+    );
+    for (const child of manifest.children) {
+      await this.#turn();
+      if (child.role === "manifest") {
+        if (depth < MAX_DEPTH) {
+          await this.#restoreManifest(
+            key,
+            child.digest,
+            child.mediaType,
+            depth + 1,
+          );
+        }
+        continue;
+      }
+      const file = await this.#stat(child.digest);
+      if (file?.isFile !== true || file.sizeBytes !== child.sizeBytes) continue;
+      await index.recordBlob(
+        key,
+        recordOf(child.digest, file.sizeBytes, clock.nowMs(), undefined),
+      );
+    }
+    return true;
+  }
+
+  async #adopt(digest: Digest): Promise<void> {
+    const { layout, fileSystem, index, audit, clock } = this.#parts;
+    const stat = await this.#stat(digest);
+    if (stat?.isFile !== true) return;
+    let manifest;
+    if (stat.sizeBytes <= MAX_MANIFEST_BYTES) {
+      const content = await readBlobFile(
+        fileSystem,
+        layout.blobFile(digest),
+        digest,
+      ).catch(() => undefined);
+      if (content?.digest !== digest) return;
+      manifest = readManifestContent(
+        content.bytes,
+        audit.findEdgeMediaType(digest),
+      );
+    }
+    // A fill may have recorded it meanwhile.
+    if (audit.isKnown(digest)) return;
+    await index.adoptBlob(
+      recordOf(digest, stat.sizeBytes, clock.nowMs(), manifest),
+    );
+    this.result.adoptedBlobs += 1;
+  }
+
+  async #stat(digest: Digest): Promise<FileStat | undefined> {
+    const { layout, fileSystem } = this.#parts;
+    try {
+      return await fileSystem.statPath(layout.blobFile(digest));
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+      throw error;
+    }
+  }
+
+  async #turn(): Promise<void> {
+    this.#parts.signal.throwIfAborted();
+    this.#sinceTurn += 1;
+    if (this.#sinceTurn % ROWS_A_TURN === 0) await nextTurn();
+  }
+}

@@ -1,0 +1,131 @@
+import type { Clock } from "../telemetry/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { DiskLayout } from "./disk-layout.ts";
+import type { FileSystem } from "./file-system.ts";
+import type { IndexAudit } from "./index-audit.ts";
+import type { KeptIndex } from "./kept-index.ts";
+import { reconcile } from "./reconcile.ts";
+import type { JournalRoot, RootsJournal } from "./roots-journal.ts";
+
+export interface RecoveryOptions {
+  readonly layout: DiskLayout;
+  readonly fileSystem: FileSystem;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "info" | "warn" | "error">;
+  readonly kept: KeptIndex;
+  readonly journal: RootsJournal;
+}
+
+const PAGE_TAGS = 500;
+
+/** What is done beside the requests after a start, or when the index had to be replaced. */
+export class Recovery {
+  readonly #options: RecoveryOptions;
+  readonly #abort = new AbortController();
+  #work: Promise<void> = Promise.resolve();
+  #running = 0;
+  /** The next start has to do it again. */
+  isUnfinished = false;
+
+  constructor(options: RecoveryOptions) {
+    this.#options = options;
+  }
+
+  get isRunning(): boolean {
+    return this.#running > 0;
+  }
+
+  /** @param isSound the index's file needs no reading for damage */
+  start({ isSound }: { readonly isSound: boolean }): void {
+    this.isUnfinished = true;
+    this.#run(async () => {
+      if (!isSound && (await this.#isDamaged())) return;
+      await this.#reconcile();
+      await this.#compact();
+      this.isUnfinished = false;
+    });
+  }
+
+  /** One line a tag is enough of the journal. */
+  compact(): void {
+    this.#run(() => this.#compact());
+  }
+
+  async ended(): Promise<void> {
+    // What ends may have started more.
+    while (this.isRunning) await this.#work;
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort(new Error("the cache is being closed"));
+    await this.#work;
+  }
+
+  #run(work: () => Promise<void>): void {
+    this.#running += 1;
+    this.#work = this.#work
+      .then(async () => {
+        if (!this.#abort.signal.aborted) await work();
+      })
+      .catch((error: unknown) => {
+        if (this.#abort.signal.aborted) return;
+        this.#options.log.warn(
+          { err: error },
+          "the cache could not be brought in order: the next start tries again",
+        );
+      })
+      .finally(() => {
+        this.#running -= 1;
+      });
+  }
+
+  /** @returns true when a new index took its place, which then is filled */
+  async #isDamaged(): Promise<boolean> {
+    const { kept } = this.#options;
+    const damage = await kept.findDamage(true);
+    if (damage.length === 0) return false;
+    await kept.replace(new Error(damage.join("; ")));
+    return true;
+  }
+
+  async #reconcile(): Promise<void> {
+    const { layout, fileSystem, clock, log, kept, journal } = this.#options;
+    await journal.flush();
+    const result = await reconcile({
+      layout,
+      fileSystem,
+      clock,
+      index: kept.index,
+      audit: kept.audit,
+      roots: await journal.read(this.#abort.signal),
+      signal: this.#abort.signal,
+    });
+    log.info(result, "index and blobs were compared");
+  }
+
+  async #compact(): Promise<void> {
+    const { kept, journal } = this.#options;
+    await journal.compact(tagPages(kept.audit, this.#abort.signal));
+  }
+}
+
+async function* tagPages(
+  audit: IndexAudit,
+  signal: AbortSignal,
+): AsyncGenerator<readonly JournalRoot[]> {
+  let after = { repositoryId: 0, name: "" };
+  for (;;) {
+    signal.throwIfAborted();
+    const page = audit.listTags(after, PAGE_TAGS);
+    const last = page.at(-1);
+    if (last === undefined) return;
+    after = { repositoryId: last.repositoryId, name: last.tag };
+    yield page.map(({ key, tag, digest, mediaType, fetchedAtMs }) => ({
+      key,
+      tag,
+      digest,
+      mediaType,
+      atMs: fetchedAtMs,
+    }));
+  }
+}

@@ -1,0 +1,279 @@
+import { constants } from "node:fs";
+import { type Digest, parseDigest } from "../oci/digest.ts";
+import { parseRepositoryName, parseTag, type Tag } from "../oci/reference.ts";
+import { isMediaType } from "../oci/media-type.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import { type Schedule, scheduleUnref } from "./access-times.ts";
+import type { DiskLayout } from "./disk-layout.ts";
+import { type FileSystem, systemCode } from "./file-system.ts";
+import { syncFolder } from "./fs-blob-store.ts";
+import type { RepositoryKey } from "./metadata-index.ts";
+
+/*
+ * root/roots.jsonl is the insurance of the index: what no blob can tell. A line for each tag that
+ * changes; the last line of a reference counts, one without a digest says that the tag is gone:
+ *
+ * {"ref":"docker.io/library/alpine:3.20","digest":"sha256:…","mediaType":"application/…","time":"2026-10-07T12:30:05.000Z"}
+ */
+
+/** What a tag points to since a moment. */
+export interface JournalRoot {
+  readonly key: RepositoryKey;
+  readonly tag: Tag;
+  /** Undefined: the tag is gone. */
+  readonly digest: Digest | undefined;
+  readonly mediaType: string | undefined;
+  readonly atMs: number;
+}
+
+/** As {@link JournalRoot}; the time is now where it is not told. */
+export type TagChange = Omit<JournalRoot, "atMs"> & {
+  readonly atMs: number | undefined;
+};
+
+const WRITE_AFTER_MS = 1_000;
+/** Tags that wait while the disk takes nothing; beyond it the oldest are left to the next compaction. */
+const MAX_WAITING = 10_000;
+const READ_BYTES = 256 * 1024;
+/** No line of ours is longer. */
+const MAX_LINE_LENGTH = 4_096;
+const { O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_TRUNC, O_NOFOLLOW } =
+  constants;
+
+/** Appends in batches; a tag that changes again before the batch is written counts once. */
+export class RootsJournal {
+  readonly #layout: DiskLayout;
+  readonly #fileSystem: FileSystem;
+  readonly #clock: Clock;
+  readonly #schedule: Schedule;
+  readonly #waiting = new Map<string, string>();
+  /** A crash may have cut the last line. */
+  #isFirstAppend = true;
+  #cancel: (() => void) | undefined;
+  #turn: Promise<void> = Promise.resolve();
+
+  constructor(options: {
+    readonly layout: DiskLayout;
+    readonly fileSystem: FileSystem;
+    readonly clock: Clock;
+    readonly schedule?: Schedule;
+  }) {
+    this.#clock = options.clock;
+    this.#layout = options.layout;
+    this.#fileSystem = options.fileSystem;
+    this.#schedule = options.schedule ?? scheduleUnref;
+  }
+
+  note(change: TagChange): void {
+    const reference = referenceOf(change);
+    const atMs = change.atMs ?? this.#clock.nowMs();
+    this.#waiting.delete(reference);
+    this.#waiting.set(reference, lineOf({ ...change, atMs }));
+    if (this.#waiting.size > MAX_WAITING) {
+      const [oldest = ""] = this.#waiting.keys();
+      this.#waiting.delete(oldest);
+    }
+    this.#cancel ??= this.#schedule(() => {
+      this.#cancel = undefined;
+      void this.flush();
+    }, WRITE_AFTER_MS);
+  }
+
+  /** Writes what waits. Never rejects: what could not be written waits for the next time. */
+  flush(): Promise<void> {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    return this.#inTurn(async () => {
+      if (this.#waiting.size === 0) return;
+      const batch = new Map(this.#waiting);
+      try {
+        await this.#append([...batch.values()]);
+      } catch {
+        return;
+      }
+      for (const [reference, line] of batch) {
+        if (this.#waiting.get(reference) === line) {
+          this.#waiting.delete(reference);
+        }
+      }
+    });
+  }
+
+  /**
+   * Writes the file anew with one line a tag; changes that come meanwhile are appended after.
+   *
+   * @throws the system's errors; the file is then as it was
+   */
+  async compact(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
+    let failure: unknown;
+    await this.#inTurn(async () => {
+      try {
+        await this.#rewrite(pages);
+      } catch (error) {
+        failure = error;
+      }
+    });
+    if (failure !== undefined) throw failure;
+    await this.flush();
+  }
+
+  /** The last line of each reference. Lines that are no such lines are passed over. */
+  async read(signal?: AbortSignal): Promise<readonly JournalRoot[]> {
+    const roots = new Map<string, JournalRoot>();
+    let fd: number;
+    try {
+      fd = await this.#fileSystem.open(
+        this.#layout.rootsFile,
+        O_RDONLY | O_NOFOLLOW,
+      );
+    } catch (error) {
+      if (systemCode(error) === "ENOENT") return [];
+      throw error;
+    }
+    try {
+      const buffer = Buffer.allocUnsafe(READ_BYTES);
+      let rest = "";
+      for (let position = 0; ;) {
+        signal?.throwIfAborted();
+        const length = await this.#fileSystem.read(
+          fd,
+          buffer,
+          0,
+          READ_BYTES,
+          position,
+        );
+        if (length === 0) break;
+        position += length;
+        // Lines are ASCII: references, digests and media types hold nothing else.
+        const lines = (rest + buffer.toString("latin1", 0, length)).split("\n");
+        rest = (lines.pop() ?? "").slice(0, MAX_LINE_LENGTH);
+        for (const line of lines) keep(roots, line);
+      }
+      keep(roots, rest);
+    } finally {
+      await this.#fileSystem.close(fd).catch(() => undefined);
+    }
+    return [...roots.values()];
+  }
+
+  async #append(lines: readonly string[]): Promise<void> {
+    const text = (this.#isFirstAppend ? "\n" : "") + lines.join("");
+    const fd = await this.#fileSystem.open(
+      this.#layout.rootsFile,
+      O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW,
+    );
+    try {
+      // A batch that was cut is written again in full after a line's end.
+      this.#isFirstAppend = true;
+      await this.#writeAll(fd, text, 0);
+      this.#isFirstAppend = false;
+    } finally {
+      await this.#fileSystem.close(fd).catch(() => undefined);
+    }
+  }
+
+  async #rewrite(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
+    const path = this.#layout.temporaryFile("roots", 0);
+    const fd = await this.#fileSystem.open(
+      path,
+      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW,
+    );
+    try {
+      try {
+        let position = 0;
+        for await (const page of pages) {
+          const text = page.map(lineOf).join("");
+          position += await this.#writeAll(fd, text, position);
+        }
+        await this.#fileSystem.fdatasync(fd);
+      } finally {
+        await this.#fileSystem.close(fd).catch(() => undefined);
+      }
+      await this.#fileSystem.rename(path, this.#layout.rootsFile);
+      await syncFolder(this.#fileSystem, this.#layout.root);
+      this.#isFirstAppend = false;
+    } catch (error) {
+      await this.#fileSystem.unlink(path).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #writeAll(fd: number, text: string, position: number): Promise<number> {
+    const bytes = Buffer.from(text, "latin1");
+    for (let done = 0; done < bytes.length;) {
+      const written = await this.#fileSystem.writev(
+        fd,
+        [bytes.subarray(done)],
+        position + done,
+      );
+      if (written === 0) throw new Error("nothing was written");
+      done += written;
+    }
+    return bytes.length;
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    this.#turn = this.#turn.then(work);
+    return this.#turn;
+  }
+}
+
+function referenceOf({ key, tag }: Pick<JournalRoot, "key" | "tag">): string {
+  return `${key.upstream}/${key.repository}:${tag}`;
+}
+
+function lineOf(root: JournalRoot): string {
+  const { digest, mediaType, atMs } = root;
+  return `${JSON.stringify({
+    ref: referenceOf(root),
+    digest: digest ?? null,
+    ...(digest === undefined ? {} : { mediaType }),
+    time: new Date(atMs).toISOString(),
+  })}\n`;
+}
+
+function keep(roots: Map<string, JournalRoot>, line: string): void {
+  const root = parseLine(line);
+  if (root === undefined) return;
+  const reference = referenceOf(root);
+  roots.delete(reference);
+  roots.set(reference, root);
+}
+
+function parseLine(line: string): JournalRoot | undefined {
+  if (line.length > MAX_LINE_LENGTH || !line.startsWith("{")) return undefined;
+  let value: Readonly<Record<string, unknown>>;
+  try {
+    value = JSON.parse(line) as Record<string, unknown>;
+  } catch {
+    return undefined;
+  }
+  const { ref, digest, mediaType, time } = value;
+  if (typeof ref !== "string" || typeof time !== "string") return undefined;
+  const slash = ref.indexOf("/");
+  const colon = ref.lastIndexOf(":");
+  const repository = parseRepositoryName(ref.slice(slash + 1, colon));
+  const tag = parseTag(ref.slice(colon + 1));
+  const atMs = Date.parse(time);
+  if (
+    slash < 1 ||
+    repository === undefined ||
+    tag === undefined ||
+    Number.isNaN(atMs)
+  ) {
+    return undefined;
+  }
+  const key = { upstream: ref.slice(0, slash), repository };
+  if (digest === null) {
+    return { key, tag, digest: undefined, mediaType: undefined, atMs };
+  }
+  const parsed = typeof digest === "string" ? parseDigest(digest) : undefined;
+  if (
+    parsed === undefined ||
+    typeof mediaType !== "string" ||
+    !isMediaType(mediaType)
+  ) {
+    return undefined;
+  }
+  return { key, tag, digest: parsed, mediaType, atMs };
+}

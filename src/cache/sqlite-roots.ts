@@ -1,0 +1,435 @@
+import type { Database } from "better-sqlite3";
+import type { Digest } from "../oci/digest.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import type { RepositoryKey } from "./metadata-index.ts";
+import type {
+  ChildPage,
+  GraphNode,
+  RootCursor,
+  RootPage,
+  RootRow,
+} from "./root-index.ts";
+import {
+  MAX_COUNTED_HOLDERS,
+  type NodeColumns,
+  type OtherRootColumns,
+  prepareRootStatements,
+  type RootStatements,
+  type TagRootColumns,
+} from "./root-statements.ts";
+
+/** Children are read so many at a time: a manifest may name ten thousand. */
+const CHILDREN_AT_ONCE = 256;
+/** Indexes of indexes above a manifest; engines follow fewer. */
+const MAX_DEPTH = 4;
+/** Indexes that name one manifest, of those that are touched with it. */
+const MAX_INDEXES_ABOVE = 64;
+/** Repositories without an image that one step of a list passes by. */
+const MAX_EMPTY_REPOSITORIES = 200;
+/** No name of a repository sorts before it: the path of what belongs to nobody. */
+const NOBODYS_PATH = "/";
+
+/** The roots' share of the SQLite index. Runs in the caller's transactions. */
+export class SqliteRoots {
+  readonly #statements: RootStatements;
+  readonly #nobodyId: number;
+
+  constructor(database: Database) {
+    this.#statements = prepareRootStatements(database);
+    this.#nobodyId = database
+      .prepare("SELECT id FROM repositories WHERE path = ?")
+      .pluck()
+      .get(NOBODYS_PATH) as number;
+  }
+
+  // --- kept up by whatever is written ----------------------------------------------------------
+
+  /** A blob was recorded, or linked to a repository. */
+  onStored(blobId: number, repositoryId: number, atMs: number): void {
+    this.#statements.putUnnamedRoot.run({
+      blobId,
+      repositoryId,
+      usedAtMs: atMs,
+      isPinned: 0,
+    });
+  }
+
+  /** A blob was found stored; whoever asks for it takes it over. */
+  onAdopted(blobId: number, atMs: number): void {
+    this.#statements.putUnheldRoot.run({
+      blobId,
+      repositoryId: this.#nobodyId,
+      usedAtMs: atMs,
+    });
+  }
+
+  /** A manifest's edges are written, and its link where a repository is given. */
+  onManifest(manifestId: number): void {
+    const { listManifestRootsBelow, listBlobRootsBelow, deleteRoot } =
+      this.#statements;
+    const below = [
+      ...listManifestRootsBelow.all(manifestId),
+      ...listBlobRootsBelow.all(manifestId, this.#nobodyId),
+    ];
+    for (const { blobId, repositoryId } of below) {
+      deleteRoot.run(blobId, repositoryId);
+    }
+  }
+
+  /** The tag points to the manifest now, and did to another before. */
+  onTagPut(
+    repositoryId: number,
+    manifestId: number,
+    before:
+      { readonly manifestId: number; readonly usedAtMs: number } | undefined,
+  ): void {
+    this.#statements.deleteNamedRoot.run(
+      manifestId,
+      repositoryId,
+      this.#nobodyId,
+    );
+    if (before === undefined || before.manifestId === manifestId) return;
+    this.onStored(before.manifestId, repositoryId, before.usedAtMs);
+  }
+
+  getTagHold(key: RepositoryKey, tag: Tag) {
+    return this.#statements.getTagHold.get(pathOf(key), tag);
+  }
+
+  /** The upstream has the tag no more: its digest is kept, and stays pinned where the tag was. */
+  onTagRemoved(hold: {
+    readonly repositoryId: number;
+    readonly manifestId: number;
+    readonly usedAtMs: number;
+    readonly isPinned: 0 | 1;
+  }): void {
+    this.#statements.putUnnamedRoot.run({
+      blobId: hold.manifestId,
+      repositoryId: hold.repositoryId,
+      usedAtMs: hold.usedAtMs,
+      isPinned: hold.isPinned,
+    });
+  }
+
+  /**
+   * The row of a blob is about to go because its bytes are gone.
+   *
+   * @returns to be called once it has: what only that manifest needed is kept for its own sake
+   */
+  beforeForgotten(digest: Digest): () => void {
+    const blob = this.#statements.findBlob.get(bytesOf(digest));
+    const children =
+      blob === undefined || blob.isManifest === 0
+        ? []
+        : this.#statements.listStoredChildren.all(blob.id);
+    return () => {
+      for (const { id, usedAtMs } of children) {
+        this.#statements.putUnheldRoot.run({
+          blobId: id,
+          repositoryId:
+            this.#statements.findLinkedRepository.get(id)?.repositoryId ??
+            this.#nobodyId,
+          usedAtMs,
+        });
+      }
+    };
+  }
+
+  /** Every tag of the repository that points to the same manifest was used with it. */
+  touchTag(path: string, tag: string, atMs: number): void {
+    const hold = this.#statements.getTagHold.get(path, tag);
+    if (hold === undefined) return;
+    this.#statements.touchTagsOf.run(atMs, hold.manifestId, hold.repositoryId);
+  }
+
+  /** A blob that is a root by itself was read. */
+  touchBlob(digest: Digest, atMs: number): void {
+    this.#statements.touchRootsOfBlob.run(atMs, bytesOf(digest));
+  }
+
+  touchManifest(repositoryId: number, digest: Digest, atMs: number): void {
+    const { findBlob, touchTagsOf, touchRoot, listIndexesAbove } =
+      this.#statements;
+    const blob = findBlob.get(bytesOf(digest));
+    if (blob === undefined) return;
+    const seen = new Set([blob.id]);
+    let level = [blob.id];
+    for (let depth = 0; depth <= MAX_DEPTH && level.length > 0; depth++) {
+      const next: number[] = [];
+      for (const id of level) {
+        touchTagsOf.run(atMs, id, repositoryId);
+        touchRoot.run(atMs, id, repositoryId);
+        for (const above of listIndexesAbove.all({
+          id,
+          repositoryId,
+          limit: MAX_INDEXES_ABOVE,
+        })) {
+          if (!seen.has(above.id)) next.push(above.id);
+          seen.add(above.id);
+        }
+      }
+      level = next;
+    }
+  }
+
+  // --- lists -----------------------------------------------------------------------------------
+
+  oldest(limit: number, after: RootCursor | undefined): RootPage {
+    let tagAt = after?.tag ?? ([-1, 0, ""] as const);
+    let otherAt = after?.other ?? ([-1, 0, 0] as const);
+    const tags = this.#statements.oldestTags.all(...tagAt, limit);
+    const others = this.#statements.oldestOthers.all(...otherAt, limit);
+    const roots: RootRow[] = [];
+    let [t, o] = [0, 0];
+    while (roots.length < limit) {
+      const tag = tags[t];
+      const other = others[o];
+      if (tag === undefined && other === undefined) break;
+      if (
+        other === undefined ||
+        (tag !== undefined && tag.usedAtMs <= other.usedAtMs)
+      ) {
+        if (tag === undefined) break;
+        roots.push(tagRoot(tag));
+        tagAt = [tag.usedAtMs, tag.repositoryId, tag.tag];
+        t++;
+      } else {
+        roots.push(otherRoot(other));
+        otherAt = [other.usedAtMs, other.blobId, other.repositoryId];
+        o++;
+      }
+    }
+    return {
+      roots,
+      next: roots.length < limit ? undefined : { tag: tagAt, other: otherAt },
+    };
+  }
+
+  images(
+    limit: number,
+    after: Pick<RootRow, "key" | "reference"> | undefined,
+  ): readonly RootRow[] {
+    const { tagsOfRepository, rootsOfRepository, nextRepository } =
+      this.#statements;
+    const found: RootRow[] = [];
+    let path = after === undefined ? NOBODYS_PATH : pathOf(after.key);
+    let tag = "";
+    let blobId = 0;
+    let isWithin = after !== undefined;
+    if (after?.reference.kind === "tag") tag = after.reference.tag;
+    if (after?.reference.kind === "digest") {
+      blobId =
+        this.#statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
+    }
+    let skipsTags = after?.reference.kind === "digest";
+    for (let empty = 0; empty < MAX_EMPTY_REPOSITORIES;) {
+      if (isWithin) {
+        const before = found.length;
+        if (!skipsTags) {
+          found.push(
+            ...tagsOfRepository
+              .all(path, tag, limit - found.length)
+              .map(tagRoot),
+          );
+        }
+        if (found.length < limit) {
+          found.push(
+            ...rootsOfRepository
+              .all(path, blobId, limit - found.length)
+              .map(otherRoot),
+          );
+        }
+        if (found.length >= limit) break;
+        empty = found.length === before ? empty + 1 : 0;
+      }
+      const next = nextRepository.get(path);
+      if (next === undefined) break;
+      [path, tag, blobId, skipsTags, isWithin] = [
+        next.path,
+        "",
+        0,
+        false,
+        true,
+      ];
+    }
+    return found;
+  }
+
+  get(key: RepositoryKey, reference: Reference): RootRow | undefined {
+    if (reference.kind === "tag") {
+      const row = this.#statements.getTagRoot.get(pathOf(key), reference.tag);
+      return row && tagRoot(row);
+    }
+    const row = this.#statements.getOtherRoot.get(
+      bytesOf(reference.digest),
+      pathOf(key),
+    );
+    return row && otherRoot(row);
+  }
+
+  // --- the graph -------------------------------------------------------------------------------
+
+  node(digest: Digest): GraphNode | undefined {
+    const row = this.#statements.getNode.get(bytesOf(digest));
+    return row && graphNode(row);
+  }
+
+  children(parent: Digest, after: number | undefined): ChildPage {
+    const rows = this.#statements.listChildren.all(
+      bytesOf(parent),
+      after ?? 0,
+      CHILDREN_AT_ONCE,
+    );
+    return {
+      nodes: rows.map(graphNode),
+      next: rows.length < CHILDREN_AT_ONCE ? undefined : rows.at(-1)?.id,
+    };
+  }
+
+  // --- pins and the way out --------------------------------------------------------------------
+
+  setPinned(
+    key: RepositoryKey,
+    repositoryId: number | undefined,
+    reference: Reference,
+    isPinned: boolean,
+  ): boolean {
+    if (repositoryId === undefined) return false;
+    const flag = isPinned ? 1 : 0;
+    if (reference.kind === "tag") {
+      const { changes } = this.#statements.pinTag.run(
+        flag,
+        repositoryId,
+        reference.tag,
+      );
+      return changes > 0;
+    }
+    const blob = this.#statements.findBlob.get(bytesOf(reference.digest));
+    if (
+      blob?.isManifest !== 1 ||
+      this.#statements.isLinked.get(blob.id, repositoryId) === undefined
+    ) {
+      return false;
+    }
+    const usedAtMs = this.get(key, reference)?.usedAtMs ?? blob.usedAtMs;
+    if (isPinned) {
+      this.#statements.putUnnamedRoot.run({
+        blobId: blob.id,
+        repositoryId,
+        usedAtMs,
+        isPinned: 1,
+      });
+      return true;
+    }
+    this.#statements.deleteRoot.run(blob.id, repositoryId);
+    this.onStored(blob.id, repositoryId, usedAtMs);
+    return true;
+  }
+
+  drop(
+    key: RepositoryKey,
+    repositoryId: number | undefined,
+    reference: Reference,
+    usedAtMs: number | undefined,
+  ): boolean {
+    const root = this.get(key, reference);
+    if (repositoryId === undefined || root === undefined) return false;
+    if (
+      usedAtMs !== undefined &&
+      (root.isPinned || root.usedAtMs !== usedAtMs)
+    ) {
+      return false;
+    }
+    const blob = this.#statements.findBlob.get(bytesOf(root.digest));
+    if (blob === undefined) return false;
+    if (reference.kind === "tag") {
+      this.#statements.deleteTag.run(repositoryId, reference.tag);
+    } else {
+      this.#statements.deleteRoot.run(blob.id, repositoryId);
+    }
+    this.#statements.condemnUnheld.run({ id: blob.id });
+    return true;
+  }
+
+  condemned(
+    limit: number,
+    except: ReadonlySet<Digest>,
+  ): { digest: Digest; sizeBytes: number }[] {
+    const found: { digest: Digest; sizeBytes: number }[] = [];
+    let after = 0;
+    for (;;) {
+      const rows = this.#statements.listCondemned.all(after, limit);
+      for (const row of rows) {
+        after = row.id;
+        const digest = digestFrom(row.digest);
+        if (row.isNeeded === 1) this.#statements.pardon.run(row.id);
+        else if (!except.has(digest)) {
+          found.push({ digest, sizeBytes: row.sizeBytes });
+        }
+      }
+      if (found.length > 0 || rows.length < limit) {
+        return found;
+      }
+    }
+  }
+
+  forgetCondemned(digests: readonly Digest[]): void {
+    const statements = this.#statements;
+    for (const digest of digests) {
+      const blob = statements.findBlob.get(bytesOf(digest));
+      if (blob === undefined) continue;
+      const children =
+        blob.isManifest === 1 ? statements.listChildIds.all(blob.id) : [];
+      statements.deleteReferrersOf.run(blob.id);
+      statements.deleteBlobById.run(blob.id);
+      statements.deleteUnusedDigest.run(blob);
+      for (const child of children) {
+        statements.condemnUnheld.run(child);
+        statements.deleteUnusedDigest.run(child);
+      }
+    }
+  }
+}
+
+function tagRoot(row: TagRootColumns): RootRow {
+  return {
+    key: keyOf(row),
+    reference: { kind: "tag", tag: row.tag as Tag },
+    digest: digestFrom(row.digest),
+    mediaType: row.mediaType,
+    usedAtMs: row.usedAtMs,
+    isPinned: row.isPinned === 1,
+  };
+}
+
+function otherRoot(row: OtherRootColumns): RootRow {
+  const digest = digestFrom(row.digest);
+  return {
+    key: keyOf(row),
+    reference: { kind: "digest", digest },
+    digest,
+    mediaType: row.mediaType ?? undefined,
+    usedAtMs: row.usedAtMs,
+    isPinned: row.isPinned === 1,
+  };
+}
+
+function keyOf(row: {
+  readonly upstream: string;
+  readonly repository: string;
+}): RepositoryKey {
+  return {
+    upstream: row.upstream,
+    repository: row.repository as RepositoryName,
+  };
+}
+
+function graphNode(row: NodeColumns): GraphNode {
+  return {
+    digest: digestFrom(row.digest),
+    sizeBytes: row.sizeBytes ?? undefined,
+    isManifest: row.isManifest === 1,
+    holders: row.holders >= MAX_COUNTED_HOLDERS ? Infinity : row.holders,
+  };
+}

@@ -1,0 +1,200 @@
+import { existsSync } from "node:fs";
+import { readDiskSpace } from "../cache/disk-space.ts";
+import { diskLayout } from "../cache/disk-layout.ts";
+import { Evictor } from "../cache/evictor.ts";
+import { openCache } from "../cache/open-cache.ts";
+import { trackBlobStore } from "../cache/tracked-blob-store.ts";
+import type { Config } from "../config/config.ts";
+import { createRoomLimits } from "../mirror/eviction-limits.ts";
+import { parseImageReference } from "../mirror/image-reference.ts";
+import {
+  type EvictionReport,
+  type ImageDetail,
+  type ImageList,
+  Images,
+  type ImageSummary,
+} from "../mirror/images.ts";
+import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
+import { systemClock } from "../telemetry/clock.ts";
+import { type AskMirror, findRunningMirror } from "./running-mirror.ts";
+
+const PAGE = 1_000;
+
+/** What the commands that work on images need, of a running mirror or straight of its storage root. */
+export interface ImageBackend {
+  list(pattern: string | undefined): Promise<readonly ImageSummary[]>;
+  /** Undefined where it is not cached; so below. */
+  inspect(ref: string): Promise<ImageDetail | undefined>;
+  setPinned(ref: string, isPinned: boolean): Promise<true | undefined>;
+  /** @returns the bytes that were freed */
+  remove(ref: string): Promise<number | undefined>;
+  evict(request: {
+    readonly toBytes: number | undefined;
+    readonly isDryRun: boolean;
+  }): Promise<EvictionReport>;
+  /** @throws Failed where no mirror runs */
+  refresh(
+    ref: string,
+  ): Promise<
+    { readonly digest: string; readonly changed: boolean } | undefined
+  >;
+  close(): Promise<void>;
+}
+
+/** It could not be done; the message is for people. */
+export class Failed extends Error {
+  readonly exitCode: 1 | 2;
+
+  constructor(exitCode: 1 | 2, message: string) {
+    super(message);
+    this.name = "Failed";
+    this.exitCode = exitCode;
+  }
+}
+
+/**
+ * The running mirror where one answers, else the storage root.
+ *
+ * @throws RootInUseError where a process that does not answer holds the root; Failed, StorageError,
+ *   IndexError
+ */
+export async function openImageBackend(config: Config): Promise<ImageBackend> {
+  const ask = await findRunningMirror(config);
+  return ask === undefined ? openRoot(config) : askMirror(ask);
+}
+
+function askMirror(ask: AskMirror): ImageBackend {
+  const call = async <T>(
+    method: Parameters<AskMirror>[0],
+    path: string,
+    body?: unknown,
+  ): Promise<T | undefined> => {
+    const answer = await ask(method, `/api/v1${path}`, body);
+    if (answer.status === 404) return undefined;
+    if (answer.status !== 200) {
+      throw new Failed(
+        1,
+        `the running mirror answered ${answer.status}: ${detailOf(answer.body)}`,
+      );
+    }
+    return answer.body as T;
+  };
+  return {
+    async list(pattern) {
+      const images: ImageSummary[] = [];
+      let last: string | null | undefined;
+      do {
+        const query = new URLSearchParams({ n: String(PAGE) });
+        if (pattern !== undefined) query.set("q", pattern);
+        if (typeof last === "string") query.set("last", last);
+        const page = required(
+          await call<ImageList>("GET", `/images?${query.toString()}`),
+        );
+        images.push(...page.images);
+        last = page.last;
+      } while (typeof last === "string");
+      return images;
+    },
+    inspect: (ref) => call("GET", `/images/${ref}`),
+    setPinned: async (ref, isPinned) => {
+      const method = isPinned ? "PUT" : "DELETE";
+      const found = await call<object>(method, `/images/${ref}/pin`);
+      return found === undefined ? undefined : true;
+    },
+    remove: async (ref) =>
+      (await call<{ readonly freedBytes: number }>("DELETE", `/images/${ref}`))
+        ?.freedBytes,
+    evict: async ({ toBytes, isDryRun }) =>
+      required(
+        await call<EvictionReport>("POST", "/evict", {
+          ...(toBytes === undefined ? {} : { toBytes }),
+          dryRun: isDryRun,
+        }),
+      ),
+    refresh: (ref) => call("POST", `/images/${ref}/refresh`),
+    close: () => Promise.resolve(),
+  };
+}
+
+function required<T>(found: T | undefined): T {
+  if (found === undefined) {
+    throw new Failed(1, "the running mirror is of another version");
+  }
+  return found;
+}
+
+async function openRoot(config: Config): Promise<ImageBackend> {
+  const { root } = config.storage;
+  if (!existsSync(diskLayout(root).indexFile)) {
+    throw new Failed(2, `${root} is no storage root`);
+  }
+  const log = {
+    info: () => undefined,
+    warn: () => undefined,
+    error: () => undefined,
+  };
+  const cache = await openCache({ root, clock: systemClock, log });
+  await cache.recovered();
+  const { index } = cache;
+  const evictor = new Evictor({
+    index,
+    blobs: trackBlobStore(cache.blobs),
+    limits: createRoomLimits(config.eviction),
+    readSpace: () => readDiskSpace(root),
+    clock: systemClock,
+    log,
+  });
+  const images = new Images({
+    index,
+    evictor,
+    hasCredentials: (upstream) =>
+      config.upstreams.some(
+        ({ name, credentials }) => name === upstream && credentials.length > 0,
+      ),
+  });
+  const routes = createUpstreamRoutes(config.upstreams);
+  const read = (ref: string) => {
+    const image = parseImageReference(ref, routes);
+    if (image === undefined) throw new Failed(2, `${ref} is no reference`);
+    return image;
+  };
+  return {
+    async list(pattern) {
+      const found: ImageSummary[] = [];
+      let last: string | undefined;
+      do {
+        const page: ImageList = await images.list({
+          q: pattern,
+          n: PAGE,
+          last: last === undefined ? undefined : read(last),
+        });
+        found.push(...page.images);
+        last = page.last;
+      } while (last !== undefined);
+      return found;
+    },
+    inspect: (ref) => images.get(read(ref)),
+    setPinned: async (ref, isPinned) =>
+      (await images.setPinned(read(ref), isPinned)) || undefined,
+    remove: (ref) => images.remove(read(ref)),
+    evict: (request) => images.evict(request),
+    refresh: () =>
+      Promise.reject(
+        new Failed(1, "no mirror is running, and only it asks upstreams"),
+      ),
+    close: async () => {
+      await evictor.stop();
+      await cache.close();
+    },
+  };
+}
+
+function detailOf(body: unknown): string {
+  const { errors } = (body ?? {}) as {
+    readonly errors?: readonly {
+      readonly message?: string;
+      readonly detail?: string;
+    }[];
+  };
+  return errors?.[0]?.detail ?? errors?.[0]?.message ?? "no reason";
+}

@@ -1,0 +1,274 @@
+import { homedir } from "node:os";
+import type { Writable } from "node:stream";
+import { readDiskSpace } from "../cache/disk-space.ts";
+import { RootInUseError } from "../cache/instance-lock.ts";
+import type { Config } from "../config/config.ts";
+import { formatFault } from "../config/fault.ts";
+import { formatListenAddress } from "../config/forms.ts";
+import { loadConfig } from "../config/load.ts";
+import { parseAmount } from "../config/units.ts";
+import { parseImageReference } from "../mirror/image-reference.ts";
+import type {
+  EvictionReport,
+  ImageDetail,
+  ImageSummary,
+} from "../mirror/images.ts";
+import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
+import {
+  Failed,
+  type ImageBackend,
+  openImageBackend,
+} from "./image-backend.ts";
+
+/** One of the commands that work on cached images. */
+export type ImageCommand =
+  | { readonly name: "ls"; readonly pattern: string | undefined }
+  | {
+      readonly name: "inspect" | "pin" | "unpin" | "refresh" | "rm";
+      readonly ref: string;
+    }
+  | {
+      readonly name: "evict";
+      /** As written, as in `10GiB` or `50%`. */
+      readonly to: string | undefined;
+      readonly isDryRun: boolean;
+    };
+
+export interface ImageCommandOptions {
+  readonly command: ImageCommand;
+  readonly configFile: string | undefined;
+  readonly json: boolean;
+  readonly env: NodeJS.ProcessEnv;
+  /** Absolute. */
+  readonly cwd: string;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+}
+
+/** What a command found: for programs, and for people. */
+interface Outcome {
+  readonly json: unknown;
+  readonly text: string;
+}
+
+/**
+ * Runs a command on the mirror that runs with the configuration, else on its storage root.
+ *
+ * @returns the exit code: 0 done, 1 not cached or failed, 2 usage, configuration or could not run
+ */
+export async function runImageCommand(
+  options: ImageCommandOptions,
+): Promise<number> {
+  const { env, cwd, stdout, stderr, command } = options;
+  const loaded = await loadConfig({
+    configFile: options.configFile,
+    env,
+    cwd,
+    home: homedir(),
+  });
+  if (!loaded.ok) {
+    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
+    return 2;
+  }
+  const { config } = loaded;
+  try {
+    const run = await readCommand(command, config);
+    const backend = await openImageBackend(config);
+    let outcome: Outcome;
+    try {
+      outcome = await run(backend);
+    } finally {
+      await backend.close();
+    }
+    await write(
+      stdout,
+      options.json
+        ? `${JSON.stringify(outcome.json, undefined, 2)}\n`
+        : outcome.text,
+    );
+    return 0;
+  } catch (error) {
+    await write(stderr, `entrepot: ${messageOf(error, config)}\n`);
+    if (error instanceof Failed) return error.exitCode;
+    return error instanceof RootInUseError ? 1 : 2;
+  }
+}
+
+/** Judges the arguments before anything is opened. @throws Failed */
+async function readCommand(
+  command: ImageCommand,
+  config: Config,
+): Promise<(backend: ImageBackend) => Promise<Outcome>> {
+  if (command.name === "ls") {
+    return async (backend) => listing(await backend.list(command.pattern));
+  }
+  if (command.name === "evict") {
+    const toBytes = await readSize(command.to, config.storage.root);
+    const { isDryRun } = command;
+    return async (backend) =>
+      evictionOutcome(await backend.evict({ toBytes, isDryRun }), isDryRun);
+  }
+  const { name, ref } = command;
+  if (
+    parseImageReference(ref, createUpstreamRoutes(config.upstreams)) ===
+    undefined
+  ) {
+    throw new Failed(
+      2,
+      `${ref} is no reference: upstream/repository:tag or upstream/repository@digest`,
+    );
+  }
+  const cached = <T>(found: T | undefined): T => {
+    if (found === undefined) throw new Failed(1, `${ref} is not cached`);
+    return found;
+  };
+  switch (name) {
+    case "inspect":
+      return async (backend) => inspection(cached(await backend.inspect(ref)));
+    case "pin":
+    case "unpin":
+      return async (backend) => {
+        const pinned = name === "pin";
+        cached(await backend.setPinned(ref, pinned));
+        return {
+          json: { ref, pinned },
+          text: `${ref} ${pinned ? "is pinned" : "may be evicted"}\n`,
+        };
+      };
+    case "refresh":
+      return async (backend) => {
+        const { digest, changed } = cached(await backend.refresh(ref));
+        return {
+          json: { ref, digest, changed },
+          text: `${ref} ${changed ? "is now" : "is still"} ${digest}\n`,
+        };
+      };
+    case "rm":
+      return async (backend) => {
+        const freedBytes = cached(await backend.remove(ref));
+        return {
+          json: { ref, freedBytes },
+          text: `${ref} is dropped, ${sizeText(freedBytes)} freed\n`,
+        };
+      };
+    default:
+      return name satisfies never;
+  }
+}
+
+async function readSize(
+  text: string | undefined,
+  root: string,
+): Promise<number | undefined> {
+  if (text === undefined) return undefined;
+  const amount = parseAmount(text);
+  if (amount === undefined) {
+    throw new Failed(2, `--to ${text}: a size such as 10GiB or 50% is right`);
+  }
+  if ("bytes" in amount) return amount.bytes;
+  const space = await readDiskSpace(root);
+  if (space === undefined) {
+    throw new Failed(2, `--to ${text}: the system does not tell of what`);
+  }
+  return Math.floor(space.totalBytes * amount.share);
+}
+
+function listing(images: readonly ImageSummary[]): Outcome {
+  const rows = images.map((image) => [
+    image.ref,
+    sizeText(image.sizeBytes),
+    image.pulledAt.slice(0, 16).replace("T", " "),
+    [image.pinned ? "pinned" : "", image.complete ? "" : "incomplete"]
+      .filter((word) => word !== "")
+      .join(", "),
+  ]);
+  return {
+    json: images,
+    text: table([["IMAGE", "SIZE", "PULLED", ""], ...rows]),
+  };
+}
+
+function inspection(image: ImageDetail): Outcome {
+  const head = [
+    ["ref", image.ref],
+    ["digest", image.digest],
+    ["media type", image.mediaType],
+    ["size", sizeText(image.sizeBytes)],
+    ["complete", image.complete ? "yes" : "no"],
+    ["pinned", image.pinned ? "yes" : "no"],
+    ["pulled", image.pulledAt],
+  ];
+  const parts = image.graph.map((part) => [
+    part.digest,
+    part.sizeBytes === null ? "?" : sizeText(part.sizeBytes),
+    part.stored ? "stored" : "absent",
+    part.mediaType ?? part.kind,
+  ]);
+  return { json: image, text: `${table(head)}\n${table(parts)}` };
+}
+
+function evictionOutcome(report: EvictionReport, dryRun: boolean): Outcome {
+  const rows = report.images.map((image) => [
+    image.ref,
+    sizeText(image.sizeBytes),
+    image.pulledAt.slice(0, 16).replace("T", " "),
+    image.reason,
+  ]);
+  const sum = `${report.images.length} images, ${sizeText(report.freedBytes)} ${dryRun ? "would be freed" : "freed"}\n`;
+  return {
+    json: { dryRun, images: report.images, freedBytes: report.freedBytes },
+    text: rows.length === 0 ? sum : `${table(rows)}${sum}`,
+  };
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const row of rows) {
+    for (const [at, cell] of row.entries()) {
+      widths[at] = Math.max(widths[at] ?? 0, cell.length);
+    }
+  }
+  return rows
+    .map(
+      (row) =>
+        `${row
+          .map((cell, at) => cell.padEnd(widths[at] ?? 0))
+          .join("  ")
+          .trimEnd()}\n`,
+    )
+    .join("");
+}
+
+/** For people: three digits and a unit. */
+function sizeText(sizeBytes: number): string {
+  let value = sizeBytes;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (value < 1024) {
+      return `${value < 10 && unit !== "B" ? value.toFixed(1) : Math.round(value)} ${unit}`;
+    }
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} TiB`;
+}
+
+function messageOf(error: unknown, config: Config): string {
+  if (error instanceof RootInUseError) {
+    const { listen } = config.operator;
+    const where =
+      listen === undefined
+        ? "the operator API is switched off"
+        : `no mirror answers at ${formatListenAddress(listen)}`;
+    return `${error.message}, and ${where}`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Resolves once the text is handed on, so that an exit after it cuts nothing off. */
+function write(stream: Writable, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(text, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}

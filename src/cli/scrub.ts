@@ -1,0 +1,110 @@
+import { homedir } from "node:os";
+import type { Writable } from "node:stream";
+import { RootInUseError } from "../cache/instance-lock.ts";
+import type { ScrubReport } from "../cache/scrub.ts";
+import { scrubRoot } from "../cache/scrub-root.ts";
+import type { Config } from "../config/config.ts";
+import { formatFault } from "../config/fault.ts";
+import { loadConfig } from "../config/load.ts";
+import { systemClock } from "../telemetry/clock.ts";
+import { findRunningMirror } from "./running-mirror.ts";
+
+export interface ScrubCommandOptions {
+  readonly configFile: string | undefined;
+  readonly isRepair: boolean;
+  readonly json: boolean;
+  readonly env: NodeJS.ProcessEnv;
+  /** Absolute. */
+  readonly cwd: string;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+}
+
+/**
+ * Scrubs the storage root, by the mirror that runs on it where there is one.
+ *
+ * @returns the exit code: 0 where nothing is wrong, 1 where anything was, repaired or not, and
+ *   where a process holds the root that does not answer, 2 where it could not be done
+ */
+export async function runScrub(options: ScrubCommandOptions): Promise<number> {
+  const { env, cwd, stdout, stderr, isRepair, json } = options;
+  const loaded = await loadConfig({
+    configFile: options.configFile,
+    env,
+    cwd,
+    home: homedir(),
+  });
+  if (!loaded.ok) {
+    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
+    return 2;
+  }
+  let report: ScrubReport;
+  try {
+    report = await scrub(loaded.config, isRepair);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    await write(stderr, `entrepot: ${message}\n`);
+    return error instanceof RootInUseError ? 1 : 2;
+  }
+  await write(stdout, json ? `${JSON.stringify(report)}\n` : textOf(report));
+  return report.findings.length === 0 ? 0 : 1;
+}
+
+async function scrub(config: Config, isRepair: boolean): Promise<ScrubReport> {
+  const ask = await findRunningMirror(config);
+  if (ask === undefined) {
+    return scrubRoot({
+      root: config.storage.root,
+      clock: systemClock,
+      isRepair,
+    });
+  }
+  const { status, body } = await ask("POST", "/api/v1/scrub", {
+    repair: isRepair,
+  });
+  if (status !== 200 || !isReport(body)) {
+    throw new Error(
+      `the running mirror answered ${status}: ${messageOf(body)}`,
+    );
+  }
+  return body;
+}
+
+function isReport(body: unknown): body is ScrubReport {
+  return (
+    typeof body === "object" &&
+    body !== null &&
+    "findings" in body &&
+    Array.isArray(body.findings)
+  );
+}
+
+function messageOf(body: unknown): string {
+  const { errors } = (body ?? {}) as {
+    readonly errors?: readonly { readonly message?: string }[];
+  };
+  return errors?.[0]?.message ?? "no report";
+}
+
+function textOf({ blobs, bytes, findings }: ScrubReport): string {
+  const lines = findings.map(
+    ({ code, path, repaired }) =>
+      `${code} ${path}${repaired ? " (repaired)" : ""}`,
+  );
+  const repaired = findings.filter((finding) => finding.repaired).length;
+  const sum =
+    findings.length === 0
+      ? "nothing is wrong"
+      : `${findings.length} wrong, ${repaired} of them repaired`;
+  return [...lines, `${blobs} blobs, ${bytes} bytes: ${sum}`, ""].join("\n");
+}
+
+/** Resolves once the text is handed on, so that an exit after it cuts nothing off. */
+function write(stream: Writable, text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(text, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}

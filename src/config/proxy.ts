@@ -1,0 +1,42 @@
+import { type ProxyConfig, Secret } from "./config.ts";
+import { parseProxy } from "./forms.ts";
+
+const NONE: ProxyConfig = {
+  source: "none",
+  https: undefined,
+  http: undefined,
+  noProxy: [],
+};
+
+/**
+ * The proxies of an upstream: its own for everything, else those of the environment. The spelling
+ * in lower case wins, as with curl; a text that is no proxy's URL counts as absent, for the
+ * variable may be meant for other programs (SOCKS).
+ *
+ * @param written `proxy` of the upstream
+ */
+export function chooseProxy(
+  written: string | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): ProxyConfig {
+  if (written === "none") return NONE;
+  if (written) {
+    const url = secret(written);
+    return { source: "upstream", https: url, http: url, noProxy: [] };
+  }
+  const variable = (name: string): string =>
+    env[name.toLowerCase()] || env[name] || "";
+  const https = secret(variable("HTTPS_PROXY"));
+  const http = secret(variable("HTTP_PROXY"));
+  if (https === undefined && http === undefined) return NONE;
+  const noProxy = variable("NO_PROXY")
+    .split(/[,\s]+/)
+    .filter((entry) => entry !== "")
+    .map((entry) => entry.toLowerCase());
+  return { source: "environment", https, http, noProxy };
+}
+
+function secret(text: string): Secret | undefined {
+  const url = text === "" ? undefined : parseProxy(text);
+  return url === undefined ? undefined : new Secret(url);
+}

@@ -1,0 +1,71 @@
+import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { DroppedBlob } from "../cache/scrub.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { Mirror } from "./mirror.ts";
+
+/**
+ * Fetches again what a scrub had to drop, and points the tags to it that did before, so that an
+ * image that was complete is complete again before anybody asks for it.
+ */
+export class Healer {
+  readonly #mirror: Mirror;
+  readonly #index: MetadataIndex;
+  readonly #log: Pick<Logger, "info" | "warn">;
+  readonly #upstreams: ReadonlySet<string>;
+
+  constructor(options: {
+    readonly mirror: Mirror;
+    readonly index: MetadataIndex;
+    readonly log: Pick<Logger, "info" | "warn">;
+    /** Names of the upstreams that are configured. */
+    readonly upstreams: ReadonlySet<string>;
+  }) {
+    this.#mirror = options.mirror;
+    this.#index = options.index;
+    this.#log = options.log;
+    this.#upstreams = options.upstreams;
+  }
+
+  /** Never rejects: what can't be fetched now is fetched by the next pull. */
+  async heal(dropped: DroppedBlob): Promise<void> {
+    const { digest } = dropped;
+    for (const key of dropped.repositories) {
+      if (!this.#upstreams.has(key.upstream)) continue;
+      try {
+        if (dropped.isManifest) await this.#fetchManifest(key, dropped);
+        else await this.#startFill(key, digest);
+        this.#log.info({ ...key, digest }, "a damaged blob is fetched again");
+        return;
+      } catch (error) {
+        this.#log.warn(
+          { err: error, ...key, digest },
+          "a damaged blob can't be fetched again now",
+        );
+      }
+    }
+  }
+
+  async #startFill(key: RepositoryKey, digest: Digest): Promise<void> {
+    const answer = await this.#mirror.openBlob(key, digest, undefined);
+    // The fill goes on without a reader.
+    if (answer.kind === "body") answer.body.close();
+  }
+
+  async #fetchManifest(
+    key: RepositoryKey,
+    { digest, repositories, tags }: DroppedBlob,
+  ): Promise<void> {
+    await this.#mirror.getManifest(key, { kind: "digest", digest });
+    // They served it before, and the bytes are the same.
+    for (const other of repositories) await this.#index.link(other, digest);
+    for (const { key: of, tag, verifiedAtMs, isPinned } of tags) {
+      if ((await this.#index.getTag(of, tag)) === undefined) {
+        await this.#index.putTag(of, tag, digest, verifiedAtMs);
+      }
+      if (isPinned) {
+        await this.#index.setPinned(of, { kind: "tag", tag }, true);
+      }
+    }
+  }
+}

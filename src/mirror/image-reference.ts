@@ -1,0 +1,54 @@
+import type { RepositoryKey } from "../cache/metadata-index.ts";
+import {
+  parseReference,
+  parseRepositoryName,
+  type Reference,
+  referenceText,
+} from "../oci/reference.ts";
+import type { UpstreamRoutes } from "./upstream-routes.ts";
+
+/** One image of the cache, as operators name it. */
+export interface ImageReference {
+  readonly key: RepositoryKey;
+  readonly reference: Reference;
+}
+
+/**
+ * Reads `upstream/repository:tag` or `upstream/repository@digest`. The upstream is a key or an
+ * alias of the configuration, or, so that what is left of it can be dropped, one that was.
+ *
+ * @example "docker.io/alpine:3.20" is docker.io/library/alpine:3.20
+ */
+export function parseImageReference(
+  text: string,
+  routes: Pick<UpstreamRoutes, "routeRepository">,
+): ImageReference | undefined {
+  const slashAt = text.indexOf("/");
+  const atAt = text.indexOf("@");
+  const endAt = atAt === -1 ? text.lastIndexOf(":") : atAt;
+  if (slashAt < 1 || endAt < slashAt) return undefined;
+  const upstream = text.slice(0, slashAt);
+  const name = text.slice(slashAt + 1, endAt);
+  const reference = parseReference(text.slice(endAt + 1));
+  const repository = parseRepositoryName(name);
+  if (
+    repository === undefined ||
+    reference?.kind !== (atAt === -1 ? "tag" : "digest")
+  ) {
+    return undefined;
+  }
+  const routed = routes.routeRepository(
+    { prefix: upstream, ns: undefined, host: undefined },
+    name,
+  );
+  const key = routed.ok
+    ? { upstream: routed.upstream.name, repository: routed.repository }
+    : { upstream, repository };
+  return { key, reference };
+}
+
+/** The text that {@link parseImageReference} reads back. */
+export function imageText({ key, reference }: ImageReference): string {
+  const separator = reference.kind === "tag" ? ":" : "@";
+  return `${key.upstream}/${key.repository}${separator}${referenceText(reference)}`;
+}

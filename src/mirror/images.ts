@@ -1,0 +1,232 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type {
+  EvictedImage,
+  EvictionRequest,
+  Evictor,
+} from "../cache/evictor.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
+import type { RootRow } from "../cache/root-index.ts";
+import type { Digest } from "../oci/digest.ts";
+import { compilePattern } from "../oci/glob.ts";
+import { type ImageReference, imageText } from "./image-reference.ts";
+
+/** A cached image as `ls --json` and the operator API show it. */
+export interface ImageSummary {
+  readonly ref: string;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Of all that is stored of it. */
+  readonly sizeBytes: number;
+  /** It can be pulled without its upstream; of an index at least one platform can. */
+  readonly complete: boolean;
+  readonly pinned: boolean;
+  /** ISO 8601. */
+  readonly pulledAt: string;
+}
+
+/** A digest of an image's graph, at its first place in it. */
+export interface ImagePart {
+  readonly digest: Digest;
+  readonly kind: "manifest" | "blob";
+  /** Null where nothing tells. */
+  readonly mediaType: string | null;
+  readonly sizeBytes: number | null;
+  readonly stored: boolean;
+  /** The manifest that names it; null for the image's own. */
+  readonly parent: Digest | null;
+}
+
+export interface ImageDetail extends ImageSummary {
+  readonly graph: readonly ImagePart[];
+}
+
+export interface ImageQuery {
+  /** A glob over `upstream/repository[:tag]`; a text without `*` is looked for anywhere in it. */
+  readonly q: string | undefined;
+  readonly n: number;
+  readonly last: ImageReference | undefined;
+}
+
+export interface ImageList {
+  readonly images: readonly ImageSummary[];
+  /** Where the next page begins; undefined at the end. */
+  readonly last: string | undefined;
+}
+
+/** What went, or would go. */
+export interface EvictionReport {
+  readonly images: readonly {
+    readonly ref: string;
+    readonly digest: Digest;
+    /** What goes with it. */
+    readonly sizeBytes: number;
+    readonly pulledAt: string;
+    readonly reason: string;
+  }[];
+  readonly freedBytes: number;
+}
+
+const ROWS_AT_ONCE = 64;
+/** Rows that one page of a search looks at; the next page goes on behind them. */
+const MAX_SEARCHED = 20_000;
+
+/** The images in the cache, for whoever runs the mirror. Methods throw IndexError and StorageError. */
+export class Images {
+  readonly #index: MetadataIndex;
+  readonly #evictor: Evictor;
+  readonly #hasCredentials: (upstream: string) => boolean;
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly evictor: Evictor;
+    readonly hasCredentials: (upstream: string) => boolean;
+  }) {
+    this.#index = options.index;
+    this.#evictor = options.evictor;
+    this.#hasCredentials = options.hasCredentials;
+  }
+
+  async list({ q, n, last }: ImageQuery): Promise<ImageList> {
+    await this.#index.settleUses();
+    const isWanted = matcherOf(q);
+    const images: ImageSummary[] = [];
+    let after: ImageReference | undefined = last;
+    for (let searched = 0; searched < MAX_SEARCHED;) {
+      const rows = await this.#index.listImages(ROWS_AT_ONCE, after);
+      for (const row of rows) {
+        if (isWanted(row)) images.push(await this.#summary(row));
+        if (images.length === n) return { images, last: imageText(row) };
+        after = row;
+      }
+      searched += rows.length;
+      if (rows.length === 0) return { images, last: undefined };
+      await nextTurn();
+    }
+    return { images, last: after && imageText(after) };
+  }
+
+  async get(image: ImageReference): Promise<ImageDetail | undefined> {
+    await this.#index.settleUses();
+    const row = await this.#index.getRoot(image.key, image.reference);
+    if (row?.mediaType === undefined) return undefined;
+    const [summary, graph] = [await this.#summary(row), await this.#graph(row)];
+    return { ...summary, graph };
+  }
+
+  /** @returns false where it is not cached */
+  setPinned(image: ImageReference, isPinned: boolean): Promise<boolean> {
+    return this.#index.setPinned(image.key, image.reference, isPinned);
+  }
+
+  /** @returns bytes that were freed; undefined where it is not cached */
+  remove(image: ImageReference): Promise<number | undefined> {
+    return this.#evictor.remove(image.key, image.reference);
+  }
+
+  async evict(request: EvictionRequest): Promise<EvictionReport> {
+    const evicted = await this.#evictor.evict(request);
+    return {
+      images: evicted.map(({ root, freedBytes, reason }: EvictedImage) => ({
+        ref: imageText(root),
+        digest: root.digest,
+        sizeBytes: freedBytes,
+        pulledAt: timeText(root.usedAtMs),
+        reason,
+      })),
+      freedBytes: evicted.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
+    };
+  }
+
+  async #summary(row: RootRow): Promise<ImageSummary> {
+    return {
+      ref: imageText(row),
+      digest: row.digest,
+      mediaType: row.mediaType ?? "",
+      sizeBytes: await this.#storedBytes(row.digest),
+      complete: await this.#index.isComplete(
+        row.key,
+        row.digest,
+        this.#hasCredentials(row.key.upstream) ? "repository" : "upstream",
+      ),
+      pinned: row.isPinned,
+      pulledAt: timeText(row.usedAtMs),
+    };
+  }
+
+  async #storedBytes(digest: Digest): Promise<number> {
+    let bytes = 0;
+    await this.#walk(digest, (node) => {
+      bytes += node.sizeBytes ?? 0;
+    });
+    return bytes;
+  }
+
+  async #graph({ key, digest }: RootRow): Promise<ImagePart[]> {
+    const parts: ImagePart[] = [];
+    await this.#walk(digest, async (node, parent) => {
+      const [blob, descriptor] = await Promise.all([
+        this.#index.getBlob(node.digest),
+        this.#index.findDescriptor(key, node.digest),
+      ]);
+      parts.push({
+        digest: node.digest,
+        kind: node.isManifest ? "manifest" : "blob",
+        mediaType: blob?.mediaType ?? descriptor?.mediaType ?? null,
+        sizeBytes: node.sizeBytes ?? descriptor?.sizeBytes ?? null,
+        stored: node.sizeBytes !== undefined,
+        parent: parent ?? null,
+      });
+    });
+    return parts;
+  }
+
+  /** Each digest of a graph once, manifests before what they name. */
+  async #walk(
+    root: Digest,
+    visit: (
+      node: {
+        readonly digest: Digest;
+        readonly sizeBytes: number | undefined;
+        readonly isManifest: boolean;
+      },
+      parent: Digest | undefined,
+    ) => void | Promise<void>,
+  ): Promise<void> {
+    const top = await this.#index.getNode(root);
+    if (top === undefined) return;
+    const seen = new Set([root]);
+    await visit(top, undefined);
+    const waiting = [top];
+    for (;;) {
+      const node = waiting.shift();
+      if (node === undefined) return;
+      if (!node.isManifest) continue;
+      let after: number | undefined;
+      do {
+        const page = await this.#index.listChildren(node.digest, after);
+        for (const child of page.nodes) {
+          if (seen.has(child.digest)) continue;
+          seen.add(child.digest);
+          await visit(child, node.digest);
+          waiting.push(child);
+        }
+        after = page.next;
+      } while (after !== undefined);
+    }
+  }
+}
+
+function matcherOf(q: string | undefined): (image: ImageReference) => boolean {
+  if (q === undefined || q === "") return () => true;
+  if (!q.includes("*")) return (image) => imageText(image).includes(q);
+  const matches = compilePattern(q);
+  return ({ key, reference }) =>
+    matches(
+      `${key.upstream}/${key.repository}`,
+      reference.kind === "tag" ? reference.tag : undefined,
+    );
+}
+
+function timeText(atMs: number): string {
+  return new Date(atMs).toISOString();
+}

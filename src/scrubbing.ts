@@ -1,0 +1,84 @@
+import { BackgroundScrub } from "./cache/background-scrub.ts";
+import type { OpenedCache } from "./cache/open-cache.ts";
+import {
+  SCRUB_CODES,
+  type ScrubFinding,
+  type ScrubReport,
+} from "./cache/scrub.ts";
+import type { Config } from "./config/config.ts";
+import { Healer } from "./mirror/heal.ts";
+import type { Mirror } from "./mirror/mirror.ts";
+import type { Clock } from "./telemetry/clock.ts";
+import type { Logger } from "./telemetry/logger.ts";
+import type { Metrics } from "./telemetry/metrics.ts";
+
+export interface Scrubbing {
+  /** All of it, asked for by the operator. */
+  readonly scrub: (options: {
+    readonly isRepair: boolean;
+    readonly signal: AbortSignal;
+  }) => Promise<ScrubReport>;
+  stop(): Promise<void>;
+}
+
+/** What a running mirror verifies again, by order and in the background. */
+export function startScrubbing(parts: {
+  readonly cache: OpenedCache;
+  readonly mirror: Mirror;
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+}): Scrubbing {
+  const { cache, mirror, config, clock, log, metrics } = parts;
+  const healer = new Healer({
+    mirror,
+    index: cache.index,
+    log,
+    upstreams: new Set(config.upstreams.map(({ name }) => name)),
+  });
+  const abort = new AbortController();
+  for (const code of SCRUB_CODES) metrics.scrubFindings.inc({ code }, 0);
+  const note = (finding: ScrubFinding): void => {
+    metrics.scrubFindings.inc({ code: finding.code });
+    log.warn(finding, "scrub");
+  };
+  const onDropped: BackgroundScrubHook = (dropped) => {
+    if (!config.offline) void healer.heal(dropped);
+  };
+  const { dailyShare } = config.scrub;
+  const background =
+    dailyShare === 0
+      ? undefined
+      : new BackgroundScrub({
+          cache,
+          dailyShare,
+          clock,
+          log,
+          onFinding: note,
+          onDropped,
+        });
+  let running: Promise<unknown> = Promise.resolve();
+  return {
+    scrub: ({ isRepair, signal }) => {
+      const scrub = cache.scrub({
+        isRepair,
+        signal: AbortSignal.any([signal, abort.signal]),
+        onDropped,
+      });
+      running = scrub.then(
+        ({ findings }) => findings.forEach(note),
+        () => undefined,
+      );
+      return scrub;
+    },
+    stop: async () => {
+      abort.abort();
+      await Promise.all([background?.stop(), running]);
+    },
+  };
+}
+
+type BackgroundScrubHook = ConstructorParameters<
+  typeof BackgroundScrub
+>[0]["onDropped"];

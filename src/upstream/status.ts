@@ -1,0 +1,35 @@
+import type { BreakerState } from "./breaker.ts";
+import type { UpstreamAccount } from "./client.ts";
+import type { UpstreamError, UpstreamErrorKind } from "./errors.ts";
+
+/** The last thing that went wrong somewhere. */
+export interface LastError {
+  /** Epoch. */
+  readonly atMs: number;
+  readonly kind: UpstreamErrorKind;
+  /** For an operator; holds no credential and no signed query. */
+  readonly message: string;
+}
+
+export interface EndpointStatus {
+  readonly url: string;
+  readonly breaker: BreakerState;
+  /** Until it may be probed; 0 where it is up or a probe may go now. */
+  readonly retryAfterMs: number;
+  readonly lastError: LastError | undefined;
+}
+
+/** What an operator is shown of an upstream. */
+export interface UpstreamStatus {
+  readonly name: string;
+  readonly state: "up" | "down" | "offline";
+  /** In the order in which they are asked. */
+  readonly endpoints: readonly EndpointStatus[];
+  readonly credentials: readonly UpstreamAccount[];
+  /** Bearer tokens in memory. */
+  readonly tokensHeld: number;
+}
+
+export function toLastError(error: UpstreamError, nowMs: number): LastError {
+  return { atMs: nowMs, kind: error.kind, message: error.message };
+}

@@ -1,0 +1,29 @@
+import type { Figure } from "./figure.ts";
+import { blobLarge, blobSmall } from "./figures/blob-hits.ts";
+import { coldBlob, coldBlobLink, firstByte } from "./figures/cold-blob.ts";
+import { coldCrowd, coldCrowdLink } from "./figures/cold-crowd.ts";
+import { containerdPull, podmanPull } from "./figures/image-pull.ts";
+import { indexSize } from "./figures/index-size.ts";
+import { memory } from "./figures/memory.ts";
+import { tagLatency } from "./figures/tag-latency.ts";
+import { tlsBlob } from "./figures/tls.ts";
+import { manifestDigest, manifestTag } from "./figures/manifest-hits.ts";
+
+/** Every figure, in the order in which they are taken. */
+export const FIGURES: readonly Figure[] = [
+  manifestDigest,
+  manifestTag,
+  blobLarge,
+  blobSmall,
+  coldBlob,
+  coldBlobLink,
+  firstByte,
+  coldCrowd,
+  coldCrowdLink,
+  podmanPull,
+  containerdPull,
+  tagLatency,
+  memory,
+  indexSize,
+  tlsBlob,
+];

@@ -1,0 +1,229 @@
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Drain } from "./drain.ts";
+import { MANIFEST_TYPE, RegistryFiles } from "./registry-files.ts";
+import { Relay, type RelayOptions } from "./relay.ts";
+import { freePort, Server } from "./server.ts";
+
+const MAIN = join(import.meta.dirname, "../../dist/main.js");
+
+export type ProfileKind = "cpu" | "heap";
+
+export interface RigOptions {
+  /** Of each figure that is fast enough for more than one. */
+  readonly rounds: number;
+  /** Between the upstream and whoever asks it, in every figure that names no link of its own. */
+  readonly link: Omit<RelayOptions, "target"> | undefined;
+  /** Entrepot is run under this profiler, and the profile is left in the folder. */
+  readonly profile:
+    { readonly kind: ProfileKind; readonly folder: string } | undefined;
+}
+
+export interface EntrepotOptions {
+  /** Its upstream. */
+  readonly origin: string;
+  /** Keys of its configuration, set over. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  readonly root?: string;
+}
+
+/** Where something is served. */
+export interface Origin {
+  readonly host: string;
+  readonly port: number;
+  readonly origin: string;
+}
+
+type Release = () => Promise<unknown> | void;
+
+/** All that one figure runs: fresh servers in a folder of their own, gone after it. */
+export class Rig {
+  readonly dir: string;
+  readonly options: RigOptions;
+  readonly drain = new Drain();
+  /** What the upstream holds. */
+  readonly files: RegistryFiles;
+  readonly #releases: Release[] = [];
+  #count = 0;
+
+  private constructor(dir: string, options: RigOptions) {
+    this.dir = dir;
+    this.options = options;
+    this.files = new RegistryFiles(join(dir, "upstream"));
+  }
+
+  static async open(options: RigOptions): Promise<Rig> {
+    return new Rig(await mkdtemp(join(tmpdir(), "bench-")), options);
+  }
+
+  async close(): Promise<void> {
+    this.drain.stop();
+    for (const release of this.#releases.toReversed()) await release();
+    await rm(this.dir, { recursive: true, force: true, maxRetries: 3 });
+  }
+
+  get rounds(): number {
+    return this.options.rounds;
+  }
+
+  onClose(release: Release): void {
+    this.#releases.push(release);
+  }
+
+  /** A fresh, empty folder. */
+  async folder(name: string): Promise<string> {
+    this.#count += 1;
+    const folder = join(this.dir, `${name}-${this.#count}`);
+    await mkdir(folder, { recursive: true });
+    return folder;
+  }
+
+  /** Debian's docker-registry over {@link files}, behind the link that was asked for. */
+  async startUpstream(): Promise<Origin> {
+    const server = await this.#startRegistry(this.files.root, {});
+    const { link } = this.options;
+    return link === undefined ? server : this.startRelay(server, link);
+  }
+
+  async startRelay(
+    target: Origin,
+    link: Omit<RelayOptions, "target">,
+  ): Promise<Relay> {
+    const relay = await Relay.start({ target, ...link });
+    this.onClose(() => relay.stop());
+    return relay;
+  }
+
+  /** The same program as a pull-through cache, its logs switched off in its favour. */
+  async startRegistryProxy(origin: string): Promise<Server> {
+    return this.#startRegistry(await this.folder("proxy"), {
+      proxy: { remoteurl: origin },
+    });
+  }
+
+  /** nginx as Debian ships it (sendfile), without its access log, in its favour. */
+  async startNginx(options: {
+    readonly root: string;
+    readonly workers?: number;
+    readonly tls?: { readonly certificate: string; readonly key: string };
+  }): Promise<Server> {
+    const dir = await this.folder("nginx");
+    const port = await freePort();
+    const { root, workers, tls } = options;
+    const listen =
+      tls === undefined
+        ? `listen 127.0.0.1:${port};`
+        : `listen 127.0.0.1:${port} ssl;
+           ssl_certificate ${tls.certificate}; ssl_certificate_key ${tls.key};`;
+    const file = join(dir, "nginx.conf");
+    await writeFile(
+      file,
+      `user root; daemon off; worker_processes ${workers ?? "auto"};
+       pid ${dir}/nginx.pid; error_log stderr error;
+       events { worker_connections 4096; }
+       http {
+         access_log off; sendfile on; tcp_nopush on; server_tokens off;
+         keepalive_requests 1000000; default_type application/octet-stream;
+         client_body_temp_path ${dir}; proxy_temp_path ${dir};
+         fastcgi_temp_path ${dir}; uwsgi_temp_path ${dir}; scgi_temp_path ${dir};
+         server {
+           ${listen} root ${root};
+           location ~ /manifests/ {
+             default_type ${MANIFEST_TYPE};
+           }
+         }
+       }`,
+    );
+    return this.#start({
+      command: "nginx",
+      args: ["-c", file, "-p", dir],
+      port,
+    });
+  }
+
+  /** Entrepot from `dist`, with nothing configured but its upstream, its ports and its folder. */
+  async startEntrepot(options: EntrepotOptions): Promise<Server> {
+    const dir = await this.folder("entrepot");
+    const port = await freePort();
+    const file = join(dir, "entrepot.yaml");
+    // JSON is YAML 1.2.
+    await writeFile(
+      file,
+      JSON.stringify({
+        listen: `127.0.0.1:${port}`,
+        operator: { listen: `127.0.0.1:${await freePort()}` },
+        storage: { root: options.root ?? join(dir, "data") },
+        upstreams: {
+          "docker.io": { default: true, endpoints: [options.origin] },
+        },
+        ...options.config,
+      }),
+    );
+    return this.#start({
+      command: process.execPath,
+      args: [...this.#profiler(), MAIN, "serve", "--config", file],
+      port,
+      env: { NODE_ENV: "production" },
+    });
+  }
+
+  #profiler(): string[] {
+    const { profile } = this.options;
+    return profile === undefined
+      ? []
+      : [
+          `--${profile.kind}-prof`,
+          `--${profile.kind}-prof-dir=${profile.folder}`,
+        ];
+  }
+
+  async #startRegistry(
+    root: string,
+    config: Readonly<Record<string, unknown>>,
+  ): Promise<Server> {
+    const dir = await this.folder("registry");
+    const port = await freePort();
+    const file = join(dir, "config.yml");
+    await writeFile(
+      file,
+      JSON.stringify({
+        version: "0.1",
+        log: { level: "error", accesslog: { disabled: true } },
+        storage: { filesystem: { rootdirectory: root } },
+        http: { addr: `127.0.0.1:${port}` },
+        ...config,
+      }),
+    );
+    return this.#start({
+      command: "docker-registry",
+      args: ["serve", file],
+      port,
+      env: { OTEL_TRACES_EXPORTER: "none" },
+    });
+  }
+
+  async #start(options: {
+    command: string;
+    args: string[];
+    port: number;
+    env?: Record<string, string>;
+  }): Promise<Server> {
+    this.#count += 1;
+    const errorFile = join(this.dir, `errors-${this.#count}`);
+    const server = await Server.start({ ...options, errorFile });
+    this.onClose(() => server.stop());
+    return server;
+  }
+}
+
+/** Asks once and takes the whole answer, so that whoever is asked has it from then on. */
+export async function warm(server: Origin, path: string): Promise<void> {
+  const response = await fetch(server.origin + path, {
+    headers: { accept: `${MANIFEST_TYPE}, */*` },
+  });
+  if (!response.ok) {
+    throw new Error(`${server.origin}${path}: ${response.status}`);
+  }
+  for await (const chunk of response.body ?? []) void chunk;
+}

@@ -1,0 +1,143 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync, openSync, readFileSync } from "node:fs";
+import { createServer, type AddressInfo, connect } from "node:net";
+import { setTimeout as delay } from "node:timers/promises";
+
+const START_TIMEOUT_MS = 20_000;
+const STOP_TIMEOUT_MS = 15_000;
+/** What `/proc` counts processor time in, on every Linux. */
+const TICKS_PER_SECOND = 100;
+
+export interface ServerOptions {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly port: number;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Where its errors go; its standard output goes nowhere, at the cost of writing it. */
+  readonly errorFile: string;
+}
+
+/** A program that is measured: a process of its own on the loopback. */
+export class Server {
+  readonly host = "127.0.0.1";
+  readonly port: number;
+  readonly #process: ChildProcess;
+  readonly #options: ServerOptions;
+
+  private constructor(options: ServerOptions, child: ChildProcess) {
+    this.port = options.port;
+    this.#options = options;
+    this.#process = child;
+  }
+
+  /** Ends when it takes connections. */
+  static async start(options: ServerOptions): Promise<Server> {
+    const nowhere = openSync("/dev/null", "w");
+    const errors = openSync(options.errorFile, "a");
+    const child = spawn(options.command, options.args, {
+      env: { ...process.env, ...options.env },
+      stdio: ["ignore", nowhere, errors],
+    });
+    closeSync(nowhere);
+    closeSync(errors);
+    let failure: Error | undefined;
+    child.on("error", (error) => {
+      failure = error;
+    });
+    const server = new Server(options, child);
+    const endMs = performance.now() + START_TIMEOUT_MS;
+    while (!(await takesConnections(options.port))) {
+      if (failure !== undefined) throw failure;
+      if (!server.isRunning || performance.now() > endMs) {
+        await server.stop();
+        throw new Error(`${options.command} did not start:\n${server.said}`);
+      }
+      await delay(20);
+    }
+    return server;
+  }
+
+  get authority(): string {
+    return `${this.host}:${this.port}`;
+  }
+
+  get origin(): string {
+    return `http://${this.authority}`;
+  }
+
+  get isRunning(): boolean {
+    return this.#process.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** The end of what it wrote as errors. */
+  get said(): string {
+    return readFileSync(this.#options.errorFile, "utf8").slice(-4_000);
+  }
+
+  /** Processor time so far, with that of its children: nginx works in them. */
+  cpuSeconds(): number {
+    return this.#pids()
+      .map((pid) => {
+        const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+        // The second field is the name in brackets, which may hold blanks.
+        const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+        return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
+      })
+      .reduce((sum, seconds) => sum + seconds, 0);
+  }
+
+  /** Resident memory now, with that of its children. */
+  rssBytes(): number {
+    return this.#pids()
+      .map((pid) => {
+        const status = readFileSync(`/proc/${pid}/status`, "utf8");
+        const [, kibibytes = "0"] = /^VmRSS:\s+(\d+) kB$/m.exec(status) ?? [];
+        return Number(kibibytes) * 1024;
+      })
+      .reduce((sum, bytes) => sum + bytes, 0);
+  }
+
+  /** SIGTERM, and SIGKILL where that does not help. */
+  async stop(): Promise<void> {
+    if (!this.isRunning || this.#process.pid === undefined) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#process.once("exit", () => resolve());
+    this.#process.kill("SIGTERM");
+    const timer = setTimeout(
+      () => this.#process.kill("SIGKILL"),
+      STOP_TIMEOUT_MS,
+    );
+    await promise;
+    clearTimeout(timer);
+  }
+
+  #pids(): number[] {
+    const { pid } = this.#process;
+    if (pid === undefined) return [];
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8");
+    return [pid, ...(children.match(/\d+/g) ?? []).map(Number)];
+  }
+}
+
+/** A port of the loopback that nobody listens on now. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(0, "127.0.0.1", resolve);
+  });
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+function takesConnections(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+}

@@ -1,0 +1,414 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type {
+  BlobRecord,
+  MetadataIndex,
+  RepositoryKey,
+} from "../../src/cache/metadata-index.ts";
+import type { RootCursor, RootRow } from "../../src/cache/root-index.ts";
+import type { Digest } from "../../src/oci/digest.ts";
+import { referenceText } from "../../src/oci/reference.ts";
+import type { AfterTest } from "../support/after-test.ts";
+import {
+  blob,
+  child,
+  indexOf,
+  keyOf,
+  layer,
+  manifestOf,
+  named,
+  tag,
+} from "./metadata-index-contract.ts";
+
+const alpine = keyOf("docker.io", "library/alpine");
+const busybox = keyOf("docker.io", "library/busybox");
+const quay = keyOf("quay.io", "library/alpine");
+const latest = tag("latest");
+const NOTHING: ReadonlySet<Digest> = new Set();
+
+/** What room is made by: roots, their graphs, their pins and their end. `make` as in the other contract. */
+export function rootIndexContract(
+  name: string,
+  make: (test: AfterTest) => Promise<MetadataIndex>,
+): void {
+  void describe(`root index contract: ${name}`, () => {
+    void it("has no root at first", async (test) => {
+      const index = await make(test);
+      assert.deepEqual(await index.listOldestRoots(10, undefined), {
+        roots: [],
+        next: undefined,
+      });
+      assert.deepEqual(await index.listImages(10, undefined), []);
+      assert.equal(await index.getNode(named("any")), undefined);
+      assert.equal(await index.dropRoot(alpine, byTag("latest")), false);
+      assert.equal(await index.setPinned(alpine, byTag("latest"), true), false);
+      assert.deepEqual(await index.listCondemned(10, NOTHING), []);
+      await index.forgetCondemned([named("any")]);
+    });
+
+    void it("makes a tag the root of its manifest, and a manifest its own without one", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 5);
+      assert.deepEqual(await oldest(index), ["alpine@first 5"]);
+      await index.putTag(alpine, latest, named("first"), 6);
+      assert.deepEqual(await oldest(index), ["alpine:latest 6"]);
+      await index.removeTag(alpine, latest);
+      assert.deepEqual(await oldest(index), ["alpine@first 6"]);
+    });
+
+    void it("leaves the old digest of a moved tag a root of the last pull", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 5);
+      await index.putTag(alpine, latest, named("first"), 5);
+      await pull(index, alpine, "second", ["a"], 9);
+      await index.putTag(alpine, latest, named("second"), 9);
+      index.touchTag(alpine, latest, 10);
+      await index.settleUses();
+      assert.deepEqual(await oldest(index), [
+        "alpine@first 5",
+        "alpine:latest 10",
+      ]);
+    });
+
+    void it("makes no root of what a cached index of the repository names", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "amd64", ["a"], 5);
+      await pull(index, busybox, "amd64", ["a"], 6);
+      await index.recordBlob(alpine, {
+        ...indexOf(named("list"), [child("amd64"), child("arm64")]),
+        storedAtMs: 7,
+      });
+      await index.putTag(alpine, latest, named("list"), 7);
+      await pull(index, alpine, "arm64", ["b"], 8);
+      assert.deepEqual(await oldest(index), [
+        "busybox@amd64 6",
+        "alpine:latest 7",
+      ]);
+    });
+
+    void it("makes a root of a blob that no manifest names, until one does", async (test) => {
+      const index = await make(test);
+      await index.recordBlob(alpine, {
+        ...blob(named("a"), 10),
+        storedAtMs: 3,
+      });
+      assert.deepEqual(await oldest(index), ["alpine@a 3"]);
+      assert.deepEqual(await index.listImages(10, undefined), []);
+      index.touchBlob(named("a"), 4);
+      await index.settleUses();
+      assert.deepEqual(await oldest(index), ["alpine@a 4"]);
+      await index.recordBlob(busybox, {
+        ...manifestOf(named("manifest"), [layer("a")]),
+        storedAtMs: 5,
+      });
+      assert.deepEqual(await oldest(index), ["busybox@manifest 5"]);
+    });
+
+    void it("keeps what was found stored for nobody until somebody asks", async (test) => {
+      const index = await make(test);
+      await index.adoptBlob(blob(named("a"), 10));
+      await index.adoptBlob(manifestOf(named("manifest"), [layer("b")]));
+      assert.deepEqual(await oldest(index), ["@a 1", "@manifest 1"]);
+      assert.deepEqual(await index.listImages(10, undefined), []);
+      assert.deepEqual(await index.listRepositories(10, undefined), []);
+      await index.putTag(alpine, latest, named("manifest"), 2);
+      assert.deepEqual(await oldest(index), ["@a 1", "alpine:latest 2"]);
+      await index.recordBlob(alpine, manifestOf(named("other"), [layer("a")]));
+      assert.deepEqual(await oldest(index), [
+        "alpine@other 1",
+        "alpine:latest 2",
+      ]);
+    });
+
+    void it("touches every root of the repository above a manifest", async (test) => {
+      const index = await make(test);
+      for (const key of [alpine, quay]) {
+        await index.recordBlob(key, indexOf(named("list"), [child("amd64")]));
+        await index.putTag(key, latest, named("list"), 1);
+        await index.putTag(key, tag("3"), named("list"), 1);
+        await pull(index, key, "amd64", ["a"], 1);
+      }
+      await pull(index, alpine, "alone", [], 1);
+      index.touchManifest(alpine, named("amd64"), 20);
+      index.touchManifest(alpine, named("alone"), 21);
+      index.touchManifest(alpine, named("absent"), 22);
+      index.touchTag(quay, latest, 23);
+      await index.settleUses();
+      assert.deepEqual(
+        await oldest(index),
+        [
+          "docker.io/library/alpine:3 20",
+          "docker.io/library/alpine:latest 20",
+          "docker.io/library/alpine@alone 21",
+          "quay.io/library/alpine:3 23",
+          "quay.io/library/alpine:latest 23",
+        ].map(short),
+      );
+    });
+
+    void it("lists the oldest page by page", async (test) => {
+      const index = await make(test);
+      const want: string[] = [];
+      for (let i = 0; i < 7; i++) {
+        await pull(index, alpine, `m${i}`, [], 10 + i);
+        if (i % 2 === 0) {
+          await index.putTag(alpine, tag(`t${i}`), named(`m${i}`), 10 + i);
+        }
+        want.push(
+          i % 2 === 0 ? `alpine:t${i} ${10 + i}` : `alpine@m${i} ${10 + i}`,
+        );
+      }
+      for (const limit of [1, 2, 3, 7, 20]) {
+        assert.deepEqual(await oldest(index, limit), want, `pages of ${limit}`);
+      }
+    });
+
+    void it("lists images by name, page by page", async (test) => {
+      const index = await make(test);
+      for (const key of [quay, busybox, alpine]) {
+        await pull(index, key, "one", ["a"], 1);
+        await index.putTag(key, tag("b"), named("one"), 1);
+        await index.putTag(key, tag("a"), named("one"), 1);
+        await pull(index, key, "two", ["a"], 2);
+      }
+      const want = [alpine, busybox, quay].flatMap((key) =>
+        [":a", ":b", "@two"].map((end) =>
+          short(`${key.upstream}/${key.repository}${end}`),
+        ),
+      );
+      for (const limit of [1, 2, 4, 20]) {
+        const got: string[] = [];
+        let last: RootRow | undefined;
+        for (;;) {
+          const page = await index.listImages(limit, last);
+          got.push(...page.map(textOf));
+          last = page.at(-1);
+          if (last === undefined) break;
+        }
+        assert.deepEqual(got, want, `pages of ${limit}`);
+      }
+      const root = await index.getRoot(quay, byTag("a"));
+      assert.equal(root?.digest, named("one"));
+      assert.equal(await index.getRoot(quay, byTag("z")), undefined);
+      assert.equal(
+        await index.getRoot(quay, { kind: "digest", digest: named("one") }),
+        undefined,
+      );
+    });
+
+    void it("tells who needs what of a graph", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a", "b"], 1);
+      await pull(index, quay, "second", ["b"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      await index.putTag(alpine, tag("3"), named("first"), 1);
+      await index.recordBlob(
+        alpine,
+        manifestOf(named("third"), [layer("b"), layer("absent")]),
+      );
+      assert.deepEqual(await index.getNode(named("first")), {
+        digest: named("first"),
+        sizeBytes: 1_000,
+        isManifest: true,
+        holders: 2,
+      });
+      const { nodes, next } = await index.listChildren(
+        named("third"),
+        undefined,
+      );
+      assert.equal(next, undefined);
+      assert.deepEqual(
+        nodes.toSorted((x, y) => x.holders - y.holders),
+        [
+          {
+            digest: named("absent"),
+            sizeBytes: undefined,
+            isManifest: false,
+            holders: 0,
+          },
+          { digest: named("b"), sizeBytes: 10, isManifest: false, holders: 3 },
+        ],
+      );
+    });
+
+    void it("pages the children of a manifest that names very many", async (test) => {
+      const index = await make(test);
+      const names = Array.from({ length: 600 }, (_, i) => `layer ${i}`);
+      await index.recordBlob(
+        alpine,
+        manifestOf(
+          named("wide"),
+          names.map((each) => layer(each)),
+        ),
+      );
+      const got = new Set<Digest>();
+      let after: number | undefined;
+      let pages = 0;
+      do {
+        const page = await index.listChildren(named("wide"), after);
+        for (const { digest } of page.nodes) got.add(digest);
+        after = page.next;
+        pages++;
+      } while (after !== undefined);
+      assert.deepEqual(got, new Set(names.map(named)));
+      assert(pages > 1 && pages < 10);
+    });
+
+    void it("lets a graph go level by level, without what others need", async (test) => {
+      const index = await make(test);
+      await index.recordBlob(alpine, indexOf(named("list"), [child("amd64")]));
+      await index.putTag(alpine, latest, named("list"), 1);
+      await pull(index, alpine, "amd64", ["a", "shared"], 1);
+      await pull(index, quay, "other", ["shared"], 1);
+      assert.equal(await index.dropRoot(alpine, byTag("latest")), true);
+      const gone: string[] = [];
+      for (;;) {
+        const batch = await index.listCondemned(10, NOTHING);
+        if (batch.length === 0) break;
+        gone.push(...batch.map(({ digest }) => nameOf(digest)));
+        await index.forgetCondemned(batch.map(({ digest }) => digest));
+      }
+      assert.deepEqual(gone, ["list", "amd64", "a"]);
+      assert.notEqual(await index.getBlob(named("shared")), undefined);
+      assert.deepEqual(await oldest(index), ["quay@other 1"]);
+      assert.equal((await index.totals()).blobs, 2);
+    });
+
+    void it("keeps what is needed again before its bytes are gone", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      await index.dropRoot(alpine, byTag("latest"));
+      assert.equal((await index.listCondemned(1, NOTHING)).length, 1);
+      assert.deepEqual(
+        await index.listCondemned(9, new Set([named("first")])),
+        [],
+      );
+      await index.putTag(alpine, latest, named("first"), 2);
+      assert.deepEqual(await index.listCondemned(9, NOTHING), []);
+      await index.removeTag(alpine, latest);
+      assert.deepEqual(await index.listCondemned(9, NOTHING), []);
+    });
+
+    void it("drops a root only as it was seen", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      index.touchTag(alpine, latest, 2);
+      assert.equal(await index.dropRoot(alpine, byTag("latest"), 1), false);
+      await index.setPinned(alpine, byTag("latest"), true);
+      assert.equal(await index.dropRoot(alpine, byTag("latest"), 2), false);
+      await index.setPinned(alpine, byTag("latest"), false);
+      assert.equal(await index.dropRoot(alpine, byTag("latest"), 2), true);
+      assert.equal(await index.getTag(alpine, latest), undefined);
+    });
+
+    void it("never lists a pin among the oldest, whatever it is pinned by", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      const digest = { kind: "digest", digest: named("first") } as const;
+      assert.equal(await index.setPinned(alpine, byTag("latest"), true), true);
+      assert.equal(await index.setPinned(alpine, digest, true), true);
+      assert.equal(await index.setPinned(quay, digest, true), false);
+      assert.deepEqual(await oldest(index), []);
+      assert.equal(await index.setPinned(alpine, byTag("latest"), false), true);
+      assert.deepEqual(await oldest(index), ["alpine:latest 1"]);
+      assert.equal((await index.listImages(9, undefined)).length, 2);
+      assert.equal(await index.setPinned(alpine, digest, false), true);
+      assert.equal((await index.listImages(9, undefined)).length, 1);
+    });
+
+    void it("leaves the pin of a tag that the upstream took away on its digest", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      await index.setPinned(alpine, byTag("latest"), true);
+      await index.removeTag(alpine, latest);
+      assert.deepEqual(await oldest(index), []);
+      const [root] = await index.listImages(9, undefined);
+      assert.equal(root?.isPinned, true);
+      assert.equal(root?.digest, named("first"));
+    });
+
+    void it("keeps for its own sake what a lost manifest named", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a", "shared"], 4);
+      await pull(index, quay, "second", ["shared"], 5);
+      await index.forgetBlob(named("first"));
+      assert.deepEqual(await oldest(index), ["alpine@a 4", "quay@second 5"]);
+      await pull(index, alpine, "first", ["a", "shared"], 6);
+      assert.deepEqual(await oldest(index), [
+        "quay@second 5",
+        "alpine@first 6",
+      ]);
+    });
+  });
+}
+
+/** Records a manifest, then its layers of 10 bytes. */
+async function pull(
+  index: MetadataIndex,
+  key: RepositoryKey,
+  manifest: string,
+  layers: readonly string[],
+  atMs: number,
+): Promise<void> {
+  const at = (record: BlobRecord): BlobRecord => ({
+    ...record,
+    storedAtMs: atMs,
+  });
+  nameOf(named(manifest), manifest);
+  await index.recordBlob(
+    key,
+    at(
+      manifestOf(
+        named(manifest),
+        layers.map((each) => layer(each)),
+      ),
+    ),
+  );
+  for (const each of layers) {
+    nameOf(named(each), each);
+    await index.recordBlob(key, at(blob(named(each), 10)));
+  }
+}
+
+const names = new Map<Digest, string>(
+  ["list", "a", "manifest", "other"].map((text) => [named(text), text]),
+);
+
+function nameOf(digest: Digest, text?: string): string {
+  if (text !== undefined) names.set(digest, text);
+  return names.get(digest) ?? digest;
+}
+
+function byTag(text: string) {
+  return { kind: "tag", tag: tag(text) } as const;
+}
+
+async function oldest(index: MetadataIndex, limit = 10): Promise<string[]> {
+  const found: string[] = [];
+  let after: RootCursor | undefined;
+  do {
+    const page = await index.listOldestRoots(limit, after);
+    found.push(...page.roots.map((root) => `${textOf(root)} ${root.usedAtMs}`));
+    after = page.next;
+  } while (after !== undefined);
+  return found;
+}
+
+function textOf({ key, reference }: RootRow): string {
+  const end =
+    reference.kind === "tag"
+      ? `:${referenceText(reference)}`
+      : `@${nameOf(reference.digest)}`;
+  return short(`${key.upstream}/${key.repository}${end}`);
+}
+
+function short(text: string): string {
+  return text
+    .replace("docker.io/library/", "")
+    .replace("quay.io/library/alpine", "quay")
+    .replace(/^\//, "");
+}

@@ -1,0 +1,263 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { OPENAPI } from "../../src/http/api-openapi.ts";
+import { buildImage, buildMultiArch } from "../support/image-builder.ts";
+import {
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../support/mirror-harness.ts";
+import { pullImage } from "../support/pull-image.ts";
+import { startRequest } from "../support/raw-client.ts";
+import { ScriptedUpstream } from "../support/scripted-upstream.ts";
+import type { AfterTest } from "../support/after-test.ts";
+
+const APP = "registry.example/library/app";
+const single = buildImage({ seed: "single", layers: [5_000, 6_000] });
+const multi = buildMultiArch({ seed: "multi", layers: [7_000] });
+
+async function setUp(
+  test: AfterTest,
+): Promise<{ mirror: TestMirror; upstream: ScriptedUpstream }> {
+  const upstream = await ScriptedUpstream.start(test);
+  upstream.content.addImage("library/app", single, "1");
+  upstream.content.addIndex("library/app", multi, "2");
+  const mirror = await startMirror(test, [upstreamOf(upstream)]);
+  mirror.clock.advance(1_000);
+  await pullImage(mirror, "library/app", "1");
+  mirror.clock.advance(1_000);
+  await pullImage(mirror, "library/app", "2");
+  return { mirror, upstream };
+}
+
+function sizeOf(...parts: readonly { sizeBytes: number }[]): number {
+  return parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+}
+
+function codeOf(answer: { readonly body: unknown }): string | undefined {
+  const { errors } = answer.body as { errors?: { code: string }[] };
+  return errors?.[0]?.code;
+}
+
+void describe("the operator API", () => {
+  void it("lists images with size, completeness, pin and last pull", async (test) => {
+    const { mirror } = await setUp(test);
+    const [platform] = multi.images;
+    assert(platform !== undefined);
+    assert.deepEqual(await mirror.operate("GET", "/images"), {
+      status: 200,
+      body: {
+        images: [
+          {
+            ref: `${APP}:1`,
+            digest: single.manifest.digest,
+            mediaType: single.manifest.mediaType,
+            sizeBytes: sizeOf(single.manifest, ...single.blobs),
+            complete: true,
+            pinned: false,
+            pulledAt: "2026-01-01T00:00:01.000Z",
+          },
+          {
+            ref: `${APP}:2`,
+            digest: multi.manifest.digest,
+            mediaType: multi.manifest.mediaType,
+            sizeBytes: sizeOf(
+              multi.manifest,
+              platform.manifest,
+              ...platform.blobs,
+            ),
+            complete: true,
+            pinned: false,
+            pulledAt: "2026-01-01T00:00:02.000Z",
+          },
+        ],
+        last: null,
+      },
+    });
+  });
+
+  void it("pages, and looks for a pattern or a text", async (test) => {
+    const { mirror } = await setUp(test);
+    const refsOf = async (query: string) => {
+      const { body } = await mirror.operate("GET", `/images${query}`);
+      const { images, last } = body as {
+        images: { ref: string }[];
+        last: string | null;
+      };
+      return [images.map(({ ref }) => ref), last];
+    };
+    assert.deepEqual(await refsOf("?n=1"), [[`${APP}:1`], `${APP}:1`]);
+    assert.deepEqual(
+      await refsOf(`?n=1&last=${encodeURIComponent(`${APP}:1`)}`),
+      [[`${APP}:2`], `${APP}:2`],
+    );
+    assert.deepEqual(
+      await refsOf(`?n=1&last=${encodeURIComponent(`${APP}:2`)}`),
+      [[], null],
+    );
+    assert.deepEqual(await refsOf("?q=app:2"), [[`${APP}:2`], null]);
+    assert.deepEqual(
+      await refsOf(`?q=${encodeURIComponent("registry.example/**:1")}`),
+      [[`${APP}:1`], null],
+    );
+    assert.deepEqual(await refsOf("?q=absent"), [[], null]);
+    for (const [query, code] of [
+      ["?n=0", "PAGINATION_NUMBER_INVALID"],
+      ["?n=x", "PAGINATION_NUMBER_INVALID"],
+      ["?last=x", "NAME_INVALID"],
+      ["?q=a&q=b", "NAME_INVALID"],
+    ] as const) {
+      const answer = await mirror.operate("GET", `/images${query}`);
+      assert.deepEqual([answer.status, codeOf(answer)], [400, code], query);
+    }
+  });
+
+  void it("shows an image's graph, with what is not stored of it", async (test) => {
+    const { mirror } = await setUp(test);
+    const { body } = await mirror.operate("GET", `/images/${APP}:2`);
+    const { graph } = body as {
+      graph: { digest: string; stored: boolean; sizeBytes: number | null }[];
+    };
+    const [here, absent] = multi.images;
+    assert(here !== undefined && absent !== undefined);
+    assert.equal(graph[0]?.digest, multi.manifest.digest);
+    const stored = new Map(graph.map((part) => [part.digest, part.stored]));
+    assert.equal(stored.get(here.manifest.digest), true);
+    assert.equal(stored.get(absent.manifest.digest), false);
+    assert.ok(here.blobs.every(({ digest }) => stored.get(digest) === true));
+    assert.equal(graph.length, 1 + 2 + here.blobs.length);
+    assert.ok(graph.every(({ sizeBytes }) => (sizeBytes ?? 0) > 0));
+  });
+
+  void it("pins, drops and refreshes by reference", async (test) => {
+    const { mirror, upstream } = await setUp(test);
+    const bytes = await mirror.metric("entrepot_storage_bytes");
+    for (const [method, pinned] of [
+      ["PUT", true],
+      ["DELETE", false],
+    ] as const) {
+      assert.deepEqual(await mirror.operate(method, `/images/${APP}:1/pin`), {
+        status: 200,
+        body: { ref: `${APP}:1`, pinned },
+      });
+    }
+    upstream.content.addImage("library/app", single, "2");
+    assert.deepEqual(await mirror.operate("POST", `/images/${APP}:2/refresh`), {
+      status: 200,
+      body: { ref: `${APP}:2`, digest: single.manifest.digest, changed: true },
+    });
+    const { body } = await mirror.operate(
+      "DELETE",
+      `/images/${APP}@${multi.manifest.digest}`,
+    );
+    const { freedBytes } = body as { freedBytes: number };
+    assert.equal(
+      await mirror.metric("entrepot_storage_bytes"),
+      bytes - freedBytes,
+    );
+    assert.ok(freedBytes > 7_000);
+    for (const [method, path] of [
+      ["GET", `/images/${APP}:absent`],
+      ["DELETE", `/images/${APP}:absent`],
+      ["PUT", `/images/${APP}:absent/pin`],
+      ["POST", `/images/${APP}:absent/refresh`],
+    ] as const) {
+      const answer = await mirror.operate(method, path);
+      assert.deepEqual(
+        [answer.status, codeOf(answer)],
+        [404, "MANIFEST_UNKNOWN"],
+        path,
+      );
+    }
+    for (const path of [
+      "/images/app",
+      "/images/a:1",
+      "/images/a/b",
+      "/images/a/b@x",
+    ]) {
+      const answer = await mirror.operate("GET", path);
+      assert.deepEqual([answer.status, codeOf(answer)], [400, "NAME_INVALID"]);
+    }
+  });
+
+  void it("says what would go, and lets it go", async (test) => {
+    const { mirror } = await setUp(test);
+    const asked = { toBytes: 10_000, dryRun: true };
+    const would = await mirror.operate("POST", "/evict", asked);
+    const { images, freedBytes } = would.body as {
+      images: { ref: string; reason: string }[];
+      freedBytes: number;
+    };
+    assert.deepEqual(
+      images.map(({ ref, reason }) => [ref, reason]),
+      [[`${APP}:1`, "operator"]],
+    );
+    const before = await mirror.metric("entrepot_storage_bytes");
+    const done = await mirror.operate("POST", "/evict", { toBytes: 10_000 });
+    assert.deepEqual(done.body, { ...(would.body as object), dryRun: false });
+    assert.equal(
+      await mirror.metric("entrepot_storage_bytes"),
+      before - freedBytes,
+    );
+    for (const body of [{ toBytes: -1 }, { toBytes: "1" }, { dry: true }, []]) {
+      const answer = await mirror.operate("POST", "/evict", body);
+      assert.equal(answer.status, 400, JSON.stringify(body));
+    }
+  });
+
+  void it("tells what it is and holds", async (test) => {
+    const { mirror } = await setUp(test);
+    const { body } = await mirror.operate("GET", "/status");
+    const { storage, upstreams } = body as {
+      storage: Record<string, unknown>;
+      upstreams: string[];
+    };
+    assert.deepEqual(upstreams, ["registry.example"]);
+    assert.equal(storage["root"], mirror.root);
+    assert.equal(storage["tags"], 2);
+    assert.equal(storage["manifests"], 3);
+    assert.equal(
+      storage["bytes"],
+      await mirror.metric("entrepot_storage_bytes"),
+    );
+  });
+
+  void it("describes every route that there is, and no other", async (test) => {
+    const { mirror } = await setUp(test);
+    const { body } = await mirror.operate("GET", "/openapi.json");
+    assert.deepEqual(body, JSON.parse(JSON.stringify(OPENAPI)));
+    for (const [path, methods] of Object.entries(OPENAPI.paths)) {
+      for (const method of Object.keys(methods)) {
+        if (method === "parameters") continue;
+        const answer = await fetch(
+          mirror.operatorOrigin + path.replace("{ref}", `${APP}:1`),
+          { method: method.toUpperCase() },
+        );
+        await answer.arrayBuffer();
+        assert.equal(answer.status, 200, `${method} ${path}`);
+        if (method === "delete") await pullImage(mirror, "library/app", "1");
+      }
+    }
+  });
+
+  void it("answers no page of another origin, and no name of somebody's DNS", async (test) => {
+    const { mirror } = await setUp(test);
+    const port = Number(new URL(mirror.operatorOrigin).port);
+    const table: readonly (readonly [Record<string, string>, number])[] = [
+      [{ Host: `127.0.0.1:${port}` }, 200],
+      [{ Host: `localhost:${port}` }, 200],
+      [{ Host: `[::1]:${port}`, Origin: `http://[::1]:${port}` }, 200],
+      [{ Host: `evil.example:${port}` }, 403],
+      [{ Host: `127.0.0.1:${port}`, Origin: "http://evil.example" }, 403],
+      [{ Host: `127.0.0.1:${port}`, Origin: "null" }, 403],
+    ];
+    for (const [headers, status] of table) {
+      const answer = await startRequest({
+        port,
+        path: "/api/v1/status",
+        headers,
+      }).response;
+      assert.equal(answer.status, status, JSON.stringify(headers));
+    }
+  });
+});

@@ -1,0 +1,257 @@
+import assert from "node:assert/strict";
+import {
+  copyFileSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+  closeSync,
+} from "node:fs";
+import { describe, it } from "node:test";
+import Database from "better-sqlite3";
+import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
+import { keyOf, tag } from "../contract/metadata-index-contract.ts";
+import { type AfterTest, releaseAfter } from "../support/after-test.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { buildImage, buildMultiArch } from "../support/image-builder.ts";
+import {
+  storeBlob,
+  storeImage,
+  storeIndex,
+  storeManifest,
+} from "../support/stored-images.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const app = keyOf("docker.io", "library/app");
+const tools = keyOf("quay.io", "team/tools");
+const latest = tag("latest");
+const image = buildImage({ seed: "app", layers: [5_000, 70_000] });
+const multi = buildMultiArch({ seed: "tools" });
+
+interface Opened {
+  readonly cache: OpenedCache;
+  readonly messages: string[];
+}
+
+async function open(test: AfterTest, root: string): Promise<Opened> {
+  const messages: string[] = [];
+  const write = (_fields: unknown, message?: string): void => {
+    messages.push(message ?? "");
+  };
+  const cache = await openCache({
+    root,
+    clock: new FakeClock(),
+    log: { info: write, warn: write, error: write },
+  });
+  releaseAfter(test, () => cache.close());
+  return { cache, messages };
+}
+
+/** A root with two images in it, closed in order. */
+async function writeRoot(test: AfterTest): Promise<string> {
+  const root = await tempDir(test);
+  const { cache } = await open(test, root);
+  await storeImage(cache, app, image, latest);
+  await storeIndex(cache, tools, multi, tag("v1"));
+  await cache.close();
+  return root;
+}
+
+async function assertWhole(cache: OpenedCache): Promise<void> {
+  const { index } = cache;
+  const appTag = await index.getTag(app, latest);
+  assert.equal(appTag?.digest, image.manifest.digest);
+  assert.equal(appTag.mediaType, image.manifest.mediaType);
+  assert.equal(
+    await index.isComplete(app, image.manifest.digest, "repository"),
+    true,
+  );
+  const toolsTag = await index.getTag(tools, tag("v1"));
+  assert.equal(toolsTag?.digest, multi.manifest.digest);
+  for (const one of multi.images) {
+    assert.equal(
+      await index.isComplete(tools, one.manifest.digest, "repository"),
+      true,
+    );
+  }
+  const report = await cache.scrub({ isRepair: false });
+  assert.deepEqual(report.findings, []);
+  assert.equal(report.blobs, (await index.totals()).blobs);
+}
+
+void describe("an index that can't be used", () => {
+  void it("is rebuilt with tags, graphs and links when it is gone", async (test) => {
+    const root = await writeRoot(test);
+    rmSync(diskLayout(root).indexFile);
+    const { cache, messages } = await open(test, root);
+    await cache.recovered();
+    await assertWhole(cache);
+    assert.deepEqual(messages, [
+      "cache opened",
+      "index and blobs were compared",
+    ]);
+  });
+
+  void it("is moved aside and rebuilt when it is no database", async (test) => {
+    const root = await writeRoot(test);
+    writeFileSync(diskLayout(root).indexFile, Buffer.alloc(10_000, 1));
+    const { cache, messages } = await open(test, root);
+    await cache.recovered();
+    await assertWhole(cache);
+    assert.equal(messages[0], "the index was damaged: a new one is started");
+  });
+
+  void it("is replaced while it serves when a check after a crash finds damage", async (test) => {
+    const root = await writeRoot(test);
+    damageTags(diskLayout(root).indexFile);
+    rmSync(diskLayout(root).cleanFile);
+    const { cache, messages } = await open(test, root);
+    await cache.recovered();
+    await assertWhole(cache);
+    assert(messages.includes("the index was damaged: a new one is started"));
+  });
+
+  void it("is replaced while it serves when a request meets the damage", async (test) => {
+    const root = await writeRoot(test);
+    damageTags(diskLayout(root).indexFile);
+    const { cache } = await open(test, root);
+    await cache.recovered();
+    await assert.rejects(cache.index.getTag(app, latest), {
+      name: "IndexError",
+    });
+    while (
+      (await cache.index.getTag(app, latest).catch(() => undefined)) ===
+      undefined
+    ) {
+      await cache.recovered();
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await cache.recovered();
+    await assertWhole(cache);
+  });
+
+  void it("gets what came since when an older copy of it was put back", async (test) => {
+    const root = await tempDir(test);
+    const { indexFile } = diskLayout(root);
+    const first = await open(test, root);
+    await storeImage(first.cache, app, buildImage({ seed: "old" }), latest);
+    await first.cache.close();
+    copyFileSync(indexFile, `${indexFile}.copy`);
+    const second = await open(test, root);
+    await storeImage(second.cache, app, image, latest, Date.UTC(2026, 0, 1));
+    await storeIndex(second.cache, tools, multi, tag("v1"));
+    await second.cache.blobs.remove(
+      buildImage({ seed: "old" }).manifest.digest,
+    );
+    await second.cache.close();
+    copyFileSync(`${indexFile}.copy`, indexFile);
+    const third = await open(test, root);
+    await third.cache.recovered();
+    await assertWhole(third.cache);
+  });
+
+  void it("of a newer program is refused and left alone", async (test) => {
+    const root = await writeRoot(test);
+    const { indexFile } = diskLayout(root);
+    const newer = new Database(indexFile);
+    newer.pragma("user_version = 99");
+    newer.close();
+    const before = readFileSync(indexFile);
+    await assert.rejects(open(test, root), /has schema 99/);
+    assert.deepEqual(readFileSync(indexFile), before);
+  });
+});
+
+void describe("a process that was killed", () => {
+  void it("gets the rows of what it had published, without the upstream", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    const [layer] = image.layers;
+    assert(layer !== undefined);
+    const { manifest } = image;
+    await cache.index.beginFill(app, {
+      digest: layer.digest,
+      sizeBytes: layer.sizeBytes,
+    });
+    await cache.blobs.put(layer.digest, layer.bytes());
+    await cache.index.beginFill(app, {
+      digest: manifest.digest,
+      sizeBytes: manifest.sizeBytes,
+      mediaType: manifest.mediaType,
+    });
+    await cache.blobs.put(manifest.digest, manifest.bytes);
+    await cache.index.beginFill(app, {
+      digest: image.config.digest,
+      sizeBytes: image.config.sizeBytes,
+    });
+    await cache.close();
+    const again = await open(test, root);
+    const { index } = again.cache;
+    assert.equal(
+      (await index.getLinkedBlob(app, layer.digest))?.sizeBytes,
+      5_000,
+    );
+    assert.equal(
+      (await index.getLinkedBlob(app, manifest.digest))?.mediaType,
+      manifest.mediaType,
+    );
+    assert.equal(
+      (await index.findDescriptor(app, image.config.digest))?.sizeBytes,
+      image.config.sizeBytes,
+    );
+    assert.deepEqual(await index.listIntents(), []);
+    assert.equal((await index.totals()).blobs, 2);
+  });
+
+  void it("takes over blobs without a row and drops rows without a blob", async (test) => {
+    const root = await writeRoot(test);
+    const { cache } = await open(test, root);
+    const stray = buildImage({ seed: "stray" });
+    await cache.blobs.put(stray.manifest.digest, stray.manifest.bytes);
+    for (const blob of stray.blobs) {
+      await cache.blobs.put(blob.digest, blob.bytes());
+    }
+    const lost = buildImage({ seed: "lost" });
+    await storeManifest(cache, app, lost.manifest);
+    await storeBlob(cache, app, lost.config);
+    await cache.blobs.remove(lost.config.digest);
+    await cache.close();
+    rmSync(diskLayout(root).cleanFile);
+    const again = await open(test, root);
+    await again.cache.recovered();
+    await assertWhole(again.cache);
+    const { index } = again.cache;
+    assert.equal(
+      (await index.getBlob(stray.manifest.digest))?.mediaType,
+      stray.manifest.mediaType,
+    );
+    assert.equal(
+      await index.getLinkedBlob(app, stray.manifest.digest),
+      undefined,
+    );
+    assert.equal(await index.getBlob(lost.config.digest), undefined);
+    assert.notEqual(await index.getBlob(lost.manifest.digest), undefined);
+  });
+});
+
+/** Damage that opening does not meet: the page where the tags begin. */
+function damageTags(path: string): void {
+  const database = new Database(path);
+  const pageBytes = database.pragma("page_size", { simple: true }) as number;
+  const page = database
+    .prepare("SELECT rootpage FROM sqlite_schema WHERE name = 'tags'")
+    .pluck()
+    .get() as number;
+  database.close();
+  const fd = openSync(path, "r+");
+  writeSync(
+    fd,
+    Buffer.alloc(pageBytes, 0xa5),
+    0,
+    pageBytes,
+    (page - 1) * pageBytes,
+  );
+  closeSync(fd);
+}

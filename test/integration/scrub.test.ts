@@ -1,0 +1,281 @@
+import assert from "node:assert/strict";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { openCache } from "../../src/cache/open-cache.ts";
+import { openDatabase } from "../../src/cache/open-sqlite-index.ts";
+import { SCRUB_CODES, type ScrubCode } from "../../src/cache/scrub.ts";
+import { scrubRoot } from "../../src/cache/scrub-root.ts";
+import { keyOf, tag } from "../contract/metadata-index-contract.ts";
+import type { AfterTest } from "../support/after-test.ts";
+import { FakeClock } from "../support/fake-clock.ts";
+import { buildImage } from "../support/image-builder.ts";
+import { storeImage } from "../support/stored-images.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const app = keyOf("docker.io", "library/app");
+const image = buildImage({ seed: "scrubbed", layers: [100_000, 5_000_000] });
+const [small, large] = image.layers;
+assert(small !== undefined && large !== undefined);
+const ignore = (): void => undefined;
+const log = { info: ignore, warn: ignore, error: ignore };
+
+/** A root with one image in it, closed in order. */
+async function writeRoot(test: AfterTest): Promise<string> {
+  const root = await tempDir(test);
+  const cache = await openCache({ root, clock: new FakeClock(), log });
+  await storeImage(cache, app, image, tag("latest"));
+  await cache.close();
+  return root;
+}
+
+function scrub(root: string, isRepair = false) {
+  return scrubRoot({ root, clock: new FakeClock(), isRepair });
+}
+
+function sql(root: string, text: string): void {
+  const database = openDatabase(diskLayout(root).indexFile);
+  database.pragma("foreign_keys = OFF");
+  database.exec(text);
+  database.close();
+}
+
+interface Fault {
+  readonly name: string;
+  readonly code: ScrubCode;
+  readonly path: string;
+  readonly digest: string | null;
+  readonly make: (root: string) => void;
+  /** Blobs that are left when it is repaired; all four where absent. */
+  readonly blobsAfter?: number;
+}
+
+const blobPath = (digest: string): string =>
+  `blobs/${digest.replace(":", "/")}`;
+const fileOf = (root: string, digest: string): string =>
+  join(root, blobPath(digest));
+
+const FAULTS: readonly Fault[] = [
+  {
+    name: "a bit that flipped in a large blob",
+    code: "blob-corrupt",
+    path: blobPath(large.digest),
+    digest: large.digest,
+    make: (root) => {
+      const bytes = large.bytes();
+      bytes[2_500_000] = (bytes[2_500_000] ?? 0) ^ 1;
+      writeFileSync(fileOf(root, large.digest), bytes);
+    },
+    blobsAfter: 3,
+  },
+  {
+    name: "a blob that was cut",
+    code: "blob-corrupt",
+    path: blobPath(small.digest),
+    digest: small.digest,
+    make: (root) => truncateSync(fileOf(root, small.digest), 1_000),
+    blobsAfter: 3,
+  },
+  {
+    name: "a blob that was emptied",
+    code: "blob-corrupt",
+    path: blobPath(small.digest),
+    digest: small.digest,
+    make: (root) => truncateSync(fileOf(root, small.digest), 0),
+    blobsAfter: 3,
+  },
+  {
+    name: "a folder in a blob's place",
+    code: "not-a-blob",
+    path: blobPath(small.digest),
+    digest: small.digest,
+    make: (root) => {
+      rmSync(fileOf(root, small.digest));
+      mkdirSync(join(fileOf(root, small.digest), "below"), { recursive: true });
+    },
+    blobsAfter: 3,
+  },
+  {
+    name: "a link in a blob's place, although it leads to the bytes",
+    code: "not-a-blob",
+    path: blobPath(small.digest),
+    digest: small.digest,
+    make: (root) => {
+      renameSync(fileOf(root, small.digest), join(root, "elsewhere"));
+      symlinkSync(join(root, "elsewhere"), fileOf(root, small.digest));
+    },
+    blobsAfter: 3,
+  },
+  {
+    name: "a foreign name among the blobs",
+    code: "not-a-blob",
+    path: "blobs/sha256/README.txt",
+    digest: null,
+    make: (root) => writeFileSync(join(root, "blobs/sha256/README.txt"), "hi"),
+  },
+  {
+    name: "a blob that everybody may write",
+    code: "blob-mode",
+    path: blobPath(small.digest),
+    digest: small.digest,
+    make: (root) => chmodSync(fileOf(root, small.digest), 0o666),
+  },
+  {
+    name: "a size that is wrong in the index",
+    code: "size-differs",
+    path: blobPath(small.digest),
+    digest: small.digest,
+    make: (root) =>
+      sql(root, "UPDATE blobs SET size_bytes = 7 WHERE size_bytes = 100000"),
+  },
+  {
+    name: "a blob that is gone",
+    code: "file-missing",
+    path: blobPath(large.digest),
+    digest: large.digest,
+    make: (root) => rmSync(fileOf(root, large.digest)),
+    blobsAfter: 3,
+  },
+  {
+    name: "a blob that the index has not",
+    code: "row-missing",
+    path: blobPath(large.digest),
+    digest: large.digest,
+    make: (root) =>
+      sql(
+        root,
+        `PRAGMA foreign_keys = ON; DELETE FROM blobs WHERE size_bytes = 5000000`,
+      ),
+  },
+  {
+    name: "an edge that is wrong in the index",
+    code: "manifest-differs",
+    path: blobPath(image.manifest.digest),
+    digest: image.manifest.digest,
+    make: (root) => sql(root, "DELETE FROM edges WHERE size_bytes = 5000000"),
+  },
+  {
+    name: "a media type that is wrong in the index",
+    code: "manifest-differs",
+    path: blobPath(image.manifest.digest),
+    digest: image.manifest.digest,
+    make: (root) =>
+      sql(
+        root,
+        `UPDATE manifests SET media_type_id = (
+           SELECT id FROM media_types WHERE name LIKE '%layer%')`,
+      ),
+  },
+  {
+    name: "a stray file among the partials",
+    code: "partial-stray",
+    path: "partial/temporary-put-9",
+    digest: null,
+    make: (root) => writeFileSync(join(root, "partial/temporary-put-9"), "x"),
+  },
+  {
+    name: "sums that are wrong",
+    code: "totals-differ",
+    path: "index.sqlite",
+    digest: null,
+    make: (root) => sql(root, "UPDATE totals SET blob_bytes = blob_bytes + 1"),
+  },
+  {
+    name: "a tag whose manifest is not there",
+    code: "reference-broken",
+    path: "index.sqlite",
+    digest: null,
+    make: (root) =>
+      sql(
+        root,
+        `INSERT INTO tags (repository_id, name, manifest_id, fetched_at_ms, verified_at_ms, used_at_ms)
+         SELECT id, 'broken', 999, 1, 1, 1 FROM repositories WHERE name <> ''`,
+      ),
+  },
+  {
+    name: "a time to come",
+    code: "time-ahead",
+    path: "index.sqlite",
+    digest: null,
+    make: (root) =>
+      sql(root, `UPDATE blobs SET used_at_ms = ${Date.UTC(2036, 0, 1)}`),
+  },
+  {
+    name: "an index that is no database",
+    code: "index-damaged",
+    path: "index.sqlite",
+    digest: null,
+    make: (root) =>
+      writeFileSync(diskLayout(root).indexFile, Buffer.alloc(9_000, 7)),
+  },
+];
+
+void describe("scrub", () => {
+  void it("finds nothing in a root that is in order, and changes nothing", async (test) => {
+    const root = await writeRoot(test);
+    const before = statSync(diskLayout(root).cleanFile).mtimeMs;
+    const report = await scrub(root);
+    assert.deepEqual(report, {
+      blobs: 4,
+      bytes: 5_100_000 + image.config.sizeBytes + image.manifest.sizeBytes,
+      findings: [],
+    });
+    assert.equal(statSync(diskLayout(root).cleanFile).mtimeMs, before);
+  });
+
+  for (const { name, code, path, digest, make, blobsAfter } of FAULTS) {
+    void it(`finds ${name} (${code}), repairs it, and finds nothing then`, async (test) => {
+      const root = await writeRoot(test);
+      make(root);
+      const found = await scrub(root);
+      assert.deepEqual(
+        found.findings.filter((finding) => finding.code === code),
+        [{ code, path, digest, repaired: false }],
+      );
+      // Looking changes nothing.
+      assert.deepEqual(await scrub(root), found);
+      const repaired = await scrub(root, true);
+      assert.deepEqual(
+        repaired.findings.filter((finding) => finding.code === code),
+        [{ code, path, digest, repaired: true }],
+      );
+      const after = await scrub(root, true);
+      assert.deepEqual(after.findings, []);
+      assert.equal(after.blobs, blobsAfter ?? 4);
+      const cache = await openCache({ root, clock: new FakeClock(), log });
+      await cache.recovered();
+      assert.deepEqual((await cache.scrub({ isRepair: false })).findings, []);
+      assert.equal((await cache.index.totals()).blobs, blobsAfter ?? 4);
+      await cache.close();
+    });
+  }
+
+  void it("has a test for each code but the one that takes a broken disk", () => {
+    assert.deepEqual(
+      new Set([...FAULTS.map(({ code }) => code), "blob-unreadable"]),
+      new Set(SCRUB_CODES),
+    );
+  });
+
+  void it("finds nothing wrong in a root that does not hold an index yet, and makes none", async (test) => {
+    const root = await writeRoot(test);
+    rmSync(diskLayout(root).indexFile);
+    const report = await scrub(root);
+    assert.equal(report.findings.length, 4);
+    assert(report.findings.every(({ code }) => code === "row-missing"));
+    assert.equal(existsSync(diskLayout(root).indexFile), false);
+    assert.equal((await scrub(root, true)).findings.length, 4);
+    assert.deepEqual((await scrub(root)).findings, []);
+  });
+});

@@ -1,0 +1,532 @@
+import assert from "node:assert/strict";
+import { rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { Secret, type UpstreamCredential } from "../../../src/config/config.ts";
+import { Barrier } from "../../support/barrier.ts";
+import { makeHelper } from "../../support/credential-helper.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+import { buildImage } from "../../support/image-builder.ts";
+import type { UpstreamAuth } from "../../support/scripted-tokens.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
+import {
+  repositoryName,
+  startUpstreamClient,
+  tagReference,
+  type TestClient,
+  upstreamErrorOf,
+} from "../../support/upstream-harness.ts";
+
+const ALPINE = repositoryName("library/alpine");
+const BUSYBOX = repositoryName("library/busybox");
+const TAG = tagReference("1");
+const SIGNAL = new AbortController().signal;
+const IMAGE = buildImage({ seed: "credentials" });
+const USERS = { acme: "canary-one", other: "canary-two" };
+const BASIC = { scheme: "basic", users: USERS } as const;
+const BEARER = { scheme: "bearer", users: USERS, anonymous: false } as const;
+
+interface Setup extends TestClient {
+  readonly upstream: ScriptedUpstream;
+  readonly clock: FakeClock;
+  /** Pulls the tag's manifest. */
+  pull(): Promise<void>;
+}
+
+async function setUp(
+  test: AfterTest,
+  auth: UpstreamAuth,
+  credentials: (
+    upstream: ScriptedUpstream,
+  ) => readonly UpstreamCredential[] | Promise<readonly UpstreamCredential[]>,
+): Promise<Setup> {
+  const clock = new FakeClock();
+  const upstream = await ScriptedUpstream.start(test, { auth, clock });
+  upstream.content.addImage(ALPINE, IMAGE, "1");
+  const { client, observer } = startUpstreamClient(test, [upstream.origin], {
+    clock,
+    credentials: await credentials(upstream),
+  });
+  return {
+    upstream,
+    clock,
+    client,
+    observer,
+    async pull() {
+      await client.getManifest(ALPINE, TAG, SIGNAL);
+    },
+  };
+}
+
+/** What `docker login` would have written. */
+async function dockerConfig(
+  test: AfterTest,
+  content: unknown,
+): Promise<string> {
+  const file = join(await tempDir(test), "config.json");
+  await writeFile(file, JSON.stringify(content));
+  return file;
+}
+
+function pair(user: string, password: string): { auth: string } {
+  return { auth: Buffer.from(`${user}:${password}`).toString("base64") };
+}
+
+/** Users of the answered requests, in order, without repetitions. */
+function usersOf({ upstream }: Setup): readonly string[] {
+  const users = upstream
+    .requests({ status: 200 })
+    .map(({ headers, method, body }) => {
+      const encoded = /^Basic (.+)$/.exec(headers["authorization"] ?? "")?.[1];
+      if (encoded !== undefined) {
+        return Buffer.from(encoded, "base64").toString();
+      }
+      return method === "POST" ? body.toString() : "";
+    });
+  return [...new Set(users)].filter((user) => user !== "");
+}
+
+async function withToken(
+  test: AfterTest,
+  auth: UpstreamAuth,
+  entry: Record<string, string> = {},
+): Promise<Setup> {
+  return setUp(test, auth, async ({ host }) => [
+    {
+      dockerConfigFile: await dockerConfig(test, {
+        auths: { [host]: { ...entry, identitytoken: "canary-refresh" } },
+      }),
+    },
+  ]);
+}
+
+/** Two accounts, the first with this password. */
+function pool(first: string): readonly UpstreamCredential[] {
+  return [
+    { username: "acme", password: new Secret(first) },
+    { username: "other", password: new Secret(USERS.other) },
+  ];
+}
+
+void describe("a Docker config.json", () => {
+  for (const auth of [BASIC, BEARER]) {
+    void it(`gives the password of the endpoint's own host, by ${auth.scheme}`, async (t) => {
+      const setup = await setUp(t, auth, async ({ host }) => [
+        {
+          dockerConfigFile: await dockerConfig(t, {
+            auths: {
+              "https://index.docker.io/v1/": pair("hub", "canary-hub"),
+              [host]: pair("acme", USERS.acme),
+            },
+          }),
+        },
+      ]);
+      await setup.pull();
+      assert.deepEqual(usersOf(setup), ["acme:canary-one"]);
+    });
+  }
+
+  void it("without that host asks as nobody, and no other host's password is sent", async (t) => {
+    const setup = await setUp(t, BASIC, async () => [
+      {
+        dockerConfigFile: await dockerConfig(t, {
+          auths: {
+            "registry.example": pair("acme", USERS.acme),
+            "127.0.0.1": pair("acme", USERS.acme),
+          },
+        }),
+      },
+    ]);
+    const error = await upstreamErrorOf(setup.pull());
+    assert.equal(error.kind, "unauthorized");
+    for (const { headers } of setup.upstream.requests()) {
+      assert.equal(headers["authorization"], undefined);
+    }
+  });
+
+  void it("names a helper for the host, which goes before what the file holds", async (t) => {
+    const helper = await makeHelper(t, "docker-credential-corp");
+    await helper.gives("other", USERS.other);
+    const path = process.env["PATH"];
+    process.env["PATH"] = `${join(helper.program, "..")}:${path}`;
+    try {
+      const setup = await setUp(t, BASIC, async ({ host }) => [
+        {
+          dockerConfigFile: await dockerConfig(t, {
+            auths: { [host]: pair("acme", USERS.acme) },
+            credHelpers: { [host]: "corp" },
+          }),
+        },
+      ]);
+      await setup.pull();
+      assert.deepEqual(usersOf(setup), ["other:canary-two"]);
+      assert.deepEqual(await helper.runs(), [`get ${setup.upstream.host}`]);
+    } finally {
+      process.env["PATH"] = path;
+    }
+  });
+
+  void it("has a store, and holds itself what the store lacks", async (t) => {
+    const helper = await makeHelper(t, "docker-credential-store");
+    await helper.does(
+      "echo 'credentials not found in native keychain'; exit 1",
+    );
+    const path = process.env["PATH"];
+    process.env["PATH"] = `${join(helper.program, "..")}:${path}`;
+    try {
+      const setup = await setUp(t, BASIC, async ({ host }) => [
+        {
+          dockerConfigFile: await dockerConfig(t, {
+            auths: { [host]: pair("acme", USERS.acme) },
+            credsStore: "store",
+          }),
+        },
+      ]);
+      await setup.pull();
+      await setup.pull();
+      assert.deepEqual(usersOf(setup), ["acme:canary-one"]);
+      assert.equal((await helper.runs()).length, 1);
+    } finally {
+      process.env["PATH"] = path;
+    }
+  });
+
+  void it("is read again when it was replaced", async (t) => {
+    let file = "";
+    const setup = await setUp(t, BASIC, async ({ host }) => {
+      file = await dockerConfig(t, {
+        auths: { [host]: pair("acme", USERS.acme) },
+      });
+      return [{ dockerConfigFile: file }];
+    });
+    await setup.pull();
+    const { host } = setup.upstream;
+    await writeFile(
+      `${file}.new`,
+      JSON.stringify({ auths: { [host]: pair("other", USERS.other) } }),
+    );
+    await rename(`${file}.new`, file);
+    await setup.pull();
+    assert.deepEqual(usersOf(setup), ["acme:canary-one", "other:canary-two"]);
+    // Half a file is none.
+    await writeFile(file, '{"auths":');
+    await setup.pull();
+    assert.deepEqual(usersOf(setup), ["acme:canary-one", "other:canary-two"]);
+  });
+});
+
+void describe("an identity token", () => {
+  const REFRESH = {
+    ...BEARER,
+    refreshTokens: { "canary-refresh": "acme" },
+  } as const;
+
+  void it("goes to the realm by POST, in the body and nowhere else", async (t) => {
+    const setup = await withToken(t, REFRESH);
+    await setup.pull();
+    const [request, ...others] = setup.upstream.requests({ kind: "token" });
+    assert.equal(others.length, 0);
+    assert.equal(request?.method, "POST");
+    assert.equal(request.target, "/token");
+    assert.equal(request.headers["authorization"], undefined);
+    assert.equal(
+      request.headers["content-type"],
+      "application/x-www-form-urlencoded",
+    );
+    assert.deepEqual(
+      Object.fromEntries(new URLSearchParams(request.body.toString())),
+      {
+        client_id: "entrepot",
+        service: "scripted",
+        scope: "repository:library/alpine:pull",
+        grant_type: "refresh_token",
+        refresh_token: "canary-refresh",
+      },
+    );
+    for (const { target } of setup.upstream.requests()) {
+      assert.doesNotMatch(target, /canary/);
+    }
+  });
+
+  for (const postStatus of [400, 401, 404, 405] as const) {
+    void it(`goes by GET where a POST is answered ${postStatus}, and by GET alone from then on`, async (t) => {
+      const setup = await withToken(
+        t,
+        { ...REFRESH, postStatus, expiresInSeconds: 60 },
+        pair("acme", ""),
+      );
+      await setup.pull();
+      setup.clock.advance(60_000);
+      await setup.pull();
+      assert.deepEqual(
+        setup.upstream
+          .requests({ kind: "token" })
+          .map(({ method, status }) => [method, status]),
+        [
+          ["POST", postStatus],
+          ["GET", 200],
+          ["GET", 200],
+        ],
+      );
+      assert.deepEqual(usersOf(setup), ["acme:canary-refresh"]);
+    });
+  }
+
+  void it("that both refuse is refused, and not asked for again at once", async (t) => {
+    const setup = await withToken(t, {
+      ...REFRESH,
+      refreshTokens: {},
+    });
+    for (let round = 0; round < 3; round++) {
+      const error = await upstreamErrorOf(setup.pull());
+      assert.equal(error.kind, "unauthorized");
+      assert.doesNotMatch(error.message, /canary/);
+    }
+    assert.deepEqual(
+      setup.upstream.requests({ kind: "token" }).map(({ method }) => method),
+      ["POST", "GET"],
+    );
+  });
+
+  void it("may come from a helper", async (t) => {
+    const helper = await makeHelper(t);
+    await helper.gives("<token>", "canary-refresh");
+    const setup = await setUp(t, REFRESH, () => [{ helper: helper.program }]);
+    await setup.pull();
+    assert.equal(setup.upstream.requests({ kind: "token" })[0]?.method, "POST");
+  });
+});
+
+void describe("a credential helper", () => {
+  void it("is asked once, however many pull at the same time", async (t) => {
+    const helper = await makeHelper(t);
+    await helper.gives("acme", USERS.acme);
+    const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
+    await Promise.all(Array.from({ length: 20 }, () => setup.pull()));
+    await setup.pull();
+    assert.deepEqual(await helper.runs(), [`get ${setup.upstream.host}`]);
+  });
+
+  void it("is asked again before its twelve hours are over, and stands while it fails", async (t) => {
+    const helper = await makeHelper(t);
+    const clock = new FakeClock();
+    const password = (name: string, lifeMs: number): string =>
+      Buffer.from(
+        JSON.stringify({
+          payload: name,
+          version: "2",
+          type: "DATA_KEY",
+          expiration: (clock.nowMs() + lifeMs) / 1_000,
+        }),
+      ).toString("base64");
+    const hourMs = 3_600_000;
+    const first = password("first", 12 * hourMs);
+    const second = password("second", 24 * hourMs);
+    await helper.gives("AWS", first);
+    const users: Record<string, string> = { AWS: first };
+    const setup = await setUp(t, { scheme: "basic", users }, () => [
+      { helper: helper.program },
+    ]);
+    await setup.pull();
+    setup.clock.advance(10 * hourMs);
+    await setup.pull();
+    assert.equal((await helper.runs()).length, 1);
+
+    setup.clock.advance(0.8 * hourMs);
+    await helper.does("exit 1");
+    await setup.pull();
+    assert.equal((await helper.runs()).length, 2);
+    await setup.pull();
+    assert.equal((await helper.runs()).length, 2);
+
+    await helper.gives("AWS", second);
+    users["AWS"] = second;
+    setup.clock.advance(0.2 * hourMs);
+    await setup.pull();
+    assert.equal((await helper.runs()).length, 3);
+    assert.equal(setup.upstream.count({ status: 401 }), 1);
+  });
+
+  void it("that fails is told of in words of ours, and left alone for a while", async (t) => {
+    const helper = await makeHelper(t);
+    await helper.does("echo canary-leak; echo canary-leak >&2; exit 1");
+    const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
+    for (let round = 0; round < 5; round++) {
+      const error = await upstreamErrorOf(setup.pull());
+      assert.equal(error.kind, "unauthorized");
+      assert.match(error.message, /docker-credential-test ended with 1/);
+      assert.doesNotMatch(error.message, /canary/);
+    }
+    assert.equal((await helper.runs()).length, 1);
+    assert.equal(setup.upstream.count(), 0);
+    assert.equal(setup.client.isDown(), false);
+    await helper.gives("acme", USERS.acme);
+    setup.clock.advance(30_000);
+    await setup.pull();
+  });
+
+  void it("is asked anew when the upstream refuses what it gave, once", async (t) => {
+    const helper = await makeHelper(t);
+    await helper.gives("acme", "canary-old");
+    const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
+    const error = await upstreamErrorOf(setup.pull());
+    assert.equal(error.kind, "unauthorized");
+    // It has just been asked: that it would know better by now is not likely.
+    assert.equal((await helper.runs()).length, 1);
+    setup.clock.advance(30_000);
+    await helper.gives("acme", USERS.acme);
+    await setup.pull();
+    assert.equal((await helper.runs()).length, 2);
+  });
+
+  void it("may leave a caller waiting no longer than the caller wants", async (t) => {
+    const helper = await makeHelper(t);
+    const folder = await tempDir(t);
+    const gate = join(folder, "gate");
+    await helper.does(`until [ -e '${gate}' ]; do sleep 0.02; done`);
+    const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
+    const leaving = new AbortController();
+    const pull = upstreamErrorOf(
+      setup.client.headManifest(ALPINE, TAG, leaving.signal),
+    );
+    leaving.abort();
+    assert.equal((await pull).kind, "timeout");
+    await writeFile(gate, "");
+    await upstreamErrorOf(setup.pull());
+    assert.equal((await helper.runs()).length, 1);
+  });
+});
+
+void describe("a password file", () => {
+  for (const auth of [BASIC, BEARER]) {
+    void it(`is read again when it changes, by ${auth.scheme}, without a refused request`, async (t) => {
+      const passwordFile = join(await tempDir(t), "password");
+      await writeFile(passwordFile, "canary-one\n");
+      const users: Record<string, string> = { acme: "canary-one" };
+      const setup = await setUp(t, { ...auth, users }, () => [
+        { username: "acme", password: new Secret("canary-one"), passwordFile },
+      ]);
+      await setup.pull();
+      users["acme"] = "canary-new";
+      setup.upstream.tokens?.revoke();
+      await writeFile(`${passwordFile}.new`, "canary-new\n");
+      await rename(`${passwordFile}.new`, passwordFile);
+      setup.upstream.forgetRequests();
+      await setup.pull();
+      assert.equal(setup.upstream.count({ status: 401 }), 0);
+      // Emptied or gone, as while it is being replaced: the last good one stays.
+      await writeFile(passwordFile, "");
+      await setup.pull();
+      await rename(passwordFile, `${passwordFile}.old`);
+      await setup.pull();
+      assert.equal(setup.upstream.count({ status: 401 }), 0);
+    });
+  }
+});
+
+void describe("a 401 to a credential that has changed meanwhile", () => {
+  for (const auth of [BASIC, BEARER]) {
+    void it(`makes the new one be read and tried, once, by ${auth.scheme}`, async (t) => {
+      const passwordFile = join(await tempDir(t), "password");
+      await writeFile(passwordFile, "canary-one");
+      const users: Record<string, string> = { acme: "canary-one" };
+      const setup = await setUp(t, { ...auth, users }, () => [
+        { username: "acme", password: new Secret("canary-one"), passwordFile },
+      ]);
+      await setup.pull();
+      setup.upstream.tokens?.revoke();
+      setup.clock.advance(600_000);
+      setup.upstream.forgetRequests();
+      const kind = auth.scheme === "basic" ? "manifest" : "token";
+      const barrier = new Barrier();
+      setup.upstream.when(
+        { kind },
+        { hold: { at: "headers", barrier } },
+        { times: 1, beforeAuth: true },
+      );
+      users["acme"] = "canary-new";
+      const pull = setup.pull();
+      await barrier.arrived(1);
+      await writeFile(`${passwordFile}.new`, "canary-new");
+      await rename(`${passwordFile}.new`, passwordFile);
+      barrier.release();
+      await pull;
+      assert.deepEqual(
+        setup.upstream.requests({ kind }).map(({ status }) => status),
+        [401, 200],
+      );
+    });
+  }
+});
+
+void describe("a pool", () => {
+  for (const auth of [BASIC, BEARER]) {
+    void it(`goes on with the next where one is refused, by ${auth.scheme}, which is left alone`, async (t) => {
+      const setup = await setUp(t, auth, () => pool("canary-wrong"));
+      for (let round = 0; round < 5; round++) await setup.pull();
+      assert.deepEqual(usersOf(setup), ["other:canary-two"]);
+      const wrong = Buffer.from("acme:canary-wrong").toString("base64");
+      assert.equal(
+        setup.upstream.count({
+          where: ({ headers }) => headers["authorization"] === `Basic ${wrong}`,
+        }),
+        1,
+      );
+      const [acme, other] = setup.client.accounts();
+      assert.deepEqual(
+        [acme?.name, acme?.isRefused, other?.name, other?.isRefused],
+        ["acme", true, "other", false],
+      );
+      assert.match(setup.observer.faults[0]?.[1] ?? "", /credential acme/);
+      assert.doesNotMatch(JSON.stringify(setup.observer.faults), /canary/);
+    });
+  }
+
+  void it("goes on with the next in a new repository too, without asking as nobody", async (t) => {
+    const users: Record<string, string> = { ...USERS };
+    const setup = await setUp(t, { ...BEARER, users }, () => pool(USERS.acme));
+    await setup.pull();
+    users["acme"] = "canary-new";
+    setup.upstream.content.addImage(BUSYBOX, IMAGE, "1");
+    setup.upstream.forgetRequests();
+    await setup.client.getManifest(BUSYBOX, TAG, SIGNAL);
+    assert.deepEqual(
+      setup.upstream.requests().map(({ kind, status }) => [kind, status]),
+      [
+        ["token", 401],
+        ["token", 200],
+        ["manifest", 200],
+      ],
+    );
+  });
+
+  void it("is refused as one when every one is, and a repository that is denied is no credential's fault", async (t) => {
+    const setup = await setUp(t, BEARER, () => pool(USERS.acme));
+    setup.upstream.deny(ALPINE);
+    const error = await upstreamErrorOf(setup.pull());
+    assert.equal(error.kind, "unauthorized");
+    assert.deepEqual(
+      setup.client.accounts().map(({ isRefused }) => isRefused),
+      [false, false],
+    );
+  });
+
+  void it("names each credential once, and never by its secret", async (t) => {
+    const helper = await makeHelper(t);
+    await helper.gives("acme", USERS.acme);
+    const file = await dockerConfig(t, { auths: {} });
+    const { client } = startUpstreamClient(t, ["https://registry.test"], {
+      credentials: [
+        ...pool("canary-one"),
+        { username: "acme", password: new Secret("canary-three") },
+        { helper: helper.program },
+        { dockerConfigFile: file },
+      ],
+    });
+    assert.deepEqual(
+      client.accounts().map(({ name }) => name),
+      ["acme", "other", "acme#2", "docker-credential-test", "config.json"],
+    );
+  });
+});

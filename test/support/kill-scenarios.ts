@@ -1,0 +1,241 @@
+import assert from "node:assert/strict";
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import Database from "better-sqlite3";
+import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { migrate } from "../../src/cache/migrations.ts";
+import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
+import { scrubRoot } from "../../src/cache/scrub-root.ts";
+import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
+import {
+  parseRepositoryName,
+  parseTag,
+  type Tag,
+} from "../../src/oci/reference.ts";
+import { systemClock } from "../../src/telemetry/clock.ts";
+import { buildImage, type TestImage } from "./image-builder.ts";
+import { mirrorOver, pull, quietLog } from "./pulling-mirror.ts";
+import { ScriptedRegistry } from "./scripted-client.ts";
+import { storeImage } from "./stored-images.ts";
+
+const repository = parseRepositoryName("library/app");
+const latest = parseTag("latest");
+const kept = parseTag("kept");
+assert(repository !== undefined && latest !== undefined && kept !== undefined);
+const key: RepositoryKey = { upstream: "docker.io", repository };
+
+const keptImage = buildImage({ seed: "kept", layers: [9_000, 200_000] });
+const newImage = buildImage({
+  seed: "new",
+  // One that the kept image has too, one below the hash worker's bound and one above it.
+  layers: [...keptImage.layers.slice(1), 300_000, 1_200_000],
+});
+const movedImage = buildImage({ seed: "moved", layers: [50_000] });
+
+/** Something that changes a storage root, and may be killed at any call to the system. */
+export interface KillScenario {
+  readonly name: string;
+  /** Makes the root as it is before. */
+  readonly prepare: (root: string) => Promise<void>;
+  /** All of it, from the opening of the root to its close. */
+  readonly run: (root: string) => Promise<void>;
+  /** Images that are there before, and must be whole after any kill. */
+  readonly before: readonly Expected[];
+  /** Images that are there when it has run once more to its end. */
+  readonly after: readonly Expected[];
+}
+
+interface Expected {
+  readonly tag: Tag;
+  readonly image: TestImage;
+}
+
+export function open(root: string): Promise<OpenedCache> {
+  return openCache({ root, clock: systemClock, log: quietLog });
+}
+
+async function withCache(
+  root: string,
+  work: (cache: OpenedCache) => Promise<void>,
+): Promise<void> {
+  const cache = await open(root);
+  try {
+    await work(cache);
+    await cache.recovered();
+  } finally {
+    await cache.close();
+  }
+}
+
+const prepareKept = (root: string): Promise<void> =>
+  withCache(root, (cache) => storeImage(cache, key, keptImage, kept));
+
+/** Pulls the tag from a registry that has this image under it. */
+const pullInto = (root: string, image: TestImage): Promise<void> =>
+  withCache(root, async (cache) => {
+    const registry = new ScriptedRegistry();
+    registry.push(key, image, latest);
+    const mirror = mirrorOver(cache, registry, { clock: systemClock });
+    assert.equal(await pull(mirror, key, latest), image.manifest.digest);
+    await mirror.close();
+  });
+
+const isKept = { tag: kept, image: keptImage };
+
+export const KILL_SCENARIOS: readonly KillScenario[] = [
+  {
+    name: "fill",
+    prepare: prepareKept,
+    run: (root) => pullInto(root, newImage),
+    before: [isKept],
+    after: [isKept, { tag: latest, image: newImage }],
+  },
+  {
+    name: "tag update",
+    prepare: async (root) => {
+      await prepareKept(root);
+      await pullInto(root, newImage);
+    },
+    run: (root) => pullInto(root, movedImage),
+    before: [isKept],
+    after: [isKept, { tag: latest, image: movedImage }],
+  },
+  {
+    name: "migration",
+    prepare: async (root) => {
+      await prepareKept(root);
+      const { indexFile } = diskLayout(root);
+      const now = new Database(indexFile, { readonly: true });
+      const rows = TABLES_OF_SCHEMA_1.map((table) => ({
+        table,
+        columns: COLUMNS_OF_SCHEMA_1[table],
+        rows: now
+          .prepare(
+            `SELECT ${COLUMNS_OF_SCHEMA_1[table]} FROM ${table} ${table === "repositories" ? "WHERE name <> ''" : ""}`,
+          )
+          .raw()
+          .all() as unknown[][],
+      }));
+      now.close();
+      for (const suffix of ["", "-wal", "-shm"]) {
+        rmSync(indexFile + suffix, { force: true });
+      }
+      const old = new Database(indexFile);
+      old.pragma("journal_mode = WAL");
+      migrate(old, 1);
+      for (const { table, columns, rows: values } of rows) {
+        const insert = old.prepare(
+          `INSERT INTO ${table} (${columns}) VALUES (${columns.replaceAll(/[a-z_]+/g, "?")})`,
+        );
+        for (const value of values) insert.run(...value);
+      }
+      old.close();
+    },
+    run: (root) => withCache(root, () => Promise.resolve()),
+    before: [isKept],
+    after: [isKept],
+  },
+  {
+    name: "repair",
+    prepare: async (root) => {
+      await prepareKept(root);
+      await pullInto(root, newImage);
+      const layout = diskLayout(root);
+      const [, corrupt, missing] = newImage.layers;
+      assert(corrupt !== undefined && missing !== undefined);
+      writeFileSync(layout.blobFile(corrupt.digest), "corrupt");
+      rmSync(layout.blobFile(missing.digest));
+      writeFileSync(
+        layout.blobFile(movedImage.manifest.digest),
+        movedImage.manifest.bytes,
+        { mode: 0o600 },
+      );
+      writeFileSync(join(layout.partialFolder, "stray"), "stray");
+    },
+    run: async (root) => {
+      await scrubRoot({ root, clock: systemClock, isRepair: true });
+    },
+    before: [isKept],
+    after: [isKept],
+  },
+  {
+    name: "rebuild",
+    prepare: async (root) => {
+      await prepareKept(root);
+      rmSync(diskLayout(root).indexFile);
+    },
+    run: (root) => withCache(root, () => Promise.resolve()),
+    before: [isKept],
+    after: [isKept],
+  },
+];
+
+const COLUMNS_OF_SCHEMA_1 = {
+  digests: "id, digest",
+  media_types: "id, name",
+  repositories: "id, upstream, name",
+  blobs: "id, size_bytes, stored_at_ms, used_at_ms",
+  manifests: "id, media_type_id, subject_id",
+  links: "blob_id, repository_id",
+  edges:
+    "parent_id, child_id, is_manifest, is_foreign, size_bytes, media_type_id",
+  tags: "repository_id, name, manifest_id, fetched_at_ms, verified_at_ms, used_at_ms",
+} as const;
+const TABLES_OF_SCHEMA_1 = Object.keys(
+  COLUMNS_OF_SCHEMA_1,
+) as (keyof typeof COLUMNS_OF_SCHEMA_1)[];
+
+/**
+ * What must hold after a kill, and after the scenario ran once more. Leaves the root closed.
+ *
+ * @throws AssertionError
+ */
+export async function judgeAfterKill(
+  root: string,
+  scenario: KillScenario,
+): Promise<void> {
+  const cache = await open(root);
+  try {
+    await cache.recovered();
+    if (scenario.name === "repair") {
+      // It was cut off: what it had not repaired yet is found by the next one.
+      await cache.scrub({ isRepair: true });
+    }
+    const { findings } = await cache.scrub({ isRepair: false });
+    assert.deepEqual(findings, [], "a second scrub finds nothing");
+    await assertWhole(cache, scenario.before);
+  } finally {
+    await cache.close();
+  }
+  await scenario.run(root);
+  const { findings } = await scrubRoot({
+    root,
+    clock: systemClock,
+    isRepair: false,
+  });
+  assert.deepEqual(findings, [], "after another run nothing is found");
+  const again = await open(root);
+  try {
+    await assertWhole(again, scenario.after);
+    assert.deepEqual(await again.index.listIntents(), []);
+  } finally {
+    await again.close();
+  }
+}
+
+/** The images can be pulled with every upstream down. */
+async function assertWhole(
+  cache: OpenedCache,
+  images: readonly Expected[],
+): Promise<void> {
+  const registry = new ScriptedRegistry();
+  registry.isDown = true;
+  const mirror = mirrorOver(cache, registry, {
+    clock: systemClock,
+    isOffline: true,
+  });
+  for (const { tag, image } of images) {
+    assert.equal(await pull(mirror, key, tag), image.manifest.digest);
+  }
+  await mirror.close();
+}

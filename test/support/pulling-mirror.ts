@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { StorageError } from "../../src/cache/blob-store.ts";
+import { HotManifests } from "../../src/cache/hot-manifests.ts";
+import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
+import type { OpenedCache } from "../../src/cache/open-cache.ts";
+import { createMirror, type Mirror } from "../../src/mirror/mirror.ts";
+import { type Digest, digestOf } from "../../src/oci/digest.ts";
+import type { Tag } from "../../src/oci/reference.ts";
+import type { Clock } from "../../src/telemetry/clock.ts";
+import type { Logger } from "../../src/telemetry/logger.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
+import { parseManifest } from "../../src/oci/manifest.ts";
+import { readAll } from "./fill-harness.ts";
+import type { ScriptedRegistry } from "./scripted-client.ts";
+
+const ignore = (): void => undefined;
+/** Says nothing. */
+export const quietLog = {
+  trace: ignore,
+  debug: ignore,
+  info: ignore,
+  warn: ignore,
+  error: ignore,
+  fatal: ignore,
+} as unknown as Logger;
+
+/** The mirror over a cache and a registry in this process, with nothing in between. */
+export function mirrorOver(
+  cache: Pick<OpenedCache, "blobs" | "index">,
+  registry: ScriptedRegistry,
+  options: { readonly clock: Clock; readonly isOffline?: boolean },
+): Mirror {
+  return createMirror({
+    upstreams: [registry.upstream("docker.io")],
+    blobs: cache.blobs,
+    index: cache.index,
+    hot: new HotManifests(),
+    clock: options.clock,
+    log: quietLog,
+    metrics: createMetrics("test"),
+    isOffline: options.isOffline ?? false,
+  });
+}
+
+/**
+ * Pulls an image as an engine does, and hashes every byte.
+ *
+ * @returns the digest that the tag pointed to
+ */
+export async function pull(
+  mirror: Mirror,
+  key: RepositoryKey,
+  tag: Tag,
+): Promise<Digest> {
+  const answer = await mirror.getManifest(key, { kind: "tag", tag });
+  assert(answer.digest !== undefined);
+  assert.equal(digestOf(answer.bytes), answer.digest);
+  const parsed = parseManifest(answer.bytes, answer.mediaType);
+  assert(parsed.ok);
+  for (const { digest } of parsed.children) {
+    await pullBlob(mirror, key, digest);
+  }
+  return answer.digest;
+}
+
+/** As engines do when a body breaks off. */
+const TRIES = 3;
+
+/** One blob, whole and right; a disk that fails in the middle is met by another try. */
+export async function pullBlob(
+  mirror: Mirror,
+  key: RepositoryKey,
+  digest: Digest,
+): Promise<void> {
+  for (let left = TRIES; ; left -= 1) {
+    const answer = await mirror.openBlob(key, digest, undefined);
+    assert.equal(answer.kind, "body");
+    if (answer.kind !== "body") return;
+    try {
+      const { bytes, isBroken } = await readAll(answer.body);
+      assert.equal(isBroken, false, `${digest} broke off`);
+      assert.equal(digestOf(bytes), digest);
+      return;
+    } catch (error) {
+      if (!(error instanceof StorageError) || left === 1) throw error;
+    }
+  }
+}

@@ -1,0 +1,115 @@
+import { Readable } from "node:stream";
+import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
+import type { MirroredUpstream } from "../../src/mirror/mirrored-upstream.ts";
+import type { Digest } from "../../src/oci/digest.ts";
+import type { Tag } from "../../src/oci/reference.ts";
+import type { UpstreamClient } from "../../src/upstream/client.ts";
+import { UpstreamError } from "../../src/upstream/errors.ts";
+import type { TestBlob, TestImage, TestManifest } from "./image-builder.ts";
+
+/** The images of a registry in this process, behind the interface of its client: no socket is opened. */
+export class ScriptedRegistry {
+  /** Requests that were answered, by what was asked. */
+  readonly requests: string[] = [];
+  isDown = false;
+  readonly #manifests = new Map<Digest, TestManifest>();
+  readonly #blobs = new Map<Digest, TestBlob>();
+  readonly #tags = new Map<string, Digest>();
+
+  /** Points the tag to the image; what it pointed to stays there by its digest. */
+  push(key: RepositoryKey, image: TestImage, tag: Tag): void {
+    this.#manifests.set(image.manifest.digest, image.manifest);
+    for (const blob of image.blobs) this.#blobs.set(blob.digest, blob);
+    this.#tags.set(`${key.repository}:${tag}`, image.manifest.digest);
+  }
+
+  upstream(name: string): MirroredUpstream {
+    return {
+      name,
+      concurrency: 8,
+      mayPull: () => true,
+      freshness: {
+        tagTtlMs: 0,
+        staleIfErrorMs: Infinity,
+        staleWhileRevalidateMs: 0,
+        notFoundTtlMs: 0,
+        ttlMs: () => 0,
+      },
+      client: this.#client(name),
+    };
+  }
+
+  #client(name: string): UpstreamClient {
+    const manifest = (
+      repository: string,
+      reference:
+        | { readonly kind: "tag"; readonly tag: Tag }
+        | { readonly kind: "digest"; readonly digest: Digest },
+    ): TestManifest => {
+      this.#ask(`manifest ${repository}`);
+      const digest =
+        reference.kind === "digest"
+          ? reference.digest
+          : this.#tags.get(`${repository}:${reference.tag}`);
+      const found = digest && this.#manifests.get(digest);
+      return found ?? this.#missing();
+    };
+    const blob = (digest: Digest): TestBlob => {
+      this.#ask(`blob ${digest}`);
+      return this.#blobs.get(digest) ?? this.#missing();
+    };
+    return {
+      name,
+      hasCredentials: false,
+      isDown: () => this.isDown,
+      isBudgetSpared: () => false,
+      accounts: () => [],
+      status: () => ({
+        name,
+        state: "up",
+        endpoints: [],
+        credentials: [],
+        tokensHeld: 0,
+      }),
+      // What throws in there must reject.
+      headManifest: async (repository, reference) =>
+        manifest(repository, reference),
+      getManifest: async (repository, reference) => {
+        const { bytes, mediaType, digest } = manifest(repository, reference);
+        return { bytes, mediaType, digestHeader: digest };
+      },
+      headBlob: async (_repository, digest) => blob(digest),
+      openBlob: async (_repository, digest, { offset = 0 }) => {
+        const found = blob(digest);
+        return {
+          status: offset === 0 ? 200 : 206,
+          offset,
+          sizeBytes: found.sizeBytes,
+          body: Readable.from([found.read(offset, found.sizeBytes - offset)], {
+            objectMode: false,
+          }),
+          endpoint: name,
+        };
+      },
+      listTags: async () => ({ tags: [], isWhole: true }),
+      getReferrers: async () => this.#missing(),
+      close: async () => undefined,
+    };
+  }
+
+  #ask(what: string): void {
+    if (this.isDown) {
+      throw new UpstreamError("unreachable", "it is down", {
+        upstream: "test",
+      });
+    }
+    this.requests.push(what);
+  }
+
+  #missing(): never {
+    throw new UpstreamError("not-found", "not there", {
+      upstream: "test",
+      status: 404,
+    });
+  }
+}

@@ -1,0 +1,119 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { describeConfig } from "../../../src/config/describe.ts";
+import { createCertificateAuthority } from "../../support/certificate-authority.ts";
+import {
+  makeConfigFolder,
+  printedFaults,
+} from "../../support/config-folder.ts";
+
+function quay(keys: string): string {
+  return `upstreams: { quay.io: { ${keys} } }`;
+}
+
+/** What is written, and what is told of it. */
+const FAULTS: readonly (readonly [string, string])[] = [
+  [
+    'allow: ["Library/*"]',
+    'allow[0]: "Library/*"; a pattern over repository[:tag] with * and **, such as "library/*"',
+  ],
+  [
+    "redirectHosts: [10.0.0.0/33]",
+    'redirectHosts[0]: "10.0.0.0/33"; a CIDR such as 10.0.0.0/8 or fd00::/8, or a host',
+  ],
+  [
+    "redirectHosts: [https://minio.corp]",
+    'redirectHosts[0]: "https://minio.corp"; a host, a host glob such as *.s3.corp, or a CIDR such as 10.0.0.0/8',
+  ],
+  [
+    "bandwidth: 10 MiB",
+    'bandwidth: "10 MiB"; a size per second such as 10MiB, or 0',
+  ],
+  ["bandwidth: -1", "bandwidth: -1; a size per second such as 10MiB, or 0"],
+  [
+    "proxy: socks5://acme:hunter2@proxy.corp",
+    "proxy: no proxy's URL; an http or https URL without a path, or none",
+  ],
+  [
+    "tls: { certificateFile: client.crt }",
+    "tls.certificateFile: without keyFile; certificateFile and keyFile together",
+  ],
+  [
+    "tls: { keyFile: client.key, certificateFile: '' }",
+    "tls.keyFile: without certificateFile; certificateFile and keyFile together",
+  ],
+];
+
+for (const [keys, fault] of FAULTS) {
+  void test(`tells what is wrong with ${keys.replace("hunter2", "…")}`, async (t) => {
+    const folder = await makeConfigFolder(t);
+    const printed = printedFaults(await folder.loadText(quay(keys)));
+    assert.deepEqual(printed, [`c.yaml:1: upstreams.quay.io.${fault}`]);
+  });
+}
+
+void test("a client certificate is read with its key, and a wrong pair is a fault", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const authority = createCertificateAuthority();
+  const { cert, key } = authority.issue();
+  const certificateFile = await folder.write("client.crt", cert);
+  const keyFile = await folder.write("client.key", key);
+  const text = quay(
+    "tls: { certificateFile: client.crt, keyFile: client.key }",
+  );
+  const result = await folder.loadText(text);
+  assert.deepEqual(printedFaults(result), []);
+  assert.ok(result.ok);
+  const [upstream] = result.config.upstreams;
+  const { key: secret, ...shown } =
+    upstream?.tls.clientCertificate ?? assert.fail();
+  assert.equal(secret.reveal(), key);
+  assert.deepEqual(shown, {
+    certificate: cert.trim(),
+    certificateFile,
+    keyFile,
+  });
+  assert.deepEqual(result.sources.files, [certificateFile, keyFile]);
+  assert.doesNotMatch(JSON.stringify(result), /PRIVATE KEY/);
+
+  await folder.write("client.key", authority.issue().key);
+  assert.deepEqual(printedFaults(await folder.loadText(text)), [
+    `c.yaml:1: upstreams.quay.io.tls.keyFile: ${keyFile}: no key of ${certificateFile}; its PEM key, without a pass phrase`,
+  ]);
+  await folder.write("client.key", key, 0o666);
+  assert.match(
+    printedFaults(await folder.loadText(text))[0] ?? "",
+    /keyFile: .*everybody on this machine may change/,
+  );
+});
+
+void test("a proxy is told without its password, and one of the environment not at all", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = {
+    HTTPS_PROXY: "http://env:hunter2@env.corp:3128",
+    NO_PROXY: "quay.io,.corp",
+  };
+  const written = await folder.loadText(
+    quay('proxy: "http://acme:hunter2@proxy.corp:3128"'),
+    { env },
+  );
+  assert.ok(written.ok);
+  const described = JSON.stringify(describeConfig(written.config));
+  assert.match(described, /"proxy":"http:\/\/\[redacted\]@proxy\.corp:3128\/"/);
+  assert.doesNotMatch(JSON.stringify(written) + described, /hunter2/);
+  const [own] = written.config.upstreams;
+  assert.equal(
+    own?.proxy.http?.reveal(),
+    "http://acme:hunter2@proxy.corp:3128/",
+  );
+
+  const absent = await folder.loadText(quay("default: true"), { env });
+  assert.ok(absent.ok);
+  const [upstream] = absent.config.upstreams;
+  assert.equal(upstream?.proxy.source, "environment");
+  assert.deepEqual(upstream.proxy.noProxy, ["quay.io", ".corp"]);
+  assert.doesNotMatch(
+    JSON.stringify(describeConfig(absent.config)),
+    /proxy|hunter2/,
+  );
+});

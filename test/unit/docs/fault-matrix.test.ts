@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { test } from "node:test";
+
+const FOLDER = join(import.meta.dirname, "../..");
+const ROW = /^\| ([US]\d+) \| [^|]* \| `([^`]+)`: "(.+)" \|$/;
+
+async function readRows(): Promise<
+  readonly (readonly [row: string, file: string, name: string])[]
+> {
+  const text = await readFile(join(FOLDER, "README.md"), "utf8");
+  return text.split("\n").flatMap((line) => {
+    const [, row, file, name] = ROW.exec(line) ?? [];
+    return row === undefined || file === undefined || name === undefined
+      ? []
+      : [[row, file, name] as const];
+  });
+}
+
+void test("every row of the fault matrix names tests that are there", async () => {
+  const missing: string[] = [];
+  for (const [row, file, name] of await readRows()) {
+    const source = await readFile(join(FOLDER, file), "utf8").catch(() => "");
+    if (!source.includes(name)) missing.push(`${row}: ${file}: ${name}`);
+  }
+  assert.deepEqual(missing, []);
+});
+
+void test("no row of the upstreams' faults is left out", async () => {
+  const rows = new Set((await readRows()).map(([row]) => row));
+  const wanted = [
+    ...Array.from({ length: 23 }, (_, at) => `U${at + 1}`),
+    ...["S1", "S2", "S3", "S4", "S5", "S10", "S11", "S17"],
+  ];
+  assert.deepEqual(
+    wanted.filter((row) => !rows.has(row)),
+    [],
+  );
+});
