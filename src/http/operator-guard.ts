@@ -68,12 +68,43 @@ export function guardOperatorApp(
       .type("application/json")
       .send(registryErrorBody(code, undefined, detail));
   });
+  app.addHook("onResponse", async (request, reply) => {
+    const event = changeOf(request, reply.statusCode);
+    if (event === undefined) return;
+    options.audit.record({
+      event: event.name,
+      client: canonicalAddress(request.raw.socket.remoteAddress),
+      reference: event.reference,
+    });
+  });
   app.addHook("onSend", async (_request, reply) => {
     reply.headers({
       "X-Content-Type-Options": "nosniff",
       "Cache-Control": "no-store",
     });
   });
+}
+
+/** What a request has changed of an image, once it is answered. */
+function changeOf(
+  request: FastifyRequest,
+  status: number,
+):
+  | {
+      readonly name: "purged" | "pinned" | "unpinned";
+      readonly reference: string;
+    }
+  | undefined {
+  const { method, params, routeOptions } = request;
+  if (status !== 200 || routeOptions.url !== "/api/v1/images/*") {
+    return undefined;
+  }
+  const path = (params as { readonly "*": string })["*"];
+  const isPin = path.endsWith("/pin");
+  const reference = isPin ? path.slice(0, -"/pin".length) : path;
+  if (method === "PUT" && isPin) return { name: "pinned", reference };
+  if (method !== "DELETE") return undefined;
+  return { name: isPin ? "unpinned" : "purged", reference };
 }
 
 function judge(

@@ -7,7 +7,10 @@ import {
   type OperatorSources,
 } from "../../../src/http/operator-routes.ts";
 import { type AuditEvent, NO_AUDIT } from "../../../src/telemetry/audit.ts";
+import { createUpstreamRoutes } from "../../../src/mirror/upstream-routes.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
+
+import { upstreamConfig } from "../../support/upstream-harness.ts";
 
 const TOKEN = "0123456789abcdef";
 const OPEN = ["/healthz", "/readyz", "/metrics"];
@@ -23,6 +26,13 @@ function makeApp(
       readiness: () => Promise.resolve({ isReady: true, detail: {} }),
       status: () => Promise.resolve({}),
       upstreams: () => [],
+      routes: createUpstreamRoutes([
+        upstreamConfig(["http://127.0.0.1:9"], { name: "quay.io" }),
+      ]),
+      images: {
+        remove: () => Promise.resolve(5),
+        setPinned: () => Promise.resolve(true),
+      },
       // Nothing behind the guard is ever reached but what is written below.
     } as unknown as OperatorSources,
     {
@@ -182,4 +192,27 @@ void describe("a browser", () => {
       }
     });
   }
+});
+
+void describe("what the operator changes", () => {
+  void it("is recorded: purges and pins, by whom and of what", async () => {
+    const audited: AuditEvent[] = [];
+    const app = makeApp(undefined, audited);
+    const ref = "quay.io/team/app:1";
+    for (const [method, url] of [
+      ["DELETE", `/api/v1/images/${ref}`],
+      ["GET", "/api/v1/guarded"],
+      ["DELETE", "/api/v1/images/none"],
+    ] as const) {
+      await app.inject({
+        method,
+        url,
+        remoteAddress: "127.0.0.1",
+        headers: { host: "127.0.0.1" },
+      });
+    }
+    assert.deepEqual(audited, [
+      { event: "purged", client: "127.0.0.1", reference: ref },
+    ]);
+  });
 });
