@@ -78,7 +78,7 @@ export const AUDIT_SCHEMA: SchemaNode = mappingOf(
     file: {
       type: "string",
       description:
-        "Where a JSON line is appended for each denial, failed log-in, reload and tag that moved. Opened anew at SIGHUP.",
+        "Where a JSON line is appended for each denial, failed log-in, reload, purge, pin and tag that moved. Opened anew at SIGHUP.",
       examples: ["/var/log/entrepot/audit.jsonl", "-"],
       "x-expected": "the path of a file, or - for standard output",
       "x-zero": "an empty text is as absent",
