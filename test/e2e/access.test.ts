@@ -291,7 +291,11 @@ void describe("a mirror with TLS and users", () => {
     await trustAuthority(test, "docker", host, authority);
     const dockerd = await Dockerd.start(test, { host, isTls: true });
     await dockerd.docker("pull", "--quiet", IMAGE);
-    assert.ok(requestsOf(mirror).every(({ statusCode }) => statusCode === 200));
+    assert.ok(
+      (await requestsOf(mirror, "blob")).every(
+        ({ statusCode }) => statusCode === 200,
+      ),
+    );
     // Nobody is asked, so nothing is checked: a log-in tells of nothing here.
     const said = await dockerd.docker("login", "-u", "x", "-p", "y", host);
     assert.match(said, /Login Succeeded/);
@@ -307,8 +311,7 @@ void describe("a mirror with TLS and users", () => {
       auths: { "https://index.docker.io/v1/": { auth: hub } },
     });
     await refusal(dockerd.docker("pull", "--quiet", IMAGE));
-    const requests = requestsOf(mirror);
-    assert.ok(requests.length > 0);
+    const requests = await requestsOf(mirror, "tag");
     assert.ok(requests.every(({ statusCode }) => statusCode === 401));
     const log = mirror.child.output();
     for (const secret of ["hubuser", "hub-canary", hub]) {
@@ -324,7 +327,9 @@ void describe("a mirror with TLS and users", () => {
     await refusal(podman.podman("pull", "--quiet", IMAGE));
     await podman.podman("login", "-u", "alice", "-p", USERS.alice, host);
     await podman.podman("pull", "--quiet", IMAGE);
-    const pulled = requestsOf(mirror).filter(({ user }) => user === "alice");
+    const pulled = (await requestsOf(mirror, "blob")).filter(
+      ({ user }) => user === "alice",
+    );
     assert.ok(pulled.some(({ kind }) => kind === "blob"));
   });
 
@@ -343,7 +348,7 @@ void describe("a mirror with TLS and users", () => {
 `,
     });
     await containerd.pull(IMAGE);
-    const requests = requestsOf(mirror);
+    const requests = await requestsOf(mirror, "blob");
     assert.ok(requests.some(({ kind }) => kind === "blob"));
     assert.ok(requests.every(({ user }) => user === "alice"));
     assert.ok(!mirror.child.output().includes(authorization));
@@ -377,7 +382,9 @@ void describe("a mirror with TLS and users", () => {
       await refusal(client.login("alice", "wrong"));
       assert.match(await client.login("alice", USERS.alice), /Login Succeeded/);
       await client.pull();
-      const own = requestsOf(mirror).filter(({ user }) => user === "alice");
+      const own = (await requestsOf(mirror, "blob")).filter(
+        ({ user }) => user === "alice",
+      );
       assert.ok(own.length > 0, name);
       await client.logout();
       await refusal(client.pull());
@@ -409,11 +416,20 @@ void describe("a mirror with TLS and users", () => {
     await skopeo.skopeo("inspect", `docker://${host}/${IMAGE}`);
     const podman = await Podman.start(test, { host, isTls: true });
     await podman.podman("pull", "--quiet", IMAGE);
-    assert.ok(requestsOf(mirror).some(({ kind }) => kind === "blob"));
+    assert.ok(
+      (await requestsOf(mirror, "blob")).some(({ kind }) => kind === "blob"),
+    );
   });
 });
 
-function requestsOf(mirror: ChildMirror): Readonly<Record<string, unknown>>[] {
+/** The log is written some records at a time: ends once a request of the kind is in it. */
+async function requestsOf(
+  mirror: ChildMirror,
+  kind: "blob" | "tag",
+): Promise<Readonly<Record<string, unknown>>[]> {
+  await mirror.child.line((text) =>
+    text.includes(`"method":"GET","kind":"${kind}"`) ? true : undefined,
+  );
   return mirror.logs.filter(({ msg }) => msg === "request");
 }
 
