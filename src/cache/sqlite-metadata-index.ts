@@ -632,8 +632,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   #transact<T>(work: () => T): T {
     const transaction = this.#database.transaction(work);
     let result: T;
-    this.#recentTags.clear();
-    this.#recentBlobs.clear();
+    const before = this.#changes();
     try {
       result = transaction.immediate();
     } catch (error) {
@@ -642,8 +641,18 @@ class SqliteMetadataIndex implements MetadataIndex {
       this.#makeRoom();
       result = transaction.immediate();
     }
-    this.#onWritten();
+    // Who looks for something to do and finds nothing has written nothing.
+    if (this.#changes() !== before) {
+      this.#recentTags.clear();
+      this.#recentBlobs.clear();
+      this.#onWritten();
+    }
     return result;
+  }
+
+  /** Rows that this connection has changed since it was opened. */
+  #changes(): number {
+    return this.#statements.countChanges.get()?.changes ?? 0;
   }
 
   /**

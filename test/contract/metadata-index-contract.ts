@@ -125,7 +125,7 @@ export function metadataIndexContract(
       await index.recordBlob(alpine, manifestOf(manifest, []));
       await index.putTag(alpine, latest, manifest, 1_000);
       const writes = [
-        () => index.link(busybox, named("other")),
+        () => index.link(busybox, manifest),
         () => index.putTag(alpine, latest, manifest, 2_000),
         () => index.recordBlob(alpine, blob(named("layer"), 10)),
         () =>

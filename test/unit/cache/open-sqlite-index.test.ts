@@ -204,6 +204,21 @@ void describe("opening the SQLite index", () => {
     assert.deepEqual(schedule.delaysMs, []);
   });
 
+  void it("tells of a write only where a row was changed", async (test) => {
+    const path = await writeIndex(test);
+    let writes = 0;
+    const { index } = open(test, path, { onWritten: () => (writes += 1) });
+    await index.getTag(alpine, latest);
+    // What an idle mirror does from time to time: it must wake nobody.
+    assert.deepEqual(await index.listCondemned(10, new Set()), []);
+    await index.link(alpine, named("absent"));
+    assert.equal(writes, 0);
+    assert.notEqual(index.recallTag(alpine, latest), undefined);
+    await index.removeTag(alpine, latest);
+    assert.equal(writes, 1);
+    assert.equal(index.recallTag(alpine, latest), undefined);
+  });
+
   void it("says which file it can't open", async (test) => {
     const folder = await tempDir(test);
     assert.throws(() => open(test, folder), {
