@@ -280,7 +280,12 @@ export class TestMirror {
   /** From now on nothing can be written: a file stands where the partial folder was. */
   async loseStorage(): Promise<void> {
     const { partialFolder } = diskLayout(this.root);
-    await rm(partialFolder, { recursive: true });
+    // Files of the start may come and go in it.
+    await rm(partialFolder, {
+      recursive: true,
+      maxRetries: 20,
+      retryDelay: 25,
+    });
     await writeFile(partialFolder, "");
   }
 
