@@ -88,7 +88,7 @@ export class ModelRun {
       [3, "the clock jumps", async () => this.#jump()],
       [2, "restart", () => this.#restart(() => undefined)],
       [2, "crash", () => this.#crash()],
-      [1, "the index is lost", () => this.#restart((root) => loseIndex(root))],
+      [1, "the index is lost", () => this.#loseIndex()],
     ]);
     this.steps.set(name, (this.steps.get(name) ?? 0) + 1);
     await take();
@@ -221,6 +221,12 @@ export class ModelRun {
       }
       known.cached = undefined;
     }
+  }
+
+  /** The journal stands in for the index once a start after a crash has brought it up to date. */
+  async #loseIndex(): Promise<void> {
+    await this.#opened.recovered();
+    await this.#restart((root) => loseIndex(root));
   }
 
   async #pin(place: Place): Promise<void> {
