@@ -300,24 +300,19 @@ export class Manifests {
         key.repository,
         { kind: "digest", digest },
         signal,
+        ({ bytes }) => this.#isHashOf(digest, bytes),
       );
     } catch (error) {
       if (isNotFound(error)) this.#remember(upstream, key, digest);
       throw error;
     }
-    if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw this.#mismatch(upstream);
-    }
     return this.#keep(key, digest, fetched);
   }
 
-  #mismatch(upstream: MirroredUpstream): UpstreamError {
-    this.#metrics.digestMismatches.inc();
-    return new UpstreamError(
-      "digest-mismatch",
-      "the manifest's bytes are not those of its digest",
-      { upstream: upstream.name },
-    );
+  #isHashOf(digest: Digest, bytes: Buffer): boolean {
+    const isRight = digestOf(bytes, digestAlgorithm(digest)) === digest;
+    if (!isRight) this.#metrics.digestMismatches.inc();
+    return isRight;
   }
 
   /** The upstream has no such manifest. */
@@ -609,25 +604,21 @@ export class Manifests {
       key.repository,
       { kind: "tag", tag },
       signal,
+      (manifest) =>
+        manifest.digestHeader === undefined ||
+        isSchema1Manifest(manifest) ||
+        this.#isHashOf(manifest.digestHeader, manifest.bytes),
     );
-    const parsed = parseManifest(fetched.bytes, fetched.mediaType);
+    const { bytes, digestHeader } = fetched;
+    const parsed = parseManifest(bytes, fetched.mediaType);
     if (parsed.ok && parsed.kind === "schema1") {
-      const { bytes, digestHeader } = fetched;
       const { mediaType } = parsed;
       return {
         kind: "fetched",
         manifest: { bytes, mediaType, digest: digestHeader, isStored: false },
       };
     }
-    const digest = digestOf(
-      fetched.bytes,
-      fetched.digestHeader === undefined
-        ? "sha256"
-        : digestAlgorithm(fetched.digestHeader),
-    );
-    if (fetched.digestHeader !== undefined && fetched.digestHeader !== digest) {
-      throw this.#mismatch(upstream);
-    }
+    const digest = digestHeader ?? digestOf(bytes, "sha256");
     if (known?.digest === digest) return this.#confirm(key, tag, known);
     return this.#move(key, tag, known, await this.#keep(key, digest, fetched));
   }
@@ -735,6 +726,12 @@ function missStatus(
 ): CacheStatus {
   if (isJoin) return cacheStatus.collapsed();
   return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
+}
+
+/** Whatever its header says of it. */
+function isSchema1Manifest({ bytes, mediaType }: UpstreamManifest): boolean {
+  const parsed = parseManifest(bytes, mediaType);
+  return parsed.ok && parsed.kind === "schema1";
 }
 
 function isHeadUnknown(error: unknown): boolean {
