@@ -5,7 +5,6 @@ import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
-import { UpstreamError } from "../upstream/errors.ts";
 import { negativeRefusal, offlineRefusal } from "./answers.ts";
 import type { Links } from "./links.ts";
 import {
@@ -102,25 +101,20 @@ export class DigestManifests {
         key.repository,
         { kind: "digest", digest },
         signal,
+        ({ bytes }) => this.isHashOf(digest, bytes),
       );
     } catch (error) {
       if (isNotFound(error)) this.remember(upstream, key, digest);
       throw error;
     }
-    if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw this.mismatch(upstream);
-    }
     return this.#stored.keep(key, digest, fetched);
   }
 
-  /** The upstream's bytes were not those of the digest it named: counted, and to be thrown. */
-  mismatch(upstream: MirroredUpstream): UpstreamError {
-    this.#metrics.digestMismatches.inc();
-    return new UpstreamError(
-      "digest-mismatch",
-      "the manifest's bytes are not those of its digest",
-      { upstream: upstream.name },
-    );
+  /** Whether an upstream's bytes are those of the digest it named; counted where they are not. */
+  isHashOf(digest: Digest, bytes: Buffer): boolean {
+    const isRight = digestOf(bytes, digestAlgorithm(digest)) === digest;
+    if (!isRight) this.#metrics.digestMismatches.inc();
+    return isRight;
   }
 
   /** The upstream has no such manifest. */
