@@ -85,6 +85,8 @@ export interface Mirror {
    * asked for by requests that were on their way.
    */
   replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
+  /** Resolves when what was served from memory is known to be stored: some seconds later by itself. */
+  settleServed(): Promise<void>;
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
@@ -157,7 +159,6 @@ export function createMirror(options: {
       audit: options.audit ?? NO_AUDIT,
     }),
     index,
-    hot,
     links,
     negative,
     gate,
@@ -258,6 +259,7 @@ export function createMirror(options: {
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
+    settleServed: () => stored.settle(),
     get isServingFills() {
       return fills.hasReaders;
     },
