@@ -79,10 +79,15 @@ export interface UpstreamClient {
     reference: Reference,
     signal: AbortSignal,
   ): Promise<UpstreamManifestHead>;
+  /**
+   * @param isGenuine false: these bytes are not those that were asked for. The next endpoint is
+   *   asked then; where none has the right ones, the error is `digest-mismatch`
+   */
   getManifest(
     repository: RepositoryName,
     reference: Reference,
     signal: AbortSignal,
+    isGenuine?: (manifest: UpstreamManifest) => boolean,
   ): Promise<UpstreamManifest>;
   /**
    * Whether the blob is there: a HEAD, or, where that answers 401, 405 or no length, a GET ended

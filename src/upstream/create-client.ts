@@ -172,6 +172,7 @@ class HttpUpstreamClient implements UpstreamClient {
     repository: RepositoryName,
     reference: Reference,
     signal: AbortSignal,
+    isGenuine: (manifest: UpstreamManifest) => boolean = () => true,
   ): Promise<UpstreamManifest> {
     return this.#askSmall("manifest", signal, async (ask) => {
       const held = await ask({
@@ -193,7 +194,14 @@ class HttpUpstreamClient implements UpstreamClient {
         throw this.#bad(held, "an encoded manifest");
       }
       const mediaType = parseContentType(header("content-type"));
-      return { bytes, mediaType, digestHeader };
+      const manifest = { bytes, mediaType, digestHeader };
+      if (isGenuine(manifest)) return manifest;
+      const { origin } = held.answer.url;
+      throw new UpstreamError(
+        "digest-mismatch",
+        `${origin}: other bytes than those of ${digestHeader ?? referenceText(reference)}`,
+        { upstream: this.name, origin },
+      );
     });
   }
 
