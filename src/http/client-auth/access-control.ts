@@ -8,7 +8,7 @@ import type {
 } from "../../mirror/upstream-routes.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import type { Clock } from "../../telemetry/clock.ts";
-import type { Logger } from "../../telemetry/logger.ts";
+import { clip, type Logger } from "../../telemetry/logger.ts";
 import { tooManyLogIns, unauthorized } from "./access-refusal.ts";
 import { formatChallenge } from "./challenge.ts";
 import { parseAuthorization } from "./credentials.ts";
@@ -247,8 +247,9 @@ async function judge(
   return { kind: "denied", user: nameOf(identity) };
 }
 
+/** A token's is its server's word: as it may stand in a log. */
 function nameOf(identity: Identity): string | undefined {
-  return identity.kind === "anonymous" ? undefined : identity.name;
+  return identity.kind === "anonymous" ? undefined : clip(identity.name);
 }
 
 function lacksGrant(identity: Identity, right: Right): boolean {
