@@ -26,11 +26,7 @@ export function assertRequestHead(request: IncomingMessage): void {
   if (rawHeaders.length > 2 * MAX_HEADERS) {
     throw malformed("request has too many headers", 431);
   }
-  let hosts = 0;
-  for (let i = 0; i < rawHeaders.length; i += 2) {
-    const name = rawHeaders[i] ?? "";
-    if (name.length === 4 && name.toLowerCase() === "host") hosts++;
-  }
+  const hosts = countHosts(rawHeaders);
   if (hosts > 1 || (hosts === 0 && httpVersion === "1.1")) {
     throw malformed("request must have one Host header");
   }
@@ -40,6 +36,16 @@ export function assertRequestHead(request: IncomingMessage): void {
   if (isRead(request) && bodyBytes(request) > MAX_IGNORED_BODY_BYTES) {
     throw malformed("GET and HEAD have no body");
   }
+}
+
+/** How many `Host` headers there are: Node keeps the first, a proxy may have believed the last. */
+export function countHosts(rawHeaders: readonly string[]): number {
+  let hosts = 0;
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const name = rawHeaders[i] ?? "";
+    if (name.length === 4 && name.toLowerCase() === "host") hosts++;
+  }
+  return hosts;
 }
 
 /** Whether a body may follow that nobody here reads: its connection ends with the answer. */

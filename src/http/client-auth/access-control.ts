@@ -166,8 +166,9 @@ function rightOf(
   { prefix, ns, target }: DistributionPath,
 ): Right {
   const right = ROUTE_RIGHTS[target.kind];
-  if (right === "enter" || right === "catalog" || !("repository" in target)) {
-    return { kind: right === "catalog" ? "catalog" : "enter" };
+  if (right === "enter" || right === "catalog") return { kind: right };
+  if (right !== "pull" || !("repository" in target)) {
+    throw new TypeError(`no right is written for ${target.kind}`);
   }
   // Answered 405 whatever is there.
   if (request.method !== "GET" && request.method !== "HEAD") {
