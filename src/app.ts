@@ -250,7 +250,9 @@ export async function buildApp(
       const changed: string[] = [];
       if (!isSame(inForce.access, next.access)) {
         // Throws where its files are no good, before anything else is taken over.
-        await access.reload(next.access);
+        const takeOver = await access.prepare(next.access);
+        // Together with the upstreams: new rules were not written for the old ones.
+        takeOver();
         changed.push("access");
       }
       if (upstreams.replace(next.upstreams)) {

@@ -6,6 +6,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { AccessRefusal } from "./client-auth/access-refusal.ts";
 import type { AccessControl } from "./client-auth/access-control.ts";
 import type { Exchange } from "./exchange.ts";
+import { hasUnreadBody } from "./request-head.ts";
 import { sendError } from "./send.ts";
 
 /** 416: the one error that tells a size. */
@@ -58,7 +59,7 @@ export function refuse(
     headers = { Allow: "GET, HEAD" };
   }
   // A body that nobody reads must not be taken for the next request.
-  if (request.method !== "GET" && !isHead) headers["Connection"] = "close";
+  if (hasUnreadBody(request)) headers["Connection"] = "close";
   // Where rules exist it would tell what is not there from what may not be had.
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;

@@ -102,7 +102,9 @@ async function answer(
   const routes = options.currentRoutes();
   const admission = await options.access.judge(request, path);
   if (admission.kind === "denied") {
-    options.audit.record(denialOf(exchange, request, admission.user, path));
+    options.audit.record(
+      denialOf(routes, request, admission.user, exchange, path),
+    );
     throw options.mirror.absence(wantedBy(path.target));
   }
   exchange.user = admission.user;
@@ -186,18 +188,27 @@ async function dispatch(
 }
 
 function denialOf(
-  exchange: Exchange,
+  routes: UpstreamRoutes,
   request: IncomingMessage,
   user: string | undefined,
-  { target }: DistributionPath,
+  exchange: Exchange,
+  { prefix, ns, target }: DistributionPath,
 ): AuditEvent {
+  const hints = { prefix, ns, host: request.headers.host };
+  const routed =
+    "repository" in target
+      ? routes.routeRepository(hints, target.repository)
+      : undefined;
   return {
     event: "denied",
     client: exchange.client ?? "",
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    repository: "repository" in target ? target.repository : undefined,
+    // What was meant, whatever the spelling.
+    repository: routed?.ok
+      ? `${routed.upstream.name}/${routed.repository}`
+      : undefined,
     reference:
       target.kind === "manifest"
         ? referenceText(target.reference)
