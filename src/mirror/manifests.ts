@@ -19,7 +19,6 @@ import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
   judgeUpstreamFailure,
-  negativeRefusal,
   offlineRefusal,
   staleStatus,
 } from "./answers.ts";
@@ -205,7 +204,7 @@ export class Manifests {
       };
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, digest, "manifest");
     const isJoin = this.#digests.has(flightOf(key, digest));
     const manifest = await this.#fetch(upstream, key, digest, this.#deadline());
     return current(manifest, missStatus(manifest, isJoin));
@@ -241,13 +240,13 @@ export class Manifests {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<boolean> {
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, digest, "manifest");
     try {
       await this.#links.prove(upstream, key, digest, "manifest");
       return true;
     } catch (error) {
       if (isHeadUnknown(error)) return false;
-      if (isNotFound(error)) this.#remember(upstream, key, digest);
+      this.#negative.note(upstream, key, digest, error);
       throw error;
     }
   }
@@ -303,7 +302,7 @@ export class Manifests {
         ({ bytes }) => this.#isHashOf(digest, bytes),
       );
     } catch (error) {
-      if (isNotFound(error)) this.#remember(upstream, key, digest);
+      this.#negative.note(upstream, key, digest, error);
       throw error;
     }
     return this.#keep(key, digest, fetched);
@@ -313,15 +312,6 @@ export class Manifests {
     const isRight = digestOf(bytes, digestAlgorithm(digest)) === digest;
     if (!isRight) this.#metrics.digestMismatches.inc();
     return isRight;
-  }
-
-  /** The upstream has no such manifest. */
-  #remember(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    reference: Tag | Digest,
-  ): void {
-    this.#negative.add(key, reference, upstream.freshness.notFoundTtlMs);
   }
 
   /** Stores verified bytes. A storage that fails keeps nothing and spoils nothing. */
@@ -406,6 +396,7 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
+    this.#negative.assertNotRefused(upstream, key, tag, "manifest");
     if (freshness.ifError && this.#spared.has(upstream, key, tag)) {
       return stale(cacheStatus.staleHit());
     }
@@ -464,7 +455,7 @@ export class Manifests {
     tag: Tag,
   ): Promise<ManifestAnswer> {
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, tag, "manifest");
     const isJoin = this.#tags.has(flightOf(key, tag));
     const found = await this.#revalidate(upstream, key, tag, undefined);
     return found.kind === "fetched"
@@ -507,8 +498,8 @@ export class Manifests {
         return await this.#resolve(upstream, key, tag, known, this.#deadline());
       } catch (error) {
         // Here and not where it is answered: it may have been answered stale long ago.
+        this.#negative.note(upstream, key, tag, error);
         if (isNotFound(error)) {
-          this.#remember(upstream, key, tag);
           await this.#index.removeTag(key, tag).catch(() => {});
         }
         throw error;

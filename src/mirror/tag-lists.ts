@@ -2,8 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { UpstreamError } from "../upstream/errors.ts";
-import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { offlineRefusal } from "./answers.ts";
 import { fetchOrStale } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -99,7 +98,7 @@ export class TagLists {
         isStale: true,
       };
     }
-    if (this.#negative.has(key, TAGS_LIST)) throw negativeRefusal("list");
+    this.#negative.assertNone(upstream, key, TAGS_LIST, "list");
     const { list, status, isStale } = await fetchOrStale({
       gate: this.#gate,
       upstream,
@@ -132,9 +131,7 @@ export class TagLists {
       this.#lists.set(name, { ...list, fetchedAtMs });
       return list;
     } catch (error) {
-      if (error instanceof UpstreamError && error.kind === "not-found") {
-        this.#negative.add(key, TAGS_LIST, upstream.freshness.notFoundTtlMs);
-      }
+      this.#negative.note(upstream, key, TAGS_LIST, error);
       throw error;
     }
   }
