@@ -7,6 +7,9 @@ import type { Exchange } from "./exchange.ts";
 /** A client that takes nothing for so long is cut off. */
 const NO_PROGRESS_MS = 120_000;
 
+/** Engines show this text to their users. */
+const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
+
 /** On every answer of the registry API. */
 export const COMMON_HEADERS: Readonly<OutgoingHttpHeaders> = {
   "Docker-Distribution-API-Version": "registry/2.0",
@@ -46,6 +49,22 @@ export function sendHeaders(
 ): void {
   response.writeHead(status, { ...COMMON_HEADERS, ...headers });
   response.end();
+}
+
+/** Of what comes from the cache. */
+export function agingHeaders({
+  ageMs,
+  isStale,
+}: {
+  readonly ageMs: number | undefined;
+  readonly isStale: boolean;
+}): { Age?: number; Warning?: string } {
+  return {
+    ...(ageMs === undefined
+      ? {}
+      : { Age: Math.max(0, Math.floor(ageMs / 1000)) }),
+    ...(isStale ? { Warning: STALE_WARNING } : {}),
+  };
 }
 
 /** Sends an error in the specification's form. */

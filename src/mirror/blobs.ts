@@ -10,7 +10,7 @@ import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { offlineRefusal } from "./answers.ts";
-import { PartialRefused } from "./blob-fill.ts";
+import { PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
 import type { Fill, Fills } from "./fills.ts";
 import type { Links } from "./links.ts";

@@ -21,7 +21,11 @@ import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
-import { type ManifestAnswer, Manifests } from "./manifests.ts";
+import { DigestManifests } from "./digest-manifests.ts";
+import type { ManifestAnswer } from "./manifest-answers.ts";
+import { Manifests } from "./manifests.ts";
+import { StoredManifests } from "./stored-manifests.ts";
+import { TagRevalidation } from "./tag-revalidation.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import { NegativeAnswers } from "./negative-answers.ts";
 import type { Page, PageRequest } from "./pages.ts";
@@ -129,17 +133,35 @@ export function createMirror(options: {
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
   );
+  const negative = new NegativeAnswers(clock);
+  const stored = new StoredManifests({ store, index, hot, clock, log });
+  const digests = new DigestManifests({
+    stored,
+    index,
+    links,
+    negative,
+    clock,
+    metrics,
+    isOffline,
+  });
   const manifests = new Manifests({
-    store,
+    stored,
+    digests,
+    revalidation: new TagRevalidation({
+      digests,
+      stored,
+      index,
+      negative,
+      clock,
+      log,
+      audit: options.audit ?? NO_AUDIT,
+    }),
     index,
     hot,
     links,
-    negative: new NegativeAnswers(clock),
+    negative,
     gate,
     clock,
-    log,
-    metrics,
-    audit: options.audit ?? NO_AUDIT,
     isOffline,
   });
   const blobs = new Blobs({
