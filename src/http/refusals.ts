@@ -56,7 +56,8 @@ export function refuse(
   const registryError = error as RegistryError;
   exchange.error = registryError.cause;
   if (registryError.code === "UNSUPPORTED" && registryError.status === 405) {
-    headers = { Allow: "GET, HEAD" };
+    // An upload's path offers nothing: a GET is refused there too (RFC 9110, 10.2.1).
+    headers = { Allow: exchange.kind === "other" ? "" : "GET, HEAD" };
   }
   // A body that nobody reads must not be taken for the next request.
   if (hasUnreadBody(request)) headers["Connection"] = "close";

@@ -99,8 +99,8 @@ export class TagRevalidation {
         );
       } catch (error) {
         // Here and not where it is answered: it may have been answered stale long ago.
+        this.#negative.note(upstream, key, tag, error);
         if (isNotFound(error)) {
-          this.#digests.remember(upstream, key, tag);
           await this.#index.removeTag(key, tag).catch(() => {});
         }
         throw error;
