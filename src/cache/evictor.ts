@@ -6,6 +6,7 @@ import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { Victim } from "./choose-victims.ts";
 import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
+import type { LeftPartials } from "./left-partials.ts";
 import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
 import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
 import type { TrackedBlobStore } from "./tracked-blob-store.ts";
@@ -31,11 +32,14 @@ const CHECK_EVERY_MS = 30_000;
 /** A clock that was set to the wrong year must not empty the cache: at most a tenth of it a check. */
 const IDLE_SHARE = 0.1;
 const MIN_IDLE_VICTIMS = 16;
+/** What broken downloads left may hold, beside what is stored. */
+const PARTIALS_SHARE = 0.1;
 
 export interface EvictorOptions {
   readonly index: MetadataIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
+  readonly partials?: Pick<LeftPartials, "trim">;
   readonly limits: RoomLimits;
   /** Undefined where the system does not tell. */
   readonly readSpace: () => Promise<Space | undefined>;
@@ -103,6 +107,7 @@ export class Evictor {
         found.push(...(await this.#round(asked, isDryRun)));
       };
       if (toBytes === undefined) {
+        if (!isDryRun) await this.#trimPartials();
         const asked = await this.#asked();
         if (asked !== undefined) await take(asked);
         else await take(this.#idle(Infinity));
@@ -177,6 +182,7 @@ export class Evictor {
         );
         await this.#round(this.#idle(most), false);
       }
+      await this.#trimPartials();
     });
     this.#cancel = this.#schedule(() => this.#tick(), CHECK_EVERY_MS);
   }
@@ -221,6 +227,12 @@ export class Evictor {
       reason: overSize >= overFree ? "size" : "free",
       goalBytes: Math.ceil(most * (1 + EXTRA)),
     };
+  }
+
+  async #trimPartials(): Promise<void> {
+    await this.#options.partials?.trim(
+      (await this.limitBytes()) * PARTIALS_SHARE,
+    );
   }
 
   #idle(maxVictims: number): Asked {

@@ -1,19 +1,16 @@
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
-import type { Tag } from "../oci/reference.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
-import { UpstreamError } from "../upstream/errors.ts";
-import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { offlineRefusal } from "./answers.ts";
 import type { Links } from "./links.ts";
 import {
   current,
   type FetchedManifest,
   flightOf,
   isHeadUnknown,
-  isNotFound,
   type Manifest,
   type ManifestAnswer,
   missStatus,
@@ -72,7 +69,7 @@ export class DigestManifests {
       };
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, digest, "manifest");
     const isJoin = this.#fetches.has(flightOf(key, digest));
     const manifest = await this.fetch(upstream, key, digest, this.deadline());
     return current(manifest, missStatus(manifest, isJoin));
@@ -102,34 +99,20 @@ export class DigestManifests {
         key.repository,
         { kind: "digest", digest },
         signal,
+        ({ bytes }) => this.isHashOf(digest, bytes),
       );
     } catch (error) {
-      if (isNotFound(error)) this.remember(upstream, key, digest);
+      this.#negative.note(upstream, key, digest, error);
       throw error;
-    }
-    if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw this.mismatch(upstream);
     }
     return this.#stored.keep(key, digest, fetched);
   }
 
-  /** The upstream's bytes were not those of the digest it named: counted, and to be thrown. */
-  mismatch(upstream: MirroredUpstream): UpstreamError {
-    this.#metrics.digestMismatches.inc();
-    return new UpstreamError(
-      "digest-mismatch",
-      "the manifest's bytes are not those of its digest",
-      { upstream: upstream.name },
-    );
-  }
-
-  /** The upstream has no such manifest. */
-  remember(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    reference: Tag | Digest,
-  ): void {
-    this.#negative.add(key, reference, upstream.freshness.notFoundTtlMs);
+  /** Whether an upstream's bytes are those of the digest it named; counted where they are not. */
+  isHashOf(digest: Digest, bytes: Buffer): boolean {
+    const isRight = digestOf(bytes, digestAlgorithm(digest)) === digest;
+    if (!isRight) this.#metrics.digestMismatches.inc();
+    return isRight;
   }
 
   /** Until when the upstream may take; less once the mirror is being closed. */
@@ -176,13 +159,13 @@ export class DigestManifests {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<boolean> {
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, digest, "manifest");
     try {
       await this.#links.prove(upstream, key, digest, "manifest");
       return true;
     } catch (error) {
       if (isHeadUnknown(error)) return false;
-      if (isNotFound(error)) this.remember(upstream, key, digest);
+      this.#negative.note(upstream, key, digest, error);
       throw error;
     }
   }

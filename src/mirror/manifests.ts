@@ -11,7 +11,6 @@ import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
   judgeUpstreamFailure,
-  negativeRefusal,
   offlineRefusal,
   staleStatus,
 } from "./answers.ts";
@@ -189,6 +188,7 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
+    this.#negative.assertNotRefused(upstream, key, tag, "manifest");
     if (freshness.ifError && this.#revalidation.isSpared(upstream, key, tag)) {
       return stale(cacheStatus.staleHit());
     }
@@ -247,7 +247,7 @@ export class Manifests {
     tag: Tag,
   ): Promise<ManifestAnswer> {
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, tag, "manifest");
     const isJoin = this.#revalidation.isRunning(key, tag);
     const found = await this.#revalidation.run(upstream, key, tag, undefined);
     return found.kind === "fetched"

@@ -19,6 +19,7 @@ import {
 } from "./answers.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
+import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
 import { DigestManifests } from "./digest-manifests.ts";
@@ -92,9 +93,6 @@ export interface Mirror {
 }
 
 const DEFAULT_MAX_FILLS = 64;
-
-/** A page of repositories when the client names no number. */
-const DEFAULT_REPOSITORIES = 1_000;
 
 export function createMirror(options: {
   readonly upstreams: readonly MirroredUpstream[];
@@ -267,40 +265,5 @@ export function createMirror(options: {
       await fills.close();
       await manifests.close();
     },
-  };
-}
-
-async function listRepositories(
-  index: MetadataIndex,
-  { n = DEFAULT_REPOSITORIES, last }: PageRequest,
-  upstream: string | undefined,
-  maySee: (name: string) => boolean,
-): Promise<Page<string>> {
-  if (n === 0) return { entries: [], nextLast: undefined };
-  const prefix = upstream === undefined ? "" : `${upstream}/`;
-  let after =
-    last === undefined ? (prefix === "" ? undefined : prefix) : prefix + last;
-  const seen: string[] = [];
-  try {
-    // One more than is wanted tells whether there is a next page.
-    while (seen.length <= n) {
-      const names = (await index.listRepositories(n + 1, after)).map(
-        (key) => `${key.upstream}/${key.repository}`,
-      );
-      seen.push(
-        ...names.filter((name) => name.startsWith(prefix) && maySee(name)),
-      );
-      after = names.at(-1);
-      const isEnd = names.length <= n || after?.startsWith(prefix) !== true;
-      if (isEnd) break;
-    }
-  } catch (error) {
-    throw toRefusal(error, { wanted: "list", hasCredentials: false });
-  }
-  const own = seen.map((name) => name.slice(prefix.length));
-  const entries = own.slice(0, n);
-  return {
-    entries,
-    nextLast: own.length > n ? entries.at(-1) : undefined,
   };
 }

@@ -151,7 +151,12 @@ export class StoredManifests {
     const sizeBytes = bytes.length;
     try {
       await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
-      await this.#store.put(digest, bytes);
+      try {
+        await this.#store.put(digest, bytes);
+      } catch (error) {
+        await this.#index.dropIntent(digest).catch(() => undefined);
+        throw error;
+      }
       await this.#index.recordBlob(key, {
         digest,
         sizeBytes,

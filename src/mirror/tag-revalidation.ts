@@ -3,7 +3,7 @@ import type {
   RepositoryKey,
   TagRow,
 } from "../cache/metadata-index.ts";
-import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
+import { type Digest, digestOf } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { isSchema1 } from "../oci/media-type.ts";
 import type { Tag } from "../oci/reference.ts";
@@ -11,6 +11,7 @@ import type { Audit } from "../telemetry/audit.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import type { UpstreamManifest } from "../upstream/client.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
 import {
   current,
@@ -98,8 +99,8 @@ export class TagRevalidation {
         );
       } catch (error) {
         // Here and not where it is answered: it may have been answered stale long ago.
+        this.#negative.note(upstream, key, tag, error);
         if (isNotFound(error)) {
-          this.#digests.remember(upstream, key, tag);
           await this.#index.removeTag(key, tag).catch(() => {});
         }
         throw error;
@@ -203,25 +204,21 @@ export class TagRevalidation {
       key.repository,
       { kind: "tag", tag },
       signal,
+      (manifest) =>
+        manifest.digestHeader === undefined ||
+        isSchema1Manifest(manifest) ||
+        this.#digests.isHashOf(manifest.digestHeader, manifest.bytes),
     );
-    const parsed = parseManifest(fetched.bytes, fetched.mediaType);
+    const { bytes, digestHeader } = fetched;
+    const parsed = parseManifest(bytes, fetched.mediaType);
     if (parsed.ok && parsed.kind === "schema1") {
-      const { bytes, digestHeader } = fetched;
       const { mediaType } = parsed;
       return {
         kind: "fetched",
         manifest: { bytes, mediaType, digest: digestHeader, isStored: false },
       };
     }
-    const digest = digestOf(
-      fetched.bytes,
-      fetched.digestHeader === undefined
-        ? "sha256"
-        : digestAlgorithm(fetched.digestHeader),
-    );
-    if (fetched.digestHeader !== undefined && fetched.digestHeader !== digest) {
-      throw this.#digests.mismatch(upstream);
-    }
+    const digest = digestHeader ?? digestOf(bytes, "sha256");
     if (known?.digest === digest) return this.#confirm(key, tag, known);
     return this.#move(
       key,
@@ -295,4 +292,10 @@ export function answerRevalidated(
     default:
       return result satisfies never;
   }
+}
+
+/** Whatever its header says of it. */
+function isSchema1Manifest({ bytes, mediaType }: UpstreamManifest): boolean {
+  const parsed = parseManifest(bytes, mediaType);
+  return parsed.ok && parsed.kind === "schema1";
 }
