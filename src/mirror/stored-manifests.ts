@@ -35,7 +35,9 @@ export class StoredManifests {
   readonly #log: Logger;
   readonly #schedule: Schedule;
   /** Served from memory since its file was last looked for; never more than the memory holds. */
-  readonly #served = new Map<Digest, RepositoryKey>();
+  #served = new Map<Digest, RepositoryKey>();
+  /** Those of them whose files are being looked for. */
+  #sought = new Map<Digest, RepositoryKey>();
   /** Manifests on their way to the disk. */
   readonly #storing = new Map<string, Promise<boolean>>();
   readonly #patienceMs: number;
@@ -68,7 +70,7 @@ export class StoredManifests {
     const hot = this.#hot.get(digest);
     if (hot === undefined) return undefined;
     this.#served.set(digest, key);
-    this.#cancel ??= this.#schedule(() => void this.#look(), LOOK_AFTER_MS);
+    this.#lookAfter(LOOK_AFTER_MS);
     return hot;
   }
 
@@ -78,7 +80,7 @@ export class StoredManifests {
       this.#cancel?.();
       await this.#look();
       await Promise.all(this.#storing.values());
-    } while (this.#served.size > 0);
+    } while (this.#sought.size + this.#served.size > 0);
   }
 
   /** @returns undefined where its bytes are gone, or can't be read now */
@@ -174,22 +176,29 @@ export class StoredManifests {
     }
   }
 
-  /** Looks for some files, and for the rest a little later. Never rejects. */
+  /** Looks for some files, for the rest a little later, and for what is served since in its turn. Never rejects. */
   #look(): Promise<void> {
     this.#looking = this.#looking.then(async () => {
+      if (this.#sought.size === 0) {
+        this.#sought = this.#served;
+        this.#served = new Map();
+      }
       const some: Promise<void>[] = [];
-      for (const [digest, key] of this.#served) {
-        this.#served.delete(digest);
+      for (const [digest, key] of this.#sought) {
+        this.#sought.delete(digest);
         some.push(this.#restore(key, digest));
         if (some.length === FILES_AT_ONCE) break;
       }
       await Promise.all(some);
-      this.#cancel =
-        this.#served.size === 0
-          ? undefined
-          : this.#schedule(() => void this.#look(), NEXT_FILES_AFTER_MS);
+      this.#cancel = undefined;
+      if (this.#sought.size > 0) this.#lookAfter(NEXT_FILES_AFTER_MS);
+      else if (this.#served.size > 0) this.#lookAfter(LOOK_AFTER_MS);
     });
     return this.#looking;
+  }
+
+  #lookAfter(delayMs: number): void {
+    this.#cancel ??= this.#schedule(() => void this.#look(), delayMs);
   }
 
   /** Puts the file of a manifest that is in memory back where it is gone. */

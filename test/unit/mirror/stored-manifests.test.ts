@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, rmSync, statSync } from "node:fs";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { type BlobStore, StorageError } from "../../../src/cache/blob-store.ts";
 import { diskLayout } from "../../../src/cache/disk-layout.ts";
 import { HotManifests } from "../../../src/cache/hot-manifests.ts";
@@ -85,6 +86,21 @@ void describe("a manifest that is served from memory", () => {
     await stored.settle();
     assert.equal(opened(), 1);
     assert.deepEqual(schedule.delaysMs, []);
+  });
+
+  void it("is looked for again only after a while, however often it is served meanwhile", async (test) => {
+    const { stored, schedule, opened } = await setUp(test);
+    for (let look = 1; look <= 3; look += 1) {
+      assert(stored.recall(key, manifest.digest));
+      assert.deepEqual(schedule.delaysMs, [4_000]);
+      schedule.runNext();
+      while (opened() < look || schedule.delaysMs.length === 0) {
+        assert(stored.recall(key, manifest.digest));
+        await nextTurn();
+      }
+      assert.deepEqual(schedule.delaysMs, [4_000]);
+    }
+    assert.equal(opened(), 3);
   });
 
   void it("has its file put back where that is gone", async (test) => {
