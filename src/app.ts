@@ -18,6 +18,7 @@ import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
 import { createMirror, type Mirror } from "./mirror/mirror.ts";
+import { PinKeeper } from "./mirror/pin-keeper.ts";
 import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
 import {
   createObserver,
@@ -161,6 +162,13 @@ export async function buildApp(
     log,
     metrics,
   });
+  const pins = new PinKeeper({
+    mirror,
+    index: cache.index,
+    hasUpstream: (name) =>
+      upstreams.mirrored.some((upstream) => upstream.name === name),
+    log,
+  });
   const images = new Images({
     index: cache.index,
     evictor,
@@ -224,7 +232,10 @@ export async function buildApp(
     },
   );
   await operatorApp.ready();
-  void cache.recovered().then(() => evictor.start());
+  void cache.recovered().then(() => {
+    evictor.start();
+    if (!config.offline) pins.start();
+  });
 
   const registry = new Listeners(
     config.listen,
@@ -287,7 +298,7 @@ export async function buildApp(
       await registry.close(graceMs);
       await scrubbing.stop();
       await access.close();
-      await mirror.close();
+      await Promise.all([pins.stop(), mirror.close()]);
       await evictor.stop();
       await upstreams.close();
       await operator.close(0);
