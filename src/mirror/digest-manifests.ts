@@ -33,7 +33,7 @@ export class DigestManifests {
   readonly #negative: NegativeAnswers;
   readonly #clock: Clock;
   readonly #metrics: Metrics;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #fetches = new SingleFlight<FetchedManifest>();
   readonly #closing = new AbortController();
 
@@ -44,7 +44,7 @@ export class DigestManifests {
     readonly negative: NegativeAnswers;
     readonly clock: Clock;
     readonly metrics: Metrics;
-    readonly isOffline: boolean;
+    readonly isOffline: () => boolean;
   }) {
     this.#stored = options.stored;
     this.#index = options.index;
@@ -70,7 +70,7 @@ export class DigestManifests {
         ageMs: nowMs - stored.storedAtMs,
       };
     }
-    if (this.#isOffline) throw offlineRefusal("manifest");
+    if (this.#isOffline()) throw offlineRefusal("manifest");
     if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
     const isJoin = this.#fetches.has(flightOf(key, digest));
     const manifest = await this.fetch(upstream, key, digest, this.deadline());

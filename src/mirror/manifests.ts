@@ -42,7 +42,7 @@ export class Manifests {
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
 
   constructor(options: {
     readonly stored: StoredManifests;
@@ -54,7 +54,7 @@ export class Manifests {
     readonly negative: NegativeAnswers;
     readonly gate: StaleGate;
     readonly clock: Clock;
-    readonly isOffline: boolean;
+    readonly isOffline: () => boolean;
   }) {
     this.#stored = options.stored;
     this.#digests = options.digests;
@@ -89,7 +89,7 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<{ digest: Digest; isChanged: boolean }> {
-    if (this.#isOffline) throw offlineRefusal("manifest");
+    if (this.#isOffline()) throw offlineRefusal("manifest");
     const row = await this.#index.getTag(key, tag);
     const result = await this.#revalidation.run(upstream, key, tag, row);
     if (result.kind === "spared") {
@@ -179,7 +179,7 @@ export class Manifests {
         )
         .catch(() => false);
 
-    if (this.#isOffline) {
+    if (this.#isOffline()) {
       if (freshness.ifError && (await isComplete())) {
         return stale(cacheStatus.staleHit());
       }
@@ -242,7 +242,7 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<ManifestAnswer> {
-    if (this.#isOffline) throw offlineRefusal("manifest");
+    if (this.#isOffline()) throw offlineRefusal("manifest");
     if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
     const isJoin = this.#revalidation.isRunning(key, tag);
     const found = await this.#revalidation.run(upstream, key, tag, undefined);

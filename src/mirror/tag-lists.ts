@@ -47,7 +47,7 @@ export class TagLists {
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #fetches = new SingleFlight<TagList>();
   readonly #lists = new LRUCache<string, KnownTagList>({
     maxSize: MAX_LISTS_BYTES,
@@ -60,7 +60,7 @@ export class TagLists {
     negative: NegativeAnswers;
     gate: StaleGate;
     clock: Clock;
-    isOffline: boolean;
+    isOffline: () => boolean;
   }) {
     this.#index = options.index;
     this.#negative = options.negative;
@@ -90,7 +90,7 @@ export class TagLists {
       }
     }
     const cached = await this.#cached(key);
-    if (this.#isOffline) {
+    if (this.#isOffline()) {
       if (cached === undefined) throw offlineRefusal("list");
       return {
         page: cutPage(cached.tags, request),

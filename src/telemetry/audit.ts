@@ -43,6 +43,12 @@ export type AuditEvent =
       /** Each as `check-config` prints it. */
       readonly faults: readonly string[];
     }
+  /** The last line of a stream: those that follow go elsewhere. */
+  | {
+      readonly event: "audit-moved";
+      /** A file, or `-`; null: nothing is recorded any more. */
+      readonly to: string | null;
+    }
   | {
       readonly event: "purged" | "pinned" | "unpinned";
       /** Who asked: an address, or `command-line`. */
