@@ -186,7 +186,8 @@ async function judge(
 ): Promise<Judgement> {
   const { policy, clients, config } = gate;
   const { request, address, log, audit } = asked;
-  const isAnonymousAllowed = gate.isAnonymousAllowedFrom(address);
+  const isAnonymousAllowed =
+    gate.isAnonymousAllowedFrom(address) || hasCertificate(request);
   // Whom everybody's right is enough for need not say who they are; the catalog is for each its own.
   if (
     isAnonymousAllowed &&
@@ -234,6 +235,11 @@ async function judge(
     );
   }
   return { kind: "denied", user: nameOf(identity) };
+}
+
+/** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */
+function hasCertificate({ socket }: IncomingMessage): boolean {
+  return "authorized" in socket && socket.authorized === true;
 }
 
 function nameOf(identity: Identity): string | undefined {
