@@ -14,7 +14,7 @@ import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { ClientAddress } from "./client-address.ts";
-import type { AccessControl } from "./client-auth/access-control.ts";
+import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
 import { type Call, namespaceHeader, route, routeRegistry } from "./call.ts";
 import { Exchange, type RequestKind } from "./exchange.ts";
 import { createPathParser } from "./path-memory.ts";
@@ -102,7 +102,7 @@ async function answer(
   const routes = options.currentRoutes();
   const admission = await options.access.judge(request, path);
   if (admission.kind === "denied") {
-    options.audit.record(denialOf(exchange, request, admission.user, path));
+    options.audit.record(denialOf(exchange, request, admission, path));
     throw options.mirror.absence(wantedBy(path.target));
   }
   exchange.user = admission.user;
@@ -188,7 +188,7 @@ async function dispatch(
 function denialOf(
   exchange: Exchange,
   request: IncomingMessage,
-  user: string | undefined,
+  { user, repository }: Extract<Judgement, { kind: "denied" }>,
   { target }: DistributionPath,
 ): AuditEvent {
   return {
@@ -197,7 +197,7 @@ function denialOf(
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    repository: "repository" in target ? target.repository : undefined,
+    repository,
     reference:
       target.kind === "manifest"
         ? referenceText(target.reference)

@@ -36,6 +36,8 @@ export type Judgement =
       readonly kind: "denied";
       /** As in {@link Admission}. */
       readonly user: string | undefined;
+      /** `upstream/repository`, however it was spelled; undefined where it was none. */
+      readonly repository: string | undefined;
     };
 
 /** Stands in front of every route. */
@@ -234,7 +236,11 @@ async function judge(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
     );
   }
-  return { kind: "denied", user: nameOf(identity) };
+  return {
+    kind: "denied",
+    user: nameOf(identity),
+    repository: right.kind === "repository" ? right.name : undefined,
+  };
 }
 
 /** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */
