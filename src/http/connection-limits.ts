@@ -2,11 +2,14 @@ import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { addressGroup, canonicalAddress } from "./client-auth/networks.ts";
 
-export interface ConnectionLimitsOptions {
+export interface ConnectionBounds {
   /** Of all listeners together. */
   readonly connections: number;
   /** Of one address, or of one /64 of IPv6. */
   readonly connectionsPerAddress: number;
+}
+
+export interface ConnectionLimitsOptions extends ConnectionBounds {
   /** Proxies speak for many clients: of them only the limit of all is asked. */
   readonly isTrustedProxy?: (address: string) => boolean;
   /** Told of every connection that is closed for another's sake, or refused. */
@@ -19,6 +22,8 @@ export interface ConnectionLimits {
   guard(server: Server): void;
   /** How many are open. */
   readonly open: number;
+  /** Sets other bounds; the longest idle ones make room as new ones come. */
+  setBounds(bounds: ConnectionBounds): void;
 }
 
 /** The connections of one address, or of all. */
@@ -43,7 +48,8 @@ interface Connection {
 export function createConnectionLimits(
   options: ConnectionLimitsOptions,
 ): ConnectionLimits {
-  const { connections, connectionsPerAddress, onCut } = options;
+  const { onCut } = options;
+  let bounds: ConnectionBounds = options;
   const all: Crowd = { count: 0, idle: new Set() };
   const groups = new Map<string, Crowd>();
   /** With TLS requests come on another socket than the one that was accepted. */
@@ -64,14 +70,15 @@ export function createConnectionLimits(
     }
   };
   const makeRoom = (crowd: Crowd | undefined, limit: number): boolean => {
-    if (crowd === undefined || crowd.count < limit) return true;
-    const [oldest] = crowd.idle;
-    if (oldest === undefined) return false;
-    // Not waited for: a close that is still on its way must not be counted twice.
-    leave(oldest);
-    oldest.socket.destroy();
-    onCut?.("closed");
-    return true;
+    if (crowd === undefined) return true;
+    for (const oldest of crowd.idle) {
+      if (crowd.count < limit) break;
+      // Not waited for: a close that is still on its way must not be counted twice.
+      leave(oldest);
+      oldest.socket.destroy();
+      onCut?.("closed");
+    }
+    return crowd.count < limit;
   };
   const left = new WeakSet<Connection>();
   const leave = (connection: Connection): void => {
@@ -87,7 +94,10 @@ export function createConnectionLimits(
         ? undefined
         : addressGroup(address);
     const own = group === undefined ? undefined : groups.get(group);
-    if (!makeRoom(own, connectionsPerAddress) || !makeRoom(all, connections)) {
+    if (
+      !makeRoom(own, bounds.connectionsPerAddress) ||
+      !makeRoom(all, bounds.connections)
+    ) {
       socket.destroy();
       onCut?.("refused");
       return;
@@ -132,6 +142,9 @@ export function createConnectionLimits(
     },
     get open() {
       return all.count;
+    },
+    setBounds: (next) => {
+      bounds = next;
     },
   };
 }

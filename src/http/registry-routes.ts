@@ -84,9 +84,7 @@ function answer(
   const judgement = options.access.judge(request, asked.path);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
-      options.audit.record(
-        denialOf(routes, request, judged.user, exchange, asked),
-      );
+      options.audit.record(denialOf(exchange, request, judged, asked));
       throw options.mirror.absence(wantedBy(asked.path.target));
     }
     return dispatch(options, {
@@ -160,27 +158,18 @@ function sendPing(call: Call): void {
 }
 
 function denialOf(
-  routes: UpstreamRoutes,
-  request: IncomingMessage,
-  user: string | undefined,
   exchange: Exchange,
-  asked: RequestTarget,
+  request: IncomingMessage,
+  { user, repository }: Extract<Judgement, { kind: "denied" }>,
+  { reference }: RequestTarget,
 ): AuditEvent {
-  const { path, reference } = asked;
-  const routed =
-    "repository" in path.target
-      ? asked.route(routes, request.headers.host, path.target.repository)
-      : undefined;
   return {
     event: "denied",
     client: exchange.client ?? "",
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    // What was meant, whatever the spelling.
-    repository: routed?.ok
-      ? `${routed.upstream.name}/${routed.repository}`
-      : undefined,
+    repository,
     reference,
   };
 }

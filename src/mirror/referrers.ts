@@ -41,7 +41,7 @@ export class Referrers {
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #fetches = new SingleFlight<Buffer>();
 
   constructor(options: {
@@ -49,7 +49,7 @@ export class Referrers {
     negative: NegativeAnswers;
     gate: StaleGate;
     clock: Clock;
-    isOffline: boolean;
+    isOffline: () => boolean;
   }) {
     this.#index = options.index;
     this.#negative = options.negative;
@@ -86,7 +86,7 @@ export class Referrers {
         return answer(row.body, { status, ageMs, isStale: false });
       }
     }
-    if (this.#isOffline) {
+    if (this.#isOffline()) {
       if (row === undefined) throw offlineRefusal("list");
       const status = cacheStatus.staleHit();
       return answer(row.body, { status, ageMs, isStale: true });

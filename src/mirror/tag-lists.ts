@@ -53,7 +53,7 @@ export class TagLists {
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #fetches = new SingleFlight<TagList>();
   readonly #lists = new LRUCache<string, KnownTagList>({
     maxSize: MAX_LISTS_BYTES,
@@ -66,7 +66,7 @@ export class TagLists {
     negative: NegativeAnswers;
     gate: StaleGate;
     clock: Clock;
-    isOffline: boolean;
+    isOffline: () => boolean;
   }) {
     this.#index = options.index;
     this.#negative = options.negative;
@@ -129,7 +129,7 @@ export class TagLists {
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
     const cached = await this.#cached(key);
-    if (this.#isOffline) {
+    if (this.#isOffline()) {
       if (cached === undefined) throw offlineRefusal("list");
       return {
         list: cached,

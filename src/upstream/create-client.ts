@@ -56,8 +56,8 @@ export interface UpstreamClientOptions {
   readonly instanceId: string;
   readonly clock: Clock;
   readonly observer: UpstreamObserver;
-  /** True: nothing is ever dialled; every method throws `breaker-open`. */
-  readonly offline?: boolean;
+  /** True: nothing is dialled; every method throws `breaker-open`. May change at any time. */
+  readonly isOffline?: () => boolean;
   /** In the place of the system's resolver. */
   readonly resolveName?: ResolveName | undefined;
 }
@@ -120,7 +120,7 @@ class HttpUpstreamClient implements UpstreamClient {
 
   isDown(): boolean {
     return (
-      this.#options.offline === true ||
+      this.#options.isOffline?.() === true ||
       this.#endpoints.every((endpoint) => endpoint.isDown)
     );
   }
@@ -131,7 +131,7 @@ class HttpUpstreamClient implements UpstreamClient {
   }
 
   status(): UpstreamStatus {
-    const isOffline = this.#options.offline === true;
+    const isOffline = this.#options.isOffline?.() === true;
     return {
       name: this.name,
       state: isOffline ? "offline" : this.isDown() ? "down" : "up",
@@ -383,8 +383,8 @@ class HttpUpstreamClient implements UpstreamClient {
     act: Ask<T>["act"],
     discard: Ask<T>["discard"] = () => {},
   ): Promise<T> {
-    const { offline, observer } = this.#options;
-    if (offline === true || this.#closing.signal.aborted) {
+    const { isOffline, observer } = this.#options;
+    if (isOffline?.() === true || this.#closing.signal.aborted) {
       throw new UpstreamError("breaker-open", "no upstream is dialled", {
         upstream: this.name,
         isLocal: true,

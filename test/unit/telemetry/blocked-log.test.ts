@@ -5,13 +5,18 @@ import { join } from "node:path";
 import { it } from "node:test";
 
 const LOGGER = join(import.meta.dirname, "../../../src/telemetry/logger.ts");
+const OUTPUT = join(
+  import.meta.dirname,
+  "../../../src/telemetry/log-output.ts",
+);
 const AUDIT = join(import.meta.dirname, "../../../src/telemetry/audit.ts");
 
 /** More than a pipe and both buffers hold. */
 const PROGRAM = `
   const { createLogger } = await import(${JSON.stringify(LOGGER)});
   const { openAudit } = await import(${JSON.stringify(AUDIT)});
-  const log = await createLogger({ level: "info", format: "json" });
+  const { LogOutput } = await import(${JSON.stringify(OUTPUT)});
+  const log = createLogger({ level: "info" }, await LogOutput.open("json"));
   const audit = await openAudit("-", () => {});
   const user = "u".repeat(400);
   for (let i = 0; i < 40000; i++) {
