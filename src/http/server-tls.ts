@@ -92,6 +92,8 @@ export async function openServerTls(
         },
         listener,
       );
+      // No answer can be sent before there is a key: one that waits for that would never end.
+      server.on("tlsClientError", (_error, socket) => socket.destroy());
       servers.push(server);
       return server;
     },
