@@ -581,6 +581,11 @@ void describe("every visitor at every route", () => {
           mirror.clock.advance(60_000);
           const seen: unknown[] = [];
           for (const wanted of [absent, path, absent, path]) {
+            // In memory: the manifest, and that its own repository has it.
+            const own = `/v2/${PRIVATE}/manifests/${SECRET.manifest.digest}`;
+            for (let twice = 0; twice < 2; twice++) {
+              await ask(scene, alice, { method: "GET", path: own, status: 0 });
+            }
             upstream.forgetRequests();
             const cell = { ...how, path: `/v2/${PUBLIC}/${wanted}`, status: 0 };
             const response = await ask(scene, visitor, cell);
