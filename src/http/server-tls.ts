@@ -110,6 +110,8 @@ export async function openServerTls(
       server.prependListener("secureConnection", (socket) => {
         if (!mayEnter(socket, inForce)) socket.destroy();
       });
+      // No answer can be sent before there is a key: one that waits for that would never end.
+      server.on("tlsClientError", (_error, socket) => socket.destroy());
       servers.push(server);
       return server;
     },
