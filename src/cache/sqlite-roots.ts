@@ -1,8 +1,15 @@
 import type { Database } from "better-sqlite3";
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import type { Reference, Tag } from "../oci/reference.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
+import {
+  listImages,
+  NOBODYS_PATH,
+  oldestRoots,
+  otherRoot,
+  tagRoot,
+} from "./root-lists.ts";
 import type {
   ChildPage,
   GraphNode,
@@ -13,10 +20,8 @@ import type {
 import {
   MAX_COUNTED_HOLDERS,
   type NodeColumns,
-  type OtherRootColumns,
   prepareRootStatements,
   type RootStatements,
-  type TagRootColumns,
 } from "./root-statements.ts";
 
 /** Children are read so many at a time: a manifest may name ten thousand. */
@@ -25,11 +30,6 @@ const CHILDREN_AT_ONCE = 256;
 const MAX_DEPTH = 4;
 /** Indexes that name one manifest, of those that are touched with it. */
 const MAX_INDEXES_ABOVE = 64;
-/** Repositories without an image that one step of a list passes by. */
-const MAX_EMPTY_REPOSITORIES = 200;
-/** No name of a repository sorts before it: the path of what belongs to nobody. */
-const NOBODYS_PATH = "/";
-
 /** The roots' share of the SQLite index. Runs in the caller's transactions. */
 export class SqliteRoots {
   readonly #statements: RootStatements;
@@ -176,84 +176,14 @@ export class SqliteRoots {
   // --- lists -----------------------------------------------------------------------------------
 
   oldest(limit: number, after: RootCursor | undefined): RootPage {
-    let tagAt = after?.tag ?? ([-1, 0, ""] as const);
-    let otherAt = after?.other ?? ([-1, 0, 0] as const);
-    const tags = this.#statements.oldestTags.all(...tagAt, limit);
-    const others = this.#statements.oldestOthers.all(...otherAt, limit);
-    const roots: RootRow[] = [];
-    let [t, o] = [0, 0];
-    while (roots.length < limit) {
-      const tag = tags[t];
-      const other = others[o];
-      if (tag === undefined && other === undefined) break;
-      if (
-        other === undefined ||
-        (tag !== undefined && tag.usedAtMs <= other.usedAtMs)
-      ) {
-        if (tag === undefined) break;
-        roots.push(tagRoot(tag));
-        tagAt = [tag.usedAtMs, tag.repositoryId, tag.tag];
-        t++;
-      } else {
-        roots.push(otherRoot(other));
-        otherAt = [other.usedAtMs, other.blobId, other.repositoryId];
-        o++;
-      }
-    }
-    return {
-      roots,
-      next: roots.length < limit ? undefined : { tag: tagAt, other: otherAt },
-    };
+    return oldestRoots(this.#statements, limit, after);
   }
 
   images(
     limit: number,
     after: Pick<RootRow, "key" | "reference"> | undefined,
   ): readonly RootRow[] {
-    const { tagsOfRepository, rootsOfRepository, nextRepository } =
-      this.#statements;
-    const found: RootRow[] = [];
-    let path = after === undefined ? NOBODYS_PATH : pathOf(after.key);
-    let tag = "";
-    let blobId = 0;
-    let isWithin = after !== undefined;
-    if (after?.reference.kind === "tag") tag = after.reference.tag;
-    if (after?.reference.kind === "digest") {
-      blobId =
-        this.#statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
-    }
-    let skipsTags = after?.reference.kind === "digest";
-    for (let empty = 0; empty < MAX_EMPTY_REPOSITORIES;) {
-      if (isWithin) {
-        const before = found.length;
-        if (!skipsTags) {
-          found.push(
-            ...tagsOfRepository
-              .all(path, tag, limit - found.length)
-              .map(tagRoot),
-          );
-        }
-        if (found.length < limit) {
-          found.push(
-            ...rootsOfRepository
-              .all(path, blobId, limit - found.length)
-              .map(otherRoot),
-          );
-        }
-        if (found.length >= limit) break;
-        empty = found.length === before ? empty + 1 : 0;
-      }
-      const next = nextRepository.get(path);
-      if (next === undefined) break;
-      [path, tag, blobId, skipsTags, isWithin] = [
-        next.path,
-        "",
-        0,
-        false,
-        true,
-      ];
-    }
-    return found;
+    return listImages(this.#statements, limit, after);
   }
 
   get(key: RepositoryKey, reference: Reference): RootRow | undefined {
@@ -390,39 +320,6 @@ export class SqliteRoots {
       }
     }
   }
-}
-
-function tagRoot(row: TagRootColumns): RootRow {
-  return {
-    key: keyOf(row),
-    reference: { kind: "tag", tag: row.tag as Tag },
-    digest: digestFrom(row.digest),
-    mediaType: row.mediaType,
-    usedAtMs: row.usedAtMs,
-    isPinned: row.isPinned === 1,
-  };
-}
-
-function otherRoot(row: OtherRootColumns): RootRow {
-  const digest = digestFrom(row.digest);
-  return {
-    key: keyOf(row),
-    reference: { kind: "digest", digest },
-    digest,
-    mediaType: row.mediaType ?? undefined,
-    usedAtMs: row.usedAtMs,
-    isPinned: row.isPinned === 1,
-  };
-}
-
-function keyOf(row: {
-  readonly upstream: string;
-  readonly repository: string;
-}): RepositoryKey {
-  return {
-    upstream: row.upstream,
-    repository: row.repository as RepositoryName,
-  };
 }
 
 function graphNode(row: NodeColumns): GraphNode {
