@@ -149,7 +149,7 @@ export class DigestManifests {
       return undefined;
     }
     const { sizeBytes, mediaType, storedAtMs } = row;
-    const manifest = await this.#stored.read(digest, sizeBytes, mediaType);
+    const manifest = await this.#stored.read(key, digest, sizeBytes, mediaType);
     return manifest && { manifest, storedAtMs };
   }
 

@@ -159,6 +159,7 @@ export class TagRevalidation {
       if (row?.mediaType === undefined) return undefined;
       await this.#index.link(key, digest);
       const stored = await this.#stored.read(
+        key,
         digest,
         row.sizeBytes,
         row.mediaType,
