@@ -1,13 +1,8 @@
 import { type DestinationStream, type Logger, pino } from "pino";
 import type { Config } from "../config/config.ts";
+import { openLogOutput } from "./log-output.ts";
 
 export type { Logger } from "pino";
-
-/**
- * Records are written some at a time, each a moment late: one write for each would be a call to
- * another thread for each request.
- */
-const OUTPUT = { maxLength: 1 << 20, minLength: 12_288, periodicFlush: 100 };
 
 const REDACTED = ["authorization", "Authorization", "cookie", "password"];
 
@@ -34,10 +29,7 @@ export async function createLogger(
     return pino(settings, pretty(destination ? { destination } : {}));
   }
   // Asynchronous and bounded: a blocked reader of the log costs records, never requests.
-  return pino(
-    settings,
-    destination ?? pino.destination({ sync: false, ...OUTPUT }),
-  );
+  return pino(settings, destination ?? openLogOutput());
 }
 
 /** The time as pino writes it, made once a millisecond: to make it costs more than all else of a record. */
