@@ -29,7 +29,30 @@ export async function createLogger(
     return pino(settings, pretty(destination ? { destination } : {}));
   }
   // Asynchronous and bounded: a blocked reader of the log costs records, never requests.
-  return pino(settings, destination ?? openLogOutput());
+  const output = destination ?? openLogOutput();
+  const log = pino(settings, output);
+  lineWriters.set(log, {
+    begin: (level) => `{"level":"${level}"${settings.timestamp()}`,
+    write: (line) => {
+      output.write(line);
+    },
+  });
+  return log;
+}
+
+/** Writes lines that somebody else put together, among a logger's own. */
+export interface LineWriter {
+  /** @returns the beginning of a record: its level and its time */
+  begin(level: string): string;
+  /** @param line a record that {@link begin} began, with its newline */
+  write(line: string): void;
+}
+
+const lineWriters = new WeakMap<Logger, LineWriter>();
+
+/** @returns undefined where the logger writes something else than JSON lines */
+export function lineWriterOf(log: Logger): LineWriter | undefined {
+  return lineWriters.get(log);
 }
 
 /** The time as pino writes it, made once a millisecond: to make it costs more than all else of a record. */
