@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
+import { LeftPartials } from "./cache/left-partials.ts";
 import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
@@ -125,6 +126,7 @@ export async function buildApp(
     index: cache.index,
     blobs,
     hot,
+    partials: new LeftPartials({ ...cache.scrubParts, blobs, log }),
     get limits() {
       return roomLimits;
     },
@@ -248,7 +250,9 @@ export async function buildApp(
       const changed: string[] = [];
       if (!isSame(inForce.access, next.access)) {
         // Throws where its files are no good, before anything else is taken over.
-        await access.reload(next.access);
+        const takeOver = await access.prepare(next.access);
+        // Together with the upstreams: new rules were not written for the old ones.
+        takeOver();
         changed.push("access");
       }
       if (upstreams.replace(next.upstreams)) {

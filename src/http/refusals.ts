@@ -6,6 +6,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import { AccessRefusal } from "./client-auth/access-refusal.ts";
 import type { AccessControl } from "./client-auth/access-control.ts";
 import type { Exchange } from "./exchange.ts";
+import { hasUnreadBody } from "./request-head.ts";
 import { type Head, sendError } from "./send.ts";
 
 /** 416: the one error that tells a size. */
@@ -53,10 +54,11 @@ export function refuse(
   const registryError = error as RegistryError;
   exchange.error = registryError.cause;
   if (registryError.code === "UNSUPPORTED" && registryError.status === 405) {
-    head.push("Allow", "GET, HEAD");
+    // An upload's path offers nothing: a GET is refused there too (RFC 9110, 10.2.1).
+    head.push("Allow", exchange.kind === "other" ? "" : "GET, HEAD");
   }
   // A body that nobody reads must not be taken for the next request.
-  if (request.method !== "GET" && !isHead) head.push("Connection", "close");
+  if (hasUnreadBody(request)) head.push("Connection", "close");
   // Where rules exist it would tell what is not there from what may not be had.
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;

@@ -86,7 +86,9 @@ function answer(
   const judgement = options.access.judge(request, asked.path);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
-      options.audit.record(denialOf(exchange, request, judged.user, asked));
+      options.audit.record(
+        denialOf(routes, request, judged.user, exchange, asked),
+      );
       throw options.mirror.absence(wantedBy(asked.path.target));
     }
     return dispatch(options, {
@@ -160,19 +162,27 @@ function sendPing(call: Call): void {
 }
 
 function denialOf(
-  exchange: Exchange,
+  routes: UpstreamRoutes,
   request: IncomingMessage,
   user: string | undefined,
-  { path, reference }: RequestTarget,
+  exchange: Exchange,
+  asked: RequestTarget,
 ): AuditEvent {
-  const { target } = path;
+  const { path, reference } = asked;
+  const routed =
+    "repository" in path.target
+      ? asked.route(routes, request.headers.host, path.target.repository)
+      : undefined;
   return {
     event: "denied",
     client: exchange.client ?? "",
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    repository: "repository" in target ? target.repository : undefined,
+    // What was meant, whatever the spelling.
+    repository: routed?.ok
+      ? `${routed.upstream.name}/${routed.repository}`
+      : undefined,
     reference,
   };
 }

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import type { BlobAnswer } from "../mirror/blobs.ts";
-import type { ManifestAnswer } from "../mirror/manifests.ts";
+import type { ManifestAnswer } from "../mirror/manifest-answers.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RoutedRepository } from "../mirror/upstream-routes.ts";
 import type { Digest } from "../oci/digest.ts";
