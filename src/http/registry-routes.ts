@@ -11,6 +11,7 @@ import type { DistributionTarget, PathRefusal } from "../oci/path.ts";
 import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { createRequestLog } from "../telemetry/request-log.ts";
 import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
 import type { ClientAddress } from "./client-address.ts";
 import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
@@ -40,12 +41,13 @@ export function createRegistryListener(
   options: RegistryRoutesOptions,
 ): RequestListener {
   const { log, metrics, access, clientAddress } = options;
+  const logRequest = createRequestLog(log);
   const readTarget = createTargetReader();
   return (request, response) => {
     const exchange = new Exchange();
     exchange.client = clientAddress(request);
     response.on("close", () =>
-      exchange.report(request, response, log, metrics),
+      exchange.report(request, response, logRequest, metrics),
     );
     const refuseFor = (error: unknown) =>
       refuse(log, access, request, response, exchange, error);
