@@ -15,7 +15,6 @@ import {
   type Victim,
 } from "./choose-victims.ts";
 import type { HotManifests } from "./hot-manifests.ts";
-import type { LeftPartials } from "./left-partials.ts";
 import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
 import type { RootCursor, RootRow } from "./root-index.ts";
 import type { TrackedBlobStore } from "./tracked-blob-store.ts";
@@ -71,7 +70,8 @@ export interface EvictorOptions {
   readonly index: MetadataIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
-  readonly partials?: Pick<LeftPartials, "trim">;
+  /** Clears away what broken downloads and failed writes left; at each look and each order. */
+  readonly clearLeftovers?: (partialsBytes: number) => Promise<void>;
   readonly limits: RoomLimits;
   /** Undefined where the system does not tell. */
   readonly readSpace: () => Promise<Space | undefined>;
@@ -98,6 +98,8 @@ export class Evictor {
   #isStarted = false;
   #isStopped = false;
   #cancel: (() => void) | undefined;
+  /** Roots whose bytes went first, because the index took nothing: it must still learn of it. */
+  readonly #owed: RootRow[] = [];
   /** Every root before it is kept by a pattern; forgotten at each timed check. */
   #keptUntil: RootCursor | undefined;
 
@@ -136,8 +138,8 @@ export class Evictor {
       const take = async (asked: Asked) => {
         found.push(...(await this.#round(asked, isDryRun)));
       };
+      if (!isDryRun) await this.#clear();
       if (toBytes === undefined) {
-        if (!isDryRun) await this.#trimPartials();
         const asked = await this.#asked();
         if (asked !== undefined) await take(asked);
         else await take(this.#idle(Infinity));
@@ -195,6 +197,8 @@ export class Evictor {
     this.#isStopped = true;
     this.#cancel?.();
     await this.#last;
+    // A clean stop promises that the index is right.
+    await this.#payOwed().catch(() => undefined);
   }
 
   // --- when ------------------------------------------------------------------------------------
@@ -202,7 +206,7 @@ export class Evictor {
   #tick(): void {
     this.#keptUntil = undefined;
     void this.#job(async () => {
-      await this.#purge();
+      await this.#clear();
       await this.#check();
       if (Number.isFinite(this.#options.limits.maxIdleMs)) {
         const { tags, manifests } = await this.#options.index.totals();
@@ -212,7 +216,6 @@ export class Evictor {
         );
         await this.#round(this.#idle(most), false);
       }
-      await this.#trimPartials();
     });
     this.#cancel = this.#schedule(() => this.#tick(), CHECK_EVERY_MS);
   }
@@ -259,10 +262,20 @@ export class Evictor {
     };
   }
 
-  async #trimPartials(): Promise<void> {
-    await this.#options.partials?.trim(
+  /** Ends what an earlier eviction or write could not, on a disk that was full or an index that was locked. */
+  async #clear(): Promise<void> {
+    await this.#payOwed();
+    await this.#purge();
+    await this.#options.clearLeftovers?.(
       (await this.limitBytes()) * PARTIALS_SHARE,
     );
+  }
+
+  async #payOwed(): Promise<void> {
+    for (let root = this.#owed.at(-1); root; root = this.#owed.at(-1)) {
+      await this.#options.index.dropRoot(root.key, root.reference);
+      this.#owed.pop();
+    }
   }
 
   #idle(maxVictims: number): Asked {
@@ -379,7 +392,10 @@ export class Evictor {
     } catch {
       // No room to write that it goes: once the bytes are gone there is.
       await this.#removeFiles(digests);
-      isDropped = await index.dropRoot(key, reference, usedAtMs);
+      // Used since or not: it is not whole any more.
+      this.#owed.push(root);
+      await this.#payOwed();
+      isDropped = true;
     }
     return isDropped ? this.#purge() : undefined;
   }
