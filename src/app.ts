@@ -14,7 +14,7 @@ import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp } from "./http/operator-routes.ts";
-import { createRegistryApp } from "./http/registry-routes.ts";
+import { createRegistryListener } from "./http/registry-routes.ts";
 import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
@@ -176,7 +176,7 @@ export async function buildApp(
         .hasCredentials ?? false,
   });
   const startedAt = new Date(clock.nowMs()).toISOString();
-  const registryApp = createRegistryApp({
+  const registryListener = createRegistryListener({
     mirror,
     currentRoutes: () => upstreams.routes,
     access,
@@ -230,12 +230,12 @@ export async function buildApp(
       audit,
     },
   );
-  await Promise.all([registryApp.ready(), operatorApp.ready()]);
+  await operatorApp.ready();
   void cache.recovered().then(() => evictor.start());
 
   const registry = new Listeners(
     config.listen,
-    (request, response) => registryApp.routing(request, response),
+    registryListener,
     await limitConnections(
       config,
       tls?.createServer ?? createServer,
@@ -257,7 +257,9 @@ export async function buildApp(
       const changed: string[] = [];
       if (!isSame(inForce.access, next.access)) {
         // Throws where its files are no good, before anything else is taken over.
-        await access.reload(next.access);
+        const takeOver = await access.prepare(next.access);
+        // Together with the upstreams: new rules were not written for the old ones.
+        takeOver();
         changed.push("access");
       }
       if (upstreams.replace(next.upstreams)) {
@@ -296,7 +298,7 @@ export async function buildApp(
       await evictor.stop();
       await upstreams.close();
       await operator.close(0);
-      await Promise.all([registryApp.close(), operatorApp.close()]);
+      await operatorApp.close();
       await cache.close();
       await audit.close();
     },

@@ -8,12 +8,9 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import {
-  BlobFill,
-  type FillEnd,
-  type FillHead,
-  type FillStorage,
-} from "./blob-fill.ts";
+import { BlobFill, type FillEnd } from "./blob-fill.ts";
+import type { FillStorage } from "./fill-bytes.ts";
+import type { FillHead } from "./fill-download.ts";
 import type { FillReader } from "./fill-reader.ts";
 import { FillSlots } from "./fill-slots.ts";
 import {

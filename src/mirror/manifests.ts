@@ -1,109 +1,66 @@
-import type { BlobStore } from "../cache/blob-store.ts";
-import type { HotManifests } from "../cache/hot-manifests.ts";
 import type {
   MetadataIndex,
   RepositoryKey,
   TagRow,
 } from "../cache/metadata-index.ts";
-import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
+import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
-import { parseManifest } from "../oci/manifest.ts";
-import { isSchema1 } from "../oci/media-type.ts";
 import type { Reference, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
-import type { Audit } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
-import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
   judgeUpstreamFailure,
-  negativeRefusal,
   offlineRefusal,
   staleStatus,
 } from "./answers.ts";
+import type { DigestManifests } from "./digest-manifests.ts";
 import { type Freshness, judgeFreshness } from "./freshness.ts";
 import type { Links } from "./links.ts";
 import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+  current,
+  fresh,
+  type ManifestAnswer,
+  missStatus,
+} from "./manifest-answers.ts";
+import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
-import { SingleFlight } from "./single-flight.ts";
-import { SparedTags } from "./spared-tags.ts";
 import type { StaleGate } from "./stale-gate.ts";
-
-/** A manifest's bytes and what they are. */
-export interface Manifest {
-  readonly bytes: Buffer;
-  readonly mediaType: string;
-  /** Undefined only for schema 1, whose digest is not that of its bytes. */
-  readonly digest: Digest | undefined;
-}
-
-export interface ManifestAnswer extends Manifest {
-  readonly status: CacheStatus;
-  /** Since the upstream last confirmed it, or gave what is named by its digest; undefined where it has just been asked. */
-  readonly ageMs: number | undefined;
-  readonly isStale: boolean;
-}
-
-/** From the upstream; not stored where the storage failed, or its digest can't be verified. */
-interface FetchedManifest extends Manifest {
-  readonly isStored: boolean;
-}
-
-/** What asking the upstream for a tag brought. */
-type Revalidation =
-  | { readonly kind: "unchanged"; readonly row: TagRow }
-  | { readonly kind: "fetched"; readonly manifest: FetchedManifest }
-  /** The tag moved, and the upstream's budget is kept for what is not cached at all. */
-  | { readonly kind: "spared"; readonly row: TagRow };
+import type { StoredManifests } from "./stored-manifests.ts";
+import { answerRevalidated, type TagRevalidation } from "./tag-revalidation.ts";
 
 /** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
 export class Manifests {
-  readonly #store: BlobStore;
+  readonly #stored: StoredManifests;
+  readonly #digests: DigestManifests;
+  readonly #revalidation: TagRevalidation;
   readonly #index: MetadataIndex;
-  readonly #hot: HotManifests;
   readonly #links: Links;
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #metrics: Metrics;
-  readonly #audit: Audit;
   readonly #isOffline: boolean;
-  readonly #tags = new SingleFlight<Revalidation>();
-  readonly #digests = new SingleFlight<FetchedManifest>();
-  readonly #spared: SparedTags;
-  readonly #closing = new AbortController();
 
   constructor(options: {
-    store: BlobStore;
-    index: MetadataIndex;
-    hot: HotManifests;
-    links: Links;
-    negative: NegativeAnswers;
-    gate: StaleGate;
-    clock: Clock;
-    log: Logger;
-    metrics: Metrics;
-    audit: Audit;
-    isOffline: boolean;
+    readonly stored: StoredManifests;
+    readonly digests: DigestManifests;
+    readonly revalidation: TagRevalidation;
+    readonly index: MetadataIndex;
+    readonly links: Links;
+    readonly negative: NegativeAnswers;
+    readonly gate: StaleGate;
+    readonly clock: Clock;
+    readonly isOffline: boolean;
   }) {
-    this.#store = options.store;
+    this.#stored = options.stored;
+    this.#digests = options.digests;
+    this.#revalidation = options.revalidation;
     this.#index = options.index;
-    this.#hot = options.hot;
     this.#links = options.links;
     this.#negative = options.negative;
     this.#gate = options.gate;
     this.#clock = options.clock;
-    this.#log = options.log;
-    this.#metrics = options.metrics;
-    this.#audit = options.audit;
     this.#isOffline = options.isOffline;
-    this.#spared = new SparedTags(options.clock);
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -114,7 +71,7 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     return reference.kind === "tag"
       ? this.#byTag(upstream, key, reference.tag)
-      : this.#byDigest(upstream, key, reference.digest);
+      : this.#digests.get(upstream, key, reference.digest);
   }
 
   /**
@@ -129,7 +86,7 @@ export class Manifests {
   ): Promise<{ digest: Digest; isChanged: boolean }> {
     if (this.#isOffline) throw offlineRefusal("manifest");
     const row = await this.#index.getTag(key, tag);
-    const result = await this.#revalidate(upstream, key, tag, row);
+    const result = await this.#revalidation.run(upstream, key, tag, row);
     if (result.kind === "spared") {
       throw new RegistryError("TOOMANYREQUESTS", {
         detail:
@@ -157,7 +114,9 @@ export class Manifests {
       const { digest } = reference;
       const row = this.#index.recallLinkedBlob(key, digest);
       const stored =
-        row?.mediaType === undefined ? undefined : this.#hot.get(digest);
+        row?.mediaType === undefined
+          ? undefined
+          : this.#stored.recall(key, digest);
       if (stored === undefined) return undefined;
       this.#index.touchManifest(key, digest, nowMs);
       return {
@@ -167,7 +126,7 @@ export class Manifests {
     }
     const { tag } = reference;
     const row = this.#index.recallTag(key, tag);
-    const stored = row && this.#hot.get(row.digest);
+    const stored = row && this.#stored.recall(key, row.digest);
     if (row === undefined || stored === undefined) return undefined;
     const freshness = this.#judge(upstream, key, tag, row, nowMs);
     if (freshness.state !== "fresh") return undefined;
@@ -177,201 +136,9 @@ export class Manifests {
 
   /** Ends what runs behind answers that were given. */
   async close(): Promise<void> {
-    this.#closing.abort();
-    await Promise.all([this.#tags.drain(), this.#digests.drain()]);
+    await Promise.all([this.#digests.close(), this.#revalidation.drain()]);
+    await this.#stored.settle();
   }
-
-  #deadline(): AbortSignal {
-    return AbortSignal.any([
-      AbortSignal.timeout(ANSWER_DEADLINE_MS),
-      this.#closing.signal,
-    ]);
-  }
-
-  // --- by digest -------------------------------------------------------------------------------
-
-  async #byDigest(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-  ): Promise<ManifestAnswer> {
-    const stored = await this.#readServable(upstream, key, digest);
-    if (stored !== undefined) {
-      const nowMs = this.#clock.nowMs();
-      this.#index.touchManifest(key, digest, nowMs);
-      return {
-        ...current(stored.manifest, cacheStatus.hit()),
-        ageMs: nowMs - stored.storedAtMs,
-      };
-    }
-    if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
-    const isJoin = this.#digests.has(flightOf(key, digest));
-    const manifest = await this.#fetch(upstream, key, digest, this.#deadline());
-    return current(manifest, missStatus(manifest, isJoin));
-  }
-
-  /** A stored manifest that the repository may serve; storage and index that fail have none. */
-  async #readServable(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-  ): Promise<{ manifest: Manifest; storedAtMs: number } | undefined> {
-    let isLinked: boolean;
-    let row;
-    try {
-      row = await this.#index.getLinkedBlob(key, digest);
-      isLinked = row !== undefined;
-      row ??= await this.#index.getBlob(digest);
-    } catch {
-      return undefined;
-    }
-    if (row?.mediaType === undefined) return undefined;
-    if (!isLinked && !(await this.#isProven(upstream, key, digest))) {
-      return undefined;
-    }
-    const { sizeBytes, mediaType, storedAtMs } = row;
-    const manifest = await this.#read(digest, sizeBytes, mediaType);
-    return manifest && { manifest, storedAtMs };
-  }
-
-  /** @returns false where HEAD is not offered: then only the bytes prove anything */
-  async #isProven(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-  ): Promise<boolean> {
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
-    try {
-      await this.#links.prove(upstream, key, digest, "manifest");
-      return true;
-    } catch (error) {
-      if (isHeadUnknown(error)) return false;
-      if (isNotFound(error)) this.#remember(upstream, key, digest);
-      throw error;
-    }
-  }
-
-  async #read(
-    digest: Digest,
-    sizeBytes: number,
-    mediaType: string,
-  ): Promise<Manifest | undefined> {
-    const hot = this.#hot.get(digest);
-    if (hot !== undefined) return { ...hot, digest };
-    try {
-      const bytes = await this.#store.read(digest, sizeBytes);
-      // Small enough to be hashed each time it comes from the disk.
-      if (
-        bytes === undefined ||
-        digestOf(bytes, digestAlgorithm(digest)) !== digest
-      ) {
-        await this.#index.forgetBlob(digest);
-        return undefined;
-      }
-      this.#hot.set(digest, { bytes, mediaType });
-      return { bytes, mediaType, digest };
-    } catch {
-      return undefined;
-    }
-  }
-
-  /** One GET by digest for all who ask at once, whether by digest or by tag. */
-  #fetch(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-    signal: AbortSignal,
-  ): Promise<FetchedManifest> {
-    return this.#digests.run(flightOf(key, digest), () =>
-      this.#fetchVerified(upstream, key, digest, signal),
-    );
-  }
-
-  async #fetchVerified(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-    signal: AbortSignal,
-  ): Promise<FetchedManifest> {
-    let fetched: UpstreamManifest;
-    try {
-      fetched = await upstream.client.getManifest(
-        key.repository,
-        { kind: "digest", digest },
-        signal,
-      );
-    } catch (error) {
-      if (isNotFound(error)) this.#remember(upstream, key, digest);
-      throw error;
-    }
-    if (digestOf(fetched.bytes, digestAlgorithm(digest)) !== digest) {
-      throw this.#mismatch(upstream);
-    }
-    return this.#keep(key, digest, fetched);
-  }
-
-  #mismatch(upstream: MirroredUpstream): UpstreamError {
-    this.#metrics.digestMismatches.inc();
-    return new UpstreamError(
-      "digest-mismatch",
-      "the manifest's bytes are not those of its digest",
-      { upstream: upstream.name },
-    );
-  }
-
-  /** The upstream has no such manifest. */
-  #remember(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    reference: Tag | Digest,
-  ): void {
-    this.#negative.add(key, reference, upstream.freshness.notFoundTtlMs);
-  }
-
-  /** Stores verified bytes. A storage that fails keeps nothing and spoils nothing. */
-  async #keep(
-    key: RepositoryKey,
-    digest: Digest,
-    fetched: UpstreamManifest,
-  ): Promise<FetchedManifest> {
-    const parsed = parseManifest(fetched.bytes, fetched.mediaType);
-    if (!parsed.ok) {
-      throw new RegistryError("MANIFEST_INVALID", { detail: parsed.detail });
-    }
-    const { mediaType } = parsed;
-    const { bytes } = fetched;
-    try {
-      const sizeBytes = bytes.length;
-      await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
-      try {
-        await this.#store.put(digest, bytes);
-      } catch (error) {
-        await this.#index.dropIntent(digest).catch(() => undefined);
-        throw error;
-      }
-      await this.#index.recordBlob(key, {
-        digest,
-        sizeBytes: bytes.length,
-        storedAtMs: this.#clock.nowMs(),
-        manifest: {
-          mediaType,
-          children: parsed.children,
-          subject: parsed.subject,
-        },
-      });
-      this.#hot.set(digest, { bytes, mediaType });
-    } catch (error) {
-      this.#log.warn(
-        { err: error, upstream: key.upstream, digest },
-        "a manifest could not be stored",
-      );
-      return { bytes, mediaType, digest, isStored: false };
-    }
-    return { bytes, mediaType, digest, isStored: true };
-  }
-
-  // --- by tag ----------------------------------------------------------------------------------
 
   async #byTag(
     upstream: MirroredUpstream,
@@ -382,7 +149,12 @@ export class Manifests {
     const stored =
       row === undefined
         ? undefined
-        : await this.#read(row.digest, row.sizeBytes, row.mediaType);
+        : await this.#stored.read(
+            key,
+            row.digest,
+            row.sizeBytes,
+            row.mediaType,
+          );
     if (row === undefined || stored === undefined) {
       return this.#missingTag(upstream, key, tag);
     }
@@ -399,7 +171,7 @@ export class Manifests {
       ageMs,
       isStale: true,
     });
-    const revalidate = () => this.#revalidate(upstream, key, tag, row);
+    const revalidate = () => this.#revalidation.run(upstream, key, tag, row);
     const isComplete = () =>
       this.#index
         .isComplete(
@@ -416,7 +188,8 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
-    if (freshness.ifError && this.#spared.has(upstream, key, tag)) {
+    this.#negative.assertNotRefused(upstream, key, tag, "manifest");
+    if (freshness.ifError && this.#revalidation.isSpared(upstream, key, tag)) {
       return stale(cacheStatus.staleHit());
     }
     if (
@@ -474,13 +247,13 @@ export class Manifests {
     tag: Tag,
   ): Promise<ManifestAnswer> {
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
-    const isJoin = this.#tags.has(flightOf(key, tag));
-    const found = await this.#revalidate(upstream, key, tag, undefined);
+    this.#negative.assertNone(upstream, key, tag, "manifest");
+    const isJoin = this.#revalidation.isRunning(key, tag);
+    const found = await this.#revalidation.run(upstream, key, tag, undefined);
     return found.kind === "fetched"
       ? current(found.manifest, missStatus(found.manifest, isJoin))
       : // Joined with one that began while the manifest was still stored.
-        this.#byDigest(upstream, key, found.row.digest);
+        this.#digests.get(upstream, key, found.row.digest);
   }
 
   #afterFailure(
@@ -504,255 +277,4 @@ export class Manifests {
     if (!isOffered) throw error;
     return offer.stale(staleStatus(error));
   }
-
-  /** One HEAD for all who ask at once, and the body by its digest where that is new. */
-  #revalidate(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
-    known: TagRow | undefined,
-  ): Promise<Revalidation> {
-    return this.#tags.run(flightOf(key, tag), async () => {
-      try {
-        return await this.#resolve(upstream, key, tag, known, this.#deadline());
-      } catch (error) {
-        // Here and not where it is answered: it may have been answered stale long ago.
-        if (isNotFound(error)) {
-          this.#remember(upstream, key, tag);
-          await this.#index.removeTag(key, tag).catch(() => {});
-        }
-        throw error;
-      }
-    });
-  }
-
-  /** @throws UpstreamError `not-found` only where the upstream has no such tag */
-  async #resolve(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
-    known: TagRow | undefined,
-    signal: AbortSignal,
-  ): Promise<Revalidation> {
-    const digest = await this.#headDigest(upstream, key, tag, signal);
-    if (known?.digest === digest && known !== undefined) {
-      return this.#confirm(key, tag, known);
-    }
-    const proven =
-      digest === undefined ? undefined : await this.#readProven(key, digest);
-    if (proven !== undefined) return this.#move(key, tag, known, proven);
-    if (known !== undefined && this.#isSpared(upstream, known)) {
-      this.#spared.add(key, tag, upstream.freshness.ttlMs(key.repository, tag));
-      return { kind: "spared", row: known };
-    }
-    if (digest === undefined) {
-      return this.#resolveByBody(upstream, key, tag, known, signal);
-    }
-    try {
-      const fetched = await this.#fetch(upstream, key, digest, signal);
-      return await this.#move(key, tag, known, fetched);
-    } catch (error) {
-      if (!isNotFound(error)) throw error;
-      // The tag moved since, and what it pointed to is gone.
-      return this.#resolveByBody(upstream, key, tag, known, signal);
-    }
-  }
-
-  /** Whether the manifest that a tag had may stand for the new one, so that a pull is saved. */
-  #isSpared({ client, freshness }: MirroredUpstream, known: TagRow): boolean {
-    const ageMs = this.#clock.nowMs() - known.verifiedAtMs;
-    return ageMs <= freshness.staleIfErrorMs && client.isBudgetSpared();
-  }
-
-  /** A stored manifest that the upstream has just named for this repository: proof enough to link it. */
-  async #readProven(
-    key: RepositoryKey,
-    digest: Digest,
-  ): Promise<FetchedManifest | undefined> {
-    try {
-      const row = await this.#index.getBlob(digest);
-      if (row?.mediaType === undefined) return undefined;
-      await this.#index.link(key, digest);
-      const stored = await this.#read(digest, row.sizeBytes, row.mediaType);
-      return stored && { ...stored, isStored: true };
-    } catch {
-      return undefined;
-    }
-  }
-
-  /** @returns undefined where a HEAD does not tell the digest, so that the body must */
-  async #headDigest(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
-    signal: AbortSignal,
-  ): Promise<Digest | undefined> {
-    try {
-      const head = await upstream.client.headManifest(
-        key.repository,
-        { kind: "tag", tag },
-        signal,
-      );
-      // The digest of a schema 1 manifest is not that of its bytes.
-      return head.mediaType !== undefined && isSchema1(head.mediaType)
-        ? undefined
-        : head.digest;
-    } catch (error) {
-      if (isHeadUnknown(error)) return undefined;
-      throw error;
-    }
-  }
-
-  async #resolveByBody(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
-    known: TagRow | undefined,
-    signal: AbortSignal,
-  ): Promise<Revalidation> {
-    const fetched = await upstream.client.getManifest(
-      key.repository,
-      { kind: "tag", tag },
-      signal,
-    );
-    const parsed = parseManifest(fetched.bytes, fetched.mediaType);
-    if (parsed.ok && parsed.kind === "schema1") {
-      const { bytes, digestHeader } = fetched;
-      const { mediaType } = parsed;
-      return {
-        kind: "fetched",
-        manifest: { bytes, mediaType, digest: digestHeader, isStored: false },
-      };
-    }
-    const digest = digestOf(
-      fetched.bytes,
-      fetched.digestHeader === undefined
-        ? "sha256"
-        : digestAlgorithm(fetched.digestHeader),
-    );
-    if (fetched.digestHeader !== undefined && fetched.digestHeader !== digest) {
-      throw this.#mismatch(upstream);
-    }
-    if (known?.digest === digest) return this.#confirm(key, tag, known);
-    return this.#move(key, tag, known, await this.#keep(key, digest, fetched));
-  }
-
-  async #move(
-    key: RepositoryKey,
-    tag: Tag,
-    known: TagRow | undefined,
-    manifest: FetchedManifest,
-  ): Promise<Revalidation> {
-    const { digest, isStored } = manifest;
-    if (isStored && digest !== undefined) {
-      await this.#point(key, tag, digest);
-      if (known !== undefined) {
-        this.#audit.record({
-          event: "tag-moved",
-          upstream: key.upstream,
-          repository: key.repository,
-          tag,
-          from: known.digest,
-          to: digest,
-        });
-      }
-    }
-    return { kind: "fetched", manifest };
-  }
-
-  async #confirm(
-    key: RepositoryKey,
-    tag: Tag,
-    known: TagRow,
-  ): Promise<Revalidation> {
-    await this.#point(key, tag, known.digest);
-    return { kind: "unchanged", row: known };
-  }
-
-  /** Only ever called with a digest whose bytes were hashed. */
-  async #point(key: RepositoryKey, tag: Tag, digest: Digest): Promise<void> {
-    this.#negative.delete(key, tag);
-    try {
-      await this.#index.putTag(key, tag, digest, this.#clock.nowMs());
-    } catch (error) {
-      this.#log.warn(
-        { err: error, upstream: key.upstream, digest },
-        "a tag could not be stored",
-      );
-    }
-  }
-}
-
-/** A hit inside its life. */
-function fresh(
-  { bytes, mediaType, digest }: Manifest,
-  { verifiedAtMs }: TagRow,
-  { ttlMs }: Freshness & { readonly state: "fresh" },
-  nowMs: number,
-): ManifestAnswer {
-  return {
-    bytes,
-    mediaType,
-    digest,
-    status: cacheStatus.hit(ttlMs),
-    ageMs: Math.max(0, nowMs - verifiedAtMs),
-    isStale: false,
-  };
-}
-
-function current(
-  { bytes, mediaType, digest }: Manifest,
-  status: CacheStatus,
-): ManifestAnswer {
-  return {
-    bytes,
-    mediaType,
-    digest,
-    status,
-    ageMs: undefined,
-    isStale: false,
-  };
-}
-
-function answerRevalidated(
-  result: Exclude<Revalidation, { readonly kind: "spared" }>,
-  stored: Manifest,
-): ManifestAnswer {
-  switch (result.kind) {
-    case "unchanged":
-      return current(stored, cacheStatus.revalidated(200));
-    case "fetched":
-      return current(
-        result.manifest,
-        result.manifest.isStored
-          ? cacheStatus.replaced(200)
-          : cacheStatus.notStored(200),
-      );
-    default:
-      return result satisfies never;
-  }
-}
-
-/** What is told of a manifest that the cache had not. */
-function missStatus(
-  { isStored }: FetchedManifest,
-  isJoin: boolean,
-): CacheStatus {
-  if (isJoin) return cacheStatus.collapsed();
-  return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
-}
-
-function isHeadUnknown(error: unknown): boolean {
-  return (
-    error instanceof UpstreamError &&
-    (error.status === 405 || error.status === 501)
-  );
-}
-
-function isNotFound(error: unknown): boolean {
-  return error instanceof UpstreamError && error.kind === "not-found";
-}
-
-function flightOf(key: RepositoryKey, reference: Tag | Digest): string {
-  return `${key.upstream} ${key.repository} ${reference}`;
 }

@@ -19,9 +19,14 @@ import {
 } from "./answers.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
+import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
-import { type ManifestAnswer, Manifests } from "./manifests.ts";
+import { DigestManifests } from "./digest-manifests.ts";
+import type { ManifestAnswer } from "./manifest-answers.ts";
+import { Manifests } from "./manifests.ts";
+import { StoredManifests } from "./stored-manifests.ts";
+import { TagRevalidation } from "./tag-revalidation.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import { NegativeAnswers } from "./negative-answers.ts";
 import type { Page, PageRequest } from "./pages.ts";
@@ -81,14 +86,13 @@ export interface Mirror {
    * asked for by requests that were on their way.
    */
   replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
+  /** Resolves when what was served from memory is known to be stored: some seconds later by itself. */
+  settleServed(): Promise<void>;
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
 
 const DEFAULT_MAX_FILLS = 64;
-
-/** A page of repositories when the client names no number. */
-const DEFAULT_REPOSITORIES = 1_000;
 
 export function createMirror(options: {
   readonly upstreams: readonly MirroredUpstream[];
@@ -129,17 +133,34 @@ export function createMirror(options: {
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
   );
-  const manifests = new Manifests({
-    store,
+  const negative = new NegativeAnswers(clock);
+  const stored = new StoredManifests({ store, index, hot, clock, log });
+  const digests = new DigestManifests({
+    stored,
     index,
-    hot,
     links,
-    negative: new NegativeAnswers(clock),
+    negative,
+    clock,
+    metrics,
+    isOffline,
+  });
+  const manifests = new Manifests({
+    stored,
+    digests,
+    revalidation: new TagRevalidation({
+      digests,
+      stored,
+      index,
+      negative,
+      clock,
+      log,
+      audit: options.audit ?? NO_AUDIT,
+    }),
+    index,
+    links,
+    negative,
     gate,
     clock,
-    log,
-    metrics,
-    audit: options.audit ?? NO_AUDIT,
     isOffline,
   });
   const blobs = new Blobs({
@@ -236,6 +257,7 @@ export function createMirror(options: {
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
+    settleServed: () => stored.settle(),
     get isServingFills() {
       return fills.hasReaders;
     },
@@ -243,40 +265,5 @@ export function createMirror(options: {
       await fills.close();
       await manifests.close();
     },
-  };
-}
-
-async function listRepositories(
-  index: MetadataIndex,
-  { n = DEFAULT_REPOSITORIES, last }: PageRequest,
-  upstream: string | undefined,
-  maySee: (name: string) => boolean,
-): Promise<Page<string>> {
-  if (n === 0) return { entries: [], nextLast: undefined };
-  const prefix = upstream === undefined ? "" : `${upstream}/`;
-  let after =
-    last === undefined ? (prefix === "" ? undefined : prefix) : prefix + last;
-  const seen: string[] = [];
-  try {
-    // One more than is wanted tells whether there is a next page.
-    while (seen.length <= n) {
-      const names = (await index.listRepositories(n + 1, after)).map(
-        (key) => `${key.upstream}/${key.repository}`,
-      );
-      seen.push(
-        ...names.filter((name) => name.startsWith(prefix) && maySee(name)),
-      );
-      after = names.at(-1);
-      const isEnd = names.length <= n || after?.startsWith(prefix) !== true;
-      if (isEnd) break;
-    }
-  } catch (error) {
-    throw toRefusal(error, { wanted: "list", hasCredentials: false });
-  }
-  const own = seen.map((name) => name.slice(prefix.length));
-  const entries = own.slice(0, n);
-  return {
-    entries,
-    nextLast: own.length > n ? entries.at(-1) : undefined,
   };
 }

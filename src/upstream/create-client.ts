@@ -6,6 +6,7 @@ import {
   type Reference,
   referenceText,
   type RepositoryName,
+  type Tag,
 } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { VERSION } from "../version.ts";
@@ -172,6 +173,7 @@ class HttpUpstreamClient implements UpstreamClient {
     repository: RepositoryName,
     reference: Reference,
     signal: AbortSignal,
+    isGenuine: (manifest: UpstreamManifest) => boolean = () => true,
   ): Promise<UpstreamManifest> {
     return this.#askSmall("manifest", signal, async (ask) => {
       const held = await ask({
@@ -193,7 +195,14 @@ class HttpUpstreamClient implements UpstreamClient {
         throw this.#bad(held, "an encoded manifest");
       }
       const mediaType = parseContentType(header("content-type"));
-      return { bytes, mediaType, digestHeader };
+      const manifest = { bytes, mediaType, digestHeader };
+      if (isGenuine(manifest)) return manifest;
+      const { origin } = held.answer.url;
+      throw new UpstreamError(
+        "digest-mismatch",
+        `${origin}: other bytes than those of ${digestHeader ?? referenceText(reference)}`,
+        { upstream: this.name, origin },
+      );
     });
   }
 
@@ -274,11 +283,13 @@ class HttpUpstreamClient implements UpstreamClient {
   listTags(
     repository: RepositoryName,
     signal: AbortSignal,
+    after?: Tag,
   ): Promise<UpstreamTags> {
     return this.#askSmall("tags", signal, async (ask, own) => {
       const deadline = AbortSignal.timeout(MAX_TAGS_MS);
-      const tags = new Set<string>();
-      const pages = new PageWalk("tags/list");
+      const tags = new Set<Tag>();
+      const query = after === undefined ? "" : `?last=${after}`;
+      const pages = new PageWalk(`tags/list${query}`);
       let bytesLeft = MAX_TAGS_BYTES;
       for (;;) {
         try {

@@ -30,6 +30,7 @@ const PASSED_OVER: ReadonlySet<UpstreamErrorKind> = new Set([
   "overloaded",
   "bad-response",
   "interrupted",
+  "digest-mismatch",
 ]);
 
 /** How one endpoint is asked. */

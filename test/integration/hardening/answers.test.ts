@@ -138,7 +138,7 @@ void describe("the audit", () => {
         lines[0]?.["repository"],
         lines[0]?.["reference"],
       ],
-      ["GET", "tag", "team/app", "v"],
+      ["GET", "tag", "registry.example/team/app", "v"],
     );
     assert.ok(!text.includes("canary"));
   });

@@ -269,6 +269,39 @@ void describe("an upstream's answer that is no good manifest", () => {
     assert.deepEqual(await storedFiles(mirror), []);
     assert.equal(await mirror.metric("entrepot_digest_mismatches_total"), 2);
   });
+
+  for (const [name, path, isHeadOffered] of [
+    ["by digest", DIGEST_PATH, true],
+    ["by tag", TAG_PATH, true],
+    ["by tag without a HEAD", TAG_PATH, false],
+  ] as const) {
+    void it(`is asked of the next endpoint where the bytes are another's, ${name}`, async (test) => {
+      const [wrong, right] = [
+        await ScriptedUpstream.start(test),
+        await ScriptedUpstream.start(test),
+      ];
+      for (const upstream of [wrong, right]) {
+        upstream.content.addImage("a", IMAGE, "v");
+        if (isHeadOffered) continue;
+        upstream.when({ kind: "manifest", method: "HEAD" }, { status: 405 });
+      }
+      wrong.when(
+        { kind: "manifest", method: "GET" },
+        { body: OTHER.manifest.bytes },
+      );
+      const mirror = await startMirror(test, [
+        upstreamOf(wrong, { endpoints: [wrong.origin, right.origin] }),
+      ]);
+      const got = await mirror.get(path);
+      assert.deepEqual([got.status, got.sha256], [200, MANIFEST.digest]);
+      assert.equal(cacheStatusOf(got), "fwd=miss; fwd-status=200; stored");
+      assert.equal((await storedFiles(mirror)).length, 1);
+      for (const upstream of [wrong, right]) {
+        assert.equal(upstream.count({ method: "GET" }), 1);
+      }
+      assert.equal(await mirror.metric("entrepot_digest_mismatches_total"), 1);
+    });
+  }
 });
 
 void describe("a schema 1 manifest", () => {

@@ -6,11 +6,8 @@ import {
   type FileSystem,
   nodeFileSystem,
 } from "../../../src/cache/file-system.ts";
-import {
-  type BlobFill,
-  PartialRefused,
-  TAIL_BYTES,
-} from "../../../src/mirror/blob-fill.ts";
+import { type BlobFill, TAIL_BYTES } from "../../../src/mirror/blob-fill.ts";
+import { PartialRefused } from "../../../src/mirror/fill-download.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
 import {
   blobOf,

@@ -1,0 +1,146 @@
+import type { IncomingMessage } from "node:http";
+import type { BlobAnswer } from "../mirror/blobs.ts";
+import type { ManifestAnswer } from "../mirror/manifest-answers.ts";
+import type { Mirror } from "../mirror/mirror.ts";
+import type { RoutedRepository } from "../mirror/upstream-routes.ts";
+import type { Digest } from "../oci/digest.ts";
+import { RegistryError } from "../oci/errors.ts";
+import { formatContentRange, parseRangeHeader } from "../oci/range.ts";
+import type { Reference } from "../oci/reference.ts";
+import { addNamespace, type Call, targetOf } from "./call.ts";
+import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
+import { UnsatisfiedRange } from "./refusals.ts";
+import {
+  addCacheStatus,
+  beginHead,
+  type Head,
+  sendBody,
+  sendBytes,
+  sendHead,
+} from "./send.ts";
+
+/**
+ * @returns undefined where it was in memory and is sent: the way of most requests has nothing to
+ *   wait for
+ * @throws Refusal, RegistryError, at once or later
+ */
+export function sendManifest(
+  mirror: Mirror,
+  call: Call,
+  routed: RoutedRepository,
+  reference: Reference,
+): Promise<void> | undefined {
+  const target = targetOf(routed);
+  const recalled = mirror.recallManifest(target, reference);
+  if (recalled === undefined) {
+    return mirror
+      .getManifest(target, reference)
+      .then((manifest) => answerManifest(call, routed, manifest));
+  }
+  answerManifest(call, routed, recalled);
+  return undefined;
+}
+
+function answerManifest(
+  { request, response, exchange, isHead }: Call,
+  routed: RoutedRepository,
+  { bytes, mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
+): void {
+  exchange.cache = status;
+  const head = beginHead(mediaType);
+  let isUnchanged = false;
+  if (digest !== undefined) {
+    const etag = `"${digest}"`;
+    head.push("Docker-Content-Digest", digest, "ETag", etag);
+    isUnchanged = matchesIfNoneMatch(request.headers["if-none-match"], etag);
+  }
+  addNamespace(head, routed);
+  addCacheStatus(head, status, ageMs, isStale);
+  if (isUnchanged) sendHead(response, 304, head);
+  else sendBytes(response, exchange, 200, head, bytes, isHead);
+}
+
+/** @throws Refusal, RegistryError, UnsatisfiedRange */
+export async function sendBlob(
+  mirror: Mirror,
+  call: Call,
+  routed: RoutedRepository,
+  digest: Digest,
+): Promise<void> {
+  const { request } = call;
+  const target = targetOf(routed);
+  const etag = `"${digest}"`;
+  const isUnchanged = matchesIfNoneMatch(
+    request.headers["if-none-match"],
+    etag,
+  );
+  if (call.isHead || isUnchanged) {
+    const blob = await mirror.statBlob(target, digest);
+    const { status, mediaType, ageMs, sizeBytes } = blob;
+    call.exchange.cache = status;
+    const head = beginHead(mediaType);
+    addBlobDescription(head, routed, digest);
+    addCacheStatus(head, status, ageMs, false);
+    if (sizeBytes !== undefined && !isUnchanged) {
+      head.push("Content-Length", sizeBytes);
+    }
+    sendHead(call.response, isUnchanged ? 304 : 200, head);
+    return;
+  }
+  const spec = allowsRange(header(request, "if-range"), etag)
+    ? parseRangeHeader(request.headers.range)
+    : undefined;
+  const blob = await mirror.openBlob(target, digest, spec);
+  call.exchange.cache = blob.status;
+  if (blob.kind === "unsatisfiable") {
+    const head: Head = [];
+    addBlobDescription(head, routed, digest);
+    throw new UnsatisfiedRange(blob.sizeBytes, head);
+  }
+  await answerBlob(call, routed, digest, blob);
+}
+
+async function answerBlob(
+  { request, response, exchange }: Call,
+  routed: RoutedRepository,
+  digest: Digest,
+  blob: BlobAnswer & { kind: "body" },
+): Promise<void> {
+  exchange.source = blob.source;
+  const { body, range, sizeBytes } = blob;
+  if (sizeBytes === undefined && request.httpVersion === "1.0") {
+    body.close();
+    throw new RegistryError("UNAVAILABLE", {
+      detail: "the blob's size is not known and HTTP/1.0 can't be told so",
+    });
+  }
+  const lengthBytes =
+    range === undefined ? sizeBytes : range.last - range.first + 1;
+  const head = beginHead(blob.mediaType);
+  addBlobDescription(head, routed, digest);
+  addCacheStatus(head, blob.status, blob.ageMs, false);
+  if (range !== undefined && sizeBytes !== undefined) {
+    head.push("Content-Range", formatContentRange(range, sizeBytes));
+  }
+  if (lengthBytes !== undefined) head.push("Content-Length", lengthBytes);
+  response.writeHead(range === undefined ? 200 : 206, head);
+  // A fill's first bytes may be withheld for a while: the headers are not.
+  if (blob.status.outcome !== "hit") response.flushHeaders();
+  await sendBody(response, exchange, body, lengthBytes);
+}
+
+/** On every answer that is about a blob, 416 too. */
+function addBlobDescription(
+  head: Head,
+  routed: RoutedRepository,
+  digest: Digest,
+): void {
+  head.push("Docker-Content-Digest", digest, "ETag", `"${digest}"`);
+  head.push("Accept-Ranges", "bytes", "Content-Disposition", "attachment");
+  addNamespace(head, routed);
+}
+
+function header(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === "string" ? value : undefined;
+}

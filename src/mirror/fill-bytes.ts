@@ -1,0 +1,206 @@
+import type { BlobReader, PartialBlob } from "../cache/blob-store.ts";
+import type { ContentHash } from "../cache/content-hash.ts";
+import { BrokenBody } from "./body.ts";
+import { ChunkWindow } from "./chunk-window.ts";
+
+/** A write of some MiB costs less CPU a byte than one for each chunk. */
+const WRITE_BYTES = 4 * 1024 * 1024;
+
+/** Where the bytes go: to a partial blob, or nowhere, continuing a hash of the `offset` bytes before. */
+export type FillStorage =
+  | { readonly kind: "partial"; readonly partial: PartialBlob }
+  | {
+      readonly kind: "none";
+      readonly hash: ContentHash;
+      readonly offset: number;
+    };
+
+export interface FillBytesOptions {
+  readonly storage: FillStorage;
+  /** Bytes of the newest chunks that are held in memory. */
+  readonly windowBytes: number;
+  /** Position of the reader nearest to the head; undefined where none can use what is held. */
+  fastestReader(): number | undefined;
+  /** There is room for more. */
+  onRoom(): void;
+  /** The storage failed: from here on the bytes are passed through. */
+  onDegraded(error: unknown): void;
+}
+
+/**
+ * What came of a blob: the newest bytes in a window in memory, all of them in the partial file,
+ * which is written behind the window in large writes, and a hash that follows what was stored.
+ * When the storage fails the bytes stay in the window until the fastest reader has them.
+ */
+export class FillBytes {
+  readonly #options: FillBytesOptions;
+  readonly #partial: PartialBlob | undefined;
+  readonly #hash: ContentHash;
+  readonly #window: ChunkWindow;
+  /** The hash of what was stored when the storage failed: where continuations start from. */
+  #passedFrom: { offset: number; hash: ContentHash } | undefined;
+  #writing: Promise<void> | undefined;
+  #file: Promise<BlobReader> | undefined;
+
+  constructor(options: FillBytesOptions) {
+    this.#options = options;
+    const { storage } = options;
+    if (storage.kind === "partial") {
+      this.#partial = storage.partial;
+      this.#hash = storage.partial.hash;
+      this.#window = new ChunkWindow(storage.partial.writtenBytes);
+    } else {
+      this.#hash = storage.hash;
+      this.#window = new ChunkWindow(storage.offset);
+      this.#passedFrom = { offset: storage.offset, hash: storage.hash.fork() };
+    }
+  }
+
+  /** Position after the newest byte that came. */
+  get end(): number {
+    return this.#window.end;
+  }
+
+  /** Position after the last byte that can be read back from the storage. */
+  get storedEnd(): number {
+    return this.#partial?.writtenBytes ?? 0;
+  }
+
+  /** Whether the bytes go into the storage, as far as is known. */
+  get isStored(): boolean {
+    return this.#passedFrom === undefined;
+  }
+
+  /** Present from the start to the end of a fill that has a storage, which may have failed. */
+  get partial(): PartialBlob | undefined {
+    return this.#partial;
+  }
+
+  /** Whoever brings more is to wait for {@link FillBytesOptions.onRoom}. */
+  get isFull(): boolean {
+    return this.#window.costBytes > this.#options.windowBytes;
+  }
+
+  push(bytes: Buffer): void {
+    this.#window.push(bytes);
+    if (this.isStored) this.#startWriter();
+    else this.#hash.update(bytes);
+    this.trim();
+  }
+
+  /** Bytes from the window, or undefined where the position has left it. */
+  fromWindow(
+    position: number,
+    limit: number,
+    maxBytes: number,
+  ): Buffer[] | undefined {
+    return position < this.#window.start
+      ? undefined
+      : this.#window.slice(position, limit, maxBytes);
+  }
+
+  /** The partial file, opened once for all readers. */
+  openFile(): Promise<BlobReader> {
+    this.#file ??=
+      this.#partial === undefined
+        ? Promise.reject(new BrokenBody("nothing is stored"))
+        : this.#partial.openReader();
+    return this.#file;
+  }
+
+  /** Resolves when nothing is being written. */
+  async settled(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+  }
+
+  /** Of all that came, once it has {@link settled}. @throws StorageError */
+  digest(): ReturnType<ContentHash["digest"]> {
+    return this.#hash.digest();
+  }
+
+  /**
+   * Where a body for a reader behind the window starts: where the storage ended, or at the first
+   * byte where the storage can't be read, so that its own hash covers every byte before the end.
+   */
+  continueFrom(position: number, createHash: () => ContentHash): FillStorage {
+    const from = this.#passedFrom;
+    return from === undefined || position < from.offset
+      ? { kind: "none", hash: createHash(), offset: 0 }
+      : { kind: "none", hash: from.hash.fork(), offset: from.offset };
+  }
+
+  /** Drops the chunks that nobody needs from memory, and lets more come where there is room. */
+  trim(): void {
+    const max = this.#options.windowBytes;
+    const neededFrom = this.isStored
+      ? this.storedEnd
+      : (this.#options.fastestReader() ?? this.end);
+    while (
+      this.#window.costBytes > max &&
+      this.#window.start < this.#window.end &&
+      this.#window.oldestEnd <= neededFrom
+    ) {
+      this.#window.dropOldest();
+    }
+    if (!this.isFull) this.#options.onRoom();
+  }
+
+  /** Lets go of the memory: readers go on from the file. */
+  clearWindow(): void {
+    while (this.#window.start < this.#window.end) this.#window.dropOldest();
+  }
+
+  /** Nothing comes any more. */
+  closeHash(): void {
+    this.#hash.close();
+  }
+
+  /** Nobody reads any more. */
+  release(): void {
+    this.clearWindow();
+    this.#passedFrom?.hash.close();
+    this.#file?.then((file) => file.close()).catch(() => {});
+    this.#file = undefined;
+  }
+
+  #startWriter(): void {
+    this.#writing ??= this.#write().finally(() => {
+      this.#writing = undefined;
+    });
+  }
+
+  async #write(): Promise<void> {
+    const partial = this.#partial;
+    if (partial === undefined) return;
+    while (partial.writtenBytes < this.#window.end) {
+      const from = partial.writtenBytes;
+      try {
+        await partial.append(
+          this.#window.slice(from, this.#window.end, WRITE_BYTES),
+        );
+      } catch (error) {
+        this.#degrade(partial, error);
+        return;
+      }
+      this.trim();
+    }
+  }
+
+  /** From now on the bytes pass through; the hash gets what the storage did not take. */
+  #degrade(partial: PartialBlob, error: unknown): void {
+    let at = partial.writtenBytes;
+    this.#passedFrom = { offset: at, hash: this.#hash.fork() };
+    while (at < this.#window.end) {
+      for (const part of this.#window.slice(
+        at,
+        this.#window.end,
+        WRITE_BYTES,
+      )) {
+        this.#hash.update(part);
+        at += part.length;
+      }
+    }
+    this.#options.onDegraded(error);
+    this.trim();
+  }
+}
