@@ -2,7 +2,11 @@ import type { BoundServers } from "./connection-bounds.ts";
 import type { Config } from "./config/config.ts";
 import type { AccessControl } from "./http/client-auth/access-control.ts";
 import type { SwitchableClientAddress } from "./http/client-address.ts";
-import type { ServerTls, ServerTlsSettings } from "./http/server-tls.ts";
+import type {
+  PreparedTls,
+  ServerTls,
+  ServerTlsSettings,
+} from "./http/server-tls.ts";
 import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
 import type { AuditSwitch } from "./telemetry/audit-switch.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -12,7 +16,7 @@ import type { LogOutput } from "./telemetry/log-output.ts";
 export interface ReloadableParts {
   /** Undefined where TLS was off at the start, which needs a restart to change. */
   readonly tls: ServerTls | undefined;
-  readonly access: Pick<AccessControl, "reload">;
+  readonly access: Pick<AccessControl, "prepare">;
   readonly audit: AuditSwitch;
   readonly clientAddress: SwitchableClientAddress;
   readonly connections: Pick<BoundServers, "setLimits">;
@@ -50,16 +54,27 @@ export async function applyConfig(
   const nextAudit = differs("audit")
     ? await openConfiguredAudit(auditFile, log)
     : undefined;
+  // Whether there is TLS at all waits for a restart.
+  if (parts.tls !== undefined && next.tls !== undefined) differs("tls");
+  let tls: PreparedTls | undefined;
+  let takeAccessOver: (() => void) | undefined;
   try {
-    await reloadTls(parts.tls, before, next, changed);
-    // Throws where its files are no good, and is the last that does.
-    if (differs("access")) await parts.access.reload(next.access);
+    const settings = tlsSettings(next);
+    if (settings !== undefined && !isSame(tlsSettings(before), settings)) {
+      tls = await parts.tls?.prepare(settings);
+    }
+    if (differs("access")) {
+      takeAccessOver = await parts.access.prepare(next.access);
+    }
   } catch (error) {
+    tls?.abandon();
     await nextAudit?.close();
     throw error;
   }
-  // All at once: no request sees the one upstream list and the other's rules.
+  // All at once: no request sees one part of the old and another of the new.
   setInForce(next);
+  tls?.takeOver();
+  takeAccessOver?.();
   if (parts.replaceUpstreams(next.upstreams)) changed.push("upstreams");
   if (differs("eviction")) parts.setEviction(next.eviction);
   if (differs("trustedProxies")) {
@@ -80,20 +95,6 @@ export async function applyConfig(
     changed.push("operator");
   }
   return changed;
-}
-
-/** Takes over what can be while the listeners stay: whether there is TLS at all waits for a restart. */
-async function reloadTls(
-  tls: ServerTls | undefined,
-  before: Config,
-  next: Config,
-  changed: string[],
-): Promise<void> {
-  const settings = tlsSettings(next);
-  if (tls === undefined || settings === undefined) return;
-  if (isSame(tlsSettings(before), settings)) return;
-  await tls.reload(settings);
-  if (!isSame(before.tls, next.tls)) changed.push("tls");
 }
 
 /**

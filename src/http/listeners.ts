@@ -23,6 +23,14 @@ const SERVER_OPTIONS = {
   requireHostHeader: false,
 };
 
+/**
+ * A client that waits for leave to send a body has the answer at once, and need not send it; Node
+ * would tell it to go on, and answer an unknown expectation by a 417 of its own.
+ *
+ * @see https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
+ */
+const EXPECTATIONS = ["checkContinue", "checkExpectation"] as const;
+
 const MAX_REQUESTS_PER_SOCKET = 10_000;
 
 const IDLE_SWEEP_MS = 50;
@@ -48,6 +56,9 @@ export class Listeners {
       const server = create(SERVER_OPTIONS, listener);
       server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET;
       server.on("clientError", answerClientError);
+      for (const event of EXPECTATIONS) {
+        server.on(event, (...asked) => server.emit("request", ...asked));
+      }
       return server;
     });
   }

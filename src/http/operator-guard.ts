@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { hostname } from "node:os";
+import type { IncomingHttpHeaders } from "node:http";
 import { isIP } from "node:net";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Secret } from "../config/config.ts";
@@ -7,6 +8,7 @@ import { type RegistryErrorCode, registryErrorBody } from "../oci/errors.ts";
 import type { Audit } from "../telemetry/audit.ts";
 import { isLoopbackAddress } from "./client-address.ts";
 import { canonicalAddress } from "./client-auth/networks.ts";
+import { countHosts } from "./request-head.ts";
 
 export interface OperatorGuardOptions {
   /** Asked for by everything that is not open; absent: clients of this machine only. */
@@ -82,9 +84,13 @@ function judge(
   token: Secret | undefined,
   ownNames: ReadonlySet<string>,
 ): OperatorRefusal | undefined {
-  const { headers, socket } = request.raw;
-  if (headers.origin !== undefined) {
+  const { headers, rawHeaders, socket, url = "" } = request.raw;
+  if (headers.origin !== undefined || isOfAnotherPage(headers)) {
     return deny("browsers' scripts are no clients of this API");
+  }
+  // Of two names that the request calls this machine by it is not told which one was believed before.
+  if (countHosts(rawHeaders) > 1 || !url.startsWith("/")) {
+    return deny("the request has more than one host");
   }
   const isLoopback = isLoopbackAddress(canonicalAddress(socket.remoteAddress));
   if (isLoopback && !isOwnHost(headers.host ?? "", ownNames)) {
@@ -108,6 +114,20 @@ function judge(
     : deny(
         "without operator.tokenFile only clients of this machine are answered",
       );
+}
+
+/**
+ * A page elsewhere has its images and scripts fetched without an `Origin`. A link that somebody
+ * follows is their own doing.
+ *
+ * @see https://www.w3.org/TR/fetch-metadata/
+ */
+function isOfAnotherPage(headers: IncomingHttpHeaders): boolean {
+  const site = headers["sec-fetch-site"];
+  return (
+    (site === "cross-site" || site === "same-site") &&
+    headers["sec-fetch-mode"] !== "navigate"
+  );
 }
 
 function deny(detail: string): OperatorRefusal {

@@ -19,6 +19,7 @@ import {
 } from "./answers.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
+import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
 import { DigestManifests } from "./digest-manifests.ts";
@@ -85,14 +86,13 @@ export interface Mirror {
    * asked for by requests that were on their way.
    */
   replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
+  /** Resolves when what was served from memory is known to be stored: some seconds later by itself. */
+  settleServed(): Promise<void>;
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
 
 const DEFAULT_MAX_FILLS = 64;
-
-/** A page of repositories when the client names no number. */
-const DEFAULT_REPOSITORIES = 1_000;
 
 export function createMirror(options: {
   readonly upstreams: readonly MirroredUpstream[];
@@ -158,7 +158,6 @@ export function createMirror(options: {
       audit: options.audit ?? NO_AUDIT,
     }),
     index,
-    hot,
     links,
     negative,
     gate,
@@ -259,6 +258,7 @@ export function createMirror(options: {
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
+    settleServed: () => stored.settle(),
     get isServingFills() {
       return fills.hasReaders;
     },
@@ -266,40 +266,5 @@ export function createMirror(options: {
       await fills.close();
       await manifests.close();
     },
-  };
-}
-
-async function listRepositories(
-  index: MetadataIndex,
-  { n = DEFAULT_REPOSITORIES, last }: PageRequest,
-  upstream: string | undefined,
-  maySee: (name: string) => boolean,
-): Promise<Page<string>> {
-  if (n === 0) return { entries: [], nextLast: undefined };
-  const prefix = upstream === undefined ? "" : `${upstream}/`;
-  let after =
-    last === undefined ? (prefix === "" ? undefined : prefix) : prefix + last;
-  const seen: string[] = [];
-  try {
-    // One more than is wanted tells whether there is a next page.
-    while (seen.length <= n) {
-      const names = (await index.listRepositories(n + 1, after)).map(
-        (key) => `${key.upstream}/${key.repository}`,
-      );
-      seen.push(
-        ...names.filter((name) => name.startsWith(prefix) && maySee(name)),
-      );
-      after = names.at(-1);
-      const isEnd = names.length <= n || after?.startsWith(prefix) !== true;
-      if (isEnd) break;
-    }
-  } catch (error) {
-    throw toRefusal(error, { wanted: "list", hasCredentials: false });
-  }
-  const own = seen.map((name) => name.slice(prefix.length));
-  const entries = own.slice(0, n);
-  return {
-    entries,
-    nextLast: own.length > n ? entries.at(-1) : undefined,
   };
 }

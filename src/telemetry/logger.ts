@@ -38,9 +38,14 @@ function createTimestamp(): () => string {
 
 const MAX_LOGGED_LENGTH = 512;
 
-/** A foreign text as it may stand in a record: bounded; the JSON form escapes the rest. */
+/** What the JSON form leaves as it is, and a terminal takes for an order or a reader for a line's end. */
+const ORDERS = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+
+/** A foreign text as it may stand in a record: bounded, and without orders; the JSON form escapes the rest. */
 export function clip(text: string): string {
-  return text.length <= MAX_LOGGED_LENGTH
-    ? text
-    : `${text.slice(0, MAX_LOGGED_LENGTH)}…`;
+  const bounded =
+    text.length <= MAX_LOGGED_LENGTH
+      ? text
+      : `${text.slice(0, MAX_LOGGED_LENGTH)}…`;
+  return bounded.replace(ORDERS, "\ufffd");
 }

@@ -40,6 +40,29 @@ function codeOf(answer: { readonly body: unknown }): string | undefined {
 }
 
 void describe("the operator API", () => {
+  void it("answers no request that calls the mirror by more than one name (S22)", async (test) => {
+    const mirror = await startMirror(test, []);
+    const ask = (target: string, hosts: readonly string[]) =>
+      startRequest({
+        port: mirror.operatorPort,
+        path: "",
+        raw: `GET ${target} HTTP/1.1\r\n${hosts.map((host) => `Host: ${host}\r\n`).join("")}Connection: close\r\n\r\n`,
+      }).response;
+    for (const [target, hosts, status] of [
+      ["/api/v1/status", ["127.0.0.1"], 200],
+      ["/api/v1/status", ["127.0.0.1", "evil.example"], 403],
+      ["/api/v1/status", ["evil.example", "127.0.0.1"], 403],
+      ["/api/v1/status", [], 403],
+      ["http://evil.example/api/v1/status", ["127.0.0.1"], 403],
+      ["http://127.0.0.1/api/v1/status", ["evil.example"], 403],
+      ["/api/v1/status", ["evil.example@127.0.0.1"], 403],
+      ["/api/v1/status", ["127.0.0.1, evil.example"], 403],
+    ] as const) {
+      const got = await ask(target, hosts);
+      assert.equal(got.status, status, `${target} ${hosts.join(" ")}`);
+    }
+  });
+
   void it("lists images with size, completeness, pin and last pull", async (test) => {
     const { mirror } = await setUp(test);
     const [platform] = multi.images;

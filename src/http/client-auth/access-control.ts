@@ -8,7 +8,7 @@ import type {
 } from "../../mirror/upstream-routes.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import type { Clock } from "../../telemetry/clock.ts";
-import type { Logger } from "../../telemetry/logger.ts";
+import { clip, type Logger } from "../../telemetry/logger.ts";
 import { tooManyLogIns, unauthorized } from "./access-refusal.ts";
 import { formatChallenge } from "./challenge.ts";
 import { parseAuthorization } from "./credentials.ts";
@@ -36,8 +36,6 @@ export type Judgement =
       readonly kind: "denied";
       /** As in {@link Admission}. */
       readonly user: string | undefined;
-      /** `upstream/repository`, however it was spelled; undefined where it was none. */
-      readonly repository: string | undefined;
     };
 
 /** Stands in front of every route. */
@@ -50,13 +48,22 @@ export interface AccessControl {
    * Judges a request before anything is looked up for it. Where nothing is configured everybody
    * is admitted.
    *
+   * @returns at once where nobody's credentials have to be looked at
    * @throws AccessRefusal for a client that must say who it is, or failed to too often
    */
-  judge(request: IncomingMessage, path: DistributionPath): Promise<Judgement>;
+  judge(
+    request: IncomingMessage,
+    path: DistributionPath,
+  ): Judgement | Promise<Judgement>;
   /** Looks at the files of users and keys now. */
   check(): Promise<void>;
-  /** Takes another configuration into force, whole or, where its files are no good, not at all. */
-  reload(config: AccessConfig | undefined): Promise<void>;
+  /**
+   * Makes another configuration ready. Who is being judged meanwhile is judged by the old one.
+   *
+   * @returns what takes it into force, at once
+   * @throws Error where its files are no good: the old one stays
+   */
+  prepare(config: AccessConfig | undefined): Promise<() => void>;
   close(): Promise<void>;
 }
 
@@ -103,6 +110,7 @@ export async function openAccessControl(options: {
     };
   };
   let gate = await openGate(options.config);
+  const retiring = new Set<KnownClients>();
   // Of a thousand attempts that are not even looked at one line tells as much as all of them.
   const limited = new LRUCache<string, true>({
     max: 1_000,
@@ -124,7 +132,7 @@ export async function openAccessControl(options: {
     },
     judge: (request, path) =>
       gate === undefined
-        ? Promise.resolve(EVERYBODY)
+        ? EVERYBODY
         : judge(gate, rightOf(routes, request, path), {
             request,
             address: clientAddress(request),
@@ -135,14 +143,19 @@ export async function openAccessControl(options: {
     check: async () => {
       await gate?.clients.check();
     },
-    reload: async (config) => {
+    prepare: async (config) => {
       const next = await openGate(config);
-      const before = gate;
-      gate = next;
-      await before?.clients.close();
+      return () => {
+        const before = gate?.clients;
+        gate = next;
+        if (before === undefined) return;
+        retiring.add(before);
+        void before.retire().finally(() => retiring.delete(before));
+      };
     },
     close: async () => {
-      await gate?.clients.close();
+      const clients = gate === undefined ? [] : [gate.clients];
+      await Promise.all([...clients, ...retiring].map((one) => one.close()));
     },
   };
 }
@@ -157,8 +170,9 @@ function rightOf(
   { prefix, ns, target }: DistributionPath,
 ): Right {
   const right = ROUTE_RIGHTS[target.kind];
-  if (right === "enter" || right === "catalog" || !("repository" in target)) {
-    return { kind: right === "catalog" ? "catalog" : "enter" };
+  if (right === "enter" || right === "catalog") return { kind: right };
+  if (right !== "pull" || !("repository" in target)) {
+    throw new TypeError(`no right is written for ${target.kind}`);
   }
   // Answered 405 whatever is there.
   if (request.method !== "GET" && request.method !== "HEAD") {
@@ -236,11 +250,7 @@ async function judge(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
     );
   }
-  return {
-    kind: "denied",
-    user: nameOf(identity),
-    repository: right.kind === "repository" ? right.name : undefined,
-  };
+  return { kind: "denied", user: nameOf(identity) };
 }
 
 /** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */
@@ -248,8 +258,9 @@ function hasCertificate({ socket }: IncomingMessage): boolean {
   return "authorized" in socket && socket.authorized === true;
 }
 
+/** A token's is its server's word: as it may stand in a log. */
 function nameOf(identity: Identity): string | undefined {
-  return identity.kind === "anonymous" ? undefined : identity.name;
+  return identity.kind === "anonymous" ? undefined : clip(identity.name);
 }
 
 function lacksGrant(identity: Identity, right: Right): boolean {

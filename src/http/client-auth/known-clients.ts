@@ -28,6 +28,8 @@ export interface KnownClients {
   identify(credentials: Credentials, address: string): Promise<Identification>;
   /** Looks at the files now. */
   check(): Promise<void>;
+  /** Closes when those who are being looked at have their verdict. */
+  retire(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -52,8 +54,11 @@ export async function openKnownClients(options: {
           clock,
         });
   const watches: FileWatch[] = [];
-  const close = async (): Promise<void> => {
+  const unwatch = (): void => {
     for (const watch of watches) watch.close();
+  };
+  const close = async (): Promise<void> => {
+    unwatch();
     await hasher.close();
   };
   try {
@@ -112,6 +117,10 @@ export async function openKnownClients(options: {
     },
     check: async () => {
       await Promise.all(watches.map((watch) => watch.check()));
+    },
+    retire: async () => {
+      unwatch();
+      await hasher.retire();
     },
     close,
   };

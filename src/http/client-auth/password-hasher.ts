@@ -5,6 +5,9 @@ import type { CompareReply, CompareRequest } from "./bcrypt-worker.ts";
 export interface PasswordHasher {
   /** @returns undefined where too many wait already */
   compare(password: string, hash: string): Promise<boolean> | undefined;
+  /** Answers those that wait, then closes; whoever calls it asks for nothing more. */
+  retire(): Promise<void>;
+  /** Those that wait are rejected. */
   close(): Promise<void>;
 }
 
@@ -33,6 +36,7 @@ export function createPasswordHasher(
 ): PasswordHasher {
   const threads = new Set<Thread>();
   const waiting: Job[] = [];
+  const unsettled = new Set<Promise<boolean>>();
   let isClosed = false;
 
   const end = (thread: Thread): void => {
@@ -76,6 +80,15 @@ export function createPasswordHasher(
     run(thread);
   };
 
+  const close = async (): Promise<void> => {
+    isClosed = true;
+    const ended = [...threads].map(({ worker }) => worker.terminate());
+    for (const job of waiting.splice(0)) {
+      job.reject(new Error("the mirror stops"));
+    }
+    await Promise.all(ended);
+  };
+
   return {
     compare(password, hash) {
       if (isClosed || waiting.length >= MAX_WAITING) return undefined;
@@ -84,16 +97,16 @@ export function createPasswordHasher(
       const free = [...threads].find(({ job }) => job === undefined);
       if (free !== undefined) run(free);
       else if (threads.size < MAX_THREADS) start();
+      unsettled.add(promise);
+      const settle = (): void => void unsettled.delete(promise);
+      promise.then(settle, settle);
       return promise;
     },
-    async close() {
-      isClosed = true;
-      const ended = [...threads].map(({ worker }) => worker.terminate());
-      for (const job of waiting.splice(0)) {
-        job.reject(new Error("the mirror stops"));
-      }
-      await Promise.all(ended);
+    async retire() {
+      await Promise.allSettled(unsettled);
+      await close();
     },
+    close,
   };
 }
 

@@ -3,7 +3,12 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { Secret } from "../../../src/config/config.ts";
-import { accessConfig, basic, writeHtpasswd } from "../../support/access.ts";
+import {
+  accessConfig,
+  basic,
+  htpasswdText,
+  writeHtpasswd,
+} from "../../support/access.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { ChildMirror, hubConfig } from "../../support/child-mirror.ts";
 import { buildImage, seededBlob } from "../../support/image-builder.ts";
@@ -97,6 +102,53 @@ void describe("a reload", () => {
     assert.equal((await mirror.get(path, headers)).status, 404);
     barrier.release();
     assert.equal((await running.response).bodyBytes, 1_000_000);
+  });
+
+  void it("answers everybody whose password is being looked at", async (test) => {
+    const { old } = await two(test);
+    const htpasswdFile = await writeHtpasswd(test, { alice: "pw" });
+    // Dear enough to take longer than the reload.
+    await writeFile(htpasswdFile, htpasswdText({ alice: "pw" }, 10));
+    const access = accessConfig({ htpasswdFile, anonymous: "none" });
+    const mirror = await startMirror(test, [upstreamOf(old)], { access });
+    const logIns = ["wrong", "pw", "wrong too", "pw", "wrong again"].map(
+      (password) =>
+        mirror.get(TAG, { Authorization: basic("alice", password) }),
+    );
+    await mirror.asked(logIns.length);
+    await mirror.reload({
+      access: {
+        ...access,
+        rules: [{ who: ["alice"], repositories: ["**"], actions: ["pull"] }],
+      },
+    });
+    const statuses = (await Promise.all(logIns)).map(({ status }) => status);
+    assert.deepEqual(statuses, [401, 200, 401, 200, 401]);
+  });
+
+  void it("takes access and upstreams over at one instant: new rules never meet the old upstreams", async (test) => {
+    const { old, fresh } = await two(test);
+    const htpasswdFile = await writeHtpasswd(test, { alice: "pw" });
+    const mirror = await startMirror(test, [upstreamOf(old)], {
+      access: accessConfig({ htpasswdFile, anonymous: "none" }),
+    });
+    const headers = { Authorization: basic("alice", "pw") };
+    // What compares passwords has begun, so that it takes a while to end.
+    assert.equal((await mirror.get(TAG, headers)).status, 200);
+    const reload = { isOver: false };
+    const reloading = mirror
+      .reload({
+        access: accessConfig({ anonymous: "pull" }),
+        upstreams: [upstreamOf(fresh, { name: "other.example" })],
+      })
+      .finally(() => (reload.isOver = true));
+    const seen: (string | undefined)[] = [];
+    do {
+      const { status, headers: told } = await mirror.get(TAG);
+      seen.push(status === 200 ? told["docker-content-digest"] : "refused");
+    } while (!reload.isOver || !seen.includes(NEW.manifest.digest));
+    await reloading;
+    assert.ok(!seen.includes(OLD.manifest.digest), seen.join(" "));
   });
 
   void it("leaves the old access in force where the new one's files are no good", async (test) => {

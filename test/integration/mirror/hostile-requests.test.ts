@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
 import { describe, it } from "node:test";
@@ -150,6 +151,33 @@ const MESSAGES: readonly (readonly [string, string])[] = [
     `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"X: y\r\n".repeat(5_000)}\r\n`,
   ],
   ["a TLS hello", "\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03"],
+  [
+    "a header of 17 KiB",
+    `GET /v2/ HTTP/1.1\r\nHost: m\r\nX: ${"y".repeat(17 * 1024)}\r\n\r\n`,
+  ],
+  [
+    "101 headers",
+    `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"X: y\r\n".repeat(100)}\r\n`,
+  ],
+  [
+    "a second Host behind more headers than are kept",
+    `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"a:b\r\n".repeat(2_100)}Host: evil\r\n\r\n`,
+  ],
+  ["two hosts in one", "GET /v2/ HTTP/1.1\r\nHost: m evil\r\n\r\n"],
+  ["a user in Host", "GET /v2/ HTTP/1.1\r\nHost: user:pw@m\r\n\r\n"],
+  ["a path in Host", "GET /v2/ HTTP/1.1\r\nHost: m/evil\r\n\r\n"],
+  [
+    "a GET with a long body",
+    "GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 1025\r\n\r\n",
+  ],
+  [
+    "a GET in chunks",
+    "GET /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n",
+  ],
+  [
+    "a GET in chunks of more words than bytes",
+    `GET /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n5;${"a".repeat(30_000)}\r\nhello`,
+  ],
 ];
 
 void describe("a hostile request", () => {
@@ -176,6 +204,19 @@ void describe("a hostile request", () => {
     });
   }
 
+  void it("is written to the log without what a terminal would take for an order (S18)", async (test) => {
+    const { mirror } = await setUp(test);
+    // Node's parser refuses the seven-bit ones; of the others only these can be sent.
+    await mirror.raw(
+      Buffer.from(
+        "GET /v2/ HTTP/1.1\r\nHost: m\r\nUser-Agent: a\x9b31mb\x85c\r\nConnection: close\r\n\r\n",
+        "latin1",
+      ),
+    );
+    const [agent] = mirror.log.flatMap(({ userAgent }) => userAgent ?? []);
+    assert.equal(agent, "a\ufffd31mb\ufffdc");
+  });
+
   void it("is written to the log in one line of at most some hundred letters", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.start(`/v2/${"n".repeat(2_000)}/x\u007f`, {
@@ -186,6 +227,11 @@ void describe("a hostile request", () => {
     }
   });
 });
+
+/** The head of one that would bring a TiB. */
+function push(method: string, expect = ""): string {
+  return `${method} /v2/a/blobs/uploads/5f3c HTTP/1.1\r\nHost: m\r\n${expect}Content-Length: 1099511627776\r\n\r\n`;
+}
 
 void describe("a method that the mirror has not", () => {
   const paths = [
@@ -224,16 +270,32 @@ void describe("a method that the mirror has not", () => {
           [405, "UNSUPPORTED"],
           `${method} ${path}`,
         );
-        assert.equal(got.headers["allow"], "GET, HEAD");
+        const isUpload = path.includes("/uploads/");
+        assert.equal(got.headers["allow"], isUpload ? "" : "GET, HEAD");
       }
     }
     for (const method of ["GET", "HEAD"]) {
       const got = await mirror.start("/v2/a/blobs/uploads/5f3c", { method })
         .response;
-      assert.equal(got.status, 405);
+      assert.deepEqual([got.status, got.headers["allow"]], [405, ""]);
     }
     assert.equal(upstream.count(), 0);
     assert.equal((await mirror.get("/v2/a/manifests/v")).status, 200);
+  });
+
+  void it("has its connection closed with the answer, so that no body is waited for (R7)", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (const method of ["POST", "PUT", "PATCH"]) {
+      const got = await mirror.raw(push(method));
+      assert.equal(got.status, 405, method);
+      assert.equal(got.headers["connection"], "close");
+    }
+    // Whoever asks first whether it may send is never told to.
+    const socket = connect(mirror.port, "127.0.0.1");
+    socket.write(push("PATCH", "Expect: 100-continue\r\n"));
+    const answer = await text(socket);
+    assert.match(answer, /^HTTP\/1\.1 405 /);
+    assert.equal(upstream.count(), 0);
   });
 
   void it("is answered though its body is long, and nothing of that is taken for a request", async (test) => {
@@ -278,6 +340,37 @@ void describe("requests on one connection", () => {
     assert.match(bodies[2] ?? "", /MANIFEST_UNKNOWN/);
     assert.equal(bodies[3], IMAGE.config.bytes().toString());
     assert.match(bodies[4] ?? "", /NAME_INVALID/);
+  });
+
+  void it("end with the one that has a body which nobody reads", async (test) => {
+    const { mirror } = await setUp(test);
+    const next = "GET /v2/ HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
+    for (const head of [
+      "GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 1025\r\n\r\n",
+      "GET /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n401\r\n",
+    ]) {
+      const socket = connect(mirror.port, "127.0.0.1");
+      socket.on("error", () => {});
+      socket.write(`${head}${"x".repeat(1_025)}\r\n0\r\n\r\n${next}`);
+      let answers = "";
+      socket.on("data", (part: Buffer) => (answers += part.toString()));
+      await once(socket, "close");
+      // What was not read may break the connection before the answer is out.
+      assert.match(answers, /^(?:HTTP\/1\.1 400 |$)/);
+      assert.doesNotMatch(answers, /HTTP\/1\.1 200 /);
+    }
+  });
+
+  void it("may expect what nobody knows: the answer is that of the request", async (test) => {
+    const { mirror } = await setUp(test);
+    for (const expectation of ["100-continue", "200-ok", "x"]) {
+      const got = await mirror.get("/v2/a/manifests/v", {
+        Expect: expectation,
+      });
+      assert.equal(got.status, 200, expectation);
+      assert.equal(got.sha256, IMAGE.manifest.digest);
+      assert.equal(got.surplusBytes, 0);
+    }
   });
 
   void it("are not disturbed by a GET with a body", async (test) => {

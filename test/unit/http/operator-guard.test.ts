@@ -8,6 +8,7 @@ import {
 } from "../../../src/http/operator-routes.ts";
 import { type AuditEvent, NO_AUDIT } from "../../../src/telemetry/audit.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
+import { registeredRoutes } from "../../support/registered-routes.ts";
 
 const TOKEN = "0123456789abcdef";
 const OPEN = ["/healthz", "/readyz", "/metrics"];
@@ -61,7 +62,7 @@ interface Ask {
   readonly url?: string;
   readonly from?: string;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly method?: "GET" | "POST";
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE" | "HEAD";
 }
 
 async function ask(
@@ -75,11 +76,73 @@ async function ask(
     headers: { host: "127.0.0.1:5001", ...headers },
   });
   const body: { errors?: { code: string }[] } =
+    response.body !== "" &&
     response.headers["content-type"]?.toString().includes("json") === true
       ? response.json()
       : {};
   return { status: response.statusCode, code: body.errors?.[0]?.code };
 }
+
+/** A path that the route answers. */
+function pathOf(url: string): string {
+  return url.replace("*", "docker.io/library/a:1");
+}
+
+void describe("every route that is registered", () => {
+  /** Whoever comes, and what whoever has no right is answered; nothing of the program is asked for them. */
+  const strangers: readonly (readonly [
+    name: string,
+    token: string | undefined,
+    ask: Ask,
+    status: number,
+  ])[] = [
+    ["from elsewhere without a token", undefined, { from: "10.0.0.1" }, 403],
+    ["from elsewhere", TOKEN, { from: "10.0.0.1" }, 401],
+    ["from this machine with a token set", TOKEN, {}, 401],
+    [
+      "with a wrong token",
+      TOKEN,
+      { headers: { authorization: `Bearer ${TOKEN}x` } },
+      401,
+    ],
+    [
+      "through a proxy of this machine",
+      undefined,
+      { headers: { forwarded: "for=10.0.0.1" } },
+      403,
+    ],
+    [
+      "by a name that was rebound",
+      undefined,
+      { headers: { host: "evil.example" } },
+      403,
+    ],
+    [
+      "of a page",
+      undefined,
+      { headers: { origin: "http://127.0.0.1:5001" } },
+      403,
+    ],
+  ];
+  for (const [name, token, how, status] of strangers) {
+    void it(`answers ${status} ${name}, unless it is told to everybody`, async () => {
+      const app = makeApp(token);
+      await app.ready();
+      const routes = registeredRoutes(app);
+      assert.ok(routes.length > 12, `${routes.length}`);
+      const open = new Set<string>();
+      for (const { method, url } of routes) {
+        const asked = { ...how, url: pathOf(url), method } as Ask;
+        const answer = await ask(app, asked);
+        if (answer.status === 200) open.add(url);
+        else assert.equal(answer.status, status, `${method} ${url}`);
+      }
+      // By these nobody may come, whatever is asked for.
+      const isBarred = /rebound|page/.test(name);
+      assert.deepEqual([...open], isBarred ? [] : OPEN);
+    });
+  }
+});
 
 void describe("the operator API without a token", () => {
   for (const [from, status] of [
@@ -177,6 +240,22 @@ void describe("a browser", () => {
       }
     }
   });
+
+  for (const [site, mode, status] of [
+    ["cross-site", "no-cors", 403],
+    ["same-site", "no-cors", 403],
+    ["cross-site", "navigate", 200],
+    ["same-origin", "cors", 200],
+    ["none", "navigate", 200],
+  ] as const) {
+    void it(`that fetches ${site} to ${mode} is answered ${status}, though it sends no Origin`, async () => {
+      const headers = { "sec-fetch-site": site, "sec-fetch-mode": mode };
+      for (const url of ["/api/v1/probe", ...OPEN]) {
+        const answer = await ask(makeApp(undefined), { url, headers });
+        assert.equal(answer.status, status, url);
+      }
+    });
+  }
 
   for (const [host, status] of [
     ["127.0.0.1:5001", 200],

@@ -52,7 +52,7 @@ void describe("the audit", () => {
       reopen: () => {},
       close: () => Promise.resolve(),
     });
-    const user = `mallory\r\n{"event":"reloaded"}\u001b[2J${"x".repeat(1 << 20)}`;
+    const user = `mallory\r\n{"event":"reloaded"}\u001b[2J\u009b2J\u0085\u2028\u202e${"x".repeat(1 << 20)}`;
     audit.record({
       event: "login-failed",
       client: "::1",
@@ -61,7 +61,10 @@ void describe("the audit", () => {
     });
     const [line = ""] = lines;
     assert.equal(line.indexOf("\n"), line.length - 1);
-    assert.ok(!line.includes("\u001b"));
+    // A terminal's orders of seven and eight bits, ends of lines, and text that runs backwards.
+    for (const order of ["\u001b", "\u009b", "\u0085", "\u2028", "\u202e"]) {
+      assert.ok(!line.includes(order), JSON.stringify(order));
+    }
     assert.ok(line.length < 1_000, `${line.length}`);
   });
 

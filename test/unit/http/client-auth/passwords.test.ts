@@ -28,6 +28,9 @@ class CountingHasher implements PasswordHasher {
     this.hashes.push(hash);
     return Promise.resolve(compareSync(password, hash));
   }
+  retire(): Promise<void> {
+    return Promise.resolve();
+  }
   close(): Promise<void> {
     return Promise.resolve();
   }
@@ -229,6 +232,20 @@ void describe("the threads that compare", () => {
       answers,
       answers.map((_, i) => i % 2 === 0),
     );
+  });
+
+  void it("that retire answer everybody who waits before they end", async () => {
+    const hasher = createPasswordHasher();
+    const hash = hashesOf({ alice: "right" }, 8).get("alice") ?? "";
+    const waiting = Array.from({ length: 10 }, async (_, i) =>
+      hasher.compare(i % 2 === 0 ? "right" : "wrong", hash),
+    );
+    await hasher.retire();
+    assert.deepEqual(
+      await Promise.all(waiting),
+      waiting.map((_, i) => i % 2 === 0),
+    );
+    assert.equal(hasher.compare("right", hash), undefined);
   });
 
   void it("end with the mirror, whoever waits", async () => {

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { RepositoryKey } from "../../../src/cache/metadata-index.ts";
+import { listRepositories } from "../../../src/mirror/catalog.ts";
+import type { RepositoryName } from "../../../src/oci/reference.ts";
+
+const COUNT = 10_000;
+
+/** Of two upstreams, and what was asked of it. */
+function open() {
+  const keys: RepositoryKey[] = ["a.example", "b.example"].flatMap((upstream) =>
+    Array.from({ length: COUNT / 2 }, (_, i) => ({
+      upstream,
+      repository: `r${String(i).padStart(5, "0")}` as RepositoryName,
+    })),
+  );
+  const names = keys.map((key) => `${key.upstream}/${key.repository}`);
+  const steps: number[] = [];
+  return {
+    steps,
+    names,
+    index: {
+      listRepositories: (n: number, last?: string) => {
+        steps.push(n);
+        const at =
+          last === undefined ? 0 : names.findIndex((name) => name > last);
+        return Promise.resolve(at === -1 ? [] : keys.slice(at, at + n));
+      },
+    },
+  };
+}
+
+function maySee(name: string): boolean {
+  return /[37]$/.test(name);
+}
+
+void describe("a page of the catalog", () => {
+  void it("costs few steps though nothing of all may be seen, however small it is (R1)", async () => {
+    for (const n of [1, 2, 999, 1_000]) {
+      const { index, steps } = open();
+      const page = await listRepositories(
+        index,
+        { n, last: undefined },
+        undefined,
+        () => false,
+      );
+      assert.deepEqual(page, { entries: [], nextLast: undefined });
+      assert.ok(steps.length <= COUNT / 1_000 + 2, `${n}: ${steps.length}`);
+    }
+  });
+
+  void it("leads through all that may be seen, each once, and names nothing else", async () => {
+    for (const n of [1, 7, 1_000]) {
+      const { index, names } = open();
+      const wanted = names.filter(maySee).slice(0, 40 * n);
+      const seen: string[] = [];
+      let last: string | undefined;
+      while (seen.length < wanted.length) {
+        const page = await listRepositories(
+          index,
+          { n, last },
+          undefined,
+          maySee,
+        );
+        seen.push(...page.entries);
+        last = page.nextLast;
+        if (last === undefined) break;
+        assert.ok(maySee(last));
+      }
+      assert.deepEqual(seen, wanted);
+    }
+  });
+
+  void it("of one upstream ends with it", async () => {
+    const { index, steps } = open();
+    const page = await listRepositories(
+      index,
+      { n: 5, last: "r04997" },
+      "a.example",
+      () => true,
+    );
+    assert.deepEqual(page, {
+      entries: ["r04998", "r04999"],
+      nextLast: undefined,
+    });
+    assert.deepEqual(steps, [6]);
+  });
+});
