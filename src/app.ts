@@ -15,7 +15,7 @@ import {
   openConfiguredAudit,
   tlsSettings,
 } from "./apply-config.ts";
-import { boundServers } from "./connection-bounds.ts";
+import { boundOperatorServers, boundServers } from "./connection-bounds.ts";
 import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
@@ -280,6 +280,7 @@ export async function buildApp(
   const operator = new Listeners(
     operatorAddress === undefined ? [] : [operatorAddress],
     (request, response) => operatorApp.routing(request, response),
+    boundOperatorServers(createServer),
   );
 
   return {
