@@ -37,7 +37,7 @@ void test("500 wrong log-ins at once cost 30 looks at a password and hold up nob
 });
 
 /** The hashes that the mirror's threads are told to compare with, as they are told. */
-function watchComparisons(test: AfterTest): string[] {
+function watchComparisons(t: AfterTest): string[] {
   const hashes: string[] = [];
   const post = Reflect.get(Worker.prototype, "postMessage") as (
     this: Worker,
@@ -48,7 +48,7 @@ function watchComparisons(test: AfterTest): string[] {
     if (typeof message.hash === "string") hashes.push(message.hash);
     post.apply(this, args);
   };
-  releaseAfter(test, () => {
+  releaseAfter(t, () => {
     Worker.prototype.postMessage = post;
   });
   return hashes;
