@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
+import { LeftPartials } from "./cache/left-partials.ts";
 import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
@@ -12,7 +13,7 @@ import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp } from "./http/operator-routes.ts";
-import { createRegistryApp } from "./http/registry-routes.ts";
+import { createRegistryListener } from "./http/registry-routes.ts";
 import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
@@ -125,6 +126,7 @@ export async function buildApp(
     index: cache.index,
     blobs,
     hot,
+    partials: new LeftPartials({ ...cache.scrubParts, blobs, log }),
     get limits() {
       return roomLimits;
     },
@@ -167,7 +169,7 @@ export async function buildApp(
         .hasCredentials ?? false,
   });
   const startedAt = new Date(clock.nowMs()).toISOString();
-  const registryApp = createRegistryApp({
+  const registryListener = createRegistryListener({
     mirror,
     currentRoutes: () => upstreams.routes,
     access,
@@ -221,12 +223,12 @@ export async function buildApp(
       audit,
     },
   );
-  await Promise.all([registryApp.ready(), operatorApp.ready()]);
+  await operatorApp.ready();
   void cache.recovered().then(() => evictor.start());
 
   const registry = new Listeners(
     config.listen,
-    (request, response) => registryApp.routing(request, response),
+    registryListener,
     await limitConnections(
       config,
       tls?.createServer ?? createServer,
@@ -289,7 +291,7 @@ export async function buildApp(
       await evictor.stop();
       await upstreams.close();
       await operator.close(0);
-      await Promise.all([registryApp.close(), operatorApp.close()]);
+      await operatorApp.close();
       await cache.close();
       await audit.close();
     },

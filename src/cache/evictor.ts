@@ -1,40 +1,16 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Digest } from "../oci/digest.ts";
 import type { Reference } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
-import {
-  type Candidate,
-  type CandidateNode,
-  chooseVictims,
-  endsWithRoot,
-  isHalf,
-  type Released,
-  type Victim,
-} from "./choose-victims.ts";
+import type { Victim } from "./choose-victims.ts";
+import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
+import type { LeftPartials } from "./left-partials.ts";
 import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
-import type { RootCursor, RootRow } from "./root-index.ts";
+import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
 import type { TrackedBlobStore } from "./tracked-blob-store.ts";
-
-/** Bytes, or a share of the file system as in 0.8. */
-export type Amount = { readonly bytes: number } | { readonly share: number };
-
-export interface RoomLimits {
-  readonly maxSize: Amount;
-  readonly minFree: Amount;
-  /** Infinity: never. */
-  readonly maxIdleMs: number;
-  /** Whether the root is covered by a pattern of those that never go. */
-  readonly isKept: (root: RootRow) => boolean;
-}
-
-export interface Space {
-  readonly totalBytes: number;
-  readonly freeBytes: number;
-}
+import { Pace, VictimSearch, type Wanted } from "./victim-search.ts";
 
 /** A closed list: it labels a metric. */
 export type EvictionReason = "size" | "free" | "idle" | "operator";
@@ -53,21 +29,17 @@ export interface EvictionRequest {
 /** Frees so much more than is asked, so that the next blob does not ask again. */
 const EXTRA = 0.05;
 const CHECK_EVERY_MS = 30_000;
-/** An image that is half there and was asked for so lately is being pulled, though no blob of it may be open now. */
-const ARRIVING_MS = 60_000;
-/** What one step may take of the event loop's time before others get their turn. */
-const STEP_MS = 2;
-const ROOTS_AT_ONCE = 16;
-/** Files removed side by side, and rows dropped in one transaction. */
-const BLOBS_AT_ONCE = 8;
 /** A clock that was set to the wrong year must not empty the cache: at most a tenth of it a check. */
 const IDLE_SHARE = 0.1;
 const MIN_IDLE_VICTIMS = 16;
+/** What broken downloads left may hold, beside what is stored. */
+const PARTIALS_SHARE = 0.1;
 
 export interface EvictorOptions {
   readonly index: MetadataIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
+  readonly partials?: Pick<LeftPartials, "trim">;
   readonly limits: RoomLimits;
   /** Undefined where the system does not tell. */
   readonly readSpace: () => Promise<Space | undefined>;
@@ -88,18 +60,20 @@ export interface EvictorOptions {
 export class Evictor {
   readonly #options: EvictorOptions;
   readonly #schedule: Schedule;
+  readonly #search: VictimSearch;
+  readonly #condemned: CondemnedBlobs;
   /** One job at a time. */
   #last: Promise<unknown> = Promise.resolve();
   #isChecking = false;
   #isStarted = false;
   #isStopped = false;
   #cancel: (() => void) | undefined;
-  /** Every root before it is kept by a pattern; forgotten at each timed check. */
-  #keptUntil: RootCursor | undefined;
 
   constructor(options: EvictorOptions) {
     this.#options = options;
     this.#schedule = options.schedule ?? scheduleUnref;
+    this.#search = new VictimSearch(options);
+    this.#condemned = new CondemnedBlobs(options);
   }
 
   /**
@@ -133,6 +107,7 @@ export class Evictor {
         found.push(...(await this.#round(asked, isDryRun)));
       };
       if (toBytes === undefined) {
+        if (!isDryRun) await this.#trimPartials();
         const asked = await this.#asked();
         if (asked !== undefined) await take(asked);
         else await take(this.#idle(Infinity));
@@ -156,7 +131,7 @@ export class Evictor {
   ): Promise<number | undefined> {
     return this.#run(async () =>
       (await this.#options.index.dropRoot(key, reference))
-        ? this.#purge()
+        ? this.#condemned.purge(() => this.#isStopped)
         : undefined,
     );
   }
@@ -195,9 +170,9 @@ export class Evictor {
   // --- when ------------------------------------------------------------------------------------
 
   #tick(): void {
-    this.#keptUntil = undefined;
+    this.#search.rewind();
     void this.#job(async () => {
-      await this.#purge();
+      await this.#condemned.purge(() => this.#isStopped);
       await this.#check();
       if (Number.isFinite(this.#options.limits.maxIdleMs)) {
         const { tags, manifests } = await this.#options.index.totals();
@@ -207,6 +182,7 @@ export class Evictor {
         );
         await this.#round(this.#idle(most), false);
       }
+      await this.#trimPartials();
     });
     this.#cancel = this.#schedule(() => this.#tick(), CHECK_EVERY_MS);
   }
@@ -253,6 +229,12 @@ export class Evictor {
     };
   }
 
+  async #trimPartials(): Promise<void> {
+    await this.#options.partials?.trim(
+      (await this.limitBytes()) * PARTIALS_SHARE,
+    );
+  }
+
   #idle(maxVictims: number): Asked {
     return {
       reason: "idle",
@@ -268,7 +250,7 @@ export class Evictor {
   async #round(asked: Asked, isDryRun: boolean): Promise<EvictedImage[]> {
     const pace = new Pace();
     await this.#options.index.settleUses();
-    const victims = await this.#choose(asked, pace);
+    const victims = await this.#search.choose(asked, pace);
     if (isDryRun) return victims.map((v) => ({ ...v, reason: asked.reason }));
     const evicted: EvictedImage[] = [];
     for (const victim of victims) {
@@ -280,78 +262,6 @@ export class Evictor {
       await pace.step();
     }
     return evicted;
-  }
-
-  async #choose(asked: Asked, pace: Pace): Promise<Victim[]> {
-    const { index, blobs, limits } = this.#options;
-    const { usedBeforeMs = Infinity, maxVictims = Infinity } = asked;
-    const released: Released = new Map();
-    const victims: Victim[] = [];
-    const arrivingAfterMs = this.#options.clock.nowMs() - ARRIVING_MS;
-    let goalBytes = asked.goalBytes;
-    let after = this.#keptUntil;
-    let isAllKept = true;
-    for (;;) {
-      const { roots, next } = await index.listOldestRoots(ROOTS_AT_ONCE, after);
-      for (const root of roots) {
-        if (root.usedAtMs >= usedBeforeMs) return victims;
-        if (limits.isKept(root)) continue;
-        isAllKept = false;
-        await pace.step();
-        const candidate = await this.#readCandidate(root, released, pace);
-        if (root.usedAtMs > arrivingAfterMs && isHalf(candidate)) continue;
-        const [victim] = chooseVictims(
-          [candidate],
-          {
-            goalBytes,
-            isKept: () => false,
-            isBusy: (digest) => blobs.isBusy(digest),
-          },
-          released,
-        );
-        if (victim === undefined) continue;
-        victims.push(victim);
-        goalBytes -= victim.freedBytes;
-        if (goalBytes <= 0 || victims.length >= maxVictims) return victims;
-      }
-      if (next === undefined) return victims;
-      if (isAllKept) this.#keptUntil = next;
-      after = next;
-      await pace.step();
-    }
-  }
-
-  /** Reads a root's graph, as far as it ends with the root. */
-  async #readCandidate(
-    root: RootRow,
-    released: Released,
-    pace: Pace,
-  ): Promise<Candidate> {
-    const { index } = this.#options;
-    const graph = new Map<Digest, CandidateNode>();
-    const top = await index.getNode(root.digest);
-    if (top === undefined) return { root, graph };
-    graph.set(root.digest, { ...top, children: [] });
-    const waiting = endsWithRoot(top, released) ? [top] : [];
-    for (;;) {
-      const node = waiting.pop();
-      if (node === undefined) return { root, graph };
-      if (!node.isManifest) continue;
-      const children: Digest[] = [];
-      let after: number | undefined;
-      do {
-        const page = await index.listChildren(node.digest, after);
-        for (const child of page.nodes) {
-          children.push(child.digest);
-          if (graph.has(child.digest)) continue;
-          graph.set(child.digest, { ...child, children: [] });
-          if (child.sizeBytes !== undefined) waiting.push(child);
-        }
-        after = page.next;
-        await pace.step();
-      } while (after !== undefined);
-      graph.set(node.digest, { ...node, children });
-    }
   }
 
   // --- how -------------------------------------------------------------------------------------
@@ -366,59 +276,10 @@ export class Evictor {
       isDropped = await index.dropRoot(key, reference, usedAtMs);
     } catch {
       // No room to write that it goes: once the bytes are gone there is.
-      await this.#removeFiles(digests);
+      await this.#condemned.removeFiles(digests);
       isDropped = await index.dropRoot(key, reference, usedAtMs);
     }
-    return isDropped ? this.#purge() : undefined;
-  }
-
-  /** Removes what is condemned and idle, level by level. @returns bytes that were freed */
-  async #purge(): Promise<number> {
-    const { index, blobs, hot, log } = this.#options;
-    const except = new Set<Digest>();
-    let freedBytes = 0;
-    for (;;) {
-      const found = await index.listCondemned(BLOBS_AT_ONCE, except);
-      if (found.length === 0 || this.#isStopped) return freedBytes;
-      const claim = blobs.claim(found.map(({ digest }) => digest));
-      try {
-        const gone: Digest[] = [];
-        await Promise.all(
-          found.map(async ({ digest, sizeBytes }) => {
-            if (!claim.digests.includes(digest)) {
-              except.add(digest);
-              return;
-            }
-            hot?.delete(digest);
-            try {
-              await blobs.remove(digest);
-              gone.push(digest);
-              freedBytes += sizeBytes;
-            } catch (error) {
-              except.add(digest);
-              log.warn({ err: error, digest }, "a blob could not be removed");
-            }
-          }),
-        );
-        await index.forgetCondemned(gone);
-      } finally {
-        claim.release();
-      }
-      await nextTurn();
-    }
-  }
-
-  async #removeFiles(digests: readonly Digest[]): Promise<void> {
-    const { blobs, hot } = this.#options;
-    const claim = blobs.claim(digests);
-    try {
-      for (const digest of claim.digests) {
-        hot?.delete(digest);
-        await blobs.remove(digest);
-      }
-    } finally {
-      claim.release();
-    }
+    return isDropped ? this.#condemned.purge(() => this.#isStopped) : undefined;
   }
 
   #tell(victim: Victim, freedBytes: number, reason: EvictionReason): void {
@@ -442,31 +303,6 @@ export class Evictor {
   }
 }
 
-interface Asked {
+interface Asked extends Wanted {
   readonly reason: EvictionReason;
-  readonly goalBytes: number;
-  readonly usedBeforeMs?: number;
-  readonly maxVictims?: number;
-}
-
-/** Gives others their turn before a step has taken too long. */
-class Pace {
-  #sinceMs = performance.now();
-
-  async step(): Promise<void> {
-    if (performance.now() - this.#sinceMs < STEP_MS) return;
-    await nextTurn();
-    this.#sinceMs = performance.now();
-  }
-}
-
-function amountOf(
-  amount: Amount,
-  space: Space | undefined,
-  unknown: number,
-): number {
-  if ("bytes" in amount) return amount.bytes;
-  return space === undefined
-    ? unknown
-    : Math.floor(space.totalBytes * amount.share);
 }

@@ -7,6 +7,8 @@ export interface FileStat {
   readonly sizeBytes: number;
   /** Permission bits, as in 0o600. */
   readonly mode: number;
+  /** Epoch milliseconds. */
+  readonly modifiedAtMs: number;
 }
 
 /**
@@ -144,6 +146,7 @@ function fileStat(stats: fs.Stats): FileStat {
     isFile: stats.isFile(),
     sizeBytes: stats.size,
     mode: stats.mode & 0o7777,
+    modifiedAtMs: stats.mtimeMs,
   };
 }
 

@@ -248,9 +248,6 @@ export function prepareIndexStatements(database: Database) {
          body = excluded.body, verified_at_ms = excluded.verified_at_ms`,
     ),
 
-    countChanges: database.prepare<[], { readonly changes: number }>(
-      `SELECT total_changes() AS changes`,
-    ),
     getTotals: database.prepare<
       [],
       {

@@ -6,11 +6,8 @@ import { IndexError, type MetadataIndex } from "./metadata-index.ts";
 import { migrate } from "./migrations.ts";
 import { createPrivateFile } from "./private-file.ts";
 import type { TagChange } from "./roots-journal.ts";
-import {
-  createSqliteMetadataIndex,
-  isCorruption,
-  sqliteCode,
-} from "./sqlite-metadata-index.ts";
+import { isCorruption, sqliteCode } from "./index-transactions.ts";
+import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
 
 /**
  * Before it two connections that write and checkpoint at once could damage a WAL database.

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Evictor, Space } from "./evictor.ts";
+import type { Evictor } from "./evictor.ts";
+import type { Space } from "./room-limits.ts";
 
 /** Bytes that are promised to a fill until it has ended. */
 export interface Reservation {

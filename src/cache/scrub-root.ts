@@ -10,10 +10,8 @@ import type { MetadataIndex } from "./metadata-index.ts";
 import { openCache } from "./open-cache.ts";
 import { openDatabase } from "./open-sqlite-index.ts";
 import { Scrub, type ScrubReport } from "./scrub.ts";
-import {
-  createSqliteMetadataIndex,
-  isCorruption,
-} from "./sqlite-metadata-index.ts";
+import { isCorruption } from "./index-transactions.ts";
+import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
 
 export interface ScrubRootOptions {
   /** Absolute. */

@@ -3,7 +3,7 @@ import { readTextFile } from "./files.ts";
 import { type ParsedHtpasswd, parseHtpasswd } from "./htpasswd.ts";
 import { readServerTls } from "./server-tls-files.ts";
 import { readTokenKeys } from "./token-keys.ts";
-import { judgeSecretFile } from "./upstream-files.ts";
+import { findChangeFlaw } from "./secret-file.ts";
 import type { PlacedFault } from "./validate.ts";
 
 const MAX_HTPASSWD_BYTES = 1_048_576;
@@ -21,7 +21,7 @@ export type ReadHtpasswd =
   | {
       readonly ok: true;
       readonly hashes: (ParsedHtpasswd & { ok: true })["hashes"];
-      readonly risks: JudgedFiles;
+      readonly warnings: readonly PlacedFault[];
     }
   | { readonly ok: false; readonly seen: string; readonly expected: string };
 
@@ -38,15 +38,18 @@ export async function readHtpasswd(file: string): Promise<ReadHtpasswd> {
     const seen = `${file}: line ${parsed.line}: ${parsed.seen}`;
     return { ok: false, seen, expected: parsed.expected };
   }
-  const { faults, warnings } = judgeSecretFile(read, HTPASSWD_PLACE, file);
-  const [fault] = faults;
-  if (fault !== undefined) {
-    return { ok: false, seen: fault.seen, expected: fault.expected };
-  }
+  const flaw = findChangeFlaw(read, file);
+  if (flaw !== undefined) return { ok: false, ...flaw };
+  // Not refused: what it holds are verifiers, and other tools write it so.
+  const warning = {
+    path: HTPASSWD_PLACE,
+    seen: `${file}: hashes of passwords that everybody on this machine may read, and guess at`,
+    expected: `chmod 0600 ${file}, or 0640 with a group that the mirror is in`,
+  };
   return {
     ok: true,
     hashes: parsed.hashes,
-    risks: { faults: [], warnings, paths: [file] },
+    warnings: read.isWorldReadable ? [warning] : [],
   };
 }
 
@@ -62,13 +65,7 @@ export async function judgeAccessFiles(
     paths.push(tls.certificateFile, tls.keyFile);
     if (tls.clientCaFile !== undefined) paths.push(tls.clientCaFile);
     const read = await readServerTls(tls);
-    if (read.ok) {
-      const place = ["tls", "keyFile"];
-      const { keyFileText } = read.files;
-      const risks = judgeSecretFile(keyFileText, place, tls.keyFile);
-      faults.push(...risks.faults);
-      warnings.push(...risks.warnings);
-    } else {
+    if (!read.ok) {
       for (const { key, seen, expected } of read.flaws) {
         faults.push({ path: ["tls", key], seen, expected });
       }
@@ -77,7 +74,7 @@ export async function judgeAccessFiles(
   if (access?.htpasswdFile !== undefined) {
     paths.push(access.htpasswdFile);
     const read = await readHtpasswd(access.htpasswdFile);
-    if (read.ok) warnings.push(...read.risks.warnings);
+    if (read.ok) warnings.push(...read.warnings);
     else {
       const { seen, expected } = read;
       faults.push({ path: HTPASSWD_PLACE, seen, expected });

@@ -6,10 +6,14 @@ export type FileText =
   | {
       readonly isRead: true;
       readonly text: string;
+      /** As `stat` tells it. */
+      readonly mode: number;
       /** Everybody on the machine may read it. */
       readonly isWorldReadable: boolean;
-      /** Everybody on the machine may write or replace it. */
+      /** Everybody on the machine may write to it. */
       readonly isWorldWritable: boolean;
+      /** Everybody on the machine may put another file in its place. */
+      readonly isReplaceable: boolean;
     }
   | {
       readonly isRead: false;
@@ -38,14 +42,16 @@ export async function readTextFile(
       return refused(found.isDirectory() ? "a folder" : "no regular file");
     }
     await using file = await open(path, "r");
+    const { mode } = await file.stat();
     const bytes = await readAtMost(file, maxBytes + 1);
     if (bytes.length > maxBytes) return refused(`more than ${maxBytes} bytes`);
     return {
       isRead: true,
       text: new TextDecoder("utf-8", { fatal: true }).decode(bytes),
-      isWorldReadable: mayEverybody(found.mode, 0o004),
-      isWorldWritable:
-        mayEverybody(found.mode, 0o002) || (await isReplaceable(path)),
+      mode,
+      isWorldReadable: mayEverybody(mode, 0o004),
+      isWorldWritable: mayEverybody(mode, 0o002),
+      isReplaceable: await isReplaceable(path),
     };
   } catch (error) {
     if (error instanceof TypeError) return refused("bytes that are not UTF-8");

@@ -4,7 +4,7 @@ import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
 export const OPERATOR_TOKEN_FILE_SCHEMA: SchemaNode = {
   type: "string",
   description:
-    "A file with the bearer token that `/api/v1` asks for, 16 characters or more. `/healthz`, `/readyz` and `/metrics` are open.",
+    "A file with the bearer token that `/api/v1` asks for, 16 characters or more. Mode 0600 or 0640: refused where everybody on the machine may read it. `/healthz`, `/readyz` and `/metrics` are open.",
   examples: ["/run/secrets/entrepot-token"],
   "x-expected": "the path of a file",
   "x-zero": "an empty text is as absent",

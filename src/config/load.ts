@@ -13,17 +13,16 @@ import {
   type ConfigDocument,
   credentialsOf,
   type Pruned,
+  type UpstreamDocument,
   upstreamsOf,
 } from "./document.ts";
 import { type EnvironmentValue, readEnvironment } from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
 import { readOperatorToken } from "./operator-token.ts";
 import { resolvePath } from "./files.ts";
-import {
-  judgeSecretFile,
-  readUpstreamFiles,
-  type UpstreamFiles,
-} from "./upstream-files.ts";
+import { parseProxy } from "./forms.ts";
+import { findSecretFlaw } from "./secret-file.ts";
+import { readUpstreamFiles, type UpstreamFiles } from "./upstream-files.ts";
 import { type PlacedFault, validateDocument } from "./validate.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
 import { lineOf } from "./yaml-source.ts";
@@ -83,7 +82,6 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     const read = await readUpstreamFiles(name, upstream, resolve);
     files.set(name, read);
     faults.push(...read.faults);
-    warnings.push(...read.warnings);
   }
   const accessFiles = await judgeAccessFiles(document, resolve);
   faults.push(...accessFiles.faults);
@@ -92,11 +90,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     document.operator?.tokenFile,
     resolve,
   );
-  faults.push(...operatorToken.faults);
-  warnings.push(...operatorToken.warnings);
-  const risks = judgeOwnSecrets(document, file);
-  faults.push(...risks.faults);
-  warnings.push(...risks.warnings);
+  faults.push(...operatorToken.faults, ...judgeOwnSecrets(document, file));
 
   const locate = (fault: PlacedFault): ConfigFault =>
     locateFault(fault, file, environment.values);
@@ -218,14 +212,29 @@ function setAt(
 function judgeOwnSecrets(
   document: Pruned<ConfigDocument>,
   file: ConfigFile,
-): { readonly faults: PlacedFault[]; readonly warnings: PlacedFault[] } {
-  const holder = upstreamsOf(document)
-    .flatMap(([name, upstream]) => credentialsOf(name, upstream))
-    .find(({ credential }) => credential.password !== undefined);
-  if (holder === undefined || !file.read?.isRead || file.path === undefined) {
-    return { faults: [], warnings: [] };
-  }
-  return judgeSecretFile(file.read, [...holder.path, "password"], file.path);
+): PlacedFault[] {
+  if (!file.read?.isRead || file.path === undefined) return [];
+  const path = upstreamsOf(document)
+    .flatMap(([name, upstream]) => ownSecretsOf(name, upstream))
+    .at(0);
+  if (path === undefined) return [];
+  const instead = "; or the secret in a file of its own";
+  const flaw = findSecretFlaw(file.read, file.path, instead);
+  return flaw === undefined ? [] : [{ path, ...flaw }];
+}
+
+/** Where an upstream has a secret written out. */
+function ownSecretsOf(
+  name: string,
+  upstream: Pruned<UpstreamDocument>,
+): KeyPath[] {
+  const passwords = credentialsOf(name, upstream)
+    .filter(({ credential }) => credential.password !== undefined)
+    .map(({ path }) => [...path, "password"]);
+  const proxy = URL.parse(parseProxy(upstream.proxy ?? "") ?? "");
+  return proxy?.password
+    ? [...passwords, ["upstreams", name, "proxy"]]
+    : passwords;
 }
 
 /** A switch of Node's that takes the certificate check from every upstream at once. */

@@ -1,6 +1,6 @@
 import { Secret } from "./config.ts";
 import { readTextFile } from "./files.ts";
-import { judgeSecretFile } from "./upstream-files.ts";
+import { findSecretFlaw } from "./secret-file.ts";
 import type { PlacedFault } from "./validate.ts";
 
 const MAX_TOKEN_FILE_BYTES = 4_096;
@@ -14,7 +14,6 @@ export interface OperatorToken {
   /** Absolute. */
   readonly paths: readonly string[];
   readonly faults: readonly PlacedFault[];
-  readonly warnings: readonly PlacedFault[];
 }
 
 /** Never throws; no word of it is the token. */
@@ -22,13 +21,12 @@ export async function readOperatorToken(
   tokenFile: string | undefined,
   resolve: (path: string) => string,
 ): Promise<OperatorToken> {
-  if (!tokenFile)
-    return { token: undefined, paths: [], faults: [], warnings: [] };
+  if (!tokenFile) return { token: undefined, paths: [], faults: [] };
   const file = resolve(tokenFile);
   const paths = [file];
   const refuse = (seen: string, expected: string): OperatorToken => {
     const fault = { path: PLACE, seen: `${file}: ${seen}`, expected };
-    return { token: undefined, paths, faults: [fault], warnings: [] };
+    return { token: undefined, paths, faults: [fault] };
   };
   const read = await readTextFile(file, MAX_TOKEN_FILE_BYTES);
   if (!read.isRead)
@@ -40,6 +38,7 @@ export async function readOperatorToken(
       "one line of 16 characters or more of A-Z a-z 0-9 . _ ~ + / -",
     );
   }
-  const { faults, warnings } = judgeSecretFile(read, PLACE, file);
-  return { token: new Secret(text), paths, faults, warnings };
+  const flaw = findSecretFlaw(read, file);
+  const faults = flaw === undefined ? [] : [{ path: PLACE, ...flaw }];
+  return { token: new Secret(text), paths, faults };
 }

@@ -1,6 +1,7 @@
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import type { ServerTlsConfig } from "./config.ts";
-import { type FileText, readTextFile } from "./files.ts";
+import { readTextFile } from "./files.ts";
+import { findSecretFlaw } from "./secret-file.ts";
 
 const MAX_FILE_BYTES = 1_048_576;
 const CERTIFICATE =
@@ -16,7 +17,6 @@ export interface ServerTlsFiles {
   readonly clientCa: string | undefined;
   /** When the server's own certificate ends. */
   readonly notAfter: Date;
-  readonly keyFileText: Extract<FileText, { isRead: true }>;
 }
 
 export interface ServerTlsFlaw {
@@ -75,6 +75,8 @@ export async function readServerTls(
     if (key === undefined) {
       refuse("keyFile", "no private key that can be read", expectedKey);
     }
+    const flaw = findSecretFlaw(keyFileText, keyFile);
+    if (flaw !== undefined) flaws.push({ key: "keyFile", ...flaw });
   }
   const own = parseCertificate(certificates?.[0] ?? "");
   if (own !== undefined && key !== undefined && !own.checkPrivateKey(key)) {
@@ -95,7 +97,6 @@ export async function readServerTls(
       key: keyFileText.text,
       clientCa: clientCa?.join("\n"),
       notAfter: own.validToDate,
-      keyFileText,
     },
   };
 }

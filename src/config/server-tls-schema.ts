@@ -20,7 +20,7 @@ export const SERVER_TLS_SCHEMA = mappingOf(
     }),
     keyFile: file({
       description:
-        "The certificate's private key in PEM, without a passphrase. Read again when it changes.",
+        "The certificate's private key in PEM, without a passphrase. Read again when it changes. Mode 0600 or 0640: refused where everybody on the machine may read it.",
       examples: ["/etc/entrepot/tls.key"],
       "x-absent": "plain HTTP; certificateFile is then absent too",
     }),

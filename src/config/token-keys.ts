@@ -1,6 +1,7 @@
 import { createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
 import type { TokenServerConfig } from "./config.ts";
 import { readTextFile } from "./files.ts";
+import { findChangeFlaw } from "./secret-file.ts";
 
 /** A public key that may sign tokens. */
 export interface TokenKey {
@@ -37,9 +38,8 @@ export async function readTokenKeys({
   });
   const read = await readTextFile(file, MAX_FILE_BYTES);
   if (!read.isRead) return refuse(read.seen);
-  if (read.isWorldWritable) {
-    return refuse("a file that everybody on this machine may change");
-  }
+  const flaw = findChangeFlaw(read, file);
+  if (flaw !== undefined) return { ok: false, ...flaw };
   const keys = kind === "jwks" ? parseJwks(read.text) : parsePem(read.text);
   if (typeof keys === "string") return refuse(keys);
   if (keys.length === 0) return refuse("no key");

@@ -8,6 +8,7 @@ import {
 } from "./document.ts";
 import type { KeyPath } from "./fault.ts";
 import { type FileText, readTextFile } from "./files.ts";
+import { findSecretFlaw } from "./secret-file.ts";
 import type { PlacedFault } from "./validate.ts";
 
 /** Room for a JSON key or a token of many kilobytes that serves as password. */
@@ -28,7 +29,6 @@ export interface UpstreamFiles {
     NonNullable<UpstreamConfig["tls"]["clientCertificate"]> | undefined;
   readonly paths: readonly string[];
   readonly faults: readonly PlacedFault[];
-  readonly warnings: readonly PlacedFault[];
 }
 
 /** @param resolve makes a path of the configuration absolute */
@@ -40,15 +40,13 @@ export async function readUpstreamFiles(
   const passwords: (Secret | undefined)[] = [];
   const paths: string[] = [];
   const faults: PlacedFault[] = [];
-  const warnings: PlacedFault[] = [];
   for (const { path, credential } of credentialsOf(name, upstream)) {
     const { password, passwordFile, dockerConfigFile } = credential;
     if (dockerConfigFile !== undefined) {
       const place = [...path, "dockerConfigFile"];
-      const judged = await judgeDockerConfig(resolve(dockerConfigFile), place);
-      paths.push(resolve(dockerConfigFile));
-      faults.push(...judged.faults);
-      warnings.push(...judged.warnings);
+      const file = resolve(dockerConfigFile);
+      paths.push(file);
+      faults.push(...(await judgeDockerConfig(file, place)));
     }
     if (passwordFile === undefined) {
       passwords.push(password === undefined ? undefined : new Secret(password));
@@ -67,18 +65,17 @@ export async function readUpstreamFiles(
         expected: secret.expected,
       });
     } else if (read.isRead) {
-      const risks = judgeSecretFile(read, place, file);
-      faults.push(...risks.faults);
-      warnings.push(...risks.warnings);
+      const flaw = findSecretFlaw(read, file);
+      if (flaw !== undefined) faults.push({ path: place, ...flaw });
     }
   }
   const clientCertificate = await readClientCertificate(
     name,
     upstream,
     resolve,
-    { paths, faults, warnings },
+    { paths, faults },
   );
-  const read = { passwords, clientCertificate, paths, faults, warnings };
+  const read = { passwords, clientCertificate, paths, faults };
   const caFile = upstream.tls?.caFile;
   if (!caFile) return { ...read, ca: undefined };
   const file = resolve(caFile);
@@ -101,7 +98,6 @@ async function readClientCertificate(
   found: {
     readonly paths: string[];
     readonly faults: PlacedFault[];
-    readonly warnings: PlacedFault[];
   },
 ): Promise<UpstreamFiles["clientCertificate"]> {
   if (!tls?.certificateFile || !tls.keyFile) return undefined;
@@ -128,9 +124,10 @@ async function readClientCertificate(
     });
     return undefined;
   }
-  const risks = judgeSecretFile(key, [...place, "keyFile"], keyFile);
-  found.faults.push(...risks.faults);
-  found.warnings.push(...risks.warnings);
+  const flaw = findSecretFlaw(key, keyFile);
+  if (flaw !== undefined) {
+    found.faults.push({ path: [...place, "keyFile"], ...flaw });
+  }
   if (typeof certificate !== "string") return undefined;
   const { createSecureContext } = await import("node:tls");
   try {
@@ -151,50 +148,24 @@ async function readClientCertificate(
   };
 }
 
-/** A file with a secret that others may change is refused; one that others may read is warned of. */
-export function judgeSecretFile(
-  read: Extract<FileText, { isRead: true }>,
-  path: KeyPath,
-  file: string,
-): { readonly faults: PlacedFault[]; readonly warnings: PlacedFault[] } {
-  if (read.isWorldWritable) {
-    const fault = {
-      path,
-      seen: `${file}: a file with a secret that everybody on this machine may change`,
-      expected: "file and folder that only their owner may write",
-    };
-    return { faults: [fault], warnings: [] };
-  }
-  const warning = {
-    path,
-    seen: `${file}: a file with a secret that everybody on this machine may read`,
-    expected: "mode 0600 or 0640",
-  };
-  return { faults: [], warnings: read.isWorldReadable ? [warning] : [] };
-}
-
 /** It is read again when it is used; a start without it would only fail later. */
 async function judgeDockerConfig(
   file: string,
   path: KeyPath,
-): Promise<{
-  readonly faults: PlacedFault[];
-  readonly warnings: PlacedFault[];
-}> {
+): Promise<PlacedFault[]> {
   const read = await readTextFile(file, MAX_DOCKER_CONFIG_BYTES);
   const expected = "a readable config.json of Docker's, at most 1 MiB";
   if (!read.isRead) {
-    const fault = { path, seen: `${file}: ${read.seen}`, expected };
-    return { faults: [fault], warnings: [] };
+    return [{ path, seen: `${file}: ${read.seen}`, expected }];
   }
   const content = parseDockerConfig(read.text);
   if (content === undefined) {
-    const fault = { path, seen: `${file}: no JSON mapping`, expected };
-    return { faults: [fault], warnings: [] };
+    return [{ path, seen: `${file}: no JSON mapping`, expected }];
   }
-  return content.logins.size === 0
-    ? { faults: [], warnings: [] }
-    : judgeSecretFile(read, path, file);
+  // With helpers alone it holds no secret.
+  const flaw =
+    content.logins.size === 0 ? undefined : findSecretFlaw(read, file);
+  return flaw === undefined ? [] : [{ path, ...flaw }];
 }
 
 interface Refusal {

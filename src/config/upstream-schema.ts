@@ -39,7 +39,7 @@ const CREDENTIAL = mappingOf(
       type: "string",
       minLength: 1,
       description:
-        "The password or access token itself. Better in a file: the configuration is often shown to others.",
+        "The password or access token itself. Better in a file: the configuration is often shown to others, and with it must be of mode 0600 or 0640.",
       examples: ["correct horse"],
       "x-expected": "a password that is not empty",
       "x-absent": "passwordFile gives it; exactly one of both is written",
@@ -49,7 +49,7 @@ const CREDENTIAL = mappingOf(
       type: "string",
       minLength: 1,
       description:
-        "A file that holds the password and nothing else; one newline at its end is cut off.",
+        "A file that holds the password and nothing else; one newline at its end is cut off. Mode 0600 or 0640: refused where everybody on the machine may read it.",
       examples: ["/run/secrets/hub"],
       "x-expected": "the path of a file",
       "x-absent": "password gives it; exactly one of both is written",
@@ -58,7 +58,7 @@ const CREDENTIAL = mappingOf(
       type: "string",
       minLength: 1,
       description:
-        "A `config.json` of Docker's: `auths` with passwords and identity tokens, `credHelpers`, `credsStore`; what it says of the endpoint's own host is used. Written alone; read again when it changes.",
+        "A `config.json` of Docker's: `auths` with passwords and identity tokens, `credHelpers`, `credsStore`; what it says of the endpoint's own host is used. Written alone; read again when it changes. With passwords or tokens in it of mode 0600 or 0640, as `docker login` writes it.",
       examples: ["~/.docker/config.json"],
       "x-expected": "the path of a file",
       "x-absent": "the other keys tell the account",
@@ -344,7 +344,8 @@ export const UPSTREAM_SCHEMA = mappingOf(
         },
         keyFile: {
           type: "string",
-          description: "PEM key of certificateFile, without a pass phrase.",
+          description:
+            "PEM key of certificateFile, without a pass phrase. Mode 0600 or 0640: refused where everybody on the machine may read it.",
           examples: ["/etc/entrepot/client.key"],
           "x-expected": "the path of a PEM file",
           "x-zero": "an empty text is as absent",

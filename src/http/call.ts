@@ -3,13 +3,13 @@ import type { Target } from "../mirror/mirror.ts";
 import type {
   RoutedRegistry,
   RoutedRepository,
-  RouteHints,
   UpstreamRoutes,
 } from "../mirror/upstream-routes.ts";
 import { RegistryError } from "../oci/errors.ts";
-import type { DistributionPath } from "../oci/path.ts";
 import type { Admission } from "./client-auth/access-control.ts";
 import type { Exchange } from "./exchange.ts";
+import type { RequestTarget } from "./request-target.ts";
+import type { Head } from "./send.ts";
 
 /** One request on its way through the routes. */
 export interface Call {
@@ -17,7 +17,7 @@ export interface Call {
   readonly response: ServerResponse;
   readonly exchange: Exchange;
   readonly isHead: boolean;
-  readonly path: DistributionPath;
+  readonly asked: RequestTarget;
   readonly admission: Admission;
   /** Those that the request was judged by, whatever is reloaded meanwhile. */
   readonly routes: UpstreamRoutes;
@@ -29,7 +29,8 @@ export interface Call {
  * @throws RegistryError where no upstream is meant, or the name is none
  */
 export function route(call: Call, repository: string): RoutedRepository {
-  const routed = call.routes.routeRepository(hintsOf(call), repository);
+  const { asked, request, routes } = call;
+  const routed = asked.route(routes, request.headers.host, repository);
   if (!routed.ok) throw new RegistryError(routed.code, routed);
   call.exchange.upstream = routed.upstream.name;
   call.exchange.repository = routed.repository;
@@ -43,20 +44,17 @@ export function targetOf(routed: RoutedRepository): Target {
 
 /** For what has no repository: an upstream that is named must be one of ours. @throws RegistryError */
 export function routeRegistry(call: Call): RoutedRegistry {
-  const routed = call.routes.routeRegistry(hintsOf(call));
+  const { prefix, ns } = call.asked.path;
+  const { host } = call.request.headers;
+  const routed = call.routes.routeRegistry({ prefix, ns, host });
   if (!routed.ok) throw new RegistryError(routed.code, routed);
   return routed;
 }
 
-function hintsOf({ path, request }: Call): RouteHints {
-  return { prefix: path.prefix, ns: path.ns, host: request.headers.host };
-}
-
 /** @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#registry-proxying */
-export function namespaceHeader(routed: {
-  readonly namespace: string | undefined;
-}): Record<string, string> {
-  return routed.namespace === undefined
-    ? {}
-    : { "OCI-Namespace": routed.namespace };
+export function addNamespace(
+  head: Head,
+  { namespace }: { readonly namespace: string | undefined },
+): void {
+  if (namespace !== undefined) head.push("OCI-Namespace", namespace);
 }

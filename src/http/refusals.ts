@@ -7,18 +7,16 @@ import { AccessRefusal } from "./client-auth/access-refusal.ts";
 import type { AccessControl } from "./client-auth/access-control.ts";
 import type { Exchange } from "./exchange.ts";
 import { hasUnreadBody } from "./request-head.ts";
-import { sendError } from "./send.ts";
+import { type Head, sendError } from "./send.ts";
 
 /** 416: the one error that tells a size. */
 export class UnsatisfiedRange extends Error {
-  readonly headers: Readonly<Record<string, string>>;
+  readonly head: Head;
 
-  constructor(sizeBytes: number, headers: Readonly<Record<string, string>>) {
+  /** @param head what is told of the blob */
+  constructor(sizeBytes: number, head: Head) {
     super("range not satisfiable");
-    this.headers = {
-      ...headers,
-      "Content-Range": formatUnsatisfiedRange(sizeBytes),
-    };
+    this.head = [...head, "Content-Range", formatUnsatisfiedRange(sizeBytes)];
   }
 }
 
@@ -38,16 +36,16 @@ export function refuse(
   }
   const isHead = request.method === "HEAD";
   let error = thrown;
-  let headers: Record<string, string> = {};
+  let head: Head = [];
   if (thrown instanceof Refusal) {
     exchange.cache = thrown.status;
     error = thrown.error;
   } else if (thrown instanceof AccessRefusal) {
     error = thrown.error;
-    headers = { ...thrown.headers };
+    head = Object.entries(thrown.headers).flat();
   } else if (thrown instanceof UnsatisfiedRange) {
     error = new RegistryError("RANGE_INVALID");
-    headers = thrown.headers;
+    head = thrown.head;
   }
   if (!(error instanceof RegistryError)) {
     log.error({ err: error }, "a fault of our own");
@@ -56,12 +54,13 @@ export function refuse(
   const registryError = error as RegistryError;
   exchange.error = registryError.cause;
   if (registryError.code === "UNSUPPORTED" && registryError.status === 405) {
-    headers = { Allow: "GET, HEAD" };
+    // An upload's path offers nothing: a GET is refused there too (RFC 9110, 10.2.1).
+    head.push("Allow", exchange.kind === "other" ? "" : "GET, HEAD");
   }
   // A body that nobody reads must not be taken for the next request.
-  if (hasUnreadBody(request)) headers["Connection"] = "close";
+  if (hasUnreadBody(request)) head.push("Connection", "close");
   // Where rules exist it would tell what is not there from what may not be had.
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;
-  sendError(response, exchange, registryError, cache, headers, isHead);
+  sendError(response, exchange, registryError, cache, head, isHead);
 }

@@ -1,28 +1,26 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
-import fastify, { type FastifyInstance } from "fastify";
+import type {
+  IncomingMessage,
+  RequestListener,
+  ServerResponse,
+} from "node:http";
 import type { Wanted } from "../mirror/answers.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
 import { RegistryError } from "../oci/errors.ts";
-import type {
-  DistributionPath,
-  DistributionTarget,
-  ParsedPath,
-} from "../oci/path.ts";
-import { referenceText } from "../oci/reference.ts";
+import type { DistributionTarget, PathRefusal } from "../oci/path.ts";
 import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
 import type { ClientAddress } from "./client-address.ts";
-import type { AccessControl } from "./client-auth/access-control.ts";
-import { type Call, namespaceHeader, route, routeRegistry } from "./call.ts";
-import { Exchange, type RequestKind } from "./exchange.ts";
-import { createPathParser } from "./path-memory.ts";
+import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
+import { Exchange } from "./exchange.ts";
 import { refuse } from "./refusals.ts";
 import { assertRequestHead } from "./request-head.ts";
+import { createTargetReader, type RequestTarget } from "./request-target.ts";
 import { sendBlob, sendManifest } from "./send-content.ts";
 import { sendCatalog, sendReferrers, sendTags } from "./send-lists.ts";
-import { sendBytes } from "./send.ts";
+import { beginHead, sendBytes } from "./send.ts";
 
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
@@ -37,154 +35,128 @@ export interface RegistryRoutesOptions {
   readonly instanceId: string;
 }
 
-/** The registry API: it parses, asks the mirror and sends; nothing else. */
-export function createRegistryApp(
+/** The registry API: it reads the target, asks the mirror and sends; nothing else. */
+export function createRegistryListener(
   options: RegistryRoutesOptions,
-): FastifyInstance {
-  const { log, metrics, access } = options;
-  const parsePath = createPathParser();
-  const app = fastify({
-    exposeHeadRoutes: false,
-    // Every target goes to the one route with its raw text kept beside: a router would decode it.
-    rewriteUrl: () => "/",
-    logger: false,
-  });
-  const handle = (request: IncomingMessage, response: ServerResponse) => {
+): RequestListener {
+  const { log, metrics, access, clientAddress } = options;
+  const readTarget = createTargetReader();
+  return (request, response) => {
     const exchange = new Exchange();
-    exchange.client = options.clientAddress(request);
-    response.once("close", () =>
+    exchange.client = clientAddress(request);
+    response.on("close", () =>
       exchange.report(request, response, log, metrics),
     );
-    const path = parsePath(rawTarget(request));
-    return answer(options, request, response, exchange, path).catch(
-      (error: unknown) => {
-        refuse(log, access, request, response, exchange, error);
-      },
-    );
+    const refuseFor = (error: unknown) =>
+      refuse(log, access, request, response, exchange, error);
+    try {
+      const target = readTarget(request.url ?? "");
+      answer(options, request, response, exchange, target)?.catch(refuseFor);
+    } catch (error) {
+      refuseFor(error);
+    }
   };
-  // Before a body would be read: nothing here takes one.
-  app.addHook("onRequest", async (request, reply) => {
-    reply.hijack();
-    await handle(request.raw, reply.raw);
-  });
-  app.all("/", (_request, reply) => reply);
-  app.setNotFoundHandler((_request, reply) => reply);
-  return app;
 }
 
-function rawTarget(request: IncomingMessage): string {
-  return "originalUrl" in request && typeof request.originalUrl === "string"
-    ? request.originalUrl
-    : (request.url ?? "");
-}
-
-async function answer(
+/** @returns undefined where it is done */
+function answer(
   options: RegistryRoutesOptions,
   request: IncomingMessage,
   response: ServerResponse,
   exchange: Exchange,
-  path: ParsedPath,
-): Promise<void> {
+  asked: RequestTarget | PathRefusal,
+): Promise<void> | undefined {
   assertRequestHead(request);
-  if (!path.ok) {
-    throw new RegistryError(path.code, path);
+  if (!asked.ok) {
+    throw new RegistryError(asked.code, asked);
   }
-  exchange.kind = kindOf(path.target);
+  exchange.kind = asked.kind;
   if (options.access.isRestricting) {
     // What stands between must not give one client's answer to another; errors, and what moves, to nobody.
     response.setHeader("Vary", "Authorization");
     response.setHeader(
       "Cache-Control",
-      isImmutable(path.target) ? "private" : "private, no-store",
+      isImmutable(asked.path.target) ? "private" : "private, no-store",
     );
   }
   // Before anything is looked up: what may not be had is as what is not there.
   const routes = options.currentRoutes();
-  const admission = await options.access.judge(request, path);
-  if (admission.kind === "denied") {
-    options.audit.record(
-      denialOf(routes, request, admission.user, exchange, path),
-    );
-    throw options.mirror.absence(wantedBy(path.target));
-  }
-  exchange.user = admission.user;
+  const judgement = options.access.judge(request, asked.path);
+  const proceed = (judged: Judgement) => {
+    if (judged.kind === "denied") {
+      options.audit.record(
+        denialOf(routes, request, judged.user, exchange, asked),
+      );
+      throw options.mirror.absence(wantedBy(asked.path.target));
+    }
+    return dispatch(options, {
+      request,
+      response,
+      exchange,
+      isHead: request.method === "HEAD",
+      asked,
+      admission: judged,
+      routes,
+    });
+  };
+  return judgement instanceof Promise
+    ? judgement.then(proceed)
+    : proceed(judgement);
+}
+
+/** @returns undefined where it is done */
+function dispatch(
+  options: RegistryRoutesOptions,
+  call: Call,
+): Promise<void> | undefined {
+  const { exchange, request } = call;
+  const { mirror, instanceId } = options;
+  const { target } = call.asked.path;
+  exchange.user = call.admission.user;
   const { method } = request;
-  if (
-    (method !== "GET" && method !== "HEAD") ||
-    path.target.kind === "upload"
-  ) {
+  if ((method !== "GET" && method !== "HEAD") || target.kind === "upload") {
     throw new RegistryError("UNSUPPORTED", {
       detail: "this is a mirror: it can only be pulled from",
     });
   }
-  if (request.headers.via?.includes(`entrepot-${options.instanceId}`)) {
+  if (request.headers.via?.includes(`entrepot-${instanceId}`)) {
     throw new RegistryError("UNAVAILABLE", {
       status: 508,
       detail: "the mirror is its own upstream",
     });
   }
-  const isHead = method === "HEAD";
-  await dispatch(options, {
-    request,
-    response,
-    exchange,
-    isHead,
-    path,
-    admission,
-    routes,
-  });
-}
-
-async function dispatch(
-  options: RegistryRoutesOptions,
-  call: Call,
-): Promise<void> {
-  const { target } = call.path;
   switch (target.kind) {
     case "ping":
-      sendBytes(
-        call.response,
-        call.exchange,
-        200,
-        {
-          "Content-Type": "application/json",
-          ...namespaceHeader(routeRegistry(call)),
-        },
-        "{}",
-        call.isHead,
-      );
-      return;
+      sendPing(call);
+      return undefined;
     case "catalog":
-      return sendCatalog(options.mirror, call, target);
-    case "manifest":
-      return sendManifest(
-        options.mirror,
-        call,
-        route(call, target.repository),
-        target.reference,
-      );
-    case "blob":
-      return sendBlob(
-        options.mirror,
-        call,
-        route(call, target.repository),
-        target.digest,
-      );
+      return sendCatalog(mirror, call, target);
+    case "manifest": {
+      const routed = route(call, target.repository);
+      exchange.reference = call.asked.reference;
+      return sendManifest(mirror, call, routed, target.reference);
+    }
+    case "blob": {
+      const routed = route(call, target.repository);
+      exchange.reference = target.digest;
+      return sendBlob(mirror, call, routed, target.digest);
+    }
     case "tags":
-      return sendTags(options.mirror, call, target);
-    case "referrers":
-      return sendReferrers(
-        options.mirror,
-        call,
-        route(call, target.repository),
-        target.digest,
-        target.artifactTypes,
-      );
-    case "upload":
-      return;
+      return sendTags(mirror, call, target);
+    case "referrers": {
+      const routed = route(call, target.repository);
+      exchange.reference = target.digest;
+      return sendReferrers(mirror, call, routed, target);
+    }
     default:
-      target satisfies never;
+      return target satisfies never;
   }
+}
+
+function sendPing(call: Call): void {
+  const head = beginHead("application/json");
+  addNamespace(head, routeRegistry(call));
+  sendBytes(call.response, call.exchange, 200, head, "{}", call.isHead);
 }
 
 function denialOf(
@@ -192,12 +164,12 @@ function denialOf(
   request: IncomingMessage,
   user: string | undefined,
   exchange: Exchange,
-  { prefix, ns, target }: DistributionPath,
+  asked: RequestTarget,
 ): AuditEvent {
-  const hints = { prefix, ns, host: request.headers.host };
+  const { path, reference } = asked;
   const routed =
-    "repository" in target
-      ? routes.routeRepository(hints, target.repository)
+    "repository" in path.target
+      ? asked.route(routes, request.headers.host, path.target.repository)
       : undefined;
   return {
     event: "denied",
@@ -209,12 +181,7 @@ function denialOf(
     repository: routed?.ok
       ? `${routed.upstream.name}/${routed.repository}`
       : undefined,
-    reference:
-      target.kind === "manifest"
-        ? referenceText(target.reference)
-        : "digest" in target
-          ? target.digest
-          : undefined,
+    reference,
   };
 }
 
@@ -228,21 +195,4 @@ function isImmutable(target: DistributionTarget): boolean {
 
 function wantedBy({ kind }: DistributionTarget): Wanted {
   return kind === "manifest" || kind === "blob" ? kind : "list";
-}
-
-function kindOf(target: DistributionTarget): RequestKind {
-  switch (target.kind) {
-    case "manifest":
-      return target.reference.kind === "tag" ? "tag" : "manifest";
-    case "upload":
-      return "other";
-    case "ping":
-    case "catalog":
-    case "tags":
-    case "blob":
-    case "referrers":
-      return target.kind;
-    default:
-      return target satisfies never;
-  }
 }

@@ -1,55 +1,63 @@
 import type { IncomingMessage } from "node:http";
+import type { BlobAnswer } from "../mirror/blobs.ts";
+import type { ManifestAnswer } from "../mirror/manifest-answers.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RoutedRepository } from "../mirror/upstream-routes.ts";
 import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { formatContentRange, parseRangeHeader } from "../oci/range.ts";
-import { type Reference, referenceText } from "../oci/reference.ts";
-import { type Call, namespaceHeader, targetOf } from "./call.ts";
+import type { Reference } from "../oci/reference.ts";
+import { addNamespace, type Call, targetOf } from "./call.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import { UnsatisfiedRange } from "./refusals.ts";
 import {
-  agingHeaders,
-  COMMON_HEADERS,
+  addCacheStatus,
+  beginHead,
+  type Head,
   sendBody,
   sendBytes,
-  sendHeaders,
+  sendHead,
 } from "./send.ts";
 
-/** @throws Refusal, RegistryError */
-export async function sendManifest(
+/**
+ * @returns undefined where it was in memory and is sent: the way of most requests has nothing to
+ *   wait for
+ * @throws Refusal, RegistryError, at once or later
+ */
+export function sendManifest(
   mirror: Mirror,
   call: Call,
   routed: RoutedRepository,
   reference: Reference,
-): Promise<void> {
-  const { exchange, request, response } = call;
-  exchange.reference = referenceText(reference);
+): Promise<void> | undefined {
   const target = targetOf(routed);
-  const manifest =
-    mirror.recallManifest(target, reference) ??
-    (await mirror.getManifest(target, reference));
-  exchange.cache = manifest.status;
-  const headers = {
-    "Content-Type": manifest.mediaType,
-    ...(manifest.digest === undefined
-      ? {}
-      : {
-          "Docker-Content-Digest": manifest.digest,
-          ETag: `"${manifest.digest}"`,
-        }),
-    ...namespaceHeader(routed),
-    "Cache-Status": manifest.status.text,
-    ...agingHeaders(manifest),
-  };
-  if (
-    manifest.digest !== undefined &&
-    matchesIfNoneMatch(request.headers["if-none-match"], `"${manifest.digest}"`)
-  ) {
-    sendHeaders(response, 304, headers);
-    return;
+  const recalled = mirror.recallManifest(target, reference);
+  if (recalled === undefined) {
+    return mirror
+      .getManifest(target, reference)
+      .then((manifest) => answerManifest(call, routed, manifest));
   }
-  sendBytes(response, exchange, 200, headers, manifest.bytes, call.isHead);
+  answerManifest(call, routed, recalled);
+  return undefined;
+}
+
+function answerManifest(
+  { request, response, exchange, isHead }: Call,
+  routed: RoutedRepository,
+  { bytes, mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
+): void {
+  exchange.cache = status;
+  const head = beginHead(mediaType);
+  let isUnchanged = false;
+  if (digest !== undefined) {
+    const etag = `"${digest}"`;
+    head.push("Docker-Content-Digest", digest, "ETag", etag);
+    isUnchanged = matchesIfNoneMatch(request.headers["if-none-match"], etag);
+  }
+  addNamespace(head, routed);
+  addCacheStatus(head, status, ageMs, isStale);
+  if (isUnchanged) sendHead(response, 304, head);
+  else sendBytes(response, exchange, 200, head, bytes, isHead);
 }
 
 /** @throws Refusal, RegistryError, UnsatisfiedRange */
@@ -59,42 +67,45 @@ export async function sendBlob(
   routed: RoutedRepository,
   digest: Digest,
 ): Promise<void> {
-  const { exchange, request, response } = call;
-  exchange.reference = digest;
+  const { request } = call;
+  const target = targetOf(routed);
   const etag = `"${digest}"`;
-  const headers = {
-    "Docker-Content-Digest": digest,
-    ETag: etag,
-    "Accept-Ranges": "bytes",
-    "Content-Disposition": "attachment",
-    ...namespaceHeader(routed),
-  };
   const isUnchanged = matchesIfNoneMatch(
     request.headers["if-none-match"],
     etag,
   );
   if (call.isHead || isUnchanged) {
-    const head = await mirror.statBlob(targetOf(routed), digest);
-    exchange.cache = head.status;
-    sendHeaders(response, isUnchanged ? 304 : 200, {
-      "Content-Type": head.mediaType,
-      ...headers,
-      "Cache-Status": head.status.text,
-      ...agingHeaders({ ageMs: head.ageMs, isStale: false }),
-      ...(head.sizeBytes === undefined || isUnchanged
-        ? {}
-        : { "Content-Length": head.sizeBytes }),
-    });
+    const blob = await mirror.statBlob(target, digest);
+    const { status, mediaType, ageMs, sizeBytes } = blob;
+    call.exchange.cache = status;
+    const head = beginHead(mediaType);
+    addBlobDescription(head, routed, digest);
+    addCacheStatus(head, status, ageMs, false);
+    if (sizeBytes !== undefined && !isUnchanged) {
+      head.push("Content-Length", sizeBytes);
+    }
+    sendHead(call.response, isUnchanged ? 304 : 200, head);
     return;
   }
   const spec = allowsRange(header(request, "if-range"), etag)
     ? parseRangeHeader(request.headers.range)
     : undefined;
-  const blob = await mirror.openBlob(targetOf(routed), digest, spec);
-  exchange.cache = blob.status;
+  const blob = await mirror.openBlob(target, digest, spec);
+  call.exchange.cache = blob.status;
   if (blob.kind === "unsatisfiable") {
-    throw new UnsatisfiedRange(blob.sizeBytes, headers);
+    const head: Head = [];
+    addBlobDescription(head, routed, digest);
+    throw new UnsatisfiedRange(blob.sizeBytes, head);
   }
+  await answerBlob(call, routed, digest, blob);
+}
+
+async function answerBlob(
+  { request, response, exchange }: Call,
+  routed: RoutedRepository,
+  digest: Digest,
+  blob: BlobAnswer & { kind: "body" },
+): Promise<void> {
   exchange.source = blob.source;
   const { body, range, sizeBytes } = blob;
   if (sizeBytes === undefined && request.httpVersion === "1.0") {
@@ -105,20 +116,28 @@ export async function sendBlob(
   }
   const lengthBytes =
     range === undefined ? sizeBytes : range.last - range.first + 1;
-  response.writeHead(range === undefined ? 200 : 206, {
-    ...COMMON_HEADERS,
-    "Content-Type": blob.mediaType,
-    ...headers,
-    "Cache-Status": blob.status.text,
-    ...agingHeaders({ ageMs: blob.ageMs, isStale: false }),
-    ...(range === undefined || sizeBytes === undefined
-      ? {}
-      : { "Content-Range": formatContentRange(range, sizeBytes) }),
-    ...(lengthBytes === undefined ? {} : { "Content-Length": lengthBytes }),
-  });
+  const head = beginHead(blob.mediaType);
+  addBlobDescription(head, routed, digest);
+  addCacheStatus(head, blob.status, blob.ageMs, false);
+  if (range !== undefined && sizeBytes !== undefined) {
+    head.push("Content-Range", formatContentRange(range, sizeBytes));
+  }
+  if (lengthBytes !== undefined) head.push("Content-Length", lengthBytes);
+  response.writeHead(range === undefined ? 200 : 206, head);
   // A fill's first bytes may be withheld for a while: the headers are not.
   if (blob.status.outcome !== "hit") response.flushHeaders();
   await sendBody(response, exchange, body, lengthBytes);
+}
+
+/** On every answer that is about a blob, 416 too. */
+function addBlobDescription(
+  head: Head,
+  routed: RoutedRepository,
+  digest: Digest,
+): void {
+  head.push("Docker-Content-Digest", digest, "ETag", `"${digest}"`);
+  head.push("Accept-Ranges", "bytes", "Content-Disposition", "attachment");
+  addNamespace(head, routed);
 }
 
 function header(request: IncomingMessage, name: string): string | undefined {

@@ -1,6 +1,5 @@
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RoutedRepository } from "../mirror/upstream-routes.ts";
-import type { Digest } from "../oci/digest.ts";
 import { formatNextLink } from "../oci/link.ts";
 import { OCI_INDEX } from "../oci/media-type.ts";
 import {
@@ -8,13 +7,13 @@ import {
   formatDistributionPath,
 } from "../oci/path.ts";
 import {
+  addNamespace,
   type Call,
-  namespaceHeader,
   route,
   routeRegistry,
   targetOf,
 } from "./call.ts";
-import { agingHeaders, sendBytes } from "./send.ts";
+import { addCacheStatus, beginHead, type Head, sendBytes } from "./send.ts";
 
 /** @throws Refusal, RegistryError */
 export async function sendTags(
@@ -25,20 +24,12 @@ export async function sendTags(
   const routed = route(call, target.repository);
   const tags = await mirror.listTags(targetOf(routed), target);
   call.exchange.cache = tags.status;
-  sendBytes(
-    call.response,
-    call.exchange,
-    200,
-    {
-      "Content-Type": "application/json",
-      ...nextLink(call, target, tags.page.nextLast),
-      ...namespaceHeader(routed),
-      "Cache-Status": tags.status.text,
-      ...agingHeaders(tags),
-    },
-    JSON.stringify({ name: target.repository, tags: tags.page.entries }),
-    call.isHead,
-  );
+  const head = beginHead("application/json");
+  addNextLink(head, call, target, tags.page.nextLast);
+  addNamespace(head, routed);
+  addCacheStatus(head, tags.status, tags.ageMs, tags.isStale);
+  const body = { name: target.repository, tags: tags.page.entries };
+  send(call, head, JSON.stringify(body));
 }
 
 /** @throws Refusal */
@@ -46,32 +37,20 @@ export async function sendReferrers(
   mirror: Mirror,
   call: Call,
   routed: RoutedRepository,
-  subject: Digest,
-  artifactTypes: readonly string[],
+  { digest, artifactTypes }: DistributionTarget & { kind: "referrers" },
 ): Promise<void> {
-  call.exchange.reference = subject;
   const referrers = await mirror.listReferrers(
     targetOf(routed),
-    subject,
+    digest,
     artifactTypes,
   );
   call.exchange.cache = referrers.status;
-  sendBytes(
-    call.response,
-    call.exchange,
-    200,
-    {
-      "Content-Type": OCI_INDEX,
-      ...(referrers.isFiltered
-        ? { "OCI-Filters-Applied": "artifactType" }
-        : {}),
-      ...namespaceHeader(routed),
-      "Cache-Status": referrers.status.text,
-      ...agingHeaders(referrers),
-    },
-    referrers.bytes,
-    call.isHead,
-  );
+  const { status, ageMs, isStale } = referrers;
+  const head = beginHead(OCI_INDEX);
+  if (referrers.isFiltered) head.push("OCI-Filters-Applied", "artifactType");
+  addNamespace(head, routed);
+  addCacheStatus(head, status, ageMs, isStale);
+  send(call, head, referrers.bytes);
 }
 
 /** Names of repositories that the client may read. @throws Refusal, RegistryError */
@@ -86,27 +65,28 @@ export async function sendCatalog(
     routed.upstream?.name,
     call.admission.maySee,
   );
-  sendBytes(
-    call.response,
-    call.exchange,
-    200,
-    {
-      "Content-Type": "application/json",
-      ...nextLink(call, target, page.nextLast),
-      ...namespaceHeader(routed),
-    },
-    JSON.stringify({ repositories: page.entries }),
-    call.isHead,
-  );
+  const head = beginHead("application/json");
+  addNextLink(head, call, target, page.nextLast);
+  addNamespace(head, routed);
+  send(call, head, JSON.stringify({ repositories: page.entries }));
+}
+
+function send(
+  { response, exchange, isHead }: Call,
+  head: Head,
+  body: Buffer | string,
+): void {
+  sendBytes(response, exchange, 200, head, body, isHead);
 }
 
 /** Leads to the next page in the client's own spelling of the path. */
-function nextLink(
-  call: Call,
+function addNextLink(
+  head: Head,
+  { asked }: Call,
   target: DistributionTarget & { kind: "tags" | "catalog" },
   nextLast: string | undefined,
-): { Link?: string } {
-  if (nextLast === undefined) return {};
-  const next = { ...call.path, target: { ...target, last: nextLast } };
-  return { Link: formatNextLink(formatDistributionPath(next)) };
+): void {
+  if (nextLast === undefined) return;
+  const next = { ...asked.path, target: { ...target, last: nextLast } };
+  head.push("Link", formatNextLink(formatDistributionPath(next)));
 }

@@ -151,10 +151,13 @@ export function offlineRefusal(wanted: Wanted): Refusal {
   );
 }
 
-/** A remembered "not there". */
-export function negativeRefusal(wanted: Wanted): Refusal {
+/** A remembered "not there", or "not for you" as {@link judgeUpstreamFailure} tells it. */
+export function negativeRefusal(
+  wanted: Wanted,
+  negative: "absent" | "refused" = "absent",
+): Refusal {
   return new Refusal(
-    new RegistryError(UNKNOWN[wanted]),
+    new RegistryError(negative === "absent" ? UNKNOWN[wanted] : "NAME_UNKNOWN"),
     cacheStatus.negative(),
   );
 }

@@ -9,8 +9,7 @@ import { RegistryError } from "../oci/errors.ts";
 import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { UpstreamError } from "../upstream/errors.ts";
-import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { offlineRefusal } from "./answers.ts";
 import { PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
 import type { Fill, Fills } from "./fills.ts";
@@ -114,7 +113,7 @@ export class Blobs {
       }
       const running = this.#fills.get(digest);
       if (running === undefined) {
-        this.#assertFetchable(key, digest, range);
+        this.#assertFetchable(upstream, key, digest, range);
       } else if (!isSameRepository(running.key, key)) {
         await this.#prove(upstream, key, digest);
         this.#linkWhenStored(running, key);
@@ -145,7 +144,7 @@ export class Blobs {
         ageMs: this.#clock.nowMs() - row.storedAtMs,
       };
     }
-    this.#assertFetchable(key, digest, undefined);
+    this.#assertFetchable(upstream, key, digest, undefined);
     if (!upstream.client.isDown()) {
       const descriptor = await this.#index
         .findDescriptor(key, digest)
@@ -201,7 +200,7 @@ export class Blobs {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<void> {
-    if (this.#negative.has(key, digest)) throw negativeRefusal("blob");
+    this.#negative.assertNone(upstream, key, digest, "blob");
     await this.#noting(upstream, key, digest, () =>
       this.#links.prove(upstream, key, digest, "blob"),
     );
@@ -254,12 +253,13 @@ export class Blobs {
   }
 
   #assertFetchable(
+    upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
     range: RangeSpec | undefined,
   ): void {
     if (this.#isOffline) throw offlineRefusal("blob");
-    if (this.#negative.has(key, digest)) throw negativeRefusal("blob");
+    this.#negative.assertNone(upstream, key, digest, "blob");
     if (range !== undefined && this.#fills.isBanned(digest)) {
       throw new RegistryError("UNAVAILABLE", {
         detail: "the upstream's bytes were not those of the digest",
@@ -267,7 +267,7 @@ export class Blobs {
     }
   }
 
-  /** Remembers that the upstream has no such blob. */
+  /** Remembers that the upstream has no such blob, or not for us. */
   async #noting<T>(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -277,9 +277,7 @@ export class Blobs {
     try {
       return await work();
     } catch (error) {
-      if (error instanceof UpstreamError && error.kind === "not-found") {
-        this.#negative.add(key, digest, upstream.freshness.notFoundTtlMs);
-      }
+      this.#negative.note(upstream, key, digest, error);
       throw error;
     }
   }

@@ -1,18 +1,16 @@
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
-import type { Tag } from "../oci/reference.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
-import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { offlineRefusal } from "./answers.ts";
 import type { Links } from "./links.ts";
 import {
   current,
   type FetchedManifest,
   flightOf,
   isHeadUnknown,
-  isNotFound,
   type Manifest,
   type ManifestAnswer,
   missStatus,
@@ -71,7 +69,7 @@ export class DigestManifests {
       };
     }
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, digest, "manifest");
     const isJoin = this.#fetches.has(flightOf(key, digest));
     const manifest = await this.fetch(upstream, key, digest, this.deadline());
     return current(manifest, missStatus(manifest, isJoin));
@@ -104,7 +102,7 @@ export class DigestManifests {
         ({ bytes }) => this.isHashOf(digest, bytes),
       );
     } catch (error) {
-      if (isNotFound(error)) this.remember(upstream, key, digest);
+      this.#negative.note(upstream, key, digest, error);
       throw error;
     }
     return this.#stored.keep(key, digest, fetched);
@@ -115,15 +113,6 @@ export class DigestManifests {
     const isRight = digestOf(bytes, digestAlgorithm(digest)) === digest;
     if (!isRight) this.#metrics.digestMismatches.inc();
     return isRight;
-  }
-
-  /** The upstream has no such manifest. */
-  remember(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    reference: Tag | Digest,
-  ): void {
-    this.#negative.add(key, reference, upstream.freshness.notFoundTtlMs);
   }
 
   /** Until when the upstream may take; less once the mirror is being closed. */
@@ -160,7 +149,7 @@ export class DigestManifests {
       return undefined;
     }
     const { sizeBytes, mediaType, storedAtMs } = row;
-    const manifest = await this.#stored.read(digest, sizeBytes, mediaType);
+    const manifest = await this.#stored.read(key, digest, sizeBytes, mediaType);
     return manifest && { manifest, storedAtMs };
   }
 
@@ -170,13 +159,13 @@ export class DigestManifests {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<boolean> {
-    if (this.#negative.has(key, digest)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, digest, "manifest");
     try {
       await this.#links.prove(upstream, key, digest, "manifest");
       return true;
     } catch (error) {
       if (isHeadUnknown(error)) return false;
-      if (isNotFound(error)) this.remember(upstream, key, digest);
+      this.#negative.note(upstream, key, digest, error);
       throw error;
     }
   }

@@ -1,4 +1,4 @@
-import type { RoomLimits } from "../cache/evictor.ts";
+import type { RoomLimits } from "../cache/room-limits.ts";
 import type { EvictionConfig } from "../config/config.ts";
 import { compilePattern } from "../oci/glob.ts";
 

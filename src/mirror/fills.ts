@@ -214,7 +214,12 @@ export class Fills {
       createHash: () => this.#store.createHash(algorithm, expectedBytes),
       onVerified: async (sizeBytes, publish) => {
         await this.#index.beginFill(key, { digest, sizeBytes }).catch(() => {});
-        await publish();
+        try {
+          await publish();
+        } catch (error) {
+          await this.#index.dropIntent(digest).catch(() => {});
+          throw error;
+        }
         await this.#index.recordBlob(key, {
           digest,
           sizeBytes,

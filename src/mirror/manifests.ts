@@ -1,4 +1,3 @@
-import type { HotManifests } from "../cache/hot-manifests.ts";
 import type {
   MetadataIndex,
   RepositoryKey,
@@ -12,7 +11,6 @@ import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import {
   judgeUpstreamFailure,
-  negativeRefusal,
   offlineRefusal,
   staleStatus,
 } from "./answers.ts";
@@ -37,7 +35,6 @@ export class Manifests {
   readonly #digests: DigestManifests;
   readonly #revalidation: TagRevalidation;
   readonly #index: MetadataIndex;
-  readonly #hot: HotManifests;
   readonly #links: Links;
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
@@ -49,7 +46,6 @@ export class Manifests {
     readonly digests: DigestManifests;
     readonly revalidation: TagRevalidation;
     readonly index: MetadataIndex;
-    readonly hot: HotManifests;
     readonly links: Links;
     readonly negative: NegativeAnswers;
     readonly gate: StaleGate;
@@ -60,7 +56,6 @@ export class Manifests {
     this.#digests = options.digests;
     this.#revalidation = options.revalidation;
     this.#index = options.index;
-    this.#hot = options.hot;
     this.#links = options.links;
     this.#negative = options.negative;
     this.#gate = options.gate;
@@ -119,7 +114,9 @@ export class Manifests {
       const { digest } = reference;
       const row = this.#index.recallLinkedBlob(key, digest);
       const stored =
-        row?.mediaType === undefined ? undefined : this.#hot.get(digest);
+        row?.mediaType === undefined
+          ? undefined
+          : this.#stored.recall(key, digest);
       if (stored === undefined) return undefined;
       this.#index.touchManifest(key, digest, nowMs);
       return {
@@ -129,7 +126,7 @@ export class Manifests {
     }
     const { tag } = reference;
     const row = this.#index.recallTag(key, tag);
-    const stored = row && this.#hot.get(row.digest);
+    const stored = row && this.#stored.recall(key, row.digest);
     if (row === undefined || stored === undefined) return undefined;
     const freshness = this.#judge(upstream, key, tag, row, nowMs);
     if (freshness.state !== "fresh") return undefined;
@@ -140,6 +137,7 @@ export class Manifests {
   /** Ends what runs behind answers that were given. */
   async close(): Promise<void> {
     await Promise.all([this.#digests.close(), this.#revalidation.drain()]);
+    await this.#stored.settle();
   }
 
   async #byTag(
@@ -151,7 +149,12 @@ export class Manifests {
     const stored =
       row === undefined
         ? undefined
-        : await this.#stored.read(row.digest, row.sizeBytes, row.mediaType);
+        : await this.#stored.read(
+            key,
+            row.digest,
+            row.sizeBytes,
+            row.mediaType,
+          );
     if (row === undefined || stored === undefined) {
       return this.#missingTag(upstream, key, tag);
     }
@@ -185,6 +188,7 @@ export class Manifests {
       }
       throw offlineRefusal("manifest");
     }
+    this.#negative.assertNotRefused(upstream, key, tag, "manifest");
     if (freshness.ifError && this.#revalidation.isSpared(upstream, key, tag)) {
       return stale(cacheStatus.staleHit());
     }
@@ -243,7 +247,7 @@ export class Manifests {
     tag: Tag,
   ): Promise<ManifestAnswer> {
     if (this.#isOffline) throw offlineRefusal("manifest");
-    if (this.#negative.has(key, tag)) throw negativeRefusal("manifest");
+    this.#negative.assertNone(upstream, key, tag, "manifest");
     const isJoin = this.#revalidation.isRunning(key, tag);
     const found = await this.#revalidation.run(upstream, key, tag, undefined);
     return found.kind === "fetched"

@@ -86,6 +86,8 @@ export interface Mirror {
    * asked for by requests that were on their way.
    */
   replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
+  /** Resolves when what was served from memory is known to be stored: some seconds later by itself. */
+  settleServed(): Promise<void>;
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
@@ -155,7 +157,6 @@ export function createMirror(options: {
       audit: options.audit ?? NO_AUDIT,
     }),
     index,
-    hot,
     links,
     negative,
     gate,
@@ -256,6 +257,7 @@ export function createMirror(options: {
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
+    settleServed: () => stored.settle(),
     get isServingFills() {
       return fills.hasReaders;
     },

@@ -91,7 +91,8 @@ export class Referrers {
       const status = cacheStatus.staleHit();
       return answer(row.body, { status, ageMs, isStale: true });
     }
-    if (this.#negative.has(key, subject)) {
+    this.#negative.assertNotRefused(upstream, key, subject, "list");
+    if (this.#negative.isAbsent(upstream, key, subject)) {
       const status = cacheStatus.negative();
       return answer(emptyImageIndex(), {
         status,
@@ -121,13 +122,7 @@ export class Referrers {
     key: RepositoryKey,
     subject: Digest,
   ): Promise<Buffer> {
-    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    const body =
-      (await absent(() =>
-        upstream.client.getReferrers(key.repository, subject, signal),
-      )) ??
-      (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
-      emptyImageIndex();
+    const body = await this.#ask(upstream, key, subject);
     const parsed = parseManifest(body, undefined);
     if (!parsed.ok || parsed.mediaType !== OCI_INDEX) {
       // An empty answer instead would say that nothing is signed.
@@ -140,6 +135,26 @@ export class Referrers {
     const isEmpty = parsed.children.length + parsed.skippedChildren === 0;
     await this.#keep(upstream, key, subject, body, isEmpty);
     return body;
+  }
+
+  async #ask(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<Buffer> {
+    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+    try {
+      return (
+        (await absent(() =>
+          upstream.client.getReferrers(key.repository, subject, signal),
+        )) ??
+        (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
+        emptyImageIndex()
+      );
+    } catch (error) {
+      this.#negative.note(upstream, key, subject, error);
+      throw error;
+    }
   }
 
   /**
@@ -155,7 +170,7 @@ export class Referrers {
   ): Promise<void> {
     try {
       if (isEmpty && !(await this.#index.getLinkedBlob(key, subject))) {
-        this.#negative.add(key, subject, upstream.freshness.notFoundTtlMs);
+        this.#negative.noteAbsent(upstream, key, subject);
         return;
       }
       await this.#index.putReferrers(key, subject, {

@@ -1,5 +1,6 @@
+import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
-import type { HotManifests } from "../cache/hot-manifests.ts";
+import type { HotManifest, HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
@@ -9,6 +10,12 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import type { FetchedManifest, Manifest } from "./manifest-answers.ts";
 
+/** Told with the access times: what was served from memory is known to be on disk some 5 s later. */
+const LOOK_AFTER_MS = 4_000;
+/** Files that are looked for side by side, off the requests' path. */
+const FILES_AT_ONCE = 16;
+const NEXT_FILES_AFTER_MS = 10;
+
 /** Manifests in memory, in the store and in the index, which is the order in which they are looked for. */
 export class StoredManifests {
   readonly #store: BlobStore;
@@ -16,6 +23,11 @@ export class StoredManifests {
   readonly #hot: HotManifests;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #schedule: Schedule;
+  /** Served from memory since its file was last looked for; never more than the memory holds. */
+  readonly #served = new Map<Digest, RepositoryKey>();
+  #cancel: (() => void) | undefined;
+  #looking: Promise<void> = Promise.resolve();
 
   constructor(options: {
     readonly store: BlobStore;
@@ -23,21 +35,44 @@ export class StoredManifests {
     readonly hot: HotManifests;
     readonly clock: Clock;
     readonly log: Logger;
+    readonly schedule?: Schedule;
   }) {
     this.#store = options.store;
     this.#index = options.index;
     this.#hot = options.hot;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#schedule = options.schedule ?? scheduleUnref;
+  }
+
+  /**
+   * What is in memory. That hides a file that went behind the mirror's back until the next start,
+   * which would then find half an image; so the files are looked for a moment later.
+   */
+  recall(key: RepositoryKey, digest: Digest): HotManifest | undefined {
+    const hot = this.#hot.get(digest);
+    if (hot === undefined) return undefined;
+    this.#served.set(digest, key);
+    this.#cancel ??= this.#schedule(() => void this.#look(), LOOK_AFTER_MS);
+    return hot;
+  }
+
+  /** Resolves when the file of everything that was served from memory is there, or can't be. */
+  async settle(): Promise<void> {
+    do {
+      this.#cancel?.();
+      await this.#look();
+    } while (this.#served.size > 0);
   }
 
   /** @returns undefined where its bytes are gone, or can't be read now */
   async read(
+    key: RepositoryKey,
     digest: Digest,
     sizeBytes: number,
     mediaType: string,
   ): Promise<Manifest | undefined> {
-    const hot = this.#hot.get(digest);
+    const hot = this.recall(key, digest);
     if (hot !== undefined) return { ...hot, digest };
     try {
       const bytes = await this.#store.read(digest, sizeBytes);
@@ -60,7 +95,7 @@ export class StoredManifests {
   async keep(
     key: RepositoryKey,
     digest: Digest,
-    fetched: UpstreamManifest,
+    fetched: Pick<UpstreamManifest, "bytes" | "mediaType">,
   ): Promise<FetchedManifest> {
     const parsed = parseManifest(fetched.bytes, fetched.mediaType);
     if (!parsed.ok) {
@@ -71,7 +106,12 @@ export class StoredManifests {
     try {
       const sizeBytes = bytes.length;
       await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
-      await this.#store.put(digest, bytes);
+      try {
+        await this.#store.put(digest, bytes);
+      } catch (error) {
+        await this.#index.dropIntent(digest).catch(() => undefined);
+        throw error;
+      }
       await this.#index.recordBlob(key, {
         digest,
         sizeBytes: bytes.length,
@@ -91,5 +131,45 @@ export class StoredManifests {
       return { bytes, mediaType, digest, isStored: false };
     }
     return { bytes, mediaType, digest, isStored: true };
+  }
+
+  /** Looks for some files, and for the rest a little later. Never rejects. */
+  #look(): Promise<void> {
+    this.#looking = this.#looking.then(async () => {
+      const some: Promise<void>[] = [];
+      for (const [digest, key] of this.#served) {
+        this.#served.delete(digest);
+        some.push(this.#restore(key, digest));
+        if (some.length === FILES_AT_ONCE) break;
+      }
+      await Promise.all(some);
+      this.#cancel =
+        this.#served.size === 0
+          ? undefined
+          : this.#schedule(() => void this.#look(), NEXT_FILES_AFTER_MS);
+    });
+    return this.#looking;
+  }
+
+  /** Puts the file of a manifest that is in memory back where it is gone. */
+  async #restore(key: RepositoryKey, digest: Digest): Promise<void> {
+    const hot = this.#hot.get(digest);
+    if (hot === undefined) return;
+    try {
+      const row = await this.#index.getBlob(digest);
+      if (row?.mediaType === undefined) return;
+      const file = await this.#store.open(digest, row.sizeBytes);
+      if (file !== undefined) return await file.close();
+      // An eviction takes it out of memory before its file.
+      if (this.#hot.get(digest) !== hot) return;
+      const { isStored } = await this.keep(key, digest, hot);
+      if (!isStored) return;
+      this.#log.warn(
+        { upstream: key.upstream, digest },
+        "the file of a manifest was gone and is put back",
+      );
+    } catch {
+      // Nobody can tell now; the next time that it is served from memory it is looked for again.
+    }
   }
 }

@@ -1,9 +1,10 @@
 import { LRUCache } from "lru-cache";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import { parseTag, type Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { UpstreamError } from "../upstream/errors.ts";
-import { negativeRefusal, offlineRefusal } from "./answers.ts";
+import { withinDeadline } from "./answer-deadline.ts";
+import { offlineRefusal } from "./answers.ts";
 import { fetchOrStale } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -33,8 +34,13 @@ export interface TagsAnswer {
 
 interface TagList {
   /** In ASCII order. */
-  readonly tags: readonly string[];
+  readonly tags: readonly Tag[];
+  /** False where a bound cut it; what follows is a part of its own. */
   readonly isWhole: boolean;
+}
+
+interface TagsPart extends Omit<TagsAnswer, "page"> {
+  readonly list: TagList;
 }
 
 interface KnownTagList extends TagList {
@@ -70,71 +76,120 @@ export class TagLists {
   }
 
   /** @throws Refusal, UpstreamError */
-  async list(
+  list(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     request: PageRequest,
   ): Promise<TagsAnswer> {
-    const name = `${key.upstream} ${key.repository}`;
-    const known = this.#lists.get(name);
-    const { tagTtlMs } = upstream.freshness;
-    if (known !== undefined) {
-      const ageMs = this.#clock.monotonicMs() - known.fetchedAtMs;
-      if (ageMs < tagTtlMs) {
-        return {
-          page: cutPage(known.tags, request, known.isWhole),
-          status: cacheStatus.hit(tagTtlMs - ageMs),
-          ageMs,
-          isStale: false,
-        };
-      }
+    // It may take two lists, each with a bound of its own.
+    return withinDeadline(
+      this.#page(upstream, key, request),
+      upstream.name,
+      () => {},
+    );
+  }
+
+  async #page(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    request: PageRequest,
+  ): Promise<TagsAnswer> {
+    const start = await this.#part(upstream, key, undefined);
+    const last = parseTag(request.last ?? "");
+    const { list, ...told } =
+      last === undefined
+        ? start
+        : await this.#partWith(upstream, key, start, last);
+    return { page: cutPage(list.tags, request, list.isWhole), ...told };
+  }
+
+  /** The part in which the tags after `last` are. */
+  async #partWith(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    start: TagsPart,
+    last: Tag,
+  ): Promise<TagsPart> {
+    for (let part = start; ;) {
+      const { tags, isWhole } = part.list;
+      const end = tags.at(-1);
+      if (isWhole || end === undefined || last < end) return part;
+      const next = this.#fresh(upstream, key, end);
+      if (next === undefined) return this.#part(upstream, key, last);
+      part = next;
     }
+  }
+
+  /** @param after where the part starts; undefined: at the list's start */
+  async #part(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+  ): Promise<TagsPart> {
+    const known = this.#fresh(upstream, key, after);
+    if (known !== undefined) return known;
     const cached = await this.#cached(key);
     if (this.#isOffline) {
       if (cached === undefined) throw offlineRefusal("list");
       return {
-        page: cutPage(cached.tags, request),
+        list: cached,
         status: cacheStatus.staleHit(),
         ageMs: undefined,
         isStale: true,
       };
     }
-    if (this.#negative.has(key, TAGS_LIST)) throw negativeRefusal("list");
-    const { list, status, isStale } = await fetchOrStale({
+    this.#negative.assertNone(upstream, key, TAGS_LIST, "list");
+    const name = nameOf(key, after);
+    const fetched = await fetchOrStale({
       gate: this.#gate,
       upstream,
       fetch: () =>
-        this.#fetches.run(name, () => this.#fetch(upstream, key, name)),
+        this.#fetches.run(name, () => this.#fetch(upstream, key, after)),
       isJoin: this.#fetches.has(name),
-      isKnown: known !== undefined,
+      isKnown: this.#lists.has(name),
       stale: cached,
     });
-    return {
-      page: cutPage(list.tags, request, list.isWhole),
-      status,
-      ageMs: undefined,
-      isStale,
-    };
+    return { ...fetched, ageMs: undefined };
+  }
+
+  /** A part that may be answered unasked. */
+  #fresh(
+    { freshness }: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+  ): TagsPart | undefined {
+    const list = this.#lists.get(nameOf(key, after));
+    if (list === undefined) return undefined;
+    const ageMs = this.#clock.monotonicMs() - list.fetchedAtMs;
+    const ttlMs = freshness.tagTtlMs - ageMs;
+    return ttlMs > 0
+      ? { list, status: cacheStatus.hit(ttlMs), ageMs, isStale: false }
+      : undefined;
   }
 
   async #fetch(
     upstream: MirroredUpstream,
     key: RepositoryKey,
-    name: string,
+    after: Tag | undefined,
   ): Promise<TagList> {
     try {
       const { tags, isWhole } = await upstream.client.listTags(
         key.repository,
         AbortSignal.timeout(ANSWER_DEADLINE_MS),
+        after,
       );
-      const list = { tags: [...new Set(tags)].sort(), isWhole };
+      const list = {
+        tags: [...new Set(tags)]
+          // An upstream that knows no `last` starts anew.
+          .filter((tag) => after === undefined || tag > after)
+          .sort(),
+        isWhole,
+      };
       const fetchedAtMs = this.#clock.monotonicMs();
-      this.#lists.set(name, { ...list, fetchedAtMs });
+      this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
       return list;
     } catch (error) {
-      if (error instanceof UpstreamError && error.kind === "not-found") {
-        this.#negative.add(key, TAGS_LIST, upstream.freshness.notFoundTtlMs);
-      }
+      this.#negative.note(upstream, key, TAGS_LIST, error);
       throw error;
     }
   }
@@ -146,4 +201,11 @@ export class TagLists {
       .catch(() => []);
     return tags.length === 0 ? undefined : { tags, isWhole: true };
   }
+}
+
+function nameOf(
+  { upstream, repository }: RepositoryKey,
+  after: Tag | undefined,
+): string {
+  return `${upstream} ${repository} ${after ?? ""}`;
 }

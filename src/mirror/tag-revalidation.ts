@@ -99,8 +99,8 @@ export class TagRevalidation {
         );
       } catch (error) {
         // Here and not where it is answered: it may have been answered stale long ago.
+        this.#negative.note(upstream, key, tag, error);
         if (isNotFound(error)) {
-          this.#digests.remember(upstream, key, tag);
           await this.#index.removeTag(key, tag).catch(() => {});
         }
         throw error;
@@ -159,6 +159,7 @@ export class TagRevalidation {
       if (row?.mediaType === undefined) return undefined;
       await this.#index.link(key, digest);
       const stored = await this.#stored.read(
+        key,
         digest,
         row.sizeBytes,
         row.mediaType,

@@ -6,11 +6,19 @@ import { bodyFault, type FaultPlace } from "./faults.ts";
 
 /** What is read of a body that nobody wants, so that its connection can be kept. */
 const MAX_DISCARDED_BYTES = 65_536;
+const MAX_DISCARD_MS = 2_000;
 
-/** Lets an unwanted body run out, or breaks its connection where it is long. */
+/** A small body that brings less has come to a halt, whatever drips. */
+const MIN_BYTES_PER_SECOND = 1_024;
+
+/** Lets an unwanted body run out, or breaks its connection where it is long or slow. */
 export function discardBody(body: Readable): void {
   let bytes = 0;
   body.on("error", () => {});
+  if (!body.destroyed) {
+    const timer = setTimeout(() => body.destroy(), MAX_DISCARD_MS).unref();
+    body.once("close", () => clearTimeout(timer));
+  }
   body.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > MAX_DISCARDED_BYTES) body.destroy();
@@ -20,10 +28,11 @@ export function discardBody(body: Readable): void {
 /**
  * Reads a body whole.
  *
- * @throws UpstreamError `too-large` as soon as `maxBytes` are passed, `interrupted`, `timeout`
+ * @throws UpstreamError `too-large` as soon as `maxBytes` are passed, `interrupted`, `timeout` also
+ *   where it hardly moves on
  */
 export async function readBody(
-  { body, header, url }: Answer,
+  { body, header, url, patienceMs }: Answer,
   maxBytes: number,
   upstream: string,
   onBytes: (bytes: number) => void,
@@ -36,6 +45,12 @@ export async function readBody(
   }
   const chunks: Buffer[] = [];
   let bytes = 0;
+  let bytesBefore = 0;
+  const pace = setInterval(() => {
+    const least = (MIN_BYTES_PER_SECOND * patienceMs) / 1000;
+    if (bytes - bytesBefore < least) body.destroy(tooSlow(place));
+    bytesBefore = bytes;
+  }, patienceMs);
   try {
     for await (const chunk of body as AsyncIterable<Buffer>) {
       bytes += chunk.length;
@@ -45,6 +60,8 @@ export async function readBody(
     }
   } catch (error) {
     throw bodyFault(error, place);
+  } finally {
+    clearInterval(pace);
   }
   return Buffer.concat(chunks, bytes);
 }
@@ -147,6 +164,14 @@ function tooLarge(place: FaultPlace, maxBytes: number): UpstreamError {
   return new UpstreamError(
     "too-large",
     `${place.origin}: more than ${maxBytes} bytes`,
+    place,
+  );
+}
+
+function tooSlow(place: FaultPlace): UpstreamError {
+  return new UpstreamError(
+    "timeout",
+    `${place.origin}: the body hardly moves on`,
     place,
   );
 }

@@ -1,7 +1,7 @@
 import type { Readable } from "node:stream";
 import type { UpstreamStatus } from "./status.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, RepositoryName } from "../oci/reference.ts";
+import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 import type { CredentialState } from "./credential-pool.ts";
 
 /** What a HEAD of a manifest told; each part may be missing. */
@@ -45,7 +45,7 @@ export interface UpstreamBlob {
 }
 
 export interface UpstreamTags {
-  readonly tags: readonly string[];
+  readonly tags: readonly Tag[];
   /** False where a bound (pages, bytes, time) cut the list. */
   readonly isWhole: boolean;
 }
@@ -103,10 +103,15 @@ export interface UpstreamClient {
     digest: Digest,
     options: OpenBlobOptions,
   ): Promise<UpstreamBlob>;
-  /** Follows the upstream's pages. Names that are no tags are left out. */
+  /**
+   * Follows the upstream's pages. Names that are no tags are left out.
+   *
+   * @param after where a list that was cut goes on
+   */
   listTags(
     repository: RepositoryName,
     signal: AbortSignal,
+    after?: Tag,
   ): Promise<UpstreamTags>;
   /**
    * The bytes of the referrers API's image index with all pages joined, unfiltered.

@@ -6,6 +6,7 @@ import {
   type Reference,
   referenceText,
   type RepositoryName,
+  type Tag,
 } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { VERSION } from "../version.ts";
@@ -282,11 +283,13 @@ class HttpUpstreamClient implements UpstreamClient {
   listTags(
     repository: RepositoryName,
     signal: AbortSignal,
+    after?: Tag,
   ): Promise<UpstreamTags> {
     return this.#askSmall("tags", signal, async (ask, own) => {
       const deadline = AbortSignal.timeout(MAX_TAGS_MS);
-      const tags = new Set<string>();
-      const pages = new PageWalk("tags/list");
+      const tags = new Set<Tag>();
+      const query = after === undefined ? "" : `?last=${after}`;
+      const pages = new PageWalk(`tags/list${query}`);
       let bytesLeft = MAX_TAGS_BYTES;
       for (;;) {
         try {

@@ -141,10 +141,7 @@ class PasswordSource implements CredentialSource {
     this.#file =
       passwordFile === undefined
         ? undefined
-        : new PolledFile(passwordFile, MAX_PASSWORD_FILE_BYTES, (text) => {
-            const line = text.replace(/\r?\n$/, "");
-            return line === "" ? undefined : new Secret(line);
-          });
+        : new PolledFile(passwordFile, MAX_PASSWORD_FILE_BYTES, readPassword);
   }
 
   read(): Promise<Login> {
@@ -191,7 +188,7 @@ class DockerConfigSource implements CredentialSource {
     this.#file = new PolledFile(
       dockerConfigFile,
       MAX_DOCKER_CONFIG_BYTES,
-      parseDockerConfig,
+      readDockerConfig,
     );
   }
 
@@ -352,6 +349,21 @@ class HelperSource implements CredentialSource {
       failure: undefined,
     };
   }
+}
+
+/** As at the start: what everybody may read is no secret, and the old one stays. */
+function readPassword(text: string, isExposed: boolean): Secret | undefined {
+  const line = text.replace(/\r?\n$/, "");
+  return line === "" || isExposed ? undefined : new Secret(line);
+}
+
+/** With helpers alone it holds no secret. */
+function readDockerConfig(
+  text: string,
+  isExposed: boolean,
+): DockerConfig | undefined {
+  const config = parseDockerConfig(text);
+  return isExposed && config?.logins.size !== 0 ? undefined : config;
 }
 
 function unless(refused: Login, login: Login | undefined): Login | undefined {

@@ -27,6 +27,8 @@ export interface Answer {
   /** The first of several, or all joined by a comma, as in a list header. */
   readonly header: (name: string) => string | undefined;
   readonly body: Readable;
+  /** How long a body that is read whole may stand still. */
+  readonly patienceMs: number;
 }
 
 /** One request and the headers of its answer. */
@@ -93,6 +95,7 @@ async function dial(
     },
     config.connectTimeoutMs + config.headersTimeoutMs + TIMER_SLACK_MS,
   );
+  const patienceMs = Math.min(config.idleTimeoutMs, config.headersTimeoutMs);
   const startMs = clock.monotonicMs();
   const tell = (status: number | "error"): void =>
     observer.onResponse({
@@ -110,14 +113,7 @@ async function dial(
       headers,
       ...(body === undefined ? {} : { body }),
       signal: ours.signal,
-      ...(kind === "blob"
-        ? {}
-        : {
-            bodyTimeout: Math.min(
-              config.idleTimeoutMs,
-              config.headersTimeoutMs,
-            ),
-          }),
+      ...(kind === "blob" ? {} : { bodyTimeout: patienceMs }),
     });
     // Whoever reads it listens for itself; a body that nobody came to read must not end the process.
     response.body.on("error", () => {});
@@ -128,6 +124,7 @@ async function dial(
       url,
       header: (name) => headerText(response.headers[name]),
       body: response.body,
+      patienceMs,
     };
   } catch (error) {
     unlink();

@@ -1,7 +1,7 @@
 import { scanJson } from "../oci/json-scan.ts";
 import { parseNextLink } from "../oci/link.ts";
 import { OCI_INDEX, parseContentType } from "../oci/media-type.ts";
-import { parseTag } from "../oci/reference.ts";
+import { parseTag, type Tag } from "../oci/reference.ts";
 import type { Answer } from "./exchange.ts";
 
 /** @see design.md section 5: what there is after so much is the answer */
@@ -37,14 +37,13 @@ function parseFields(bytes: Buffer): ReadonlyMap<string, unknown> | undefined {
  *
  * @returns undefined where it is no list of tags
  */
-export function parseTagsPage(bytes: Buffer): readonly string[] | undefined {
+export function parseTagsPage(bytes: Buffer): readonly Tag[] | undefined {
   const tags = parseFields(bytes)?.get("tags");
   if (tags === null) return [];
   if (!Array.isArray(tags)) return undefined;
-  return tags.filter(
-    (tag): tag is string =>
-      typeof tag === "string" && parseTag(tag) !== undefined,
-  );
+  return tags
+    .map((tag) => (typeof tag === "string" ? parseTag(tag) : undefined))
+    .filter((tag) => tag !== undefined);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { stat } from "node:fs/promises";
 import { readTextFile } from "../config/files.ts";
+import { findSecretFlaw } from "../config/secret-file.ts";
 
 /**
  * A small file that somebody else replaces now and then. It is looked at when it is needed: a
@@ -9,17 +10,17 @@ import { readTextFile } from "../config/files.ts";
 export class PolledFile<T> {
   readonly #path: string;
   readonly #maxBytes: number;
-  readonly #parse: (text: string) => T | undefined;
+  readonly #parse: (text: string, isExposed: boolean) => T | undefined;
   #seen: string | undefined;
   #text: string | undefined;
   #value: T | undefined;
   #reading: Promise<void> | undefined;
 
-  /** @param parse undefined refuses the text */
+  /** @param parse undefined refuses the text; `isExposed`: everybody on the machine may read or change it */
   constructor(
     path: string,
     maxBytes: number,
-    parse: (text: string) => T | undefined,
+    parse: (text: string, isExposed: boolean) => T | undefined,
   ) {
     this.#path = path;
     this.#maxBytes = maxBytes;
@@ -49,7 +50,8 @@ export class PolledFile<T> {
     const file = await readTextFile(this.#path, this.#maxBytes);
     this.#seen = found;
     if (!file.isRead || file.text === this.#text) return;
-    const value = this.#parse(file.text);
+    const isExposed = findSecretFlaw(file, this.#path) !== undefined;
+    const value = this.#parse(file.text, isExposed);
     if (value === undefined) return;
     this.#text = file.text;
     this.#value = value;

@@ -17,6 +17,7 @@ const MIN_WAIT_MS = 100;
 const MAX_THROTTLED_TRIES = 3;
 const JITTER_MS = 200;
 const MAX_ERROR_TEXT_BYTES = 8_192;
+const MAX_ERROR_TEXT_MS = 2_000;
 
 /** Worth one more try at once: a restarting backend. 504 is not: its time-out is long over. */
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([500, 502, 503]);
@@ -124,17 +125,20 @@ function findHint(text: string, url: URL, clock: Clock): number | undefined {
 }
 
 /** The start of an error's body; whatever goes wrong, what came so far. */
-async function readErrorText(answer: Answer): Promise<string> {
+async function readErrorText({ body }: Answer): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
+  const timer = setTimeout(() => body.destroy(), MAX_ERROR_TEXT_MS);
   try {
-    for await (const chunk of answer.body as AsyncIterable<Buffer>) {
+    for await (const chunk of body as AsyncIterable<Buffer>) {
       chunks.push(chunk);
       bytes += chunk.length;
       if (bytes >= MAX_ERROR_TEXT_BYTES) break;
     }
   } catch {
     // It is only looked at for a hint.
+  } finally {
+    clearTimeout(timer);
   }
   return Buffer.concat(chunks).toString("utf8", 0, MAX_ERROR_TEXT_BYTES);
 }

@@ -15,6 +15,7 @@ const USAGE = `npm run bench [-- NAME… [options]]
   --rounds N         how often each contestant has its turn (3)
   --latency DURATION how much longer a round trip to the upstream takes, as in 20ms
   --rate SIZE        bytes a second of the link to the upstream, as in 100MB
+  --untouched        turns take memory as they find it (README.md tells what that changes)
   --profile cpu|heap writes profiles of Entrepot beside the results
   --out FOLDER       where the results go (bench-results)
 `;
@@ -39,6 +40,7 @@ function readOptions(): Options | "help" | "list" {
       rounds: { type: "string", default: "3" },
       latency: { type: "string" },
       rate: { type: "string" },
+      untouched: { type: "boolean", default: false },
       profile: { type: "string" },
       out: { type: "string", default: "bench-results" },
     },
@@ -57,6 +59,7 @@ function readOptions(): Options | "help" | "list" {
     out,
     rig: {
       rounds,
+      touchesMemory: !values.untouched,
       link: readLink(values.latency, values.rate),
       profile:
         values.profile === undefined

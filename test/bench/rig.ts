@@ -5,6 +5,7 @@ import { Drain } from "./drain.ts";
 import { MANIFEST_TYPE, RegistryFiles } from "./registry-files.ts";
 import { Relay, type RelayOptions } from "./relay.ts";
 import { freePort, Server } from "./server.ts";
+import { touchMemory } from "./touched-memory.ts";
 
 const MAIN = join(import.meta.dirname, "../../dist/main.js");
 
@@ -15,6 +16,8 @@ export interface RigOptions {
   readonly rounds: number;
   /** Between the upstream and whoever asks it, in every figure that names no link of its own. */
   readonly link: Omit<RelayOptions, "target"> | undefined;
+  /** Turns that take new memory find it touched: see {@link touchMemory}. */
+  readonly touchesMemory: boolean;
   /** Entrepot is run under this profiler, and the profile is left in the folder. */
   readonly profile:
     { readonly kind: ProfileKind; readonly folder: string } | undefined;
@@ -65,6 +68,11 @@ export class Rig {
 
   get rounds(): number {
     return this.options.rounds;
+  }
+
+  /** Called right before a turn that takes new memory. */
+  touchMemory(): void {
+    if (this.options.touchesMemory) touchMemory(this.dir);
   }
 
   onClose(release: Release): void {

@@ -81,6 +81,8 @@ async function run(root: string, faults: FaultyFileSystem): Promise<boolean> {
   }
   await cache.recovered();
   await mirror.close();
+  // What could not be published is nothing for the next start to settle.
+  assert.deepEqual(await cache.index.listIntents(), []);
   await cache.close();
   return false;
 }

@@ -79,7 +79,9 @@ export class ChildMirror {
       ...args,
     ];
     // JSON is YAML 1.2.
-    await writeFile(file, JSON.stringify(this.#config(), null, 2));
+    // A password in it would be refused where others may read it.
+    const mode = 0o600;
+    await writeFile(file, JSON.stringify(this.#config(), null, 2), { mode });
     this.#child = new Child(this.#test, {
       command,
       args: rest,

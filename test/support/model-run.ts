@@ -137,6 +137,8 @@ export class ModelRun {
         known.upstream.manifest.digest,
         "an upstream that answers is believed",
       );
+      // What is served from memory is looked for on the disk some seconds later: they pass here.
+      await mirror.settleServed();
       assert.equal(
         await this.#settle(place, known.upstream),
         true,

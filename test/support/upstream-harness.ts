@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import type { UpstreamConfig } from "../../src/config/config.ts";
 import {
   parseRepositoryName,
@@ -12,6 +13,7 @@ import {
   type UpstreamErrorKind,
 } from "../../src/upstream/errors.ts";
 import { createUpstreamClient } from "../../src/upstream/create-client.ts";
+import type { Answer } from "../../src/upstream/exchange.ts";
 import type { ResolveName } from "../../src/upstream/name-lookup.ts";
 import type {
   UpstreamObserver,
@@ -107,6 +109,21 @@ export function startUpstreamClient(
   });
   releaseAfter(test, () => client.close());
   return { client, observer };
+}
+
+/** What an upstream answered, without a body. */
+export function upstreamAnswer(
+  status: number,
+  headers: Readonly<Record<string, string>>,
+  url = "http://reg.example/",
+): Answer {
+  return {
+    status,
+    url: new URL(url),
+    header: (name) => headers[name],
+    body: Readable.from([]),
+    patienceMs: 1_000,
+  };
 }
 
 export function repositoryName(text: string): RepositoryName {

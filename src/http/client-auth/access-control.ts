@@ -48,9 +48,13 @@ export interface AccessControl {
    * Judges a request before anything is looked up for it. Where nothing is configured everybody
    * is admitted.
    *
+   * @returns at once where nobody's credentials have to be looked at
    * @throws AccessRefusal for a client that must say who it is, or failed to too often
    */
-  judge(request: IncomingMessage, path: DistributionPath): Promise<Judgement>;
+  judge(
+    request: IncomingMessage,
+    path: DistributionPath,
+  ): Judgement | Promise<Judgement>;
   /** Looks at the files of users and keys now. */
   check(): Promise<void>;
   /**
@@ -128,7 +132,7 @@ export async function openAccessControl(options: {
     },
     judge: (request, path) =>
       gate === undefined
-        ? Promise.resolve(EVERYBODY)
+        ? EVERYBODY
         : judge(gate, rightOf(routes, request, path), {
             request,
             address: clientAddress(request),

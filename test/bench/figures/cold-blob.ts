@@ -22,6 +22,7 @@ function addBlobs(
 }
 
 function readOnce(rig: Rig, server: Origin, blob: StoredBlob | undefined) {
+  rig.touchMemory();
   return rig.drain.read(server, {
     paths: blob === undefined ? [] : [blobPath(blob)],
     connections: 1,

@@ -19,6 +19,7 @@ import type { Misbehaviour } from "../../support/wire-answer.ts";
 const IMAGE = buildImage({ seed: "refusals" });
 const { manifest: MANIFEST, config: CONFIG } = IMAGE;
 const TTL_MS = 600_000;
+const NOT_FOUND_TTL_MS = 30_000;
 const PASSWORD = "canary-password";
 const CREDENTIALS: Partial<UpstreamConfig> = {
   credentials: [{ username: "u", password: new Secret(PASSWORD) }],
@@ -74,6 +75,17 @@ void describe("an upstream that refuses the mirror", () => {
           "NAME_UNKNOWN",
           `fwd=miss; fwd-status=${status}`,
         );
+        upstream.forgetRequests();
+        assertIsRefusal(
+          await mirror.get(path),
+          404,
+          "NAME_UNKNOWN",
+          "hit; detail=negative",
+        );
+        assert.equal(upstream.count(), 0);
+        mirror.clock.advance(NOT_FOUND_TTL_MS);
+        assert.equal((await mirror.get(path)).status, 404);
+        assert.notEqual(upstream.count(), 0);
       }
     });
   }
@@ -137,11 +149,43 @@ void describe("an upstream that refuses the mirror", () => {
     await pullImage(mirror, "a", "v");
     mirror.clock.advance(TTL_MS);
     upstream.deny("a");
-    const refused = await mirror.get("/v2/a/manifests/v");
-    assert.deepEqual(
-      [refused.status, errorCode(refused)],
-      [404, "NAME_UNKNOWN"],
-    );
+    for (const status of ["fwd=miss; fwd-status=403", "hit; detail=negative"]) {
+      upstream.forgetRequests();
+      assertIsRefusal(
+        await mirror.get("/v2/a/manifests/v"),
+        404,
+        "NAME_UNKNOWN",
+        status,
+      );
+    }
+    assert.equal(upstream.count(), 0);
+    await mirror.operate("POST", "/images/registry.example/a:v/refresh");
+    assert.equal(upstream.count(), 1);
+  });
+
+  void it("is asked again at once where credentials came with a reload", async (test) => {
+    const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
+    upstream.content.addImage("a", IMAGE, "v");
+    for (const path of PATHS) {
+      const mirror = await startMirror(test, [upstreamOf(upstream)]);
+      assert.equal((await mirror.get(path)).status, 404);
+      await mirror.reload({ upstreams: [upstreamOf(upstream, CREDENTIALS)] });
+      assert.equal((await mirror.get(path)).status, 200);
+    }
+  });
+
+  void it("is asked each time where there are credentials, which may be renewed at any moment", async (test) => {
+    const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
+    upstream.content.addImage("a", IMAGE, "v");
+    upstream.deny("a");
+    const mirror = await startMirror(test, [upstreamOf(upstream, CREDENTIALS)]);
+    for (const path of PATHS) {
+      for (let i = 0; i < 2; i++) {
+        upstream.forgetRequests();
+        assert.equal((await mirror.get(path)).status, 403);
+        assert.notEqual(upstream.count(), 0);
+      }
+    }
   });
 
   void it("is never sent what a client sends as credentials", async (test) => {

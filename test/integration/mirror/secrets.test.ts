@@ -59,7 +59,7 @@ const FORMS: readonly Form[] = [
     auth: bearer("canary-file"),
     async credential(test) {
       const passwordFile = join(await tempDir(test), "password");
-      await writeFile(passwordFile, "canary-file\n");
+      await writeFile(passwordFile, "canary-file\n", { mode: 0o600 });
       const password = new Secret("canary-file");
       return { username: USER, password, passwordFile };
     },
@@ -103,7 +103,7 @@ async function dockerConfig(
   content: unknown,
 ): Promise<UpstreamCredential> {
   const dockerConfigFile = join(await tempDir(test), "config.json");
-  await writeFile(dockerConfigFile, JSON.stringify(content));
+  await writeFile(dockerConfigFile, JSON.stringify(content), { mode: 0o600 });
   return { dockerConfigFile };
 }
 

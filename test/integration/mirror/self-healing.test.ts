@@ -106,6 +106,16 @@ void describe("a stored file", () => {
     });
   }
 
+  void it("of a manifest that is gone is back once it was served from memory, for the next start too", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const { manifest } = IMAGE;
+    await rm(mirror.blobFile(manifest.digest));
+    assert.match(cacheStatusOf(await mirror.get(TAG_PATH)) ?? "", /^hit/);
+    await mirror.restart({ offline: true });
+    await pullImage(mirror, "a", "v");
+    assert.equal(upstream.count(), 0);
+  });
+
   void it("of a manifest with a flipped byte is found by its digest and fetched again", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.restart();

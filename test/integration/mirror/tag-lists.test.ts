@@ -145,6 +145,56 @@ void describe("a list of tags", () => {
     }
   });
 
+  for (const n of [undefined, 2, 3]) {
+    void it(`that was cut leads on to the rest, page by page (n: ${n})`, async (test) => {
+      const { upstream, mirror } = await setUp(test, { pageSize: 2 });
+      // The way to the third page is cut, the first time it is offered.
+      upstream.when(
+        { kind: "tags", where: ({ query }) => query.get("last") === "1.1" },
+        { headers: { link: '<http://elsewhere.example/>; rel="next"' } },
+        { times: 1 },
+      );
+      for (const count of [3, 0]) {
+        upstream.forgetRequests();
+        const seen: string[][] = [];
+        let path: string | undefined =
+          n === undefined ? LIST : `${LIST}?n=${n}`;
+        while (path !== undefined) {
+          const got = await mirror.get(path);
+          seen.push((tagsOf(got) as { tags: string[] }).tags);
+          path = /^<(.*)>; rel="next"$/.exec(got.headers["link"] ?? "")?.[1];
+        }
+        assert.deepEqual(seen.flat(), TAGS);
+        assert.ok(
+          seen.every((tags) => tags.length > 0),
+          "no link leads to nothing",
+        );
+        assert.equal(upstream.count(), count);
+      }
+    });
+  }
+
+  void it("that was cut has its rest asked for where only that is wanted, and what the upstream repeats is left out", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const everything = { tags: TAGS.slice(0, 3) };
+    upstream.when(
+      { kind: "tags" },
+      {
+        body: JSON.stringify(everything),
+        headers: { link: '<http://elsewhere.example/>; rel="next"' },
+      },
+    );
+    const rest = await mirror.get(`${LIST}?last=2.5`);
+    assert.deepEqual(tagsOf(rest), { name: "team/app", tags: [] });
+    assert.equal(rest.headers["link"], undefined);
+    assert.deepEqual(
+      upstream.requests().map(({ query }) => query.get("last")),
+      [null, "2.5"],
+    );
+    await mirror.get(`${LIST}?last=%00zzz`);
+    assert.equal(upstream.count(), 2);
+  });
+
   void it("leaves out what is no tag", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const odd = [

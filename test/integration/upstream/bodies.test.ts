@@ -310,6 +310,58 @@ void describe("a manifest", () => {
     });
   }
 
+  void it("that only drips is a time-out, and the next endpoint is asked", async (t) => {
+    const first = await startRegistry(t);
+    const second = await startRegistry(t);
+    first.when({ kind: "manifest" }, { bytesPerSecond: 100 });
+    const { client } = startUpstreamClient(t, [first.origin, second.origin], {
+      headersTimeoutMs: 300,
+    });
+    const { bytes } = await client.getManifest(ALPINE, TAG, SIGNAL);
+    assert.deepEqual(bytes, IMAGE.manifest.bytes);
+    assert.ok(first.bytesSent() < IMAGE.manifest.sizeBytes);
+    await first.ended();
+    await second.stop();
+    const alone = startUpstreamClient(t, [first.origin], {
+      headersTimeoutMs: 300,
+    });
+    const error = await upstreamErrorOf(
+      alone.client.getManifest(ALPINE, TAG, SIGNAL),
+    );
+    assert.equal(error.kind, "timeout");
+  });
+
+  void it("that comes slowly, but comes, is read to its end", async (t) => {
+    const upstream = await startRegistry(t);
+    const body = Buffer.alloc(12_000, 0x20);
+    upstream.when({ kind: "manifest" }, { body, bytesPerSecond: 6_000 });
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      headersTimeoutMs: 900,
+    });
+    const { bytes } = await client.getManifest(ALPINE, TAG, SIGNAL);
+    assert.equal(bytes.length, body.length);
+    assert.equal(client.isDown(), false);
+  });
+
+  void it("whose token only drips is a time-out", async (t) => {
+    const upstream = await ScriptedUpstream.start(t, {
+      auth: { scheme: "bearer" },
+    });
+    upstream.content.addImage(ALPINE, IMAGE, "1");
+    upstream.when(
+      { kind: "token" },
+      { bytesPerSecond: 20 },
+      { beforeAuth: true },
+    );
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      headersTimeoutMs: 300,
+    });
+    const error = await upstreamErrorOf(
+      client.getManifest(ALPINE, TAG, SIGNAL),
+    );
+    assert.equal(error.kind, "timeout");
+  });
+
   void it("of the largest size is read", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when(
@@ -342,6 +394,38 @@ void describe("a manifest", () => {
     const manifest = await client.getManifest(ALPINE, TAG, SIGNAL);
     assert.equal(manifest.digestHeader, undefined);
     assert.deepEqual(manifest.bytes, IMAGE.manifest.bytes);
+  });
+});
+
+void describe("a body that nobody wants", () => {
+  const DRIP: Misbehaviour = {
+    body: Buffer.alloc(10_000, 0x20),
+    bytesPerSecond: 100,
+  };
+
+  void it("does not hold its connection for long where it only drips", async (t) => {
+    const upstream = await ScriptedUpstream.start(t, { redirectBlobs: {} });
+    upstream.content.addImage(ALPINE, IMAGE, "1");
+    upstream.when({ kind: "blob", listener: "registry" }, DRIP);
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    const { body } = await client.openBlob(ALPINE, BLOB.digest, {
+      signal: SIGNAL,
+    });
+    assert.equal(digestOf(await buffer(body)), BLOB.digest);
+    await upstream.ended({ listener: "registry" });
+    assert.ok(upstream.bytesSent({ listener: "registry" }) < 10_000);
+  });
+
+  void it("holds up nobody where it is a 429's, which is read for a hint", async (t) => {
+    const upstream = await startRegistry(t);
+    upstream.when({ kind: "blob" }, { ...DRIP, status: 429 });
+    const { client } = startUpstreamClient(t, [upstream.origin]);
+    const error = await upstreamErrorOf(
+      client.openBlob(ALPINE, BLOB.digest, { signal: SIGNAL }),
+    );
+    assert.equal(error.kind, "rate-limited");
+    await upstream.ended();
+    assert.ok(upstream.bytesSent() < 10_000);
   });
 });
 

@@ -65,8 +65,12 @@ async function dockerConfig(
   content: unknown,
 ): Promise<string> {
   const file = join(await tempDir(test), "config.json");
-  await writeFile(file, JSON.stringify(content));
+  await writeSecret(file, JSON.stringify(content));
   return file;
+}
+
+function writeSecret(file: string, text: string): Promise<void> {
+  return writeFile(file, text, { mode: 0o600 });
 }
 
 function pair(user: string, password: string): { auth: string } {
@@ -202,7 +206,7 @@ void describe("a Docker config.json", () => {
     });
     await setup.pull();
     const { host } = setup.upstream;
-    await writeFile(
+    await writeSecret(
       `${file}.new`,
       JSON.stringify({ auths: { [host]: pair("other", USERS.other) } }),
     );
@@ -402,7 +406,7 @@ void describe("a password file", () => {
   for (const auth of [BASIC, BEARER]) {
     void it(`is read again when it changes, by ${auth.scheme}, without a refused request`, async (t) => {
       const passwordFile = join(await tempDir(t), "password");
-      await writeFile(passwordFile, "canary-one\n");
+      await writeSecret(passwordFile, "canary-one\n");
       const users: Record<string, string> = { acme: "canary-one" };
       const setup = await setUp(t, { ...auth, users }, () => [
         { username: "acme", password: new Secret("canary-one"), passwordFile },
@@ -410,13 +414,17 @@ void describe("a password file", () => {
       await setup.pull();
       users["acme"] = "canary-new";
       setup.upstream.tokens?.revoke();
-      await writeFile(`${passwordFile}.new`, "canary-new\n");
+      await writeSecret(`${passwordFile}.new`, "canary-new\n");
       await rename(`${passwordFile}.new`, passwordFile);
       setup.upstream.forgetRequests();
       await setup.pull();
       assert.equal(setup.upstream.count({ status: 401 }), 0);
+      // Readable by everybody: no secret, as at a start.
+      await writeFile(`${passwordFile}.new`, "canary-open\n", { mode: 0o644 });
+      await rename(`${passwordFile}.new`, passwordFile);
+      await setup.pull();
       // Emptied or gone, as while it is being replaced: the last good one stays.
-      await writeFile(passwordFile, "");
+      await writeSecret(passwordFile, "");
       await setup.pull();
       await rename(passwordFile, `${passwordFile}.old`);
       await setup.pull();
@@ -429,7 +437,7 @@ void describe("a 401 to a credential that has changed meanwhile", () => {
   for (const auth of [BASIC, BEARER]) {
     void it(`makes the new one be read and tried, once, by ${auth.scheme}`, async (t) => {
       const passwordFile = join(await tempDir(t), "password");
-      await writeFile(passwordFile, "canary-one");
+      await writeSecret(passwordFile, "canary-one");
       const users: Record<string, string> = { acme: "canary-one" };
       const setup = await setUp(t, { ...auth, users }, () => [
         { username: "acme", password: new Secret("canary-one"), passwordFile },
@@ -448,7 +456,7 @@ void describe("a 401 to a credential that has changed meanwhile", () => {
       users["acme"] = "canary-new";
       const pull = setup.pull();
       await barrier.arrived(1);
-      await writeFile(`${passwordFile}.new`, "canary-new");
+      await writeSecret(`${passwordFile}.new`, "canary-new");
       await rename(`${passwordFile}.new`, passwordFile);
       barrier.release();
       await pull;

@@ -4,11 +4,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { diskLayout, layoutFolders } from "../../../src/cache/disk-layout.ts";
-import {
-  Evictor,
-  type RoomLimits,
-  type Space,
-} from "../../../src/cache/evictor.ts";
+import { Evictor } from "../../../src/cache/evictor.ts";
+import type { RoomLimits, Space } from "../../../src/cache/room-limits.ts";
 import { nodeFileSystem } from "../../../src/cache/file-system.ts";
 import { createFsBlobStore } from "../../../src/cache/fs-blob-store.ts";
 import {

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { Writable } from "node:stream";
 import { test } from "node:test";
 import { parse } from "yaml";
@@ -150,13 +149,27 @@ void test("prints every fault as a line on stderr, nothing on stdout, and ends w
 
 void test("prints warnings on stderr and the configuration all the same", async (t) => {
   const folder = await makeConfigFolder(t);
-  await folder.write("hub", CANARY, 0o644);
-  await folder.write("c.yaml", FILE);
+  const file = await folder.write("htpasswd", "", 0o644);
+  await folder.write(
+    "c.yaml",
+    "access: { htpasswdFile: htpasswd, anonymous: none }",
+  );
   const { code, stdout, stderr } = await check(folder);
   assert.equal(code, 0);
   assert.notEqual(stdout, "");
   assert.equal(
     stderr,
-    `warning: c.yaml:6: upstreams.docker.io.credentials[0].passwordFile: ${join(folder.path, "hub")}: a file with a secret that everybody on this machine may read; mode 0600 or 0640\n`,
+    `warning: c.yaml:1: access.htpasswdFile: ${file}: hashes of passwords that everybody on this machine may read, and guess at; chmod 0600 ${file}, or 0640 with a group that the mirror is in\n`,
   );
+});
+
+void test("refuses a secret that others may read, in the words of a start", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const file = await folder.write("hub", CANARY, 0o644);
+  await folder.write("c.yaml", FILE);
+  assert.deepEqual(await check(folder), {
+    code: 2,
+    stdout: "",
+    stderr: `c.yaml:6: upstreams.docker.io.credentials[0].passwordFile: ${file}: mode 0644, a secret that everybody on this machine may read; chmod 0600 ${file}, or 0640 with a group that the mirror is in; in Kubernetes defaultMode: 0440 with fsGroup\n`,
+  });
 });

@@ -230,20 +230,23 @@ access:
     }
   });
 
-  void it("tell of a key or a file of users that others may read, and refuse what they may change", async (test) => {
+  void it("refuse a key that others may read, and tell of such a file of users", async (test) => {
     const folder = await furnished(test);
     await folder.write("htpasswd", htpasswdText({ alice: "pw" }), 0o644);
-    await folder.write("tls.key", PAIR.key, 0o666);
-    const result = await folder.loadText(
-      "tls: { certificateFile: tls.crt, keyFile: tls.key }\naccess: { htpasswdFile: htpasswd, anonymous: none }",
-    );
-    assert.match(
-      printedFaults(result).join("\n"),
-      /tls\.keyFile: .*everybody on this machine may change/,
-    );
+    await folder.write("tls.key", PAIR.key, 0o640);
+    const text =
+      "tls: { certificateFile: tls.crt, keyFile: tls.key }\naccess: { htpasswdFile: htpasswd, anonymous: none }";
+    const result = await folder.loadText(text);
+    assert.deepEqual(printedFaults(result), []);
     assert.match(
       printedWarnings(result).join("\n"),
       /access\.htpasswdFile: .*everybody on this machine may read/,
+    );
+    await folder.write("htpasswd", htpasswdText({ alice: "pw" }), 0o666);
+    await folder.write("tls.key", PAIR.key, 0o644);
+    assert.match(
+      printedFaults(await folder.loadText(text)).join("\n"),
+      /tls\.keyFile: .*mode 0644, .*may read; chmod 0600[^]*htpasswdFile: .*mode 0666, .*may change; chmod o-w /,
     );
   });
 });

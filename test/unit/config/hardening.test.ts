@@ -40,13 +40,16 @@ void describe("operator.tokenFile", () => {
     });
   }
 
-  void it("is refused where others may change it, and never shown", async (test) => {
+  void it("is refused where others may read it, and never shown", async (test) => {
     const folder = await makeConfigFolder(test);
     await folder.write("token", "canary-0123456789\n");
-    await chmod(join(folder.path, "token"), 0o666);
+    await chmod(join(folder.path, "token"), 0o604);
     const result = await folder.loadText("operator: { tokenFile: token }\n");
     const [fault = ""] = printedFaults(result);
-    assert.match(fault, /everybody on this machine may change/);
+    assert.match(
+      fault,
+      /mode 0604, .*everybody on this machine may read; chmod 0600 /,
+    );
     assert.ok(!JSON.stringify(result).includes("canary"));
   });
 });

@@ -80,10 +80,10 @@ void test("a client certificate is read with its key, and a wrong pair is a faul
   assert.deepEqual(printedFaults(await folder.loadText(text)), [
     `c.yaml:1: upstreams.quay.io.tls.keyFile: ${keyFile}: no key of ${certificateFile}; its PEM key, without a pass phrase`,
   ]);
-  await folder.write("client.key", key, 0o666);
+  await folder.write("client.key", key, 0o644);
   assert.match(
     printedFaults(await folder.loadText(text))[0] ?? "",
-    /keyFile: .*everybody on this machine may change/,
+    /keyFile: .*mode 0644, .*everybody on this machine may read; chmod 0600 /,
   );
 });
 

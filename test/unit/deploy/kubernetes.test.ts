@@ -110,6 +110,17 @@ void describe("deploy/kubernetes", () => {
     assert.equal(pod?.automountServiceAccountToken, false);
   });
 
+  void it("shows secrets to the mirror's group and nobody else, or they would be refused", () => {
+    const volume = pod?.volumes?.find(({ name }) => name === "secrets");
+    assert.equal(volume?.secret?.defaultMode, 0o440);
+    const { fsGroup, runAsGroup } = pod?.securityContext ?? {};
+    assert.equal(fsGroup, runAsGroup);
+    const mount = container?.volumeMounts?.find(
+      ({ name }) => name === "secrets",
+    );
+    assert.equal(mount?.readOnly, true);
+  });
+
   void it("gives the mirror longer than its drain to stop", () => {
     assert.ok((pod?.terminationGracePeriodSeconds ?? 0) > 30);
   });

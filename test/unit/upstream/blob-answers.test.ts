@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { Readable } from "node:stream";
 import { describe, it } from "node:test";
 import {
   type BlobRange,
@@ -7,22 +6,14 @@ import {
   rangeHeader,
 } from "../../../src/upstream/blob-answers.ts";
 import type { Answer } from "../../../src/upstream/exchange.ts";
+import { upstreamAnswer } from "../../support/upstream-harness.ts";
 
 const WHOLE: BlobRange = { offset: 0, lastByte: undefined };
 const REST: BlobRange = { offset: 40, lastByte: undefined };
 const PART: BlobRange = { offset: 40, lastByte: 49 };
 
-function answer(status: number, headers: Record<string, string>): Answer {
-  return {
-    status,
-    url: new URL("http://reg.example/"),
-    header: (name) => headers[name],
-    body: Readable.from([]),
-  };
-}
-
 function ranged(range: string, length?: string): Answer {
-  return answer(206, {
+  return upstreamAnswer(206, {
     "content-range": range,
     ...(length === undefined ? {} : { "content-length": length }),
   });
@@ -39,7 +30,7 @@ void describe("rangeHeader", () => {
 
 void describe("judgeBlobAnswer", () => {
   void it("takes a 200 as the whole, whatever was asked", () => {
-    const whole = answer(200, { "content-length": "100" });
+    const whole = upstreamAnswer(200, { "content-length": "100" });
     for (const asked of [WHOLE, REST, PART]) {
       assert.deepEqual(judgeBlobAnswer(whole, asked), {
         status: 200,
@@ -52,7 +43,7 @@ void describe("judgeBlobAnswer", () => {
 
   void it("does not know the size where it is not told, or is no number", () => {
     for (const length of [undefined, "-1", "1e3", "5, 5", "9".repeat(30)]) {
-      const told = answer(
+      const told = upstreamAnswer(
         200,
         length === undefined ? {} : { "content-length": length },
       );
@@ -98,7 +89,9 @@ void describe("judgeBlobAnswer", () => {
       [ranged("items 40-99/100"), REST],
       [ranged("bytes 40-99/99999999999999999999"), PART],
       [
-        answer(206, { "content-type": "multipart/byteranges; boundary=x" }),
+        upstreamAnswer(206, {
+          "content-type": "multipart/byteranges; boundary=x",
+        }),
         REST,
       ],
     ];

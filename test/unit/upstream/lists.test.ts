@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { Readable } from "node:stream";
 import { describe, it } from "node:test";
 import { OCI_INDEX } from "../../../src/oci/media-type.ts";
 import {
@@ -9,14 +8,10 @@ import {
   parseTagsPage,
 } from "../../../src/upstream/lists.ts";
 import type { Answer } from "../../../src/upstream/exchange.ts";
+import { upstreamAnswer } from "../../support/upstream-harness.ts";
 
-function answer(headers: Record<string, string>): Answer {
-  return {
-    status: 200,
-    url: new URL("https://reg.example/v2/a/tags/list"),
-    header: (name) => headers[name],
-    body: Readable.from([]),
-  };
+function listAnswer(headers: Record<string, string>): Answer {
+  return upstreamAnswer(200, headers, "https://reg.example/v2/a/tags/list");
 }
 
 void describe("parseTagsPage", () => {
@@ -90,7 +85,7 @@ void describe("nextPage", () => {
     ];
   for (const [link, want] of CASES) {
     void it(`reads ${link} as ${want}`, () => {
-      const next = nextPage(answer(link === undefined ? {} : { link }));
+      const next = nextPage(listAnswer(link === undefined ? {} : { link }));
       assert.equal(next instanceof URL ? next.href : next, want);
     });
   }
@@ -99,10 +94,10 @@ void describe("nextPage", () => {
 void describe("isHtml", () => {
   void it("knows a page for people by its type", () => {
     assert.equal(
-      isHtml(answer({ "content-type": "Text/HTML; charset=x" })),
+      isHtml(listAnswer({ "content-type": "Text/HTML; charset=x" })),
       true,
     );
-    assert.equal(isHtml(answer({ "content-type": "text/plain" })), false);
-    assert.equal(isHtml(answer({})), false);
+    assert.equal(isHtml(listAnswer({ "content-type": "text/plain" })), false);
+    assert.equal(isHtml(listAnswer({})), false);
   });
 });

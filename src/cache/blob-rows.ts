@@ -1,0 +1,73 @@
+import type { ChildDescriptor } from "../oci/descriptor.ts";
+import type { Digest } from "../oci/digest.ts";
+import { bytesOf, pathOf } from "./index-keys.ts";
+import type { IndexStatements } from "./index-statements.ts";
+import type { IntentRows } from "./intents.ts";
+import type { BlobRecord, RepositoryKey } from "./metadata-index.ts";
+
+/** Writes blobs with their edges, and the names that rows are made of. Runs in the caller's transactions. */
+export class BlobRows {
+  readonly #statements: IndexStatements;
+  readonly #intents: IntentRows;
+
+  constructor(statements: IndexStatements, intents: IntentRows) {
+    this.#statements = statements;
+    this.#intents = intents;
+  }
+
+  /** @returns the row's id */
+  putBlob({ digest, sizeBytes, storedAtMs, manifest }: BlobRecord): number {
+    const id = this.digestId(digest);
+    this.#statements.putBlob.run(id, sizeBytes, storedAtMs, storedAtMs);
+    if (manifest !== undefined) {
+      this.#statements.putManifest.run(
+        id,
+        this.mediaTypeId(manifest.mediaType),
+        manifest.subject === undefined ? null : this.digestId(manifest.subject),
+      );
+      this.#putEdges(id, manifest.children);
+    }
+    this.#intents.drop(digest);
+    return id;
+  }
+
+  /** The same bytes have the same children, unless a newer program reads them better: the old ones go. */
+  #putEdges(parentId: number, children: readonly ChildDescriptor[]): void {
+    this.#statements.deleteEdges.run(parentId);
+    for (const child of children) {
+      this.#statements.putEdge.run({
+        parentId,
+        childId: this.digestId(child.digest),
+        isManifest: child.role === "manifest" ? 1 : 0,
+        isForeign: child.isForeign ? 1 : 0,
+        sizeBytes: child.sizeBytes,
+        mediaTypeId: this.mediaTypeId(child.mediaType),
+      });
+    }
+  }
+
+  digestId(digest: Digest): number {
+    const bytes = bytesOf(digest);
+    return (
+      this.#statements.findDigestId.get(bytes)?.id ??
+      Number(this.#statements.insertDigest.run(bytes).lastInsertRowid)
+    );
+  }
+
+  mediaTypeId(name: string): number {
+    return (
+      this.#statements.findMediaTypeId.get(name)?.id ??
+      Number(this.#statements.insertMediaType.run(name).lastInsertRowid)
+    );
+  }
+
+  repositoryId(key: RepositoryKey): number {
+    return (
+      this.#statements.findRepositoryId.get(pathOf(key))?.id ??
+      Number(
+        this.#statements.insertRepository.run(key.upstream, key.repository)
+          .lastInsertRowid,
+      )
+    );
+  }
+}

@@ -1,0 +1,114 @@
+import assert from "node:assert/strict";
+import { existsSync, rmSync, statSync } from "node:fs";
+import { describe, it } from "node:test";
+import { type BlobStore, StorageError } from "../../../src/cache/blob-store.ts";
+import { diskLayout } from "../../../src/cache/disk-layout.ts";
+import { HotManifests } from "../../../src/cache/hot-manifests.ts";
+import { openCache, type OpenedCache } from "../../../src/cache/open-cache.ts";
+import { StoredManifests } from "../../../src/mirror/stored-manifests.ts";
+import { keyOf, tag } from "../../contract/metadata-index-contract.ts";
+import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+import { buildImage } from "../../support/image-builder.ts";
+import { ManualSchedule } from "../../support/manual-schedule.ts";
+import { quietLog } from "../../support/pulling-mirror.ts";
+import { storeImage } from "../../support/stored-images.ts";
+import { tempDir } from "../../support/temp-dir.ts";
+
+const key = keyOf("docker.io", "library/app");
+const image = buildImage({ seed: "served", layers: [300] });
+const { manifest } = image;
+
+/** A cache with an image whose manifest was read into memory. */
+async function setUp(test: AfterTest): Promise<{
+  cache: OpenedCache;
+  hot: HotManifests;
+  stored: StoredManifests;
+  schedule: ManualSchedule;
+  file: string;
+  /** How often the store was asked for a file. */
+  opened: () => number;
+  faults: { isFull: boolean };
+}> {
+  const root = await tempDir(test);
+  const clock = new FakeClock();
+  const cache = await openCache({ root, clock, log: quietLog });
+  releaseAfter(test, () => cache.close());
+  await storeImage(cache, key, image, tag("v"));
+  let opened = 0;
+  const faults = { isFull: false };
+  const store: BlobStore = {
+    ...cache.blobs,
+    open: (...args) => {
+      opened += 1;
+      return cache.blobs.open(...args);
+    },
+    read: (...args) => cache.blobs.read(...args),
+    put: async (...args) => {
+      if (faults.isFull) throw new StorageError("write", "ENOSPC");
+      await cache.blobs.put(...args);
+    },
+  };
+  const hot = new HotManifests();
+  const schedule = new ManualSchedule();
+  const stored = new StoredManifests({
+    store,
+    index: cache.index,
+    hot,
+    clock,
+    log: quietLog,
+    schedule: schedule.start,
+  });
+  const { digest, mediaType, bytes } = manifest;
+  assert(await stored.read(key, digest, bytes.length, mediaType));
+  const file = diskLayout(root).blobFile(digest);
+  return { cache, hot, stored, schedule, file, opened: () => opened, faults };
+}
+
+void describe("a manifest that is served from memory", () => {
+  void it("is looked for on the disk once for many hits, and not by a hit", async (test) => {
+    const { stored, schedule, opened } = await setUp(test);
+    assert.deepEqual(schedule.delaysMs, []);
+    for (let hit = 0; hit < 50; hit += 1) {
+      assert(stored.recall(key, manifest.digest));
+    }
+    assert.equal(opened(), 0);
+    assert.deepEqual(schedule.delaysMs, [4_000]);
+    await stored.settle();
+    assert.equal(opened(), 1);
+    assert.deepEqual(schedule.delaysMs, []);
+  });
+
+  void it("has its file put back where that is gone", async (test) => {
+    const { cache, stored, file } = await setUp(test);
+    rmSync(file);
+    assert(stored.recall(key, manifest.digest));
+    await stored.settle();
+    assert.equal(statSync(file).size, manifest.bytes.length);
+    const { findings } = await cache.scrub({ isRepair: false });
+    assert.deepEqual(findings, []);
+  });
+
+  void it("stays away where an eviction took it out of memory and its row with it", async (test) => {
+    const { cache, hot, stored, file } = await setUp(test);
+    assert(stored.recall(key, manifest.digest));
+    assert(await cache.index.dropRoot(key, { kind: "tag", tag: tag("v") }));
+    hot.delete(manifest.digest);
+    await cache.blobs.remove(manifest.digest);
+    await stored.settle();
+    assert.equal(existsSync(file), false);
+  });
+
+  void it("is left to be served where the storage takes nothing", async (test) => {
+    const { stored, file, faults } = await setUp(test);
+    rmSync(file);
+    assert(stored.recall(key, manifest.digest));
+    faults.isFull = true;
+    await stored.settle();
+    assert.equal(existsSync(file), false);
+    assert(stored.recall(key, manifest.digest));
+    faults.isFull = false;
+    await stored.settle();
+    assert.equal(existsSync(file), true);
+  });
+});
