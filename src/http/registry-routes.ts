@@ -86,7 +86,9 @@ function answer(
   const judgement = options.access.judge(request, asked.path);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
-      options.audit.record(denialOf(exchange, request, judged, asked));
+      options.audit.record(
+        denialOf(routes, request, judged.user, exchange, asked),
+      );
       throw options.mirror.absence(wantedBy(asked.path.target));
     }
     return dispatch(options, {
@@ -160,18 +162,27 @@ function sendPing(call: Call): void {
 }
 
 function denialOf(
-  exchange: Exchange,
+  routes: UpstreamRoutes,
   request: IncomingMessage,
-  { user, repository }: Extract<Judgement, { kind: "denied" }>,
-  { reference }: RequestTarget,
+  user: string | undefined,
+  exchange: Exchange,
+  asked: RequestTarget,
 ): AuditEvent {
+  const { path, reference } = asked;
+  const routed =
+    "repository" in path.target
+      ? asked.route(routes, request.headers.host, path.target.repository)
+      : undefined;
   return {
     event: "denied",
     client: exchange.client ?? "",
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    repository,
+    // What was meant, whatever the spelling.
+    repository: routed?.ok
+      ? `${routed.upstream.name}/${routed.repository}`
+      : undefined,
     reference,
   };
 }
