@@ -8,8 +8,6 @@ import type {
   TagRootColumns,
 } from "./root-statements.ts";
 
-/** Repositories without an image that one step of a list passes by. */
-const MAX_EMPTY_REPOSITORIES = 200;
 /** No name of a repository sorts before it: the path of what belongs to nobody. */
 export const NOBODYS_PATH = "/";
 
@@ -49,7 +47,7 @@ export function oldestRoots(
   };
 }
 
-/** The images of one repository after the other, with as many of the empty ones as one step may pass by. */
+/** The images of one repository after the other. */
 export function listImages(
   statements: RootStatements,
   limit: number,
@@ -66,9 +64,8 @@ export function listImages(
     blobId = statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
   }
   let skipsTags = after?.reference.kind === "digest";
-  for (let empty = 0; empty < MAX_EMPTY_REPOSITORIES;) {
+  for (;;) {
     if (isWithin) {
-      const before = found.length;
       if (!skipsTags) {
         found.push(
           ...tagsOfRepository.all(path, tag, limit - found.length).map(tagRoot),
@@ -81,14 +78,12 @@ export function listImages(
             .map(otherRoot),
         );
       }
-      if (found.length >= limit) break;
-      empty = found.length === before ? empty + 1 : 0;
+      if (found.length >= limit) return found;
     }
     const next = nextRepository.get(path);
-    if (next === undefined) break;
+    if (next === undefined) return found;
     [path, tag, blobId, skipsTags, isWithin] = [next.path, "", 0, false, true];
   }
-  return found;
 }
 
 export function tagRoot(row: TagRootColumns): RootRow {
