@@ -17,10 +17,13 @@ import {
   type TagRootColumns,
 } from "./root-statements.ts";
 
+<<<<<<< HEAD
+=======
 /** Children are read so many at a time: a manifest may name ten thousand. */
 const CHILDREN_AT_ONCE = 256;
 /** Repositories without an image that one step of a list passes by. */
 const MAX_EMPTY_REPOSITORIES = 200;
+>>>>>>> main
 /** No name of a repository sorts before it: the path of what belongs to nobody. */
 export const NOBODYS_PATH = "/";
 
@@ -143,7 +146,50 @@ export class RootLists {
   }
 }
 
+<<<<<<< HEAD
+/** The images of one repository after the other. */
+export function listImages(
+  statements: RootStatements,
+  limit: number,
+  after: Pick<RootRow, "key" | "reference"> | undefined,
+): readonly RootRow[] {
+  const { tagsOfRepository, rootsOfRepository, nextRepository } = statements;
+  const found: RootRow[] = [];
+  let path = after === undefined ? NOBODYS_PATH : pathOf(after.key);
+  let tag = "";
+  let blobId = 0;
+  let isWithin = after !== undefined;
+  if (after?.reference.kind === "tag") tag = after.reference.tag;
+  if (after?.reference.kind === "digest") {
+    blobId = statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
+  }
+  let skipsTags = after?.reference.kind === "digest";
+  for (;;) {
+    if (isWithin) {
+      if (!skipsTags) {
+        found.push(
+          ...tagsOfRepository.all(path, tag, limit - found.length).map(tagRoot),
+        );
+      }
+      if (found.length < limit) {
+        found.push(
+          ...rootsOfRepository
+            .all(path, blobId, limit - found.length)
+            .map(otherRoot),
+        );
+      }
+      if (found.length >= limit) return found;
+    }
+    const next = nextRepository.get(path);
+    if (next === undefined) return found;
+    [path, tag, blobId, skipsTags, isWithin] = [next.path, "", 0, false, true];
+  }
+}
+
+export function tagRoot(row: TagRootColumns): RootRow {
+=======
 function tagRoot(row: TagRootColumns): RootRow {
+>>>>>>> main
   return {
     key: keyOf(row),
     reference: { kind: "tag", tag: row.tag as Tag },

@@ -268,6 +268,7 @@ export class Fills {
   /** It never began. */
   #forget(fill: RunningFill): void {
     this.#running.delete(fill.digest);
+    fill.reservation?.release();
     this.#metrics.fillsInProgress.dec({ upstream: fill.key.upstream });
   }
 
