@@ -71,16 +71,6 @@ class Reconciliation {
     const { index, roots } = this.#parts;
     for (const root of roots) {
       await this.#turn();
-<<<<<<< HEAD
-      if (digest === undefined) continue;
-      const known = await index.getTag(key, tag);
-      // The index is written first, the journal a moment later.
-      if (known?.digest === digest || (known?.fetchedAtMs ?? 0) > atMs)
-        continue;
-      if (await this.#restoreGraph(key, digest, mediaType)) {
-        await index.putTag(key, tag, digest, atMs);
-        this.result.restoredTags += 1;
-=======
       const { key, reference, isPinned } = root;
       const isThere =
         reference.kind === "tag"
@@ -91,7 +81,6 @@ class Reconciliation {
       const found = await index.getRoot(key, reference);
       if (found !== undefined && found.isPinned !== isPinned) {
         await index.setPinned(key, reference, isPinned);
->>>>>>> main
       }
     }
   }
@@ -107,7 +96,7 @@ class Reconciliation {
     if (known?.digest === digest) return true;
     // The index is written first, the journal a moment later.
     if ((known?.fetchedAtMs ?? 0) > atMs) return undefined;
-    if (!(await this.#restoreManifest(key, digest, mediaType, 0))) {
+    if (!(await this.#restoreGraph(key, digest, mediaType))) {
       // An older one of the tag may be there all the same; the pin is the tag's.
       return known !== undefined;
     }
@@ -124,9 +113,7 @@ class Reconciliation {
     isPinned,
   }: JournalRoot): Promise<boolean | undefined> {
     if (!isPinned) return undefined;
-    return (
-      digest !== undefined && this.#restoreManifest(key, digest, mediaType, 0)
-    );
+    return digest !== undefined && this.#restoreGraph(key, digest, mediaType);
   }
 
   async adoptFiles(): Promise<void> {

@@ -17,13 +17,8 @@ import {
   type TagRootColumns,
 } from "./root-statements.ts";
 
-<<<<<<< HEAD
-=======
 /** Children are read so many at a time: a manifest may name ten thousand. */
 const CHILDREN_AT_ONCE = 256;
-/** Repositories without an image that one step of a list passes by. */
-const MAX_EMPTY_REPOSITORIES = 200;
->>>>>>> main
 /** No name of a repository sorts before it: the path of what belongs to nobody. */
 export const NOBODYS_PATH = "/";
 
@@ -83,9 +78,8 @@ export class RootLists {
         this.#statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
     }
     let skipsTags = after?.reference.kind === "digest";
-    for (let empty = 0; empty < MAX_EMPTY_REPOSITORIES;) {
+    for (;;) {
       if (isWithin) {
-        const before = found.length;
         if (!skipsTags) {
           found.push(
             ...tagsOfRepository
@@ -100,11 +94,10 @@ export class RootLists {
               .map(otherRoot),
           );
         }
-        if (found.length >= limit) break;
-        empty = found.length === before ? empty + 1 : 0;
+        if (found.length >= limit) return found;
       }
       const next = nextRepository.get(path);
-      if (next === undefined) break;
+      if (next === undefined) return found;
       [path, tag, blobId, skipsTags, isWithin] = [
         next.path,
         "",
@@ -113,7 +106,6 @@ export class RootLists {
         true,
       ];
     }
-    return found;
   }
 
   get(key: RepositoryKey, reference: Reference): RootRow | undefined {
@@ -146,50 +138,7 @@ export class RootLists {
   }
 }
 
-<<<<<<< HEAD
-/** The images of one repository after the other. */
-export function listImages(
-  statements: RootStatements,
-  limit: number,
-  after: Pick<RootRow, "key" | "reference"> | undefined,
-): readonly RootRow[] {
-  const { tagsOfRepository, rootsOfRepository, nextRepository } = statements;
-  const found: RootRow[] = [];
-  let path = after === undefined ? NOBODYS_PATH : pathOf(after.key);
-  let tag = "";
-  let blobId = 0;
-  let isWithin = after !== undefined;
-  if (after?.reference.kind === "tag") tag = after.reference.tag;
-  if (after?.reference.kind === "digest") {
-    blobId = statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
-  }
-  let skipsTags = after?.reference.kind === "digest";
-  for (;;) {
-    if (isWithin) {
-      if (!skipsTags) {
-        found.push(
-          ...tagsOfRepository.all(path, tag, limit - found.length).map(tagRoot),
-        );
-      }
-      if (found.length < limit) {
-        found.push(
-          ...rootsOfRepository
-            .all(path, blobId, limit - found.length)
-            .map(otherRoot),
-        );
-      }
-      if (found.length >= limit) return found;
-    }
-    const next = nextRepository.get(path);
-    if (next === undefined) return found;
-    [path, tag, blobId, skipsTags, isWithin] = [next.path, "", 0, false, true];
-  }
-}
-
-export function tagRoot(row: TagRootColumns): RootRow {
-=======
 function tagRoot(row: TagRootColumns): RootRow {
->>>>>>> main
   return {
     key: keyOf(row),
     reference: { kind: "tag", tag: row.tag as Tag },
