@@ -191,7 +191,7 @@ export async function openCache(
           await blobs.close();
           await journal.flush();
           await kept.close();
-          if (!recovery.isUnfinished) {
+          if (!recovery.isUnfinished && journal.isWhole) {
             await writeCleanMarker(layout, fileSystem, kept.runId);
           }
         } finally {
