@@ -1,29 +1,44 @@
-import type { Config } from "./config/config.ts";
+import type { LimitsConfig } from "./config/config.ts";
 import {
   readDescriptorLimit,
   resolveConnectionLimits,
 } from "./config/descriptor-limit.ts";
-import { createConnectionLimits } from "./http/connection-limits.ts";
+import {
+  type ConnectionLimits,
+  createConnectionLimits,
+} from "./http/connection-limits.ts";
 import type { CreateServer } from "./http/listeners.ts";
 import type { Logger } from "./telemetry/logger.ts";
 
 /** How often it is told that connections are cut for others. */
 const CUTS_TOLD_EVERY_MS = 10_000;
 
-/** Servers whose connections are bounded together. */
-export async function limitConnections(
-  config: Config,
-  create: CreateServer,
-  isTrustedProxy: (address: string) => boolean,
-  log: Logger,
-): Promise<CreateServer> {
+const DEFAULT_LIMITS = { connections: 0, connectionsPerAddress: 0 };
+
+/** Of the operator's listener: probes, a scraper, a command or two, and as many again. */
+const OPERATOR_CONNECTIONS = 256;
+
+export interface BoundServers {
+  /** Makes servers whose connections are bounded together. */
+  readonly createServer: CreateServer;
+  /** Takes other bounds into force. */
+  setLimits(config: LimitsConfig | undefined): void;
+}
+
+export async function boundServers(options: {
+  readonly limits: LimitsConfig | undefined;
+  readonly create: CreateServer;
+  readonly isTrustedProxy: (address: string) => boolean;
+  readonly log: Logger;
+}): Promise<BoundServers> {
+  const { create, isTrustedProxy, log } = options;
+  const descriptors = await readDescriptorLimit();
+  const boundsOf = (config: LimitsConfig | undefined) =>
+    resolveConnectionLimits(config ?? DEFAULT_LIMITS, descriptors);
   const cuts = { closed: 0, refused: 0 };
   let toldAtMs = -Infinity;
   const limits = createConnectionLimits({
-    ...resolveConnectionLimits(
-      config.limits ?? { connections: 0, connectionsPerAddress: 0 },
-      await readDescriptorLimit(),
-    ),
+    ...boundsOf(options.limits),
     isTrustedProxy,
     onCut: (what) => {
       cuts[what] += 1;
@@ -32,6 +47,25 @@ export async function limitConnections(
       log.warn({ ...cuts }, "too many connections: the longest idle make room");
     },
   });
+  return {
+    createServer: guardedBy(limits, create),
+    setLimits: (config) => limits.setBounds(boundsOf(config)),
+  };
+}
+
+/** The same for the operator's listener, which must not spend the descriptors that pulls need. */
+export function boundOperatorServers(create: CreateServer): CreateServer {
+  const limits = createConnectionLimits({
+    connections: OPERATOR_CONNECTIONS,
+    connectionsPerAddress: OPERATOR_CONNECTIONS,
+  });
+  return guardedBy(limits, create);
+}
+
+function guardedBy(
+  limits: ConnectionLimits,
+  create: CreateServer,
+): CreateServer {
   return (options, listener) => {
     const server = create(options, listener);
     limits.guard(server);

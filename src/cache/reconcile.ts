@@ -1,5 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { ChildDescriptor } from "../oci/descriptor.ts";
 import { type Digest, DIGEST_ALGORITHMS, parseDigest } from "../oci/digest.ts";
+import type { Tag } from "../oci/reference.ts";
 import { type FileStat, systemCode } from "./file-system.ts";
 import {
   MAX_MANIFEST_BYTES,
@@ -67,18 +69,51 @@ class Reconciliation {
 
   async restoreRoots(): Promise<void> {
     const { index, roots } = this.#parts;
-    for (const { key, tag, digest, mediaType, atMs } of roots) {
+    for (const root of roots) {
       await this.#turn();
-      if (digest === undefined) continue;
-      const known = await index.getTag(key, tag);
-      // The index is written first, the journal a moment later.
-      if (known?.digest === digest || (known?.fetchedAtMs ?? 0) > atMs)
-        continue;
-      if (await this.#restoreManifest(key, digest, mediaType, 0)) {
-        await index.putTag(key, tag, digest, atMs);
-        this.result.restoredTags += 1;
+      const { key, reference, isPinned } = root;
+      const isThere =
+        reference.kind === "tag"
+          ? await this.#restoreTag(root, reference.tag)
+          : await this.#restoreDigest(root);
+      if (isThere === undefined) continue;
+      if (isPinned && !isThere) await index.keepLostPin(key, reference);
+      const found = await index.getRoot(key, reference);
+      if (found !== undefined && found.isPinned !== isPinned) {
+        await index.setPinned(key, reference, isPinned);
       }
     }
+  }
+
+  /** @returns whether the tag is as the journal says; undefined where the index knows better */
+  async #restoreTag(
+    { key, digest, mediaType, atMs, isPinned }: JournalRoot,
+    tag: Tag,
+  ): Promise<boolean | undefined> {
+    const { index } = this.#parts;
+    if (digest === undefined) return isPinned ? false : undefined;
+    const known = await index.getTag(key, tag);
+    if (known?.digest === digest) return true;
+    // The index is written first, the journal a moment later.
+    if ((known?.fetchedAtMs ?? 0) > atMs) return undefined;
+    if (!(await this.#restoreGraph(key, digest, mediaType))) {
+      // An older one of the tag may be there all the same; the pin is the tag's.
+      return known !== undefined;
+    }
+    await index.putTag(key, tag, digest, atMs);
+    this.result.restoredTags += 1;
+    return true;
+  }
+
+  /** @returns whether a pinned digest is there; undefined where it is not pinned */
+  async #restoreDigest({
+    key,
+    digest,
+    mediaType,
+    isPinned,
+  }: JournalRoot): Promise<boolean | undefined> {
+    if (!isPinned) return undefined;
+    return digest !== undefined && this.#restoreGraph(key, digest, mediaType);
   }
 
   async adoptFiles(): Promise<void> {
@@ -119,17 +154,50 @@ class Reconciliation {
     }
   }
 
-  /** @returns whether the manifest is there */
+  /**
+   * Level by level, each manifest once and at its least depth, so that indexes that name one another
+   * over and over cost no more than their number.
+   *
+   * @returns whether the manifest is there
+   */
+  async #restoreGraph(
+    key: RepositoryKey,
+    digest: Digest,
+    mediaType: string | undefined,
+  ): Promise<boolean> {
+    const top = await this.#restoreManifest(key, digest, mediaType);
+    const seen = new Set([digest]);
+    let level = top ?? [];
+    for (let depth = 1; depth <= MAX_DEPTH && level.length > 0; depth += 1) {
+      const next: ChildDescriptor[] = [];
+      for (const child of level) {
+        await this.#turn();
+        if (seen.has(child.digest)) continue;
+        const below = await this.#restoreManifest(
+          key,
+          child.digest,
+          child.mediaType,
+        );
+        if (below === undefined) continue;
+        // Of those that are there: what is only named may be any number.
+        seen.add(child.digest);
+        next.push(...below);
+      }
+      level = next;
+    }
+    return top !== undefined;
+  }
+
+  /** @returns the manifests that it names; undefined where it is not there */
   async #restoreManifest(
     key: RepositoryKey,
     digest: Digest,
     mediaType: string | undefined,
-    depth: number,
-  ): Promise<boolean> {
+  ): Promise<readonly ChildDescriptor[] | undefined> {
     const { layout, fileSystem, index, clock } = this.#parts;
     const stat = await this.#stat(digest);
     if (stat?.isFile !== true || stat.sizeBytes > MAX_MANIFEST_BYTES) {
-      return false;
+      return undefined;
     }
     const content = await readBlobFile(
       fileSystem,
@@ -137,24 +205,14 @@ class Reconciliation {
       digest,
     );
     const manifest = readManifestContent(content.bytes, mediaType);
-    if (content.digest !== digest || manifest === undefined) return false;
+    if (content.digest !== digest || manifest === undefined) return undefined;
     await index.recordBlob(
       key,
       recordOf(digest, content.sizeBytes, clock.nowMs(), manifest),
     );
     for (const child of manifest.children) {
+      if (child.role === "manifest") continue;
       await this.#turn();
-      if (child.role === "manifest") {
-        if (depth < MAX_DEPTH) {
-          await this.#restoreManifest(
-            key,
-            child.digest,
-            child.mediaType,
-            depth + 1,
-          );
-        }
-        continue;
-      }
       const file = await this.#stat(child.digest);
       if (file?.isFile !== true || file.sizeBytes !== child.sizeBytes) continue;
       await index.recordBlob(
@@ -162,7 +220,7 @@ class Reconciliation {
         recordOf(child.digest, file.sizeBytes, clock.nowMs(), undefined),
       );
     }
-    return true;
+    return manifest.children.filter(({ role }) => role === "manifest");
   }
 
   async #adopt(digest: Digest): Promise<void> {

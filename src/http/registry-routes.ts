@@ -11,6 +11,8 @@ import type { DistributionTarget, PathRefusal } from "../oci/path.ts";
 import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { createRequestLog } from "../telemetry/request-log.ts";
+import { BodyTexts } from "./body-texts.ts";
 import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
 import type { ClientAddress } from "./client-address.ts";
 import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
@@ -40,18 +42,22 @@ export function createRegistryListener(
   options: RegistryRoutesOptions,
 ): RequestListener {
   const { log, metrics, access, clientAddress } = options;
+  const logRequest = createRequestLog(log);
   const readTarget = createTargetReader();
+  const bodyTexts = new BodyTexts();
   return (request, response) => {
     const exchange = new Exchange();
     exchange.client = clientAddress(request);
     response.on("close", () =>
-      exchange.report(request, response, log, metrics),
+      exchange.report(request, response, logRequest, metrics),
     );
     const refuseFor = (error: unknown) =>
       refuse(log, access, request, response, exchange, error);
     try {
       const target = readTarget(request.url ?? "");
-      answer(options, request, response, exchange, target)?.catch(refuseFor);
+      answer(options, request, response, exchange, target, bodyTexts)?.catch(
+        refuseFor,
+      );
     } catch (error) {
       refuseFor(error);
     }
@@ -65,6 +71,7 @@ function answer(
   response: ServerResponse,
   exchange: Exchange,
   asked: RequestTarget | PathRefusal,
+  bodyTexts: BodyTexts,
 ): Promise<void> | undefined {
   assertRequestHead(request);
   if (!asked.ok) {
@@ -97,6 +104,7 @@ function answer(
       asked,
       admission: judged,
       routes,
+      bodyTexts,
     });
   };
   return judgement instanceof Promise

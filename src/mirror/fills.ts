@@ -89,8 +89,8 @@ export class Fills {
     metrics: Metrics;
     /** Absent: every fill has room until the disk says otherwise. */
     room?: Pick<Room, "reserve" | "isShort"> | undefined;
-    /** How many run at once, of all upstreams. */
-    maxFills: number;
+    /** How many run at once, of all upstreams. May change at any time. */
+    maxFills: () => number;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -268,6 +268,7 @@ export class Fills {
   /** It never began. */
   #forget(fill: RunningFill): void {
     this.#running.delete(fill.digest);
+    fill.reservation?.release();
     this.#metrics.fillsInProgress.dec({ upstream: fill.key.upstream });
   }
 

@@ -11,11 +11,20 @@ import {
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
+import type { FileSystem } from "../../src/cache/file-system.ts";
 import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { buildImage, buildMultiArch } from "../support/image-builder.ts";
+import { OCI_INDEX } from "../../src/oci/media-type.ts";
+import { FaultyFileSystem } from "../support/faulty-file-system.ts";
+import {
+  buildImage,
+  buildMultiArch,
+  descriptorJson,
+  manifestOf,
+  type TestManifest,
+} from "../support/image-builder.ts";
 import {
   storeBlob,
   storeImage,
@@ -35,7 +44,11 @@ interface Opened {
   readonly messages: string[];
 }
 
-async function open(test: AfterTest, root: string): Promise<Opened> {
+async function open(
+  test: AfterTest,
+  root: string,
+  fileSystem?: FileSystem,
+): Promise<Opened> {
   const messages: string[] = [];
   const write = (_fields: unknown, message?: string): void => {
     messages.push(message ?? "");
@@ -44,9 +57,25 @@ async function open(test: AfterTest, root: string): Promise<Opened> {
     root,
     clock: new FakeClock(),
     log: { info: write, warn: write, error: write },
+    ...(fileSystem === undefined ? {} : { fileSystem }),
   });
   releaseAfter(test, () => cache.close());
   return { cache, messages };
+}
+
+/** An index of its own over manifests, which may be indexes. */
+function indexOver(
+  manifests: readonly TestManifest[],
+  name: string,
+): TestManifest {
+  const mediaType = OCI_INDEX;
+  const content = {
+    schemaVersion: 2,
+    mediaType,
+    manifests: manifests.map(descriptorJson),
+    annotations: { name },
+  };
+  return manifestOf(content, mediaType);
 }
 
 /** A root with two images in it, closed in order. */
@@ -92,6 +121,39 @@ void describe("an index that can't be used", () => {
       "cache opened",
       "index and blobs were compared",
     ]);
+  });
+
+  void it("is rebuilt in one walk where indexes name one another over and over", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    const perLevel = 8;
+    let below: TestManifest[] = [image.manifest];
+    await storeImage(cache, app, image, tag("leaf"));
+    for (let level = 0; level < 4; level += 1) {
+      const named = below;
+      below = Array.from({ length: level === 3 ? 1 : perLevel }, (_, n) =>
+        indexOver(named, `${level} ${n}`),
+      );
+      for (const one of below) await storeManifest(cache, app, one);
+    }
+    const [top] = below;
+    assert.ok(top);
+    await cache.index.putTag(app, latest, top.digest, 1);
+    await cache.close();
+    rmSync(diskLayout(root).indexFile);
+    const files = new FaultyFileSystem();
+    const rebuilt = await open(test, root, files.fileSystem);
+    await rebuilt.cache.recovered();
+    const { index } = rebuilt.cache;
+    assert.equal((await index.getTag(app, latest))?.digest, top.digest);
+    assert.ok(await index.isComplete(app, top.digest, "repository"));
+    const manifests = 3 * perLevel + 2;
+    assert.equal((await index.totals()).manifests, manifests);
+    // Two graphs are walked, and every file is looked at once more for what no tag names.
+    assert.ok(
+      files.countOf("read") < 6 * manifests,
+      `${files.countOf("read")}`,
+    );
   });
 
   void it("is moved aside and rebuilt when it is no database", async (test) => {
@@ -150,6 +212,95 @@ void describe("an index that can't be used", () => {
     const third = await open(test, root);
     await third.cache.recovered();
     await assertWhole(third.cache);
+  });
+
+  void it("has its pins again when it is built anew, those of lost manifests too", async (test) => {
+    const root = await tempDir(test);
+    const { indexFile, rootsFile } = diskLayout(root);
+    const first = await open(test, root);
+    const { index } = first.cache;
+    const lost = buildImage({ seed: "lost" });
+    const taken = buildImage({ seed: "taken" });
+    const untagged = buildImage({ seed: "untagged" });
+    const byDigest = {
+      kind: "digest",
+      digest: untagged.manifest.digest,
+    } as const;
+    await storeImage(first.cache, app, image, latest);
+    await storeIndex(first.cache, tools, multi, tag("v1"));
+    await storeImage(first.cache, app, lost, tag("lost"));
+    await storeImage(first.cache, app, taken, tag("taken"));
+    await storeManifest(first.cache, app, untagged.manifest);
+    for (const name of ["latest", "lost", "taken"]) {
+      await index.setPinned(app, { kind: "tag", tag: tag(name) }, true);
+    }
+    assert.equal(await index.setPinned(app, byDigest, true), true);
+    const unpinned = { kind: "tag", tag: tag("taken") } as const;
+    await index.setPinned(app, unpinned, false);
+    await first.cache.blobs.remove(lost.manifest.digest);
+    await first.cache.close();
+
+    const assertPins = async ({ cache }: Opened): Promise<void> => {
+      await cache.recovered();
+      const isPinned = async (
+        key: typeof app,
+        reference: Parameters<typeof index.getRoot>[1],
+      ) => (await cache.index.getRoot(key, reference))?.isPinned;
+      assert.equal(await isPinned(app, { kind: "tag", tag: latest }), true);
+      assert.equal(await isPinned(app, byDigest), true);
+      assert.equal(await isPinned(app, unpinned), false);
+      assert.equal(
+        await isPinned(tools, { kind: "tag", tag: tag("v1") }),
+        false,
+      );
+      assert.deepEqual(await cache.index.listLostPins(9), [
+        { key: app, reference: { kind: "tag", tag: tag("lost") } },
+      ]);
+    };
+    // The second time from what the compaction wrote, the third from an index that was kept.
+    for (const isLost of [true, true, false]) {
+      if (isLost) rmSync(indexFile);
+      const again = await open(test, root);
+      await assertPins(again);
+      await again.cache.close();
+    }
+    const lines = readFileSync(rootsFile, "utf8")
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.deepEqual(
+      new Map(lines.map(({ ref, pinned }) => [ref, pinned])),
+      new Map([
+        ["docker.io/library/app:lost", true],
+        [`docker.io/library/app@${untagged.manifest.digest}`, true],
+        ["docker.io/library/app:latest", true],
+        ["docker.io/library/app:taken", undefined],
+        ["quay.io/team/tools:v1", undefined],
+      ]),
+    );
+  });
+
+  void it("is built anew from a journal that knows no pins", async (test) => {
+    const root = await writeRoot(test);
+    const { indexFile, rootsFile } = diskLayout(root);
+    const old = [
+      ["docker.io/library/app:latest", image.manifest],
+      ["quay.io/team/tools:v1", multi.manifest],
+    ] as const;
+    writeFileSync(
+      rootsFile,
+      old
+        .map(
+          ([ref, { digest, mediaType }]) =>
+            `${JSON.stringify({ ref, digest, mediaType, time: "2025-10-07T12:30:05.000Z" })}\n`,
+        )
+        .join(""),
+    );
+    rmSync(indexFile);
+    const { cache } = await open(test, root);
+    await cache.recovered();
+    await assertWhole(cache);
+    assert.deepEqual(await cache.index.listLostPins(9), []);
   });
 
   void it("of a newer program is refused and left alone", async (test) => {

@@ -60,11 +60,18 @@ export interface AccessControl {
   /**
    * Makes another configuration ready. Who is being judged meanwhile is judged by the old one.
    *
-   * @returns what takes it into force, at once
    * @throws Error where its files are no good: the old one stays
    */
-  prepare(config: AccessConfig | undefined): Promise<() => void>;
+  prepare(config: AccessConfig | undefined): Promise<PreparedAccess>;
   close(): Promise<void>;
+}
+
+/** One of the two is called. */
+export interface PreparedAccess {
+  /** Is in force when it returns. */
+  takeOver(): void;
+  /** Something else of the configuration was refused. */
+  abandon(): Promise<void>;
 }
 
 interface Gate {
@@ -145,12 +152,17 @@ export async function openAccessControl(options: {
     },
     prepare: async (config) => {
       const next = await openGate(config);
-      return () => {
-        const before = gate?.clients;
-        gate = next;
-        if (before === undefined) return;
-        retiring.add(before);
-        void before.retire().finally(() => retiring.delete(before));
+      return {
+        takeOver: () => {
+          const before = gate?.clients;
+          gate = next;
+          if (before === undefined) return;
+          retiring.add(before);
+          void before.retire().finally(() => retiring.delete(before));
+        },
+        abandon: async () => {
+          await next?.clients.close();
+        },
       };
     },
     close: async () => {
@@ -202,7 +214,8 @@ async function judge(
 ): Promise<Judgement> {
   const { policy, clients, config } = gate;
   const { request, address, log, audit } = asked;
-  const isAnonymousAllowed = gate.isAnonymousAllowedFrom(address);
+  const isAnonymousAllowed =
+    gate.isAnonymousAllowedFrom(address) || hasCertificate(request);
   // Whom everybody's right is enough for need not say who they are; the catalog is for each its own.
   if (
     isAnonymousAllowed &&
@@ -250,6 +263,11 @@ async function judge(
     );
   }
   return { kind: "denied", user: nameOf(identity) };
+}
+
+/** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */
+function hasCertificate({ socket }: IncomingMessage): boolean {
+  return "authorized" in socket && socket.authorized === true;
 }
 
 /** A token's is its server's word: as it may stand in a log. */

@@ -1,7 +1,18 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, it } from "node:test";
 import type { AccessConfig } from "../../../src/config/config.ts";
 import { ROUTE_RIGHTS } from "../../../src/http/client-auth/route-rights.ts";
+import { createRegistryListener } from "../../../src/http/registry-routes.ts";
+import { negativeRefusal } from "../../../src/mirror/answers.ts";
+import type { Mirror } from "../../../src/mirror/mirror.ts";
+import { createUpstreamRoutes } from "../../../src/mirror/upstream-routes.ts";
+import { parseDistributionPath } from "../../../src/oci/path.ts";
+import { NO_AUDIT } from "../../../src/telemetry/audit.ts";
+import { createLogger } from "../../../src/telemetry/logger.ts";
+import { createMetrics } from "../../../src/telemetry/metrics.ts";
 import {
   accessConfig,
   basic,
@@ -9,15 +20,17 @@ import {
   type TokenAccess,
   writeHtpasswd,
 } from "../../support/access.ts";
-import type { AfterTest } from "../../support/after-test.ts";
+import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
+import { Barrier } from "../../support/barrier.ts";
 import { buildArtifact, buildImage } from "../../support/image-builder.ts";
 import {
   startMirror,
   type TestMirror,
   upstreamOf,
 } from "../../support/mirror-harness.ts";
-import type { RawResponse } from "../../support/raw-client.ts";
+import { type RawResponse, startRequest } from "../../support/raw-client.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import { upstreamConfig } from "../../support/upstream-harness.ts";
 
 /*
  * Everybody asks for everything. The routes are those of the table that the program itself goes
@@ -37,6 +50,8 @@ const SIGNATURE = buildArtifact({
   subject: IMAGE.manifest,
   artifactType: SIGNATURE_TYPE,
 });
+/** In the private repository alone. */
+const SECRET = buildImage({ seed: "matrix-secret" });
 const [LAYER] = IMAGE.layers;
 assert.ok(LAYER);
 
@@ -343,7 +358,7 @@ function expected(
 }
 
 async function assertAll(scene: Scene, phase: string): Promise<number> {
-  const { door } = scene;
+  const { door, upstream } = scene;
   let cells = 0;
   for (const visitor of door.visitors) {
     for (const kind of KINDS) {
@@ -354,9 +369,18 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
         const absentCells = CELLS[kind](absent);
         for (const [index, cell] of CELLS[kind](there).entries()) {
           const told = `${phase}: ${visitor.name}: ${cell.method} ${cell.path} ${JSON.stringify(cell.headers)}`;
+          const asked = upstream.count();
           const response = await ask(scene, visitor, cell);
           const want = expected(door, visitor, kind, cell, isPrivate);
           cells += 1;
+          if (kind === "manifest") {
+            // What was read from the disk is in memory from here on, and another way leads to it.
+            const again = await ask(scene, visitor, cell);
+            assert.equal(again.status, response.status, `${told}, again`);
+            if (want !== "as it is") {
+              assert.deepEqual(look(again), look(response), `${told}, again`);
+            }
+          }
           const { status, headers } = response;
           const challenge = headers["www-authenticate"];
           switch (want) {
@@ -394,6 +418,8 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
             told,
           );
           assert.ok(!shown.includes(LAYER?.digest ?? ""), told);
+          // Nor could the time tell: the upstream is asked for neither.
+          assert.equal(upstream.count(), asked, told);
         }
       }
     }
@@ -439,6 +465,100 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
   return { door, mirror, upstream };
 }
 
+/** A download that somebody may have is on its way; nobody else hears of it. */
+async function assertNotJoined(scene: Scene): Promise<void> {
+  const { door, mirror, upstream } = scene;
+  const owner = door.visitors.find(({ seesPrivate }) => seesPrivate);
+  assert.ok(owner);
+  const barrier = new Barrier();
+  upstream.when(
+    { kind: "blob", method: "GET" },
+    { hold: { at: 1, barrier } },
+    { times: 1 },
+  );
+  const path = `/v2/${PRIVATE}/blobs/${LAYER?.digest}`;
+  const headers = { Authorization: owner.authorization ?? "" };
+  const running = mirror.start(path, { headers });
+  await running.answered();
+  const asked = upstream.count();
+  for (const visitor of door.visitors.filter((one) => !one.seesPrivate)) {
+    for (const cell of CELLS.blob(PRIVATE)) {
+      const { status, bodyBytes } = await ask(scene, visitor, cell);
+      const isOpen = cell.status === 405 && status === 405;
+      assert.ok(isOpen || status === 401 || status === 404, visitor.name);
+      assert.ok(bodyBytes < 200);
+    }
+  }
+  assert.equal(upstream.count(), asked);
+  barrier.release();
+  assert.equal((await running.response).sha256, LAYER?.digest);
+  await mirror.settled();
+}
+
+/** Remembers what it is asked for; it can say that something is absent, and nothing else. */
+function createMirrorOfNothing(asked: string[]): Mirror {
+  return new Proxy({} as Mirror, {
+    get: (_target, name) =>
+      name === "absence"
+        ? negativeRefusal
+        : () => {
+            asked.push(String(name));
+            throw new Error(`the mirror was asked for ${String(name)}`);
+          },
+  });
+}
+
+void describe("the routes", () => {
+  void it("are judged before anything is asked of the mirror, each of them", async (test) => {
+    const judged: string[] = [];
+    const asked: string[] = [];
+    const listener = createRegistryListener({
+      mirror: createMirrorOfNothing(asked),
+      currentRoutes: () => createUpstreamRoutes([upstreamConfig([])]),
+      access: {
+        isRestricting: true,
+        hasRules: true,
+        judge: (_request, { target }) => {
+          judged.push(target.kind);
+          return { kind: "denied", user: undefined };
+        },
+        check: () => Promise.resolve(),
+        prepare: () => Promise.reject(new Error("not asked for")),
+        close: () => Promise.resolve(),
+      },
+      clientAddress: () => "192.0.2.1",
+      audit: NO_AUDIT,
+      log: createLogger({ level: "fatal" }, { write: () => {} }),
+      metrics: createMetrics("0"),
+      instanceId: "x",
+    });
+    const server = createServer(listener);
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    releaseAfter(test, () => void server.close());
+    const { port } = server.address() as AddressInfo;
+    for (const kind of KINDS) {
+      for (const { method, path, headers } of CELLS[kind](PRIVATE)) {
+        judged.length = 0;
+        const request = { port, method, path, ...(headers && { headers }) };
+        const { status } = await startRequest(request).response;
+        assert.deepEqual([status, judged], [404, [kind]], `${method} ${path}`);
+      }
+    }
+    assert.deepEqual(asked, []);
+  });
+
+  void it("are asked for here as what they are", () => {
+    for (const kind of KINDS) {
+      for (const { path } of CELLS[kind](PRIVATE)) {
+        const parsed = parseDistributionPath(path);
+        assert.ok(parsed.ok, path);
+        assert.equal(parsed.target.kind, kind, path);
+      }
+    }
+  });
+});
+
 void describe("every visitor at every route", () => {
   const doors: Readonly<Record<string, (test: AfterTest) => Promise<Door>>> = {
     "passwords, nobody anonymous": (test) => passwordDoor(test, "none"),
@@ -459,6 +579,7 @@ void describe("every visitor at every route", () => {
       }
       assert.equal(upstream.count(), 0);
 
+      await assertNotJoined(scene);
       const warm = await assertAll(scene, "cold, then warm");
       assert.equal(await assertAll(scene, "warm"), warm);
       mirror.clock.advance(1_001 * ANY_HOUR_MS);
@@ -469,6 +590,66 @@ void describe("every visitor at every route", () => {
       test.diagnostic(`${warm} cells in each phase`);
     });
   }
+
+  void it("a digest of the private repository alone is, by way of the public one, what nobody has", async (test) => {
+    const door = await passwordDoor(test, "none");
+    const scene = await openScene(test, door);
+    const { upstream, mirror } = scene;
+    upstream.content.addImage(PRIVATE, SECRET, "secret");
+    const [bob, alice] = ["bob", "alice"].map((name) =>
+      door.visitors.find((visitor) => visitor.name === name),
+    );
+    assert.ok(bob && alice);
+    const [secretLayer] = SECRET.layers;
+    assert.ok(secretLayer);
+    const paths = [
+      `manifests/${SECRET.manifest.digest}`,
+      `blobs/${SECRET.manifest.digest}`,
+      `blobs/${secretLayer.digest}`,
+    ];
+    // By name and by digest: the manifest is in memory, its blobs are stored.
+    for (const path of ["manifests/secret", "manifests/secret", ...paths]) {
+      const cell = { method: "GET", path: `/v2/${PRIVATE}/${path}` };
+      const { status } = await ask(scene, alice, { ...cell, status: 200 });
+      assert.equal(status, 200, path);
+    }
+    await mirror.settled();
+    const nowhere = `sha256:${"0".repeat(64)}`;
+    const asks: readonly Omit<Cell, "path" | "status">[] = [
+      { method: "GET" },
+      { method: "GET", headers: { Range: "bytes=0-0" } },
+      { method: "GET", headers: { "If-None-Match": "*" } },
+      { method: "HEAD" },
+    ];
+    for (const visitor of [bob, alice]) {
+      for (const how of asks) {
+        for (const path of paths) {
+          const told = `${visitor.name} ${JSON.stringify(how)} ${path}`;
+          const absent = path.replace(/sha256:.*/, nowhere);
+          // What was not there a moment ago is asked for anew.
+          mirror.clock.advance(60_000);
+          const seen: unknown[] = [];
+          for (const wanted of [absent, path, absent, path]) {
+            // In memory: the manifest, and that its own repository has it.
+            const own = `/v2/${PRIVATE}/manifests/${SECRET.manifest.digest}`;
+            for (let twice = 0; twice < 2; twice++) {
+              await ask(scene, alice, { method: "GET", path: own, status: 0 });
+            }
+            upstream.forgetRequests();
+            const cell = { ...how, path: `/v2/${PUBLIC}/${wanted}`, status: 0 };
+            const response = await ask(scene, visitor, cell);
+            seen.push([look(response), upstream.count()]);
+          }
+          const [[, asked] = []] = seen as [unknown, number][];
+          assert.equal(asked, 1, told);
+          // The first two ask the upstream once each, and the next two are remembered.
+          assert.deepEqual(seen[1], seen[0], told);
+          assert.deepEqual(seen[3], seen[2], told);
+          assert.deepEqual((seen[3] as [unknown, number])[1], 0, told);
+        }
+      }
+    }
+  });
 
   void it("what may not be had looks exactly like what is not there", async (test) => {
     const door = await passwordDoor(test, "none");

@@ -20,7 +20,8 @@ const TAGS = 2_000;
 function rootOf(at: number): JournalRoot {
   return {
     key: keyOf("docker.io", `library/app-${at}`),
-    tag: tag("latest"),
+    reference: { kind: "tag", tag: tag("latest") },
+    isPinned: false,
     digest: digestOf(Buffer.from(String(at))),
     mediaType: "application/vnd.oci.image.manifest.v1+json",
     atMs: 1_700_000_000_000,
