@@ -16,7 +16,7 @@ import {
   type Thread,
 } from "../support/syscall-killer.ts";
 
-const PART = soakFactor(0.05);
+const PART = soakFactor(0.1);
 const THREADS: readonly Thread[] = ["main", "pool"];
 
 void describe("a process that is killed at any call to the system", () => {

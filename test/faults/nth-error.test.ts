@@ -37,7 +37,7 @@ const CALLS = [
 ] as const;
 /** No call is made so often; each kind ends with the first run that does not meet its fault. */
 const MAX_CALLS = 60;
-const PART = soakFactor(0.05);
+const PART = soakFactor(0.1);
 
 const app = keyOf("docker.io", "library/app");
 const kept = buildImage({ seed: "nth/kept", layers: [9_000, 150_000] });

@@ -22,7 +22,7 @@ const images = [
   buildImage({ seed: "power/2", layers: [70_000] }),
   buildImage({ seed: "power/3", layers: [10, 5_000] }),
 ];
-const STATES = Math.round(600 * soakFactor(0.05));
+const STATES = Math.round(600 * soakFactor(0.1));
 
 void describe("a power failure", () => {
   void it("leaves nothing that is served wrong, at any moment of three pulls", async (test) => {

@@ -9,8 +9,11 @@ import type { MovingTag, Storm } from "./storm.ts";
 const STATUSES = new Set([
   200, 206, 304, 400, 404, 405, 416, 429, 502, 503, 504,
 ]);
-/** Nothing is waited for longer than this: headers come within 18 s, and bytes or an end after them. */
-const PATIENCE_MS = 45_000;
+/**
+ * Headers come within 18 s, then bytes or an end. What hangs hangs for ever: so a machine that is
+ * busy with much else is given its time.
+ */
+const PATIENCE_MS = 180_000;
 
 /** Clients of every kind, each answer of which is judged. */
 export class Crowd {
