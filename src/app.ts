@@ -24,6 +24,7 @@ import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
 import { createMirror, type Mirror } from "./mirror/mirror.ts";
+import { PinKeeper } from "./mirror/pin-keeper.ts";
 import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
 import {
   createObserver,
@@ -181,6 +182,14 @@ export async function buildApp(
     metrics,
     schedule: overrides.scrubSchedule,
   });
+  const pins = new PinKeeper({
+    mirror,
+    index: cache.index,
+    hasUpstream: (name) =>
+      !isOffline() &&
+      upstreams.mirrored.some((upstream) => upstream.name === name),
+    log,
+  });
   const images = new Images({
     index: cache.index,
     evictor,
@@ -244,7 +253,10 @@ export async function buildApp(
     },
   );
   await operatorApp.ready();
-  void cache.recovered().then(() => evictor.start());
+  void cache.recovered().then(() => {
+    evictor.start();
+    pins.start();
+  });
 
   const connections = await boundServers({
     limits: config.limits,
@@ -308,7 +320,7 @@ export async function buildApp(
       await registry.close(graceMs);
       await scrubbing.stop();
       await access.close();
-      await mirror.close();
+      await Promise.all([pins.stop(), mirror.close()]);
       await evictor.stop();
       await upstreams.close();
       await operator.close(0);

@@ -1,6 +1,9 @@
 import type { BoundServers } from "./connection-bounds.ts";
 import type { Config } from "./config/config.ts";
-import type { AccessControl } from "./http/client-auth/access-control.ts";
+import type {
+  AccessControl,
+  PreparedAccess,
+} from "./http/client-auth/access-control.ts";
 import type { SwitchableClientAddress } from "./http/client-address.ts";
 import type {
   PreparedTls,
@@ -57,15 +60,13 @@ export async function applyConfig(
   // Whether there is TLS at all waits for a restart.
   if (parts.tls !== undefined && next.tls !== undefined) differs("tls");
   let tls: PreparedTls | undefined;
-  let takeAccessOver: (() => void) | undefined;
+  let access: PreparedAccess | undefined;
   try {
     const settings = tlsSettings(next);
     if (settings !== undefined && !isSame(tlsSettings(before), settings)) {
       tls = await parts.tls?.prepare(settings);
     }
-    if (differs("access")) {
-      takeAccessOver = await parts.access.prepare(next.access);
-    }
+    if (differs("access")) access = await parts.access.prepare(next.access);
   } catch (error) {
     tls?.abandon();
     await nextAudit?.close();
@@ -74,7 +75,7 @@ export async function applyConfig(
   // All at once: no request sees one part of the old and another of the new.
   setInForce(next);
   tls?.takeOver();
-  takeAccessOver?.();
+  access?.takeOver();
   if (parts.replaceUpstreams(next.upstreams)) changed.push("upstreams");
   if (differs("eviction")) parts.setEviction(next.eviction);
   if (differs("trustedProxies")) {

@@ -1,11 +1,8 @@
 import type { Schedule } from "./cache/access-times.ts";
 import { BackgroundScrub } from "./cache/background-scrub.ts";
 import type { OpenedCache } from "./cache/open-cache.ts";
-import {
-  SCRUB_CODES,
-  type ScrubFinding,
-  type ScrubReport,
-} from "./cache/scrub.ts";
+import type { ScrubReport } from "./cache/scrub.ts";
+import { SCRUB_CODES, type ScrubFinding } from "./cache/scrub-findings.ts";
 import type { Config } from "./config/config.ts";
 import { Healer } from "./mirror/heal.ts";
 import type { Mirror } from "./mirror/mirror.ts";

@@ -3,7 +3,8 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { OpenedCache } from "./open-cache.ts";
-import { Scrub, type ScrubFinding, type ScrubOptions } from "./scrub.ts";
+import { Scrub, type ScrubOptions } from "./scrub.ts";
+import type { ScrubFinding } from "./scrub-findings.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const TICK_MS = 60_000;

@@ -134,6 +134,8 @@ export async function openServerTls(
         strangers.add(socket);
         socket.once("close", () => strangers.delete(socket));
       });
+      // No answer can be sent before there is a key: one that waits for that would never end.
+      server.on("tlsClientError", (_error, socket) => socket.destroy());
       servers.push(server);
       return server;
     },

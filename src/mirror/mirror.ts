@@ -23,6 +23,7 @@ import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
 import { DigestManifests } from "./digest-manifests.ts";
+import { ListRevalidation } from "./list-revalidation.ts";
 import type { ManifestAnswer } from "./manifest-answers.ts";
 import { Manifests } from "./manifests.ts";
 import { StoredManifests } from "./stored-manifests.ts";
@@ -174,19 +175,16 @@ export function createMirror(options: {
     clock,
     isOffline,
   });
+  const listing = { gate, clock, isOffline };
   const tagLists = new TagLists({
     index,
-    negative: new NegativeAnswers(clock),
-    gate,
     clock,
-    isOffline,
+    revalidation: new ListRevalidation(listing),
   });
   const referrers = new Referrers({
     index,
-    negative: new NegativeAnswers(clock),
-    gate,
     clock,
-    isOffline,
+    revalidation: new ListRevalidation(listing),
   });
 
   /** The one border at which whatever was thrown becomes an answer. */

@@ -1,27 +1,30 @@
-import { type DestinationStream, pino } from "pino";
+import type { DestinationStream } from "pino";
 import type { Config } from "../config/config.ts";
+import { openBatchedLines } from "./batched-lines.ts";
 
 type Format = Config["log"]["format"];
+type OpenFormat = (format: Format) => Flushable | Promise<Flushable>;
 type Flushable = DestinationStream & {
   flush?(done: (error?: Error) => void): void;
 };
 
-/**
- * Records are written some at a time, each a moment late: one write for each would be a call to
- * another thread for each request.
- */
-const OUTPUT = { maxLength: 1 << 20, minLength: 12_288, periodicFlush: 100 };
-
 /** Where the log goes, in a form that may be exchanged while the mirror runs. */
 export class LogOutput implements DestinationStream {
+  readonly #openFormat: OpenFormat;
   #stream: Flushable;
 
-  private constructor(stream: Flushable) {
+  private constructor(stream: Flushable, openFormat: OpenFormat) {
     this.#stream = stream;
+    this.#openFormat = openFormat;
   }
 
-  static async open(format: Format): Promise<LogOutput> {
-    return new LogOutput(await openStream(format));
+  /** @param onLost told of JSON lines that a reader who takes nothing made us drop */
+  static async open(
+    format: Format,
+    onLost?: (lines: string) => void,
+  ): Promise<LogOutput> {
+    const openFormat = onceEach(onLost);
+    return new LogOutput(await openFormat(format), openFormat);
   }
 
   write(line: string): void {
@@ -35,7 +38,7 @@ export class LogOutput implements DestinationStream {
   }
 
   async setFormat(format: Format): Promise<void> {
-    const next = await openStream(format);
+    const next = await this.#openFormat(format);
     const before = this.#stream;
     // What is still held back comes first.
     await new Promise<void>((resolve) => {
@@ -46,11 +49,18 @@ export class LogOutput implements DestinationStream {
   }
 }
 
-async function openStream(format: Format): Promise<Flushable> {
-  if (format === "pretty") {
-    const { default: pretty } = await import("pino-pretty");
-    return pretty({});
-  }
-  // Asynchronous and bounded: a blocked reader of the log costs records, never requests.
-  return pino.destination({ sync: false, ...OUTPUT });
+/** Each is opened once: it writes what is left in it when the process ends. */
+function onceEach(onLost: ((lines: string) => void) | undefined): OpenFormat {
+  let json: Flushable | undefined;
+  let pretty: Promise<Flushable> | undefined;
+  return (format) =>
+    format === "pretty"
+      ? (pretty ??= openPretty())
+      : // Bounded: a blocked reader of the log costs records, never requests.
+        (json ??= openBatchedLines(onLost));
+}
+
+async function openPretty(): Promise<Flushable> {
+  const { default: pretty } = await import("pino-pretty");
+  return pretty({});
 }

@@ -19,7 +19,29 @@ export function createLogger(
     // only errors are. A path with a star would be matched against every value of every record.
     redact: REDACTED.map((name) => `err.${name}`),
   };
-  return pino(settings, destination);
+  const log = pino(settings, destination);
+  lineWriters.set(log, {
+    begin: (level) => `{"level":"${level}"${settings.timestamp()}`,
+    write: (line) => {
+      destination.write(line);
+    },
+  });
+  return log;
+}
+
+/** Writes lines that somebody else put together, among a logger's own. */
+export interface LineWriter {
+  /** @returns the beginning of a record: its level and its time */
+  begin(level: string): string;
+  /** @param line a record that {@link begin} began, with its newline */
+  write(line: string): void;
+}
+
+const lineWriters = new WeakMap<Logger, LineWriter>();
+
+/** @returns undefined where the logger is not one of {@link createLogger} */
+export function lineWriterOf(log: Logger): LineWriter | undefined {
+  return lineWriters.get(log);
 }
 
 /** The time as pino writes it, made once a millisecond: to make it costs more than all else of a record. */
