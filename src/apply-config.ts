@@ -69,7 +69,7 @@ export async function applyConfig(
     if (differs("access")) access = await parts.access.prepare(next.access);
   } catch (error) {
     tls?.abandon();
-    await nextAudit?.close();
+    await Promise.all([nextAudit?.close(), access?.abandon()]);
     throw error;
   }
   // All at once: no request sees one part of the old and another of the new.
