@@ -252,7 +252,7 @@ export class BlobFill {
 
   /** @throws UpstreamError `interrupted` where more may come, `digest-mismatch` where none will help */
   async #verify(endpoint: string): Promise<void> {
-    await this.#bytes.settled();
+    await this.#bytes.flush();
     if (this.#abort.signal.aborted) throw this.#abort.signal.reason;
     const size = this.sizeBytes;
     const have = this.#bytes.end;
@@ -300,7 +300,7 @@ export class BlobFill {
     this.#failure =
       error instanceof Error ? error : new BrokenBody(String(error));
     this.#headIn.reject(this.#failure);
-    await this.#bytes.settled();
+    await this.#bytes.flush();
     const { partial } = this.#bytes;
     if (partial === undefined) {
       this.#wake();

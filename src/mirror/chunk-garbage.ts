@@ -4,6 +4,9 @@ import { runInNewContext } from "node:vm";
 /** Bytes of chunks from the network after which those that are done with are given back. */
 const COLLECT_EVERY_BYTES = 4 * 1024 * 1024;
 
+/** From where the heap is marked: chunks that outlive a young collection find room below. */
+const HEAP_GROWING_PERCENT = 100;
+
 type Collect = (options: { readonly type: "minor" }) => void;
 
 let collect: Collect | undefined;
@@ -31,5 +34,6 @@ function findCollect(): Collect {
   setFlagsFromString("--expose-gc");
   const found: unknown = runInNewContext("gc");
   setFlagsFromString("--no-expose-gc");
+  setFlagsFromString(`--heap-growing-percent=${HEAP_GROWING_PERCENT}`);
   return typeof found === "function" ? (found as Collect) : () => undefined;
 }

@@ -70,14 +70,19 @@ export class ChunkWindow {
 
   /**
    * Bytes from `position`, which is held, up to `limit`, in parts of together at most `maxBytes`
-   * (one part at least).
+   * (one part at least) and not more than `maxParts`.
    */
-  slice(position: number, limit: number, maxBytes: number): Buffer[] {
+  slice(
+    position: number,
+    limit: number,
+    maxBytes: number,
+    maxParts = MAX_PARTS,
+  ): Buffer[] {
     const parts: Buffer[] = [];
     const last = Math.min(limit, position + maxBytes);
     let index = this.#indexOf(position);
     let at = position;
-    while (at < last && parts.length < MAX_PARTS) {
+    while (at < last && parts.length < maxParts) {
       const chunk = this.#chunks[index];
       const start = this.#starts[index];
       if (chunk === undefined || start === undefined) break;

@@ -24,7 +24,8 @@ const MAX_BANS = 1_000;
 
 /** Memory for the newest bytes of all fills together, shared out between those that run. */
 const ALL_WINDOWS_BYTES = 64 * 1024 * 1024;
-const MAX_WINDOW_BYTES = 2 * 1024 * 1024;
+/** Twice what is written at once: one half is collected while the other is written. */
+const MAX_WINDOW_BYTES = 4 * 1024 * 1024;
 const MIN_WINDOW_BYTES = 512 * 1024;
 
 /** Why the storage is avoided for a while after it failed: a full disk is not asked for each blob. */

@@ -70,6 +70,37 @@ void describe("a fill", () => {
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 
+  void it("is written in whole steps, and its rest at the end", async (test) => {
+    const writes: { position: number; bytes: number }[] = [];
+    const firstWrite = Promise.withResolvers<void>();
+    const { store } = await makeStore(test, {
+      ...nodeFileSystem,
+      writev: (fd, chunks, position) => {
+        const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+        writes.push({ position, bytes });
+        firstWrite.resolve();
+        return nodeFileSystem.writev(fd, chunks, position);
+      },
+    });
+    const { bytes, digest } = blobOf("steps", 5 * MIB + 5);
+    const { fill, upstream } = await startFill(store, digest, {
+      windowBytes: 4 * MIB,
+    });
+    upstream.answer(() => ({ sizeBytes: bytes.length }));
+    const body = await upstream.body();
+    body.feed(bytes.subarray(0, 3 * MIB));
+    await received(fill, 3 * MIB);
+    await firstWrite.promise;
+    body.feed(bytes.subarray(3 * MIB));
+    body.finish();
+    assert.equal((await fill.ended).outcome, "stored");
+    assert.deepEqual(writes, [
+      { position: 0, bytes: 2 * MIB },
+      { position: 2 * MIB, bytes: 2 * MIB },
+      { position: 4 * MIB, bytes: MIB + 5 },
+    ]);
+  });
+
   void it("withholds the tail until the bytes are verified", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("tail", 2 * MIB);
