@@ -3,7 +3,8 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { OpenedCache } from "./open-cache.ts";
-import { Scrub, type ScrubFinding, type ScrubOptions } from "./scrub.ts";
+import { Scrub, type ScrubOptions } from "./scrub.ts";
+import type { ScrubFinding } from "./scrub-findings.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const TICK_MS = 60_000;
@@ -14,8 +15,8 @@ const MAX_DUE_TICKS = 60;
 
 export interface BackgroundScrubOptions {
   readonly cache: Pick<OpenedCache, "audit" | "index" | "scrubParts">;
-  /** The part of all bytes that is read each day. */
-  readonly dailyShare: number;
+  /** The part of all bytes that is read each day; 0: none. May change at any time. */
+  readonly dailyShare: () => number;
   readonly clock: Clock;
   readonly log: Pick<Logger, "warn">;
   readonly onFinding: (finding: ScrubFinding) => void;
@@ -64,9 +65,14 @@ export class BackgroundScrub {
   }
 
   async #run(): Promise<void> {
-    const { cache, clock, dailyShare } = this.#options;
-    const { blobBytes } = await cache.index.totals();
+    const { cache, clock } = this.#options;
     const nowMs = clock.monotonicMs();
+    const dailyShare = this.#options.dailyShare();
+    if (dailyShare === 0) {
+      this.#lastTickMs = nowMs;
+      return;
+    }
+    const { blobBytes } = await cache.index.totals();
     const sinceMs = Math.min(nowMs - this.#lastTickMs, TICK_MS * MAX_DUE_TICKS);
     this.#lastTickMs = nowMs;
     const bytesADay = blobBytes * dailyShare;

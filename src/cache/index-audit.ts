@@ -1,7 +1,9 @@
 import type { Database, Statement } from "better-sqlite3";
 import type { ChildDescriptor } from "../oci/descriptor.ts";
-import { type Digest, digestHex, parseDigest } from "../oci/digest.ts";
+import { type Digest, parseDigest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
+import { IndexHealth } from "./index-health.ts";
+import { bytesOf } from "./index-keys.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
 
 /** A stored blob as the index knows it. */
@@ -39,19 +41,6 @@ export interface DroppedTag {
   readonly isPinned: boolean;
 }
 
-/** A tag with its repository, as a journal of the roots holds it. */
-export interface AuditTag {
-  readonly key: RepositoryKey;
-  readonly tag: Tag;
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly fetchedAtMs: number;
-}
-
-export type AuditTotals = Readonly<
-  Record<"blobs" | "blobBytes" | "manifests" | "tags", number>
->;
-
 const ROW = `SELECT blobs.id, digests.digest, blobs.size_bytes AS sizeBytes,
     blobs.stored_at_ms AS storedAtMs, media_types.name AS mediaType
   FROM blobs
@@ -64,6 +53,7 @@ const ROW = `SELECT blobs.id, digests.digest, blobs.size_bytes AS sizeBytes,
  * are prepared with it, so it is made when it is needed. SQLite's errors come through.
  */
 export class IndexAudit {
+  readonly health: IndexHealth;
   readonly #database: Database;
   readonly #listRows: Statement<[number, number], AuditColumns>;
   readonly #findRow: Statement<[Buffer], AuditColumns>;
@@ -72,6 +62,7 @@ export class IndexAudit {
 
   /** @param database migrated; may be the one that serves requests */
   constructor(database: Database) {
+    this.health = new IndexHealth(database);
     this.#database = database;
     this.#listRows = database.prepare(
       `${ROW} WHERE blobs.id > ? ORDER BY blobs.id LIMIT ?`,
@@ -209,178 +200,6 @@ export class IndexAudit {
   writeScrubPlace(id: number): void {
     this.#database.prepare("UPDATE state SET scrubbed_id = ?").run(id);
   }
-
-  /** Tags after a tag, in the order of (repository, name). */
-  listTags(
-    after: { readonly repositoryId: number; readonly name: string },
-    limit: number,
-  ): readonly (AuditTag & { readonly repositoryId: number })[] {
-    return this.#database
-      .prepare<
-        [number, string, number],
-        {
-          readonly repositoryId: number;
-          readonly upstream: string;
-          readonly name: string;
-          readonly tag: string;
-          readonly digest: Buffer;
-          readonly mediaType: string;
-          readonly fetchedAtMs: number;
-        }
-      >(
-        `SELECT tags.repository_id AS repositoryId, repositories.upstream, repositories.name,
-           tags.name AS tag, digests.digest, media_types.name AS mediaType,
-           tags.fetched_at_ms AS fetchedAtMs
-         FROM tags
-         CROSS JOIN repositories ON repositories.id = tags.repository_id
-         CROSS JOIN digests ON digests.id = tags.manifest_id
-         CROSS JOIN manifests ON manifests.id = tags.manifest_id
-         CROSS JOIN media_types ON media_types.id = manifests.media_type_id
-         WHERE (tags.repository_id, tags.name) > (?, ?)
-         ORDER BY tags.repository_id, tags.name LIMIT ?`,
-      )
-      .all(after.repositoryId, after.name, limit)
-      .flatMap(({ digest, tag, repositoryId, mediaType, ...row }) => {
-        const manifest = digestFrom(digest);
-        return manifest === undefined
-          ? []
-          : [
-              {
-                repositoryId,
-                key: repositoryKey(row),
-                tag: tag as Tag,
-                digest: manifest,
-                mediaType,
-                fetchedAtMs: row.fetchedAtMs,
-              },
-            ];
-      });
-  }
-
-  /** The sums that are kept, and the rows counted one by one. */
-  compareTotals(): {
-    readonly kept: AuditTotals;
-    readonly counted: AuditTotals;
-  } {
-    const read = (sql: string): AuditTotals =>
-      this.#database.prepare<[], AuditTotals>(sql).get() ?? {
-        blobs: 0,
-        blobBytes: 0,
-        manifests: 0,
-        tags: 0,
-      };
-    return {
-      kept: read(
-        `SELECT blobs, blob_bytes AS blobBytes, manifests, tags FROM totals WHERE id = 1`,
-      ),
-      counted: read(
-        `SELECT (SELECT count(*) FROM blobs) AS blobs,
-           (SELECT coalesce(sum(size_bytes), 0) FROM blobs) AS blobBytes,
-           (SELECT count(*) FROM manifests) AS manifests,
-           (SELECT count(*) FROM tags) AS tags`,
-      ),
-    };
-  }
-
-  /** Sets the kept sums to what was counted. */
-  putTotals(totals: AuditTotals): void {
-    this.#database
-      .prepare(
-        `INSERT OR REPLACE INTO totals (id, blobs, blob_bytes, manifests, tags)
-         VALUES (1, :blobs, :blobBytes, :manifests, :tags)`,
-      )
-      .run(totals);
-  }
-
-  /** How many blobs and tags were last used, stored or verified after this moment. */
-  countTimesAfter(ms: number): number {
-    return (
-      this.#database
-        .prepare<[number, number, number, number, number], { n: number }>(
-          `SELECT (SELECT count(*) FROM blobs WHERE used_at_ms > ? OR stored_at_ms > ?) +
-             (SELECT count(*) FROM tags WHERE used_at_ms > ? OR verified_at_ms > ? OR fetched_at_ms > ?) AS n`,
-        )
-        .get(ms, ms, ms, ms, ms)?.n ?? 0
-    );
-  }
-
-  /** Takes times that lie ahead back to this moment: what is too new would never be evicted. */
-  capTimes(ms: number): void {
-    this.#database
-      .transaction(() => {
-        this.#database
-          .prepare(
-            `UPDATE blobs SET used_at_ms = min(used_at_ms, ?), stored_at_ms = min(stored_at_ms, ?)
-             WHERE used_at_ms > ? OR stored_at_ms > ?`,
-          )
-          .run(ms, ms, ms, ms);
-        this.#database
-          .prepare(
-            `UPDATE tags SET used_at_ms = min(used_at_ms, ?), verified_at_ms = min(verified_at_ms, ?),
-               fetched_at_ms = min(fetched_at_ms, ?)
-             WHERE used_at_ms > ? OR verified_at_ms > ? OR fetched_at_ms > ?`,
-          )
-          .run(ms, ms, ms, ms, ms, ms);
-      })
-      .immediate();
-  }
-
-  /** What SQLite finds wrong with the file, one text a fault. Reads all of it. */
-  findDamage(): readonly string[] {
-    return this.#database
-      .prepare<[], string>("PRAGMA integrity_check(20)")
-      .pluck()
-      .all()
-      .filter((line) => line !== "ok");
-  }
-
-  /** Tables with rows that point to rows that are not there, as in `tags`. */
-  findBrokenReferences(): readonly string[] {
-    return [
-      ...new Set(
-        this.#database
-          .prepare<[], { readonly table: string }>("PRAGMA foreign_key_check")
-          .all()
-          .map(({ table }) => table),
-      ),
-    ];
-  }
-
-  /** Deletes the rows of {@link findBrokenReferences}, over and over until none is left. */
-  deleteBrokenReferences(): void {
-    for (let round = 0; round < 10; round += 1) {
-      const rows = this.#database
-        .prepare<
-          [],
-          {
-            readonly table: string;
-            readonly rowid: number | null;
-          }
-        >("PRAGMA foreign_key_check")
-        .all();
-      if (rows.length === 0) return;
-      this.#database
-        .transaction(() => {
-          for (const { table, rowid } of rows) {
-            if (rowid !== null) {
-              this.#database
-                .prepare(`DELETE FROM "${table}" WHERE rowid = ?`)
-                .run(rowid);
-            }
-          }
-          // Tables without row numbers are told apart by nothing else.
-          this.#database.exec(
-            `DELETE FROM links WHERE blob_id NOT IN (SELECT id FROM blobs)
-               OR repository_id NOT IN (SELECT id FROM repositories);
-             DELETE FROM edges WHERE parent_id NOT IN (SELECT id FROM manifests)
-               OR child_id NOT IN (SELECT id FROM digests);
-             DELETE FROM tags WHERE manifest_id NOT IN (SELECT id FROM manifests)
-               OR repository_id NOT IN (SELECT id FROM repositories)`,
-          );
-        })
-        .immediate();
-    }
-  }
 }
 
 function auditRow({
@@ -404,10 +223,7 @@ function repositoryKey({
   return { upstream, repository: name as RepositoryName };
 }
 
-function bytesOf(digest: Digest): Buffer {
-  return Buffer.from(digestHex(digest), "hex");
-}
-
+/** A damaged index may hold what is none. */
 function digestFrom(bytes: Buffer): Digest | undefined {
   const algorithm = bytes.length === 32 ? "sha256" : "sha512";
   return parseDigest(`${algorithm}:${bytes.toString("hex")}`);

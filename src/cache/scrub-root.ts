@@ -124,7 +124,7 @@ function openIndex(
       isThere || isRepair ? layout.indexFile : ":memory:",
     );
     const audit = new IndexAudit(database);
-    if (audit.findDamage().length > 0) {
+    if (audit.health.findDamage().length > 0) {
       database.close();
       return "damaged";
     }

@@ -22,46 +22,11 @@ import {
 } from "./found-blob.ts";
 import type { AuditRow, DroppedTag, IndexAudit } from "./index-audit.ts";
 import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
-
-/** What can be wrong with a storage root. Scripts and dashboards rely on the names. */
-export const SCRUB_CODES = [
-  /** The bytes are not those of the digest in the name. */
-  "blob-corrupt",
-  /** The bytes can't be read. */
-  "blob-unreadable",
-  /** In the folder of the blobs stands something else: another name, a link, a folder. */
-  "not-a-blob",
-  /** Others than the owner may write the file, or others than the group read it. */
-  "blob-mode",
-  /** The bytes are right, and the index says another size. */
-  "size-differs",
-  /** The index has a blob that is not there. */
-  "file-missing",
-  /** A blob is there that the index has not. */
-  "row-missing",
-  /** What the index says of a manifest's children, subject or type is not what the manifest says. */
-  "manifest-differs",
-  /** The partial folder holds what no fill can go on from. */
-  "partial-stray",
-  /** The sums that the index keeps are not those of its rows. */
-  "totals-differ",
-  /** A row of the index points to one that is not there. */
-  "reference-broken",
-  /** The file of the index is damaged. */
-  "index-damaged",
-  /** A time in the index lies ahead of the clock. */
-  "time-ahead",
-] as const;
-
-export type ScrubCode = (typeof SCRUB_CODES)[number];
-
-export interface ScrubFinding {
-  readonly code: ScrubCode;
-  /** Relative to the storage root. */
-  readonly path: string;
-  readonly digest: Digest | null;
-  readonly repaired: boolean;
-}
+import {
+  type ScrubCode,
+  type ScrubFinding,
+  ScrubFindings,
+} from "./scrub-findings.ts";
 
 export interface ScrubReport {
   /** Blobs that were read in full. */
@@ -103,25 +68,23 @@ const TIME_TOLERANCE_MS = 1_000;
 /** Compares every blob with its digest, and the index with what is there. */
 export class Scrub {
   readonly #options: ScrubOptions;
-  readonly #findings: ScrubFinding[] = [];
+  readonly #findings: ScrubFindings;
   #blobs = 0;
   #bytes = 0;
 
   constructor(options: ScrubOptions) {
     this.#options = options;
+    this.#findings = new ScrubFindings(options.layout, options.isRepair);
   }
 
   get report(): ScrubReport {
-    return { blobs: this.#blobs, bytes: this.#bytes, findings: this.#findings };
+    const findings = this.#findings.all;
+    return { blobs: this.#blobs, bytes: this.#bytes, findings };
   }
 
   /** Notes what was found wrong with the index's file, by whoever could look into it. */
   noteDamage(repaired: boolean): void {
-    const { layout } = this.#options;
-    this.#findings.push({
-      code: "index-damaged",
-      path: layout.indexFile.slice(layout.root.length + 1),
-      digest: null,
+    this.#findings.note("index-damaged", this.#options.layout.indexFile, {
       repaired,
     });
   }
@@ -181,7 +144,7 @@ export class Scrub {
       return;
     }
     if ((stat.mode & UNSAFE_MODE) !== 0) {
-      await this.#report("blob-mode", digest, () =>
+      await this.#findings.reportBlob("blob-mode", digest, () =>
         this.#options.fileSystem.makePrivate(path),
       );
     }
@@ -231,7 +194,7 @@ export class Scrub {
     ) {
       return;
     }
-    await this.#report("row-missing", digest, async () => {
+    await this.#findings.reportBlob("row-missing", digest, async () => {
       const manifest = readManifestContent(
         bytes,
         index.audit.findEdgeMediaType(digest),
@@ -251,7 +214,7 @@ export class Scrub {
         ? undefined
         : readManifestContent(bytes, row.mediaType);
     if (row.sizeBytes !== sizeBytes) {
-      await this.#report("size-differs", digest, () =>
+      await this.#findings.reportBlob("size-differs", digest, () =>
         index.rows.adoptBlob(
           recordOf(digest, sizeBytes, row.storedAtMs, manifest),
         ),
@@ -267,7 +230,7 @@ export class Scrub {
     ) {
       return;
     }
-    await this.#report("manifest-differs", digest, async () => {
+    await this.#findings.reportBlob("manifest-differs", digest, async () => {
       if (manifest === undefined) await index.rows.forgetBlob(digest);
       await index.rows.adoptBlob(
         recordOf(digest, sizeBytes, row.storedAtMs, manifest),
@@ -306,23 +269,23 @@ export class Scrub {
   async #checkIndex(): Promise<void> {
     const { index, layout, clock } = this.#options;
     if (index === undefined) return;
-    const { audit } = index;
+    const { health } = index.audit;
     const report = (code: ScrubCode, repair: () => void): Promise<void> =>
-      this.#reportPath(code, layout.indexFile, undefined, () => {
+      this.#findings.report(code, layout.indexFile, undefined, () => {
         repair();
         return Promise.resolve();
       });
-    if (audit.findBrokenReferences().length > 0) {
-      await report("reference-broken", () => audit.deleteBrokenReferences());
+    if (health.findBrokenReferences().length > 0) {
+      await report("reference-broken", () => health.deleteBrokenReferences());
     }
-    const { kept, counted } = audit.compareTotals();
+    const { kept, counted } = health.compareTotals();
     const keys = ["blobs", "blobBytes", "manifests", "tags"] as const;
     if (keys.some((key) => kept[key] !== counted[key])) {
-      await report("totals-differ", () => audit.putTotals(counted));
+      await report("totals-differ", () => health.putTotals(counted));
     }
     const nowMs = Math.ceil(clock.nowMs()) + TIME_TOLERANCE_MS;
-    if (audit.countTimesAfter(nowMs) > 0) {
-      await report("time-ahead", () => audit.capTimes(nowMs));
+    if (health.countTimesAfter(nowMs) > 0) {
+      await report("time-ahead", () => health.capTimes(nowMs));
     }
   }
 
@@ -349,7 +312,7 @@ export class Scrub {
   /** A blob that can't be served: its bytes go, and its row with them, so that the next pull fetches it. */
   async #drop(code: ScrubCode, digest: Digest): Promise<void> {
     const { index, fileSystem, layout, onDropped } = this.#options;
-    await this.#report(code, digest, async () => {
+    await this.#findings.reportBlob(code, digest, async () => {
       const row = index?.audit.findRow(digest);
       const dropped: DroppedBlob | undefined =
         index === undefined || row === undefined
@@ -372,34 +335,9 @@ export class Scrub {
     path: string,
     digest: Digest | undefined,
   ): Promise<void> {
-    return this.#reportPath(code, path, digest, () =>
+    return this.#findings.report(code, path, digest, () =>
       this.#options.fileSystem.removeTree(path),
     );
-  }
-
-  #report(
-    code: ScrubCode,
-    digest: Digest,
-    repair: () => Promise<void>,
-  ): Promise<void> {
-    const path = this.#options.layout.blobFile(digest);
-    return this.#reportPath(code, path, digest, repair);
-  }
-
-  async #reportPath(
-    code: ScrubCode,
-    path: string,
-    digest: Digest | undefined,
-    repair: () => Promise<void>,
-  ): Promise<void> {
-    const { isRepair, layout } = this.#options;
-    const repaired = isRepair && (await repair().then(isDone, isNotDone));
-    this.#findings.push({
-      code,
-      path: path.slice(layout.root.length + 1),
-      digest: digest ?? null,
-      repaired,
-    });
   }
 
   #isMoving(digest: Digest): boolean {
@@ -423,10 +361,6 @@ interface FoundBlob {
   readonly sizeBytes: number;
   readonly bytes: Buffer | undefined;
 }
-
-/** What could not be repaired now, on a disk that takes no writes, is told as it is. */
-const isDone = (): boolean => true;
-const isNotDone = (): boolean => false;
 
 /** Equal for equal sets of edges. */
 function edgeText(children: readonly ChildDescriptor[]): string {

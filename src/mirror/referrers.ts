@@ -7,15 +7,11 @@ import { parseTag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import { offlineRefusal } from "./answers.ts";
-import { fetchOrStale } from "./list-revalidation.ts";
+import type { ListRevalidation } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
-import type { NegativeAnswers } from "./negative-answers.ts";
-import { SingleFlight } from "./single-flight.ts";
-import type { StaleGate } from "./stale-gate.ts";
 
 /** The fallback tag keeps 64 digits of any digest. */
 const FALLBACK_TAG_HEX_LENGTH = 64;
@@ -38,24 +34,17 @@ export interface ReferrersAnswer {
  */
 export class Referrers {
   readonly #index: MetadataIndex;
-  readonly #negative: NegativeAnswers;
-  readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
-  readonly #fetches = new SingleFlight<Buffer>();
+  readonly #revalidation: ListRevalidation<Buffer>;
 
   constructor(options: {
-    index: MetadataIndex;
-    negative: NegativeAnswers;
-    gate: StaleGate;
-    clock: Clock;
-    isOffline: boolean;
+    readonly index: MetadataIndex;
+    readonly clock: Clock;
+    readonly revalidation: ListRevalidation<Buffer>;
   }) {
     this.#index = options.index;
-    this.#negative = options.negative;
-    this.#gate = options.gate;
     this.#clock = options.clock;
-    this.#isOffline = options.isOffline;
+    this.#revalidation = options.revalidation;
   }
 
   /** @throws Refusal, UpstreamError */
@@ -86,29 +75,14 @@ export class Referrers {
         return answer(row.body, { status, ageMs, isStale: false });
       }
     }
-    if (this.#isOffline) {
-      if (row === undefined) throw offlineRefusal("list");
-      const status = cacheStatus.staleHit();
-      return answer(row.body, { status, ageMs, isStale: true });
-    }
-    this.#negative.assertNotRefused(upstream, key, subject, "list");
-    if (this.#negative.isAbsent(upstream, key, subject)) {
-      const status = cacheStatus.negative();
-      return answer(emptyImageIndex(), {
-        status,
-        ageMs: undefined,
-        isStale: false,
-      });
-    }
-    const flight = `${key.upstream} ${key.repository} ${subject}`;
-    const { list, status, isStale } = await fetchOrStale({
-      gate: this.#gate,
+    const { list, status, isStale } = await this.#revalidation.ask({
       upstream,
-      fetch: () =>
-        this.#fetches.run(flight, () => this.#fetch(upstream, key, subject)),
-      isJoin: this.#fetches.has(flight),
+      key,
+      reference: subject,
+      fetch: () => this.#fetch(upstream, key, subject),
       isKnown: row !== undefined,
       stale: row?.body,
+      absent: emptyImageIndex(),
     });
     return answer(list, {
       status,
@@ -122,7 +96,13 @@ export class Referrers {
     key: RepositoryKey,
     subject: Digest,
   ): Promise<Buffer> {
-    const body = await this.#ask(upstream, key, subject);
+    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
+    const body =
+      (await absent(() =>
+        upstream.client.getReferrers(key.repository, subject, signal),
+      )) ??
+      (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
+      emptyImageIndex();
     const parsed = parseManifest(body, undefined);
     if (!parsed.ok || parsed.mediaType !== OCI_INDEX) {
       // An empty answer instead would say that nothing is signed.
@@ -135,26 +115,6 @@ export class Referrers {
     const isEmpty = parsed.children.length + parsed.skippedChildren === 0;
     await this.#keep(upstream, key, subject, body, isEmpty);
     return body;
-  }
-
-  async #ask(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    subject: Digest,
-  ): Promise<Buffer> {
-    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    try {
-      return (
-        (await absent(() =>
-          upstream.client.getReferrers(key.repository, subject, signal),
-        )) ??
-        (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
-        emptyImageIndex()
-      );
-    } catch (error) {
-      this.#negative.note(upstream, key, subject, error);
-      throw error;
-    }
   }
 
   /**
@@ -170,7 +130,7 @@ export class Referrers {
   ): Promise<void> {
     try {
       if (isEmpty && !(await this.#index.getLinkedBlob(key, subject))) {
-        this.#negative.noteAbsent(upstream, key, subject);
+        this.#revalidation.noteAbsent({ upstream, key, reference: subject });
         return;
       }
       await this.#index.putReferrers(key, subject, {

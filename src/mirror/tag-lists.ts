@@ -4,16 +4,12 @@ import { parseTag, type Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { withinDeadline } from "./answer-deadline.ts";
-import { offlineRefusal } from "./answers.ts";
-import { fetchOrStale } from "./list-revalidation.ts";
+import type { ListRevalidation } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
-import type { NegativeAnswers } from "./negative-answers.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
-import { SingleFlight } from "./single-flight.ts";
-import type { StaleGate } from "./stale-gate.ts";
 
 /** Memory for the lists of all repositories together. */
 const MAX_LISTS_BYTES = 16 * 1024 * 1024;
@@ -32,7 +28,7 @@ export interface TagsAnswer {
   readonly isStale: boolean;
 }
 
-interface TagList {
+export interface TagList {
   /** In ASCII order. */
   readonly tags: readonly Tag[];
   /** False where a bound cut it; what follows is a part of its own. */
@@ -50,11 +46,8 @@ interface KnownTagList extends TagList {
 /** The tags of a repository: the upstream's list, or those in the cache while it is down. */
 export class TagLists {
   readonly #index: MetadataIndex;
-  readonly #negative: NegativeAnswers;
-  readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
-  readonly #fetches = new SingleFlight<TagList>();
+  readonly #revalidation: ListRevalidation<TagList>;
   readonly #lists = new LRUCache<string, KnownTagList>({
     maxSize: MAX_LISTS_BYTES,
     sizeCalculation: (list) =>
@@ -62,17 +55,13 @@ export class TagLists {
   });
 
   constructor(options: {
-    index: MetadataIndex;
-    negative: NegativeAnswers;
-    gate: StaleGate;
-    clock: Clock;
-    isOffline: boolean;
+    readonly index: MetadataIndex;
+    readonly clock: Clock;
+    readonly revalidation: ListRevalidation<TagList>;
   }) {
     this.#index = options.index;
-    this.#negative = options.negative;
-    this.#gate = options.gate;
     this.#clock = options.clock;
-    this.#isOffline = options.isOffline;
+    this.#revalidation = options.revalidation;
   }
 
   /** @throws Refusal, UpstreamError */
@@ -128,28 +117,16 @@ export class TagLists {
   ): Promise<TagsPart> {
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
-    const cached = await this.#cached(key);
-    if (this.#isOffline) {
-      if (cached === undefined) throw offlineRefusal("list");
-      return {
-        list: cached,
-        status: cacheStatus.staleHit(),
-        ageMs: undefined,
-        isStale: true,
-      };
-    }
-    this.#negative.assertNone(upstream, key, TAGS_LIST, "list");
-    const name = nameOf(key, after);
-    const fetched = await fetchOrStale({
-      gate: this.#gate,
+    const answered = await this.#revalidation.ask({
       upstream,
-      fetch: () =>
-        this.#fetches.run(name, () => this.#fetch(upstream, key, after)),
-      isJoin: this.#fetches.has(name),
-      isKnown: this.#lists.has(name),
-      stale: cached,
+      key,
+      reference: TAGS_LIST,
+      part: after ?? "",
+      fetch: () => this.#fetch(upstream, key, after),
+      isKnown: this.#lists.has(nameOf(key, after)),
+      stale: await this.#cached(key),
     });
-    return { ...fetched, ageMs: undefined };
+    return { ...answered, ageMs: undefined };
   }
 
   /** A part that may be answered unasked. */
@@ -172,26 +149,21 @@ export class TagLists {
     key: RepositoryKey,
     after: Tag | undefined,
   ): Promise<TagList> {
-    try {
-      const { tags, isWhole } = await upstream.client.listTags(
-        key.repository,
-        AbortSignal.timeout(ANSWER_DEADLINE_MS),
-        after,
-      );
-      const list = {
-        tags: [...new Set(tags)]
-          // An upstream that knows no `last` starts anew.
-          .filter((tag) => after === undefined || tag > after)
-          .sort(),
-        isWhole,
-      };
-      const fetchedAtMs = this.#clock.monotonicMs();
-      this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
-      return list;
-    } catch (error) {
-      this.#negative.note(upstream, key, TAGS_LIST, error);
-      throw error;
-    }
+    const { tags, isWhole } = await upstream.client.listTags(
+      key.repository,
+      AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      after,
+    );
+    const list = {
+      tags: [...new Set(tags)]
+        // An upstream that knows no `last` starts anew.
+        .filter((tag) => after === undefined || tag > after)
+        .sort(),
+      isWhole,
+    };
+    const fetchedAtMs = this.#clock.monotonicMs();
+    this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
+    return list;
   }
 
   /** The tags that the cache can answer; undefined where it has none of the repository. */

@@ -4,7 +4,6 @@ import type { RepositoryName } from "../oci/reference.ts";
 import { Authorization, type SentAuthorization } from "./authorization.ts";
 import { discardBody } from "./body.ts";
 import { Breaker, type Permit } from "./breaker.ts";
-import { parseChallenges } from "./challenge.ts";
 import {
   CredentialPool,
   type CredentialState,
@@ -13,10 +12,10 @@ import {
 } from "./credential-pool.ts";
 import { CredentialError, type Login } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
-import type { Answer, Exchange } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
 import { abortFault, severityOf } from "./faults.ts";
-import { isRedirect, judgeRedirect, MAX_REDIRECTS } from "./redirect.ts";
+import { Redirects } from "./follow-redirects.ts";
 import { type Identity, requestHeaders } from "./request-headers.ts";
 import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
 import { DEFAULT_REST_MS } from "./retry-after.ts";
@@ -73,8 +72,7 @@ export class Endpoint {
   readonly #prefix: string;
   readonly #blobSlots: Slots;
   readonly #smallSlots: Slots;
-  /** For tokens that are needed while a slot is held: of the same slots, eight could starve each other. */
-  readonly #nestedSlots: Slots;
+  readonly #redirects: Redirects;
   readonly #authorization: Authorization;
   readonly #credentials: CredentialPool;
 
@@ -89,7 +87,16 @@ export class Endpoint {
     this.breaker = new Breaker(clock, (isUp) => observer.onEndpoint(url, isUp));
     this.#blobSlots = new Slots(config.concurrency, config.name);
     this.#smallSlots = new Slots(SMALL_SLOTS, config.name);
-    this.#nestedSlots = new Slots(SMALL_SLOTS, config.name);
+    this.#redirects = new Redirects({
+      upstream: config.name,
+      endpoint: this.#base,
+      identity: options.identity,
+      tokens,
+      exchange: options.exchange,
+      foreignExchange,
+      // For tokens that are needed while a slot is held: of the same slots, eight could starve each other.
+      slots: new Slots(SMALL_SLOTS, config.name),
+    });
     this.#authorization = new Authorization({
       upstream: config.name,
       endpoint: this.#base,
@@ -274,11 +281,13 @@ export class Endpoint {
       const restMs = member.restMs(laneOf(kind));
       if (restMs > 0) throw this.#throttleRefusal(restMs);
       if (!permit.isProbe && this.breaker.isOpen) throw this.#restRefusal();
-      const answer = await this.#follow(
-        request,
-        url,
-        authorization?.value,
-        member,
+      // Whoever was not named is counted by the address: no account's budget.
+      const isCounted = authorization !== undefined || member.isAnonymous;
+      const answer = await this.#redirects.follow(
+        { ...request, url, authorization: authorization?.value },
+        (own) => {
+          if (isCounted) member.observe(own.header);
+        },
       );
       return { answer, release };
     } catch (error) {
@@ -293,80 +302,6 @@ export class Endpoint {
       release();
       throw error;
     }
-  }
-
-  async #follow(
-    request: EndpointRequest,
-    start: URL,
-    authorization: string | undefined,
-    member: PoolMember,
-  ): Promise<Answer> {
-    const { identity, exchange, foreignExchange } = this.#options;
-    const { kind, method, range, signal } = request;
-    let url = start;
-    let hasLeft = false;
-    for (let hops = 0; ;) {
-      // A target may point back here, at a path of its choice: it gets no credential for that.
-      hasLeft ||= url.origin !== this.origin;
-      const ask = (bearer: string | undefined): Promise<Answer> =>
-        (url.origin === this.origin ? exchange : foreignExchange)({
-          kind,
-          method,
-          url,
-          headers: requestHeaders(identity, { range, authorization: bearer }),
-          signal,
-        });
-      let answer = await ask(hasLeft ? undefined : authorization);
-      // Whoever was not named is counted by the address: no account's budget.
-      const isCounted = authorization !== undefined || member.isAnonymous;
-      if (!hasLeft && isCounted) member.observe(answer.header);
-      if (hasLeft && answer.status === 401) {
-        const bearer = await this.#foreignBearer(answer, signal);
-        if (bearer !== undefined) {
-          discardBody(answer.body);
-          answer = await ask(bearer);
-        }
-      }
-      if (!isRedirect(answer.status)) return answer;
-      discardBody(answer.body);
-      const verdict = judgeRedirect(url, answer.header("location"));
-      if ("refusal" in verdict) throw this.#badRedirect(verdict.refusal);
-      hops += 1;
-      if (hops > MAX_REDIRECTS) throw this.#badRedirect("too many redirects");
-      url = verdict.target;
-    }
-  }
-
-  /** Anonymous, and from the target's own origin only: it is nobody that we know. */
-  async #foreignBearer(
-    answer: Answer,
-    signal: AbortSignal,
-  ): Promise<string | undefined> {
-    const { tokens, foreignExchange } = this.#options;
-    const parameters = parseChallenges(
-      answer.header("www-authenticate") ?? "",
-    ).find(({ scheme }) => scheme === "bearer")?.parameters;
-    const realm = parameters?.get("realm");
-    if (parameters === undefined || realm === undefined) return undefined;
-    if (!URL.canParse(realm)) return undefined;
-    const url = new URL(realm);
-    const isOwn =
-      url.origin === answer.url.origin &&
-      url.username === "" &&
-      url.password === "";
-    if (!isOwn) return undefined;
-    const { token } = await tokens.obtain(
-      {
-        realm: url,
-        service: parameters.get("service"),
-        scope: parameters.get("scope") ?? "",
-        login: undefined,
-      },
-      foreignExchange,
-      this.#nestedSlots,
-      signal,
-    );
-    return `Bearer ${token}`;
   }
 
   /**
@@ -425,13 +360,6 @@ export class Endpoint {
     } finally {
       signal.removeEventListener("abort", leave);
     }
-  }
-
-  #badRedirect(reason: string): UpstreamError {
-    return new UpstreamError("bad-response", `${this.url}: ${reason}`, {
-      upstream: this.#options.config.name,
-      origin: this.origin,
-    });
   }
 }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
+import { systemClock } from "../../src/telemetry/clock.ts";
 import { afterSuite } from "../support/after-test.ts";
 import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
 import { queriesOf, readDashboard } from "../support/dashboard.ts";
@@ -7,6 +8,7 @@ import { requireCommands } from "../support/engines/engine.ts";
 import { Prometheus } from "../support/engines/prometheus.ts";
 import { buildImage, type TestImage } from "../support/image-builder.ts";
 import { runCommand } from "../support/run-command.ts";
+import { ScriptedBudget } from "../support/scripted-budget.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 
 /** Nothing went wrong here, so there is nothing to show. */
@@ -17,12 +19,14 @@ void describe("a real Prometheus", () => {
   let mirror: ChildMirror;
   let prometheus: Prometheus;
   let image: TestImage;
+  let budget: ScriptedBudget;
 
   before(async () => {
     await requireCommands(["prometheus", "promtool"]);
     const upstream = await ScriptedUpstream.start(suite);
     image = buildImage({ seed: "prometheus", layers: [2_000_000] });
     upstream.content.addImage("library/app", image, "1");
+    budget = new ScriptedBudget(upstream, { clock: systemClock, limit: 100 });
     mirror = await ChildMirror.start(suite, {
       config: hubConfig(upstream.origin),
     });
@@ -68,6 +72,10 @@ void describe("a real Prometheus", () => {
     );
     assert.equal(await value("entrepot_storage_bytes"), bytes);
     assert.equal(await value("entrepot_upstream_up"), 1);
+    assert.equal(
+      await value("entrepot_upstream_ratelimit_remaining"),
+      budget.remaining(),
+    );
     assert.equal(await value("entrepot_storage_degraded"), 0);
     assert.equal(await value("entrepot_digest_mismatches_total"), 0);
   });

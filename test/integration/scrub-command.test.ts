@@ -6,7 +6,8 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { BackgroundScrub } from "../../src/cache/background-scrub.ts";
 import { openCache } from "../../src/cache/open-cache.ts";
-import type { DroppedBlob, ScrubFinding } from "../../src/cache/scrub.ts";
+import type { DroppedBlob } from "../../src/cache/scrub.ts";
+import type { ScrubFinding } from "../../src/cache/scrub-findings.ts";
 import { digestOf } from "../../src/oci/digest.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { releaseAfter } from "../support/after-test.ts";
@@ -187,7 +188,7 @@ void describe("the background scrub", () => {
     const scrub = new BackgroundScrub({
       cache,
       // All of it in ten hours.
-      dailyShare: 2.4,
+      dailyShare: () => 2.4,
       clock,
       log,
       onFinding: (finding) => findings.push(finding),

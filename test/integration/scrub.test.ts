@@ -15,7 +15,7 @@ import { describe, it } from "node:test";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import { openCache } from "../../src/cache/open-cache.ts";
 import { openDatabase } from "../../src/cache/open-sqlite-index.ts";
-import { SCRUB_CODES, type ScrubCode } from "../../src/cache/scrub.ts";
+import { SCRUB_CODES, type ScrubCode } from "../../src/cache/scrub-findings.ts";
 import { scrubRoot } from "../../src/cache/scrub-root.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import type { AfterTest } from "../support/after-test.ts";

@@ -20,6 +20,7 @@ import type {
   UpstreamResponseEvent,
 } from "../../src/upstream/observer.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
+import { UPSTREAM_DEFAULTS } from "./upstream-defaults.ts";
 
 /** Remembers all that it was told. */
 export class RecordingObserver implements UpstreamObserver {
@@ -48,31 +49,13 @@ export function upstreamConfig(
   overrides: Partial<UpstreamConfig> = {},
 ): UpstreamConfig {
   return {
+    ...UPSTREAM_DEFAULTS,
     name: "registry.example",
     isDefault: true,
     endpoints,
-    aliases: [],
-    hostnames: [],
-    libraryPrefix: false,
-    credentials: [],
-    freshness: {
-      tagTtlMs: 600_000,
-      rules: [],
-      staleIfErrorMs: Infinity,
-      staleWhileRevalidateMs: 0,
-      notFoundTtlMs: 30_000,
-    },
-    allow: [],
-    deny: [],
-    redirectHosts: [],
-    tokenRealms: [],
-    concurrency: 32,
-    bandwidthBytesPerSecond: Infinity,
     connectTimeoutMs: 2_000,
     headersTimeoutMs: 2_000,
     idleTimeoutMs: 2_000,
-    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
-    tls: { ca: undefined, insecureSkipVerify: false },
     ...overrides,
   };
 }
@@ -104,7 +87,7 @@ export function startUpstreamClient(
     instanceId: "test",
     clock,
     observer,
-    offline,
+    isOffline: () => offline,
     resolveName,
   });
   releaseAfter(test, () => client.close());
@@ -137,6 +120,11 @@ export function tagReference(text: string): Reference {
   if (tag === undefined) throw new Error(`${text} is no tag`);
   return { kind: "tag", tag };
 }
+
+/** Repository, tag and signal of tests to which it does not matter which. */
+export const ALPINE = repositoryName("library/alpine");
+export const TAG = tagReference("1");
+export const SIGNAL = new AbortController().signal;
 
 /** What a call threw, which must be an UpstreamError. */
 export async function upstreamErrorOf(

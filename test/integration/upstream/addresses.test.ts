@@ -11,15 +11,13 @@ import { ForwardProxy } from "../../support/forward-proxy.ts";
 import { buildImage } from "../../support/image-builder.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import {
-  repositoryName,
+  ALPINE,
+  SIGNAL,
   startUpstreamClient,
-  tagReference,
+  TAG,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
-const TAG = tagReference("1");
-const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "addresses", layers: [5_000] });
 const LAYER = IMAGE.blobs[1] ?? assert.fail("no layer");
 const CANARY = "canary-password";

@@ -13,15 +13,13 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import type { AfterTest } from "../../support/temp-dir.ts";
 import type { Misbehaviour } from "../../support/wire-answer.ts";
 import {
-  repositoryName,
+  ALPINE,
+  SIGNAL,
   startUpstreamClient,
-  tagReference,
+  TAG,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
-const TAG = tagReference("1");
-const SIGNAL = new AbortController().signal;
 const BLOB = seededBlob("bodies", 300_000);
 const BYTES = Buffer.concat([...readParts(BLOB)]);
 const IMAGE = buildImage({ seed: "bodies", layers: [BLOB] });

@@ -11,17 +11,16 @@ import type { UpstreamAuth } from "../../support/scripted-tokens.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
 import {
+  ALPINE,
   repositoryName,
+  SIGNAL,
   startUpstreamClient,
-  tagReference,
+  TAG,
   type TestClient,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
 const BUSYBOX = repositoryName("library/busybox");
-const TAG = tagReference("1");
-const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "credentials" });
 const USERS = { acme: "canary-one", other: "canary-two" };
 const BASIC = { scheme: "basic", users: USERS } as const;

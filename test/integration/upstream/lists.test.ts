@@ -3,13 +3,12 @@ import { describe, it } from "node:test";
 import { buildArtifact, buildImage } from "../../support/image-builder.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import {
-  repositoryName,
+  ALPINE,
+  SIGNAL,
   startUpstreamClient,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
-const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "lists" });
 const TAGS = Array.from({ length: 7 }, (_, at) => `v${at}`);
 

@@ -8,15 +8,13 @@ import { createCertificateAuthority } from "../../support/certificate-authority.
 import { buildImage } from "../../support/image-builder.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import {
-  repositoryName,
+  ALPINE,
+  SIGNAL,
   startUpstreamClient,
-  tagReference,
+  TAG,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
-const TAG = tagReference("1");
-const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "protocol" });
 
 function raw(...lines: readonly string[]): { readonly raw: string } {

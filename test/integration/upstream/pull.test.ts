@@ -8,14 +8,14 @@ import { AMD64, ARM64, buildMultiArch } from "../../support/image-builder.ts";
 import { readParts } from "../../support/seeded-bytes.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import {
+  ALPINE,
   repositoryName,
+  SIGNAL,
   startUpstreamClient,
   tagReference,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
 const BUSYBOX = repositoryName("library/busybox");
-const SIGNAL = new AbortController().signal;
 const INDEX = buildMultiArch({
   seed: "pull",
   platforms: [AMD64, ARM64],

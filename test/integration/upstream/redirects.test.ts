@@ -7,15 +7,13 @@ import { buildImage } from "../../support/image-builder.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import type { AfterTest } from "../../support/temp-dir.ts";
 import {
-  repositoryName,
+  ALPINE,
+  SIGNAL,
   startUpstreamClient,
-  tagReference,
+  TAG,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
-const TAG = tagReference("1");
-const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "redirects", layers: [5_000] });
 const LAYER = IMAGE.blobs[1] ?? assert.fail("no layer");
 const CREDENTIALS = [

@@ -10,16 +10,15 @@ import {
 } from "../../support/scripted-upstream.ts";
 import type { AfterTest } from "../../support/temp-dir.ts";
 import {
+  ALPINE,
   repositoryName,
+  SIGNAL,
   startUpstreamClient,
-  tagReference,
+  TAG,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
-const ALPINE = repositoryName("library/alpine");
 const BUSYBOX = repositoryName("library/busybox");
-const TAG = tagReference("1");
-const SIGNAL = new AbortController().signal;
 const IMAGE = buildImage({ seed: "tokens" });
 const [BLOB] = IMAGE.blobs;
 const CREDENTIALS = [

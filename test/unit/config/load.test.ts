@@ -6,6 +6,7 @@ import {
   printedFaults,
 } from "../../support/config-folder.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
+import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 import type { Config } from "../../../src/config/config.ts";
 import type { LoadResult } from "../../../src/config/load.ts";
 
@@ -36,34 +37,9 @@ void test("without file and environment the defaults of the contract hold", asyn
     audit: { file: undefined },
     log: { level: "info", format: "json" },
   });
-  const defaults = {
-    isDefault: false,
-    aliases: [],
-    hostnames: [],
-    libraryPrefix: false,
-    credentials: [],
-    freshness: {
-      tagTtlMs: 600_000,
-      rules: [],
-      staleIfErrorMs: Infinity,
-      staleWhileRevalidateMs: 0,
-      notFoundTtlMs: 30_000,
-    },
-    allow: [],
-    deny: [],
-    redirectHosts: [],
-    tokenRealms: [],
-    concurrency: 32,
-    bandwidthBytesPerSecond: Infinity,
-    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
-    connectTimeoutMs: 5_000,
-    headersTimeoutMs: 10_000,
-    idleTimeoutMs: 30_000,
-    tls: { ca: undefined, insecureSkipVerify: false },
-  };
   const [hub, ...others] = upstreams;
   assert.deepEqual(hub, {
-    ...defaults,
+    ...UPSTREAM_DEFAULTS,
     name: "docker.io",
     isDefault: true,
     endpoints: ["https://registry-1.docker.io"],
@@ -84,7 +60,11 @@ void test("without file and environment the defaults of the contract hold", asyn
       "registry.gitlab.com",
       "nvcr.io",
       "docker.elastic.co",
-    ].map((name) => ({ ...defaults, name, endpoints: [`https://${name}`] })),
+    ].map((name) => ({
+      ...UPSTREAM_DEFAULTS,
+      name,
+      endpoints: [`https://${name}`],
+    })),
   );
   assert.deepEqual(result.warnings, []);
   assert.ok(result.ok);

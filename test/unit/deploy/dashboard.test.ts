@@ -45,13 +45,15 @@ void describe("the dashboard", () => {
     });
   }
 
-  void it("shows hits, misses, bytes saved, upstream health, room and fills", () => {
+  void it("shows hits, misses, bytes saved, upstream health, budgets, room and fills", () => {
     const shown = new Set(queries.flatMap(namesIn));
     for (const name of [
       "entrepot_cache_requests_total",
       "entrepot_served_bytes_total",
       "entrepot_upstream_received_bytes_total",
       "entrepot_upstream_up",
+      "entrepot_upstream_ratelimit_limit",
+      "entrepot_upstream_ratelimit_remaining",
       "entrepot_storage_bytes",
       "entrepot_storage_degraded",
       "entrepot_fills_in_progress",

@@ -10,37 +10,16 @@ import {
   formatDistributionPath,
   parseDistributionPath,
 } from "../../../src/oci/path.ts";
+import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 
 function upstream(
   name: string,
   more: Partial<UpstreamConfig> = {},
 ): UpstreamConfig {
   return {
+    ...UPSTREAM_DEFAULTS,
     name,
-    isDefault: false,
     endpoints: [`https://${name}`],
-    aliases: [],
-    hostnames: [],
-    libraryPrefix: false,
-    credentials: [],
-    freshness: {
-      tagTtlMs: 600_000,
-      rules: [],
-      staleIfErrorMs: Infinity,
-      staleWhileRevalidateMs: 0,
-      notFoundTtlMs: 30_000,
-    },
-    allow: [],
-    deny: [],
-    redirectHosts: [],
-    tokenRealms: [],
-    concurrency: 32,
-    bandwidthBytesPerSecond: Infinity,
-    connectTimeoutMs: 5000,
-    headersTimeoutMs: 10_000,
-    idleTimeoutMs: 30_000,
-    proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
-    tls: { ca: undefined, insecureSkipVerify: false },
     ...more,
   };
 }

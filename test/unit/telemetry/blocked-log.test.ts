@@ -5,15 +5,20 @@ import { join } from "node:path";
 import { it } from "node:test";
 
 const LOGGER = join(import.meta.dirname, "../../../src/telemetry/logger.ts");
+const OUTPUT = join(
+  import.meta.dirname,
+  "../../../src/telemetry/log-output.ts",
+);
 const AUDIT = join(import.meta.dirname, "../../../src/telemetry/audit.ts");
 
 /** More than a pipe and both buffers hold. */
 const PROGRAM = `
   const { createLogger } = await import(${JSON.stringify(LOGGER)});
   const { openAudit } = await import(${JSON.stringify(AUDIT)});
-  const log = await createLogger({ level: "info", format: "json" });
+  const { LogOutput } = await import(${JSON.stringify(OUTPUT)});
   const lost = { log: 0, audit: 0 };
-  log[Object.getOwnPropertySymbols(log).find((one) => one.description === "pino.stream") ?? Object.getOwnPropertySymbols(Object.getPrototypeOf(log)).find((one) => one.description === "pino.stream")].on("drop", () => lost.log++);
+  const output = await LogOutput.open("json", (lines) => (lost.log += lines.split("\\n").length - 1));
+  const log = createLogger({ level: "info" }, output);
   const audit = await openAudit("-", () => lost.audit++);
   const user = "u".repeat(400);
   for (let i = 0; i < 40000; i++) {

@@ -1,0 +1,142 @@
+import type { Database } from "better-sqlite3";
+
+export type AuditTotals = Readonly<
+  Record<"blobs" | "blobBytes" | "manifests" | "tags", number>
+>;
+
+/** What can be wrong with the index by itself, whatever is on the disk, and how that is put right. */
+export class IndexHealth {
+  readonly #database: Database;
+
+  constructor(database: Database) {
+    this.#database = database;
+  }
+
+  /** The sums that are kept, and the rows counted one by one. */
+  compareTotals(): {
+    readonly kept: AuditTotals;
+    readonly counted: AuditTotals;
+  } {
+    const read = (sql: string): AuditTotals =>
+      this.#database.prepare<[], AuditTotals>(sql).get() ?? {
+        blobs: 0,
+        blobBytes: 0,
+        manifests: 0,
+        tags: 0,
+      };
+    return {
+      kept: read(
+        `SELECT blobs, blob_bytes AS blobBytes, manifests, tags FROM totals WHERE id = 1`,
+      ),
+      counted: read(
+        `SELECT (SELECT count(*) FROM blobs) AS blobs,
+           (SELECT coalesce(sum(size_bytes), 0) FROM blobs) AS blobBytes,
+           (SELECT count(*) FROM manifests) AS manifests,
+           (SELECT count(*) FROM tags) AS tags`,
+      ),
+    };
+  }
+
+  /** Sets the kept sums to what was counted. */
+  putTotals(totals: AuditTotals): void {
+    this.#database
+      .prepare(
+        `INSERT OR REPLACE INTO totals (id, blobs, blob_bytes, manifests, tags)
+         VALUES (1, :blobs, :blobBytes, :manifests, :tags)`,
+      )
+      .run(totals);
+  }
+
+  /** How many blobs and tags were last used, stored or verified after this moment. */
+  countTimesAfter(ms: number): number {
+    return (
+      this.#database
+        .prepare<[number, number, number, number, number], { n: number }>(
+          `SELECT (SELECT count(*) FROM blobs WHERE used_at_ms > ? OR stored_at_ms > ?) +
+             (SELECT count(*) FROM tags WHERE used_at_ms > ? OR verified_at_ms > ? OR fetched_at_ms > ?) AS n`,
+        )
+        .get(ms, ms, ms, ms, ms)?.n ?? 0
+    );
+  }
+
+  /** Takes times that lie ahead back to this moment: what is too new would never be evicted. */
+  capTimes(ms: number): void {
+    this.#database
+      .transaction(() => {
+        this.#database
+          .prepare(
+            `UPDATE blobs SET used_at_ms = min(used_at_ms, ?), stored_at_ms = min(stored_at_ms, ?)
+             WHERE used_at_ms > ? OR stored_at_ms > ?`,
+          )
+          .run(ms, ms, ms, ms);
+        this.#database
+          .prepare(
+            `UPDATE tags SET used_at_ms = min(used_at_ms, ?), verified_at_ms = min(verified_at_ms, ?),
+               fetched_at_ms = min(fetched_at_ms, ?)
+             WHERE used_at_ms > ? OR verified_at_ms > ? OR fetched_at_ms > ?`,
+          )
+          .run(ms, ms, ms, ms, ms, ms);
+      })
+      .immediate();
+  }
+
+  /** What SQLite finds wrong with the file, one text a fault. Reads all of it. */
+  findDamage(): readonly string[] {
+    return this.#database
+      .prepare<[], string>("PRAGMA integrity_check(20)")
+      .pluck()
+      .all()
+      .filter((line) => line !== "ok");
+  }
+
+  /** Tables with rows that point to rows that are not there, as in `tags`. */
+  findBrokenReferences(): readonly string[] {
+    return [
+      ...new Set(
+        this.#database
+          .prepare<[], { readonly table: string }>("PRAGMA foreign_key_check")
+          .all()
+          .map(({ table }) => table),
+      ),
+    ];
+  }
+
+  /** Deletes the rows of {@link findBrokenReferences}, over and over until none is left. */
+  deleteBrokenReferences(): void {
+    for (let round = 0; round < 10; round += 1) {
+      const rows = this.#database
+        .prepare<
+          [],
+          {
+            readonly table: string;
+            readonly rowid: number | null;
+          }
+        >("PRAGMA foreign_key_check")
+        .all();
+      if (rows.length === 0) return;
+      this.#database
+        .transaction(() => {
+          for (const { table, rowid } of rows) {
+            if (rowid !== null) {
+              this.#database
+                .prepare(`DELETE FROM "${table}" WHERE rowid = ?`)
+                .run(rowid);
+            }
+          }
+          // Tables without row numbers are told apart by nothing else.
+          this.#database.exec(
+            `DELETE FROM links WHERE blob_id NOT IN (SELECT id FROM blobs)
+               OR repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM edges WHERE parent_id NOT IN (SELECT id FROM manifests)
+               OR child_id NOT IN (SELECT id FROM digests);
+             DELETE FROM tags WHERE manifest_id NOT IN (SELECT id FROM manifests)
+               OR repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM roots WHERE blob_id NOT IN (SELECT id FROM blobs)
+               OR repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM lost_pins WHERE repository_id NOT IN (SELECT id FROM repositories)`,
+          );
+        })
+        .immediate();
+    }
+  }
+}

@@ -1,0 +1,47 @@
+import { isIP } from "node:net";
+import { AddressPolicy } from "./address-policy.ts";
+import { createDispatchers, type Dispatchers } from "./dispatcher.ts";
+import type { EndpointOptions } from "./endpoint.ts";
+import {
+  createExchange,
+  type Exchange,
+  type ExchangeOptions,
+} from "./exchange.ts";
+import type { ForeignOrigins } from "./foreign-origins.ts";
+import type { NameLookup } from "./name-lookup.ts";
+
+export interface EndpointWaysOptions extends Omit<
+  ExchangeOptions,
+  "dispatchers"
+> {
+  readonly lookup: NameLookup;
+  readonly foreignOrigins: ForeignOrigins;
+  /** Told of what is to be closed with the client. */
+  readonly onOpened: (dispatchers: Dispatchers) => void;
+}
+
+/** To the endpoint itself, and to wherever it leads; the two share no connection. */
+export function openWays(
+  endpoint: string,
+  options: EndpointWaysOptions,
+): Pick<EndpointOptions, "exchange" | "foreignExchange"> {
+  const { config, clock, observer, lookup, foreignOrigins, onOpened } = options;
+  const { origin, hostname } = new URL(endpoint);
+  const policy = new AddressPolicy(config.redirectHosts);
+  const address = hostname.replace(/^\[(.*)\]$/, "$1");
+  if (isIP(address) !== 0) policy.noteHome(address);
+  const open = (side: "endpoint" | "foreign"): Exchange => {
+    const dispatchers = createDispatchers({ config, lookup, policy, side });
+    onOpened(dispatchers);
+    return createExchange({ config, dispatchers, clock, observer });
+  };
+  const exchange = open("endpoint");
+  const elsewhere = open("foreign");
+  return {
+    exchange,
+    // A realm on the endpoint's own origin is where the endpoint is.
+    foreignExchange: foreignOrigins.guard((request) =>
+      (request.url.origin === origin ? exchange : elsewhere)(request),
+    ),
+  };
+}
