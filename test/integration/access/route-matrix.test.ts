@@ -520,7 +520,7 @@ void describe("the routes", () => {
         hasRules: true,
         judge: (_request, { target }) => {
           judged.push(target.kind);
-          return { kind: "denied", user: undefined };
+          return { kind: "denied", user: undefined, repository: undefined };
         },
         check: () => Promise.resolve(),
         prepare: () => Promise.reject(new Error("not asked for")),
@@ -528,10 +528,7 @@ void describe("the routes", () => {
       },
       clientAddress: () => "192.0.2.1",
       audit: NO_AUDIT,
-      log: await createLogger(
-        { level: "fatal", format: "json" },
-        { write: () => {} },
-      ),
+      log: createLogger({ level: "fatal" }, { write: () => {} }),
       metrics: createMetrics("0"),
       instanceId: "x",
     });
