@@ -457,6 +457,8 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
     [
       {
         ...config,
+        // A download that is held up is not asked for anew, however long all of the cells take.
+        idleTimeoutMs: ANY_HOUR_MS,
         freshness: { ...config.freshness, tagTtlMs: 1_000 * ANY_HOUR_MS },
       },
     ],
