@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { type Schedule, scheduleUnref } from "./cache/access-times.ts";
 import { Secret, type UpstreamConfig } from "./config/config.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
@@ -9,8 +10,11 @@ import {
 } from "./mirror/upstream-routes.ts";
 import type { UpstreamClient } from "./upstream/client.ts";
 
-/** A request that is on its way to an upstream has its answer before. */
-const RETIRE_AFTER_MS = 30_000;
+/**
+ * How often it is looked whether one that is no longer in force has come to rest. Two looks must
+ * find it idle: a download that broke waits for some seconds before it goes on.
+ */
+const LOOK_AFTER_MS = 30_000;
 
 /** The upstreams in force, and the way to others. */
 export interface UpstreamSet {
@@ -38,9 +42,11 @@ export function createUpstreamSet(options: {
   readonly upstreams: readonly UpstreamConfig[];
   readonly createClient: (config: UpstreamConfig) => UpstreamClient;
   readonly onRetired: (config: UpstreamConfig) => void;
+  readonly schedule?: Schedule;
 }): UpstreamSet {
-  const { createClient, onRetired } = options;
-  const retiring = new Map<UpstreamClient, NodeJS.Timeout>();
+  const { createClient, onRetired, schedule = scheduleUnref } = options;
+  /** Each with the end of its next look. */
+  const retiring = new Map<UpstreamClient, () => void>();
   const makeMember = (config: UpstreamConfig): Member => ({
     config,
     fingerprint: fingerprintOf(config),
@@ -59,13 +65,19 @@ export function createUpstreamSet(options: {
   const retire = ({ config, mirrored }: Member): void => {
     onRetired(config);
     const { client } = mirrored;
-    const timer = setTimeout(() => {
-      retiring.delete(client);
-      // Waits for bodies that still come.
-      void client.close().catch(() => {});
-    }, RETIRE_AFTER_MS);
-    timer.unref();
-    retiring.set(client, timer);
+    const lookLater = (wasIdle: boolean): void => {
+      const cancel = schedule(() => {
+        const isIdle = client.isIdle();
+        if (!isIdle || !wasIdle) {
+          lookLater(isIdle);
+          return;
+        }
+        retiring.delete(client);
+        void client.close().catch(() => {});
+      }, LOOK_AFTER_MS);
+      retiring.set(client, cancel);
+    };
+    lookLater(false);
   };
 
   return {
@@ -100,7 +112,7 @@ export function createUpstreamSet(options: {
       return isChanged;
     },
     close: async () => {
-      for (const timer of retiring.values()) clearTimeout(timer);
+      for (const cancel of retiring.values()) cancel();
       const clients = [
         ...members.map(({ mirrored }) => mirrored.client),
         ...retiring.keys(),

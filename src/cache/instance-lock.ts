@@ -64,7 +64,7 @@ export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
   return {
     release() {
       if (!held.delete(database)) return;
-      rmSync(layout.lockOwnerFile, { force: true });
+      removeOwner(layout);
       database.close();
     },
   };
@@ -84,6 +84,15 @@ function writeOwner(layout: DiskLayout): void {
   try {
     writeFileSync(layout.lockOwnerFile, `${process.pid}\n`, { mode: 0o600 });
   } catch {
+    removeOwner(layout);
+  }
+}
+
+/** What can't go is only a word in a message that nobody gets: the lock is not the file. */
+function removeOwner(layout: DiskLayout): void {
+  try {
     rmSync(layout.lockOwnerFile, { force: true });
+  } catch {
+    // The file system is read-only by now.
   }
 }

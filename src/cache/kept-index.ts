@@ -100,6 +100,8 @@ export class KeptIndex {
     const { layout, clock, log, onReplaced } = this.#options;
     try {
       await this.#opened.background?.close();
+      // The root may be another process's by the time that a new one would be open.
+      if (this.#isClosed) return;
       // It is closed when this returns, and nothing else runs until the new one is there.
       void this.#opened.index.close().catch(() => undefined);
       const path = moveIndexAside(layout.indexFile, clock.nowMs());

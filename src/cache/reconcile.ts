@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { ChildDescriptor } from "../oci/descriptor.ts";
 import { type Digest, DIGEST_ALGORITHMS, parseDigest } from "../oci/digest.ts";
 import type { Tag } from "../oci/reference.ts";
 import { type FileStat, systemCode } from "./file-system.ts";
@@ -95,7 +96,7 @@ class Reconciliation {
     if (known?.digest === digest) return true;
     // The index is written first, the journal a moment later.
     if ((known?.fetchedAtMs ?? 0) > atMs) return undefined;
-    if (!(await this.#restoreManifest(key, digest, mediaType, 0))) {
+    if (!(await this.#restoreGraph(key, digest, mediaType))) {
       // An older one of the tag may be there all the same; the pin is the tag's.
       return known !== undefined;
     }
@@ -112,9 +113,7 @@ class Reconciliation {
     isPinned,
   }: JournalRoot): Promise<boolean | undefined> {
     if (!isPinned) return undefined;
-    return (
-      digest !== undefined && this.#restoreManifest(key, digest, mediaType, 0)
-    );
+    return digest !== undefined && this.#restoreGraph(key, digest, mediaType);
   }
 
   async adoptFiles(): Promise<void> {
@@ -155,17 +154,50 @@ class Reconciliation {
     }
   }
 
-  /** @returns whether the manifest is there */
+  /**
+   * Level by level, each manifest once and at its least depth, so that indexes that name one another
+   * over and over cost no more than their number.
+   *
+   * @returns whether the manifest is there
+   */
+  async #restoreGraph(
+    key: RepositoryKey,
+    digest: Digest,
+    mediaType: string | undefined,
+  ): Promise<boolean> {
+    const top = await this.#restoreManifest(key, digest, mediaType);
+    const seen = new Set([digest]);
+    let level = top ?? [];
+    for (let depth = 1; depth <= MAX_DEPTH && level.length > 0; depth += 1) {
+      const next: ChildDescriptor[] = [];
+      for (const child of level) {
+        await this.#turn();
+        if (seen.has(child.digest)) continue;
+        const below = await this.#restoreManifest(
+          key,
+          child.digest,
+          child.mediaType,
+        );
+        if (below === undefined) continue;
+        // Of those that are there: what is only named may be any number.
+        seen.add(child.digest);
+        next.push(...below);
+      }
+      level = next;
+    }
+    return top !== undefined;
+  }
+
+  /** @returns the manifests that it names; undefined where it is not there */
   async #restoreManifest(
     key: RepositoryKey,
     digest: Digest,
     mediaType: string | undefined,
-    depth: number,
-  ): Promise<boolean> {
+  ): Promise<readonly ChildDescriptor[] | undefined> {
     const { layout, fileSystem, index, clock } = this.#parts;
     const stat = await this.#stat(digest);
     if (stat?.isFile !== true || stat.sizeBytes > MAX_MANIFEST_BYTES) {
-      return false;
+      return undefined;
     }
     const content = await readBlobFile(
       fileSystem,
@@ -173,24 +205,14 @@ class Reconciliation {
       digest,
     );
     const manifest = readManifestContent(content.bytes, mediaType);
-    if (content.digest !== digest || manifest === undefined) return false;
+    if (content.digest !== digest || manifest === undefined) return undefined;
     await index.recordBlob(
       key,
       recordOf(digest, content.sizeBytes, clock.nowMs(), manifest),
     );
     for (const child of manifest.children) {
+      if (child.role === "manifest") continue;
       await this.#turn();
-      if (child.role === "manifest") {
-        if (depth < MAX_DEPTH) {
-          await this.#restoreManifest(
-            key,
-            child.digest,
-            child.mediaType,
-            depth + 1,
-          );
-        }
-        continue;
-      }
       const file = await this.#stat(child.digest);
       if (file?.isFile !== true || file.sizeBytes !== child.sizeBytes) continue;
       await index.recordBlob(
@@ -198,7 +220,7 @@ class Reconciliation {
         recordOf(child.digest, file.sizeBytes, clock.nowMs(), undefined),
       );
     }
-    return true;
+    return manifest.children.filter(({ role }) => role === "manifest");
   }
 
   async #adopt(digest: Digest): Promise<void> {

@@ -19,8 +19,6 @@ import {
 
 /** Children are read so many at a time: a manifest may name ten thousand. */
 const CHILDREN_AT_ONCE = 256;
-/** Repositories without an image that one step of a list passes by. */
-const MAX_EMPTY_REPOSITORIES = 200;
 /** No name of a repository sorts before it: the path of what belongs to nobody. */
 export const NOBODYS_PATH = "/";
 
@@ -80,9 +78,8 @@ export class RootLists {
         this.#statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
     }
     let skipsTags = after?.reference.kind === "digest";
-    for (let empty = 0; empty < MAX_EMPTY_REPOSITORIES;) {
+    for (;;) {
       if (isWithin) {
-        const before = found.length;
         if (!skipsTags) {
           found.push(
             ...tagsOfRepository
@@ -97,11 +94,10 @@ export class RootLists {
               .map(otherRoot),
           );
         }
-        if (found.length >= limit) break;
-        empty = found.length === before ? empty + 1 : 0;
+        if (found.length >= limit) return found;
       }
       const next = nextRepository.get(path);
-      if (next === undefined) break;
+      if (next === undefined) return found;
       [path, tag, blobId, skipsTags, isWithin] = [
         next.path,
         "",
@@ -110,7 +106,6 @@ export class RootLists {
         true,
       ];
     }
-    return found;
   }
 
   get(key: RepositoryKey, reference: Reference): RootRow | undefined {

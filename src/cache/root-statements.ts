@@ -218,8 +218,14 @@ export function prepareRootStatements(database: Database) {
          AND NOT roots.is_pinned
        ORDER BY roots.used_at_ms, roots.blob_id, roots.repository_id LIMIT ?`,
     ),
+    // Of those that have images: rows of repositories stay when their last image goes.
     nextRepository: database.prepare<[string], { readonly path: string }>(
-      `SELECT path FROM repositories WHERE path > ? ORDER BY path LIMIT 1`,
+      `SELECT path FROM repositories
+       WHERE path > ?
+         AND (EXISTS (SELECT 1 FROM tags WHERE tags.repository_id = repositories.id)
+           OR EXISTS (SELECT 1 FROM roots JOIN manifests ON manifests.id = roots.blob_id
+             WHERE roots.repository_id = repositories.id))
+       ORDER BY path LIMIT 1`,
     ),
     tagsOfRepository: database.prepare<
       [string, string, number],

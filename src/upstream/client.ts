@@ -65,6 +65,8 @@ export interface UpstreamClient {
   readonly hasCredentials: boolean;
   /** Every endpoint's breaker is open, or rests after a 429 or 503; a probe may still be due. */
   isDown(): boolean;
+  /** Nothing is under way: no request, and no body that is still read. */
+  isIdle(): boolean;
   /**
    * At most a tenth is left of every account's pull budget: manifests that are cached should not be
    * fetched anew.
@@ -122,6 +124,7 @@ export interface UpstreamClient {
     subject: Digest,
     signal: AbortSignal,
   ): Promise<Buffer>;
+  /** Breaks everything off. */
   close(): Promise<void>;
 }
 

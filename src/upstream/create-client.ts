@@ -121,6 +121,10 @@ class HttpUpstreamClient implements UpstreamClient {
     );
   }
 
+  isIdle(): boolean {
+    return this.#endpoints.every((endpoint) => endpoint.isIdle);
+  }
+
   isBudgetSpared(): boolean {
     const asked = this.#endpoints.find((endpoint) => !endpoint.isDown);
     return asked?.isBudgetSpared === true;

@@ -1,3 +1,4 @@
+import type { Readable, Writable } from "node:stream";
 import { Secret } from "../config/config.ts";
 
 /** What a credential helper answered. */
@@ -68,9 +69,12 @@ async function runHelper(
     detached: true,
     stdio: ["pipe", "pipe", "ignore"],
   });
+  // Without a descriptor left there are no pipes, and the error comes a moment later.
+  const stdout: Readable | undefined = child.stdout;
+  const stdin: Writable | undefined = child.stdin;
   const end = (run: Run): void => {
     clearTimeout(timer);
-    child.stdout.destroy();
+    stdout?.destroy();
     resolve(run);
   };
   const kill = (reason: string): void => {
@@ -87,7 +91,7 @@ async function runHelper(
   );
   const chunks: Buffer[] = [];
   let bytes = 0;
-  child.stdout.on("data", (chunk: Buffer) => {
+  stdout?.on("data", (chunk: Buffer) => {
     bytes += chunk.length;
     if (bytes > maxBytes) kill(`printed more than ${maxBytes} bytes`);
     else chunks.push(chunk);
@@ -99,8 +103,8 @@ async function runHelper(
     end({ code, output: Buffer.concat(chunks).toString("utf8") }),
   );
   // One that ends without reading is judged by what it printed.
-  child.stdin.on("error", () => {});
-  child.stdin.end(`${server}\n`);
+  stdin?.on("error", () => {});
+  stdin?.end(`${server}\n`);
   return promise;
 }
 

@@ -118,6 +118,11 @@ export class Endpoint {
     return this.breaker.isOpen || this.#credentials.restMs("small") > 0;
   }
 
+  /** Nobody waits for an answer or reads a body. */
+  get isIdle(): boolean {
+    return this.#blobSlots.isIdle && this.#smallSlots.isIdle;
+  }
+
   /** What is left of every account's budget is kept for manifests that nobody has cached. */
   get isBudgetSpared(): boolean {
     return this.#credentials.isSpared;

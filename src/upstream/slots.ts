@@ -11,12 +11,19 @@ export class Slots {
   readonly #upstream: string;
   readonly #maxWaiting: number;
   readonly #waiting = new Set<() => void>();
+  readonly #count: number;
   #free: number;
 
   constructor(count: number, upstream: string, maxWaiting = MAX_WAITING) {
+    this.#count = count;
     this.#free = count;
     this.#upstream = upstream;
     this.#maxWaiting = maxWaiting;
+  }
+
+  /** None is held. */
+  get isIdle(): boolean {
+    return this.#free === this.#count;
   }
 
   /** How many wait. */

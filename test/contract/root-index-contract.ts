@@ -196,6 +196,22 @@ export function rootIndexContract(
       );
     });
 
+    void it("lists the images behind any number of repositories that have none any more", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      for (let n = 0; n < 300; n += 1) {
+        await index.link(keyOf("m.example", `gone/${n}`), named("a"));
+      }
+      await pull(index, quay, "last", ["b"], 2);
+      const images = await index.listImages(10, undefined);
+      assert.deepEqual(
+        images.map(({ digest }) => digest),
+        [named("first"), named("last")],
+      );
+      const [first] = images;
+      assert.equal((await index.listImages(1, first)).length, 1);
+    });
+
     void it("tells who needs what of a graph", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a", "b"], 1);

@@ -166,6 +166,15 @@ void describe("opening the cache", () => {
     );
   });
 
+  void it("holds and lets go of the root where the owner's name can be neither written nor removed", async (test) => {
+    const root = await tempDir(test);
+    mkdirSync(join(root, "lock-owner", "in the way"), { recursive: true });
+    const { cache } = await open(test, root);
+    await assert.rejects(open(test, root), RootInUseError);
+    await cache.close();
+    await open(test, root);
+  });
+
   void it("refuses a root that another process has open, naming it, until that is killed; then goes on with its half", async (test) => {
     const root = await tempDir(test);
     const { digest, bytes } = content("half", 4 * MIB);

@@ -11,11 +11,20 @@ import {
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
+import type { FileSystem } from "../../src/cache/file-system.ts";
 import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
-import { buildImage, buildMultiArch } from "../support/image-builder.ts";
+import { OCI_INDEX } from "../../src/oci/media-type.ts";
+import { FaultyFileSystem } from "../support/faulty-file-system.ts";
+import {
+  buildImage,
+  buildMultiArch,
+  descriptorJson,
+  manifestOf,
+  type TestManifest,
+} from "../support/image-builder.ts";
 import {
   storeBlob,
   storeImage,
@@ -35,7 +44,11 @@ interface Opened {
   readonly messages: string[];
 }
 
-async function open(test: AfterTest, root: string): Promise<Opened> {
+async function open(
+  test: AfterTest,
+  root: string,
+  fileSystem?: FileSystem,
+): Promise<Opened> {
   const messages: string[] = [];
   const write = (_fields: unknown, message?: string): void => {
     messages.push(message ?? "");
@@ -44,9 +57,25 @@ async function open(test: AfterTest, root: string): Promise<Opened> {
     root,
     clock: new FakeClock(),
     log: { info: write, warn: write, error: write },
+    ...(fileSystem === undefined ? {} : { fileSystem }),
   });
   releaseAfter(test, () => cache.close());
   return { cache, messages };
+}
+
+/** An index of its own over manifests, which may be indexes. */
+function indexOver(
+  manifests: readonly TestManifest[],
+  name: string,
+): TestManifest {
+  const mediaType = OCI_INDEX;
+  const content = {
+    schemaVersion: 2,
+    mediaType,
+    manifests: manifests.map(descriptorJson),
+    annotations: { name },
+  };
+  return manifestOf(content, mediaType);
 }
 
 /** A root with two images in it, closed in order. */
@@ -92,6 +121,39 @@ void describe("an index that can't be used", () => {
       "cache opened",
       "index and blobs were compared",
     ]);
+  });
+
+  void it("is rebuilt in one walk where indexes name one another over and over", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    const perLevel = 8;
+    let below: TestManifest[] = [image.manifest];
+    await storeImage(cache, app, image, tag("leaf"));
+    for (let level = 0; level < 4; level += 1) {
+      const named = below;
+      below = Array.from({ length: level === 3 ? 1 : perLevel }, (_, n) =>
+        indexOver(named, `${level} ${n}`),
+      );
+      for (const one of below) await storeManifest(cache, app, one);
+    }
+    const [top] = below;
+    assert.ok(top);
+    await cache.index.putTag(app, latest, top.digest, 1);
+    await cache.close();
+    rmSync(diskLayout(root).indexFile);
+    const files = new FaultyFileSystem();
+    const rebuilt = await open(test, root, files.fileSystem);
+    await rebuilt.cache.recovered();
+    const { index } = rebuilt.cache;
+    assert.equal((await index.getTag(app, latest))?.digest, top.digest);
+    assert.ok(await index.isComplete(app, top.digest, "repository"));
+    const manifests = 3 * perLevel + 2;
+    assert.equal((await index.totals()).manifests, manifests);
+    // Two graphs are walked, and every file is looked at once more for what no tag names.
+    assert.ok(
+      files.countOf("read") < 6 * manifests,
+      `${files.countOf("read")}`,
+    );
   });
 
   void it("is moved aside and rebuilt when it is no database", async (test) => {

@@ -62,6 +62,7 @@ export class ScriptedRegistry {
       name,
       hasCredentials: false,
       isDown: () => this.isDown,
+      isIdle: () => true,
       isBudgetSpared: () => false,
       accounts: () => [],
       status: () => ({

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { askHelper } from "../../../src/upstream/credential-helper.ts";
 import { makeHelper } from "../../support/credential-helper.ts";
+import { runCommand } from "../../support/run-command.ts";
 import { tempDir } from "../../support/temp-dir.ts";
 
 /** A zombie that nobody has reaped yet has ended. */
@@ -104,6 +105,23 @@ void describe("a credential helper", () => {
     assert.deepEqual(answer, {
       kind: "failed",
       reason: "printed more than 65536 bytes",
+    });
+  });
+
+  void it("that no descriptor is left for is a failure like others, and the process lives", async () => {
+    const asker = join(
+      import.meta.dirname,
+      "../../support/helper-without-descriptors.ts",
+    );
+    const { stdout } = await runCommand("sh", [
+      "-c",
+      'ulimit -n 64; exec "$0" "$1"',
+      process.execPath,
+      asker,
+    ]);
+    assert.deepEqual(JSON.parse(stdout), {
+      kind: "failed",
+      reason: "can't be run (EMFILE)",
     });
   });
 
