@@ -157,10 +157,11 @@ const CLIENTS: readonly ClientCase[] = [
     says: {
       untrusted: /x509: certificate signed by unknown authority/,
       loggedIn: /Login Succeeded/,
-      wrongPassword: /401 Unauthorized|unauthorized/,
+      wrongPassword:
+        /login attempt to https:\/\/\S+\/v2\/ failed with status: 401 Unauthorized/,
       notLoggedIn: /no basic auth credentials/,
       expired: /x509: certificate has expired or is not yet valid/,
-      revoked: /unauthorized|no basic auth credentials/,
+      revoked: /Error response from daemon: unauthorized/,
     },
   },
   {
@@ -179,9 +180,9 @@ const CLIENTS: readonly ClientCase[] = [
       untrusted: /x509: certificate signed by unknown authority/,
       loggedIn: /Login Succeeded!/,
       wrongPassword: /invalid username\/password/,
-      notLoggedIn: /unauthorized|authentication required/,
+      notLoggedIn: /reading manifest 1 in \S+: unauthorized/,
       expired: /x509: certificate has expired or is not yet valid/,
-      revoked: /unauthorized|invalid username\/password/,
+      revoked: /reading manifest 1 in \S+: unauthorized/,
     },
   },
   {
@@ -201,9 +202,9 @@ const CLIENTS: readonly ClientCase[] = [
       untrusted: /x509: certificate signed by unknown authority/,
       loggedIn: /Login Succeeded!/,
       wrongPassword: /invalid username\/password/,
-      notLoggedIn: /unauthorized|authentication required/,
+      notLoggedIn: /reading manifest 1 in \S+: unauthorized/,
       expired: /x509: certificate has expired or is not yet valid/,
-      revoked: /unauthorized|invalid username\/password/,
+      revoked: /reading manifest 1 in \S+: unauthorized/,
     },
   },
 ];

@@ -457,6 +457,8 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
     [
       {
         ...config,
+        // A download that is held up is not asked for anew, however long all of the cells take.
+        idleTimeoutMs: ANY_HOUR_MS,
         freshness: { ...config.freshness, tagTtlMs: 1_000 * ANY_HOUR_MS },
       },
     ],
@@ -520,7 +522,7 @@ void describe("the routes", () => {
         hasRules: true,
         judge: (_request, { target }) => {
           judged.push(target.kind);
-          return { kind: "denied", user: undefined };
+          return { kind: "denied", user: undefined, repository: undefined };
         },
         check: () => Promise.resolve(),
         prepare: () => Promise.reject(new Error("not asked for")),

@@ -13,7 +13,9 @@ interface Row {
 }
 
 const text = await readFile(join(FOLDER, "HARDENING.md"), "utf8");
-const rows = text.split("\n").flatMap((line): Row[] => {
+/** The second table tells what failed, not where it stands. */
+const [table = ""] = text.split("## What fails without the cure");
+const rows = table.split("\n").flatMap((line): Row[] => {
   const [, row, file, name] = ROW.exec(line) ?? [];
   return row === undefined || file === undefined || name === undefined
     ? []
@@ -21,7 +23,7 @@ const rows = text.split("\n").flatMap((line): Row[] => {
 });
 
 void test("every row names a test that is there", async () => {
-  const lines = text.split("\n").filter((line) => /^\| [CRS]\d/.test(line));
+  const lines = table.split("\n").filter((line) => /^\| [CRS]\d/.test(line));
   assert.equal(rows.length, lines.length);
   for (const { row, file, name } of rows) {
     const source = await readFile(join(FOLDER, file), "utf8");
@@ -31,10 +33,13 @@ void test("every row names a test that is there", async () => {
 
 void test("no row is left out", () => {
   const told = new Set(rows.map(({ row }) => row));
-  const wanted = ["C3", "C4", "C5", "C6", "C7", "C8", "C10", "C11"].concat(
-    Array.from({ length: 12 }, (_, at) => `R${at + 1}`),
-    ["S18", "S19", "S20", "S21", "S22", "S25", "S26"],
-  );
+  const wanted = [
+    ...Array.from({ length: 9 }, (_, at) => `C${at + 3}`),
+    ...Array.from({ length: 12 }, (_, at) => `R${at + 1}`),
+    ...[6, 7, 8, 12, 13, 14, 15, 16, 18, 19, 20, 21, 22, 25, 26].map(
+      (at) => `S${at}`,
+    ),
+  ];
   assert.deepEqual(
     wanted.filter((row) => !told.has(row)),
     [],
