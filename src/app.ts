@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
+import type { Schedule } from "./cache/access-times.ts";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
@@ -8,7 +9,12 @@ import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config } from "./config/config.ts";
-import { limitConnections } from "./connection-bounds.ts";
+import {
+  applyConfig,
+  openConfiguredAudit,
+  tlsSettings,
+} from "./apply-config.ts";
+import { boundServers } from "./connection-bounds.ts";
 import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
@@ -18,6 +24,7 @@ import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
 import { createMirror, type Mirror } from "./mirror/mirror.ts";
+import { PinKeeper } from "./mirror/pin-keeper.ts";
 import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
 import {
   createObserver,
@@ -28,9 +35,11 @@ import {
 import type { Digest } from "./oci/digest.ts";
 import { RegistryError } from "./oci/errors.ts";
 import { startScrubbing } from "./scrubbing.ts";
-import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
+import type { Audit } from "./telemetry/audit.ts";
+import { AuditSwitch } from "./telemetry/audit-switch.ts";
 import { type Clock, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
+import { LogOutput } from "./telemetry/log-output.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamClient } from "./upstream/create-client.ts";
 import { createUpstreamSet } from "./upstream-set.ts";
@@ -43,6 +52,8 @@ export interface AppOverrides {
   readonly audit?: Audit;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** Says when the background scrub goes on. */
+  readonly scrubSchedule?: Schedule;
 }
 
 export interface App {
@@ -50,8 +61,8 @@ export interface App {
   readonly log: Logger;
   readonly audit: Audit;
   /**
-   * Takes access, upstreams, eviction, the log's level and the operator's token of another configuration into
-   * force, for requests that come from now on; those that run keep what they began with.
+   * Takes another configuration into force, for requests that come from now on; those that run keep
+   * what they began with. Addresses, whether there is TLS, and the storage stay as they are.
    *
    * @returns the top-level keys that are another than before
    * @throws Error where nothing was taken over
@@ -74,17 +85,27 @@ export async function buildApp(
   overrides: AppOverrides = {},
 ): Promise<App> {
   const clock = overrides.clock ?? systemClock;
-  const log = overrides.log ?? (await createLogger(config.log));
+  const logOutput =
+    overrides.log === undefined
+      ? await LogOutput.open(config.log.format)
+      : undefined;
+  const log =
+    overrides.log ?? createLogger(config.log, logOutput ?? process.stdout);
   const metrics = createMetrics(VERSION);
   const instanceId = randomBytes(4).toString("hex");
   // Before the cache, which a start that fails would leave locked.
+  const tlsAtStart = tlsSettings(config);
   const tls =
-    config.tls === undefined
+    tlsAtStart === undefined
       ? undefined
       : await (
           await import("./http/server-tls.ts")
-        ).openServerTls(config.tls, log);
-  const audit = overrides.audit ?? (await openConfiguredAudit(config, log));
+        ).openServerTls(tlsAtStart, log);
+  let inForce = config;
+  const isOffline = () => inForce.offline;
+  const audit = new AuditSwitch(
+    overrides.audit ?? (await openConfiguredAudit(config.audit?.file, log)),
+  );
   const clientAddress = createClientAddress(config.trustedProxies ?? []);
   const upstreams = createUpstreamSet({
     upstreams: config.upstreams,
@@ -94,7 +115,7 @@ export async function buildApp(
         instanceId,
         clock,
         observer: createObserver(upstream, metrics, log),
-        offline: config.offline,
+        isOffline,
       }),
     onRetired: ({ name, endpoints }) => {
       for (const endpoint of endpoints) {
@@ -117,7 +138,6 @@ export async function buildApp(
     clientAddress,
   });
   const cache = await openCache({ root: config.storage.root, clock, log });
-  let inForce = config;
   let roomLimits = createRoomLimits(config.eviction);
   const hot = new HotManifests();
   const blobs = trackBlobStore(cache.blobs, () => evictor.poke());
@@ -146,9 +166,9 @@ export async function buildApp(
     log,
     metrics,
     audit,
-    isOffline: config.offline,
+    isOffline,
     hasRules: () => access.hasRules,
-    ...(config.limits === undefined ? {} : { maxFills: config.limits.fills }),
+    maxFills: () => inForce.limits?.fills,
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),
@@ -156,10 +176,19 @@ export async function buildApp(
   const scrubbing = startScrubbing({
     cache,
     mirror,
-    config,
+    config: () => inForce,
     clock,
     log,
     metrics,
+    schedule: overrides.scrubSchedule,
+  });
+  const pins = new PinKeeper({
+    mirror,
+    index: cache.index,
+    hasUpstream: (name) =>
+      !isOffline() &&
+      upstreams.mirrored.some((upstream) => upstream.name === name),
+    log,
   });
   const images = new Images({
     index: cache.index,
@@ -195,7 +224,7 @@ export async function buildApp(
         return {
           version: VERSION,
           startedAt,
-          offline: config.offline,
+          offline: inForce.offline,
           upstreams: inForce.upstreams.map(({ name }) => name),
           storage: {
             root: config.storage.root,
@@ -224,17 +253,21 @@ export async function buildApp(
     },
   );
   await operatorApp.ready();
-  void cache.recovered().then(() => evictor.start());
+  void cache.recovered().then(() => {
+    evictor.start();
+    pins.start();
+  });
 
+  const connections = await boundServers({
+    limits: config.limits,
+    create: tls?.createServer ?? createServer,
+    isTrustedProxy: (address) => clientAddress.isTrustedProxy(address),
+    log,
+  });
   const registry = new Listeners(
     config.listen,
     registryListener,
-    await limitConnections(
-      config,
-      tls?.createServer ?? createServer,
-      clientAddress.isTrustedProxy,
-      log,
-    ),
+    connections.createServer,
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(
@@ -246,31 +279,30 @@ export async function buildApp(
     metrics,
     log,
     audit,
-    reload: async (next) => {
-      const changed: string[] = [];
-      if (!isSame(inForce.access, next.access)) {
-        // Throws where its files are no good, before anything else is taken over.
-        const takeOver = await access.prepare(next.access);
-        // Together with the upstreams: new rules were not written for the old ones.
-        takeOver();
-        changed.push("access");
-      }
-      if (upstreams.replace(next.upstreams)) {
-        mirror.replaceUpstreams(upstreams.mirrored);
-        changed.push("upstreams");
-      }
-      if (!isSame(inForce.eviction, next.eviction)) {
-        roomLimits = createRoomLimits(next.eviction);
-        evictor.poke();
-        changed.push("eviction");
-      }
-      if (log.level !== next.log.level) {
-        log.level = next.log.level;
-        changed.push("log");
-      }
-      inForce = next;
-      return changed;
-    },
+    reload: (next) =>
+      applyConfig(
+        {
+          tls,
+          access,
+          audit,
+          clientAddress,
+          connections,
+          replaceUpstreams: (configs) => {
+            const isChanged = upstreams.replace(configs);
+            if (isChanged) mirror.replaceUpstreams(upstreams.mirrored);
+            return isChanged;
+          },
+          setEviction: (eviction) => {
+            roomLimits = createRoomLimits(eviction);
+            evictor.poke();
+          },
+          log,
+          logOutput,
+        },
+        inForce,
+        next,
+        (applied) => (inForce = applied),
+      ),
     listen: async () => {
       const listen = await registry.listen();
       try {
@@ -287,7 +319,7 @@ export async function buildApp(
       await registry.close(graceMs);
       await scrubbing.stop();
       await access.close();
-      await mirror.close();
+      await Promise.all([pins.stop(), mirror.close()]);
       await evictor.stop();
       await upstreams.close();
       await operator.close(0);
@@ -296,15 +328,6 @@ export async function buildApp(
       await audit.close();
     },
   };
-}
-
-async function openConfiguredAudit(
-  config: Config,
-  log: Logger,
-): Promise<Audit> {
-  const file = config.audit?.file;
-  if (file === undefined) return NO_AUDIT;
-  return openAudit(file, (error) => log.error({ err: error }, "audit"));
 }
 
 /** A digest never changes: there is nothing to ask. @throws Refusal, RegistryError */
@@ -322,9 +345,4 @@ async function refreshImage(
   }
   const { digest, isChanged } = await mirror.refreshTag(key, reference.tag);
   return { digest, changed: isChanged };
-}
-
-/** Access holds no secrets, only the names of their files. */
-function isSame(one: unknown, other: unknown): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
 }

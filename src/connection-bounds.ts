@@ -1,4 +1,4 @@
-import type { Config } from "./config/config.ts";
+import type { LimitsConfig } from "./config/config.ts";
 import {
   readDescriptorLimit,
   resolveConnectionLimits,
@@ -10,20 +10,29 @@ import type { Logger } from "./telemetry/logger.ts";
 /** How often it is told that connections are cut for others. */
 const CUTS_TOLD_EVERY_MS = 10_000;
 
-/** Servers whose connections are bounded together. */
-export async function limitConnections(
-  config: Config,
-  create: CreateServer,
-  isTrustedProxy: (address: string) => boolean,
-  log: Logger,
-): Promise<CreateServer> {
+const DEFAULT_LIMITS = { connections: 0, connectionsPerAddress: 0 };
+
+export interface BoundServers {
+  /** Makes servers whose connections are bounded together. */
+  readonly createServer: CreateServer;
+  /** Takes other bounds into force. */
+  setLimits(config: LimitsConfig | undefined): void;
+}
+
+export async function boundServers(options: {
+  readonly limits: LimitsConfig | undefined;
+  readonly create: CreateServer;
+  readonly isTrustedProxy: (address: string) => boolean;
+  readonly log: Logger;
+}): Promise<BoundServers> {
+  const { create, isTrustedProxy, log } = options;
+  const descriptors = await readDescriptorLimit();
+  const boundsOf = (config: LimitsConfig | undefined) =>
+    resolveConnectionLimits(config ?? DEFAULT_LIMITS, descriptors);
   const cuts = { closed: 0, refused: 0 };
   let toldAtMs = -Infinity;
   const limits = createConnectionLimits({
-    ...resolveConnectionLimits(
-      config.limits ?? { connections: 0, connectionsPerAddress: 0 },
-      await readDescriptorLimit(),
-    ),
+    ...boundsOf(options.limits),
     isTrustedProxy,
     onCut: (what) => {
       cuts[what] += 1;
@@ -32,9 +41,12 @@ export async function limitConnections(
       log.warn({ ...cuts }, "too many connections: the longest idle make room");
     },
   });
-  return (options, listener) => {
-    const server = create(options, listener);
-    limits.guard(server);
-    return server;
+  return {
+    createServer: (serverOptions, listener) => {
+      const server = create(serverOptions, listener);
+      limits.guard(server);
+      return server;
+    },
+    setLimits: (config) => limits.setBounds(boundsOf(config)),
   };
 }

@@ -1,5 +1,4 @@
 import type { Config } from "./config/config.ts";
-import { describeConfig } from "./config/describe.ts";
 import { formatFault } from "./config/fault.ts";
 import { type FileWatch, watchFiles } from "./config/file-watch.ts";
 import type { LoadResult } from "./config/load.ts";
@@ -76,7 +75,7 @@ export async function watchConfig(options: {
           JSON.stringify(started[key]) !== JSON.stringify(described[key]),
       );
       if (waiting.length > 0) {
-        log.warn({ keys: waiting }, "a change that waits for the next start");
+        log.warn({ keys: waiting }, "a change that needs a restart");
       }
       await watchSources(loaded);
       // The files of users and keys have watches of their own: nothing else is told of them.
@@ -103,15 +102,13 @@ export async function watchConfig(options: {
   };
 }
 
-/** What waits for the next start, by its top-level key. */
+/** What needs a restart to change, by its key. */
 function describeFixed(config: Config): Record<string, unknown> {
-  const fixed = describeConfig(config);
-  delete fixed["access"];
-  delete fixed["upstreams"];
-  delete fixed["eviction"];
+  const { listen, operator, storage, tls } = config;
   return {
-    ...fixed,
-    operator: config.operator.listen,
-    log: config.log.format,
+    listen,
+    tls: tls !== undefined,
+    "operator.listen": operator.listen,
+    storage,
   };
 }

@@ -1,3 +1,4 @@
+import type { Schedule } from "./cache/access-times.ts";
 import { BackgroundScrub } from "./cache/background-scrub.ts";
 import type { OpenedCache } from "./cache/open-cache.ts";
 import type { ScrubReport } from "./cache/scrub.ts";
@@ -22,17 +23,20 @@ export interface Scrubbing {
 export function startScrubbing(parts: {
   readonly cache: OpenedCache;
   readonly mirror: Mirror;
-  readonly config: Config;
+  /** The configuration in force. */
+  readonly config: () => Config;
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
+  readonly schedule: Schedule | undefined;
 }): Scrubbing {
-  const { cache, mirror, config, clock, log, metrics } = parts;
+  const { cache, mirror, config, clock, log, metrics, schedule } = parts;
   const healer = new Healer({
     mirror,
     index: cache.index,
     log,
-    upstreams: new Set(config.upstreams.map(({ name }) => name)),
+    isUpstream: (upstream) =>
+      config().upstreams.some(({ name }) => name === upstream),
   });
   const abort = new AbortController();
   for (const code of SCRUB_CODES) metrics.scrubFindings.inc({ code }, 0);
@@ -41,20 +45,17 @@ export function startScrubbing(parts: {
     log.warn(finding, "scrub");
   };
   const onDropped: BackgroundScrubHook = (dropped) => {
-    if (!config.offline) void healer.heal(dropped);
+    if (!config().offline) void healer.heal(dropped);
   };
-  const { dailyShare } = config.scrub;
-  const background =
-    dailyShare === 0
-      ? undefined
-      : new BackgroundScrub({
-          cache,
-          dailyShare,
-          clock,
-          log,
-          onFinding: note,
-          onDropped,
-        });
+  const background = new BackgroundScrub({
+    cache,
+    dailyShare: () => config().scrub.dailyShare,
+    clock,
+    log,
+    onFinding: note,
+    onDropped,
+    ...(schedule === undefined ? {} : { schedule }),
+  });
   let running: Promise<unknown> = Promise.resolve();
   return {
     scrub: ({ isRepair, signal }) => {
@@ -71,7 +72,7 @@ export function startScrubbing(parts: {
     },
     stop: async () => {
       abort.abort();
-      await Promise.all([background?.stop(), running]);
+      await Promise.all([background.stop(), running]);
     },
   };
 }

@@ -15,8 +15,8 @@ const MAX_DUE_TICKS = 60;
 
 export interface BackgroundScrubOptions {
   readonly cache: Pick<OpenedCache, "audit" | "index" | "scrubParts">;
-  /** The part of all bytes that is read each day. */
-  readonly dailyShare: number;
+  /** The part of all bytes that is read each day; 0: none. May change at any time. */
+  readonly dailyShare: () => number;
   readonly clock: Clock;
   readonly log: Pick<Logger, "warn">;
   readonly onFinding: (finding: ScrubFinding) => void;
@@ -65,9 +65,14 @@ export class BackgroundScrub {
   }
 
   async #run(): Promise<void> {
-    const { cache, clock, dailyShare } = this.#options;
-    const { blobBytes } = await cache.index.totals();
+    const { cache, clock } = this.#options;
     const nowMs = clock.monotonicMs();
+    const dailyShare = this.#options.dailyShare();
+    if (dailyShare === 0) {
+      this.#lastTickMs = nowMs;
+      return;
+    }
+    const { blobBytes } = await cache.index.totals();
     const sinceMs = Math.min(nowMs - this.#lastTickMs, TICK_MS * MAX_DUE_TICKS);
     this.#lastTickMs = nowMs;
     const bytesADay = blobBytes * dailyShare;

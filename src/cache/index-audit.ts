@@ -41,15 +41,6 @@ export interface DroppedTag {
   readonly isPinned: boolean;
 }
 
-/** A tag with its repository, as a journal of the roots holds it. */
-export interface AuditTag {
-  readonly key: RepositoryKey;
-  readonly tag: Tag;
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly fetchedAtMs: number;
-}
-
 const ROW = `SELECT blobs.id, digests.digest, blobs.size_bytes AS sizeBytes,
     blobs.stored_at_ms AS storedAtMs, media_types.name AS mediaType
   FROM blobs
@@ -208,53 +199,6 @@ export class IndexAudit {
 
   writeScrubPlace(id: number): void {
     this.#database.prepare("UPDATE state SET scrubbed_id = ?").run(id);
-  }
-
-  /** Tags after a tag, in the order of (repository, name). */
-  listTags(
-    after: { readonly repositoryId: number; readonly name: string },
-    limit: number,
-  ): readonly (AuditTag & { readonly repositoryId: number })[] {
-    return this.#database
-      .prepare<
-        [number, string, number],
-        {
-          readonly repositoryId: number;
-          readonly upstream: string;
-          readonly name: string;
-          readonly tag: string;
-          readonly digest: Buffer;
-          readonly mediaType: string;
-          readonly fetchedAtMs: number;
-        }
-      >(
-        `SELECT tags.repository_id AS repositoryId, repositories.upstream, repositories.name,
-           tags.name AS tag, digests.digest, media_types.name AS mediaType,
-           tags.fetched_at_ms AS fetchedAtMs
-         FROM tags
-         CROSS JOIN repositories ON repositories.id = tags.repository_id
-         CROSS JOIN digests ON digests.id = tags.manifest_id
-         CROSS JOIN manifests ON manifests.id = tags.manifest_id
-         CROSS JOIN media_types ON media_types.id = manifests.media_type_id
-         WHERE (tags.repository_id, tags.name) > (?, ?)
-         ORDER BY tags.repository_id, tags.name LIMIT ?`,
-      )
-      .all(after.repositoryId, after.name, limit)
-      .flatMap(({ digest, tag, repositoryId, mediaType, ...row }) => {
-        const manifest = digestFrom(digest);
-        return manifest === undefined
-          ? []
-          : [
-              {
-                repositoryId,
-                key: repositoryKey(row),
-                tag: tag as Tag,
-                digest: manifest,
-                mediaType,
-                fetchedAtMs: row.fetchedAtMs,
-              },
-            ];
-      });
   }
 }
 

@@ -130,7 +130,10 @@ export class IndexHealth {
              DELETE FROM edges WHERE parent_id NOT IN (SELECT id FROM manifests)
                OR child_id NOT IN (SELECT id FROM digests);
              DELETE FROM tags WHERE manifest_id NOT IN (SELECT id FROM manifests)
-               OR repository_id NOT IN (SELECT id FROM repositories)`,
+               OR repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM roots WHERE blob_id NOT IN (SELECT id FROM blobs)
+               OR repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM lost_pins WHERE repository_id NOT IN (SELECT id FROM repositories)`,
           );
         })
         .immediate();

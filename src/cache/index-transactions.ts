@@ -15,6 +15,9 @@ export class IndexTransactions {
   readonly #onChanged: () => void;
   readonly #onWritten: () => void;
   readonly #onFull: () => void;
+  readonly #wait: (delayMs: number) => Promise<unknown>;
+  /** The lock was held for longer than anybody waits: until it is free a write is tried once. */
+  #isBlocked = false;
 
   constructor(options: {
     readonly database: Database;
@@ -26,6 +29,7 @@ export class IndexTransactions {
     readonly onWritten: () => void;
     /** Makes room on a full disk, if it can: the write is tried once more. */
     readonly onFull: () => void;
+    readonly wait?: (delayMs: number) => Promise<unknown>;
   }) {
     this.#database = options.database;
     this.#countChanges = options.database.prepare(
@@ -35,11 +39,13 @@ export class IndexTransactions {
     this.#onChanged = options.onChanged;
     this.#onWritten = options.onWritten;
     this.#onFull = options.onFull;
+    this.#wait = options.wait ?? delay;
   }
 
   /**
    * One transaction that takes the write lock at once: none is begun that can't be ended. While
-   * another thread or process holds the lock it is tried again, and the loop runs on meanwhile.
+   * another thread or process holds the lock it is tried again, and the loop runs on meanwhile. A
+   * pull waits so once: what it writes after that is tried once each, until the lock is free.
    */
   write<T>(method: string, work: () => T): Promise<T> {
     return this.read(method, () => {
@@ -59,7 +65,8 @@ export class IndexTransactions {
   ): Promise<T> {
     let error = busy;
     for (const delayMs of BUSY_RETRY_DELAYS_MS) {
-      await delay(delayMs);
+      if (this.#isBlocked) break;
+      await this.#wait(delayMs);
       try {
         return this.#transact(work);
       } catch (again) {
@@ -67,6 +74,7 @@ export class IndexTransactions {
         if (!isBusy(again)) break;
       }
     }
+    this.#isBlocked = isBusy(error);
     throw this.#asIndexError(method, error);
   }
 
@@ -82,6 +90,7 @@ export class IndexTransactions {
       this.#makeRoom();
       result = transaction.immediate();
     }
+    this.#isBlocked = false;
     // Who looks for something to do and finds nothing has written nothing.
     if (this.#changes() !== before) {
       this.#onChanged();

@@ -137,7 +137,7 @@ export class KeptIndex {
       onCorrupt: (error) => void this.replace(error),
       onWritten: () => background?.noteWrite(),
       onFull: () => ballast.release(),
-      onTagChange: (change) => journal.note(change),
+      onRootChange: (change) => journal.note(change),
     });
     const isAlone =
       opened.database.pragma("locking_mode", { simple: true }) === "exclusive";

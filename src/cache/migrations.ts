@@ -175,6 +175,16 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT;
   INSERT INTO state VALUES (1, '', 0);
   `,
+  `
+  -- Pins of what is not stored: its manifest was found gone, or was not there when the index was
+  -- built anew. They come back with the manifest. A tag's name, or the text of a digest.
+  CREATE TABLE lost_pins (
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    reference TEXT NOT NULL,
+    PRIMARY KEY (repository_id, reference)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX roots_pinned ON roots (blob_id, repository_id) WHERE is_pinned;
+  `,
 ];
 
 /**

@@ -5,7 +5,7 @@ import { type Schedule, scheduleUnref } from "./access-times.ts";
 import { IndexError, type MetadataIndex } from "./metadata-index.ts";
 import { migrate } from "./migrations.ts";
 import { createPrivateFile } from "./private-file.ts";
-import type { TagChange } from "./roots-journal.ts";
+import type { RootChange } from "./roots-journal.ts";
 import { isCorruption, sqliteCode } from "./index-transactions.ts";
 import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
 
@@ -31,7 +31,7 @@ export interface OpenSqliteIndexOptions {
   readonly onCorrupt?: (error: unknown) => void;
   readonly onWritten?: () => void;
   readonly onFull?: () => void;
-  readonly onTagChange?: (change: TagChange) => void;
+  readonly onRootChange?: (change: RootChange) => void;
 }
 
 export interface OpenedSqliteIndex {
@@ -69,7 +69,7 @@ export function openSqliteIndex(
     onCorrupt: options.onCorrupt ?? (() => undefined),
     onWritten: options.onWritten ?? (() => undefined),
     onFull: options.onFull ?? (() => undefined),
-    onTagChange: options.onTagChange ?? (() => undefined),
+    onRootChange: options.onRootChange ?? (() => undefined),
   });
   return { index, database, movedAsideTo, isTemporary: database.memory };
 }

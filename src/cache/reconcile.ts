@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import { type Digest, DIGEST_ALGORITHMS, parseDigest } from "../oci/digest.ts";
+import type { Tag } from "../oci/reference.ts";
 import { type FileStat, systemCode } from "./file-system.ts";
 import {
   MAX_MANIFEST_BYTES,
@@ -68,18 +69,51 @@ class Reconciliation {
 
   async restoreRoots(): Promise<void> {
     const { index, roots } = this.#parts;
-    for (const { key, tag, digest, mediaType, atMs } of roots) {
+    for (const root of roots) {
       await this.#turn();
-      if (digest === undefined) continue;
-      const known = await index.getTag(key, tag);
-      // The index is written first, the journal a moment later.
-      if (known?.digest === digest || (known?.fetchedAtMs ?? 0) > atMs)
-        continue;
-      if (await this.#restoreGraph(key, digest, mediaType)) {
-        await index.putTag(key, tag, digest, atMs);
-        this.result.restoredTags += 1;
+      const { key, reference, isPinned } = root;
+      const isThere =
+        reference.kind === "tag"
+          ? await this.#restoreTag(root, reference.tag)
+          : await this.#restoreDigest(root);
+      if (isThere === undefined) continue;
+      if (isPinned && !isThere) await index.keepLostPin(key, reference);
+      const found = await index.getRoot(key, reference);
+      if (found !== undefined && found.isPinned !== isPinned) {
+        await index.setPinned(key, reference, isPinned);
       }
     }
+  }
+
+  /** @returns whether the tag is as the journal says; undefined where the index knows better */
+  async #restoreTag(
+    { key, digest, mediaType, atMs, isPinned }: JournalRoot,
+    tag: Tag,
+  ): Promise<boolean | undefined> {
+    const { index } = this.#parts;
+    if (digest === undefined) return isPinned ? false : undefined;
+    const known = await index.getTag(key, tag);
+    if (known?.digest === digest) return true;
+    // The index is written first, the journal a moment later.
+    if ((known?.fetchedAtMs ?? 0) > atMs) return undefined;
+    if (!(await this.#restoreGraph(key, digest, mediaType))) {
+      // An older one of the tag may be there all the same; the pin is the tag's.
+      return known !== undefined;
+    }
+    await index.putTag(key, tag, digest, atMs);
+    this.result.restoredTags += 1;
+    return true;
+  }
+
+  /** @returns whether a pinned digest is there; undefined where it is not pinned */
+  async #restoreDigest({
+    key,
+    digest,
+    mediaType,
+    isPinned,
+  }: JournalRoot): Promise<boolean | undefined> {
+    if (!isPinned) return undefined;
+    return digest !== undefined && this.#restoreGraph(key, digest, mediaType);
   }
 
   async adoptFiles(): Promise<void> {

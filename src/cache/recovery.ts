@@ -2,10 +2,10 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import type { FileSystem } from "./file-system.ts";
-import type { IndexAudit } from "./index-audit.ts";
+import { journalPages } from "./journal-pages.ts";
 import type { KeptIndex } from "./kept-index.ts";
 import { reconcile } from "./reconcile.ts";
-import type { JournalRoot, RootsJournal } from "./roots-journal.ts";
+import type { RootsJournal } from "./roots-journal.ts";
 
 export interface RecoveryOptions {
   readonly layout: DiskLayout;
@@ -15,8 +15,6 @@ export interface RecoveryOptions {
   readonly kept: KeptIndex;
   readonly journal: RootsJournal;
 }
-
-const PAGE_TAGS = 500;
 
 /** What is done beside the requests after a start, or when the index had to be replaced. */
 export class Recovery {
@@ -118,28 +116,14 @@ export class Recovery {
   }
 
   async #compact(): Promise<void> {
-    const { kept, journal } = this.#options;
-    await journal.compact(tagPages(kept.audit, this.#abort.signal));
-  }
-}
-
-async function* tagPages(
-  audit: IndexAudit,
-  signal: AbortSignal,
-): AsyncGenerator<readonly JournalRoot[]> {
-  let after = { repositoryId: 0, name: "" };
-  for (;;) {
-    signal.throwIfAborted();
-    const page = audit.listTags(after, PAGE_TAGS);
-    const last = page.at(-1);
-    if (last === undefined) return;
-    after = { repositoryId: last.repositoryId, name: last.tag };
-    yield page.map(({ key, tag, digest, mediaType, fetchedAtMs }) => ({
-      key,
-      tag,
-      digest,
-      mediaType,
-      atMs: fetchedAtMs,
-    }));
+    const { kept, journal, clock } = this.#options;
+    await journal.compact(
+      journalPages(
+        kept.database,
+        kept.index,
+        this.#abort.signal,
+        clock.nowMs(),
+      ),
+    );
   }
 }

@@ -19,6 +19,12 @@ export interface RootRow {
   readonly isPinned: boolean;
 }
 
+/** What is pinned and not there. */
+export interface LostPin {
+  readonly key: RepositoryKey;
+  readonly reference: Reference;
+}
+
 /** A place in the order of {@link RootIndex.listOldestRoots}; only the index reads it. */
 export interface RootCursor {
   readonly tag: readonly [number, number, string];
@@ -67,17 +73,22 @@ export interface RootIndex {
   listChildren(parent: Digest, after: number | undefined): Promise<ChildPage>;
 
   /**
-   * Pins a tag, or a digest that is linked in the repository, or takes the pin off.
+   * Pins a tag, or a digest that is linked in the repository, or takes the pin off. A pin outlives
+   * its manifest: see {@link listLostPins}.
    *
-   * @returns false where it is not cached
+   * @returns false where it is not cached, and has no pin that was lost
    */
   setPinned(
     key: RepositoryKey,
     reference: Reference,
     isPinned: boolean,
   ): Promise<boolean>;
+  /** Keeps the pin of what is not cached, for when it comes. */
+  keepLostPin(key: RepositoryKey, reference: Reference): Promise<void>;
+  /** Pins whose manifest was lost; each is in force again once its manifest is recorded. */
+  listLostPins(limit: number): Promise<readonly LostPin[]>;
   /**
-   * Ends a root. What no other root needs is condemned: it is out of every count of what is kept,
+   * Ends a root, its pin included. What no other root needs is condemned: it is out of every count of what is kept,
    * stays readable until its bytes go, and is kept after all when it is needed again before.
    *
    * @param usedAtMs present: only where it was not used since, and is not pinned

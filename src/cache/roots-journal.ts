@@ -1,6 +1,11 @@
 import { constants } from "node:fs";
 import { type Digest, parseDigest } from "../oci/digest.ts";
-import { parseRepositoryName, parseTag, type Tag } from "../oci/reference.ts";
+import {
+  parseReference,
+  parseRepositoryName,
+  type Reference,
+  referenceText,
+} from "../oci/reference.ts";
 import { isMediaType } from "../oci/media-type.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
@@ -14,20 +19,25 @@ import type { RepositoryKey } from "./metadata-index.ts";
  * changes; the last line of a reference counts, one without a digest says that the tag is gone:
  *
  * {"ref":"docker.io/library/alpine:3.20","digest":"sha256:…","mediaType":"application/…","time":"2026-10-07T12:30:05.000Z"}
+ *
+ * A pinned one has `"pinned":true`, without a digest where its manifest was lost. A digest has a line
+ * of its own, `"ref":"docker.io/library/alpine@sha256:…"`, only for its pin. Readers of the form
+ * without pins pass both over: a member they do not know, and a reference they can't read.
  */
 
-/** What a tag points to since a moment. */
+/** What a tag points to since a moment, or the pin of a digest. */
 export interface JournalRoot {
   readonly key: RepositoryKey;
-  readonly tag: Tag;
-  /** Undefined: the tag is gone. */
+  readonly reference: Reference;
+  /** Undefined: the tag is gone, or the digest's pin; pinned all the same: its manifest was lost. */
   readonly digest: Digest | undefined;
   readonly mediaType: string | undefined;
+  readonly isPinned: boolean;
   readonly atMs: number;
 }
 
 /** As {@link JournalRoot}; the time is now where it is not told. */
-export type TagChange = Omit<JournalRoot, "atMs"> & {
+export type RootChange = Omit<JournalRoot, "atMs"> & {
   readonly atMs: number | undefined;
 };
 
@@ -64,7 +74,7 @@ export class RootsJournal {
     this.#schedule = options.schedule ?? scheduleUnref;
   }
 
-  note(change: TagChange): void {
+  note(change: RootChange): void {
     const reference = referenceOf(change);
     const atMs = change.atMs ?? this.#clock.nowMs();
     this.#waiting.delete(reference);
@@ -218,16 +228,21 @@ export class RootsJournal {
   }
 }
 
-function referenceOf({ key, tag }: Pick<JournalRoot, "key" | "tag">): string {
-  return `${key.upstream}/${key.repository}:${tag}`;
+function referenceOf({
+  key,
+  reference,
+}: Pick<JournalRoot, "key" | "reference">): string {
+  const separator = reference.kind === "tag" ? ":" : "@";
+  return `${key.upstream}/${key.repository}${separator}${referenceText(reference)}`;
 }
 
 function lineOf(root: JournalRoot): string {
-  const { digest, mediaType, atMs } = root;
+  const { digest, mediaType, isPinned, atMs } = root;
   return `${JSON.stringify({
     ref: referenceOf(root),
     digest: digest ?? null,
     ...(digest === undefined ? {} : { mediaType }),
+    ...(isPinned ? { pinned: true } : {}),
     time: new Date(atMs).toISOString(),
   })}\n`;
 }
@@ -248,24 +263,20 @@ function parseLine(line: string): JournalRoot | undefined {
   } catch {
     return undefined;
   }
-  const { ref, digest, mediaType, time } = value;
+  const { ref, digest, mediaType, pinned, time } = value;
   if (typeof ref !== "string" || typeof time !== "string") return undefined;
-  const slash = ref.indexOf("/");
-  const colon = ref.lastIndexOf(":");
-  const repository = parseRepositoryName(ref.slice(slash + 1, colon));
-  const tag = parseTag(ref.slice(colon + 1));
+  const named = parseRoot(ref);
   const atMs = Date.parse(time);
-  if (
-    slash < 1 ||
-    repository === undefined ||
-    tag === undefined ||
-    Number.isNaN(atMs)
-  ) {
-    return undefined;
-  }
-  const key = { upstream: ref.slice(0, slash), repository };
+  if (named === undefined || Number.isNaN(atMs)) return undefined;
+  const isPinned = pinned === true;
   if (digest === null) {
-    return { key, tag, digest: undefined, mediaType: undefined, atMs };
+    return {
+      ...named,
+      digest: undefined,
+      mediaType: undefined,
+      isPinned,
+      atMs,
+    };
   }
   const parsed = typeof digest === "string" ? parseDigest(digest) : undefined;
   if (
@@ -275,5 +286,18 @@ function parseLine(line: string): JournalRoot | undefined {
   ) {
     return undefined;
   }
-  return { key, tag, digest: parsed, mediaType, atMs };
+  return { ...named, digest: parsed, mediaType, isPinned, atMs };
+}
+
+function parseRoot(
+  text: string,
+): Pick<JournalRoot, "key" | "reference"> | undefined {
+  const slash = text.indexOf("/");
+  const at = text.indexOf("@");
+  const end = at === -1 ? text.lastIndexOf(":") : at;
+  const repository = parseRepositoryName(text.slice(slash + 1, end));
+  const reference = parseReference(text.slice(end + 1));
+  const isKind = reference?.kind === (at === -1 ? "tag" : "digest");
+  if (slash < 1 || repository === undefined || !isKind) return undefined;
+  return { key: { upstream: text.slice(0, slash), repository }, reference };
 }

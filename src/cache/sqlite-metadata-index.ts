@@ -1,18 +1,17 @@
-import type { Database } from "better-sqlite3";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
-import { RecentRows } from "./recent-rows.ts";
-import { AccessTimes, type Schedule, type Uses } from "./access-times.ts";
-import {
-  type IndexStatements,
-  prepareIndexStatements,
-} from "./index-statements.ts";
-import { BlobRows } from "./blob-rows.ts";
+import type { RepositoryName, Tag } from "../oci/reference.ts";
+import type { BlobRows } from "./blob-rows.ts";
 import { hasCompleteImage } from "./completeness.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
-import { IndexTransactions } from "./index-transactions.ts";
-import { type FillIntent, IntentRows, type NotedIntent } from "./intents.ts";
+import {
+  createIndexParts,
+  type IndexOptions,
+  type IndexParts,
+} from "./index-parts.ts";
+import type { IndexStatements } from "./index-statements.ts";
+import type { IndexTransactions } from "./index-transactions.ts";
+import type { FillIntent, IntentRows, NotedIntent } from "./intents.ts";
 import {
   type BlobRecord,
   type BlobRow,
@@ -24,75 +23,33 @@ import {
   type RepositoryKey,
   type TagRow,
 } from "./metadata-index.ts";
-import type {
-  ChildPage,
-  GraphNode,
-  RootCursor,
-  RootPage,
-  RootRow,
-} from "./root-index.ts";
-import type { TagChange } from "./roots-journal.ts";
-import { SqliteRoots } from "./sqlite-roots.ts";
-import { USE_SEPARATOR, writeUses } from "./use-keys.ts";
-
-export interface SqliteMetadataIndexOptions {
-  /** Migrated, and closed with the index. */
-  readonly database: Database;
-  readonly schedule: Schedule;
-  /** Called when SQLite finds the file damaged; the index goes on as far as it can. */
-  readonly onCorrupt: (error: unknown) => void;
-  /** Called after each transaction that wrote. */
-  readonly onWritten?: () => void;
-  /** Makes room on a full disk, if it can: the write is tried once more. */
-  readonly onFull?: () => void;
-  /** A tag points to another manifest than before, or is gone: once that is written. */
-  readonly onTagChange?: (change: TagChange) => void;
-}
+import { SqliteRootIndex } from "./sqlite-root-index.ts";
+import type { SqliteRoots } from "./sqlite-roots.ts";
+import { USE_SEPARATOR } from "./use-keys.ts";
 
 export function createSqliteMetadataIndex(
-  options: SqliteMetadataIndexOptions,
+  options: IndexOptions,
 ): MetadataIndex {
-  return new SqliteMetadataIndex(options);
+  return new SqliteMetadataIndex(createIndexParts(options));
 }
 
 /** SQLite answers at once, so every method is done when it returns; promises are for the interface. */
-class SqliteMetadataIndex implements MetadataIndex {
-  readonly #database: Database;
+class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
+  readonly #parts: IndexParts;
   readonly #statements: IndexStatements;
   readonly #intents: IntentRows;
   readonly #rows: BlobRows;
   readonly #roots: SqliteRoots;
-  readonly #accessTimes: AccessTimes;
   readonly #transactions: IndexTransactions;
-  readonly #onWritten: () => void;
-  readonly #onTagChange: (change: TagChange) => void;
-  readonly #recentTags = new RecentRows<TagRow>();
-  readonly #recentBlobs = new RecentRows<BlobRow>();
-  #isClosed = false;
 
-  constructor(options: SqliteMetadataIndexOptions) {
-    const { database, schedule } = options;
-    this.#database = database;
-    this.#statements = prepareIndexStatements(database);
-    this.#intents = new IntentRows(database);
-    this.#rows = new BlobRows(this.#statements, this.#intents);
-    this.#roots = new SqliteRoots(database);
-    this.#accessTimes = new AccessTimes(
-      (uses) => this.#writeUses(uses),
-      schedule,
-    );
-    this.#onWritten = options.onWritten ?? (() => undefined);
-    this.#transactions = new IndexTransactions({
-      database,
-      onCorrupt: options.onCorrupt,
-      onChanged: () => {
-        this.#recentTags.clear();
-        this.#recentBlobs.clear();
-      },
-      onWritten: this.#onWritten,
-      onFull: options.onFull ?? (() => undefined),
-    });
-    this.#onTagChange = options.onTagChange ?? (() => undefined);
+  constructor(parts: IndexParts) {
+    super(parts);
+    this.#parts = parts;
+    this.#statements = parts.statements;
+    this.#intents = parts.intents;
+    this.#rows = parts.rows;
+    this.#roots = parts.roots;
+    this.#transactions = parts.transactions;
   }
 
   getLinkedBlob(
@@ -101,7 +58,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   ): Promise<BlobRow | undefined> {
     return this.#transactions.read("getLinkedBlob", () => {
       const path = pathOf(key);
-      return this.#recentBlobs.keep(
+      return this.#parts.recentBlobs.keep(
         path + USE_SEPARATOR + digest,
         blobRow(
           digest,
@@ -112,7 +69,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   }
 
   recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined {
-    return this.#recentBlobs.get(pathOf(key) + USE_SEPARATOR + digest);
+    return this.#parts.recentBlobs.get(pathOf(key) + USE_SEPARATOR + digest);
   }
 
   getBlob(digest: Digest): Promise<BlobRow | undefined> {
@@ -136,6 +93,12 @@ class SqliteMetadataIndex implements MetadataIndex {
       if (blob === undefined) return;
       const repositoryId = this.#rows.repositoryId(key);
       const { changes } = this.#statements.putLink.run(blob.id, repositoryId);
+      this.#roots.onManifestLinked(
+        blob.id,
+        repositoryId,
+        digest,
+        blob.usedAtMs,
+      );
       if (changes === 0) return;
       this.#roots.onManifest(blob.id);
       this.#roots.onStored(blob.id, repositoryId, blob.usedAtMs);
@@ -170,8 +133,12 @@ class SqliteMetadataIndex implements MetadataIndex {
       const id = this.#rows.putBlob(blob);
       const repositoryId = this.#rows.repositoryId(key);
       this.#statements.putLink.run(id, repositoryId);
-      if (blob.manifest !== undefined) this.#roots.onManifest(id);
-      this.#roots.onStored(id, repositoryId, blob.storedAtMs);
+      const { manifest, digest, storedAtMs } = blob;
+      if (manifest !== undefined) {
+        this.#roots.onManifest(id);
+        this.#roots.onManifestLinked(id, repositoryId, digest, storedAtMs);
+      }
+      this.#roots.onStored(id, repositoryId, storedAtMs);
     });
   }
 
@@ -196,7 +163,7 @@ class SqliteMetadataIndex implements MetadataIndex {
     return this.#transactions.read("getTag", () => {
       const path = pathOf(key);
       const row = this.#statements.getTag.get(path, tag);
-      return this.#recentTags.keep(
+      return this.#parts.recentTags.keep(
         path + USE_SEPARATOR + tag,
         row && { ...row, digest: digestFrom(row.digest) },
       );
@@ -204,7 +171,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   }
 
   recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined {
-    return this.#recentTags.get(pathOf(key) + USE_SEPARATOR + tag);
+    return this.#parts.recentTags.get(pathOf(key) + USE_SEPARATOR + tag);
   }
 
   putTag(
@@ -213,53 +180,15 @@ class SqliteMetadataIndex implements MetadataIndex {
     digest: Digest,
     verifiedAtMs: number,
   ): Promise<void> {
-    let change: TagChange | undefined;
-    return this.#transactions
-      .write("putTag", () => {
-        const repositoryId = this.#rows.repositoryId(key);
-        const before = this.#roots.getTagHold(key, tag);
-        const { changes } = this.#statements.putTag.run({
-          repositoryId,
-          tag,
-          digest: bytesOf(digest),
-          atMs: verifiedAtMs,
-        });
-        if (changes === 0) {
-          throw new IndexError(`putTag: no manifest ${digest} is stored`);
-        }
-        const manifest = this.#statements.findStoredId.get(bytesOf(digest));
-        if (manifest !== undefined) {
-          this.#roots.onTagPut(repositoryId, manifest.id, before);
-        }
-        if (manifest?.id === before?.manifestId) return;
-        const mediaType =
-          this.#statements.getBlob.get(bytesOf(digest))?.mediaType ?? undefined;
-        change = { key, tag, digest, mediaType, atMs: verifiedAtMs };
-      })
-      .then(() => {
-        if (change !== undefined) this.#onTagChange(change);
-      });
+    return this.#parts.writeRoots("putTag", () =>
+      this.#parts.rootChanges.putTag(key, tag, digest, verifiedAtMs),
+    );
   }
 
   removeTag(key: RepositoryKey, tag: Tag): Promise<void> {
-    let wasThere = false;
-    return this.#transactions
-      .write("removeTag", () => {
-        const before = this.#roots.getTagHold(key, tag);
-        this.#statements.removeTag.run(pathOf(key), tag);
-        if (before !== undefined) this.#roots.onTagRemoved(before);
-        wasThere = before !== undefined;
-      })
-      .then(() => {
-        if (!wasThere) return;
-        this.#onTagChange({
-          key,
-          tag,
-          digest: undefined,
-          mediaType: undefined,
-          atMs: undefined,
-        });
-      });
+    return this.#parts.writeRoots("removeTag", () =>
+      this.#parts.rootChanges.removeTag(key, tag),
+    );
   }
 
   listTags(
@@ -336,118 +265,11 @@ class SqliteMetadataIndex implements MetadataIndex {
   }
 
   touchBlob(digest: Digest, atMs: number): void {
-    if (!this.#isClosed) this.#accessTimes.note(digest, atMs);
+    this.#parts.accessTimes.note(digest, atMs);
   }
 
   touchTag(key: RepositoryKey, tag: Tag, atMs: number): void {
-    if (this.#isClosed) return;
-    this.#accessTimes.note(pathOf(key) + USE_SEPARATOR + tag, atMs);
-  }
-
-  touchManifest(key: RepositoryKey, digest: Digest, atMs: number): void {
-    if (this.#isClosed) return;
-    this.#accessTimes.note(pathOf(key) + USE_SEPARATOR + digest, atMs);
-  }
-
-  settleUses(): Promise<void> {
-    return this.#accessTimes.settle();
-  }
-
-  listOldestRoots(
-    limit: number,
-    after: RootCursor | undefined,
-  ): Promise<RootPage> {
-    return this.#transactions.read("listOldestRoots", () =>
-      this.#roots.oldest(limit, after),
-    );
-  }
-
-  listImages(
-    limit: number,
-    after: Pick<RootRow, "key" | "reference"> | undefined,
-  ): Promise<readonly RootRow[]> {
-    return this.#transactions.read("listImages", () =>
-      this.#roots.images(limit, after),
-    );
-  }
-
-  getRoot(
-    key: RepositoryKey,
-    reference: Reference,
-  ): Promise<RootRow | undefined> {
-    return this.#transactions.read("getRoot", () =>
-      this.#roots.get(key, reference),
-    );
-  }
-
-  getNode(digest: Digest): Promise<GraphNode | undefined> {
-    return this.#transactions.read("getNode", () => this.#roots.node(digest));
-  }
-
-  listChildren(parent: Digest, after: number | undefined): Promise<ChildPage> {
-    return this.#transactions.read("listChildren", () =>
-      this.#roots.children(parent, after),
-    );
-  }
-
-  setPinned(
-    key: RepositoryKey,
-    reference: Reference,
-    isPinned: boolean,
-  ): Promise<boolean> {
-    return this.#transactions.write("setPinned", () =>
-      this.#roots.setPinned(
-        key,
-        this.#statements.findRepositoryId.get(pathOf(key))?.id,
-        reference,
-        isPinned,
-      ),
-    );
-  }
-
-  dropRoot(
-    key: RepositoryKey,
-    reference: Reference,
-    usedAtMs?: number,
-  ): Promise<boolean> {
-    return this.#transactions
-      .write("dropRoot", () => {
-        this.#accessTimes.flush();
-        return this.#roots.drop(
-          key,
-          this.#statements.findRepositoryId.get(pathOf(key))?.id,
-          reference,
-          usedAtMs,
-        );
-      })
-      .then((isDropped) => {
-        if (isDropped && reference.kind === "tag") {
-          this.#onTagChange({
-            key,
-            tag: reference.tag,
-            digest: undefined,
-            mediaType: undefined,
-            atMs: Date.now(),
-          });
-        }
-        return isDropped;
-      });
-  }
-
-  listCondemned(
-    limit: number,
-    except: ReadonlySet<Digest>,
-  ): Promise<readonly { digest: Digest; sizeBytes: number }[]> {
-    return this.#transactions.write("listCondemned", () =>
-      this.#roots.condemned(limit, except),
-    );
-  }
-
-  forgetCondemned(digests: readonly Digest[]): Promise<void> {
-    return this.#transactions.write("forgetCondemned", () => {
-      this.#roots.forgetCondemned(digests);
-      for (const digest of digests) this.#intents.drop(digest);
-    });
+    this.#parts.accessTimes.note(pathOf(key) + USE_SEPARATOR + tag, atMs);
   }
 
   totals(): Promise<IndexTotals> {
@@ -461,21 +283,7 @@ class SqliteMetadataIndex implements MetadataIndex {
   }
 
   close(): Promise<void> {
-    if (this.#isClosed) return Promise.resolve();
-    this.#accessTimes.flush();
-    this.#isClosed = true;
-    return this.#transactions.read("close", () => {
-      this.#database.close();
-    });
-  }
-
-  #writeUses(uses: Uses): void {
-    this.#database
-      .transaction(() => {
-        writeUses(this.#statements, this.#roots, uses);
-      })
-      .immediate();
-    this.#onWritten();
+    return this.#transactions.read("close", () => this.#parts.close());
   }
 
   #totals(): IndexTotals {

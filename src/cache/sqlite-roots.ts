@@ -2,41 +2,31 @@ import type { Database } from "better-sqlite3";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, Tag } from "../oci/reference.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import { LostPins } from "./lost-pins.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
+import type { LostPin } from "./root-index.ts";
+import { NOBODYS_PATH, RootLists } from "./root-lists.ts";
 import {
-  listImages,
-  NOBODYS_PATH,
-  oldestRoots,
-  otherRoot,
-  tagRoot,
-} from "./root-lists.ts";
-import type {
-  ChildPage,
-  GraphNode,
-  RootCursor,
-  RootPage,
-  RootRow,
-} from "./root-index.ts";
-import {
-  MAX_COUNTED_HOLDERS,
-  type NodeColumns,
   prepareRootStatements,
   type RootStatements,
 } from "./root-statements.ts";
 
-/** Children are read so many at a time: a manifest may name ten thousand. */
-const CHILDREN_AT_ONCE = 256;
 /** Indexes of indexes above a manifest; engines follow fewer. */
 const MAX_DEPTH = 4;
 /** Indexes that name one manifest, of those that are touched with it. */
 const MAX_INDEXES_ABOVE = 64;
+
 /** The roots' share of the SQLite index. Runs in the caller's transactions. */
 export class SqliteRoots {
+  readonly lists: RootLists;
   readonly #statements: RootStatements;
+  readonly #lostPins: LostPins;
   readonly #nobodyId: number;
 
   constructor(database: Database) {
     this.#statements = prepareRootStatements(database);
+    this.lists = new RootLists(this.#statements);
+    this.#lostPins = new LostPins(database);
     this.#nobodyId = database
       .prepare("SELECT id FROM repositories WHERE path = ?")
       .pluck()
@@ -77,20 +67,49 @@ export class SqliteRoots {
     }
   }
 
-  /** The tag points to the manifest now, and did to another before. */
+  /** A manifest is stored and linked: a pin that was lost with it is in force again. */
+  onManifestLinked(
+    manifestId: number,
+    repositoryId: number,
+    digest: Digest,
+    usedAtMs: number,
+  ): void {
+    const reference = { kind: "digest", digest } as const;
+    if (!this.#lostPins.take(repositoryId, reference)) return;
+    this.#statements.putUnnamedRoot.run({
+      blobId: manifestId,
+      repositoryId,
+      usedAtMs,
+      isPinned: 1,
+    });
+  }
+
+  /**
+   * The tag points to the manifest now, and did to another before.
+   *
+   * @returns whether a pin that was lost is in force again
+   */
   onTagPut(
     repositoryId: number,
+    tag: Tag,
     manifestId: number,
     before:
       { readonly manifestId: number; readonly usedAtMs: number } | undefined,
-  ): void {
+  ): boolean {
+    const isPinnedAgain = this.#lostPins.take(repositoryId, {
+      kind: "tag",
+      tag,
+    });
+    if (isPinnedAgain) this.#statements.pinTag.run(1, repositoryId, tag);
     this.#statements.deleteNamedRoot.run(
       manifestId,
       repositoryId,
       this.#nobodyId,
     );
-    if (before === undefined || before.manifestId === manifestId) return;
-    this.onStored(before.manifestId, repositoryId, before.usedAtMs);
+    if (before !== undefined && before.manifestId !== manifestId) {
+      this.onStored(before.manifestId, repositoryId, before.usedAtMs);
+    }
+    return isPinnedAgain;
   }
 
   getTagHold(key: RepositoryKey, tag: Tag) {
@@ -113,12 +132,13 @@ export class SqliteRoots {
   }
 
   /**
-   * The row of a blob is about to go because its bytes are gone.
+   * The row of a blob is about to go because its bytes are gone. Its pins stay.
    *
    * @returns to be called once it has: what only that manifest needed is kept for its own sake
    */
   beforeForgotten(digest: Digest): () => void {
     const blob = this.#statements.findBlob.get(bytesOf(digest));
+    if (blob?.isManifest === 1) this.#lostPins.keepThoseOf(blob.id, digest);
     const children =
       blob === undefined || blob.isManifest === 0
         ? []
@@ -173,50 +193,6 @@ export class SqliteRoots {
     }
   }
 
-  // --- lists -----------------------------------------------------------------------------------
-
-  oldest(limit: number, after: RootCursor | undefined): RootPage {
-    return oldestRoots(this.#statements, limit, after);
-  }
-
-  images(
-    limit: number,
-    after: Pick<RootRow, "key" | "reference"> | undefined,
-  ): readonly RootRow[] {
-    return listImages(this.#statements, limit, after);
-  }
-
-  get(key: RepositoryKey, reference: Reference): RootRow | undefined {
-    if (reference.kind === "tag") {
-      const row = this.#statements.getTagRoot.get(pathOf(key), reference.tag);
-      return row && tagRoot(row);
-    }
-    const row = this.#statements.getOtherRoot.get(
-      bytesOf(reference.digest),
-      pathOf(key),
-    );
-    return row && otherRoot(row);
-  }
-
-  // --- the graph -------------------------------------------------------------------------------
-
-  node(digest: Digest): GraphNode | undefined {
-    const row = this.#statements.getNode.get(bytesOf(digest));
-    return row && graphNode(row);
-  }
-
-  children(parent: Digest, after: number | undefined): ChildPage {
-    const rows = this.#statements.listChildren.all(
-      bytesOf(parent),
-      after ?? 0,
-      CHILDREN_AT_ONCE,
-    );
-    return {
-      nodes: rows.map(graphNode),
-      next: rows.length < CHILDREN_AT_ONCE ? undefined : rows.at(-1)?.id,
-    };
-  }
-
   // --- pins and the way out --------------------------------------------------------------------
 
   setPinned(
@@ -226,6 +202,28 @@ export class SqliteRoots {
     isPinned: boolean,
   ): boolean {
     if (repositoryId === undefined) return false;
+    const wasLost = this.#lostPins.take(repositoryId, reference);
+    const isThere = this.#setPinnedRoot(key, repositoryId, reference, isPinned);
+    if (wasLost && !isThere && isPinned) {
+      this.#lostPins.keep(repositoryId, reference);
+    }
+    return isThere || wasLost;
+  }
+
+  keepLostPin(repositoryId: number, reference: Reference): void {
+    this.#lostPins.keep(repositoryId, reference);
+  }
+
+  lostPins(limit: number): readonly LostPin[] {
+    return this.#lostPins.list(limit);
+  }
+
+  #setPinnedRoot(
+    key: RepositoryKey,
+    repositoryId: number,
+    reference: Reference,
+    isPinned: boolean,
+  ): boolean {
     const flag = isPinned ? 1 : 0;
     if (reference.kind === "tag") {
       const { changes } = this.#statements.pinTag.run(
@@ -242,7 +240,7 @@ export class SqliteRoots {
     ) {
       return false;
     }
-    const usedAtMs = this.get(key, reference)?.usedAtMs ?? blob.usedAtMs;
+    const usedAtMs = this.lists.get(key, reference)?.usedAtMs ?? blob.usedAtMs;
     if (isPinned) {
       this.#statements.putUnnamedRoot.run({
         blobId: blob.id,
@@ -263,8 +261,13 @@ export class SqliteRoots {
     reference: Reference,
     usedAtMs: number | undefined,
   ): boolean {
-    const root = this.get(key, reference);
-    if (repositoryId === undefined || root === undefined) return false;
+    if (repositoryId === undefined) return false;
+    const root = this.lists.get(key, reference);
+    if (root === undefined) {
+      return (
+        usedAtMs === undefined && this.#lostPins.take(repositoryId, reference)
+      );
+    }
     if (
       usedAtMs !== undefined &&
       (root.isPinned || root.usedAtMs !== usedAtMs)
@@ -309,6 +312,8 @@ export class SqliteRoots {
     for (const digest of digests) {
       const blob = statements.findBlob.get(bytesOf(digest));
       if (blob === undefined) continue;
+      // Needed and pinned again while its bytes went.
+      if (blob.isManifest === 1) this.#lostPins.keepThoseOf(blob.id, digest);
       const children =
         blob.isManifest === 1 ? statements.listChildIds.all(blob.id) : [];
       statements.deleteReferrersOf.run(blob.id);
@@ -320,13 +325,4 @@ export class SqliteRoots {
       }
     }
   }
-}
-
-function graphNode(row: NodeColumns): GraphNode {
-  return {
-    digest: digestFrom(row.digest),
-    sizeBytes: row.sizeBytes ?? undefined,
-    isManifest: row.isManifest === 1,
-    holders: row.holders >= MAX_COUNTED_HOLDERS ? Infinity : row.holders,
-  };
 }

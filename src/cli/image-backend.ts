@@ -1,4 +1,5 @@
 import { existsSync } from "node:fs";
+import type { Writable } from "node:stream";
 import { readDiskSpace } from "../cache/disk-space.ts";
 import { diskLayout } from "../cache/disk-layout.ts";
 import { Evictor } from "../cache/evictor.ts";
@@ -6,6 +7,7 @@ import { openCache } from "../cache/open-cache.ts";
 import { trackBlobStore } from "../cache/tracked-blob-store.ts";
 import type { Config } from "../config/config.ts";
 import { createRoomLimits } from "../mirror/eviction-limits.ts";
+import { AuditedImages } from "../mirror/audited-images.ts";
 import { parseImageReference } from "../mirror/image-reference.ts";
 import {
   type EvictionReport,
@@ -15,6 +17,7 @@ import {
   type ImageSummary,
 } from "../mirror/images.ts";
 import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
+import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import { systemClock } from "../telemetry/clock.ts";
 import { type AskMirror, findRunningMirror } from "./running-mirror.ts";
 
@@ -53,14 +56,19 @@ export class Failed extends Error {
 }
 
 /**
- * The running mirror where one answers, else the storage root.
+ * The running mirror where one answers, else the storage root. What is changed there is recorded as
+ * the mirror would: `audit.file` has it either way.
  *
+ * @param stderr told of records that could not be written
  * @throws RootInUseError where a process that does not answer holds the root; Failed, StorageError,
  *   IndexError
  */
-export async function openImageBackend(config: Config): Promise<ImageBackend> {
+export async function openImageBackend(
+  config: Config,
+  stderr: Writable,
+): Promise<ImageBackend> {
   const ask = await findRunningMirror(config);
-  return ask === undefined ? openRoot(config) : askMirror(ask);
+  return ask === undefined ? openRoot(config, stderr) : askMirror(ask);
 }
 
 function askMirror(ask: AskMirror): ImageBackend {
@@ -123,7 +131,10 @@ function required<T>(found: T | undefined): T {
   return found;
 }
 
-async function openRoot(config: Config): Promise<ImageBackend> {
+async function openRoot(
+  config: Config,
+  stderr: Writable,
+): Promise<ImageBackend> {
   const { root } = config.storage;
   if (!existsSync(diskLayout(root).indexFile)) {
     throw new Failed(2, `${root} is no storage root`);
@@ -152,6 +163,18 @@ async function openRoot(config: Config): Promise<ImageBackend> {
         ({ name, credentials }) => name === upstream && credentials.length > 0,
       ),
   });
+  let audit: Audit = NO_AUDIT;
+  // Before anything is changed: what can't be recorded is not done.
+  const ordered = async (): Promise<AuditedImages> => {
+    const file = config.audit?.file;
+    if (file !== undefined && audit === NO_AUDIT) {
+      const onFault = (error: unknown) => {
+        stderr.write(`entrepot: audit.file: ${String(error)}\n`);
+      };
+      audit = await openAudit(file, onFault, 2);
+    }
+    return new AuditedImages(images, audit, "command-line");
+  };
   const routes = createUpstreamRoutes(config.upstreams);
   const read = (ref: string) => {
     const image = parseImageReference(ref, routes);
@@ -175,9 +198,9 @@ async function openRoot(config: Config): Promise<ImageBackend> {
     },
     inspect: (ref) => images.get(read(ref)),
     setPinned: async (ref, isPinned) =>
-      (await images.setPinned(read(ref), isPinned)) || undefined,
-    remove: (ref) => images.remove(read(ref)),
-    evict: (request) => images.evict(request),
+      (await (await ordered()).setPinned(read(ref), isPinned)) || undefined,
+    remove: async (ref) => (await ordered()).remove(read(ref)),
+    evict: async (request) => (await ordered()).evict(request),
     refresh: () =>
       Promise.reject(
         new Failed(1, "no mirror is running, and only it asks upstreams"),
@@ -185,6 +208,7 @@ async function openRoot(config: Config): Promise<ImageBackend> {
     close: async () => {
       await evictor.stop();
       await cache.close();
+      await audit.close();
     },
   };
 }

@@ -73,7 +73,7 @@ export async function runImageCommand(
   const { config } = loaded;
   try {
     const run = await readCommand(command, config);
-    const backend = await openImageBackend(config);
+    const backend = await openImageBackend(config, stderr);
     let outcome: Outcome;
     try {
       outcome = await run(backend);

@@ -75,6 +75,7 @@ function* checkTokenServer(
 /** What is allowed, and hardly ever meant. */
 export function* findAccessRisks({
   access,
+  tls,
 }: Pruned<ConfigDocument>): Generator<PlacedFault> {
   if (access === undefined) return;
   const realm = access.tokenServer?.realm;
@@ -89,6 +90,14 @@ export function* findAccessRisks({
     access.anonymous !== "none" &&
     (access.anonymousNetworks ?? []).length === 0;
   if (!isAnonymousEverywhere) return;
+  if (tls?.clientCaFile) {
+    yield {
+      path: ["tls", "clientCaFile"],
+      seen: "certificates are asked for, where everybody may pull without one",
+      expected:
+        "anonymous: none, or anonymousNetworks; without access a certificate is needed by everybody",
+    };
+  }
   const expected =
     "anonymous: none, or anonymousNetworks: dockerd and podman send a password only where they are asked for one";
   const at = (access.rules ?? []).findIndex(

@@ -12,7 +12,7 @@ import type { PlacedFault } from "./validate.ts";
 export function* findExposureRisks(
   document: Pruned<ConfigDocument>,
 ): Generator<PlacedFault> {
-  const { listen, access } = document;
+  const { listen, access, tls } = document;
   const addresses = (isList(listen) ? listen : [listen]).filter(
     (text) => text !== undefined,
   );
@@ -20,7 +20,10 @@ export function* findExposureRisks(
   const isRestricted =
     Boolean(access?.htpasswdFile || access?.tokenServer?.realm) ||
     (access?.anonymousNetworks ?? []).length > 0;
-  if (!isExposed || isRestricted || document.tls?.clientCaFile) return;
+  // Where there is a word on who may come in, a certificate is one way in of several.
+  const isCertificateNeeded =
+    Boolean(tls?.clientCaFile) && access === undefined;
+  if (!isExposed || isRestricted || isCertificateNeeded) return;
   for (const [name, upstream] of upstreamsOf(document)) {
     if (credentialsOf(name, upstream).length === 0) continue;
     yield {

@@ -26,7 +26,7 @@ export const SERVER_TLS_SCHEMA = mappingOf(
     }),
     clientCaFile: file({
       description:
-        "PEM certificates of authorities: only clients that show a certificate of one of them are let in. Read again when it changes.",
+        "PEM certificates of authorities. Clients are asked for a certificate, and one that none of these signed is refused. Without `access` nobody is let in without one; beside it a certificate is one way in, as anonymousNetworks are, and whoever shows none goes by the rest of `access`. Read again when it changes.",
       examples: ["/etc/entrepot/clients-ca.crt"],
       "x-absent": "clients need no certificate",
     }),

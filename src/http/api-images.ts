@@ -3,6 +3,7 @@ import {
   type ImageReference,
   parseImageReference,
 } from "../mirror/image-reference.ts";
+import { AuditedImages } from "../mirror/audited-images.ts";
 import type { Images } from "../mirror/images.ts";
 import { Refusal } from "../mirror/answers.ts";
 import type { Audit } from "../telemetry/audit.ts";
@@ -113,9 +114,8 @@ export async function imagesApi(
     if (pin !== undefined) return setPinned(request, reply, pin, false);
     const image = readReference(path, "");
     if (image === undefined) return noReference(reply);
-    const freedBytes = await images.remove(image.reference);
+    const freedBytes = await ordered(request).remove(image.reference);
     if (freedBytes === undefined) return absent(reply);
-    record(request, "purged", image);
     return reply.send({ ref: image.text, freedBytes });
   });
 
@@ -146,7 +146,7 @@ export async function imagesApi(
           "the body is {toBytes?: bytes, dryRun?: boolean}",
         );
       }
-      const report = await images.evict(asked);
+      const report = await ordered(request).evict(asked);
       return reply.send({ dryRun: asked.isDryRun, ...report });
     },
   );
@@ -157,20 +157,17 @@ export async function imagesApi(
     image: NamedReference,
     pinned: boolean,
   ): Promise<FastifyReply> => {
-    const isThere = await images.setPinned(image.reference, pinned);
+    const isThere = await ordered(request).setPinned(image.reference, pinned);
     if (!isThere) return absent(reply);
-    record(request, pinned ? "pinned" : "unpinned", image);
     return reply.send({ ref: image.text, pinned });
   };
 
-  const record = (
-    request: FastifyRequest,
-    event: "purged" | "pinned" | "unpinned",
-    { text }: NamedReference,
-  ): void => {
-    const client = canonicalAddress(request.socket.remoteAddress);
-    source.audit.record({ event, client, reference: text });
-  };
+  const ordered = ({ socket }: FastifyRequest): AuditedImages =>
+    new AuditedImages(
+      images,
+      source.audit,
+      canonicalAddress(socket.remoteAddress),
+    );
 
   const readReference = (
     path: string,

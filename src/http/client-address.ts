@@ -5,6 +5,13 @@ import { canonicalAddress, compileNetworks } from "./client-auth/networks.ts";
 /** Who a request comes from. */
 export type ClientAddress = (request: IncomingMessage) => string;
 
+/** A {@link ClientAddress} whose trusted proxies may change while the mirror runs. */
+export type SwitchableClientAddress = ClientAddress & {
+  isTrustedProxy(address: string): boolean;
+  /** @param trustedProxies addresses and CIDRs, validated */
+  trust(trustedProxies: readonly string[]): void;
+};
+
 /** A header that somebody fills is not walked for ever. */
 const MAX_HOPS = 32;
 
@@ -16,8 +23,8 @@ const MAX_HOPS = 32;
  */
 export function createClientAddress(
   trustedProxies: readonly string[],
-): ClientAddress & { readonly isTrustedProxy: (address: string) => boolean } {
-  const isTrustedProxy = compileNetworks(trustedProxies);
+): SwitchableClientAddress {
+  let isTrustedProxy = compileNetworks(trustedProxies);
   const of = (request: IncomingMessage): string => {
     let address = canonicalAddress(request.socket.remoteAddress);
     if (!isTrustedProxy(address)) return address;
@@ -31,7 +38,12 @@ export function createClientAddress(
     }
     return address;
   };
-  return Object.assign(of, { isTrustedProxy });
+  return Object.assign(of, {
+    isTrustedProxy: (address: string) => isTrustedProxy(address),
+    trust: (networks: readonly string[]) => {
+      isTrustedProxy = compileNetworks(networks);
+    },
+  });
 }
 
 /** Of 127.0.0.0/8 or ::1. */

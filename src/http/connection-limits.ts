@@ -1,12 +1,16 @@
-import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import type { Server, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { addressGroup, canonicalAddress } from "./client-auth/networks.ts";
+import { IdleList, IdlePlace } from "./idle-list.ts";
 
-export interface ConnectionLimitsOptions {
+export interface ConnectionBounds {
   /** Of all listeners together. */
   readonly connections: number;
   /** Of one address, or of one /64 of IPv6. */
   readonly connectionsPerAddress: number;
+}
+
+export interface ConnectionLimitsOptions extends ConnectionBounds {
   /** Proxies speak for many clients: of them only the limit of all is asked. */
   readonly isTrustedProxy?: (address: string) => boolean;
   /** Told of every connection that is closed for another's sake, or refused. */
@@ -19,19 +23,63 @@ export interface ConnectionLimits {
   guard(server: Server): void;
   /** How many are open. */
   readonly open: number;
+  /** Sets other bounds; the longest idle ones make room as new ones come. */
+  setBounds(bounds: ConnectionBounds): void;
 }
 
 /** The connections of one address, or of all. */
-interface Crowd {
-  count: number;
-  /** Those without a running request, the longest idle first. */
-  readonly idle: Set<Connection>;
+class Crowd {
+  count = 0;
+  /** Those without a running request. */
+  readonly idle = new IdleList<Connection>();
 }
 
-interface Connection {
+/** One that is open, until it leaves. */
+class Connection {
   readonly socket: Socket;
-  readonly group: string | undefined;
-  running: number;
+  readonly #all: Crowd;
+  readonly #inAll = new IdlePlace<Connection>(this);
+  /** Those of its address, where these are counted. */
+  readonly #own: Crowd | undefined;
+  readonly #inOwn = new IdlePlace<Connection>(this);
+  #running = 0;
+  #isGone = false;
+
+  constructor(socket: Socket, all: Crowd, own: Crowd | undefined) {
+    this.socket = socket;
+    this.#all = all;
+    this.#own = own;
+    all.count += 1;
+    if (own !== undefined) own.count += 1;
+    this.#rest();
+  }
+
+  begin(response: ServerResponse): void {
+    if (this.#isGone) return;
+    this.#running += 1;
+    this.#all.idle.leave(this.#inAll);
+    this.#own?.idle.leave(this.#inOwn);
+    response.on("close", this.#end);
+  }
+
+  leave(): void {
+    if (this.#isGone) return;
+    this.#isGone = true;
+    this.#all.idle.leave(this.#inAll);
+    this.#own?.idle.leave(this.#inOwn);
+    this.#all.count -= 1;
+    if (this.#own !== undefined) this.#own.count -= 1;
+  }
+
+  readonly #end = (): void => {
+    this.#running -= 1;
+    if (this.#running === 0 && !this.#isGone) this.#rest();
+  };
+
+  #rest(): void {
+    this.#all.idle.enter(this.#inAll);
+    this.#own?.idle.enter(this.#inOwn);
+  }
 }
 
 /**
@@ -43,41 +91,25 @@ interface Connection {
 export function createConnectionLimits(
   options: ConnectionLimitsOptions,
 ): ConnectionLimits {
-  const { connections, connectionsPerAddress, onCut } = options;
-  const all: Crowd = { count: 0, idle: new Set() };
+  const { onCut } = options;
+  let bounds: ConnectionBounds = options;
+  const all = new Crowd();
   const groups = new Map<string, Crowd>();
   /** With TLS requests come on another socket than the one that was accepted. */
   const bySocket = new WeakMap<Socket, Connection>();
   const byPeer = new Map<string, Connection>();
 
-  const crowdsOf = ({ group }: Connection): Crowd[] => {
-    const own = group === undefined ? undefined : groups.get(group);
-    return own === undefined ? [all] : [all, own];
-  };
-  const remove = (connection: Connection): void => {
-    for (const crowd of crowdsOf(connection)) {
-      crowd.count -= 1;
-      crowd.idle.delete(connection);
-      if (crowd !== all && crowd.count === 0 && connection.group) {
-        groups.delete(connection.group);
-      }
-    }
-  };
   const makeRoom = (crowd: Crowd | undefined, limit: number): boolean => {
-    if (crowd === undefined || crowd.count < limit) return true;
-    const [oldest] = crowd.idle;
-    if (oldest === undefined) return false;
-    // Not waited for: a close that is still on its way must not be counted twice.
-    leave(oldest);
-    oldest.socket.destroy();
-    onCut?.("closed");
+    if (crowd === undefined) return true;
+    while (crowd.count >= limit) {
+      const { oldest } = crowd.idle;
+      if (oldest === undefined) return false;
+      // Not waited for: a close that is still on its way must not be counted twice.
+      oldest.leave();
+      oldest.socket.destroy();
+      onCut?.("closed");
+    }
     return true;
-  };
-  const left = new WeakSet<Connection>();
-  const leave = (connection: Connection): void => {
-    if (left.has(connection)) return;
-    left.add(connection);
-    remove(connection);
   };
 
   const accept = (socket: Socket): void => {
@@ -86,38 +118,29 @@ export function createConnectionLimits(
       options.isTrustedProxy?.(address) === true
         ? undefined
         : addressGroup(address);
-    const own = group === undefined ? undefined : groups.get(group);
-    if (!makeRoom(own, connectionsPerAddress) || !makeRoom(all, connections)) {
+    let own = group === undefined ? undefined : groups.get(group);
+    if (
+      !makeRoom(own, bounds.connectionsPerAddress) ||
+      !makeRoom(all, bounds.connections)
+    ) {
       socket.destroy();
       onCut?.("refused");
       return;
     }
-    const connection: Connection = { socket, group, running: 0 };
-    if (group !== undefined && !groups.has(group)) {
-      groups.set(group, { count: 0, idle: new Set() });
+    if (group !== undefined && own === undefined) {
+      own = new Crowd();
+      groups.set(group, own);
     }
-    for (const crowd of crowdsOf(connection)) {
-      crowd.count += 1;
-      crowd.idle.add(connection);
-    }
+    const connection = new Connection(socket, all, own);
     bySocket.set(socket, connection);
     const peer = peerOf(socket);
     byPeer.set(peer, connection);
     socket.once("close", () => {
       if (byPeer.get(peer) === connection) byPeer.delete(peer);
-      leave(connection);
-    });
-  };
-
-  const begin = (_request: IncomingMessage, response: ServerResponse): void => {
-    const connection = response.socket && bySocket.get(response.socket);
-    if (!connection || left.has(connection)) return;
-    connection.running += 1;
-    for (const crowd of crowdsOf(connection)) crowd.idle.delete(connection);
-    response.once("close", () => {
-      connection.running -= 1;
-      if (connection.running > 0 || left.has(connection)) return;
-      for (const crowd of crowdsOf(connection)) crowd.idle.add(connection);
+      connection.leave();
+      if (group !== undefined && groups.get(group)?.count === 0) {
+        groups.delete(group);
+      }
     });
   };
 
@@ -128,10 +151,16 @@ export function createConnectionLimits(
         const connection = byPeer.get(peerOf(socket));
         if (connection !== undefined) bySocket.set(socket, connection);
       });
-      server.prependListener("request", begin);
+      server.prependListener("request", (_request, response) => {
+        const { socket } = response;
+        if (socket !== null) bySocket.get(socket)?.begin(response);
+      });
     },
     get open() {
       return all.count;
+    },
+    setBounds: (next) => {
+      bounds = next;
     },
   };
 }

@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { BodySource } from "../mirror/blobs.ts";
 import type { CacheStatus } from "../telemetry/cache-status.ts";
-import { clip, type Logger } from "../telemetry/logger.ts";
+import { clip } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import type { RequestRecord } from "../telemetry/request-log.ts";
 
 /** What is asked for, in logs and metrics: a closed list. */
 export type RequestKind =
@@ -37,21 +38,20 @@ export class Exchange {
   report(
     request: IncomingMessage,
     response: ServerResponse,
-    log: Logger,
+    log: (record: RequestRecord) => void,
     metrics: Metrics,
   ): void {
     const durationMs = performance.now() - this.#startedAtMs;
-    const { kind } = this;
+    const { kind, upstream, repository, cache } = this;
+    const { method = "" } = request;
+    const { statusCode } = response;
     const isWhole = response.writableFinished;
     metrics.httpRequests.inc({
-      method: METHODS.has(request.method ?? "")
-        ? (request.method ?? "")
-        : "OTHER",
+      method: METHODS.has(method) ? method : "OTHER",
       kind,
-      status: isWhole ? `${Math.floor(response.statusCode / 100)}xx` : "error",
+      status: isWhole ? `${Math.floor(statusCode / 100)}xx` : "error",
     });
     metrics.httpRequestDuration.observe({ kind }, durationMs / 1000);
-    const { upstream, cache } = this;
     if (upstream !== undefined && cache !== undefined) {
       metrics.cacheRequests.inc({ upstream, kind, outcome: cache.outcome });
     }
@@ -61,29 +61,27 @@ export class Exchange {
         this.sentBytes,
       );
     }
-    log.info(
-      {
-        method: request.method,
-        kind,
-        upstream,
-        repository: this.repository,
-        reference: this.reference,
-        // Where the path was refused nothing of it is known but its text.
-        ...(this.repository === undefined && kind === "other"
-          ? { target: clip(withoutQuery(request)) }
-          : {}),
-        outcome: cache?.outcome,
-        statusCode: response.statusCode,
-        isWhole,
-        sizeBytes: this.sentBytes,
-        durationMs: Math.round(durationMs * 10) / 10,
-        client: this.client ?? request.socket.remoteAddress,
-        user: this.user,
-        userAgent: clip(request.headers["user-agent"] ?? ""),
-        ...(this.error === undefined ? {} : { err: this.error }),
-      },
-      "request",
-    );
+    log({
+      method: request.method,
+      kind,
+      upstream,
+      repository,
+      reference: this.reference,
+      // Where the path was refused nothing of it is known but its text.
+      target:
+        repository === undefined && kind === "other"
+          ? clip(withoutQuery(request))
+          : undefined,
+      outcome: cache?.outcome,
+      statusCode,
+      isWhole,
+      sizeBytes: this.sentBytes,
+      durationMs: Math.round(durationMs * 10) / 10,
+      client: this.client ?? request.socket.remoteAddress,
+      user: this.user,
+      userAgent: request.headers["user-agent"] ?? "",
+      err: this.error,
+    });
   }
 }
 
@@ -99,10 +97,7 @@ const METHODS = new Set([
 ]);
 
 function withoutQuery(request: IncomingMessage): string {
-  const target =
-    "originalUrl" in request && typeof request.originalUrl === "string"
-      ? request.originalUrl
-      : (request.url ?? "");
+  const target = request.url ?? "";
   const at = target.indexOf("?");
   // A client that was given `http://user:password@mirror` as a proxy writes it out.
   return (at === -1 ? target : target.slice(0, at)).replace(

@@ -11,6 +11,7 @@ import type { DistributionTarget, PathRefusal } from "../oci/path.ts";
 import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { createRequestLog } from "../telemetry/request-log.ts";
 import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
 import type { ClientAddress } from "./client-address.ts";
 import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
@@ -40,12 +41,13 @@ export function createRegistryListener(
   options: RegistryRoutesOptions,
 ): RequestListener {
   const { log, metrics, access, clientAddress } = options;
+  const logRequest = createRequestLog(log);
   const readTarget = createTargetReader();
   return (request, response) => {
     const exchange = new Exchange();
     exchange.client = clientAddress(request);
     response.on("close", () =>
-      exchange.report(request, response, log, metrics),
+      exchange.report(request, response, logRequest, metrics),
     );
     const refuseFor = (error: unknown) =>
       refuse(log, access, request, response, exchange, error);
@@ -84,9 +86,7 @@ function answer(
   const judgement = options.access.judge(request, asked.path);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
-      options.audit.record(
-        denialOf(routes, request, judged.user, exchange, asked),
-      );
+      options.audit.record(denialOf(exchange, request, judged, asked));
       throw options.mirror.absence(wantedBy(asked.path.target));
     }
     return dispatch(options, {
@@ -160,27 +160,18 @@ function sendPing(call: Call): void {
 }
 
 function denialOf(
-  routes: UpstreamRoutes,
-  request: IncomingMessage,
-  user: string | undefined,
   exchange: Exchange,
-  asked: RequestTarget,
+  request: IncomingMessage,
+  { user, repository }: Extract<Judgement, { kind: "denied" }>,
+  { reference }: RequestTarget,
 ): AuditEvent {
-  const { path, reference } = asked;
-  const routed =
-    "repository" in path.target
-      ? asked.route(routes, request.headers.host, path.target.repository)
-      : undefined;
   return {
     event: "denied",
     client: exchange.client ?? "",
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    // What was meant, whatever the spelling.
-    repository: routed?.ok
-      ? `${routed.upstream.name}/${routed.repository}`
-      : undefined,
+    repository,
     reference,
   };
 }

@@ -4,8 +4,9 @@ import type {
   ServerOptions as HttpOptions,
 } from "node:http";
 import type { Server as TlsServer } from "node:https";
+import type { TLSSocket } from "node:tls";
 import type { ServerTlsConfig } from "../config/config.ts";
-import { watchFiles } from "../config/file-watch.ts";
+import { type FileWatch, watchFiles } from "../config/file-watch.ts";
 import {
   readServerTls,
   type ServerTlsFiles,
@@ -20,7 +21,15 @@ export interface ServerTls {
   ) => Server;
   /** Looks at the files now. */
   check(): Promise<void>;
+  /** Takes other files into force, for new connections. @throws Error where they are no good: nothing is taken over */
+  reload(settings: ServerTlsSettings): Promise<void>;
   close(): void;
+}
+
+export interface ServerTlsSettings {
+  readonly config: ServerTlsConfig;
+  /** Where a certificate is asked of clients: nobody comes in without one. */
+  readonly isCertificateRequired: boolean;
 }
 
 /** A client that connects and never says hello is cut off. */
@@ -39,7 +48,7 @@ const SOON_MS = 14 * 86_400_000;
  * @throws Error where the files are no good at the start
  */
 export async function openServerTls(
-  config: ServerTlsConfig,
+  settings: ServerTlsSettings,
   log: Logger,
 ): Promise<ServerTls> {
   const [https, tls] = await Promise.all([
@@ -47,39 +56,44 @@ export async function openServerTls(
     import("node:tls"),
   ]);
   const servers: TlsServer[] = [];
-  const watch = await watchFiles(
-    [config.certificateFile, config.keyFile].concat(config.clientCaFile ?? []),
-    async () => {
-      const changed = await readServerTls(config);
+  let inForce = settings;
+  let options: SecureOptions;
+  let watch: FileWatch;
+  const takeOver = async (next: ServerTlsSettings): Promise<void> => {
+    const files = await readFiles(next.config);
+    const candidate = secureOptions(files);
+    // Throws for what OpenSSL refuses, before any server has it.
+    tls.createSecureContext(candidate);
+    options = candidate;
+    inForce = next;
+    for (const server of servers) {
+      server.setSecureContext(candidate);
+      // Looked at by Node for each connection.
+      Object.assign(server, { requestCert: asksForCertificate(next) });
+    }
+    warnOfEnd(files, log);
+  };
+  const follow = ({ config }: ServerTlsSettings): Promise<FileWatch> =>
+    watchFiles(filesOf(config), async () => {
+      const { certificateFile } = inForce.config;
       try {
-        if (!changed.ok) {
-          throw new Error(changed.flaws.map(({ seen }) => seen).join("; "));
-        }
-        const candidate = secureOptions(changed.files);
-        // Throws for what OpenSSL refuses, before any server has it.
-        tls.createSecureContext(candidate);
-        for (const server of servers) server.setSecureContext(candidate);
-        log.info(
-          { certificateFile: config.certificateFile },
-          "the certificate was read again",
-        );
-        warnOfEnd(changed.files, log);
+        await takeOver(inForce);
+        log.info({ certificateFile }, "the certificate was read again");
       } catch (error) {
         log.error(
-          { err: error, certificateFile: config.certificateFile },
+          { err: error, certificateFile },
           "the new certificate is no good and the old one stays",
         );
       }
-    },
-  );
-  const read = await readServerTls(config);
-  if (!read.ok) {
+    });
+
+  watch = await follow(settings);
+  try {
+    await takeOver(settings);
+  } catch (error) {
     watch.close();
-    const [flaw] = read.flaws;
-    throw new Error(`tls.${flaw?.key}: ${flaw?.seen}; ${flaw?.expected}`);
+    throw error;
   }
-  const options = secureOptions(read.files);
-  warnOfEnd(read.files, log);
   return {
     createServer: (httpOptions, listener) => {
       const server = https.createServer(
@@ -87,18 +101,37 @@ export async function openServerTls(
           ...httpOptions,
           ...options,
           handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-          requestCert: config.clientCaFile !== undefined,
-          rejectUnauthorized: config.clientCaFile !== undefined,
+          requestCert: asksForCertificate(inForce),
+          // Judged below: whoever shows none may have another way in.
+          rejectUnauthorized: false,
         },
         listener,
       );
+      server.prependListener("secureConnection", (socket) => {
+        if (!mayEnter(socket, inForce)) socket.destroy();
+      });
+      // No answer can be sent before there is a key: one that waits for that would never end.
+      server.on("tlsClientError", (_error, socket) => socket.destroy());
       servers.push(server);
       return server;
     },
     check: () => watch.check(),
+    reload: async (next) => {
+      const nextWatch = await follow(next);
+      try {
+        await takeOver(next);
+      } catch (error) {
+        nextWatch.close();
+        throw error;
+      }
+      watch.close();
+      watch = nextWatch;
+    },
     close: () => watch.close(),
   };
 }
+
+type SecureOptions = ReturnType<typeof secureOptions>;
 
 function secureOptions({ certificates, key, clientCa }: ServerTlsFiles) {
   return {
@@ -107,6 +140,33 @@ function secureOptions({ certificates, key, clientCa }: ServerTlsFiles) {
     minVersion: "TLSv1.2" as const,
     ...(clientCa === undefined ? {} : { ca: clientCa }),
   };
+}
+
+function filesOf(config: ServerTlsConfig): string[] {
+  const { certificateFile, keyFile, clientCaFile } = config;
+  return [certificateFile, keyFile].concat(clientCaFile ?? []);
+}
+
+/** @throws Error, in words that hold nothing of the key */
+async function readFiles(config: ServerTlsConfig): Promise<ServerTlsFiles> {
+  const read = await readServerTls(config);
+  if (read.ok) return read.files;
+  throw new Error(
+    read.flaws
+      .map(({ key, seen, expected }) => `tls.${key}: ${seen}; ${expected}`)
+      .join("; "),
+  );
+}
+
+function asksForCertificate({ config }: ServerTlsSettings): boolean {
+  return config.clientCaFile !== undefined;
+}
+
+/** A certificate that is shown must be good, even where none is needed: whoever shows a bad one is told. */
+function mayEnter(socket: TLSSocket, settings: ServerTlsSettings): boolean {
+  if (!asksForCertificate(settings) || socket.authorized) return true;
+  const isShown = Object.keys(socket.getPeerCertificate()).length > 0;
+  return !isShown && !settings.isCertificateRequired;
 }
 
 function warnOfEnd({ notAfter }: ServerTlsFiles, log: Logger): void {

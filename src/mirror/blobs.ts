@@ -74,7 +74,7 @@ export class Blobs {
   readonly #links: Links;
   readonly #negative: NegativeAnswers;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
 
   constructor(options: {
     store: BlobStore;
@@ -83,7 +83,7 @@ export class Blobs {
     links: Links;
     negative: NegativeAnswers;
     clock: Clock;
-    isOffline: boolean;
+    isOffline: () => boolean;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -258,7 +258,7 @@ export class Blobs {
     digest: Digest,
     range: RangeSpec | undefined,
   ): void {
-    if (this.#isOffline) throw offlineRefusal("blob");
+    if (this.#isOffline()) throw offlineRefusal("blob");
     this.#negative.assertNone(upstream, key, digest, "blob");
     if (range !== undefined && this.#fills.isBanned(digest)) {
       throw new RegistryError("UNAVAILABLE", {

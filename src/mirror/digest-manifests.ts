@@ -31,7 +31,7 @@ export class DigestManifests {
   readonly #negative: NegativeAnswers;
   readonly #clock: Clock;
   readonly #metrics: Metrics;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #fetches = new SingleFlight<FetchedManifest>();
   readonly #closing = new AbortController();
 
@@ -42,7 +42,7 @@ export class DigestManifests {
     readonly negative: NegativeAnswers;
     readonly clock: Clock;
     readonly metrics: Metrics;
-    readonly isOffline: boolean;
+    readonly isOffline: () => boolean;
   }) {
     this.#stored = options.stored;
     this.#index = options.index;
@@ -68,7 +68,7 @@ export class DigestManifests {
         ageMs: nowMs - stored.storedAtMs,
       };
     }
-    if (this.#isOffline) throw offlineRefusal("manifest");
+    if (this.#isOffline()) throw offlineRefusal("manifest");
     this.#negative.assertNone(upstream, key, digest, "manifest");
     const isJoin = this.#fetches.has(flightOf(key, digest));
     const manifest = await this.fetch(upstream, key, digest, this.deadline());

@@ -1,6 +1,7 @@
 import type { BlobReader, PartialBlob } from "../cache/blob-store.ts";
 import type { ContentHash } from "../cache/content-hash.ts";
 import { BrokenBody } from "./body.ts";
+import { countPassingBytes } from "./chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
 
 /** A write of some MiB costs less CPU a byte than one for each chunk. */
@@ -86,6 +87,7 @@ export class FillBytes {
     if (this.isStored) this.#startWriter();
     else this.#hash.update(bytes);
     this.trim();
+    countPassingBytes(bytes.length);
   }
 
   /** Bytes from the window, or undefined where the position has left it. */

@@ -13,13 +13,16 @@ const RETRY_AFTER_MS = 2_000;
 
 /** How many downloads into the cache run at once, whatever their upstream. */
 export class FillSlots {
-  readonly #limit: number;
+  readonly #limit: () => number;
   readonly #makeRoom: () => void;
   readonly #waiting = new Set<() => void>();
   #held = 0;
 
-  /** @param makeRoom ends a download that nobody reads, if there is one */
-  constructor(limit: number, makeRoom: () => void) {
+  /**
+   * @param limit may change at any time
+   * @param makeRoom ends a download that nobody reads, if there is one
+   */
+  constructor(limit: () => number, makeRoom: () => void) {
     this.#limit = limit;
     this.#makeRoom = makeRoom;
   }
@@ -29,7 +32,7 @@ export class FillSlots {
    * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, where too many wait or for too long
    */
   async acquire(): Promise<() => void> {
-    if (this.#held < this.#limit && this.#waiting.size === 0) {
+    if (this.#held < this.#limit() && this.#waiting.size === 0) {
       this.#held += 1;
       return this.#release;
     }
@@ -45,21 +48,28 @@ export class FillSlots {
       this.#waiting.delete(go);
       reject(tooMany());
     }, MAX_WAIT_MS);
-    const look = setInterval(this.#makeRoom, LOOK_EVERY_MS);
+    const look = setInterval(() => {
+      this.#admit();
+      this.#makeRoom();
+    }, LOOK_EVERY_MS);
     this.#waiting.add(go);
     this.#makeRoom();
     return promise;
   }
 
   readonly #release = (): void => {
-    const [next] = this.#waiting;
-    if (next === undefined) {
-      this.#held -= 1;
-      return;
-    }
-    this.#waiting.delete(next);
-    next();
+    this.#held -= 1;
+    this.#admit();
   };
+
+  #admit(): void {
+    for (const next of this.#waiting) {
+      if (this.#held >= this.#limit()) return;
+      this.#held += 1;
+      this.#waiting.delete(next);
+      next();
+    }
+  }
 }
 
 function tooMany(): RegistryError {

@@ -89,8 +89,8 @@ export class Fills {
     metrics: Metrics;
     /** Absent: every fill has room until the disk says otherwise. */
     room?: Pick<Room, "reserve" | "isShort"> | undefined;
-    /** How many run at once, of all upstreams. */
-    maxFills: number;
+    /** How many run at once, of all upstreams. May change at any time. */
+    maxFills: () => number;
   }) {
     this.#store = options.store;
     this.#index = options.index;

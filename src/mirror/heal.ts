@@ -12,26 +12,26 @@ export class Healer {
   readonly #mirror: Mirror;
   readonly #index: MetadataIndex;
   readonly #log: Pick<Logger, "info" | "warn">;
-  readonly #upstreams: ReadonlySet<string>;
+  readonly #isUpstream: (name: string) => boolean;
 
   constructor(options: {
     readonly mirror: Mirror;
     readonly index: MetadataIndex;
     readonly log: Pick<Logger, "info" | "warn">;
-    /** Names of the upstreams that are configured. */
-    readonly upstreams: ReadonlySet<string>;
+    /** Whether an upstream of that name is configured. May change at any time. */
+    readonly isUpstream: (name: string) => boolean;
   }) {
     this.#mirror = options.mirror;
     this.#index = options.index;
     this.#log = options.log;
-    this.#upstreams = options.upstreams;
+    this.#isUpstream = options.isUpstream;
   }
 
   /** Never rejects: what can't be fetched now is fetched by the next pull. */
   async heal(dropped: DroppedBlob): Promise<void> {
     const { digest } = dropped;
     for (const key of dropped.repositories) {
-      if (!this.#upstreams.has(key.upstream)) continue;
+      if (!this.#isUpstream(key.upstream)) continue;
       try {
         if (dropped.isManifest) await this.#fetchManifest(key, dropped);
         else await this.#startFill(key, digest);

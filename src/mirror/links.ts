@@ -14,13 +14,13 @@ import { SingleFlight } from "./single-flight.ts";
  */
 export class Links {
   readonly #index: MetadataIndex;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #hasRules: () => boolean;
   readonly #proofs = new SingleFlight<void>();
 
   constructor(options: {
     index: MetadataIndex;
-    isOffline: boolean;
+    isOffline: () => boolean;
     hasRules: () => boolean;
   }) {
     this.#index = options.index;
@@ -51,7 +51,7 @@ export class Links {
       await this.#note(key, digest);
       return;
     }
-    if (this.#isOffline) throw offlineRefusal(wanted);
+    if (this.#isOffline()) throw offlineRefusal(wanted);
     await this.#proofs.run(`${key.upstream} ${key.repository} ${digest}`, () =>
       this.#ask(upstream, key, digest, wanted),
     );

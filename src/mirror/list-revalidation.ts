@@ -39,14 +39,14 @@ export interface ListAnswer<T> {
 /** Lists of one kind, as their upstreams have them, or stale where those are down. */
 export class ListRevalidation<T> {
   readonly #gate: StaleGate;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
   readonly #negative: NegativeAnswers;
   readonly #fetches = new SingleFlight<T>();
 
   constructor(options: {
     readonly gate: StaleGate;
     readonly clock: Clock;
-    readonly isOffline: boolean;
+    readonly isOffline: () => boolean;
   }) {
     this.#gate = options.gate;
     this.#isOffline = options.isOffline;
@@ -61,7 +61,7 @@ export class ListRevalidation<T> {
    */
   async ask(question: ListQuestion<T>): Promise<ListAnswer<T>> {
     const { upstream, key, reference, stale, absent } = question;
-    if (this.#isOffline) {
+    if (this.#isOffline()) {
       if (stale === undefined) throw offlineRefusal("list");
       return { list: stale, status: cacheStatus.staleHit(), isStale: true };
     }

@@ -39,7 +39,7 @@ export class Manifests {
   readonly #negative: NegativeAnswers;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
-  readonly #isOffline: boolean;
+  readonly #isOffline: () => boolean;
 
   constructor(options: {
     readonly stored: StoredManifests;
@@ -50,7 +50,7 @@ export class Manifests {
     readonly negative: NegativeAnswers;
     readonly gate: StaleGate;
     readonly clock: Clock;
-    readonly isOffline: boolean;
+    readonly isOffline: () => boolean;
   }) {
     this.#stored = options.stored;
     this.#digests = options.digests;
@@ -84,7 +84,7 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<{ digest: Digest; isChanged: boolean }> {
-    if (this.#isOffline) throw offlineRefusal("manifest");
+    if (this.#isOffline()) throw offlineRefusal("manifest");
     const row = await this.#index.getTag(key, tag);
     const result = await this.#revalidation.run(upstream, key, tag, row);
     if (result.kind === "spared") {
@@ -182,7 +182,7 @@ export class Manifests {
         )
         .catch(() => false);
 
-    if (this.#isOffline) {
+    if (this.#isOffline()) {
       if (freshness.ifError && (await isComplete())) {
         return stale(cacheStatus.staleHit());
       }
@@ -246,7 +246,7 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<ManifestAnswer> {
-    if (this.#isOffline) throw offlineRefusal("manifest");
+    if (this.#isOffline()) throw offlineRefusal("manifest");
     this.#negative.assertNone(upstream, key, tag, "manifest");
     const isJoin = this.#revalidation.isRunning(key, tag);
     const found = await this.#revalidation.run(upstream, key, tag, undefined);

@@ -105,11 +105,12 @@ export function createMirror(options: {
   readonly metrics: Metrics;
   /** Told of tags that move. */
   readonly audit?: Audit;
-  readonly isOffline: boolean;
+  /** No upstream may be asked. May change at any time. */
+  readonly isOffline: () => boolean;
   /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
   readonly hasRules?: () => boolean;
-  /** How many downloads run at once, of all upstreams; absent: 64. */
-  readonly maxFills?: number;
+  /** How many downloads run at once, of all upstreams; absent: 64. May change at any time. */
+  readonly maxFills?: () => number | undefined;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
   /** Absent: every fill has room until the disk says otherwise. */
@@ -129,7 +130,7 @@ export function createMirror(options: {
     log,
     metrics,
     room: options.room,
-    maxFills: options.maxFills ?? DEFAULT_MAX_FILLS,
+    maxFills: () => options.maxFills?.() ?? DEFAULT_MAX_FILLS,
   });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
@@ -247,7 +248,7 @@ export function createMirror(options: {
     listRepositories: (page, upstream, maySee) =>
       listRepositories(index, page, upstream, maySee),
     absence: (wanted) =>
-      isOffline ? offlineRefusal(wanted) : negativeRefusal(wanted),
+      isOffline() ? offlineRefusal(wanted) : negativeRefusal(wanted),
     refreshTag: (target, tag) =>
       answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
         manifests.refresh(upstream, key, tag),

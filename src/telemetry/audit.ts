@@ -43,6 +43,12 @@ export type AuditEvent =
       /** Each as `check-config` prints it. */
       readonly faults: readonly string[];
     }
+  /** The last line of a stream: those that follow go elsewhere. */
+  | {
+      readonly event: "audit-moved";
+      /** A file, or `-`; null: nothing is recorded any more. */
+      readonly to: string | null;
+    }
   | {
       readonly event: "purged" | "pinned" | "unpinned";
       /** Who asked: an address, or `command-line`. */
@@ -114,18 +120,20 @@ const OWNER_ONLY = 0o600;
  * @param file absolute, appended to and made where it is not there, for its owner alone; `-`:
  *   standard output
  * @param onFault told of what could not be written
+ * @param standard the descriptor that `-` stands for: commands print their answer on 1
  * @throws the system's error where the file can't be opened
  */
 export async function openAudit(
   file: string,
   onFault: (error: unknown) => void,
+  standard: 1 | 2 = 1,
 ): Promise<Audit> {
   const isFile = file !== "-";
   // The stream below would only tell of a fault when the process ends.
   const probe = () => closeSync(openSync(file, "a", OWNER_ONLY));
   if (isFile) probe();
   const stream = pino.destination({
-    dest: isFile ? file : 1,
+    dest: isFile ? file : standard,
     append: true,
     mode: OWNER_ONLY,
     // Requests never wait for a disk or for the reader of a pipe.

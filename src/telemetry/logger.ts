@@ -3,23 +3,13 @@ import type { Config } from "../config/config.ts";
 
 export type { Logger } from "pino";
 
-/**
- * Records are written some at a time, each a moment late: one write for each would be a call to
- * another thread for each request.
- */
-const OUTPUT = { maxLength: 1 << 20, minLength: 12_288, periodicFlush: 100 };
-
 const REDACTED = ["authorization", "Authorization", "cookie", "password"];
 
-/**
- * A logger that writes one JSON line a record, or lines for people.
- *
- * @param destination in place of standard output
- */
-export async function createLogger(
-  options: Config["log"],
-  destination?: DestinationStream,
-): Promise<Logger> {
+/** A logger that writes one record a line. */
+export function createLogger(
+  options: Pick<Config["log"], "level">,
+  destination: DestinationStream,
+): Logger {
   const settings = {
     level: options.level,
     base: null,
@@ -29,15 +19,29 @@ export async function createLogger(
     // only errors are. A path with a star would be matched against every value of every record.
     redact: REDACTED.map((name) => `err.${name}`),
   };
-  if (options.format === "pretty") {
-    const { default: pretty } = await import("pino-pretty");
-    return pino(settings, pretty(destination ? { destination } : {}));
-  }
-  // Asynchronous and bounded: a blocked reader of the log costs records, never requests.
-  return pino(
-    settings,
-    destination ?? pino.destination({ sync: false, ...OUTPUT }),
-  );
+  const log = pino(settings, destination);
+  lineWriters.set(log, {
+    begin: (level) => `{"level":"${level}"${settings.timestamp()}`,
+    write: (line) => {
+      destination.write(line);
+    },
+  });
+  return log;
+}
+
+/** Writes lines that somebody else put together, among a logger's own. */
+export interface LineWriter {
+  /** @returns the beginning of a record: its level and its time */
+  begin(level: string): string;
+  /** @param line a record that {@link begin} began, with its newline */
+  write(line: string): void;
+}
+
+const lineWriters = new WeakMap<Logger, LineWriter>();
+
+/** @returns undefined where the logger is not one of {@link createLogger} */
+export function lineWriterOf(log: Logger): LineWriter | undefined {
+  return lineWriters.get(log);
 }
 
 /** The time as pino writes it, made once a millisecond: to make it costs more than all else of a record. */

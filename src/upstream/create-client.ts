@@ -41,8 +41,8 @@ export interface UpstreamClientOptions {
   readonly instanceId: string;
   readonly clock: Clock;
   readonly observer: UpstreamObserver;
-  /** True: nothing is ever dialled; every method throws `breaker-open`. */
-  readonly offline?: boolean;
+  /** True: nothing is dialled; every method throws `breaker-open`. May change at any time. */
+  readonly isOffline?: () => boolean;
   /** In the place of the system's resolver. */
   readonly resolveName?: ResolveName | undefined;
 }
@@ -109,13 +109,14 @@ class HttpUpstreamClient implements UpstreamClient {
       endpoints: this.#endpoints,
       clock,
       observer,
-      isClosed: () => options.offline === true || this.#closing.signal.aborted,
+      isClosed: () =>
+        options.isOffline?.() === true || this.#closing.signal.aborted,
     });
   }
 
   isDown(): boolean {
     return (
-      this.#options.offline === true ||
+      this.#options.isOffline?.() === true ||
       this.#endpoints.every((endpoint) => endpoint.isDown)
     );
   }
@@ -130,7 +131,7 @@ class HttpUpstreamClient implements UpstreamClient {
   }
 
   status(): UpstreamStatus {
-    const isOffline = this.#options.offline === true;
+    const isOffline = this.#options.isOffline?.() === true;
     return {
       name: this.name,
       state: isOffline ? "offline" : this.isDown() ? "down" : "up",

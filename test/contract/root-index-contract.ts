@@ -347,6 +347,75 @@ export function rootIndexContract(
       assert.equal(root?.digest, named("first"));
     });
 
+    void it("keeps the pin of a tag whose manifest is lost, until that comes back", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      await index.setPinned(alpine, byTag("latest"), true);
+      assert.deepEqual(await index.listLostPins(9), []);
+      await index.forgetBlob(named("first"));
+      const lost = [{ key: alpine, reference: byTag("latest") }];
+      assert.deepEqual(await index.listLostPins(9), lost);
+      assert.equal(await index.getRoot(alpine, byTag("latest")), undefined);
+      assert.equal(await index.setPinned(alpine, byTag("latest"), true), true);
+      assert.deepEqual(await index.listLostPins(9), lost);
+      await pull(index, alpine, "second", ["a"], 2);
+      await index.putTag(alpine, latest, named("second"), 2);
+      assert.deepEqual(await index.listLostPins(9), []);
+      const root = await index.getRoot(alpine, byTag("latest"));
+      assert.equal(root?.isPinned, true);
+    });
+
+    void it("keeps the pin of a digest that is lost, by the repository that pinned it", async (test) => {
+      const index = await make(test);
+      const digest = { kind: "digest", digest: named("first") } as const;
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.setPinned(alpine, digest, true);
+      await index.forgetBlob(named("first"));
+      assert.deepEqual(await index.listLostPins(9), [
+        { key: alpine, reference: digest },
+      ]);
+      await pull(index, quay, "first", ["a"], 2);
+      assert.equal((await index.listLostPins(9)).length, 1);
+      await index.link(alpine, named("first"));
+      assert.deepEqual(await index.listLostPins(9), []);
+      assert.equal((await index.getRoot(alpine, digest))?.isPinned, true);
+      assert.equal((await index.getRoot(quay, digest))?.isPinned, false);
+    });
+
+    void it("ends a lost pin with an unpin and with a removal", async (test) => {
+      const index = await make(test);
+      for (const text of ["one", "two"]) {
+        await index.keepLostPin(alpine, byTag(text));
+        await index.keepLostPin(alpine, byTag(text));
+      }
+      assert.equal((await index.listLostPins(9)).length, 2);
+      assert.equal((await index.listLostPins(1)).length, 1);
+      assert.equal(await index.dropRoot(alpine, byTag("one"), 1), false);
+      assert.equal(await index.dropRoot(alpine, byTag("one")), true);
+      assert.equal(await index.dropRoot(alpine, byTag("one")), false);
+      assert.equal(await index.setPinned(alpine, byTag("two"), false), true);
+      assert.equal(await index.setPinned(alpine, byTag("two"), false), false);
+      assert.deepEqual(await index.listLostPins(9), []);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, tag("two"), named("first"), 1);
+      const root = await index.getRoot(alpine, byTag("two"));
+      assert.equal(root?.isPinned, false);
+    });
+
+    void it("keeps a pin that was set while the manifest was on its way out", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "first", ["a"], 1);
+      await index.putTag(alpine, latest, named("first"), 1);
+      await index.dropRoot(alpine, byTag("latest"));
+      await index.putTag(alpine, latest, named("first"), 2);
+      await index.setPinned(alpine, byTag("latest"), true);
+      await index.forgetCondemned([named("first")]);
+      assert.deepEqual(await index.listLostPins(9), [
+        { key: alpine, reference: byTag("latest") },
+      ]);
+    });
+
     void it("keeps for its own sake what a lost manifest named", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a", "shared"], 4);

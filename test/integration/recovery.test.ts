@@ -214,6 +214,95 @@ void describe("an index that can't be used", () => {
     await assertWhole(third.cache);
   });
 
+  void it("has its pins again when it is built anew, those of lost manifests too", async (test) => {
+    const root = await tempDir(test);
+    const { indexFile, rootsFile } = diskLayout(root);
+    const first = await open(test, root);
+    const { index } = first.cache;
+    const lost = buildImage({ seed: "lost" });
+    const taken = buildImage({ seed: "taken" });
+    const untagged = buildImage({ seed: "untagged" });
+    const byDigest = {
+      kind: "digest",
+      digest: untagged.manifest.digest,
+    } as const;
+    await storeImage(first.cache, app, image, latest);
+    await storeIndex(first.cache, tools, multi, tag("v1"));
+    await storeImage(first.cache, app, lost, tag("lost"));
+    await storeImage(first.cache, app, taken, tag("taken"));
+    await storeManifest(first.cache, app, untagged.manifest);
+    for (const name of ["latest", "lost", "taken"]) {
+      await index.setPinned(app, { kind: "tag", tag: tag(name) }, true);
+    }
+    assert.equal(await index.setPinned(app, byDigest, true), true);
+    const unpinned = { kind: "tag", tag: tag("taken") } as const;
+    await index.setPinned(app, unpinned, false);
+    await first.cache.blobs.remove(lost.manifest.digest);
+    await first.cache.close();
+
+    const assertPins = async ({ cache }: Opened): Promise<void> => {
+      await cache.recovered();
+      const isPinned = async (
+        key: typeof app,
+        reference: Parameters<typeof index.getRoot>[1],
+      ) => (await cache.index.getRoot(key, reference))?.isPinned;
+      assert.equal(await isPinned(app, { kind: "tag", tag: latest }), true);
+      assert.equal(await isPinned(app, byDigest), true);
+      assert.equal(await isPinned(app, unpinned), false);
+      assert.equal(
+        await isPinned(tools, { kind: "tag", tag: tag("v1") }),
+        false,
+      );
+      assert.deepEqual(await cache.index.listLostPins(9), [
+        { key: app, reference: { kind: "tag", tag: tag("lost") } },
+      ]);
+    };
+    // The second time from what the compaction wrote, the third from an index that was kept.
+    for (const isLost of [true, true, false]) {
+      if (isLost) rmSync(indexFile);
+      const again = await open(test, root);
+      await assertPins(again);
+      await again.cache.close();
+    }
+    const lines = readFileSync(rootsFile, "utf8")
+      .split("\n")
+      .filter((line) => line !== "")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    assert.deepEqual(
+      new Map(lines.map(({ ref, pinned }) => [ref, pinned])),
+      new Map([
+        ["docker.io/library/app:lost", true],
+        [`docker.io/library/app@${untagged.manifest.digest}`, true],
+        ["docker.io/library/app:latest", true],
+        ["docker.io/library/app:taken", undefined],
+        ["quay.io/team/tools:v1", undefined],
+      ]),
+    );
+  });
+
+  void it("is built anew from a journal that knows no pins", async (test) => {
+    const root = await writeRoot(test);
+    const { indexFile, rootsFile } = diskLayout(root);
+    const old = [
+      ["docker.io/library/app:latest", image.manifest],
+      ["quay.io/team/tools:v1", multi.manifest],
+    ] as const;
+    writeFileSync(
+      rootsFile,
+      old
+        .map(
+          ([ref, { digest, mediaType }]) =>
+            `${JSON.stringify({ ref, digest, mediaType, time: "2025-10-07T12:30:05.000Z" })}\n`,
+        )
+        .join(""),
+    );
+    rmSync(indexFile);
+    const { cache } = await open(test, root);
+    await cache.recovered();
+    await assertWhole(cache);
+    assert.deepEqual(await cache.index.listLostPins(9), []);
+  });
+
   void it("of a newer program is refused and left alone", async (test) => {
     const root = await writeRoot(test);
     const { indexFile } = diskLayout(root);

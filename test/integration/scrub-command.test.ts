@@ -188,7 +188,7 @@ void describe("the background scrub", () => {
     const scrub = new BackgroundScrub({
       cache,
       // All of it in ten hours.
-      dailyShare: 2.4,
+      dailyShare: () => 2.4,
       clock,
       log,
       onFinding: (finding) => findings.push(finding),

@@ -38,8 +38,9 @@ export interface TestMirrorOptions {
   readonly tls?: ServerTlsConfig;
   /** Other parts of the configuration. */
   readonly config?: Partial<
-    Pick<Config, "audit" | "limits" | "operator" | "trustedProxies">
+    Pick<Config, "audit" | "limits" | "operator" | "scrub" | "trustedProxies">
   >;
+  readonly scrubSchedule?: AppOverrides["scrubSchedule"];
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -147,8 +148,8 @@ export class TestMirror {
   }
 
   async open(): Promise<void> {
-    const { clock = this.clock, patienceMs } = this.#overrides;
-    const log = await createLogger(this.#config.log, {
+    const { clock = this.clock, patienceMs, scrubSchedule } = this.#overrides;
+    const log = createLogger(this.#config.log, {
       write: (line) => {
         this.log.push(JSON.parse(line) as Record<string, unknown>);
         this.#logged.notify();
@@ -158,6 +159,7 @@ export class TestMirror {
       clock,
       log,
       ...(patienceMs === undefined ? {} : { patienceMs }),
+      ...(scrubSchedule === undefined ? {} : { scrubSchedule }),
     });
     const { listen, operator } = await this.#app.listen();
     this.#port = portOf(listen[0]);
@@ -195,7 +197,7 @@ export class TestMirror {
 
   /** Takes what changed into force while it runs. */
   async reload(
-    changed: Partial<Pick<Config, "access" | "log" | "upstreams">>,
+    changed: Partial<Omit<Config, "listen" | "storage">>,
   ): Promise<readonly string[]> {
     const config = { ...this.#config, ...changed };
     const keys = (await this.#app?.reload(config)) ?? [];

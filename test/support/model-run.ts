@@ -11,6 +11,7 @@ import type { Digest } from "../../src/oci/digest.ts";
 import {
   parseRepositoryName,
   parseTag,
+  referenceText,
   type Tag,
 } from "../../src/oci/reference.ts";
 import { FakeClock } from "./fake-clock.ts";
@@ -122,6 +123,21 @@ export class ModelRun {
       );
     }
     await offline.close();
+    await this.#judgePins();
+  }
+
+  /** A pin outlives the manifest and the index: it is in force, or waits for the manifest. */
+  async #judgePins(): Promise<void> {
+    const { index } = this.#opened;
+    const lost = (await index.listLostPins(PLACES.length + 1)).map(
+      ({ key, reference }) => `${key.repository} ${referenceText(reference)}`,
+    );
+    for (const [{ key, tag }, { isPinned }] of this.#known) {
+      const name = `${key.repository} ${tag}`;
+      const root = await index.getRoot(key, { kind: "tag", tag });
+      assert.equal(root?.isPinned ?? lost.includes(name), isPinned, name);
+      assert(root === undefined || !lost.includes(name), name);
+    }
   }
 
   // --- steps -----------------------------------------------------------------------------------
@@ -218,7 +234,7 @@ export class ModelRun {
       const row = await cache.index.getTag(place.key, place.tag);
       // Whole or absent: what is still there is judged at the next quiet moment.
       if (row !== undefined) continue;
-      if (known.cached !== undefined) {
+      if (known.cached?.isWhole === true) {
         assert.equal(known.isPinned, false, "a pinned image was evicted");
       }
       known.cached = undefined;
@@ -239,8 +255,7 @@ export class ModelRun {
       { kind: "tag", tag: place.tag },
       isPinned,
     );
-    // A pin goes with a manifest whose bytes are found gone.
-    known.isPinned = isThere && isPinned && known.cached?.isWhole === true;
+    known.isPinned = isThere && isPinned;
   }
 
   async #remove(place: Place): Promise<void> {
@@ -276,7 +291,6 @@ export class ModelRun {
       const { manifest, blobs } = cached.image;
       if ([manifest, ...blobs].some((part) => part.digest === digest)) {
         cached.isWhole = false;
-        known.isPinned = false;
       }
     }
     return digest;
@@ -304,13 +318,7 @@ export class ModelRun {
     await this.#closeRoot();
     between(this.#root);
     await this.#openRoot();
-    if (between.length > 0) {
-      await this.#opened.recovered();
-      for (const known of this.#known.values()) {
-        // Pins are in the index alone.
-        known.isPinned = false;
-      }
-    }
+    if (between.length > 0) await this.#opened.recovered();
   }
 
   /** As a kill leaves it: the files as they are at this moment, and nobody who ends in order. */

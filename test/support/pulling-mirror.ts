@@ -38,7 +38,7 @@ export function mirrorOver(
     clock: options.clock,
     log: quietLog,
     metrics: createMetrics("test"),
-    isOffline: options.isOffline ?? false,
+    isOffline: () => options.isOffline ?? false,
   });
 }
 

@@ -87,7 +87,7 @@ export function startUpstreamClient(
     instanceId: "test",
     clock,
     observer,
-    offline,
+    isOffline: () => offline,
     resolveName,
   });
   releaseAfter(test, () => client.close());

@@ -36,6 +36,8 @@ export type Judgement =
       readonly kind: "denied";
       /** As in {@link Admission}. */
       readonly user: string | undefined;
+      /** `upstream/repository`, however it was spelled; undefined where it was none. */
+      readonly repository: string | undefined;
     };
 
 /** Stands in front of every route. */
@@ -60,11 +62,18 @@ export interface AccessControl {
   /**
    * Makes another configuration ready. Who is being judged meanwhile is judged by the old one.
    *
-   * @returns what takes it into force, at once
    * @throws Error where its files are no good: the old one stays
    */
-  prepare(config: AccessConfig | undefined): Promise<() => void>;
+  prepare(config: AccessConfig | undefined): Promise<PreparedAccess>;
   close(): Promise<void>;
+}
+
+/** One of the two is called. */
+export interface PreparedAccess {
+  /** Is in force when it returns. */
+  takeOver(): void;
+  /** Something else of the configuration was refused. */
+  discard(): Promise<void>;
 }
 
 interface Gate {
@@ -145,12 +154,17 @@ export async function openAccessControl(options: {
     },
     prepare: async (config) => {
       const next = await openGate(config);
-      return () => {
-        const before = gate?.clients;
-        gate = next;
-        if (before === undefined) return;
-        retiring.add(before);
-        void before.retire().finally(() => retiring.delete(before));
+      return {
+        takeOver: () => {
+          const before = gate?.clients;
+          gate = next;
+          if (before === undefined) return;
+          retiring.add(before);
+          void before.retire().finally(() => retiring.delete(before));
+        },
+        discard: async () => {
+          await next?.clients.close();
+        },
       };
     },
     close: async () => {
@@ -202,7 +216,8 @@ async function judge(
 ): Promise<Judgement> {
   const { policy, clients, config } = gate;
   const { request, address, log, audit } = asked;
-  const isAnonymousAllowed = gate.isAnonymousAllowedFrom(address);
+  const isAnonymousAllowed =
+    gate.isAnonymousAllowedFrom(address) || hasCertificate(request);
   // Whom everybody's right is enough for need not say who they are; the catalog is for each its own.
   if (
     isAnonymousAllowed &&
@@ -249,7 +264,16 @@ async function judge(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
     );
   }
-  return { kind: "denied", user: nameOf(identity) };
+  return {
+    kind: "denied",
+    user: nameOf(identity),
+    repository: right.kind === "repository" ? right.name : undefined,
+  };
+}
+
+/** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */
+function hasCertificate({ socket }: IncomingMessage): boolean {
+  return "authorized" in socket && socket.authorized === true;
 }
 
 /** A token's is its server's word: as it may stand in a log. */

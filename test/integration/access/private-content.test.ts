@@ -216,6 +216,63 @@ void describe("private content", () => {
     }
   });
 
+  void it("is judged by the upstream that answers, whichever hint led there", async (test) => {
+    const [opened, closed] = await Promise.all(
+      ["open", "closed"].map(() => ScriptedUpstream.start(test)),
+    );
+    assert.ok(opened && closed);
+    const other = buildImage({ seed: "of the closed one" });
+    opened.content.addImage("team/app", SECRET, "v");
+    closed.content.addImage("team/app", other, "v");
+    const mirror = await startMirror(
+      test,
+      [
+        upstreamOf(opened, { name: "a.example", hostnames: ["a.mirror"] }),
+        upstreamOf(closed, {
+          name: "b.example",
+          isDefault: false,
+          aliases: ["b"],
+          hostnames: ["b.mirror"],
+        }),
+      ],
+      {
+        access: accessConfig({
+          rules: [
+            {
+              who: ["*"],
+              repositories: ["a.example/team/**"],
+              actions: ["pull"],
+            },
+          ],
+        }),
+      },
+    );
+    const name = "team/app/manifests/v";
+    const cases: readonly (readonly [string, string | undefined, boolean])[] = [
+      [`/v2/${name}`, undefined, true],
+      [`/v2/${name}?ns=a.example`, "b.mirror", true],
+      [`/v2/a.example/${name}?ns=b.example`, "b.mirror", true],
+      [`/a.example/v2/${name}?ns=b.example`, "b.mirror", true],
+      [`/v2/${name}?ns=b.example`, undefined, false],
+      [`/v2/${name}?ns=b`, "a.mirror", false],
+      [`/v2/${name}`, "b.mirror", false],
+      [`/v2/${name}`, "B.MIRROR.:5000", false],
+      [`/v2/b.example/${name}`, undefined, false],
+      [`/v2/b/${name}?ns=a.example`, "a.mirror", false],
+      [`/b.example/v2/${name}?ns=a.example`, "a.mirror", false],
+    ];
+    for (const [path, host, isOpen] of cases) {
+      const headers = host === undefined ? {} : { Host: host };
+      for (let twice = 0; twice < 2; twice++) {
+        const got = await mirror.get(path, headers);
+        if (isOpen) assert.equal(got.sha256, SECRET.manifest.digest, path);
+        else assertAbsent(got, "MANIFEST_UNKNOWN");
+      }
+    }
+    assert.equal(closed.count(), 0);
+    assert.ok(opened.count() > 0);
+  });
+
   void it("of two names that objects have is as absent as any other", async (test) => {
     const { upstream, mirror } = await open(test);
     for (const name of ["constructor", "prototype", "tostring", "valueof"]) {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { AccessConfig } from "../../../src/config/config.ts";
 import { ROUTE_RIGHTS } from "../../../src/http/client-auth/route-rights.ts";
+import { parseDistributionPath } from "../../../src/oci/path.ts";
 import {
   accessConfig,
   basic,
@@ -10,6 +11,7 @@ import {
   writeHtpasswd,
 } from "../../support/access.ts";
 import type { AfterTest } from "../../support/after-test.ts";
+import { Barrier } from "../../support/barrier.ts";
 import { buildArtifact, buildImage } from "../../support/image-builder.ts";
 import {
   startMirror,
@@ -37,6 +39,8 @@ const SIGNATURE = buildArtifact({
   subject: IMAGE.manifest,
   artifactType: SIGNATURE_TYPE,
 });
+/** In the private repository alone. */
+const SECRET = buildImage({ seed: "matrix-secret" });
 const [LAYER] = IMAGE.layers;
 assert.ok(LAYER);
 
@@ -343,7 +347,7 @@ function expected(
 }
 
 async function assertAll(scene: Scene, phase: string): Promise<number> {
-  const { door } = scene;
+  const { door, upstream } = scene;
   let cells = 0;
   for (const visitor of door.visitors) {
     for (const kind of KINDS) {
@@ -354,9 +358,18 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
         const absentCells = CELLS[kind](absent);
         for (const [index, cell] of CELLS[kind](there).entries()) {
           const told = `${phase}: ${visitor.name}: ${cell.method} ${cell.path} ${JSON.stringify(cell.headers)}`;
+          const asked = upstream.count();
           const response = await ask(scene, visitor, cell);
           const want = expected(door, visitor, kind, cell, isPrivate);
           cells += 1;
+          if (kind === "manifest") {
+            // What was read from the disk is in memory from here on, and another way leads to it.
+            const again = await ask(scene, visitor, cell);
+            assert.equal(again.status, response.status, `${told}, again`);
+            if (want !== "as it is") {
+              assert.deepEqual(look(again), look(response), `${told}, again`);
+            }
+          }
           const { status, headers } = response;
           const challenge = headers["www-authenticate"];
           switch (want) {
@@ -394,6 +407,8 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
             told,
           );
           assert.ok(!shown.includes(LAYER?.digest ?? ""), told);
+          // Nor could the time tell: the upstream is asked for neither.
+          assert.equal(upstream.count(), asked, told);
         }
       }
     }
@@ -439,6 +454,48 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
   return { door, mirror, upstream };
 }
 
+/** A download that somebody may have is on its way; nobody else hears of it. */
+async function assertNotJoined(scene: Scene): Promise<void> {
+  const { door, mirror, upstream } = scene;
+  const owner = door.visitors.find(({ seesPrivate }) => seesPrivate);
+  assert.ok(owner);
+  const barrier = new Barrier();
+  upstream.when(
+    { kind: "blob", method: "GET" },
+    { hold: { at: 1, barrier } },
+    { times: 1 },
+  );
+  const path = `/v2/${PRIVATE}/blobs/${LAYER?.digest}`;
+  const headers = { Authorization: owner.authorization ?? "" };
+  const running = mirror.start(path, { headers });
+  await running.answered();
+  const asked = upstream.count();
+  for (const visitor of door.visitors.filter((one) => !one.seesPrivate)) {
+    for (const cell of CELLS.blob(PRIVATE)) {
+      const { status, bodyBytes } = await ask(scene, visitor, cell);
+      const isOpen = cell.status === 405 && status === 405;
+      assert.ok(isOpen || status === 401 || status === 404, visitor.name);
+      assert.ok(bodyBytes < 200);
+    }
+  }
+  assert.equal(upstream.count(), asked);
+  barrier.release();
+  assert.equal((await running.response).sha256, LAYER?.digest);
+  await mirror.settled();
+}
+
+void describe("the routes", () => {
+  void it("are asked for here as what they are", () => {
+    for (const kind of KINDS) {
+      for (const { path } of CELLS[kind](PRIVATE)) {
+        const parsed = parseDistributionPath(path);
+        assert.ok(parsed.ok, path);
+        assert.equal(parsed.target.kind, kind, path);
+      }
+    }
+  });
+});
+
 void describe("every visitor at every route", () => {
   const doors: Readonly<Record<string, (test: AfterTest) => Promise<Door>>> = {
     "passwords, nobody anonymous": (test) => passwordDoor(test, "none"),
@@ -459,6 +516,7 @@ void describe("every visitor at every route", () => {
       }
       assert.equal(upstream.count(), 0);
 
+      await assertNotJoined(scene);
       const warm = await assertAll(scene, "cold, then warm");
       assert.equal(await assertAll(scene, "warm"), warm);
       mirror.clock.advance(1_001 * ANY_HOUR_MS);
@@ -469,6 +527,66 @@ void describe("every visitor at every route", () => {
       test.diagnostic(`${warm} cells in each phase`);
     });
   }
+
+  void it("a digest of the private repository alone is, by way of the public one, what nobody has", async (test) => {
+    const door = await passwordDoor(test, "none");
+    const scene = await openScene(test, door);
+    const { upstream, mirror } = scene;
+    upstream.content.addImage(PRIVATE, SECRET, "secret");
+    const [bob, alice] = ["bob", "alice"].map((name) =>
+      door.visitors.find((visitor) => visitor.name === name),
+    );
+    assert.ok(bob && alice);
+    const [secretLayer] = SECRET.layers;
+    assert.ok(secretLayer);
+    const paths = [
+      `manifests/${SECRET.manifest.digest}`,
+      `blobs/${SECRET.manifest.digest}`,
+      `blobs/${secretLayer.digest}`,
+    ];
+    // By name and by digest: the manifest is in memory, its blobs are stored.
+    for (const path of ["manifests/secret", "manifests/secret", ...paths]) {
+      const cell = { method: "GET", path: `/v2/${PRIVATE}/${path}` };
+      const { status } = await ask(scene, alice, { ...cell, status: 200 });
+      assert.equal(status, 200, path);
+    }
+    await mirror.settled();
+    const nowhere = `sha256:${"0".repeat(64)}`;
+    const asks: readonly Omit<Cell, "path" | "status">[] = [
+      { method: "GET" },
+      { method: "GET", headers: { Range: "bytes=0-0" } },
+      { method: "GET", headers: { "If-None-Match": "*" } },
+      { method: "HEAD" },
+    ];
+    for (const visitor of [bob, alice]) {
+      for (const how of asks) {
+        for (const path of paths) {
+          const told = `${visitor.name} ${JSON.stringify(how)} ${path}`;
+          const absent = path.replace(/sha256:.*/, nowhere);
+          // What was not there a moment ago is asked for anew.
+          mirror.clock.advance(60_000);
+          const seen: unknown[] = [];
+          for (const wanted of [absent, path, absent, path]) {
+            // In memory: the manifest, and that its own repository has it.
+            const own = `/v2/${PRIVATE}/manifests/${SECRET.manifest.digest}`;
+            for (let twice = 0; twice < 2; twice++) {
+              await ask(scene, alice, { method: "GET", path: own, status: 0 });
+            }
+            upstream.forgetRequests();
+            const cell = { ...how, path: `/v2/${PUBLIC}/${wanted}`, status: 0 };
+            const response = await ask(scene, visitor, cell);
+            seen.push([look(response), upstream.count()]);
+          }
+          const [[, asked] = []] = seen as [unknown, number][];
+          assert.equal(asked, 1, told);
+          // The first two ask the upstream once each, and the next two are remembered.
+          assert.deepEqual(seen[1], seen[0], told);
+          assert.deepEqual(seen[3], seen[2], told);
+          assert.deepEqual((seen[3] as [unknown, number])[1], 0, told);
+        }
+      }
+    }
+  });
 
   void it("what may not be had looks exactly like what is not there", async (test) => {
     const door = await passwordDoor(test, "none");

@@ -63,9 +63,9 @@ async function serve(
 ): Promise<OpenTls> {
   const log: Record<string, unknown>[] = [];
   const tls = await openServerTls(
-    config,
-    await createLogger(
-      { level: "info", format: "json" },
+    { config, isCertificateRequired: true },
+    createLogger(
+      { level: "info" },
       { write: (line) => void log.push(JSON.parse(line) as never) },
     ),
   );
@@ -159,11 +159,9 @@ void describe("TLS of the registry API", () => {
   void it("serves by it on every listener, on IPv6 too", async (test) => {
     const authority = createCertificateAuthority();
     const { config } = await writePair(test, authority.issue());
-    const log = await createLogger(
-      { level: "info", format: "json" },
-      { write: () => {} },
-    );
-    const tls = await openServerTls(config, log);
+    const log = createLogger({ level: "info" }, { write: () => {} });
+    const settings = { config, isCertificateRequired: true };
+    const tls = await openServerTls(settings, log);
     const hosts = ["127.0.0.1", "127.0.0.2", "::1"];
     const listeners = new Listeners(
       hosts.map((host) => ({ host, port: 0 })),

@@ -215,5 +215,10 @@ void describe("what the mirror tells of itself", () => {
         .filter((line) => line.startsWith("entrepot_")).length;
     };
     assert.equal(await series(0), await series(100));
+    // Methods too are of a closed list.
+    assert.doesNotMatch(await mirror.metrics(), /PROPFIND|random|agent/);
+    const other =
+      'entrepot_http_requests_total{method="OTHER",kind="ping",status="4xx"}';
+    assert.equal(await mirror.metric(other), 80);
   });
 });

@@ -13,7 +13,11 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { releaseAfter } from "../../support/after-test.ts";
-import { buildImage, seededBlob } from "../../support/image-builder.ts";
+import {
+  buildImage,
+  buildMultiArch,
+  seededBlob,
+} from "../../support/image-builder.ts";
 import {
   cacheStatusOf,
   startMirror,
@@ -27,6 +31,7 @@ import type { AfterTest } from "../../support/temp-dir.ts";
 const BLOB = seededBlob("healing", 300_000);
 const IMAGE = buildImage({ seed: "healing", layers: [BLOB] });
 const BLOB_PATH = `/v2/a/blobs/${BLOB.digest}`;
+const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 const TAG_PATH = "/v2/a/manifests/v";
 
 async function setUp(
@@ -201,6 +206,36 @@ void describe("an index that takes no writes", () => {
     upstream.forgetRequests();
     await pullImage(mirror, "a", "v");
     assert.equal(upstream.count(), 0);
+  });
+});
+
+void describe("an index that another process has locked for good", () => {
+  void it("fails no pull: of what is cached, of an index, of a tag that moved", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    const moved = buildImage({ seed: "moved", layers: [BLOB, 400] });
+    const multi = buildMultiArch({ seed: "locked" });
+    upstream.content.addImage("a", IMAGE, "v");
+    upstream.content.addIndex("b", multi, "v");
+    const mirror = await startMirror(test, [upstreamOf(upstream)]);
+    await pullImage(mirror, "a", "v");
+    const other = new Database(join(mirror.root, "index.sqlite"));
+    releaseAfter(test, () => {
+      other.close();
+    });
+    other.exec("BEGIN IMMEDIATE");
+    upstream.forgetRequests();
+    await pullImage(mirror, "a", "v");
+    assert.equal(upstream.count(), 0);
+    const list = await mirror.get("/v2/b/manifests/v");
+    assert.equal(list.sha256, multi.manifest.digest);
+    for (const one of multi.images) {
+      await pullImage(mirror, "b", one.manifest.digest);
+    }
+    // The patience is spent by now; a tag that is cached would be stale instead.
+    upstream.content.addImage("a", moved, "v");
+    mirror.clock.advance(YEAR_MS);
+    const [, manifest] = await pullImage(mirror, "a", "v");
+    assert.equal(manifest?.sha256, moved.manifest.digest);
   });
 });
 

@@ -87,7 +87,7 @@ void describe("opening the SQLite index", () => {
       mmap_size: 0,
       journal_size_limit: 16 * 1024 * 1024,
       busy_timeout: 5,
-      user_version: 3,
+      user_version: 4,
     };
     for (const [name, value] of Object.entries(settings)) {
       assert.equal(database.pragma(name, { simple: true }), value, name);
@@ -100,7 +100,7 @@ void describe("opening the SQLite index", () => {
     const newer = new Database(path);
     newer.pragma("user_version = 7");
     newer.close();
-    assert.throws(() => open(test, path), /has schema 7 .* up to 3/);
+    assert.throws(() => open(test, path), /has schema 7 .* up to 4/);
     assert.equal(readValue(test, path, "SELECT count(*) FROM tags"), 1);
     assert.deepEqual(
       readdirSync(join(path, "..")).filter((name) => name.includes("corrupt")),

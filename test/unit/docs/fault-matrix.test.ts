@@ -4,18 +4,21 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 const FOLDER = join(import.meta.dirname, "../..");
-const ROW = /^\| ([US]\d+) \| [^|]* \| `([^`]+)`: "(.+)" \|$/;
+/** The second cell is empty where the row goes on. */
+const ROW = /^\| ([US]\d+) \|[^|]*\| `([^`]+)`: "(.+)" \|$/;
 
 async function readRows(): Promise<
   readonly (readonly [row: string, file: string, name: string])[]
 > {
   const text = await readFile(join(FOLDER, "README.md"), "utf8");
-  return text.split("\n").flatMap((line) => {
-    const [, row, file, name] = ROW.exec(line) ?? [];
-    return row === undefined || file === undefined || name === undefined
-      ? []
-      : [[row, file, name] as const];
-  });
+  return text
+    .split("\n")
+    .filter((line) => /^\| [US]\d/.test(line))
+    .map((line) => {
+      const [, row = "", file = "", name = ""] = ROW.exec(line) ?? [];
+      assert.notEqual(row, "", `no row: ${line}`);
+      return [row, file, name] as const;
+    });
 }
 
 void test("every row of the fault matrix names tests that are there", async () => {

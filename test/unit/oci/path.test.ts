@@ -263,6 +263,7 @@ void describe("parseDistributionPath", () => {
     ["/v2/a/tags/list?ns=a&n%73=b", "404 NAME_UNKNOWN"],
     ["/v2/a/tags/list?ns[]=a", "404 NAME_UNKNOWN"],
     ["/v2/a/tags/list?ns%5B0%5D=a", "404 NAME_UNKNOWN"],
+    [`/${"p".repeat(2_050)}/v2/a/tags/list`, "400 NAME_INVALID"],
     ["/", unknown404],
     ["/v1/_ping", unknown404],
     ["/v2x/", unknown404],

@@ -109,6 +109,10 @@ void describe("Authorization", () => {
     ["Basic", { kind: "malformed", scheme: "basic" }],
     ["Basic Og==", { kind: "malformed", scheme: "basic" }],
     ["Basic %%%", { kind: "malformed", scheme: "basic" }],
+    // `alice:pw`, were what is no base64 passed over.
+    ["Basic YWxp%Y2U6cHc=", { kind: "malformed", scheme: "basic" }],
+    ["Basic YWxp-Y2U6cHc=", { kind: "malformed", scheme: "basic" }],
+    [basic("a", "b".repeat(4_000)), { kind: "malformed", scheme: "basic" }],
     ["Basic YQ==", { kind: "malformed", scheme: "basic" }],
     ["Basic //86//8=", { kind: "malformed", scheme: "basic" }],
     [basic("a", "b\0c"), { kind: "malformed", scheme: "basic" }],

@@ -1,0 +1,139 @@
+import type { BoundServers } from "./connection-bounds.ts";
+import type { Config } from "./config/config.ts";
+import type {
+  AccessControl,
+  PreparedAccess,
+} from "./http/client-auth/access-control.ts";
+import type { SwitchableClientAddress } from "./http/client-address.ts";
+import type { ServerTls, ServerTlsSettings } from "./http/server-tls.ts";
+import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
+import type { AuditSwitch } from "./telemetry/audit-switch.ts";
+import type { Logger } from "./telemetry/logger.ts";
+import type { LogOutput } from "./telemetry/log-output.ts";
+
+/** What holds a part of the configuration of its own, and is told when that changes. */
+export interface ReloadableParts {
+  /** Undefined where TLS was off at the start, which needs a restart to change. */
+  readonly tls: ServerTls | undefined;
+  readonly access: Pick<AccessControl, "prepare">;
+  readonly audit: AuditSwitch;
+  readonly clientAddress: SwitchableClientAddress;
+  readonly connections: Pick<BoundServers, "setLimits">;
+  /** @returns whether anything is another than before */
+  readonly replaceUpstreams: (upstreams: Config["upstreams"]) => boolean;
+  readonly setEviction: (eviction: Config["eviction"]) => void;
+  readonly log: Logger;
+  /** Undefined where the log is a test's own. */
+  readonly logOutput: LogOutput | undefined;
+}
+
+/**
+ * Takes another configuration into force. What can be refused comes first: nothing of a
+ * configuration is taken over where a part of it can't be.
+ *
+ * @param setInForce what asks for the configuration at each use has the new one from then on
+ * @returns the top-level keys that are another than before
+ * @throws Error where nothing was taken over
+ */
+export async function applyConfig(
+  parts: ReloadableParts,
+  before: Config,
+  next: Config,
+  setInForce: (config: Config) => void,
+): Promise<readonly string[]> {
+  const { log } = parts;
+  const changed: string[] = [];
+  const differs = (key: keyof Config): boolean => {
+    const isChanged = !isSame(before[key], next[key]);
+    if (isChanged) changed.push(key);
+    return isChanged;
+  };
+
+  const auditFile = next.audit?.file;
+  const nextAudit = differs("audit")
+    ? await openConfiguredAudit(auditFile, log)
+    : undefined;
+  let nextAccess: PreparedAccess | undefined;
+  try {
+    // Throws where its files are no good.
+    nextAccess = differs("access")
+      ? await parts.access.prepare(next.access)
+      : undefined;
+    // The last that can be refused.
+    await reloadTls(parts.tls, before, next, changed);
+  } catch (error) {
+    await Promise.all([nextAudit?.close(), nextAccess?.discard()]);
+    throw error;
+  }
+  // All at once: no request sees the one upstream list and the other's rules.
+  setInForce(next);
+  nextAccess?.takeOver();
+  if (parts.replaceUpstreams(next.upstreams)) changed.push("upstreams");
+  if (differs("eviction")) parts.setEviction(next.eviction);
+  if (differs("trustedProxies")) {
+    parts.clientAddress.trust(next.trustedProxies ?? []);
+  }
+  if (differs("limits")) parts.connections.setLimits(next.limits);
+  // Read where they are used.
+  differs("offline");
+  differs("scrub");
+  if (nextAudit !== undefined) await parts.audit.replace(nextAudit, auditFile);
+  if (differs("log")) {
+    log.level = next.log.level;
+    if (before.log.format !== next.log.format) {
+      await parts.logOutput?.setFormat(next.log.format);
+    }
+  }
+  if (before.operator.token?.reveal() !== next.operator.token?.reveal()) {
+    changed.push("operator");
+  }
+  return changed;
+}
+
+/** Takes over what can be while the listeners stay: whether there is TLS at all waits for a restart. */
+async function reloadTls(
+  tls: ServerTls | undefined,
+  before: Config,
+  next: Config,
+  changed: string[],
+): Promise<void> {
+  const settings = tlsSettings(next);
+  if (tls === undefined || settings === undefined) return;
+  if (isSame(tlsSettings(before), settings)) return;
+  await tls.reload(settings);
+  if (!isSame(before.tls, next.tls)) changed.push("tls");
+}
+
+/**
+ * Where `access` has no word on who may come in, a certificate is the one way; else it is one of
+ * several.
+ */
+export function tlsSettings({
+  tls,
+  access,
+}: Config): ServerTlsSettings | undefined {
+  if (tls === undefined) return undefined;
+  return { config: tls, isCertificateRequired: access === undefined };
+}
+
+export async function openConfiguredAudit(
+  file: string | undefined,
+  log: Logger,
+): Promise<Audit> {
+  if (file === undefined) return NO_AUDIT;
+  try {
+    return await openAudit(file, (error) => {
+      log.error({ err: error }, "audit");
+    });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(`audit.file: ${why}; a file that can be written to`, {
+      cause: error,
+    });
+  }
+}
+
+/** Of parts without secrets: those are shown alike. */
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}

@@ -1,0 +1,176 @@
+import type { Digest } from "../oci/digest.ts";
+import type { Reference, Tag } from "../oci/reference.ts";
+import type { BlobRows } from "./blob-rows.ts";
+import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import type { IndexStatements } from "./index-statements.ts";
+import { IndexError, type RepositoryKey } from "./metadata-index.ts";
+import type { RootChange } from "./roots-journal.ts";
+import type { SqliteRoots } from "./sqlite-roots.ts";
+
+/** What was done, and what the journal must be told of it once it is written. */
+export interface Changed<T> {
+  readonly result: T;
+  readonly changes: readonly RootChange[];
+}
+
+/** Writes what the journal holds as well: tags and pins. Runs in the caller's transactions. */
+export class RootChanges {
+  readonly #statements: IndexStatements;
+  readonly #roots: SqliteRoots;
+  readonly #rows: BlobRows;
+
+  constructor(statements: IndexStatements, roots: SqliteRoots, rows: BlobRows) {
+    this.#statements = statements;
+    this.#roots = roots;
+    this.#rows = rows;
+  }
+
+  /** @throws IndexError when no such manifest is stored */
+  putTag(
+    key: RepositoryKey,
+    tag: Tag,
+    digest: Digest,
+    atMs: number,
+  ): Changed<void> {
+    const repositoryId = this.#rows.repositoryId(key);
+    const before = this.#roots.getTagHold(key, tag);
+    const { changes } = this.#statements.putTag.run({
+      repositoryId,
+      tag,
+      digest: bytesOf(digest),
+      atMs,
+    });
+    const manifest = this.#statements.findStoredId.get(bytesOf(digest));
+    if (changes === 0 || manifest === undefined) {
+      throw new IndexError(`putTag: no manifest ${digest} is stored`);
+    }
+    const isPinnedAgain = this.#roots.onTagPut(
+      repositoryId,
+      tag,
+      manifest.id,
+      before,
+    );
+    return manifest.id === before?.manifestId && !isPinnedAgain
+      ? NOTHING
+      : { result: undefined, changes: this.#tagNow(key, tag) };
+  }
+
+  removeTag(key: RepositoryKey, tag: Tag): Changed<void> {
+    const reference = { kind: "tag", tag } as const;
+    const before = this.#roots.lists.get(key, reference);
+    const hold = this.#roots.getTagHold(key, tag);
+    if (before === undefined || hold === undefined) return NOTHING;
+    this.#statements.removeTag.run(pathOf(key), tag);
+    this.#roots.onTagRemoved(hold);
+    const { digest, isPinned } = before;
+    return {
+      result: undefined,
+      changes: [
+        gone(key, reference),
+        ...(isPinned ? [this.#digestPin(key, digest)] : []),
+      ],
+    };
+  }
+
+  /** @returns false where there is neither the root nor its lost pin */
+  setPinned(
+    key: RepositoryKey,
+    reference: Reference,
+    isPinned: boolean,
+  ): Changed<boolean> {
+    const isThere = this.#roots.setPinned(
+      key,
+      this.#statements.findRepositoryId.get(pathOf(key))?.id,
+      reference,
+      isPinned,
+    );
+    if (!isThere) return { result: false, changes: [] };
+    return { result: true, changes: this.#pinNow(key, reference, isPinned) };
+  }
+
+  keepLostPin(key: RepositoryKey, reference: Reference): Changed<void> {
+    this.#roots.keepLostPin(this.#rows.repositoryId(key), reference);
+    return {
+      result: undefined,
+      changes: this.#pinNow(key, reference, true),
+    };
+  }
+
+  /** @returns false where there is no such root, or it was used or pinned since `usedAtMs` */
+  drop(
+    key: RepositoryKey,
+    reference: Reference,
+    usedAtMs: number | undefined,
+  ): Changed<boolean> {
+    const isPinned = this.#roots.lists.get(key, reference)?.isPinned ?? true;
+    const isDropped = this.#roots.drop(
+      key,
+      this.#statements.findRepositoryId.get(pathOf(key))?.id,
+      reference,
+      usedAtMs,
+    );
+    // Of a digest the journal knows nothing but its pin.
+    const isTold = isDropped && (reference.kind === "tag" || isPinned);
+    return {
+      result: isDropped,
+      changes: isTold ? [{ ...gone(key, reference), atMs: Date.now() }] : [],
+    };
+  }
+
+  #pinNow(
+    key: RepositoryKey,
+    reference: Reference,
+    isPinned: boolean,
+  ): readonly RootChange[] {
+    if (reference.kind === "tag") {
+      const now = this.#tagNow(key, reference.tag);
+      return now.length > 0 ? now : [{ ...gone(key, reference), isPinned }];
+    }
+    return isPinned
+      ? [this.#digestPin(key, reference.digest)]
+      : [gone(key, reference)];
+  }
+
+  /** What the tag's row says. */
+  #tagNow(key: RepositoryKey, tag: Tag): readonly RootChange[] {
+    const row = this.#statements.getTag.get(pathOf(key), tag);
+    const isPinned = this.#roots.getTagHold(key, tag)?.isPinned === 1;
+    if (row === undefined) return [];
+    return [
+      {
+        key,
+        reference: { kind: "tag", tag },
+        digest: digestFrom(row.digest),
+        mediaType: row.mediaType,
+        isPinned,
+        atMs: row.fetchedAtMs,
+      },
+    ];
+  }
+
+  #digestPin(key: RepositoryKey, digest: Digest): RootChange {
+    const mediaType =
+      this.#statements.getBlob.get(bytesOf(digest))?.mediaType ?? undefined;
+    return {
+      key,
+      reference: { kind: "digest", digest },
+      digest: mediaType === undefined ? undefined : digest,
+      mediaType,
+      isPinned: true,
+      atMs: undefined,
+    };
+  }
+}
+
+const NOTHING: Changed<void> = { result: undefined, changes: [] };
+
+function gone(key: RepositoryKey, reference: Reference): RootChange {
+  return {
+    key,
+    reference,
+    digest: undefined,
+    mediaType: undefined,
+    isPinned: false,
+    atMs: undefined,
+  };
+}

@@ -1,0 +1,48 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { MirroredUpstream } from "../../../src/mirror/mirrored-upstream.ts";
+import { NegativeAnswers } from "../../../src/mirror/negative-answers.ts";
+import type { RepositoryName } from "../../../src/oci/reference.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+
+const MAX = 10_000;
+
+function keyOf(i: number) {
+  return { upstream: "a.example", repository: `r${i}` as RepositoryName };
+}
+
+function upstreamOf(notFoundTtlMs: number) {
+  return {
+    client: { hasCredentials: false },
+    freshness: { notFoundTtlMs },
+  } as unknown as MirroredUpstream;
+}
+
+void describe("what is remembered as not there", () => {
+  const upstream = upstreamOf(30_000);
+
+  void it("is ten thousand names at most, those that were asked for last (R2)", () => {
+    const negative = new NegativeAnswers(new FakeClock());
+    for (let i = 0; i < 3 * MAX; i++) {
+      negative.noteAbsent(upstream, keyOf(i), "v");
+    }
+    const held = Array.from({ length: 3 * MAX }, (_, i) =>
+      negative.isAbsent(upstream, keyOf(i), "v"),
+    );
+    assert.equal(held.filter(Boolean).length, MAX);
+    assert.equal(held.indexOf(true), 2 * MAX);
+  });
+
+  void it("is that for its time, and of no other name", () => {
+    const clock = new FakeClock();
+    const negative = new NegativeAnswers(clock);
+    negative.noteAbsent(upstream, keyOf(1), "v");
+    assert.ok(negative.isAbsent(upstream, keyOf(1), "v"));
+    assert.ok(!negative.isAbsent(upstream, keyOf(1), "w"));
+    assert.ok(!negative.isAbsent(upstream, keyOf(2), "v"));
+    clock.advance(30_000);
+    assert.ok(!negative.isAbsent(upstream, keyOf(1), "v"));
+    negative.noteAbsent(upstreamOf(0), keyOf(1), "v");
+    assert.ok(!negative.isAbsent(upstream, keyOf(1), "v"));
+  });
+});
