@@ -7,6 +7,7 @@ import { HotManifests } from "./cache/hot-manifests.ts";
 import { LeftPartials } from "./cache/left-partials.ts";
 import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
+import { settleIntents } from "./cache/settle-intents.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config } from "./config/config.ts";
 import {
@@ -14,7 +15,7 @@ import {
   openConfiguredAudit,
   tlsSettings,
 } from "./apply-config.ts";
-import { boundServers } from "./connection-bounds.ts";
+import { boundOperatorServers, boundServers } from "./connection-bounds.ts";
 import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
@@ -146,7 +147,13 @@ export async function buildApp(
     index: cache.index,
     blobs,
     hot,
-    partials: new LeftPartials({ ...cache.scrubParts, blobs, log }),
+    clearLeftovers: async (partialsBytes) => {
+      const { layout, fileSystem } = cache.scrubParts;
+      const { index } = cache;
+      const parts = { layout, fileSystem, index, blobs, clock, log };
+      await new LeftPartials(parts).trim(partialsBytes);
+      await settleIntents(parts);
+    },
     get limits() {
       return roomLimits;
     },
@@ -273,6 +280,7 @@ export async function buildApp(
   const operator = new Listeners(
     operatorAddress === undefined ? [] : [operatorAddress],
     (request, response) => operatorApp.routing(request, response),
+    boundOperatorServers(createServer),
   );
 
   return {

@@ -5,7 +5,11 @@ import type {
   PreparedAccess,
 } from "./http/client-auth/access-control.ts";
 import type { SwitchableClientAddress } from "./http/client-address.ts";
-import type { ServerTls, ServerTlsSettings } from "./http/server-tls.ts";
+import type {
+  PreparedTls,
+  ServerTls,
+  ServerTlsSettings,
+} from "./http/server-tls.ts";
 import { type Audit, NO_AUDIT, openAudit } from "./telemetry/audit.ts";
 import type { AuditSwitch } from "./telemetry/audit-switch.ts";
 import type { Logger } from "./telemetry/logger.ts";
@@ -53,21 +57,25 @@ export async function applyConfig(
   const nextAudit = differs("audit")
     ? await openConfiguredAudit(auditFile, log)
     : undefined;
-  let nextAccess: PreparedAccess | undefined;
+  // Whether there is TLS at all waits for a restart.
+  if (parts.tls !== undefined && next.tls !== undefined) differs("tls");
+  let tls: PreparedTls | undefined;
+  let access: PreparedAccess | undefined;
   try {
-    // Throws where its files are no good.
-    nextAccess = differs("access")
-      ? await parts.access.prepare(next.access)
-      : undefined;
-    // The last that can be refused.
-    await reloadTls(parts.tls, before, next, changed);
+    const settings = tlsSettings(next);
+    if (settings !== undefined && !isSame(tlsSettings(before), settings)) {
+      tls = await parts.tls?.prepare(settings);
+    }
+    if (differs("access")) access = await parts.access.prepare(next.access);
   } catch (error) {
-    await Promise.all([nextAudit?.close(), nextAccess?.discard()]);
+    tls?.abandon();
+    await Promise.all([nextAudit?.close(), access?.abandon()]);
     throw error;
   }
-  // All at once: no request sees the one upstream list and the other's rules.
+  // All at once: no request sees one part of the old and another of the new.
   setInForce(next);
-  nextAccess?.takeOver();
+  tls?.takeOver();
+  access?.takeOver();
   if (parts.replaceUpstreams(next.upstreams)) changed.push("upstreams");
   if (differs("eviction")) parts.setEviction(next.eviction);
   if (differs("trustedProxies")) {
@@ -88,20 +96,6 @@ export async function applyConfig(
     changed.push("operator");
   }
   return changed;
-}
-
-/** Takes over what can be while the listeners stay: whether there is TLS at all waits for a restart. */
-async function reloadTls(
-  tls: ServerTls | undefined,
-  before: Config,
-  next: Config,
-  changed: string[],
-): Promise<void> {
-  const settings = tlsSettings(next);
-  if (tls === undefined || settings === undefined) return;
-  if (isSame(tlsSettings(before), settings)) return;
-  await tls.reload(settings);
-  if (!isSame(before.tls, next.tls)) changed.push("tls");
 }
 
 /**

@@ -3,7 +3,10 @@ import {
   readDescriptorLimit,
   resolveConnectionLimits,
 } from "./config/descriptor-limit.ts";
-import { createConnectionLimits } from "./http/connection-limits.ts";
+import {
+  type ConnectionLimits,
+  createConnectionLimits,
+} from "./http/connection-limits.ts";
 import type { CreateServer } from "./http/listeners.ts";
 import type { Logger } from "./telemetry/logger.ts";
 
@@ -11,6 +14,9 @@ import type { Logger } from "./telemetry/logger.ts";
 const CUTS_TOLD_EVERY_MS = 10_000;
 
 const DEFAULT_LIMITS = { connections: 0, connectionsPerAddress: 0 };
+
+/** Of the operator's listener: probes, a scraper, a command or two, and as many again. */
+const OPERATOR_CONNECTIONS = 256;
 
 export interface BoundServers {
   /** Makes servers whose connections are bounded together. */
@@ -42,11 +48,27 @@ export async function boundServers(options: {
     },
   });
   return {
-    createServer: (serverOptions, listener) => {
-      const server = create(serverOptions, listener);
-      limits.guard(server);
-      return server;
-    },
+    createServer: guardedBy(limits, create),
     setLimits: (config) => limits.setBounds(boundsOf(config)),
+  };
+}
+
+/** The same for the operator's listener, which must not spend the descriptors that pulls need. */
+export function boundOperatorServers(create: CreateServer): CreateServer {
+  const limits = createConnectionLimits({
+    connections: OPERATOR_CONNECTIONS,
+    connectionsPerAddress: OPERATOR_CONNECTIONS,
+  });
+  return guardedBy(limits, create);
+}
+
+function guardedBy(
+  limits: ConnectionLimits,
+  create: CreateServer,
+): CreateServer {
+  return (options, listener) => {
+    const server = create(options, listener);
+    limits.guard(server);
+    return server;
   };
 }

@@ -51,7 +51,7 @@ export async function judgeReadiness(
 ): Promise<Readiness> {
   const [index, storage] = await Promise.allSettled([
     cache.index.probe(),
-    cache.blobs.probe(),
+    cache.probeStorage(),
   ]);
   const fault =
     storage.status === "rejected"

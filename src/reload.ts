@@ -36,10 +36,10 @@ export async function watchConfig(options: {
   let isClosed = false;
   let watched = "";
 
-  const watchSources = async (loaded: LoadResult & { ok: true }) => {
-    const { configFile, files } = loaded.sources;
-    const paths = configFile === undefined ? files : [configFile, ...files];
-    if (paths.join("\n") === watched) return;
+  let inForce = pathsOf(options.loaded);
+  /** @returns whether they are others than before */
+  const watchPaths = async (paths: readonly string[]): Promise<boolean> => {
+    if (paths.join("\n") === watched) return false;
     watched = paths.join("\n");
     watch?.close();
     watch = await watchFiles(
@@ -48,6 +48,14 @@ export async function watchConfig(options: {
       ...(options.lookEveryMs === undefined ? [] : [options.lookEveryMs]),
     );
     if (isClosed) watch.close();
+    return true;
+  };
+  const loadWatched = async (): Promise<LoadResult> => {
+    const loaded = await load();
+    // Those of a configuration that is refused too: a `chmod` of one may mend it.
+    const paths = new Set([...inForce, ...pathsOf(loaded)]);
+    // Read once it is known what they are like: what changes after that is seen.
+    return (await watchPaths([...paths])) ? load() : loaded;
   };
   const refuse = (source: ReloadSource, faults: readonly string[]): void => {
     log.error(
@@ -60,7 +68,7 @@ export async function watchConfig(options: {
     if (isClosed) return;
     try {
       if (source === "signal") audit.reopen();
-      const loaded = await load();
+      const loaded = await loadWatched();
       if (!loaded.ok) {
         refuse(source, loaded.faults.map(formatFault));
         return;
@@ -77,7 +85,7 @@ export async function watchConfig(options: {
       if (waiting.length > 0) {
         log.warn({ keys: waiting }, "a change that needs a restart");
       }
-      await watchSources(loaded);
+      inForce = pathsOf(loaded);
       // The files of users and keys have watches of their own: nothing else is told of them.
       if (source === "file" && changed.length === 0) return;
       log.info({ source, changed }, "the configuration was read again");
@@ -92,7 +100,7 @@ export async function watchConfig(options: {
     return running;
   };
 
-  await watchSources(options.loaded);
+  await watchPaths(inForce);
   return {
     reload,
     close: () => {
@@ -100,6 +108,11 @@ export async function watchConfig(options: {
       watch?.close();
     },
   };
+}
+
+function pathsOf({ sources }: LoadResult): readonly string[] {
+  const { configFile, files } = sources;
+  return configFile === undefined ? files : [configFile, ...files];
 }
 
 /** What needs a restart to change, by its key. */

@@ -6,8 +6,8 @@ import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { Victim } from "./choose-victims.ts";
 import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
-import type { LeftPartials } from "./left-partials.ts";
 import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
+import type { RootRow } from "./root-index.ts";
 import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
 import type { TrackedBlobStore } from "./tracked-blob-store.ts";
 import { Pace, VictimSearch, type Wanted } from "./victim-search.ts";
@@ -39,7 +39,8 @@ export interface EvictorOptions {
   readonly index: MetadataIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
-  readonly partials?: Pick<LeftPartials, "trim">;
+  /** Clears away what broken downloads and failed writes left; at each look and each order. */
+  readonly clearLeftovers?: (partialsBytes: number) => Promise<void>;
   readonly limits: RoomLimits;
   /** Undefined where the system does not tell. */
   readonly readSpace: () => Promise<Space | undefined>;
@@ -68,6 +69,8 @@ export class Evictor {
   #isStarted = false;
   #isStopped = false;
   #cancel: (() => void) | undefined;
+  /** Roots whose bytes went first, because the index took nothing: it must still learn of it. */
+  readonly #owed: RootRow[] = [];
 
   constructor(options: EvictorOptions) {
     this.#options = options;
@@ -106,8 +109,8 @@ export class Evictor {
       const take = async (asked: Asked) => {
         found.push(...(await this.#round(asked, isDryRun)));
       };
+      if (!isDryRun) await this.#clear();
       if (toBytes === undefined) {
-        if (!isDryRun) await this.#trimPartials();
         const asked = await this.#asked();
         if (asked !== undefined) await take(asked);
         else await take(this.#idle(Infinity));
@@ -165,6 +168,8 @@ export class Evictor {
     this.#isStopped = true;
     this.#cancel?.();
     await this.#last;
+    // A clean stop promises that the index is right.
+    await this.#payOwed().catch(() => undefined);
   }
 
   // --- when ------------------------------------------------------------------------------------
@@ -172,7 +177,7 @@ export class Evictor {
   #tick(): void {
     this.#search.rewind();
     void this.#job(async () => {
-      await this.#condemned.purge(() => this.#isStopped);
+      await this.#clear();
       await this.#check();
       if (Number.isFinite(this.#options.limits.maxIdleMs)) {
         const { tags, manifests } = await this.#options.index.totals();
@@ -182,7 +187,6 @@ export class Evictor {
         );
         await this.#round(this.#idle(most), false);
       }
-      await this.#trimPartials();
     });
     this.#cancel = this.#schedule(() => this.#tick(), CHECK_EVERY_MS);
   }
@@ -229,10 +233,20 @@ export class Evictor {
     };
   }
 
-  async #trimPartials(): Promise<void> {
-    await this.#options.partials?.trim(
+  /** Ends what an earlier eviction or write could not, on a disk that was full or an index that was locked. */
+  async #clear(): Promise<void> {
+    await this.#payOwed();
+    await this.#condemned.purge(() => this.#isStopped);
+    await this.#options.clearLeftovers?.(
       (await this.limitBytes()) * PARTIALS_SHARE,
     );
+  }
+
+  async #payOwed(): Promise<void> {
+    for (let root = this.#owed.at(-1); root; root = this.#owed.at(-1)) {
+      await this.#options.index.dropRoot(root.key, root.reference);
+      this.#owed.pop();
+    }
   }
 
   #idle(maxVictims: number): Asked {
@@ -277,7 +291,10 @@ export class Evictor {
     } catch {
       // No room to write that it goes: once the bytes are gone there is.
       await this.#condemned.removeFiles(digests);
-      isDropped = await index.dropRoot(key, reference, usedAtMs);
+      // Used since or not: it is not whole any more.
+      this.#owed.push(root);
+      await this.#payOwed();
+      isDropped = true;
     }
     return isDropped ? this.#condemned.purge(() => this.#isStopped) : undefined;
   }

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { StorageError } from "./blob-store.ts";
+import { Turns } from "./turns.ts";
 
 export interface FileStat {
   /** A regular file: no folder, link, pipe or device. */
@@ -73,6 +74,14 @@ export function asStorageError(
     : new StorageError(operation, systemCode(error), { cause: error });
 }
 
+/**
+ * Calls that wait for the disk itself: half of the threads are left for those that read, however slow
+ * it is. As many as libuv starts: see main.ts.
+ */
+const syncs = new Turns(
+  Math.max(1, Math.floor(Number(process.env["UV_THREADPOOL_SIZE"] ?? 4) / 2)),
+);
+
 /** The callback calls, not `fs.promises`: they go to the thread pool by a number, without a FileHandle. */
 export const nodeFileSystem: FileSystem = {
   open: (path, flags) =>
@@ -106,8 +115,8 @@ export const nodeFileSystem: FileSystem = {
     }),
   truncate: (fd, sizeBytes) =>
     settle((done) => fs.ftruncate(fd, sizeBytes, done)),
-  fdatasync: (fd) => settle((done) => fs.fdatasync(fd, done)),
-  fsync: (fd) => settle((done) => fs.fsync(fd, done)),
+  fdatasync: (fd) => syncs.take(() => settle((done) => fs.fdatasync(fd, done))),
+  fsync: (fd) => syncs.take(() => settle((done) => fs.fsync(fd, done))),
   rename: (from, to) => settle((done) => fs.rename(from, to, done)),
   unlink: (path) => settle((done) => fs.unlink(path, done)),
   statPath: (path) =>

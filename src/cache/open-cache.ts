@@ -18,6 +18,7 @@ import { Recovery } from "./recovery.ts";
 import { RootsJournal } from "./roots-journal.ts";
 import { Scrub, type ScrubOptions, type ScrubReport } from "./scrub.ts";
 import { settleIntents } from "./settle-intents.ts";
+import { StorageProbe } from "./storage-probe.ts";
 import {
   isSameBoot,
   prepareFolders,
@@ -45,6 +46,12 @@ export interface OpenedCache {
   readonly isRecovering: boolean;
   /** Resolves when nothing is left of that, or it was given up. Never rejects. */
   recovered(): Promise<void>;
+  /**
+   * Whether the storage takes writes now.
+   *
+   * @throws StorageError; `ETIMEDOUT` where the disk takes long to say so
+   */
+  probeStorage(): Promise<void>;
   /** The disk ran so full that the room kept for the index was given up. */
   readonly isOutOfRoom: boolean;
   /**
@@ -137,6 +144,7 @@ export async function openCache(
       RESTORE_BALLAST_EVERY_MS,
     ).unref();
     const blobs = createFsBlobStore({ layout, fileSystem });
+    const storageProbe = new StorageProbe(blobs);
     const scrubParts = {
       layout,
       fileSystem,
@@ -160,6 +168,7 @@ export async function openCache(
         return ballast.isGivenUp;
       },
       recovered: () => recovery.ended(),
+      probeStorage: () => storageProbe.probe(),
       restoreBallast: () => ballast.restore(),
       scrub: async (scrubOptions) => {
         const scrub = new Scrub({
@@ -182,7 +191,7 @@ export async function openCache(
           await blobs.close();
           await journal.flush();
           await kept.close();
-          if (!recovery.isUnfinished) {
+          if (!recovery.isUnfinished && journal.isWhole) {
             await writeCleanMarker(layout, fileSystem, kept.runId);
           }
         } finally {

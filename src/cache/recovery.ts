@@ -57,10 +57,14 @@ export class Recovery {
     });
   }
 
-  /** After a clean stop one line a tag of the journal is all that is left to do. */
+  /** After a clean stop one line a tag of the journal is all that is left to do, where it pays. */
   compact(): void {
-    this.#options.kept.markWhole();
-    this.#run(() => this.#compact());
+    const { kept, journal } = this.#options;
+    kept.markWhole();
+    this.#run(async () => {
+      const { tags } = await kept.index.totals();
+      if (await journal.hasSlack(tags)) await this.#compact();
+    });
   }
 
   async ended(): Promise<void> {

@@ -44,6 +44,12 @@ export type RootChange = Omit<JournalRoot, "atMs"> & {
 const WRITE_AFTER_MS = 1_000;
 /** Tags that wait while the disk takes nothing; beyond it the oldest are left to the next compaction. */
 const MAX_WAITING = 10_000;
+/** Of so few tags the file is written anew in a moment. */
+const FEW_TAGS = 1_000;
+/** No line of a tag is shorter; most are not much longer. */
+const LEAST_LINE_BYTES = 160;
+/** A file that is so much longer than its tags need is worth the work. */
+const SLACK = 3;
 const READ_BYTES = 256 * 1024;
 /** No line of ours is longer. */
 const MAX_LINE_LENGTH = 4_096;
@@ -59,6 +65,8 @@ export class RootsJournal {
   readonly #waiting = new Map<string, string>();
   /** A crash may have cut the last line. */
   #isFirstAppend = true;
+  /** Changes were dropped from memory before they were written. */
+  #hasLost = false;
   #cancel: (() => void) | undefined;
   #turn: Promise<void> = Promise.resolve();
 
@@ -82,11 +90,37 @@ export class RootsJournal {
     if (this.#waiting.size > MAX_WAITING) {
       const [oldest = ""] = this.#waiting.keys();
       this.#waiting.delete(oldest);
+      this.#hasLost = true;
     }
     this.#cancel ??= this.#schedule(() => {
       this.#cancel = undefined;
       void this.flush();
     }, WRITE_AFTER_MS);
+  }
+
+  /** Every change that was noted is in the file. */
+  get isWhole(): boolean {
+    return !this.#hasLost && this.#waiting.size === 0;
+  }
+
+  /**
+   * Whether the file should be written anew after a clean stop. It has every tag then, so that a
+   * large one is left alone until it has grown to several times what its tags need: a start must not
+   * cost more the more tags there are.
+   *
+   * @param tags of the index
+   */
+  async hasSlack(tags: number): Promise<boolean> {
+    if (tags <= FEW_TAGS) return true;
+    const leastBytes = tags * LEAST_LINE_BYTES;
+    try {
+      const { sizeBytes } = await this.#fileSystem.statPath(
+        this.#layout.rootsFile,
+      );
+      return sizeBytes < leastBytes || sizeBytes > leastBytes * SLACK;
+    } catch {
+      return true;
+    }
   }
 
   /** Writes what waits. Never rejects: what could not be written waits for the next time. */
@@ -124,6 +158,7 @@ export class RootsJournal {
       }
     });
     if (failure !== undefined) throw failure;
+    this.#hasLost = false;
     await this.flush();
   }
 

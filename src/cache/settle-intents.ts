@@ -5,6 +5,7 @@ import type { FileStat, FileSystem } from "./file-system.ts";
 import { readBlobFile, readManifestContent, recordOf } from "./found-blob.ts";
 import type { NotedIntent } from "./intents.ts";
 import type { MetadataIndex } from "./metadata-index.ts";
+import type { TrackedBlobStore } from "./tracked-blob-store.ts";
 
 /** Where a storage root is brought in order. */
 export interface RootParts {
@@ -19,15 +20,24 @@ export interface RootParts {
  * that were just ending, so it is done before anything is served. What fails here is left to the
  * fill that takes the bytes over.
  *
+ * Beside requests the same is done for rows that a full disk did not take; then `blobs` keeps it from
+ * those that fills still write.
+ *
  * @returns how many blobs got their row
  */
-export async function settleIntents(parts: RootParts): Promise<number> {
+export async function settleIntents(
+  parts: RootParts & { readonly blobs?: Pick<TrackedBlobStore, "claim"> },
+): Promise<number> {
   let recorded = 0;
   for (const intent of await parts.index.listIntents()) {
+    const claim = parts.blobs?.claim([intent.digest]);
     try {
+      if (claim?.digests.length === 0) continue;
       if (await settle(parts, intent)) recorded += 1;
     } catch {
       // Neither read nor written now; whoever asks for the digest finds out.
+    } finally {
+      claim?.release();
     }
   }
   return recorded;

@@ -46,6 +46,8 @@ export type LoadResult =
       /** All of them, in the order of the file. */
       readonly faults: readonly ConfigFault[];
       readonly warnings: readonly ConfigFault[];
+      /** As far as they are known: a change of one may mend it. */
+      readonly sources: ConfigSources;
     };
 
 /** What the configuration was read from. */
@@ -100,11 +102,21 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     ...faults.map(locate),
     ...findProcessFaults(options.env),
   ];
+  const sources: ConfigSources = {
+    configFile: file.path,
+    files: [
+      ...[...files.values()].flatMap(({ paths }) => paths),
+      ...accessFiles.paths,
+      ...operatorToken.paths,
+    ],
+    variables: environment.values.map(({ name }) => name),
+  };
   if (!validated.isWhole || locatedFaults.length > 0) {
     return {
       ok: false,
       faults: sortByPlace(locatedFaults),
       warnings: sortByPlace(locatedWarnings),
+      sources,
     };
   }
   const isRootFromFile =
@@ -123,15 +135,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       options.env,
     ),
     warnings: sortByPlace(locatedWarnings),
-    sources: {
-      configFile: file.path,
-      files: [
-        ...[...files.values()].flatMap(({ paths }) => paths),
-        ...accessFiles.paths,
-        ...operatorToken.paths,
-      ],
-      variables: environment.values.map(({ name }) => name),
-    },
+    sources,
   };
 }
 

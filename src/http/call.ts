@@ -7,6 +7,7 @@ import type {
 } from "../mirror/upstream-routes.ts";
 import { RegistryError } from "../oci/errors.ts";
 import type { Admission } from "./client-auth/access-control.ts";
+import type { BodyTexts } from "./body-texts.ts";
 import type { Exchange } from "./exchange.ts";
 import type { RequestTarget } from "./request-target.ts";
 import type { Head } from "./send.ts";
@@ -21,6 +22,7 @@ export interface Call {
   readonly admission: Admission;
   /** Those that the request was judged by, whatever is reloaded meanwhile. */
   readonly routes: UpstreamRoutes;
+  readonly bodyTexts: BodyTexts;
 }
 
 /**

@@ -46,21 +46,20 @@ export class Exchange {
     const { method = "" } = request;
     const { statusCode } = response;
     const isWhole = response.writableFinished;
-    metrics.httpRequests.inc({
-      method: METHODS.has(method) ? method : "OTHER",
-      kind,
-      status: isWhole ? `${Math.floor(statusCode / 100)}xx` : "error",
-    });
+    metrics.requests.add(
+      {
+        method: METHODS.has(method) ? method : "OTHER",
+        kind,
+        status: isWhole
+          ? (STATUS_CLASSES[Math.floor(statusCode / 100)] ?? "error")
+          : "error",
+        upstream,
+        outcome: cache?.outcome,
+        source: this.source,
+      },
+      this.sentBytes,
+    );
     metrics.httpRequestDuration.observe({ kind }, durationMs / 1000);
-    if (upstream !== undefined && cache !== undefined) {
-      metrics.cacheRequests.inc({ upstream, kind, outcome: cache.outcome });
-    }
-    if (upstream !== undefined && this.sentBytes > 0) {
-      metrics.servedBytes.inc(
-        { upstream, source: this.source },
-        this.sentBytes,
-      );
-    }
     log({
       method: request.method,
       kind,
@@ -95,6 +94,8 @@ const METHODS = new Set([
   "DELETE",
   "OPTIONS",
 ]);
+
+const STATUS_CLASSES = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 function withoutQuery(request: IncomingMessage): string {
   const target = request.url ?? "";

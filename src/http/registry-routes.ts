@@ -12,6 +12,7 @@ import type { Audit, AuditEvent } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { createRequestLog } from "../telemetry/request-log.ts";
+import { BodyTexts } from "./body-texts.ts";
 import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
 import type { ClientAddress } from "./client-address.ts";
 import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
@@ -43,6 +44,7 @@ export function createRegistryListener(
   const { log, metrics, access, clientAddress } = options;
   const logRequest = createRequestLog(log);
   const readTarget = createTargetReader();
+  const bodyTexts = new BodyTexts();
   return (request, response) => {
     const exchange = new Exchange();
     exchange.client = clientAddress(request);
@@ -53,7 +55,9 @@ export function createRegistryListener(
       refuse(log, access, request, response, exchange, error);
     try {
       const target = readTarget(request.url ?? "");
-      answer(options, request, response, exchange, target)?.catch(refuseFor);
+      answer(options, request, response, exchange, target, bodyTexts)?.catch(
+        refuseFor,
+      );
     } catch (error) {
       refuseFor(error);
     }
@@ -67,6 +71,7 @@ function answer(
   response: ServerResponse,
   exchange: Exchange,
   asked: RequestTarget | PathRefusal,
+  bodyTexts: BodyTexts,
 ): Promise<void> | undefined {
   assertRequestHead(request);
   if (!asked.ok) {
@@ -86,7 +91,9 @@ function answer(
   const judgement = options.access.judge(request, asked.path);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
-      options.audit.record(denialOf(exchange, request, judged, asked));
+      options.audit.record(
+        denialOf(routes, request, judged.user, exchange, asked),
+      );
       throw options.mirror.absence(wantedBy(asked.path.target));
     }
     return dispatch(options, {
@@ -97,6 +104,7 @@ function answer(
       asked,
       admission: judged,
       routes,
+      bodyTexts,
     });
   };
   return judgement instanceof Promise
@@ -160,18 +168,27 @@ function sendPing(call: Call): void {
 }
 
 function denialOf(
-  exchange: Exchange,
+  routes: UpstreamRoutes,
   request: IncomingMessage,
-  { user, repository }: Extract<Judgement, { kind: "denied" }>,
-  { reference }: RequestTarget,
+  user: string | undefined,
+  exchange: Exchange,
+  asked: RequestTarget,
 ): AuditEvent {
+  const { path, reference } = asked;
+  const routed =
+    "repository" in path.target
+      ? asked.route(routes, request.headers.host, path.target.repository)
+      : undefined;
   return {
     event: "denied",
     client: exchange.client ?? "",
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    repository,
+    // What was meant, whatever the spelling.
+    repository: routed?.ok
+      ? `${routed.upstream.name}/${routed.repository}`
+      : undefined,
     reference,
   };
 }

@@ -42,7 +42,7 @@ export function sendManifest(
 }
 
 function answerManifest(
-  { request, response, exchange, isHead }: Call,
+  { request, response, exchange, isHead, bodyTexts }: Call,
   routed: RoutedRepository,
   { bytes, mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
 ): void {
@@ -57,7 +57,10 @@ function answerManifest(
   addNamespace(head, routed);
   addCacheStatus(head, status, ageMs, isStale);
   if (isUnchanged) sendHead(response, 304, head);
-  else sendBytes(response, exchange, 200, head, bytes, isHead);
+  else {
+    const body = bodyTexts.of(bytes) ?? bytes;
+    sendBytes(response, exchange, 200, head, body, isHead, "latin1");
+  }
 }
 
 /** @throws Refusal, RegistryError, UnsatisfiedRange */

@@ -45,7 +45,11 @@ export function addCacheStatus(
   if (isStale) head.push("Warning", STALE_WARNING);
 }
 
-/** Sends a small answer whole; a HEAD gets the same headers and no body. */
+/**
+ * Sends a small answer whole; a HEAD gets the same headers and no body.
+ *
+ * @param encoding of a text
+ */
 export function sendBytes(
   response: ServerResponse,
   exchange: Exchange,
@@ -53,8 +57,9 @@ export function sendBytes(
   head: Head,
   bytes: Buffer | string,
   isHead: boolean,
+  encoding: "utf8" | "latin1" = "utf8",
 ): void {
-  const length = Buffer.byteLength(bytes);
+  const length = Buffer.byteLength(bytes, encoding);
   head.push("Content-Length", length);
   response.writeHead(status, head);
   if (isHead) {
@@ -62,7 +67,7 @@ export function sendBytes(
     return;
   }
   exchange.sentBytes = length;
-  response.end(bytes);
+  response.end(bytes, encoding);
 }
 
 /** Sends headers alone: 304, and HEAD of what has no bytes at hand. */

@@ -21,9 +21,19 @@ export interface ServerTls {
   ) => Server;
   /** Looks at the files now. */
   check(): Promise<void>;
-  /** Takes other files into force, for new connections. @throws Error where they are no good: nothing is taken over */
-  reload(settings: ServerTlsSettings): Promise<void>;
+  /** Makes other files ready. @throws Error where they are no good */
+  prepare(settings: ServerTlsSettings): Promise<PreparedTls>;
   close(): void;
+}
+
+/** One of both is called. */
+export interface PreparedTls {
+  /**
+   * In force at once, for new connections. Those that are open stay, unless a certificate is needed
+   * from then on that they did not show.
+   */
+  takeOver(): void;
+  abandon(): void;
 }
 
 export interface ServerTlsSettings {
@@ -59,25 +69,36 @@ export async function openServerTls(
   let inForce = settings;
   let options: SecureOptions;
   let watch: FileWatch;
-  const takeOver = async (next: ServerTlsSettings): Promise<void> => {
+  /** Open connections of clients that no authority vouched for. */
+  const strangers = new Set<TLSSocket>();
+  const prepare = async (next: ServerTlsSettings): Promise<() => void> => {
     const files = await readFiles(next.config);
     const candidate = secureOptions(files);
     // Throws for what OpenSSL refuses, before any server has it.
     tls.createSecureContext(candidate);
-    options = candidate;
-    inForce = next;
-    for (const server of servers) {
-      server.setSecureContext(candidate);
-      // Looked at by Node for each connection.
-      Object.assign(server, { requestCert: asksForCertificate(next) });
-    }
-    warnOfEnd(files, log);
+    return () => {
+      options = candidate;
+      inForce = next;
+      for (const server of servers) {
+        server.setSecureContext(candidate);
+        // Looked at by Node for each connection.
+        Object.assign(server, { requestCert: asksForCertificate(next) });
+      }
+      for (const socket of strangers) {
+        if (!mayEnter(socket, next)) socket.destroy();
+      }
+      warnOfEnd(files, log);
+    };
   };
   const follow = ({ config }: ServerTlsSettings): Promise<FileWatch> =>
     watchFiles(filesOf(config), async () => {
-      const { certificateFile } = inForce.config;
+      const current = inForce;
+      const { certificateFile } = current.config;
       try {
-        await takeOver(inForce);
+        const takeOver = await prepare(current);
+        // Others came into force meanwhile.
+        if (inForce !== current) return;
+        takeOver();
         log.info({ certificateFile }, "the certificate was read again");
       } catch (error) {
         log.error(
@@ -89,7 +110,7 @@ export async function openServerTls(
 
   watch = await follow(settings);
   try {
-    await takeOver(settings);
+    (await prepare(settings))();
   } catch (error) {
     watch.close();
     throw error;
@@ -109,6 +130,9 @@ export async function openServerTls(
       );
       server.prependListener("secureConnection", (socket) => {
         if (!mayEnter(socket, inForce)) socket.destroy();
+        if (socket.authorized) return;
+        strangers.add(socket);
+        socket.once("close", () => strangers.delete(socket));
       });
       // No answer can be sent before there is a key: one that waits for that would never end.
       server.on("tlsClientError", (_error, socket) => socket.destroy());
@@ -116,16 +140,22 @@ export async function openServerTls(
       return server;
     },
     check: () => watch.check(),
-    reload: async (next) => {
+    prepare: async (next) => {
       const nextWatch = await follow(next);
       try {
-        await takeOver(next);
+        const takeOver = await prepare(next);
+        return {
+          takeOver: () => {
+            takeOver();
+            watch.close();
+            watch = nextWatch;
+          },
+          abandon: () => nextWatch.close(),
+        };
       } catch (error) {
         nextWatch.close();
         throw error;
       }
-      watch.close();
-      watch = nextWatch;
     },
     close: () => watch.close(),
   };

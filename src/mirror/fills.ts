@@ -213,18 +213,29 @@ export class Fills {
         upstream.client.openBlob(key.repository, digest, options),
       createHash: () => this.#store.createHash(algorithm, expectedBytes),
       onVerified: async (sizeBytes, publish) => {
-        await this.#index.beginFill(key, { digest, sizeBytes }).catch(() => {});
+        const isNoted = await this.#index
+          .beginFill(key, { digest, sizeBytes })
+          .then(
+            () => true,
+            () => false,
+          );
         try {
           await publish();
         } catch (error) {
           await this.#index.dropIntent(digest).catch(() => {});
           throw error;
         }
-        await this.#index.recordBlob(key, {
-          digest,
-          sizeBytes,
-          storedAtMs: this.#clock.nowMs(),
-        });
+        try {
+          await this.#index.recordBlob(key, {
+            digest,
+            sizeBytes,
+            storedAtMs: this.#clock.nowMs(),
+          });
+        } catch (error) {
+          // Nobody would know of the file. What is noted gets its row when the index takes one.
+          if (!isNoted) await this.#store.remove(digest).catch(() => {});
+          throw error;
+        }
       },
       onResume: () => {
         this.#metrics.upstreamResumes.inc({ upstream: key.upstream });

@@ -1,15 +1,25 @@
 import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifest, HotManifests } from "../cache/hot-manifests.ts";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type {
+  BlobRecord,
+  MetadataIndex,
+  RepositoryKey,
+} from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
-import type { FetchedManifest, Manifest } from "./manifest-answers.ts";
+import {
+  type FetchedManifest,
+  flightOf,
+  type Manifest,
+} from "./manifest-answers.ts";
 
+/** An engine waits for a manifest that is here already no longer than this for the disk. */
+const STORE_PATIENCE_MS = 2_000;
 /** Told with the access times: what was served from memory is known to be on disk some 5 s later. */
 const LOOK_AFTER_MS = 4_000;
 /** Files that are looked for side by side, off the requests' path. */
@@ -26,6 +36,9 @@ export class StoredManifests {
   readonly #schedule: Schedule;
   /** Served from memory since its file was last looked for; never more than the memory holds. */
   readonly #served = new Map<Digest, RepositoryKey>();
+  /** Manifests on their way to the disk. */
+  readonly #storing = new Map<string, Promise<boolean>>();
+  readonly #patienceMs: number;
   #cancel: (() => void) | undefined;
   #looking: Promise<void> = Promise.resolve();
 
@@ -36,6 +49,7 @@ export class StoredManifests {
     readonly clock: Clock;
     readonly log: Logger;
     readonly schedule?: Schedule;
+    readonly patienceMs?: number;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -43,6 +57,7 @@ export class StoredManifests {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#schedule = options.schedule ?? scheduleUnref;
+    this.#patienceMs = options.patienceMs ?? STORE_PATIENCE_MS;
   }
 
   /**
@@ -57,11 +72,12 @@ export class StoredManifests {
     return hot;
   }
 
-  /** Resolves when the file of everything that was served from memory is there, or can't be. */
+  /** Resolves when the file of everything that was served, from memory or before it was stored, is there, or can't be. */
   async settle(): Promise<void> {
     do {
       this.#cancel?.();
       await this.#look();
+      await Promise.all(this.#storing.values());
     } while (this.#served.size > 0);
   }
 
@@ -91,7 +107,10 @@ export class StoredManifests {
     }
   }
 
-  /** Stores verified bytes. A storage that fails keeps nothing and spoils nothing. */
+  /**
+   * Stores verified bytes. A storage that fails keeps nothing and spoils nothing; one that is slow
+   * goes on behind the answer, which then says that they are not stored.
+   */
   async keep(
     key: RepositoryKey,
     digest: Digest,
@@ -101,10 +120,36 @@ export class StoredManifests {
     if (!parsed.ok) {
       throw new RegistryError("MANIFEST_INVALID", { detail: parsed.detail });
     }
-    const { mediaType } = parsed;
     const { bytes } = fetched;
+    const { mediaType, children, subject } = parsed;
+    const manifest = { mediaType, children, subject };
+    const flight = flightOf(key, digest);
+    const storing =
+      this.#storing.get(flight) ??
+      this.#put(key, digest, bytes, manifest).finally(() =>
+        this.#storing.delete(flight),
+      );
+    this.#storing.set(flight, storing);
+    const late = Promise.withResolvers<boolean>();
+    const timer = setTimeout(() => late.resolve(false), this.#patienceMs);
     try {
-      const sizeBytes = bytes.length;
+      const isStored = await Promise.race([storing, late.promise]);
+      return { bytes, mediaType, digest, isStored };
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** @returns whether it is stored */
+  async #put(
+    key: RepositoryKey,
+    digest: Digest,
+    bytes: Buffer,
+    manifest: NonNullable<BlobRecord["manifest"]>,
+  ): Promise<boolean> {
+    const { mediaType } = manifest;
+    const sizeBytes = bytes.length;
+    try {
       await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
       try {
         await this.#store.put(digest, bytes);
@@ -114,23 +159,19 @@ export class StoredManifests {
       }
       await this.#index.recordBlob(key, {
         digest,
-        sizeBytes: bytes.length,
+        sizeBytes,
         storedAtMs: this.#clock.nowMs(),
-        manifest: {
-          mediaType,
-          children: parsed.children,
-          subject: parsed.subject,
-        },
+        manifest,
       });
       this.#hot.set(digest, { bytes, mediaType });
+      return true;
     } catch (error) {
       this.#log.warn(
         { err: error, upstream: key.upstream, digest },
         "a manifest could not be stored",
       );
-      return { bytes, mediaType, digest, isStored: false };
+      return false;
     }
-    return { bytes, mediaType, digest, isStored: true };
   }
 
   /** Looks for some files, and for the rest a little later. Never rejects. */

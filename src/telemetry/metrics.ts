@@ -5,6 +5,7 @@ import {
   Histogram,
   Registry,
 } from "prom-client";
+import { RequestCounts } from "./request-counts.ts";
 
 const LATENCY_BUCKETS_SECONDS = [
   0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5,
@@ -27,12 +28,14 @@ export function createMetrics(version: string) {
     name: string,
     help: string,
     labelNames: readonly L[] = [],
+    collect?: () => void,
   ) =>
     new Counter<L>({
       name: `entrepot_${name}`,
       help,
       labelNames: [...labelNames],
       registers,
+      ...(collect === undefined ? {} : { collect }),
     });
   const gauge = <L extends string>(
     name: string,
@@ -61,28 +64,52 @@ export function createMetrics(version: string) {
   const buildInfo = gauge("build_info", "Always 1.", ["version", "node"]);
   buildInfo.set({ version, node: process.version }, 1);
 
+  const requests = new RequestCounts();
+  /** Whichever of the counters is read first. */
+  const settle = (): void => {
+    for (const count of requests.take()) {
+      const { method, kind, status, upstream, outcome, source } = count;
+      httpRequests.inc({ method, kind, status }, count.requests);
+      if (upstream === undefined) continue;
+      if (outcome !== undefined) {
+        cacheRequests.inc({ upstream, kind, outcome }, count.requests);
+      }
+      if (count.sentBytes > 0) {
+        servedBytes.inc({ upstream, source }, count.sentBytes);
+      }
+    }
+  };
+  const httpRequests = counter(
+    "http_requests_total",
+    "Requests to the registry API; status is 2xx to 5xx, or error where the connection was ended early.",
+    ["method", "kind", "status"],
+    settle,
+  );
+  const cacheRequests = counter(
+    "cache_requests_total",
+    "What the cache did for a request.",
+    ["upstream", "kind", "outcome"],
+    settle,
+  );
+  const servedBytes = counter(
+    "served_bytes_total",
+    "Bytes of bodies sent, by where they came from.",
+    ["upstream", "source"],
+    settle,
+  );
+
   return {
     registry,
-    httpRequests: counter(
-      "http_requests_total",
-      "Requests to the registry API; status is 2xx to 5xx, or error where the connection was ended early.",
-      ["method", "kind", "status"],
-    ),
+    /** What {@link httpRequests}, {@link cacheRequests} and {@link servedBytes} tell when they are read. */
+    requests,
+    httpRequests,
     httpRequestDuration: latency(
       "http_request_duration_seconds",
       "Time to the end of the answer.",
       ["kind"],
     ),
-    cacheRequests: counter(
-      "cache_requests_total",
-      "What the cache did for a request.",
-      ["upstream", "kind", "outcome"],
-    ),
-    servedBytes: counter(
-      "served_bytes_total",
-      "Bytes of bodies sent, by where they came from.",
-      ["upstream", "source"],
-    ),
+    cacheRequests,
+    servedBytes,
     upstreamRequests: counter(
       "upstream_requests_total",
       "Requests to upstreams; status is the code, or error where there was no answer.",

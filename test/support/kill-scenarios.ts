@@ -3,10 +3,12 @@ import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { Evictor } from "../../src/cache/evictor.ts";
 import { migrate } from "../../src/cache/migrations.ts";
 import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
 import { scrubRoot } from "../../src/cache/scrub-root.ts";
 import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
+import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
 import {
   parseRepositoryName,
   parseTag,
@@ -41,6 +43,8 @@ export interface KillScenario {
   readonly run: (root: string) => Promise<void>;
   /** Images that are there before, and must be whole after any kill. */
   readonly before: readonly Expected[];
+  /** Images that are whole or absent after a kill, and gone when it has run once more to its end. */
+  readonly going?: readonly Expected[];
   /** Images that are there when it has run once more to its end. */
   readonly after: readonly Expected[];
 }
@@ -48,6 +52,7 @@ export interface KillScenario {
 interface Expected {
   readonly tag: Tag;
   readonly image: TestImage;
+  readonly isPinned: boolean;
 }
 
 export function open(root: string): Promise<OpenedCache> {
@@ -68,7 +73,32 @@ async function withCache(
 }
 
 const prepareKept = (root: string): Promise<void> =>
-  withCache(root, (cache) => storeImage(cache, key, keptImage, kept));
+  withCache(root, async (cache) => {
+    await storeImage(cache, key, keptImage, kept);
+    await cache.index.setPinned(key, { kind: "tag", tag: kept }, true);
+  });
+
+/** Evicts all that is not pinned. */
+const evictAll = (root: string): Promise<void> =>
+  withCache(root, async (cache) => {
+    const evictor = new Evictor({
+      index: cache.index,
+      blobs: trackBlobStore(cache.blobs),
+      limits: {
+        maxSize: { share: 1 },
+        minFree: { bytes: 0 },
+        maxIdleMs: Infinity,
+        isKept: () => false,
+      },
+      readSpace: async () => undefined,
+      clock: systemClock,
+      log: quietLog,
+    });
+    // As at each start: what an earlier process began is ended first.
+    evictor.start();
+    await evictor.evict({ toBytes: 0, isDryRun: false });
+    await evictor.stop();
+  });
 
 /** Pulls the tag from a registry that has this image under it. */
 const pullInto = (root: string, image: TestImage): Promise<void> =>
@@ -80,7 +110,8 @@ const pullInto = (root: string, image: TestImage): Promise<void> =>
     await mirror.close();
   });
 
-const isKept = { tag: kept, image: keptImage };
+const isKept = { tag: kept, image: keptImage, isPinned: true };
+const isNew = { tag: latest, image: newImage, isPinned: false };
 
 export const KILL_SCENARIOS: readonly KillScenario[] = [
   {
@@ -88,7 +119,7 @@ export const KILL_SCENARIOS: readonly KillScenario[] = [
     prepare: prepareKept,
     run: (root) => pullInto(root, newImage),
     before: [isKept],
-    after: [isKept, { tag: latest, image: newImage }],
+    after: [isKept, isNew],
   },
   {
     name: "tag update",
@@ -98,7 +129,18 @@ export const KILL_SCENARIOS: readonly KillScenario[] = [
     },
     run: (root) => pullInto(root, movedImage),
     before: [isKept],
-    after: [isKept, { tag: latest, image: movedImage }],
+    after: [isKept, { ...isNew, image: movedImage }],
+  },
+  {
+    name: "eviction",
+    prepare: async (root) => {
+      await prepareKept(root);
+      await pullInto(root, newImage);
+    },
+    run: evictAll,
+    before: [isKept],
+    going: [isNew],
+    after: [isKept],
   },
   {
     name: "migration",
@@ -132,6 +174,7 @@ export const KILL_SCENARIOS: readonly KillScenario[] = [
       old.close();
     },
     run: (root) => withCache(root, () => Promise.resolve()),
+    // That schema knew no pins: they are in the journal.
     before: [isKept],
     after: [isKept],
   },
@@ -204,6 +247,10 @@ export async function judgeAfterKill(
     const { findings } = await cache.scrub({ isRepair: false });
     assert.deepEqual(findings, [], "a second scrub finds nothing");
     await assertWhole(cache, scenario.before);
+    for (const image of scenario.going ?? []) {
+      const row = await cache.index.getTag(key, image.tag);
+      if (row !== undefined) await assertWhole(cache, [image]);
+    }
   } finally {
     await cache.close();
   }
@@ -217,6 +264,10 @@ export async function judgeAfterKill(
   const again = await open(root);
   try {
     await assertWhole(again, scenario.after);
+    for (const { tag, image } of scenario.going ?? []) {
+      assert.equal(await again.index.getTag(key, tag), undefined);
+      assert.equal(await again.index.getBlob(image.manifest.digest), undefined);
+    }
     assert.deepEqual(await again.index.listIntents(), []);
   } finally {
     await again.close();
@@ -234,8 +285,10 @@ async function assertWhole(
     clock: systemClock,
     isOffline: true,
   });
-  for (const { tag, image } of images) {
+  for (const { tag, image, isPinned } of images) {
     assert.equal(await pull(mirror, key, tag), image.manifest.digest);
+    const root = await cache.index.getRoot(key, { kind: "tag", tag });
+    assert.equal(root?.isPinned, isPinned);
   }
   await mirror.close();
 }

@@ -195,11 +195,14 @@ export class TestMirror {
     await this.open();
   }
 
-  /** Takes what changed into force while it runs. */
+  /** Takes what changed into force while it runs. @param isAccessGone whether `access` is left out */
   async reload(
     changed: Partial<Omit<Config, "listen" | "storage">>,
+    isAccessGone = false,
   ): Promise<readonly string[]> {
-    const config = { ...this.#config, ...changed };
+    const { access, ...others } = { ...this.#config, ...changed };
+    const config: Config =
+      isAccessGone || access === undefined ? others : { ...others, access };
     const keys = (await this.#app?.reload(config)) ?? [];
     this.#config = config;
     return keys;

@@ -36,8 +36,6 @@ export type Judgement =
       readonly kind: "denied";
       /** As in {@link Admission}. */
       readonly user: string | undefined;
-      /** `upstream/repository`, however it was spelled; undefined where it was none. */
-      readonly repository: string | undefined;
     };
 
 /** Stands in front of every route. */
@@ -73,7 +71,7 @@ export interface PreparedAccess {
   /** Is in force when it returns. */
   takeOver(): void;
   /** Something else of the configuration was refused. */
-  discard(): Promise<void>;
+  abandon(): Promise<void>;
 }
 
 interface Gate {
@@ -162,7 +160,7 @@ export async function openAccessControl(options: {
           retiring.add(before);
           void before.retire().finally(() => retiring.delete(before));
         },
-        discard: async () => {
+        abandon: async () => {
           await next?.clients.close();
         },
       };
@@ -264,11 +262,7 @@ async function judge(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
     );
   }
-  return {
-    kind: "denied",
-    user: nameOf(identity),
-    repository: right.kind === "repository" ? right.name : undefined,
-  };
+  return { kind: "denied", user: nameOf(identity) };
 }
 
 /** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */

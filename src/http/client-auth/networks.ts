@@ -6,6 +6,7 @@ export type NetworkMatcher = (address: string) => boolean;
 
 /** @param networks addresses and CIDRs, validated */
 export function compileNetworks(networks: readonly string[]): NetworkMatcher {
+  if (networks.length === 0) return () => false;
   const list = new BlockList();
   for (const text of networks) {
     const network = parseNetwork(text);

@@ -44,7 +44,7 @@ export class Passwords {
   readonly #perUser: FailureLimit;
   readonly #perAddress: FailureLimit;
   #hashes: PasswordHashes = new Map();
-  #unknownHash = unknownUsersHash(this.#hashes);
+  #unknownCosts: readonly number[] = [DEFAULT_COST];
 
   constructor(options: { hasher: PasswordHasher; clock: Clock }) {
     this.#hasher = options.hasher;
@@ -56,7 +56,8 @@ export class Passwords {
   /** From now on these are the users; who is gone or has another password is refused at once. */
   setHashes(hashes: PasswordHashes): void {
     this.#hashes = hashes;
-    this.#unknownHash = unknownUsersHash(hashes);
+    const costs = [...hashes.values()].map(bcryptCost);
+    this.#unknownCosts = costs.length === 0 ? [DEFAULT_COST] : costs;
   }
 
   isKnown(user: string): boolean {
@@ -116,7 +117,7 @@ export class Passwords {
     };
     const comparison = this.#hasher.compare(
       password,
-      stored ?? this.#unknownHash,
+      stored ?? this.#unknownUsersHash(user),
     );
     if (comparison === undefined) {
       giveBack();
@@ -131,14 +132,18 @@ export class Passwords {
     this.#verifiedUntilMs.set(entry, this.#clock.monotonicMs() + VERIFIED_MS);
     return RIGHT;
   }
+
+  /**
+   * A hash of nobody's password. It costs what one of the file does, always the same for the same
+   * name: where the file's costs differ, the dearest for all would tell who is not in it.
+   */
+  #unknownUsersHash(user: string): string {
+    const drawn = createHmac("sha256", this.#key).update(user).digest();
+    const costs = this.#unknownCosts;
+    const cost = costs[drawn.readUInt32BE() % costs.length] ?? DEFAULT_COST;
+    return `$2b$${String(cost).padStart(2, "0")}$${".".repeat(53)}`;
+  }
 }
 
 const RIGHT: PasswordVerdict = { kind: "right" };
 const WRONG: PasswordVerdict = { kind: "wrong" };
-
-/** A hash of nobody's password, as dear as the dearest of the file. */
-function unknownUsersHash(hashes: PasswordHashes): string {
-  const costs = [...hashes.values()].map(bcryptCost);
-  const cost = costs.length === 0 ? DEFAULT_COST : Math.max(...costs);
-  return `$2b$${String(cost).padStart(2, "0")}$${".".repeat(53)}`;
-}

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
-import { get } from "node:https";
+import { Agent, get, type RequestOptions } from "node:https";
+import type { Socket } from "node:net";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import type {
@@ -9,6 +10,7 @@ import type {
   ServerTlsConfig,
 } from "../../../src/config/config.ts";
 import { accessConfig, basic, writeHtpasswd } from "../../support/access.ts";
+import { releaseAfter } from "../../support/after-test.ts";
 import {
   createCertificateAuthority,
   type IssuedCertificate,
@@ -48,22 +50,25 @@ async function tlsConfig(
 
 /** @returns the status, or `refused` where the connection comes to nothing */
 function ask(
-  { port }: TestMirror,
+  mirror: TestMirror,
   certificate?: IssuedCertificate,
   headers: Readonly<Record<string, string>> = {},
   path = "/v2/",
 ): Promise<number | "refused"> {
+  const options = { path, ca: SERVER.cert, headers, ...certificate };
+  return send(mirror, { agent: false, ...options });
+}
+
+function askBy(mirror: TestMirror, agent: Agent): Promise<number | "refused"> {
+  return send(mirror, { agent, path: "/v2/" });
+}
+
+function send(
+  { port }: TestMirror,
+  options: RequestOptions,
+): Promise<number | "refused"> {
   const { promise, resolve } = Promise.withResolvers<number | "refused">();
-  const options = {
-    host: "127.0.0.1",
-    port,
-    agent: false,
-    path,
-    ca: SERVER.cert,
-    headers,
-    ...certificate,
-  };
-  get(options, (response) => {
+  get({ host: "127.0.0.1", port, ...options }, (response) => {
     response.resume();
     resolve(response.statusCode ?? 0);
   }).on("error", () => resolve("refused"));
@@ -182,6 +187,29 @@ void describe("a reload of tls", () => {
     assert.equal(await ask(mirror, STRANGERS.issue()), "refused");
     await mirror.reload({ tls: plain });
     assert.equal(await ask(mirror, STRANGERS.issue()), 200);
+  });
+
+  void it("cuts off who came in without one when nothing else keeps them out any more", async (test) => {
+    const tls = await tlsConfig(test, CLIENTS.cert);
+    const access = accessConfig({ anonymousNetworks: ["127.0.0.0/8"] });
+    const mirror = await startMirror(test, [], { tls, access });
+    const agents = [{}, GOOD].map(
+      (one) => new Agent({ keepAlive: true, ca: SERVER.cert, ...one }),
+    );
+    releaseAfter(test, () => agents.forEach((agent) => agent.destroy()));
+    const [stranger, known] = agents;
+    assert.ok(stranger && known);
+    const closed = Promise.withResolvers<void>();
+    stranger.on("free", (socket: Socket) => {
+      socket.once("close", () => closed.resolve());
+    });
+    for (const agent of agents) {
+      assert.equal(await askBy(mirror, agent), 200);
+    }
+    await mirror.reload({}, true);
+    await closed.promise;
+    assert.equal(await askBy(mirror, stranger), "refused");
+    assert.equal(await askBy(mirror, known), 200);
   });
 
   void it("takes nothing over where its files are no good", async (test) => {

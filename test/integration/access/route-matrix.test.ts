@@ -1,8 +1,18 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, it } from "node:test";
 import type { AccessConfig } from "../../../src/config/config.ts";
 import { ROUTE_RIGHTS } from "../../../src/http/client-auth/route-rights.ts";
+import { createRegistryListener } from "../../../src/http/registry-routes.ts";
+import { negativeRefusal } from "../../../src/mirror/answers.ts";
+import type { Mirror } from "../../../src/mirror/mirror.ts";
+import { createUpstreamRoutes } from "../../../src/mirror/upstream-routes.ts";
 import { parseDistributionPath } from "../../../src/oci/path.ts";
+import { NO_AUDIT } from "../../../src/telemetry/audit.ts";
+import { createLogger } from "../../../src/telemetry/logger.ts";
+import { createMetrics } from "../../../src/telemetry/metrics.ts";
 import {
   accessConfig,
   basic,
@@ -10,7 +20,7 @@ import {
   type TokenAccess,
   writeHtpasswd,
 } from "../../support/access.ts";
-import type { AfterTest } from "../../support/after-test.ts";
+import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { buildArtifact, buildImage } from "../../support/image-builder.ts";
 import {
@@ -18,8 +28,9 @@ import {
   type TestMirror,
   upstreamOf,
 } from "../../support/mirror-harness.ts";
-import type { RawResponse } from "../../support/raw-client.ts";
+import { type RawResponse, startRequest } from "../../support/raw-client.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import { upstreamConfig } from "../../support/upstream-harness.ts";
 
 /*
  * Everybody asks for everything. The routes are those of the table that the program itself goes
@@ -484,7 +495,59 @@ async function assertNotJoined(scene: Scene): Promise<void> {
   await mirror.settled();
 }
 
+/** Remembers what it is asked for; it can say that something is absent, and nothing else. */
+function createMirrorOfNothing(asked: string[]): Mirror {
+  return new Proxy({} as Mirror, {
+    get: (_target, name) =>
+      name === "absence"
+        ? negativeRefusal
+        : () => {
+            asked.push(String(name));
+            throw new Error(`the mirror was asked for ${String(name)}`);
+          },
+  });
+}
+
 void describe("the routes", () => {
+  void it("are judged before anything is asked of the mirror, each of them", async (test) => {
+    const judged: string[] = [];
+    const asked: string[] = [];
+    const listener = createRegistryListener({
+      mirror: createMirrorOfNothing(asked),
+      currentRoutes: () => createUpstreamRoutes([upstreamConfig([])]),
+      access: {
+        isRestricting: true,
+        hasRules: true,
+        judge: (_request, { target }) => {
+          judged.push(target.kind);
+          return { kind: "denied", user: undefined };
+        },
+        check: () => Promise.resolve(),
+        prepare: () => Promise.reject(new Error("not asked for")),
+        close: () => Promise.resolve(),
+      },
+      clientAddress: () => "192.0.2.1",
+      audit: NO_AUDIT,
+      log: createLogger({ level: "fatal" }, { write: () => {} }),
+      metrics: createMetrics("0"),
+      instanceId: "x",
+    });
+    const server = createServer(listener);
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    releaseAfter(test, () => void server.close());
+    const { port } = server.address() as AddressInfo;
+    for (const kind of KINDS) {
+      for (const { method, path, headers } of CELLS[kind](PRIVATE)) {
+        judged.length = 0;
+        const request = { port, method, path, ...(headers && { headers }) };
+        const { status } = await startRequest(request).response;
+        assert.deepEqual([status, judged], [404, [kind]], `${method} ${path}`);
+      }
+    }
+    assert.deepEqual(asked, []);
+  });
+
   void it("are asked for here as what they are", () => {
     for (const kind of KINDS) {
       for (const { path } of CELLS[kind](PRIVATE)) {

@@ -38,6 +38,21 @@ void describe("a digest of another algorithm (S13)", () => {
     await access(join(mirror.root, "blobs", "sha256", hexOf(SHA256)));
   });
 
+  void it("is verified by its own where nothing can be stored", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    const wrong = Buffer.from(BYTES);
+    wrong[7] = (wrong[7] ?? 0) ^ 1;
+    upstream.content.addBlob("a", SHA512);
+    upstream.content.addBlob("a", SHA256);
+    const mirror = await startMirror(test, [upstreamOf(upstream)]);
+    await mirror.loseStorage();
+    const path = `/v2/a/blobs/${SHA512.digest}`;
+    const got = await mirror.get(path);
+    assert.deepEqual([got.status, got.end, got.body], [200, "complete", BYTES]);
+    upstream.when({ kind: "blob" }, { status: 200, body: bytesBlob(wrong) });
+    assert.notEqual((await mirror.get(path)).end, "complete");
+  });
+
   void it("that the bytes do not have makes no complete body and no file", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const wrong = Buffer.from(BYTES);

@@ -42,6 +42,8 @@ async function startEndless(test: AfterTest, status: number): Promise<Endless> {
     response.writeHead(status, {
       "Content-Type": "application/json",
       "WWW-Authenticate": 'Basic realm="x"',
+      // To itself: a redirect is followed five times.
+      ...(status === 307 ? { Location: request.url } : {}),
     });
     if (request.method === "HEAD") response.end();
     else ends.push(pour(response));
@@ -63,7 +65,7 @@ async function startEndless(test: AfterTest, status: number): Promise<Endless> {
 }
 
 void describe("the body of an upstream's refusal (R12)", () => {
-  for (const status of [401, 403, 404, 429, 500]) {
+  for (const status of [307, 401, 403, 404, 429, 500]) {
     void it(`of ${status} is not read to its end, and its connection is not lost`, async (test) => {
       const upstream = await startEndless(test, status);
       const mirror = await startMirror(test, [upstreamOf(upstream)]);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { chmod, rename, writeFile } from "node:fs/promises";
+import { chmod, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { AuditFile } from "../../support/audit-file.ts";
@@ -88,6 +88,28 @@ void describe("a secret that everybody may read", () => {
     assert.equal(await pull(mirror), 200);
     assert.doesNotMatch(mirror.child.output(), /canary/);
     assert.doesNotMatch(await audit.text(), /canary/);
+  });
+});
+
+void describe("a new configuration that names a secret everybody may read", () => {
+  void it("is taken over once that is mended, without another word", async (test) => {
+    const dir = await tempDir(test);
+    const audit = new AuditFile(join(dir, "audit.jsonl"));
+    const config = { upstreams: {}, audit: { file: audit.path } };
+    const mirror = await ChildMirror.start(test, { dir, config });
+    const file = join(dir, "entrepot.yaml");
+    const secret = join(dir, "token");
+    await writeFile(secret, "canary-0123456789");
+    await chmod(secret, 0o644);
+    const text = await readFile(file, "utf8");
+    const written = JSON.parse(text) as { readonly operator: object };
+    const operator = { ...written.operator, tokenFile: secret };
+    await writeFile(file, JSON.stringify({ ...written, operator }));
+    await audit.find(({ event }) => event === "reload-refused");
+    await chmod(secret, 0o600);
+    const { changed } = await audit.find(({ event }) => event === "reloaded");
+    assert.deepEqual(changed, ["operator"]);
+    assert.equal((await mirror.terminate()).code, 0);
   });
 });
 

@@ -45,7 +45,10 @@ async function setUp(
   });
   const schedule = new ManualSchedule();
   const warnings: unknown[] = [];
-  const create = (over: Partial<MetadataIndex> = {}): Evictor => {
+  const create = (
+    over: Partial<MetadataIndex> = {},
+    onCleared: (bytes: number) => void = () => undefined,
+  ): Evictor => {
     const evictor = new Evictor({
       index: new Proxy(index, {
         get: (target, name) => {
@@ -69,6 +72,7 @@ async function setUp(
         warn: (fault: unknown) => warnings.push(fault),
       },
       schedule: schedule.start,
+      clearLeftovers: async (bytes) => onCleared(bytes),
     });
     releaseAfter(test, () => evictor.stop());
     return evictor;
@@ -236,6 +240,40 @@ void describe("the evictor", () => {
     assert.equal(evicted.length, 1);
     assert.deepEqual(filesThen, [2, 0]);
     assert.equal((await index.totals()).blobs, 0);
+  });
+
+  void it("drops a root whose bytes went first as soon as the index takes it, used since or not", async (test) => {
+    const { create, store, files, index, clock } = await setUp(test);
+    await store("a");
+    let isFull = true;
+    const evictor = create({
+      dropRoot: (...args) =>
+        isFull
+          ? Promise.reject(new IndexError("dropRoot: SQLITE_FULL"))
+          : index.dropRoot(...args),
+    });
+    await assert.rejects(evictor.evict({ toBytes: 0, isDryRun: false }));
+    assert.equal(files(), 0);
+    assert.equal((await index.totals()).blobs, 2);
+    index.touchTag(alpine, tag("a"), clock.nowMs() + 1);
+    isFull = false;
+    await evictor.evict({ isDryRun: false });
+    assert.equal((await index.totals()).blobs, 0);
+    assert.deepEqual(await index.listTags(alpine, 9, undefined), []);
+  });
+
+  void it("has left overs cleared at each look and each order, in a tenth of the limit", async (test) => {
+    const cleared: number[] = [];
+    const { create, schedule } = await setUp(test, {
+      maxSize: { bytes: 5_000 },
+    });
+    const evictor = create({}, (bytes) => cleared.push(bytes));
+    evictor.start();
+    await evictor.evict({ isDryRun: true });
+    await evictor.evict({ isDryRun: false });
+    schedule.runNext();
+    await evictor.makeRoom(0);
+    assert.deepEqual(cleared, [500, 500, 500]);
   });
 
   void it("lets a tenth of the cache go in one look when the clock is set forward", async (test) => {

@@ -11,15 +11,16 @@ function keyOf(i: number) {
   return { upstream: "a.example", repository: `r${i}` as RepositoryName };
 }
 
-function upstreamOf(notFoundTtlMs: number) {
+/** As much of one as is looked at. */
+function upstreamThatForgetsAfter(notFoundTtlMs: number): MirroredUpstream {
   return {
-    client: { hasCredentials: false },
     freshness: { notFoundTtlMs },
-  } as unknown as MirroredUpstream;
+    client: { hasCredentials: false },
+  } as MirroredUpstream;
 }
 
 void describe("what is remembered as not there", () => {
-  const upstream = upstreamOf(30_000);
+  const upstream = upstreamThatForgetsAfter(30_000);
 
   void it("is ten thousand names at most, those that were asked for last (R2)", () => {
     const negative = new NegativeAnswers(new FakeClock());
@@ -42,7 +43,7 @@ void describe("what is remembered as not there", () => {
     assert.ok(!negative.isAbsent(upstream, keyOf(2), "v"));
     clock.advance(30_000);
     assert.ok(!negative.isAbsent(upstream, keyOf(1), "v"));
-    negative.noteAbsent(upstreamOf(0), keyOf(1), "v");
+    negative.noteAbsent(upstreamThatForgetsAfter(0), keyOf(1), "v");
     assert.ok(!negative.isAbsent(upstream, keyOf(1), "v"));
   });
 });

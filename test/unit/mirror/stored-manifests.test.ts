@@ -28,7 +28,7 @@ async function setUp(test: AfterTest): Promise<{
   file: string;
   /** How often the store was asked for a file. */
   opened: () => number;
-  faults: { isFull: boolean };
+  faults: { isFull: boolean; isSlow: Promise<void> | undefined; puts: number };
 }> {
   const root = await tempDir(test);
   const clock = new FakeClock();
@@ -36,7 +36,11 @@ async function setUp(test: AfterTest): Promise<{
   releaseAfter(test, () => cache.close());
   await storeImage(cache, key, image, tag("v"));
   let opened = 0;
-  const faults = { isFull: false };
+  const faults = {
+    isFull: false,
+    isSlow: undefined as Promise<void> | undefined,
+    puts: 0,
+  };
   const store: BlobStore = {
     ...cache.blobs,
     open: (...args) => {
@@ -45,6 +49,8 @@ async function setUp(test: AfterTest): Promise<{
     },
     read: (...args) => cache.blobs.read(...args),
     put: async (...args) => {
+      faults.puts += 1;
+      await faults.isSlow;
       if (faults.isFull) throw new StorageError("write", "ENOSPC");
       await cache.blobs.put(...args);
     },
@@ -58,6 +64,8 @@ async function setUp(test: AfterTest): Promise<{
     clock,
     log: quietLog,
     schedule: schedule.start,
+    // Only for what never ends before it.
+    patienceMs: 100,
   });
   const { digest, mediaType, bytes } = manifest;
   assert(await stored.read(key, digest, bytes.length, mediaType));
@@ -110,5 +118,29 @@ void describe("a manifest that is served from memory", () => {
     faults.isFull = false;
     await stored.settle();
     assert.equal(existsSync(file), true);
+  });
+});
+
+void describe("a manifest that a slow disk takes its time to store", () => {
+  void it("is answered before, stored once behind it, and a hit then", async (test) => {
+    const { cache, stored, faults } = await setUp(test);
+    const other = buildImage({ seed: "slow" }).manifest;
+    const held = Promise.withResolvers<void>();
+    faults.isSlow = held.promise;
+    for (let i = 0; i < 2; i += 1) {
+      const kept = await stored.keep(key, other.digest, other);
+      assert.deepEqual(kept, {
+        bytes: other.bytes,
+        mediaType: other.mediaType,
+        digest: other.digest,
+        isStored: false,
+      });
+    }
+    held.resolve();
+    await stored.settle();
+    assert.equal(faults.puts, 1);
+    const row = await cache.index.getLinkedBlob(key, other.digest);
+    assert.equal(row?.sizeBytes, other.bytes.length);
+    assert(stored.recall(key, other.digest));
   });
 });

@@ -93,6 +93,31 @@ void describe("passwords", () => {
     }
   });
 
+  void it("of unknown users cost what those of known ones do where these differ, each name the same each time (S15)", async () => {
+    const { clock, hasher, passwords } = open({});
+    passwords.setHashes(
+      new Map([
+        ...hashesOf({ alice: "right" }, 4),
+        ...hashesOf({ bob: "right" }, 5),
+        ...hashesOf({ carol: "right" }, 6),
+      ]),
+    );
+    const costsOf = async (user: string): Promise<string> => {
+      hasher.hashes.length = 0;
+      for (let i = 0; i < 3; i++) {
+        clock.advance(60_000);
+        const { kind } = await passwords.check(user, `wrong ${i}`, HERE);
+        assert.equal(kind, "wrong");
+      }
+      return hasher.hashes.map(bcryptCost).join(" ");
+    };
+    assert.equal(await costsOf("alice"), "4 4 4");
+    assert.equal(await costsOf("carol"), "6 6 6");
+    const seen = new Set<string>();
+    for (let i = 0; i < 60; i++) seen.add(await costsOf(`unknown-${i}`));
+    assert.deepEqual([...seen].toSorted(), ["4 4 4", "5 5 5", "6 6 6"]);
+  });
+
   void it("are nobody's beyond what bcrypt reads, and empty ones, without computing", async () => {
     const long = "x".repeat(72);
     const { hasher, kinds } = open({ alice: long });

@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { scrubRoot } from "../../src/cache/scrub-root.ts";
+import { systemClock } from "../../src/telemetry/clock.ts";
+import { growthOf, judgeBaseline } from "../support/baseline.ts";
+import { LongRun } from "../support/long-run.ts";
+import { chooseSeed, seededRandom } from "../support/seeded-choice.ts";
+import { soakFactor } from "../support/soak.ts";
+
+const MIB = 1024 * 1024;
+const FACTOR = soakFactor(0.1);
+const HOURS = FACTOR === 1 ? 24 : 9;
+/** The shorter of the two ends an hour; then come the answers that are still out, up to 18 s. */
+const HOUR = { hourMs: 18_000 * FACTOR, actsAnHour: 2_000 * FACTOR };
+/** Code is compiled, pools and buffers grow to their size. */
+const WARM_UP_HOURS = FACTOR === 1 ? 4 : 3;
+/**
+ * Memory: medians of a third of the quiet points swing by some 8 MiB with what the allocator keeps.
+ * What every request or every fault leaked would be more: there are ten thousand of the one and a
+ * thousand of the other in a day, so 16 MiB are 1.6 KiB a request.
+ */
+const BOUNDS = { descriptors: 2, growthBytes: 16 * MIB };
+
+void describe("a day of everything that befalls a mirror", () => {
+  void it("leaves descriptors, memory and partials as they were, and no rejection unhandled", async (test) => {
+    const seed = chooseSeed();
+    test.diagnostic(`seed ${seed}`);
+    const run = await LongRun.start(test, {
+      random: seededRandom(seed),
+      ...HOUR,
+    });
+    for (let hour = 0; hour < HOURS; hour += 1) await run.hour();
+    const complete = await run.end();
+    const { findings } = await scrubRoot({
+      root: run.root,
+      clock: systemClock,
+      isRepair: false,
+    });
+    await run.pullOffline(test, complete);
+    const points = run.points.slice(WARM_UP_HOURS);
+    test.diagnostic(JSON.stringify(Object.fromEntries(run.crowd.done)));
+    test.diagnostic(JSON.stringify(Object.fromEntries(run.storm.dealt)));
+    test.diagnostic(
+      run.points
+        .map(
+          ({ files, sockets, partials, rssBytes }) =>
+            `${files}+${sockets} ${partials} ${(rssBytes / MIB).toFixed(0)}`,
+        )
+        .join(", "),
+    );
+    test.diagnostic(
+      `seed ${seed}: ${complete.length} images pulled offline, ` +
+        `${(growthOf(points) / MIB).toFixed(1)} MiB more resident in the last third`,
+    );
+    assert.deepEqual(
+      [
+        ...run.crowd.faults,
+        ...run.faults,
+        ...findings,
+        ...judgeBaseline(points, BOUNDS),
+      ],
+      [],
+    );
+    assert.ok(complete.length > 5, `${complete.length} complete`);
+    assert.ok((run.crowd.done.get("whole pulls") ?? 0) > HOURS);
+  });
+
+  void it("would show a leak", async (test) => {
+    const run = await LongRun.start(test, {
+      random: seededRandom(chooseSeed()),
+      hourMs: 1_000,
+      actsAnHour: 100,
+      leaks: "descriptors,memory,warnings",
+    });
+    for (let hour = 0; hour < 3; hour += 1) await run.hour();
+    await run.end();
+    const faults = [...run.faults, ...judgeBaseline(run.points, BOUNDS)];
+    for (const leak of [/^open files/, /^resident/, /Warning/]) {
+      assert.ok(
+        faults.some((fault) => leak.test(fault)),
+        `${leak.source}: ${faults.join("; ")}`,
+      );
+    }
+  });
+});

@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
+import { describe, it } from "node:test";
+import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { IndexError } from "../../src/cache/metadata-index.ts";
+import { openCache } from "../../src/cache/open-cache.ts";
+import { settleIntents } from "../../src/cache/settle-intents.ts";
+import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
+import { systemClock } from "../../src/telemetry/clock.ts";
+import { keyOf, tag } from "../contract/metadata-index-contract.ts";
+import { type AfterTest, releaseAfter } from "../support/after-test.ts";
+import { buildImage } from "../support/image-builder.ts";
+import { mirrorOver, pull, quietLog } from "../support/pulling-mirror.ts";
+import { ScriptedRegistry } from "../support/scripted-client.ts";
+import { tempDir } from "../support/temp-dir.ts";
+
+const app = keyOf("docker.io", "library/app");
+const latest = tag("latest");
+const image = buildImage({ seed: "full-index", layers: [300_000] });
+
+/** A mirror whose index refuses some calls, as on a full disk. */
+async function setUp(test: AfterTest, refused: ReadonlySet<string>) {
+  const root = await tempDir(test);
+  const cache = await openCache({ root, clock: systemClock, log: quietLog });
+  releaseAfter(test, () => cache.close());
+  const blobs = trackBlobStore(cache.blobs);
+  const registry = new ScriptedRegistry();
+  registry.push(app, image, latest);
+  const mirror = mirrorOver(
+    {
+      blobs,
+      index: new Proxy(cache.index, {
+        get: (index, name) => {
+          if (refused.has(String(name))) {
+            return () => Promise.reject(new IndexError("SQLITE_FULL"));
+          }
+          const member: unknown = Reflect.get(index, name);
+          return typeof member === "function" ? member.bind(index) : member;
+        },
+      }),
+    },
+    registry,
+    { clock: systemClock },
+  );
+  const settle = (): Promise<number> =>
+    settleIntents({ ...cache.scrubParts, index: cache.index, blobs });
+  const files = (): number =>
+    readdirSync(diskLayout(root).blobFolder("sha256")).length;
+  return { cache, blobs, mirror, settle, files };
+}
+
+void describe("an index that takes no rows for a while", () => {
+  void it("gets those of what was published then, without a restart", async (test) => {
+    const { cache, mirror, settle, files } = await setUp(
+      test,
+      new Set(["recordBlob"]),
+    );
+    assert.equal(await pull(mirror, app, latest), image.manifest.digest);
+    await mirror.close();
+    assert.equal(files(), 3);
+    assert.equal((await cache.index.totals()).blobs, 0);
+    assert.equal(await settle(), 3);
+    assert.equal((await cache.index.totals()).blobs, 3);
+    assert.deepEqual(await cache.index.listIntents(), []);
+  });
+
+  void it("has no file published of which it could not be told at all", async (test) => {
+    const { mirror, settle, files } = await setUp(
+      test,
+      new Set(["recordBlob", "beginFill"]),
+    );
+    assert.equal(await pull(mirror, app, latest), image.manifest.digest);
+    await mirror.close();
+    assert.equal(files(), 0);
+    assert.equal(await settle(), 0);
+  });
+
+  void it("keeps what is noted of a fill that still runs", async (test) => {
+    const { cache, blobs, settle } = await setUp(test, new Set());
+    const { digest, sizeBytes } = image.config;
+    await cache.index.beginFill(app, { digest, sizeBytes });
+    const partial = await blobs.openPartial(digest, sizeBytes);
+    assert.equal(await settle(), 0);
+    assert.equal((await cache.index.listIntents()).length, 1);
+    await partial.discard();
+    assert.equal(await settle(), 0);
+    assert.deepEqual(await cache.index.listIntents(), []);
+  });
+});

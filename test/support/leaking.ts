@@ -1,0 +1,26 @@
+import { openSync } from "node:fs";
+import { Server } from "node:http";
+
+/*
+ * Preloaded into a mirror (`node --import`), it makes that leak what `LEAK_IN_TEST` names, at each
+ * request: so that a test can show that it would notice.
+ */
+
+const kept: unknown[] = [];
+const LEAKS: Readonly<Record<string, () => void>> = {
+  descriptors: () => void openSync("/dev/null", "r"),
+  memory: () => void kept.push(Buffer.alloc(128 * 1024, 1)),
+  warnings: () => {
+    if (kept.length === 0) process.emitWarning("somebody listens too often");
+    kept.push(0);
+  },
+};
+
+const leaks = (process.env["LEAK_IN_TEST"] ?? "").split(",");
+// Called unbound: with the server that emits.
+// oxlint-disable-next-line typescript/unbound-method
+const emit = Server.prototype.emit;
+Server.prototype.emit = function (event: string | symbol, ...input: unknown[]) {
+  if (event === "request") for (const leak of leaks) LEAKS[leak]?.();
+  return Reflect.apply(emit, this, [event, ...input]);
+};
