@@ -6,7 +6,11 @@ import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { Victim } from "./choose-victims.ts";
 import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
-import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
+import {
+  IndexError,
+  type MetadataIndex,
+  type RepositoryKey,
+} from "./metadata-index.ts";
 import type { RootRow } from "./root-index.ts";
 import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
 import type { TrackedBlobStore } from "./tracked-blob-store.ts";
@@ -288,7 +292,9 @@ export class Evictor {
     let isDropped: boolean;
     try {
       isDropped = await index.dropRoot(key, reference, usedAtMs);
-    } catch {
+    } catch (error) {
+      // Whether it was used since can't be seen now; the next look asks again.
+      if (error instanceof IndexError && error.isLocked) return undefined;
       // No room to write that it goes: once the bytes are gone there is.
       await this.#condemned.removeFiles(digests);
       // Used since or not: it is not whole any more.

@@ -129,7 +129,10 @@ export class IndexTransactions {
     if (isCorruption(error)) this.#onCorrupt(error);
     return error instanceof IndexError
       ? error
-      : new IndexError(`${method}: ${sqliteCode(error)}`, { cause: error });
+      : new IndexError(`${method}: ${sqliteCode(error)}`, {
+          cause: error,
+          isLocked: isBusy(error),
+        });
   }
 }
 

@@ -163,8 +163,15 @@ export interface MetadataIndex extends RootIndex {
 }
 
 export class IndexError extends Error {
-  constructor(message: string, options?: { cause?: unknown }) {
+  /** Somebody else held it for too long; nothing is wrong with it. */
+  readonly isLocked: boolean;
+
+  constructor(
+    message: string,
+    options: { cause?: unknown; isLocked?: boolean } = {},
+  ) {
     super(message, options);
     this.name = "IndexError";
+    this.isLocked = options.isLocked === true;
   }
 }

@@ -242,6 +242,30 @@ void describe("the evictor", () => {
     assert.equal((await index.totals()).blobs, 0);
   });
 
+  void it("removes nothing while another process holds the index, and all of it afterwards", async (test) => {
+    const { create, store, files, layout, index } = await setUp(test);
+    await store("a");
+    const before = files();
+    const other = new Database(layout.indexFile);
+    releaseAfter(test, () => void other.close());
+    let isAsked = false;
+    const evictor = create({
+      dropRoot: (...args) => {
+        if (!isAsked) other.exec("BEGIN IMMEDIATE");
+        isAsked = true;
+        return index.dropRoot(...args);
+      },
+    });
+    const whileHeld = await evictor.evict({ toBytes: 0, isDryRun: false });
+    assert.ok(isAsked);
+    assert.deepEqual(whileHeld, []);
+    assert.equal(files(), before);
+    other.exec("ROLLBACK");
+    const evicted = await evictor.evict({ toBytes: 0, isDryRun: false });
+    assert.equal(evicted.length, 1);
+    assert.equal(files(), 0);
+  });
+
   void it("drops a root whose bytes went first as soon as the index takes it, used since or not", async (test) => {
     const { create, store, files, index, clock } = await setUp(test);
     await store("a");
