@@ -1,7 +1,15 @@
 import { request } from "node:http";
 import type { Config, ListenAddress, Secret } from "../config/config.ts";
 
-const STATUS_TIMEOUT_MS = 5_000;
+/** How long the mirror may take to answer. */
+const TIMEOUTS = {
+  statusMs: 5_000,
+  /** An order to evict waits for the disk, a refresh for an upstream. */
+  orderMs: 10 * 60_000,
+  /** Hashes all that is stored. */
+  scrubMs: 7 * 24 * 60 * 60_000,
+};
+export const SCRUB_PATH = "/api/v1/scrub";
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 export interface OperatorAnswer {
@@ -24,18 +32,25 @@ export type AskMirror = (
  */
 export async function findRunningMirror(
   config: Pick<Config, "operator" | "storage">,
+  timeouts: typeof TIMEOUTS = TIMEOUTS,
 ): Promise<AskMirror | undefined> {
   const { listen, token } = config.operator;
   if (listen === undefined || listen.port === 0) return undefined;
   const ask: AskMirror = (method, path, body) =>
-    askOperator(listen, { method, path, body, token, timeoutMs: undefined });
+    askOperator(listen, {
+      method,
+      path,
+      body,
+      token,
+      timeoutMs: path === SCRUB_PATH ? timeouts.scrubMs : timeouts.orderMs,
+    });
   try {
     const { status, body } = await askOperator(listen, {
       method: "GET",
       path: "/api/v1/status",
       body: undefined,
       token,
-      timeoutMs: STATUS_TIMEOUT_MS,
+      timeoutMs: timeouts.statusMs,
     });
     return status === 200 && rootOf(body) === config.storage.root
       ? ask
@@ -59,7 +74,7 @@ function hostToAsk({ host }: ListenAddress): string {
   return host === "::" ? "::1" : host;
 }
 
-/** One request without any time-out but its own: a scrub takes hours. */
+/** One request. @throws Error that says so where the mirror took too long */
 function askOperator(
   listen: ListenAddress,
   options: {
@@ -67,11 +82,16 @@ function askOperator(
     readonly path: string;
     readonly body: unknown;
     readonly token: Secret | undefined;
-    readonly timeoutMs: number | undefined;
+    readonly timeoutMs: number;
   },
 ): Promise<OperatorAnswer> {
   const { method, path, body, token, timeoutMs } = options;
   const text = body === undefined ? undefined : JSON.stringify(body);
+  const signal = AbortSignal.timeout(timeoutMs);
+  const failure = (error: Error): Error =>
+    signal.aborted
+      ? new Error(`the running mirror did not answer in ${timeoutMs / 1000} s`)
+      : error;
   return new Promise((resolve, reject) => {
     const outgoing = request(
       {
@@ -86,9 +106,7 @@ function askOperator(
             ? {}
             : { authorization: `Bearer ${token.reveal()}` }),
         },
-        ...(timeoutMs === undefined
-          ? {}
-          : { signal: AbortSignal.timeout(timeoutMs) }),
+        signal,
       },
       (response) => {
         const parts: Buffer[] = [];
@@ -98,9 +116,10 @@ function askOperator(
           if (sizeBytes > MAX_ANSWER_BYTES) response.destroy();
           else parts.push(part);
         });
-        response.on("error", reject);
+        response.on("error", (error) => reject(failure(error)));
         response.on("close", () => {
-          if (!response.complete) reject(new Error("the answer broke off"));
+          if (response.complete) return;
+          reject(failure(new Error("the answer broke off")));
         });
         response.on("end", () => {
           resolve({
@@ -110,7 +129,7 @@ function askOperator(
         });
       },
     );
-    outgoing.on("error", reject);
+    outgoing.on("error", (error) => reject(failure(error)));
     outgoing.end(text);
   });
 }

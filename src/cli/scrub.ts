@@ -7,7 +7,7 @@ import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../telemetry/clock.ts";
-import { findRunningMirror } from "./running-mirror.ts";
+import { findRunningMirror, SCRUB_PATH } from "./running-mirror.ts";
 
 export interface ScrubCommandOptions {
   readonly configFile: string | undefined;
@@ -59,7 +59,7 @@ async function scrub(config: Config, isRepair: boolean): Promise<ScrubReport> {
       isRepair,
     });
   }
-  const { status, body } = await ask("POST", "/api/v1/scrub", {
+  const { status, body } = await ask("POST", SCRUB_PATH, {
     repair: isRepair,
   });
   if (status !== 200 || !isReport(body)) {

@@ -94,8 +94,13 @@ export class Images {
     for (let searched = 0; searched < MAX_SEARCHED;) {
       const rows = await this.#index.listImages(ROWS_AT_ONCE, after);
       for (const row of rows) {
-        if (isWanted(row)) images.push(await this.#summary(row));
-        if (images.length === n) return { images, last: imageText(row) };
+        if (isWanted(row)) {
+          // Only now is it known that something follows.
+          if (images.length === n) {
+            return { images, last: after && imageText(after) };
+          }
+          images.push(await this.#summary(row));
+        }
         after = row;
       }
       searched += rows.length;
