@@ -56,9 +56,19 @@ export function createPasswordHasher(
     const request: CompareRequest = { password, hash };
     thread.worker.postMessage(request, []);
   };
+  /** Where no thread can be had nobody waits for one. */
   const start = (): void => {
+    let worker: Worker;
+    try {
+      worker = startWorker();
+    } catch (error) {
+      if (threads.size > 0) return;
+      const cause = error instanceof Error ? error : new Error(String(error));
+      for (const job of waiting.splice(0)) job.reject(cause);
+      return;
+    }
     const thread: Thread = {
-      worker: startWorker(),
+      worker,
       job: undefined,
       idle: undefined,
     };
@@ -93,13 +103,13 @@ export function createPasswordHasher(
     compare(password, hash) {
       if (isClosed || waiting.length >= MAX_WAITING) return undefined;
       const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+      unsettled.add(promise);
+      const settle = (): void => void unsettled.delete(promise);
+      promise.then(settle, settle);
       waiting.push({ password, hash, resolve, reject });
       const free = [...threads].find(({ job }) => job === undefined);
       if (free !== undefined) run(free);
       else if (threads.size < MAX_THREADS) start();
-      unsettled.add(promise);
-      const settle = (): void => void unsettled.delete(promise);
-      promise.then(settle, settle);
       return promise;
     },
     async retire() {
@@ -111,7 +121,7 @@ export function createPasswordHasher(
 }
 
 /** Runs from the sources (`.ts`) and from the build (`.js`): the compiler rewrites imports, but no URLs. */
-function startBcryptWorker(): Worker {
+export function startBcryptWorker(): Worker {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
   return new Worker(new URL(`./bcrypt-worker${extension}`, import.meta.url), {
     name: "bcrypt",

@@ -123,7 +123,11 @@ export class Passwords {
       giveBack();
       return { kind: "limited", retryAfterMs: QUEUE_RETRY_MS };
     }
-    const isSame = await comparison;
+    const isSame = await comparison.catch((error: unknown) => {
+      // Nothing was learnt of the password.
+      giveBack();
+      throw error;
+    });
     // Unknown users take the same way and the same time.
     if (!isSame || stored === undefined) return WRONG;
     giveBack();

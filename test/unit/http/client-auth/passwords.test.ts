@@ -3,7 +3,10 @@ import { describe, it } from "node:test";
 import { compareSync } from "bcryptjs";
 import { bcryptCost, parseHtpasswd } from "../../../../src/config/htpasswd.ts";
 import type { PasswordHasher } from "../../../../src/http/client-auth/password-hasher.ts";
-import { createPasswordHasher } from "../../../../src/http/client-auth/password-hasher.ts";
+import {
+  createPasswordHasher,
+  startBcryptWorker,
+} from "../../../../src/http/client-auth/password-hasher.ts";
 import { Passwords } from "../../../../src/http/client-auth/passwords.ts";
 import { htpasswdText } from "../../../support/access.ts";
 import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
@@ -22,9 +25,11 @@ function hashesOf(passwords: Record<string, string>, cost = 4) {
 class CountingHasher implements PasswordHasher {
   readonly hashes: string[] = [];
   isFull = false;
+  isBroken = false;
 
   compare(password: string, hash: string): Promise<boolean> | undefined {
     if (this.isFull) return undefined;
+    if (this.isBroken) return Promise.reject(new Error("no thread"));
     this.hashes.push(hash);
     return Promise.resolve(compareSync(password, hash));
   }
@@ -67,6 +72,19 @@ void describe("passwords", () => {
     clock.advance(1);
     assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
     assert.equal(hasher.hashes.length, 2);
+  });
+
+  void it("that nobody could compare cost no chance", async () => {
+    const { hasher, passwords, kinds } = open();
+    hasher.isBroken = true;
+    for (let i = 0; i < 100; i++) {
+      await assert.rejects(
+        passwords.check("alice", "right", HERE),
+        /no thread/,
+      );
+    }
+    hasher.isBroken = false;
+    assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
   });
 
   void it("are computed once for all who show the same at once", async () => {
@@ -271,6 +289,20 @@ void describe("the threads that compare", () => {
       waiting.map((_, i) => i % 2 === 0),
     );
     assert.equal(hasher.compare("right", hash), undefined);
+  });
+
+  void it("that can't be had are an answer to whoever asked, and are asked for again", async (test) => {
+    let missing = 2;
+    const hasher = createPasswordHasher(() => {
+      if (missing-- > 0) throw new Error("ERR_WORKER_INIT_FAILED: EAGAIN");
+      return startBcryptWorker();
+    });
+    releaseAfter(test, () => hasher.close());
+    const hash = hashesOf({ alice: "right" }).get("alice") ?? "";
+    for (const _ of [1, 2]) {
+      await assert.rejects(async () => hasher.compare("right", hash), /EAGAIN/);
+    }
+    assert.equal(await hasher.compare("right", hash), true);
   });
 
   void it("end with the mirror, whoever waits", async () => {
