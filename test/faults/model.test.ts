@@ -5,7 +5,7 @@ import { ModelRun } from "../support/model-run.ts";
 import { chooseSeed, seededRandom } from "../support/seeded-choice.ts";
 import { soakFactor } from "../support/soak.ts";
 
-const STEPS = Math.round(10_000 * soakFactor(0.05));
+const STEPS = Math.round(10_000 * soakFactor(0.1));
 const QUIET_EVERY = 50;
 
 void describe("a run of everything that befalls a cache", () => {

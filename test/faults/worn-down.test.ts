@@ -243,7 +243,7 @@ function rowsOf({ root }: ChildMirror): (readonly [string, number])[] {
 
 void describe("requests for names that nobody has (R2, R3)", () => {
   void it("leave memory, index and metrics as they were", async (test) => {
-    const total = Math.round(1_000_000 * soakFactor(0.01));
+    const total = Math.round(1_000_000 * soakFactor(0.1));
     const server = createServer((_request, response) => {
       response.writeHead(404, { "Content-Type": "application/json" });
       response.end('{"errors":[{"code":"MANIFEST_UNKNOWN"}]}');
