@@ -21,6 +21,7 @@ import {
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { StoredBody } from "./stored-body.ts";
 import { UpstreamBody } from "./upstream-body.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 
 /** How far ahead of a fill a range must lie to be worth a request of its own. */
 const SIDE_RANGE_AHEAD_BYTES = 8 * 1024 * 1024;
@@ -159,10 +160,8 @@ export class Blobs {
       }
     }
     const head = await this.#noting(upstream, key, digest, () =>
-      upstream.client.headBlob(
-        key.repository,
-        digest,
-        AbortSignal.timeout(ANSWER_DEADLINE_MS),
+      withDeadline(ANSWER_DEADLINE_MS, (signal) =>
+        upstream.client.headBlob(key.repository, digest, signal),
       ),
     );
     return {

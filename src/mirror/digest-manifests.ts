@@ -22,6 +22,7 @@ import {
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 
 /** Manifests by digest: stored, proven for the repository, or fetched. */
 export class DigestManifests {
@@ -71,7 +72,9 @@ export class DigestManifests {
     if (this.#isOffline()) throw offlineRefusal("manifest");
     this.#negative.assertNone(upstream, key, digest, "manifest");
     const isJoin = this.#fetches.has(flightOf(key, digest));
-    const manifest = await this.fetch(upstream, key, digest, this.deadline());
+    const manifest = await this.bounded((signal) =>
+      this.fetch(upstream, key, digest, signal),
+    );
     return current(manifest, missStatus(manifest, isJoin));
   }
 
@@ -115,12 +118,9 @@ export class DigestManifests {
     return isRight;
   }
 
-  /** Until when the upstream may take; less once the mirror is being closed. */
-  deadline(): AbortSignal {
-    return AbortSignal.any([
-      AbortSignal.timeout(ANSWER_DEADLINE_MS),
-      this.#closing.signal,
-    ]);
+  /** Asks the upstream for as long as it may take; less once the mirror is being closed. */
+  bounded<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return withDeadline(ANSWER_DEADLINE_MS, ask, this.#closing.signal);
   }
 
   /** Ends what runs behind answers that were given. */

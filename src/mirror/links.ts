@@ -6,6 +6,7 @@ import {
 } from "./mirrored-upstream.ts";
 import { offlineRefusal } from "./answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 
 /**
  * Proof that a repository may serve a digest. Bytes are shared by all repositories that have
@@ -81,16 +82,16 @@ export class Links {
     digest: Digest,
     wanted: "blob" | "manifest",
   ): Promise<void> {
-    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    if (wanted === "blob") {
-      await upstream.client.headBlob(key.repository, digest, signal);
-    } else {
-      await upstream.client.headManifest(
-        key.repository,
-        { kind: "digest", digest },
-        signal,
-      );
-    }
+    const { client } = upstream;
+    await withDeadline<unknown>(ANSWER_DEADLINE_MS, (signal) =>
+      wanted === "blob"
+        ? client.headBlob(key.repository, digest, signal)
+        : client.headManifest(
+            key.repository,
+            { kind: "digest", digest },
+            signal,
+          ),
+    );
     await this.#note(key, digest);
   }
 

@@ -12,6 +12,7 @@ import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 
 /** The fallback tag keeps 64 digits of any digest. */
 const FALLBACK_TAG_HEX_LENGTH = 64;
@@ -96,13 +97,15 @@ export class Referrers {
     key: RepositoryKey,
     subject: Digest,
   ): Promise<Buffer> {
-    const signal = AbortSignal.timeout(ANSWER_DEADLINE_MS);
-    const body =
-      (await absent(() =>
-        upstream.client.getReferrers(key.repository, subject, signal),
-      )) ??
-      (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
-      emptyImageIndex();
+    const body = await withDeadline(
+      ANSWER_DEADLINE_MS,
+      async (signal) =>
+        (await absent(() =>
+          upstream.client.getReferrers(key.repository, subject, signal),
+        )) ??
+        (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
+        emptyImageIndex(),
+    );
     const parsed = parseManifest(body, undefined);
     if (!parsed.ok || parsed.mediaType !== OCI_INDEX) {
       // An empty answer instead would say that nothing is signed.

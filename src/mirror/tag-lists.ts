@@ -10,6 +10,7 @@ import {
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 
 /** Memory for the lists of all repositories together. */
 const MAX_LISTS_BYTES = 16 * 1024 * 1024;
@@ -149,10 +150,8 @@ export class TagLists {
     key: RepositoryKey,
     after: Tag | undefined,
   ): Promise<TagList> {
-    const { tags, isWhole } = await upstream.client.listTags(
-      key.repository,
-      AbortSignal.timeout(ANSWER_DEADLINE_MS),
-      after,
+    const { tags, isWhole } = await withDeadline(ANSWER_DEADLINE_MS, (signal) =>
+      upstream.client.listTags(key.repository, signal, after),
     );
     const list = {
       tags: [...new Set(tags)]

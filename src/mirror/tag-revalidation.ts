@@ -90,12 +90,8 @@ export class TagRevalidation {
   ): Promise<Revalidation> {
     return this.#flights.run(flightOf(key, tag), async () => {
       try {
-        return await this.#resolve(
-          upstream,
-          key,
-          tag,
-          known,
-          this.#digests.deadline(),
+        return await this.#digests.bounded((signal) =>
+          this.#resolve(upstream, key, tag, known, signal),
         );
       } catch (error) {
         // Here and not where it is answered: it may have been answered stale long ago.

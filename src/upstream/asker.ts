@@ -11,6 +11,7 @@ import {
 import { isHtml } from "./lists.ts";
 import { dismiss, type HeldAnswer } from "./retry.ts";
 import { statusFault } from "./status-faults.ts";
+import { withDeadline } from "./deadline.ts";
 
 /** What a small answer may take in all, however slowly its bytes drip. */
 const MAX_SMALL_MS = 60_000;
@@ -61,24 +62,31 @@ export class Asker {
     act: (ask: AskSmall, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     return this.ask({ kind, signal }, (endpoint, permit, own) => {
-      const bound = AbortSignal.timeout(MAX_SMALL_MS);
-      return act(async (request, deadline) => {
-        const signals = [own, bound];
-        if (deadline !== undefined) signals.push(deadline);
-        const held = await this.send(endpoint, {
-          ...request,
-          kind,
-          permit,
-          signal: AbortSignal.any(signals),
-        });
-        const { status } = held.answer;
-        if (status === 200 && !isHtml(held.answer)) return held;
-        dismiss(held);
-        throw this.badAnswer(
-          held,
-          status === 200 ? "HTML" : `status ${status}`,
-        );
-      }, own);
+      const askWithin =
+        (bound: AbortSignal): AskSmall =>
+        async (request, deadline) => {
+          const held = await this.send(endpoint, {
+            ...request,
+            kind,
+            permit,
+            signal:
+              deadline === undefined
+                ? bound
+                : AbortSignal.any([bound, deadline]),
+          });
+          const { status } = held.answer;
+          if (status === 200 && !isHtml(held.answer)) return held;
+          dismiss(held);
+          throw this.badAnswer(
+            held,
+            status === 200 ? "HTML" : `status ${status}`,
+          );
+        };
+      return withDeadline(
+        MAX_SMALL_MS,
+        (bound) => act(askWithin(bound), own),
+        own,
+      );
     });
   }
 
