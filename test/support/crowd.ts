@@ -161,7 +161,11 @@ export class Crowd {
     const want = createHash("sha256")
       .update(blob.read(from, to + 1 - from))
       .digest("hex");
-    if (answer.sha256 !== `sha256:${want}`) {
+    if (answer.sha256 === `sha256:${want}`) return;
+    // Of a download that is not verified yet a range is what the upstream sends: an engine hashes
+    // the whole. What is stored was verified.
+    const isStored = /; *hit/.test(answer.headers["cache-status"] ?? "");
+    if (isStored || !this.#storm.hasLiedOf(blob.digest)) {
       this.#fault(`${path}: ${from}-${to} is wrong`);
     }
   }

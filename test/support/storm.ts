@@ -29,6 +29,7 @@ export class Storm {
   readonly tags: readonly MovingTag[];
   /** How often each fault was dealt. */
   readonly dealt = new Map<string, number>();
+  readonly #lies = new Set<string>();
   isOn = false;
   readonly #endpoints: readonly ScriptedUpstream[];
   readonly #random: () => number;
@@ -74,6 +75,11 @@ export class Storm {
   move(tag: MovingTag): void {
     tag.image = this.#build();
     this.#publish(tag);
+  }
+
+  /** Whether bytes under this digest were ever not its own. */
+  hasLiedOf(digest: string): boolean {
+    return this.#lies.has(digest);
   }
 
   /** One endpoint is gone, or takes everything and says nothing. */
@@ -154,8 +160,17 @@ export class Storm {
     // To HEAD only the status line and the headers go out.
     const key = `${name}${request.method === "HEAD" ? " to HEAD" : ""}`;
     this.dealt.set(key, (this.dealt.get(key) ?? 0) + 1);
+    if (LIES.has(name)) this.#lies.add(lastPart(request.target));
     return fault;
   }
+}
+
+/** Answers with a body's length and other bytes. */
+const LIES: ReadonlySet<string> = new Set(["wrong byte", "gzip"]);
+
+function lastPart(requestTarget: string): string {
+  const target = requestTarget.split("?", 1)[0] ?? "";
+  return target.slice(target.lastIndexOf("/") + 1);
 }
 
 const OTHER = `sha256:${"0".repeat(64)}`;
