@@ -239,9 +239,10 @@ export class LongRun {
       this.faults.push(`scrub: ${scrubbed.body.toString().slice(0, 1_000)}`);
     }
     this.#readLog();
-    await this.#collect();
+    const liveBytes = await this.#collect();
     return {
       ...settled,
+      liveBytes,
       rssBytes: residentBytes(this.#pid),
       partials: (await this.#partials()).length,
       intents: this.#intents(),
@@ -264,12 +265,14 @@ export class LongRun {
     }
   }
 
-  async #collect(): Promise<void> {
+  async #collect(): Promise<number> {
     this.#mirror.child.signal("SIGUSR2");
-    await this.#mirror.child.line((line) =>
-      line === `{"msg":"collected"}` ? true : undefined,
-    );
+    const liveBytes = await this.#mirror.child.line((line) => {
+      const left = /^\{"msg":"collected","liveBytes":(\d+)\}$/.exec(line);
+      return left === null ? undefined : Number(left[1]);
+    });
     this.#readLog();
+    return liveBytes;
   }
 
   async #partials(): Promise<readonly string[]> {

@@ -10,7 +10,11 @@ import {
 import { tempDir } from "../../support/temp-dir.ts";
 
 const MIB = 1024 * 1024;
-const BOUNDS = { descriptors: 2, growthBytes: 10 * MIB };
+const BOUNDS = {
+  descriptors: 2,
+  liveGrowthBytes: 10 * MIB,
+  residentGrowthBytes: 10 * MIB,
+};
 
 function points(
   count: number,
@@ -21,6 +25,7 @@ function points(
     sockets: 2,
     storageFiles: 0,
     rssBytes: 120 * MIB,
+    liveBytes: 40 * MIB,
     partials: 0,
     intents: 0,
     ...change(at),
@@ -46,6 +51,7 @@ void describe("a baseline", () => {
     ["storageFiles", (at: number) => ({ storageFiles: Number(at === 5) })],
     ["intents", (at: number) => ({ intents: Number(at === 5) })],
     ["partials", (at: number) => ({ partials: at })],
+    ["live", (at: number) => ({ liveBytes: (40 + 2 * at) * MIB })],
     ["resident", (at: number) => ({ rssBytes: (100 + 2 * at) * MIB })],
   ] as const) {
     void it(`is not come back to where there is more of: ${name}`, () => {
