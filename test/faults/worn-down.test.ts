@@ -9,6 +9,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { DatabaseSync } from "node:sqlite";
 import { basic, writeHtpasswd } from "../support/access.ts";
 import { releaseAfter } from "../support/after-test.ts";
+import { COLLECTING, collectIn } from "../support/baseline.ts";
 import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
 import { buildImage, seededBlob } from "../support/image-builder.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
@@ -261,6 +262,7 @@ void describe("requests for names that nobody has (R2, R3)", () => {
         ...hubConfig(`http://127.0.0.1:${upstreamPort}`),
       },
       dir,
+      nodeArgs: [COLLECTING],
     });
     await quieten(mirror, dir);
     const { port } = mirror;
@@ -285,20 +287,20 @@ void describe("requests for names that nobody has (R2, R3)", () => {
         // Node's own come and go with what it does.
         .filter((line) => line.startsWith("entrepot_")).length;
     const series: number[] = [];
-    const resident: number[] = [];
+    const live: number[] = [];
     for (const part of [0.01, 0.1, 0.25, 0.5, 0.75, 1]) {
       await run(total * part);
       series.push(await seriesOf());
-      resident.push(mirror.child.rssBytes());
+      live.push(await collectIn(mirror));
       const rows = rowsOf(mirror).reduce((sum, [, count]) => sum + count, 0);
       test.diagnostic(
-        `${next} names: ${series.at(-1)} series, ${rows} rows, ${resident.at(-1)} bytes resident`,
+        `${next} names: ${series.at(-1)} series, ${rows} rows, ${live.at(-1)} bytes live, ${mirror.child.rssBytes()} resident`,
       );
     }
-    const growth = (resident.at(-1) ?? 0) - (resident.at(3) ?? 0);
+    const growth = (live.at(-1) ?? 0) - (live.at(3) ?? 0);
     test.diagnostic(
       `${total} names, ${JSON.stringify([...statuses])}: ` +
-        `${growth} bytes more resident in the second half`,
+        `${growth} bytes more live in the second half`,
     );
     // Of a subject that nobody knows the specification wants an empty list.
     assert.deepEqual(
@@ -306,7 +308,8 @@ void describe("requests for names that nobody has (R2, R3)", () => {
       [total * 0.2, total * 0.8],
     );
     assert.equal(new Set(series).size, 1, series.join(" "));
-    assert.ok(growth < 50_000_000, String(growth));
+    // What is resident swings with garbage by a hundred megabytes; a name that stays is live.
+    assert.ok(growth < 8_000_000, String(growth));
     // Such as listeners that gather on a signal of the process (R11).
     assert.doesNotMatch(mirror.child.output(), /Warning/);
     await mirror.terminate();

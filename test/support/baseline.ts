@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
+import type { ChildMirror } from "./child-mirror.ts";
 
 /** What a process holds while nobody asks it for anything. */
 export interface QuietPoint {
@@ -45,6 +46,25 @@ export function openDescriptors(
   }
   return open;
 }
+
+/** Preloads what {@link collectIn} asks. */
+export const COLLECTING = `--import=${join(import.meta.dirname, "collecting.ts")}`;
+
+/** Live bytes of a process that preloaded {@link COLLECTING}, once all garbage is collected. */
+export function collectIn({
+  child,
+}: Pick<ChildMirror, "child">): Promise<number> {
+  const earlier = child.lines.filter(({ text }) => COLLECTED.test(text)).length;
+  let seen = 0;
+  child.signal("SIGUSR2");
+  return child.line((line) => {
+    const left = COLLECTED.exec(line);
+    if (left !== null) seen += 1;
+    return seen > earlier ? Number(left?.[1]) : undefined;
+  });
+}
+
+const COLLECTED = /^\{"msg":"collected","liveBytes":(\d+)\}$/;
 
 export function residentBytes(pid: number): number {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");

@@ -6,7 +6,13 @@ import { DatabaseSync } from "node:sqlite";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import type { ImageSummary } from "../../src/mirror/images.ts";
 import type { AfterTest } from "./after-test.ts";
-import { openDescriptors, type QuietPoint, residentBytes } from "./baseline.ts";
+import {
+  COLLECTING,
+  collectIn,
+  openDescriptors,
+  type QuietPoint,
+  residentBytes,
+} from "./baseline.ts";
 import { ChildMirror } from "./child-mirror.ts";
 import { Crowd } from "./crowd.ts";
 import { Storm } from "./storm.ts";
@@ -89,14 +95,12 @@ export class LongRun {
         : undefined;
     const root = join(disk?.path ?? dir, "data");
     const storm = await Storm.start(test, ENDPOINTS, options.random);
-    const preloads = ["collecting.ts"];
-    if (options.leaks !== undefined) preloads.push("leaking.ts");
+    const leaking = `--import=${join(import.meta.dirname, "leaking.ts")}`;
     const mirror = await ChildMirror.start(test, {
       dir,
       config: configOf(root, storm.origins, START),
-      nodeArgs: preloads.map(
-        (file) => `--import=${join(import.meta.dirname, file)}`,
-      ),
+      nodeArgs:
+        options.leaks === undefined ? [COLLECTING] : [COLLECTING, leaking],
       // As `npm start` and the container have it.
       env: { MALLOC_ARENA_MAX: "1", LEAK_IN_TEST: options.leaks },
     });
@@ -266,11 +270,7 @@ export class LongRun {
   }
 
   async #collect(): Promise<number> {
-    this.#mirror.child.signal("SIGUSR2");
-    const liveBytes = await this.#mirror.child.line((line) => {
-      const left = /^\{"msg":"collected","liveBytes":(\d+)\}$/.exec(line);
-      return left === null ? undefined : Number(left[1]);
-    });
+    const liveBytes = await collectIn(this.#mirror);
     this.#readLog();
     return liveBytes;
   }
