@@ -124,8 +124,14 @@ export class FillBytes {
   /** Resolves when all that came is stored, or will not be. */
   async flush(): Promise<void> {
     this.#isFlushing = true;
-    if (this.#writing === undefined) this.#startWriter();
-    while (this.#writing !== undefined) await this.#writing;
+    // A writer that is just ending has not seen that all is to be written.
+    while (
+      this.#writing !== undefined ||
+      (this.isStored && this.storedEnd < this.end)
+    ) {
+      this.#startWriter();
+      await this.#writing;
+    }
     this.#isFlushing = false;
   }
 
