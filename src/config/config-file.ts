@@ -5,8 +5,8 @@ import { type FileText, readTextFile, resolvePath } from "./files.ts";
 import { type LineTree, readYaml, type YamlFault } from "./yaml-source.ts";
 
 /** Read where neither `--config` nor `$ENTREPOT_CONFIG` names a file; it need not be there. */
-export const SYSTEM_CONFIG_FILE = "/etc/entrepot/entrepot.yaml";
-export const MAX_CONFIG_FILE_BYTES = 1_048_576;
+const SYSTEM_CONFIG_FILE = "/etc/entrepot/entrepot.yaml";
+const MAX_CONFIG_FILE_BYTES = 1_048_576;
 
 export interface ConfigFileOptions {
   /** From `--config`; comes before `$ENTREPOT_CONFIG`. */

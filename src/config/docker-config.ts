@@ -18,7 +18,7 @@ export interface DockerConfig {
 }
 
 /** Where `docker login` without a registry keeps what it was told. */
-export const DOCKER_HUB_SERVER = "https://index.docker.io/v1/";
+const DOCKER_HUB_SERVER = "https://index.docker.io/v1/";
 const DOCKER_HUB_HOSTS: readonly string[] = [
   "index.docker.io",
   "docker.io",

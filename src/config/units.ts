@@ -85,7 +85,7 @@ export function formatAmount(
 }
 
 /** The text that {@link parseSize} reads back: the largest binary unit that leaves a whole number. */
-export function formatSize(sizeBytes: number): string {
+function formatSize(sizeBytes: number): string {
   for (const [unit, power] of [
     ["TiB", 4],
     ["GiB", 3],

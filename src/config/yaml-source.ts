@@ -108,7 +108,7 @@ export async function readYaml(text: string): Promise<YamlSource> {
 }
 
 /** What stands for the lines of a file that could not be read. */
-export const NO_LINES: LineTree = { line: 1, children: new Map() };
+const NO_LINES: LineTree = { line: 1, children: new Map() };
 
 /** The line of the longest part of the path that is in the file. */
 export function lineOf(lines: LineTree, path: KeyPath): number {

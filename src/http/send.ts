@@ -150,7 +150,7 @@ export async function sendBody(
  * Ends the connection before the announced length, by FIN after what was written: containerd
  * resumes then, while a reset fails its pull.
  */
-export function endEarly(response: ServerResponse): void {
+function endEarly(response: ServerResponse): void {
   const { socket } = response;
   if (socket === null) response.destroy();
   else socket.destroySoon();

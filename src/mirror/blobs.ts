@@ -9,6 +9,7 @@ import { RegistryError } from "../oci/errors.ts";
 import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 import { offlineRefusal } from "./answers.ts";
 import { PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
@@ -21,7 +22,6 @@ import {
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { StoredBody } from "./stored-body.ts";
 import { UpstreamBody } from "./upstream-body.ts";
-import { withDeadline } from "../upstream/deadline.ts";
 
 /** How far ahead of a fill a range must lie to be worth a request of its own. */
 const SIDE_RANGE_AHEAD_BYTES = 8 * 1024 * 1024;
@@ -32,7 +32,7 @@ const MAX_SIDE_RANGES = 2;
 const MAX_ATTEMPTS = 3;
 
 /** What blobs are served as that nobody ever called a manifest. */
-export const BLOB_MEDIA_TYPE = "application/octet-stream";
+const BLOB_MEDIA_TYPE = "application/octet-stream";
 
 /** What HEAD tells. */
 export interface BlobHead {

@@ -4,6 +4,7 @@ import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 import { offlineRefusal } from "./answers.ts";
 import type { Links } from "./links.ts";
 import {
@@ -22,7 +23,6 @@ import {
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
-import { withDeadline } from "../upstream/deadline.ts";
 
 /** Manifests by digest: stored, proven for the repository, or fetched. */
 export class DigestManifests {

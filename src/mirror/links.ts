@@ -1,12 +1,12 @@
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
 import { offlineRefusal } from "./answers.ts";
 import { SingleFlight } from "./single-flight.ts";
-import { withDeadline } from "../upstream/deadline.ts";
 
 /**
  * Proof that a repository may serve a digest. Bytes are shared by all repositories that have

@@ -1,21 +1,18 @@
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
-import { type Digest, digestAlgorithm, digestHex } from "../oci/digest.ts";
+import type { Digest } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { OCI_INDEX } from "../oci/media-type.ts";
 import { emptyImageIndex, filterReferrers } from "../oci/referrers.ts";
-import { parseTag } from "../oci/reference.ts";
+import { referrersTag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
-import { withDeadline } from "../upstream/deadline.ts";
-
-/** The fallback tag keeps 64 digits of any digest. */
-const FALLBACK_TAG_HEX_LENGTH = 64;
 
 export interface ReferrersAnswer {
   /** An image index. */
@@ -152,13 +149,9 @@ async function fallbackIndex(
   subject: Digest,
   signal: AbortSignal,
 ): Promise<Buffer | undefined> {
-  const tag = parseTag(
-    `${digestAlgorithm(subject)}-${digestHex(subject).slice(0, FALLBACK_TAG_HEX_LENGTH)}`,
-  );
-  if (tag === undefined) return undefined;
   const { bytes } = await upstream.client.getManifest(
     key.repository,
-    { kind: "tag", tag },
+    { kind: "tag", tag: referrersTag(subject) },
     signal,
   );
   return bytes;

@@ -3,6 +3,7 @@ import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import { parseTag, type Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
+import { withDeadline } from "../upstream/deadline.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
 import {
@@ -10,7 +11,6 @@ import {
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
-import { withDeadline } from "../upstream/deadline.ts";
 
 /** Memory for the lists of all repositories together. */
 const MAX_LISTS_BYTES = 16 * 1024 * 1024;

@@ -13,12 +13,7 @@ export type Digest = string & { readonly [brand]: "Digest" };
 
 export type DigestAlgorithm = "sha256" | "sha512";
 
-/** Registered algorithms that Entrepot stores under, with the length of their hexadecimal form. */
-const HEX_LENGTHS: Readonly<Record<DigestAlgorithm, number>> = {
-  sha256: 64,
-  sha512: 128,
-};
-
+/** Registered algorithms that Entrepot stores under. */
 export const DIGEST_ALGORITHMS: readonly DigestAlgorithm[] = [
   "sha256",
   "sha512",
@@ -54,9 +49,4 @@ export function digestOf(
   algorithm: DigestAlgorithm = "sha256",
 ): Digest {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest("hex")}` as Digest;
-}
-
-/** Hexadecimal digits of an algorithm's digest, as in `sha256` -> 64. */
-export function digestHexLength(algorithm: DigestAlgorithm): number {
-  return HEX_LENGTHS[algorithm];
 }

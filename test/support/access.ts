@@ -11,7 +11,7 @@ import type { AfterTest } from "./after-test.ts";
 import { tempDir } from "./temp-dir.ts";
 
 /** The least that bcrypt has: tests log in often. */
-export const TEST_COST = 4;
+const TEST_COST = 4;
 
 /** A line for each user. */
 export function htpasswdText(

@@ -104,7 +104,7 @@ export class HandFedUpstream {
   };
 }
 
-export class FedBody extends Readable {
+class FedBody extends Readable {
   override _read(): void {}
 
   feed(bytes: Buffer): void {

@@ -18,8 +18,7 @@ const LEAKS: Readonly<Record<string, () => void>> = {
 };
 
 const leaks = (process.env["LEAK_IN_TEST"] ?? "").split(",");
-// Called unbound: with the server that emits.
-// oxlint-disable-next-line typescript/unbound-method
+// oxlint-disable-next-line typescript/unbound-method -- called with the server that emits
 const emit = Server.prototype.emit;
 Server.prototype.emit = function (event: string | symbol, ...input: unknown[]) {
   if (event === "request") for (const leak of leaks) LEAKS[leak]?.();

@@ -53,7 +53,7 @@ export function upstreamOf(
   return upstreamConfig([upstream.origin], overrides);
 }
 
-export function mirrorConfig(
+function mirrorConfig(
   root: string,
   upstreams: readonly UpstreamConfig[],
   offline = false,

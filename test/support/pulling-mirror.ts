@@ -67,7 +67,7 @@ export async function pull(
 const TRIES = 3;
 
 /** One blob, whole and right; a disk that fails in the middle is met by another try. */
-export async function pullBlob(
+async function pullBlob(
   mirror: Mirror,
   key: RepositoryKey,
   digest: Digest,
