@@ -43,7 +43,8 @@ export function openBatchedLines(
     timer = undefined;
     handOn();
   };
-  // Before the stream's own listeners, which write out what it has then.
+  // Before the stream's own listeners, which write out what it has then; beside a batch that a
+  // thread may still be writing, which is why an orderly end awaits a flush.
   process.prependListener("beforeExit", handOn);
   process.prependListener("exit", handOn);
   return {
