@@ -25,6 +25,18 @@ export interface BlobReader {
    * @returns bytes read; 0 only at the end
    */
   read(target: Uint8Array, position: number): Promise<number>;
+  /**
+   * Hands bytes to a socket of this process, named by its descriptor, without a wait and past its
+   * stream.
+   *
+   * @returns how many the socket took, 0 where it takes none now; undefined where they must be
+   *   read, as with a store that can't do this
+   */
+  sendTo(
+    socket: number,
+    position: number,
+    maxBytes: number,
+  ): number | undefined;
   close(): Promise<void>;
 }
 

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import { StorageError } from "./blob-store.ts";
+import { openPageCache, type PageCache } from "./page-cache.ts";
 import { Turns } from "./turns.ts";
 
 export interface FileStat {
@@ -30,6 +31,8 @@ export interface FileSystem {
     length: number,
     position: number,
   ): Promise<number>;
+  /** As {@link PageCache.send}; absent where the system has no such call. */
+  readonly sendFile?: PageCache["send"] | undefined;
   /** May write less than given. */
   writev(
     fd: number,
@@ -106,6 +109,7 @@ export const nodeFileSystem: FileSystem = {
         else reject(error);
       });
     }),
+  sendFile: openPageCache()?.send,
   writev: (fd, chunks, position) =>
     new Promise((resolve, reject) => {
       fs.writev(fd, [...chunks], position, (error, bytesWritten) => {

@@ -58,6 +58,11 @@ export class SharedFile {
     );
   }
 
+  /** As {@link PageCache.send}. */
+  send(socket: number, position: number, length: number): number | undefined {
+    return this.#fileSystem.sendFile?.(socket, this.fd, position, length);
+  }
+
   async #readRest(
     target: Uint8Array,
     already: number,
@@ -115,6 +120,16 @@ export class FileBlobReader implements BlobReader {
     return length > 0
       ? this.#file.readFully(target, length, position)
       : Promise.resolve(0);
+  }
+
+  sendTo(
+    socket: number,
+    position: number,
+    maxBytes: number,
+  ): number | undefined {
+    if (this.#isClosed) return undefined;
+    const length = Math.min(maxBytes, this.#extent.sizeBytes - position);
+    return length > 0 ? this.#file.send(socket, position, length) : 0;
   }
 
   async close(): Promise<void> {

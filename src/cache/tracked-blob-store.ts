@@ -136,6 +136,14 @@ class HeldReader implements BlobReader {
     return this.#reader.read(target, position);
   }
 
+  sendTo(
+    socket: number,
+    position: number,
+    maxBytes: number,
+  ): number | undefined {
+    return this.#reader.sendTo(socket, position, maxBytes);
+  }
+
   close(): Promise<void> {
     this.#release();
     return this.#reader.close();

@@ -7,6 +7,13 @@ export interface Body {
    * @throws BrokenBody when the rest can't be had or must not be given
    */
   read(): Promise<readonly Uint8Array[] | undefined>;
+  /**
+   * Hands the next bytes to a socket of this process, named by its descriptor, past its stream,
+   * which must be empty. Waits for nothing; never called during a {@link read}.
+   *
+   * @returns how many the socket took; 0 where the next bytes must be read
+   */
+  sendTo?(socket: number, maxBytes: number): number;
   /** Lets go of what the body holds; called once, also after its end. */
   close(): void;
 }

@@ -2,12 +2,16 @@ import type { BlobReader } from "../cache/blob-store.ts";
 import { type Body, BrokenBody } from "./body.ts";
 import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
 
+/** Read between bytes that go without a buffer: enough to be told when the socket takes more. */
+const REMINDER_BYTES = 16 * 1024;
+
 /** A stored blob, or a range of it, read into one buffer that is used again and again. */
 export class StoredBody implements Body {
   readonly #reader: BlobReader;
   #position: number;
   readonly #end: number;
   readonly #onUnreadable: () => void;
+  #readBytes = READ_BYTES;
   #buffer: Buffer | undefined;
   #isReading = false;
   #isClosed = false;
@@ -33,7 +37,7 @@ export class StoredBody implements Body {
     if (missing === 0 || this.#isClosed) return undefined;
     this.#isReading = true;
     try {
-      this.#buffer ??= takeReadBuffer(Math.min(READ_BYTES, missing));
+      this.#buffer ??= takeReadBuffer(Math.min(this.#readBytes, missing));
       const target = this.#buffer.subarray(
         0,
         Math.min(this.#buffer.length, missing),
@@ -51,15 +55,34 @@ export class StoredBody implements Body {
     }
   }
 
+  sendTo(socket: number, maxBytes: number): number {
+    if (this.#isClosed) return 0;
+    const length = Math.min(maxBytes, this.#end - this.#position);
+    const sent = this.#reader.sendTo(socket, this.#position, length);
+    this.#setReadBytes(sent === undefined ? READ_BYTES : REMINDER_BYTES);
+    this.#position += sent ?? 0;
+    return sent ?? 0;
+  }
+
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
     if (!this.#isReading) this.#release();
   }
 
-  #release(): void {
+  #setReadBytes(bytes: number): void {
+    if (this.#readBytes === bytes) return;
+    this.#readBytes = bytes;
+    this.#giveBuffer();
+  }
+
+  #giveBuffer(): void {
     if (this.#buffer !== undefined) giveReadBuffer(this.#buffer);
     this.#buffer = undefined;
+  }
+
+  #release(): void {
+    this.#giveBuffer();
     void this.#reader.close().catch(() => {});
   }
 }

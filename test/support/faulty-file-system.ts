@@ -3,7 +3,8 @@ import {
   nodeFileSystem,
 } from "../../src/cache/file-system.ts";
 
-type Call = keyof FileSystem;
+/** Those that fail with a code; what can't be sent is read, and fails there. */
+type Call = Exclude<keyof FileSystem, "sendFile">;
 
 /**
  * The real file system with faults in it: the n-th call of a kind fails with a system code.
@@ -14,6 +15,8 @@ export class FaultyFileSystem {
   readonly counts = new Map<Call, number>();
   /** Descriptors that are open now. */
   openFiles = 0;
+  /** Bytes that went to sockets past all buffers. */
+  sentBytes = 0;
   /** What one write takes at most. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
   readonly #faults = new Map<
@@ -22,8 +25,9 @@ export class FaultyFileSystem {
   >();
 
   constructor() {
-    const counted: FileSystem = {
-      ...nodeFileSystem,
+    const { sendFile, ...calls } = nodeFileSystem;
+    const counted: Omit<FileSystem, "sendFile"> = {
+      ...calls,
       open: async (path, flags) => {
         const fd = await nodeFileSystem.open(path, flags);
         this.openFiles += 1;
@@ -48,7 +52,14 @@ export class FaultyFileSystem {
         return await inner(...input);
       };
     }
-    this.fileSystem = faulty as FileSystem;
+    this.fileSystem = {
+      ...(faulty as FileSystem),
+      sendFile: (...input) => {
+        const sent = sendFile?.(...input);
+        this.sentBytes += sent ?? 0;
+        return sent;
+      },
+    };
   }
 
   /** Lets a call fail: the next one, or the n-th from now on. Later ones work again. */
