@@ -31,8 +31,8 @@ export interface FileSystem {
     length: number,
     position: number,
   ): Promise<number>;
-  /** As {@link PageCache.send}; absent where the system has no such call. */
-  readonly sendFile?: PageCache["send"] | undefined;
+  /** What needs no wait; absent where the system has no such calls. */
+  readonly pageCache?: PageCache | undefined;
   /** May write less than given. */
   writev(
     fd: number,
@@ -109,7 +109,7 @@ export const nodeFileSystem: FileSystem = {
         else reject(error);
       });
     }),
-  sendFile: openPageCache()?.send,
+  pageCache: openPageCache(),
   writev: (fd, chunks, position) =>
     new Promise((resolve, reject) => {
       fs.writev(fd, [...chunks], position, (error, bytesWritten) => {

@@ -1,6 +1,6 @@
 /*
- * Bytes of a file that the kernel has in memory, handed to a socket without a copy and without a
- * wait: sendfile(2) behind cachestat(2) and preadv2(2). Node offers none of them; `node:ffi` (Node 26)
+ * Bytes of a file that the kernel has in memory, read without a thread, or handed to a socket without
+ * a copy, and neither with a wait: preadv2(2), and sendfile(2) behind cachestat(2). Node offers none of them; `node:ffi` (Node 26)
  * calls them in the C library. Where anything is missing (an older Node, a kernel before 6.5, another
  * system, a sandbox that forbids it) there is no page cache, and files are read by threads.
  */
@@ -15,6 +15,18 @@ const SYS_CACHESTAT = 451n;
 const RWF_NOWAIT = 8;
 
 export interface PageCache {
+  /**
+   * Reads at once. For few bytes: whoever else is to be served waits for the copy.
+   *
+   * @param length at most that of `target`
+   * @returns false where not all of them are in memory; `target` may then hold some
+   */
+  readonly read: (
+    file: number,
+    target: Uint8Array,
+    length: number,
+    position: number,
+  ) => boolean;
   /**
    * Hands bytes of a file to a non-blocking socket. Waits for neither: what is not in memory, or is
    * only on its way there, is not sent.
@@ -59,18 +71,27 @@ function bind(): PageCache | undefined {
     getpagesize: { arguments: [], return: "i32" },
   });
   const pageBytes = library.functions.getpagesize();
-  // Each call is done with its arguments when it comes back. All are in one piece of memory, which
-  // lives as long as any of them: the kernel writes to the vector's address, and would go on to do so
-  // if the collector had given it to somebody else.
+  // Each call is done with its arguments when it comes back.
   const memory = Buffer.allocUnsafeSlow(128);
   const range = memory.subarray(0, 16);
   const counts = memory.subarray(16, 56);
   const offset = memory.subarray(56, 64);
   const vector = memory.subarray(64, 80);
-  const probed = memory.subarray(80, 81);
-  vector.writeBigUInt64LE(foreign.getRawPointer(probed), 0);
-  vector.writeBigUInt64LE(BigInt(probed.length), 8);
+  const lastByte = memory.subarray(80, 81);
 
+  const read: PageCache["read"] = (file, target, length, position) => {
+    // The address is good as long as `target` is: whoever calls holds it.
+    vector.writeBigUInt64LE(foreign.getRawPointer(target), 0);
+    vector.writeBigUInt64LE(BigInt(length), 8);
+    const bytesRead = library.functions.preadv2(
+      file,
+      vector,
+      1,
+      BigInt(position),
+      RWF_NOWAIT,
+    );
+    return Number(bytesRead) === length;
+  };
   const isCached = (file: number, position: number, length: number) => {
     range.writeBigUInt64LE(BigInt(position), 0);
     range.writeBigUInt64LE(BigInt(length), 8);
@@ -85,16 +106,13 @@ function bind(): PageCache | undefined {
     const pages = Math.ceil((position + length) / pageBytes) - firstPage;
     return failed === 0n && counts.readBigUInt64LE(0) >= BigInt(pages);
   };
-  // A page that the disk is just being asked for is counted above; they come in order.
-  const isRead = (file: number, position: number) =>
-    library.functions.preadv2(file, vector, 1, BigInt(position), RWF_NOWAIT) ===
-    1n;
-
   return {
+    read,
     send: (socket, file, position, length) => {
       if (
         !isCached(file, position, length) ||
-        !isRead(file, position + length - 1)
+        // A page that the disk is just being asked for is cached; they come in order.
+        !read(file, lastByte, 1, position + length - 1)
       ) {
         return undefined;
       }

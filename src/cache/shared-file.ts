@@ -3,6 +3,9 @@ import type { BlobReader } from "./blob-store.ts";
 import { StorageError } from "./blob-store.ts";
 import { asStorageError, type FileSystem } from "./file-system.ts";
 
+/** So few are copied in less time than it takes to wake a thread. */
+const READ_AT_ONCE_BYTES = 16 * 1024;
+
 /**
  * One descriptor for everybody who reads or writes the same file: hundreds of readers of a fill
  * cost one. It is closed when the last holder let go and no read is under way, so a number is
@@ -42,6 +45,12 @@ export class SharedFile {
     length: number,
     position: number,
   ): Promise<number> {
+    if (
+      length <= READ_AT_ONCE_BYTES &&
+      this.#fileSystem.pageCache?.read(this.fd, target, length, position)
+    ) {
+      return Promise.resolve(length);
+    }
     this.retain();
     return this.#fileSystem.read(this.fd, target, 0, length, position).then(
       (bytesRead) => {
@@ -60,7 +69,7 @@ export class SharedFile {
 
   /** As {@link PageCache.send}. */
   send(socket: number, position: number, length: number): number | undefined {
-    return this.#fileSystem.sendFile?.(socket, this.fd, position, length);
+    return this.#fileSystem.pageCache?.send(socket, this.fd, position, length);
   }
 
   async #readRest(

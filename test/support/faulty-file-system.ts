@@ -3,8 +3,8 @@ import {
   nodeFileSystem,
 } from "../../src/cache/file-system.ts";
 
-/** Those that fail with a code; what can't be sent is read, and fails there. */
-type Call = Exclude<keyof FileSystem, "sendFile">;
+/** Those that fail with a code. */
+type Call = Exclude<keyof FileSystem, "pageCache">;
 
 /**
  * The real file system with faults in it: the n-th call of a kind fails with a system code.
@@ -25,8 +25,8 @@ export class FaultyFileSystem {
   >();
 
   constructor() {
-    const { sendFile, ...calls } = nodeFileSystem;
-    const counted: Omit<FileSystem, "sendFile"> = {
+    const { pageCache, ...calls } = nodeFileSystem;
+    const counted: Omit<FileSystem, "pageCache"> = {
       ...calls,
       open: async (path, flags) => {
         const fd = await nodeFileSystem.open(path, flags);
@@ -54,10 +54,14 @@ export class FaultyFileSystem {
     }
     this.fileSystem = {
       ...(faulty as FileSystem),
-      sendFile: (...input) => {
-        const sent = sendFile?.(...input);
-        this.sentBytes += sent ?? 0;
-        return sent;
+      pageCache: pageCache && {
+        // Every read is one that may fail.
+        read: () => false,
+        send: (...input) => {
+          const sent = pageCache.send(...input);
+          this.sentBytes += sent ?? 0;
+          return sent;
+        },
       },
     };
   }

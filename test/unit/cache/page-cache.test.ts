@@ -28,6 +28,12 @@ interface Scene {
     position: number,
     length: number,
   ) => number | undefined;
+  /** As {@link PageCache.read}; undefined where there is no page cache. */
+  readonly read: (
+    target: Uint8Array,
+    length: number,
+    position: number,
+  ) => boolean | undefined;
 }
 
 /** A file that was written and is in memory. */
@@ -47,6 +53,8 @@ async function makeScene(test: AfterTest): Promise<Scene> {
     isOffered: offersPageCache(folder),
     send: (socket, position, length) =>
       pageCache?.send(socket, fd, position, length),
+    read: (target, length, position) =>
+      pageCache?.read(fd, target, length, position),
   };
 }
 
@@ -101,9 +109,30 @@ void describe("bytes that the kernel has in memory", () => {
   });
 });
 
+void describe("bytes that are read at once", () => {
+  void it("are those of the file, at any place of a buffer", async (test) => {
+    const { bytes, isOffered, read } = await makeScene(test);
+    const buffer = Buffer.alloc(10_000);
+    for (const position of [0, 4_095, 1_000_000, SIZE_BYTES - 5_000]) {
+      const target = buffer.subarray(3_000, 9_000);
+      assert.equal(read(target, 5_000, position) ?? false, isOffered);
+      if (!isOffered) return;
+      const expected = Buffer.alloc(10_000);
+      bytes.copy(expected, 3_000, position, position + 5_000);
+      assert.ok(buffer.equals(expected), `at ${position}`);
+      buffer.fill(0);
+    }
+  });
+
+  void it("are none where the file ends before", async (test) => {
+    const { read } = await makeScene(test);
+    assert.notEqual(read(Buffer.alloc(2), 2, SIZE_BYTES - 1), true);
+  });
+});
+
 void describe("bytes that are on the disk only", () => {
-  void it("are not sent until somebody has read them", async (test) => {
-    const { path, fd, isOffered, send } = await makeScene(test);
+  void it("are neither read nor sent until somebody has waited for them", async (test) => {
+    const { path, fd, isOffered, send, read } = await makeScene(test);
     const { near, far } = await connectedSockets(test);
     far.resume();
     const socket = descriptorOf(near);
@@ -111,6 +140,7 @@ void describe("bytes that are on the disk only", () => {
     execFileSync("dd", [`if=${path}`, "iflag=nocache", "count=0"], {
       stdio: "ignore",
     });
+    assert.notEqual(read(Buffer.alloc(1), 1, 4 * MIB), true);
     assert.equal(send(socket, 8 * MIB, MIB), undefined);
     const target = Buffer.alloc(MIB);
     readSync(fd, target, 0, MIB, 8 * MIB);
