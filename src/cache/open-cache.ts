@@ -193,7 +193,8 @@ export async function openCache(
             () => journal.flush(),
             () => kept.close(),
           ]);
-          if (!recovery.isUnfinished && journal.isWhole) {
+          const isWhole = !recovery.isUnfinished && journal.isWhole;
+          if (isWhole && !kept.isTemporary) {
             await writeCleanMarker(layout, fileSystem, kept.runId);
           }
         } finally {
