@@ -78,6 +78,8 @@ export interface App {
    * @param graceMs after it connections are cut
    */
   close(graceMs?: number): Promise<void>;
+  /** Writes what is left of the log, where its reader takes it. Nothing is logged after. */
+  endLog(): Promise<void>;
 }
 
 /** The one place that sees every room. Opens the cache, and listens only when told to. */
@@ -334,6 +336,9 @@ export async function buildApp(
       await operatorApp.close();
       await cache.close();
       await audit.close();
+    },
+    endLog: async () => {
+      await logOutput?.end();
     },
   };
 }

@@ -27,7 +27,6 @@ export async function watchConfig(options: {
   readonly apply: (config: Config) => Promise<readonly string[]>;
   readonly log: Logger;
   readonly audit: Audit;
-  readonly lookEveryMs?: number;
 }): Promise<Reloading> {
   const { load, apply, log, audit } = options;
   const started = describeFixed(options.loaded.config);
@@ -42,11 +41,7 @@ export async function watchConfig(options: {
     if (paths.join("\n") === watched) return false;
     watched = paths.join("\n");
     watch?.close();
-    watch = await watchFiles(
-      paths,
-      () => reload("file"),
-      ...(options.lookEveryMs === undefined ? [] : [options.lookEveryMs]),
-    );
+    watch = await watchFiles(paths, () => reload("file"));
     if (isClosed) watch.close();
     return true;
   };

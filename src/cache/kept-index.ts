@@ -7,7 +7,11 @@ import type { Ballast } from "./ballast.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import { IndexAudit } from "./index-audit.ts";
 import type { MetadataIndex } from "./metadata-index.ts";
-import { moveIndexAside, openSqliteIndex } from "./open-sqlite-index.ts";
+import {
+  IN_MEMORY,
+  moveIndexAside,
+  openSqliteIndex,
+} from "./open-sqlite-index.ts";
 import type { RootsJournal } from "./roots-journal.ts";
 
 export interface KeptIndexOptions {
@@ -26,6 +30,8 @@ interface Opened {
   /** Absent for an index in memory. */
   readonly background: BackgroundIndex | undefined;
   audit: IndexAudit | undefined;
+  readonly movedAsideTo: string | undefined;
+  readonly isTemporary: boolean;
 }
 
 /**
@@ -50,7 +56,7 @@ export class KeptIndex {
   constructor(options: KeptIndexOptions) {
     this.#options = options;
     const { log, layout } = options;
-    const opened = this.#open();
+    const opened = this.#open(layout.indexFile);
     this.#opened = opened;
     if (opened.movedAsideTo !== undefined) {
       log.error(
@@ -58,12 +64,7 @@ export class KeptIndex {
         "the index was damaged: a new one is started",
       );
     }
-    if (opened.isTemporary) {
-      log.warn(
-        { root: layout.root },
-        "no room for the index: it is kept in memory until the next start",
-      );
-    }
+    this.#warnIfTemporary(opened);
     this.lastRunId = readRunId(opened.database);
     this.isNew = this.lastRunId === "";
     this.index = forwardTo(() => this.#opened.index);
@@ -76,6 +77,11 @@ export class KeptIndex {
   get audit(): IndexAudit {
     this.#opened.audit ??= new IndexAudit(this.#opened.database);
     return this.#opened.audit;
+  }
+
+  /** It ends with the process: what the file holds is not what this process knew. */
+  get isTemporary(): boolean {
+    return this.#opened.isTemporary;
   }
 
   /** The index has all that is known: from here on only a clean stop's mark tells more of it. */
@@ -97,25 +103,49 @@ export class KeptIndex {
   async replace(cause: unknown): Promise<void> {
     if (this.#isReplacing || this.#isClosed) return;
     this.#isReplacing = true;
-    const { layout, clock, log, onReplaced } = this.#options;
+    const { log, onReplaced } = this.#options;
     try {
       await this.#opened.background?.close();
       // The root may be another process's by the time that a new one would be open.
       if (this.#isClosed) return;
       // It is closed when this returns, and nothing else runs until the new one is there.
       void this.#opened.index.close().catch(() => undefined);
-      const path = moveIndexAside(layout.indexFile, clock.nowMs());
-      this.#opened = this.#open();
+      const opened = this.#openAnew();
+      this.#opened = opened;
       log.error(
-        { err: cause, path },
+        { err: cause, path: opened.movedAsideTo },
         "the index was damaged: a new one is started",
       );
+      this.#warnIfTemporary(opened);
       onReplaced();
     } catch (error) {
       log.error({ err: error }, "the damaged index could not be replaced");
     } finally {
       this.#isReplacing = false;
     }
+  }
+
+  /** Where no other file can take the damaged one's place, one in memory serves: a closed one never would again. */
+  #openAnew(): Opened {
+    const { layout, clock, log } = this.#options;
+    try {
+      const movedAsideTo = moveIndexAside(layout.indexFile, clock.nowMs());
+      return { ...this.#open(layout.indexFile), movedAsideTo };
+    } catch (error) {
+      log.error(
+        { err: error },
+        "no new file can take the damaged index's place",
+      );
+      return this.#open(IN_MEMORY);
+    }
+  }
+
+  #warnIfTemporary({ isTemporary }: Opened): void {
+    if (!isTemporary) return;
+    this.#options.log.warn(
+      { root: this.#options.layout.root },
+      "the index is kept in memory until the next start",
+    );
   }
 
   /** Writes what waits and closes the file, which ends its log. */
@@ -125,14 +155,11 @@ export class KeptIndex {
     await this.#opened.index.close();
   }
 
-  #open(): Opened & {
-    readonly movedAsideTo: string | undefined;
-    readonly isTemporary: boolean;
-  } {
-    const { layout, clock, journal, ballast } = this.#options;
+  #open(path: string): Opened {
+    const { clock, journal, ballast } = this.#options;
     let background: BackgroundIndex | undefined;
     const opened = openSqliteIndex({
-      path: layout.indexFile,
+      path,
       clock,
       onCorrupt: (error) => void this.replace(error),
       onWritten: () => background?.noteWrite(),
@@ -142,7 +169,7 @@ export class KeptIndex {
     const isAlone =
       opened.database.pragma("locking_mode", { simple: true }) === "exclusive";
     if (!opened.isTemporary && !isAlone) {
-      background = new BackgroundIndex(layout.indexFile);
+      background = new BackgroundIndex(path);
     }
     return { ...opened, background, audit: undefined };
   }

@@ -187,11 +187,14 @@ export async function openCache(
       async close() {
         clearInterval(ballastTimer);
         try {
-          await recovery.stop();
-          await blobs.close();
-          await journal.flush();
-          await kept.close();
-          if (!recovery.isUnfinished && journal.isWhole) {
+          await endAll([
+            () => recovery.stop(),
+            () => blobs.close(),
+            () => journal.flush(),
+            () => kept.close(),
+          ]);
+          const isWhole = !recovery.isUnfinished && journal.isWhole;
+          if (isWhole && !kept.isTemporary) {
             await writeCleanMarker(layout, fileSystem, kept.runId);
           }
         } finally {
@@ -203,4 +206,18 @@ export async function openCache(
     lock.release();
     throw error;
   }
+}
+
+/**
+ * One after the other, all of them: what fails leaves nothing open behind it for a process that
+ * takes the root over.
+ *
+ * @throws the first failure
+ */
+async function endAll(ends: readonly (() => Promise<void>)[]): Promise<void> {
+  const failures: unknown[] = [];
+  for (const end of ends) {
+    await end().catch((error: unknown) => failures.push(error));
+  }
+  if (failures.length > 0) throw failures[0];
 }

@@ -22,6 +22,9 @@ const WAL_LIMIT_BYTES = 16 * 1024 * 1024;
 const LAST_RESORT_CHECKPOINT_PAGES = 16_384;
 const PAGE_CACHE_KIB = 8 * 1024;
 
+/** SQLite's name for a database without a file. */
+export const IN_MEMORY = ":memory:";
+
 export interface OpenSqliteIndexOptions {
   readonly path: string;
   readonly clock: Clock;
@@ -90,7 +93,7 @@ function openWhereRoom(path: string, isSuspect: boolean): Database.Database {
       if (!NO_ROOM.has(sqliteCode(error))) throw error;
     }
   }
-  return openDatabase(":memory:");
+  return openDatabase(IN_MEMORY);
 }
 
 const NO_ROOM = new Set([
@@ -107,7 +110,7 @@ export function openDatabase(
     isExclusive = false,
   }: { isSuspect?: boolean; isExclusive?: boolean } = {},
 ): Database.Database {
-  if (path !== ":memory:") createPrivateFile(path);
+  if (path !== IN_MEMORY) createPrivateFile(path);
   const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     if (isExclusive) database.pragma("locking_mode = EXCLUSIVE");

@@ -37,6 +37,19 @@ export interface RootPage {
   readonly next: RootCursor | undefined;
 }
 
+/** A place in the order of {@link RootIndex.listImages}: behind an image, or at a repository's first. */
+export interface ImageCursor {
+  readonly key: RepositoryKey;
+  readonly reference: Reference | undefined;
+}
+
+export interface ImagePage {
+  /** Fewer than were asked for, or none, also before the end. */
+  readonly images: readonly RootRow[];
+  /** Undefined at the end. */
+  readonly next: ImageCursor | undefined;
+}
+
 /** A digest of a root's graph. */
 export interface GraphNode {
   readonly digest: Digest;
@@ -60,10 +73,7 @@ export interface RootIndex {
     after: RootCursor | undefined,
   ): Promise<RootPage>;
   /** Tags and digests with a manifest, by `upstream/repository`, then tags by name, then digests. */
-  listImages(
-    limit: number,
-    after: Pick<RootRow, "key" | "reference"> | undefined,
-  ): Promise<readonly RootRow[]>;
+  listImages(limit: number, after: ImageCursor | undefined): Promise<ImagePage>;
   getRoot(
     key: RepositoryKey,
     reference: Reference,

@@ -5,6 +5,8 @@ import type { RepositoryKey } from "./metadata-index.ts";
 import type {
   ChildPage,
   GraphNode,
+  ImageCursor,
+  ImagePage,
   RootCursor,
   RootPage,
   RootRow,
@@ -19,6 +21,8 @@ import {
 
 /** Children are read so many at a time: a manifest may name ten thousand. */
 const CHILDREN_AT_ONCE = 256;
+/** Of repositories without roots, and of roots that are no images, so many are passed over in one step. */
+const MAX_PASSED_OVER = 1_000;
 /** No name of a repository sorts before it: the path of what belongs to nobody. */
 export const NOBODYS_PATH = "/";
 
@@ -61,51 +65,66 @@ export class RootLists {
     };
   }
 
-  images(
-    limit: number,
-    after: Pick<RootRow, "key" | "reference"> | undefined,
-  ): readonly RootRow[] {
-    const { tagsOfRepository, rootsOfRepository, nextRepository } =
-      this.#statements;
-    const found: RootRow[] = [];
-    let path = after === undefined ? NOBODYS_PATH : pathOf(after.key);
-    let tag = "";
-    let blobId = 0;
-    let isWithin = after !== undefined;
-    if (after?.reference.kind === "tag") tag = after.reference.tag;
-    if (after?.reference.kind === "digest") {
-      blobId =
-        this.#statements.findBlob.get(bytesOf(after.reference.digest))?.id ?? 0;
-    }
-    let skipsTags = after?.reference.kind === "digest";
-    for (;;) {
-      if (isWithin) {
-        if (!skipsTags) {
-          found.push(
-            ...tagsOfRepository
-              .all(path, tag, limit - found.length)
-              .map(tagRoot),
-          );
+  images(limit: number, after: ImageCursor | undefined): ImagePage {
+    const images: RootRow[] = [];
+    let at = after;
+    for (let passed = 0; passed < MAX_PASSED_OVER;) {
+      if (at !== undefined) {
+        const wanted = limit - images.length;
+        const roots = this.#restOfRepository(at, wanted);
+        const found = roots.filter(({ mediaType }) => mediaType !== undefined);
+        images.push(...found);
+        passed += roots.length - found.length;
+        const last = roots.at(-1);
+        if (last !== undefined) {
+          at = { key: last.key, reference: last.reference };
+          if (roots.length === wanted) return { images, next: at };
         }
-        if (found.length < limit) {
-          found.push(
-            ...rootsOfRepository
-              .all(path, blobId, limit - found.length)
-              .map(otherRoot),
-          );
-        }
-        if (found.length >= limit) return found;
       }
-      const next = nextRepository.get(path);
-      if (next === undefined) return found;
-      [path, tag, blobId, skipsTags, isWithin] = [
-        next.path,
-        "",
-        0,
-        false,
-        true,
-      ];
+      const next = this.#nextRepository(at);
+      if (next === undefined) return { images, next: undefined };
+      passed += next.passed;
+      at = { key: next.key, reference: undefined };
     }
+    return { images, next: at };
+  }
+
+  /** What follows in a repository: tags by name, then digests, those of blobs among them. */
+  #restOfRepository(
+    { key, reference }: ImageCursor,
+    limit: number,
+  ): readonly RootRow[] {
+    const { tagsOfRepository, rootsOfRepository, findBlob } = this.#statements;
+    const path = pathOf(key);
+    if (reference?.kind === "digest") {
+      const blobId = findBlob.get(bytesOf(reference.digest))?.id ?? 0;
+      return rootsOfRepository.all(path, blobId, limit).map(otherRoot);
+    }
+    const tags = tagsOfRepository
+      .all(path, reference?.tag ?? "", limit)
+      .map(tagRoot);
+    const others =
+      tags.length < limit
+        ? rootsOfRepository.all(path, 0, limit - tags.length).map(otherRoot)
+        : [];
+    return [...tags, ...others];
+  }
+
+  /** The next with roots, or, behind many without, the last of those. */
+  #nextRepository(
+    after: ImageCursor | undefined,
+  ): { readonly key: RepositoryKey; readonly passed: number } | undefined {
+    let found: { key: RepositoryKey; passed: number } | undefined;
+    let passed = 0;
+    for (const row of this.#statements.nextRepositories.iterate(
+      after === undefined ? NOBODYS_PATH : pathOf(after.key),
+      MAX_PASSED_OVER,
+    )) {
+      if (row.hasRoots === 0) passed++;
+      found = { key: keyOf(row), passed };
+      if (row.hasRoots === 1) break;
+    }
+    return found;
   }
 
   get(key: RepositoryKey, reference: Reference): RootRow | undefined {

@@ -218,14 +218,19 @@ export function prepareRootStatements(database: Database) {
          AND NOT roots.is_pinned
        ORDER BY roots.used_at_ms, roots.blob_id, roots.repository_id LIMIT ?`,
     ),
-    // Of those that have images: rows of repositories stay when their last image goes.
-    nextRepository: database.prepare<[string], { readonly path: string }>(
-      `SELECT path FROM repositories
-       WHERE path > ?
-         AND (EXISTS (SELECT 1 FROM tags WHERE tags.repository_id = repositories.id)
-           OR EXISTS (SELECT 1 FROM roots JOIN manifests ON manifests.id = roots.blob_id
-             WHERE roots.repository_id = repositories.id))
-       ORDER BY path LIMIT 1`,
+    /** Rows of repositories stay when their last root goes. */
+    nextRepositories: database.prepare<
+      [string, number],
+      {
+        readonly upstream: string;
+        readonly repository: string;
+        readonly hasRoots: 0 | 1;
+      }
+    >(
+      `SELECT upstream, name AS repository,
+         EXISTS (SELECT 1 FROM tags WHERE tags.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM roots WHERE roots.repository_id = repositories.id) AS hasRoots
+       FROM repositories WHERE path > ? ORDER BY path LIMIT ?`,
     ),
     tagsOfRepository: database.prepare<
       [string, string, number],
@@ -246,7 +251,7 @@ export function prepareRootStatements(database: Database) {
        FROM repositories
        CROSS JOIN roots ON roots.repository_id = repositories.id
        ${OTHER_JOINS}
-       WHERE repositories.path = ? AND roots.blob_id > ? AND manifests.id IS NOT NULL
+       WHERE repositories.path = ? AND roots.blob_id > ?
        ORDER BY roots.blob_id LIMIT ?`,
     ),
     getTagRoot: database.prepare<[string, string], TagRootColumns>(

@@ -8,7 +8,7 @@ import { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock } from "./instance-lock.ts";
 import type { MetadataIndex } from "./metadata-index.ts";
 import { openCache } from "./open-cache.ts";
-import { openDatabase } from "./open-sqlite-index.ts";
+import { IN_MEMORY, openDatabase } from "./open-sqlite-index.ts";
 import { Scrub, type ScrubReport } from "./scrub.ts";
 import { isCorruption } from "./index-transactions.ts";
 import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
@@ -120,9 +120,7 @@ function openIndex(
   const isThere = existsSync(layout.indexFile);
   let database: Database | undefined;
   try {
-    database = openDatabase(
-      isThere || isRepair ? layout.indexFile : ":memory:",
-    );
+    database = openDatabase(isThere || isRepair ? layout.indexFile : IN_MEMORY);
     const audit = new IndexAudit(database);
     if (audit.health.findDamage().length > 0) {
       database.close();

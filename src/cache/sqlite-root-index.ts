@@ -7,6 +7,8 @@ import type { RepositoryKey } from "./metadata-index.ts";
 import type {
   ChildPage,
   GraphNode,
+  ImageCursor,
+  ImagePage,
   LostPin,
   RootCursor,
   RootIndex,
@@ -47,8 +49,8 @@ export class SqliteRootIndex implements RootIndex {
 
   listImages(
     limit: number,
-    after: Pick<RootRow, "key" | "reference"> | undefined,
-  ): Promise<readonly RootRow[]> {
+    after: ImageCursor | undefined,
+  ): Promise<ImagePage> {
     return this.#transactions.read("listImages", () =>
       this.#roots.lists.images(limit, after),
     );

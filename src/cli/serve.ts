@@ -87,7 +87,7 @@ export async function runServe(options: ServeOptions): Promise<number> {
   process.once("SIGINT", () => hurry.resolve());
   await Promise.race([app.close(DRAIN_MS), hurry.promise]);
   log.info("stopped");
-  await new Promise<void>((resolve) => log.flush(() => resolve()));
+  await app.endLog();
   return 0;
 }
 

@@ -15,27 +15,39 @@ const LOOK_EVERY_MS = 2_000;
  * does with its secrets, and on many network file systems.
  *
  * @param onChange is never called again before it has ended; what it throws is a bug
+ * @param readMark what tells a file from what it was before
  * @returns once it is known what the files are like now: what is read after that is not older
  */
 export async function watchFiles(
   paths: readonly string[],
   onChange: () => Promise<void>,
-  lookEveryMs: number = LOOK_EVERY_MS,
+  readMark: (path: string) => Promise<string> = statMark,
 ): Promise<FileWatch> {
-  let seen = await fingerprint(paths);
+  // One after the other: a look that hangs, as at a dead network share, holds one thread of the
+  // few that all files are read by, not one for each path.
+  const readMarks = async (): Promise<string> => {
+    const marks: string[] = [];
+    for (const path of paths) marks.push(await readMark(path));
+    return marks.join("\n");
+  };
+  let seen = await readMarks();
   let isClosed = false;
   let running: Promise<void> = Promise.resolve();
+  let following: Promise<void> | undefined;
   const look = async (): Promise<void> => {
-    const now = await fingerprint(paths);
+    following = undefined;
+    if (isClosed) return;
+    const now = await readMarks();
     if (isClosed || now === seen) return;
     seen = now;
     await onChange();
   };
+  // One that runs may have looked too early for whoever asks: one more follows it, for all who ask.
   const check = (): Promise<void> => {
-    running = running.then(look);
-    return running;
+    following ??= running = running.then(look);
+    return following;
   };
-  const timer = setInterval(() => void check(), lookEveryMs);
+  const timer = setInterval(() => void check(), LOOK_EVERY_MS);
   // A mirror that is told to stop does not wait for the next look.
   timer.unref();
   return {
@@ -47,18 +59,13 @@ export async function watchFiles(
   };
 }
 
-async function fingerprint(paths: readonly string[]): Promise<string> {
-  const marks = await Promise.all(
-    paths.map(async (path) => {
-      try {
-        const { dev, ino, size, mtimeMs, ctimeMs } = await stat(path);
-        return [dev, ino, size, mtimeMs, ctimeMs].join(" ");
-      } catch (error) {
-        return error instanceof Error && "code" in error
-          ? String(error.code)
-          : "unknown";
-      }
-    }),
-  );
-  return marks.join("\n");
+async function statMark(path: string): Promise<string> {
+  try {
+    const { dev, ino, size, mtimeMs, ctimeMs } = await stat(path);
+    return [dev, ino, size, mtimeMs, ctimeMs].join(" ");
+  } catch (error) {
+    return error instanceof Error && "code" in error
+      ? String(error.code)
+      : "unknown";
+  }
 }

@@ -11,12 +11,18 @@ const LOOK_EVERY_MS = 250;
 
 const RETRY_AFTER_MS = 2_000;
 
+interface Waiting {
+  go(): void;
+  leave(): void;
+}
+
 /** How many downloads into the cache run at once, whatever their upstream. */
 export class FillSlots {
   readonly #limit: () => number;
   readonly #makeRoom: () => void;
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Set<Waiting>();
   #held = 0;
+  #isClosed = false;
 
   /**
    * @param limit may change at any time
@@ -29,32 +35,49 @@ export class FillSlots {
 
   /**
    * @returns the slot's end, to be called once
-   * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, where too many wait or for too long
+   * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, where too many wait, for too long,
+   *   or until it closes
    */
   async acquire(): Promise<() => void> {
+    if (this.#isClosed) throw unavailable("the mirror is stopping");
     if (this.#held < this.#limit() && this.#waiting.size === 0) {
       this.#held += 1;
       return this.#release;
     }
     if (this.#waiting.size >= MAX_WAITING) throw tooMany();
     const { promise, resolve, reject } = Promise.withResolvers<() => void>();
-    const go = (): void => {
+    const end = (): void => {
       clearTimeout(timer);
       clearInterval(look);
-      resolve(this.#release);
+      this.#waiting.delete(waiting);
+    };
+    const waiting: Waiting = {
+      go: () => {
+        end();
+        resolve(this.#release);
+      },
+      leave: () => {
+        end();
+        reject(unavailable("the mirror is stopping"));
+      },
     };
     const timer = setTimeout(() => {
-      clearInterval(look);
-      this.#waiting.delete(go);
+      end();
       reject(tooMany());
     }, MAX_WAIT_MS);
     const look = setInterval(() => {
       this.#admit();
       this.#makeRoom();
     }, LOOK_EVERY_MS);
-    this.#waiting.add(go);
+    this.#waiting.add(waiting);
     this.#makeRoom();
     return promise;
+  }
+
+  /** Whoever waits, or comes later, is refused; slots that are held stay so until their end. */
+  close(): void {
+    this.#isClosed = true;
+    for (const waiting of this.#waiting) waiting.leave();
   }
 
   readonly #release = (): void => {
@@ -66,16 +89,19 @@ export class FillSlots {
     for (const next of this.#waiting) {
       if (this.#held >= this.#limit()) return;
       this.#held += 1;
-      this.#waiting.delete(next);
-      next();
+      next.go();
     }
   }
 }
 
 function tooMany(): RegistryError {
+  return unavailable("too many downloads run already");
+}
+
+function unavailable(detail: string): RegistryError {
   return new RegistryError("UNAVAILABLE", {
     status: 503,
-    detail: "too many downloads run already",
+    detail,
     retryAfterMs: RETRY_AFTER_MS,
   });
 }

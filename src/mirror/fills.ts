@@ -145,6 +145,7 @@ export class Fills {
   /** Ends every fill and keeps what came; no fill is started afterwards. */
   async close(): Promise<void> {
     this.#isClosing = true;
+    this.#slots.close();
     await Promise.all(
       [...this.#running.values()].map(async ({ opened }) => {
         const blob = await opened.catch(() => undefined);

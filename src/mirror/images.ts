@@ -5,7 +5,7 @@ import type {
   Evictor,
 } from "../cache/evictor.ts";
 import type { MetadataIndex } from "../cache/metadata-index.ts";
-import type { RootRow } from "../cache/root-index.ts";
+import type { ImageCursor, RootRow } from "../cache/root-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compilePattern } from "../oci/glob.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
@@ -90,24 +90,26 @@ export class Images {
     await this.#index.settleUses();
     const isWanted = matcherOf(q);
     const images: ImageSummary[] = [];
-    let after: ImageReference | undefined = last;
+    let searchedTo: ImageReference | undefined = last;
+    let after: ImageCursor | undefined = last;
     for (let searched = 0; searched < MAX_SEARCHED;) {
-      const rows = await this.#index.listImages(ROWS_AT_ONCE, after);
-      for (const row of rows) {
+      const page = await this.#index.listImages(ROWS_AT_ONCE, after);
+      for (const row of page.images) {
         if (isWanted(row)) {
           // Only now is it known that something follows.
           if (images.length === n) {
-            return { images, last: after && imageText(after) };
+            return { images, last: searchedTo && imageText(searchedTo) };
           }
           images.push(await this.#summary(row));
         }
-        after = row;
+        searchedTo = row;
       }
-      searched += rows.length;
-      if (rows.length === 0) return { images, last: undefined };
+      searched += page.images.length;
+      after = page.next;
+      if (after === undefined) return { images, last: undefined };
       await nextTurn();
     }
-    return { images, last: after && imageText(after) };
+    return { images, last: searchedTo && imageText(searchedTo) };
   }
 
   async get(image: ImageReference): Promise<ImageDetail | undefined> {

@@ -2,6 +2,7 @@ import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { pino } from "pino";
 import { type Clock, systemClock } from "./clock.ts";
+import { flushWithin } from "./flush-within.ts";
 import { clip } from "./logger.ts";
 
 /**
@@ -72,7 +73,7 @@ export interface Audit {
   record(event: AuditEvent): void;
   /** Opens the file anew, for programs that move it away; nothing where it is no file. */
   reopen(): void;
-  /** Ends when what was recorded is written, or cannot be. */
+  /** Ends when what was recorded is written, or cannot be in a time that anybody waits for. */
   close(): Promise<void>;
 }
 
@@ -138,6 +139,8 @@ export async function openAudit(
     mode: OWNER_ONLY,
     // Requests never wait for a disk or for the reader of a pipe.
     sync: false,
+    // Written at once; with 0 a flush would wait for nothing.
+    minLength: 1,
     maxLength: MAX_BUFFERED_BYTES,
   });
   if (isFile) await once(stream, "ready");
@@ -158,15 +161,10 @@ export async function openAudit(
         onFault(error);
       }
     },
-    close: () => {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      stream.flush((error) => {
-        if (error) onFault(error);
-        // Standard output is the log's too.
-        if (isFile) stream.destroy();
-        resolve();
-      });
-      return promise;
+    close: async () => {
+      const isOut = await flushWithin(stream);
+      // Standard output is the log's too; but an exit would wait for what is left in the stream.
+      if (isFile || !isOut) stream.destroy();
     },
   });
 }

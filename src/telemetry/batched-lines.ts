@@ -1,4 +1,5 @@
 import { type DestinationStream, destination } from "pino";
+import type { Flushable } from "./flush-within.ts";
 
 /** Of characters; some hundred records. */
 const BATCH_LENGTH = 64 * 1024;
@@ -7,8 +8,9 @@ const HAND_ON_AFTER_MS = 100;
 /** Of a reader that takes nothing: beyond it records are lost, and requests are not held up. */
 const MAX_WAITING_BYTES = 1 << 20;
 
-export interface BatchedLines extends DestinationStream {
-  flush(done: (error?: Error) => void): void;
+export interface BatchedLines extends DestinationStream, Flushable {
+  /** What is left, and what comes after it, is lost: no exit waits for it. */
+  destroy(): void;
 }
 
 /**
@@ -32,12 +34,13 @@ export function openBatchedLines(
   let lines: string[] = [];
   let length = 0;
   let timer: NodeJS.Timeout | undefined;
+  let isDestroyed = false;
   const handOn = (): void => {
     if (lines.length === 0) return;
     const batch = lines.join("");
     lines = [];
     length = 0;
-    stream.write(batch);
+    if (!isDestroyed) stream.write(batch);
   };
   const handOnLate = (): void => {
     timer = undefined;
@@ -57,6 +60,10 @@ export function openBatchedLines(
     flush: (done) => {
       handOn();
       stream.flush(done);
+    },
+    destroy: () => {
+      isDestroyed = true;
+      stream.destroy();
     },
   };
 }

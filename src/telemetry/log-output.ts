@@ -1,19 +1,19 @@
 import type { DestinationStream } from "pino";
 import type { Config } from "../config/config.ts";
-import { openBatchedLines } from "./batched-lines.ts";
+import { type BatchedLines, openBatchedLines } from "./batched-lines.ts";
+import { flushWithin } from "./flush-within.ts";
 
 type Format = Config["log"]["format"];
-type OpenFormat = (format: Format) => Flushable | Promise<Flushable>;
-type Flushable = DestinationStream & {
-  flush?(done: (error?: Error) => void): void;
-};
+type OpenFormat = (format: Format) => Output | Promise<Output>;
+/** The pretty form writes at once. */
+type Output = BatchedLines | (DestinationStream & { flush?: undefined });
 
 /** Where the log goes, in a form that may be exchanged while the mirror runs. */
 export class LogOutput implements DestinationStream {
   readonly #openFormat: OpenFormat;
-  #stream: Flushable;
+  #stream: Output;
 
-  private constructor(stream: Flushable, openFormat: OpenFormat) {
+  private constructor(stream: Output, openFormat: OpenFormat) {
     this.#stream = stream;
     this.#openFormat = openFormat;
   }
@@ -31,28 +31,26 @@ export class LogOutput implements DestinationStream {
     this.#stream.write(line);
   }
 
-  /** Called by pino's `flush`. */
-  flush(done: (error?: Error) => void): void {
-    if (this.#stream.flush === undefined) done();
-    else this.#stream.flush(done);
-  }
-
   async setFormat(format: Format): Promise<void> {
     const next = await this.#openFormat(format);
     const before = this.#stream;
-    // What is still held back comes first.
-    await new Promise<void>((resolve) => {
-      if (before.flush === undefined) resolve();
-      else before.flush(() => resolve());
-    });
+    // What is still held back comes first, where its reader takes it.
+    if (before.flush !== undefined) await flushWithin(before);
     this.#stream = next;
+  }
+
+  /** Writes what is left; a reader that takes nothing is not waited for. The last call. */
+  async end(): Promise<void> {
+    const stream = this.#stream;
+    if (stream.flush === undefined) return;
+    if (!(await flushWithin(stream))) stream.destroy();
   }
 }
 
 /** Each is opened once: it writes what is left in it when the process ends. */
 function onceEach(onLost: ((lines: string) => void) | undefined): OpenFormat {
-  let json: Flushable | undefined;
-  let pretty: Promise<Flushable> | undefined;
+  let json: Output | undefined;
+  let pretty: Promise<Output> | undefined;
   return (format) =>
     format === "pretty"
       ? (pretty ??= openPretty())
@@ -60,7 +58,7 @@ function onceEach(onLost: ((lines: string) => void) | undefined): OpenFormat {
         (json ??= openBatchedLines(onLost));
 }
 
-async function openPretty(): Promise<Flushable> {
+async function openPretty(): Promise<Output> {
   const { default: pretty } = await import("pino-pretty");
   return pretty({});
 }

@@ -5,7 +5,12 @@ import type {
   MetadataIndex,
   RepositoryKey,
 } from "../../src/cache/metadata-index.ts";
-import type { RootCursor, RootRow } from "../../src/cache/root-index.ts";
+import type {
+  ImageCursor,
+  ImagePage,
+  RootCursor,
+  RootRow,
+} from "../../src/cache/root-index.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { referenceText } from "../../src/oci/reference.ts";
 import type { AfterTest } from "../support/after-test.ts";
@@ -24,6 +29,7 @@ const alpine = keyOf("docker.io", "library/alpine");
 const busybox = keyOf("docker.io", "library/busybox");
 const quay = keyOf("quay.io", "library/alpine");
 const latest = tag("latest");
+const NO_IMAGES: ImagePage = { images: [], next: undefined };
 const NOTHING: ReadonlySet<Digest> = new Set();
 
 /** What room is made by: roots, their graphs, their pins and their end. `make` as in the other contract. */
@@ -38,7 +44,7 @@ export function rootIndexContract(
         roots: [],
         next: undefined,
       });
-      assert.deepEqual(await index.listImages(10, undefined), []);
+      assert.deepEqual(await index.listImages(10, undefined), NO_IMAGES);
       assert.equal(await index.getNode(named("any")), undefined);
       assert.equal(await index.dropRoot(alpine, byTag("latest")), false);
       assert.equal(await index.setPinned(alpine, byTag("latest"), true), false);
@@ -93,7 +99,7 @@ export function rootIndexContract(
         storedAtMs: 3,
       });
       assert.deepEqual(await oldest(index), ["alpine@a 3"]);
-      assert.deepEqual(await index.listImages(10, undefined), []);
+      assert.deepEqual(await index.listImages(10, undefined), NO_IMAGES);
       index.touchBlob(named("a"), 4);
       await index.settleUses();
       assert.deepEqual(await oldest(index), ["alpine@a 4"]);
@@ -109,7 +115,7 @@ export function rootIndexContract(
       await index.adoptBlob(blob(named("a"), 10));
       await index.adoptBlob(manifestOf(named("manifest"), [layer("b")]));
       assert.deepEqual(await oldest(index), ["@a 1", "@manifest 1"]);
-      assert.deepEqual(await index.listImages(10, undefined), []);
+      assert.deepEqual(await index.listImages(10, undefined), NO_IMAGES);
       assert.deepEqual(await index.listRepositories(10, undefined), []);
       await index.putTag(alpine, latest, named("manifest"), 2);
       assert.deepEqual(await oldest(index), ["@a 1", "alpine:latest 2"]);
@@ -178,13 +184,13 @@ export function rootIndexContract(
       );
       for (const limit of [1, 2, 4, 20]) {
         const got: string[] = [];
-        let last: RootRow | undefined;
-        for (;;) {
-          const page = await index.listImages(limit, last);
-          got.push(...page.map(textOf));
-          last = page.at(-1);
-          if (last === undefined) break;
-        }
+        let next: ImageCursor | undefined;
+        do {
+          const page = await index.listImages(limit, next);
+          assert.ok(page.images.length <= limit);
+          got.push(...page.images.map(textOf));
+          ({ next } = page);
+        } while (next !== undefined);
         assert.deepEqual(got, want, `pages of ${limit}`);
       }
       const root = await index.getRoot(quay, byTag("a"));
@@ -196,20 +202,23 @@ export function rootIndexContract(
       );
     });
 
-    void it("lists the images behind any number of repositories that have none any more", async (test) => {
+    void it("lists the images behind any number of repositories that have none any more, some of these at a time", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
-      for (let n = 0; n < 300; n += 1) {
+      for (let n = 0; n < 1_500; n += 1) {
         await index.link(keyOf("m.example", `gone/${n}`), named("a"));
       }
+      // No images either: a blob that no manifest names.
+      await index.recordBlob(keyOf("m.example", "only-blob"), {
+        ...blob(named("only"), 1),
+        storedAtMs: 1,
+      });
       await pull(index, quay, "last", ["b"], 2);
-      const images = await index.listImages(10, undefined);
-      assert.deepEqual(
-        images.map(({ digest }) => digest),
-        [named("first"), named("last")],
-      );
-      const [first] = images;
-      assert.equal((await index.listImages(1, first)).length, 1);
+      const beforeThem = await index.listImages(10, undefined);
+      assert.deepEqual(digestsOf(beforeThem), [named("first")]);
+      const behindThem = await index.listImages(10, beforeThem.next);
+      assert.deepEqual(digestsOf(behindThem), [named("last")]);
+      assert.equal(behindThem.next, undefined);
     });
 
     void it("tells who needs what of a graph", async (test) => {
@@ -330,9 +339,9 @@ export function rootIndexContract(
       assert.deepEqual(await oldest(index), []);
       assert.equal(await index.setPinned(alpine, byTag("latest"), false), true);
       assert.deepEqual(await oldest(index), ["alpine:latest 1"]);
-      assert.equal((await index.listImages(9, undefined)).length, 2);
+      assert.equal((await index.listImages(9, undefined)).images.length, 2);
       assert.equal(await index.setPinned(alpine, digest, false), true);
-      assert.equal((await index.listImages(9, undefined)).length, 1);
+      assert.equal((await index.listImages(9, undefined)).images.length, 1);
     });
 
     void it("leaves the pin of a tag that the upstream took away on its digest", async (test) => {
@@ -342,7 +351,7 @@ export function rootIndexContract(
       await index.setPinned(alpine, byTag("latest"), true);
       await index.removeTag(alpine, latest);
       assert.deepEqual(await oldest(index), []);
-      const [root] = await index.listImages(9, undefined);
+      const [root] = (await index.listImages(9, undefined)).images;
       assert.equal(root?.isPinned, true);
       assert.equal(root?.digest, named("first"));
     });
@@ -466,6 +475,10 @@ const names = new Map<Digest, string>(
 function nameOf(digest: Digest, text?: string): string {
   if (text !== undefined) names.set(digest, text);
   return names.get(digest) ?? digest;
+}
+
+function digestsOf({ images }: ImagePage): readonly Digest[] {
+  return images.map(({ digest }) => digest);
 }
 
 function byTag(text: string) {

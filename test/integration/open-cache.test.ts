@@ -23,6 +23,7 @@ import {
   keyOf,
   manifestOf,
   named,
+  tag,
 } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -251,6 +252,24 @@ void describe("opening the cache", () => {
     await second.cache.close();
     await open(test, root, { bootId: "boot two" });
     assert.deepEqual(readdirSync(join(root, "partial")), ["boot-id"]);
+  });
+
+  void it("closes the index and lets go of the root though something else can't be closed, and calls that no clean stop", async (test) => {
+    const root = await tempDir(test);
+    const { cache } = await open(test, root);
+    await cache.recovered();
+    await cache.index.recordBlob(alpine, manifestOf(named("a"), []));
+    await cache.index.putTag(alpine, tag("latest"), named("a"), 1);
+    const { blobs } = cache;
+    const { mock } = test.mock.method(blobs, "close", () =>
+      Promise.reject(new Error("a thread that stays")),
+    );
+    await assert.rejects(cache.close(), /a thread that stays/);
+    mock.restore();
+    await assert.rejects(cache.index.probe(), { name: "IndexError" });
+    assert.match(readFileSync(join(root, "roots.jsonl"), "utf8"), /:latest"/);
+    assert(!existsSync(join(root, "clean")));
+    await open(test, root);
   });
 
   for (const { call, code, pattern } of [

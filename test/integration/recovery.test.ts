@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import {
   copyFileSync,
+  existsSync,
+  mkdirSync,
   openSync,
   readFileSync,
   rmSync,
@@ -8,6 +10,7 @@ import {
   writeSync,
   closeSync,
 } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
@@ -192,6 +195,26 @@ void describe("an index that can't be used", () => {
     }
     await cache.recovered();
     await assertWhole(cache);
+  });
+
+  void it("is replaced by one in memory until the next start where the damaged file can't be moved", async (test) => {
+    const root = await writeRoot(test);
+    const { indexFile, cleanFile } = diskLayout(root);
+    damageTags(indexFile);
+    rmSync(cleanFile);
+    // What it would be moved to.
+    const target = `${indexFile}.corrupt-20260101T000000Z`;
+    mkdirSync(join(target, "in the way"), { recursive: true });
+    const { cache, messages } = await open(test, root);
+    await cache.recovered();
+    await assertWhole(cache);
+    assert(messages.includes("no new file can take the damaged index's place"));
+    await cache.close();
+    rmSync(target, { recursive: true });
+    const next = await open(test, root);
+    await next.cache.recovered();
+    await assertWhole(next.cache);
+    assert(existsSync(target));
   });
 
   void it("gets what came since when an older copy of it was put back", async (test) => {

@@ -89,6 +89,20 @@ void describe("the audit", () => {
     assert.deepEqual(faults, []);
   });
 
+  void it("has all that was recorded in its file once it is closed", async (test) => {
+    const file = join(await tempDir(test), "audit.jsonl");
+    const faults: unknown[] = [];
+    const audit = await openAudit(file, (error) => faults.push(error));
+    for (let n = 0; n < 1_000; n++) audit.record(EVENT);
+    await audit.close();
+    const lines = (await readFile(file, "utf8")).trim().split("\n");
+    assert.deepEqual(
+      lines.map((line) => (JSON.parse(line) as { seq: number }).seq),
+      Array.from({ length: 1_000 }, (_, n) => n + 1),
+    );
+    assert.deepEqual(faults, []);
+  });
+
   void it("is refused where its file can't be opened", async (test) => {
     const file = join(await tempDir(test), "no", "audit.jsonl");
     await assert.rejects(

@@ -18,7 +18,8 @@ const FEW = 500;
 const program = (records: number, afterwards: string) => `
   const { createLogger } = await import(${JSON.stringify(LOGGER)});
   const { LogOutput } = await import(${JSON.stringify(OUTPUT)});
-  const log = createLogger({ level: "info" }, await LogOutput.open("json"));
+  const output = await LogOutput.open("json");
+  const log = createLogger({ level: "info" }, output);
   for (let n = 0; n < ${records}; n++) log.info({ n }, "request");
   ${afterwards}
 `;
@@ -46,8 +47,8 @@ void describe("records of requests are handed on some at a time", () => {
       records: FEW,
       afterwards: "process.exit(0);",
     },
-    "the log is flushed, and all handlers are passed by": {
-      afterwards: "log.flush(() => process.reallyExit(0));",
+    "the log is ended, and all handlers are passed by": {
+      afterwards: "await output.end(); process.reallyExit(0);",
     },
     "it goes on and logs nothing more": {
       afterwards: "setInterval(() => {}, 1_000);",
