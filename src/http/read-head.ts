@@ -1,13 +1,12 @@
 import type { ManifestAnswer } from "../mirror/manifest-answers.ts";
 import type { RoutedRepository } from "../mirror/upstream-routes.ts";
 import type { Reference } from "../oci/reference.ts";
-import type { Call } from "./call.ts";
 import type { AskedHead } from "./exchange.ts";
 import type { RequestTarget } from "./request-target.ts";
 import { manifestHead } from "./send-content.ts";
 
 /** A request for a manifest, as Node's parser read it from the bytes of its head. */
-export class ReadHead {
+export interface ReadRequest {
   readonly asked: RequestTarget;
   /** As it stands in the path. */
   readonly repository: string;
@@ -18,18 +17,15 @@ export class ReadHead {
   readonly told: AskedHead;
   /** Of the body that was sent when it was read: what is kept here counts for so much. */
   readonly bodyBytes: number;
+}
+
+/** What was read, and the answer that was made for it last. */
+export class ReadHead {
+  readonly request: ReadRequest;
   #last: LastAnswer | undefined;
 
-  constructor(call: Call, repository: string, reference: Reference) {
-    const { request, asked, isHead, exchange } = call;
-    const { method, url, headers } = request;
-    this.asked = asked;
-    this.repository = repository;
-    this.reference = reference;
-    this.host = headers.host;
-    this.isHead = isHead;
-    this.told = { method, url, userAgent: headers["user-agent"] };
-    this.bodyBytes = exchange.sentBytes;
+  constructor(request: ReadRequest) {
+    this.request = request;
   }
 
   /**
@@ -76,7 +72,7 @@ export class ReadHead {
       text += `${head[i]}: ${head[i + 1]}\r\n`;
     }
     text += ending;
-    return this.isHead ? text : text + bytes.toString("latin1");
+    return this.request.isHead ? text : text + bytes.toString("latin1");
   }
 }
 

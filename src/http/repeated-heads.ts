@@ -48,6 +48,11 @@ export interface RepeatedHeadsOptions {
   readonly metrics: Metrics;
 }
 
+interface Watchable {
+  readonly server: Server;
+  readonly ending: () => string;
+}
+
 /**
  * A head that was read before is not read again.
  *
@@ -61,18 +66,21 @@ export interface RepeatedHeadsOptions {
  * each time, and whatever is not in memory goes the ordinary way. The answer is the one that Node
  * would have sent, and is counted and logged the same.
  *
- * All that is used of Node is public: its listener for a connection's bytes is taken off, and
- * called. A server with TLS is not watched.
+ * A connection is watched from the first manifest on that was in memory. All that is used of Node is
+ * public: its listener for the connection's bytes is taken off, and called. A server with TLS is
+ * left alone.
  */
 export class RepeatedHeads {
   readonly #options: RepeatedHeadsOptions;
   readonly #logRequest: (record: RequestRecord) => void;
   readonly #heads = new LRUCache<string, ReadHead>({
     maxSize: MAX_KEPT_BYTES,
-    sizeCalculation: ({ bodyBytes }, bytes) =>
-      bytes.length + bodyBytes + ENTRY_OVERHEAD_BYTES,
+    sizeCalculation: ({ request }, bytes) =>
+      bytes.length + request.bodyBytes + ENTRY_OVERHEAD_BYTES,
   });
-  /** The one whose bytes Node's parser has now. */
+  /** Open connections whose bytes go to Node's parser by themselves. */
+  readonly #watchable = new WeakMap<Socket, Watchable>();
+  /** The watched one whose bytes Node's parser has now. */
   #reading: WatchedConnection | undefined;
 
   constructor(options: RepeatedHeadsOptions) {
@@ -83,45 +91,67 @@ export class RepeatedHeads {
   /** @param server of plain HTTP, whose connections are bounded already */
   watch(server: Server): void {
     const ending = createEnding(server);
+    server.on("connection", (socket: Socket) => {
+      this.#watchable.set(socket, { server, ending });
+    });
     server.prependListener("request", (request, response) => {
       this.#reading?.begin(request, response);
-    });
-    server.on("connection", (socket: Socket) => {
-      const client = canonicalAddress(socket.remoteAddress);
-      // To stand between costs other requests some 2 µs.
-      if (this.#isAlwaysRead(client)) return;
-      const [listener] = socket.listeners("data");
-      // A Node that goes about it in another way.
-      if (listener === undefined) return;
-      const nodes = listener as (chunk: Buffer) => void;
-      const connection = new WatchedConnection({
-        socket,
-        server,
-        place: this.#options.limits.connectionOf(socket),
-        maxRequests: server.maxRequestsPerSocket || Infinity,
-        giveToNode: (chunk) => {
-          this.#reading = connection;
-          try {
-            nodes.call(socket, chunk);
-          } finally {
-            this.#reading = undefined;
-          }
-        },
-        find: (chunk) => this.#find(chunk, client, ending),
-        remember: (chunk, head) => this.#remember(chunk, head),
-      });
-      socket.off("data", nodes);
-      socket.on("data", connection.take);
     });
   }
 
   /** A manifest was in memory, and is sent. */
-  noteRecalled(call: Call): void {
-    const { target } = call.asked.path;
-    if (this.#reading === undefined || target.kind !== "manifest") return;
-    if (!isOrdinary(call.request)) return;
-    const head = new ReadHead(call, target.repository, target.reference);
-    this.#reading.noteRecalled(call.response, head);
+  noteRecalled({ request, response, asked, isHead, exchange }: Call): void {
+    const { target } = asked.path;
+    if (target.kind !== "manifest" || !isOrdinary(request)) return;
+    if (this.#reading === undefined) {
+      const { socket } = request;
+      // Not while the parser has its bytes.
+      response.on("close", () => this.#stepBetween(socket));
+      return;
+    }
+    const { method, url, headers } = request;
+    const told = { method, url, userAgent: headers["user-agent"] };
+    const head = new ReadHead({
+      asked,
+      repository: target.repository,
+      reference: target.reference,
+      host: headers.host,
+      isHead,
+      told,
+      bodyBytes: exchange.sentBytes,
+    });
+    this.#reading.noteRecalled(response, head);
+  }
+
+  /** Not before: each request that is read costs a quarter more where somebody stands between. */
+  #stepBetween(socket: Socket): void {
+    const watchable = this.#watchable.get(socket);
+    const client = canonicalAddress(socket.remoteAddress);
+    if (watchable === undefined || this.#isAlwaysRead(client)) return;
+    this.#watchable.delete(socket);
+    const [listener] = socket.listeners("data");
+    // A Node that goes about it in another way.
+    if (listener === undefined) return;
+    const nodes = listener as (chunk: Buffer) => void;
+    const { server, ending } = watchable;
+    const connection = new WatchedConnection({
+      socket,
+      server,
+      place: this.#options.limits.connectionOf(socket),
+      maxRequests: server.maxRequestsPerSocket || Infinity,
+      giveToNode: (chunk) => {
+        this.#reading = connection;
+        try {
+          nodes.call(socket, chunk);
+        } finally {
+          this.#reading = undefined;
+        }
+      },
+      find: (chunk) => this.#find(chunk, client, ending),
+      remember: (chunk, head) => this.#remember(chunk, head),
+    });
+    socket.off("data", nodes);
+    socket.on("data", connection.take);
   }
 
   /** Who asks is told by the head. May change with the configuration. */
@@ -132,7 +162,7 @@ export class RepeatedHeads {
 
   #remember(chunk: Buffer, head: ReadHead): void {
     const key = keyOf(chunk);
-    if (key === undefined || head.bodyBytes > MAX_BODY_BYTES) return;
+    if (key === undefined || head.request.bodyBytes > MAX_BODY_BYTES) return;
     this.#heads.set(key, head);
   }
 
@@ -147,14 +177,15 @@ export class RepeatedHeads {
     if (this.#isAlwaysRead(client)) return undefined;
     const { mirror, currentRoutes, metrics } = this.#options;
     const exchange = new Exchange();
-    const { asked, isHead } = head;
-    const routed = asked.route(currentRoutes(), head.host, head.repository);
+    const { asked, host, repository, reference, isHead, told, bodyBytes } =
+      head.request;
+    const routed = asked.route(currentRoutes(), host, repository);
     if (!routed.ok) return undefined;
-    const manifest = mirror.recallManifest(targetOf(routed), head.reference);
+    const manifest = mirror.recallManifest(targetOf(routed), reference);
     if (manifest === undefined) return undefined;
     const sentBytes = isHead ? 0 : manifest.bytes.length;
     // Remembered anew, with what it counts for now.
-    if (sentBytes > head.bodyBytes) return undefined;
+    if (sentBytes > bodyBytes) return undefined;
     exchange.client = client;
     exchange.kind = asked.kind;
     exchange.upstream = routed.upstream.name;
@@ -165,7 +196,7 @@ export class RepeatedHeads {
     return {
       text: head.answer(routed, manifest, ending()),
       report: (isWhole) =>
-        exchange.report(head.told, 200, isWhole, this.#logRequest, metrics),
+        exchange.report(told, 200, isWhole, this.#logRequest, metrics),
     };
   }
 }

@@ -37,13 +37,18 @@ interface Reading {
 
 /**
  * Stands between a connection and Node's parser. A chunk is answered without the parser only
- * between two messages, which is known because every chunk so far was one whole request and was
- * answered. Whatever else comes goes to the parser, as does all that comes after it.
+ * between two messages, which is known because the parser took the chunk before for exactly one
+ * whole request. Whatever else comes goes to the parser, as does all that comes after it.
  */
 export class WatchedConnection {
   readonly #options: WatchedConnectionOptions;
-  /** Every chunk so far was the head of a request without a body, and came after the answer before. */
-  #isOrderly = true;
+  /**
+   * - `unknown`: the parser may have the beginning of a message;
+   * - `between`: each chunk since was the head of a request, and came after the answer before;
+   * - `odd`: something else came.
+   */
+  #state: "unknown" | "between" | "odd" = "unknown";
+  /** Since it is watched. */
   #requests = 0;
   /** Answers that have not left yet: of a client that does not take them Node reads no further. */
   #running = 0;
@@ -57,8 +62,8 @@ export class WatchedConnection {
   /** The listener for the connection's bytes. */
   readonly take = (chunk: Buffer): void => {
     if (this.#mayAnswer() && this.#answer(chunk)) return;
-    if (this.#isOrderly) this.#watch(chunk);
-    else this.#options.giveToNode(chunk);
+    if (this.#state === "odd") this.#options.giveToNode(chunk);
+    else this.#watch(chunk);
   };
 
   /** Node's parser has read a head. */
@@ -88,11 +93,9 @@ export class WatchedConnection {
   #mayAnswer(): boolean {
     const { socket, server, maxRequests } = this.#options;
     return (
-      this.#isOrderly &&
+      this.#state === "between" &&
       this.#running === 0 &&
-      // The first is Node's: a connection on which its parser has read no head is closed in time.
-      this.#requests > 0 &&
-      // The last too, which tells that it is the last.
+      // The last is Node's, which tells that it is the last.
       this.#requests < maxRequests - 1 &&
       // Node is about to end it.
       socket.writable &&
@@ -130,13 +133,17 @@ export class WatchedConnection {
     giveToNode(chunk);
     this.#reading = undefined;
     const { requests, request, response, recalled } = reading;
-    this.#isOrderly =
+    const isOrderly =
       !isEarly &&
       requests === 1 &&
       request?.complete === true &&
       response?.shouldKeepAlive === true &&
       isOneHead(chunk);
-    if (this.#isOrderly && recalled !== undefined) remember(chunk, recalled);
+    // What the parser made of this chunk is not its own meaning where a message had begun before it.
+    if (isOrderly && this.#state === "between" && recalled !== undefined) {
+      remember(chunk, recalled);
+    }
+    this.#state = isOrderly ? "between" : "odd";
   }
 }
 

@@ -33,7 +33,7 @@ const BY_DIGEST = `/v2/app/manifests/${ONE.manifest.digest}`;
 
 const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
   "tags, digests, GET and HEAD by turns": [
-    ["GET", BY_TAG, 4],
+    ["GET", BY_TAG, 8],
     ["HEAD", BY_TAG, 4],
     ["GET", BY_DIGEST, 4],
     ["HEAD", BY_DIGEST, 4],
@@ -42,7 +42,7 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["GET", BY_TAG, 4],
   ],
   "other requests between them": [
-    ["GET", BY_TAG, 3],
+    ["GET", BY_TAG, 8],
     ["GET", `/v2/app/blobs/${ONE.config.digest}`, 1],
     ["GET", BY_TAG, 2],
     ["GET", "/v2/app/manifests/none", 2],
@@ -54,7 +54,7 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["GET", BY_TAG, 2],
   ],
   "a tag that ages, is asked for again, and moves": [
-    ["GET", BY_TAG, 3],
+    ["GET", BY_TAG, 8],
     ({ mirror }) => mirror.clock.advance(5_000),
     ["GET", BY_TAG, 2],
     ({ mirror }) => mirror.clock.advance(TAG_TTL_MS),
@@ -68,7 +68,7 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["GET", BY_TAG, 3],
   ],
   "a policy that refuses it from now on, and no more": [
-    ["GET", BY_TAG, 3],
+    ["GET", BY_TAG, 8],
     ({ mirror, upstream }) =>
       mirror.reload({ upstreams: [upstreamOf(upstream, { deny: ["**"] })] }),
     ["GET", BY_TAG, 2],
@@ -77,7 +77,7 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["GET", BY_TAG, 3],
   ],
   "an upstream that is another from now on": [
-    ["GET", BY_TAG, 3],
+    ["GET", BY_TAG, 8],
     ({ mirror, upstream }) =>
       mirror.reload({
         upstreams: [upstreamOf(upstream, { name: "other.example" })],
@@ -85,12 +85,12 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     ["GET", BY_TAG, 3],
   ],
   "an image that is purged": [
-    ["GET", BY_TAG, 3],
+    ["GET", BY_TAG, 8],
     ({ mirror }) => mirror.operate("DELETE", "/images/registry.example/app:v"),
     ["GET", BY_TAG, 3],
   ],
   "a mirror that may not ask from now on": [
-    ["GET", BY_TAG, 4],
+    ["GET", BY_TAG, 8],
     ({ mirror }) => {
       mirror.clock.advance(TAG_TTL_MS);
       return mirror.reload({ offline: true });
@@ -151,7 +151,7 @@ void describe("requests that come again on one connection", () => {
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
     const connection = await WireConnection.open(test, mirror.port);
     const head = `GET ${BY_TAG} HTTP/1.1\r\nHost: m\r\n\r\n`;
-    for (let i = 0; i < 4; i++) await connection.ask(head);
+    for (let i = 0; i < 8; i++) await connection.ask(head);
     const { readHeads } = mirror;
     mirror.clock.advance(60_000);
     await connection.ask(head);
