@@ -21,6 +21,7 @@ import { openAccessControl } from "./http/client-auth/access-control.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp } from "./http/operator-routes.ts";
 import { createRegistryListener } from "./http/registry-routes.ts";
+import { RepeatedHeads } from "./http/repeated-heads.ts";
 import { createRoomLimits } from "./mirror/eviction-limits.ts";
 import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
@@ -207,6 +208,21 @@ export async function buildApp(
         .hasCredentials ?? false,
   });
   const startedAt = new Date(clock.nowMs()).toISOString();
+  const connections = await boundServers({
+    limits: config.limits,
+    create: tls?.createServer ?? createServer,
+    isTrustedProxy: (address) => clientAddress.isTrustedProxy(address),
+    log,
+  });
+  const repeatedHeads = new RepeatedHeads({
+    mirror,
+    currentRoutes: () => upstreams.routes,
+    access,
+    clientAddress,
+    limits: connections,
+    log,
+    metrics,
+  });
   const registryListener = createRegistryListener({
     mirror,
     currentRoutes: () => upstreams.routes,
@@ -216,6 +232,7 @@ export async function buildApp(
     log,
     metrics,
     instanceId,
+    repeatedHeads,
   });
   let isDraining = false;
   const operatorApp = createOperatorApp(
@@ -267,16 +284,14 @@ export async function buildApp(
     pins.start();
   });
 
-  const connections = await boundServers({
-    limits: config.limits,
-    create: tls?.createServer ?? createServer,
-    isTrustedProxy: (address) => clientAddress.isTrustedProxy(address),
-    log,
-  });
   const registry = new Listeners(
     config.listen,
     registryListener,
-    connections.createServer,
+    (options, listener) => {
+      const server = connections.createServer(options, listener);
+      if (tls === undefined) repeatedHeads.watch(server);
+      return server;
+    },
   );
   const operatorAddress = config.operator.listen;
   const operator = new Listeners(

@@ -21,6 +21,8 @@ const OPERATOR_CONNECTIONS = 256;
 export interface BoundServers {
   /** Makes servers whose connections are bounded together. */
   readonly createServer: CreateServer;
+  /** @see {@link ConnectionLimits.connectionOf} */
+  readonly connectionOf: ConnectionLimits["connectionOf"];
   /** Takes other bounds into force. */
   setLimits(config: LimitsConfig | undefined): void;
 }
@@ -49,6 +51,7 @@ export async function boundServers(options: {
   });
   return {
     createServer: guardedBy(limits, create),
+    connectionOf: (socket) => limits.connectionOf(socket),
     setLimits: (config) => limits.setBounds(boundsOf(config)),
   };
 }

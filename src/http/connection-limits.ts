@@ -1,4 +1,4 @@
-import type { Server, ServerResponse } from "node:http";
+import type { Server } from "node:http";
 import type { Socket } from "node:net";
 import { addressGroup, canonicalAddress } from "./client-auth/networks.ts";
 import { IdleList, IdlePlace } from "./idle-list.ts";
@@ -21,10 +21,19 @@ export interface ConnectionLimitsOptions extends ConnectionBounds {
 export interface ConnectionLimits {
   /** Counts the server's connections from now on. */
   guard(server: Server): void;
+  /** A connection that is counted; undefined for one that was refused. */
+  connectionOf(socket: Socket): BusyPlace | undefined;
   /** How many are open. */
   readonly open: number;
   /** Sets other bounds; the longest idle ones make room as new ones come. */
   setBounds(bounds: ConnectionBounds): void;
+}
+
+/** Told of the requests of one connection: one that is busy is not closed for others. */
+export interface BusyPlace {
+  begin(): void;
+  /** Called once for each {@link begin}. */
+  readonly end: () => void;
 }
 
 /** The connections of one address, or of all. */
@@ -35,7 +44,7 @@ class Crowd {
 }
 
 /** One that is open, until it leaves. */
-class Connection {
+class Connection implements BusyPlace {
   readonly socket: Socket;
   readonly #all: Crowd;
   readonly #inAll = new IdlePlace<Connection>(this);
@@ -54,12 +63,11 @@ class Connection {
     this.#rest();
   }
 
-  begin(response: ServerResponse): void {
-    if (this.#isGone) return;
+  begin(): void {
     this.#running += 1;
+    if (this.#isGone) return;
     this.#all.idle.leave(this.#inAll);
     this.#own?.idle.leave(this.#inOwn);
-    response.on("close", this.#end);
   }
 
   leave(): void {
@@ -71,7 +79,7 @@ class Connection {
     if (this.#own !== undefined) this.#own.count -= 1;
   }
 
-  readonly #end = (): void => {
+  readonly end = (): void => {
     this.#running -= 1;
     if (this.#running === 0 && !this.#isGone) this.#rest();
   };
@@ -153,9 +161,13 @@ export function createConnectionLimits(
       });
       server.prependListener("request", (_request, response) => {
         const { socket } = response;
-        if (socket !== null) bySocket.get(socket)?.begin(response);
+        const connection = socket === null ? undefined : bySocket.get(socket);
+        if (connection === undefined) return;
+        connection.begin();
+        response.on("close", connection.end);
       });
     },
+    connectionOf: (socket) => bySocket.get(socket),
     get open() {
       return all.count;
     },

@@ -1,4 +1,3 @@
-import type { IncomingMessage, ServerResponse } from "node:http";
 import type { BodySource } from "../mirror/blobs.ts";
 import type { CacheStatus } from "../telemetry/cache-status.ts";
 import { clip } from "../telemetry/logger.ts";
@@ -15,6 +14,14 @@ export type RequestKind =
   | "catalog"
   | "ping"
   | "other";
+
+/** What is told of a request's head. */
+export interface AskedHead {
+  readonly method: string | undefined;
+  /** The raw request target. */
+  readonly url: string | undefined;
+  readonly userAgent: string | undefined;
+}
 
 /** One request and its answer, as logs and metrics see them; filled in on the way. */
 export class Exchange {
@@ -34,21 +41,23 @@ export class Exchange {
   error: unknown;
   readonly #startedAtMs = performance.now();
 
-  /** Counts and logs it once the answer is out or the connection is gone. */
+  /**
+   * Counts and logs it once the answer is out or the connection is gone.
+   *
+   * @param isWhole all of the answer is with the kernel
+   */
   report(
-    request: IncomingMessage,
-    response: ServerResponse,
+    { method, url, userAgent = "" }: AskedHead,
+    statusCode: number,
+    isWhole: boolean,
     log: (record: RequestRecord) => void,
     metrics: Metrics,
   ): void {
     const durationMs = performance.now() - this.#startedAtMs;
     const { kind, upstream, repository, cache } = this;
-    const { method = "" } = request;
-    const { statusCode } = response;
-    const isWhole = response.writableFinished;
     metrics.requests.add(
       {
-        method: METHODS.has(method) ? method : "OTHER",
+        method: method !== undefined && METHODS.has(method) ? method : "OTHER",
         kind,
         status: isWhole
           ? (STATUS_CLASSES[Math.floor(statusCode / 100)] ?? "error")
@@ -61,7 +70,7 @@ export class Exchange {
     );
     metrics.httpRequestDuration.observe({ kind }, durationMs / 1000);
     log({
-      method: request.method,
+      method,
       kind,
       upstream,
       repository,
@@ -69,16 +78,16 @@ export class Exchange {
       // Where the path was refused nothing of it is known but its text.
       target:
         repository === undefined && kind === "other"
-          ? clip(withoutQuery(request))
+          ? clip(withoutQuery(url ?? ""))
           : undefined,
       outcome: cache?.outcome,
       statusCode,
       isWhole,
       sizeBytes: this.sentBytes,
       durationMs: Math.round(durationMs * 10) / 10,
-      client: this.client ?? request.socket.remoteAddress,
+      client: this.client,
       user: this.user,
-      userAgent: request.headers["user-agent"] ?? "",
+      userAgent,
       err: this.error,
     });
   }
@@ -97,8 +106,7 @@ const METHODS = new Set([
 
 const STATUS_CLASSES = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-function withoutQuery(request: IncomingMessage): string {
-  const target = request.url ?? "";
+function withoutQuery(target: string): string {
   const at = target.indexOf("?");
   // A client that was given `http://user:password@mirror` as a proxy writes it out.
   return (at === -1 ? target : target.slice(0, at)).replace(

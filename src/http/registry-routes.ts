@@ -19,6 +19,7 @@ import type { AccessControl, Judgement } from "./client-auth/access-control.ts";
 import { Exchange } from "./exchange.ts";
 import { refuse } from "./refusals.ts";
 import { assertRequestHead } from "./request-head.ts";
+import type { RepeatedHeads } from "./repeated-heads.ts";
 import { createTargetReader, type RequestTarget } from "./request-target.ts";
 import { sendBlob, sendManifest } from "./send-content.ts";
 import { sendCatalog, sendReferrers, sendTags } from "./send-lists.ts";
@@ -35,6 +36,8 @@ export interface RegistryRoutesOptions {
   readonly metrics: Metrics;
   /** Ours in `Via`: a request that carries it has come back to us. */
   readonly instanceId: string;
+  /** Told of what was answered from memory. */
+  readonly repeatedHeads?: Pick<RepeatedHeads, "noteRecalled">;
 }
 
 /** The registry API: it reads the target, asks the mirror and sends; nothing else. */
@@ -48,9 +51,16 @@ export function createRegistryListener(
   return (request, response) => {
     const exchange = new Exchange();
     exchange.client = clientAddress(request);
-    response.on("close", () =>
-      exchange.report(request, response, logRequest, metrics),
-    );
+    response.on("close", () => {
+      const { method, url, headers } = request;
+      exchange.report(
+        { method, url, userAgent: headers["user-agent"] },
+        response.statusCode,
+        response.writableFinished,
+        logRequest,
+        metrics,
+      );
+    });
     const refuseFor = (error: unknown) =>
       refuse(log, access, request, response, exchange, error);
     try {
@@ -142,7 +152,9 @@ function dispatch(
     case "manifest": {
       const routed = route(call, target.repository);
       exchange.reference = call.asked.reference;
-      return sendManifest(mirror, call, routed, target.reference);
+      const sending = sendManifest(mirror, call, routed, target.reference);
+      if (sending === undefined) options.repeatedHeads?.noteRecalled(call);
+      return sending;
     }
     case "blob": {
       const routed = route(call, target.repository);

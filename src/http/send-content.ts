@@ -44,23 +44,32 @@ export function sendManifest(
 function answerManifest(
   { request, response, exchange, isHead, bodyTexts }: Call,
   routed: RoutedRepository,
-  { bytes, mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
+  manifest: ManifestAnswer,
 ): void {
+  const { bytes, digest, status } = manifest;
   exchange.cache = status;
-  const head = beginHead(mediaType);
-  let isUnchanged = false;
-  if (digest !== undefined) {
-    const etag = `"${digest}"`;
-    head.push("Docker-Content-Digest", digest, "ETag", etag);
-    isUnchanged = matchesIfNoneMatch(request.headers["if-none-match"], etag);
-  }
-  addNamespace(head, routed);
-  addCacheStatus(head, status, ageMs, isStale);
-  if (isUnchanged) sendHead(response, 304, head);
-  else {
+  const head = manifestHead(routed, manifest);
+  const ifNoneMatch = request.headers["if-none-match"];
+  if (digest !== undefined && matchesIfNoneMatch(ifNoneMatch, etagOf(digest))) {
+    sendHead(response, 304, head);
+  } else {
     const body = bodyTexts.of(bytes) ?? bytes;
     sendBytes(response, exchange, 200, head, body, isHead, "latin1");
   }
+}
+
+/** What is told of a manifest, but for its length. */
+export function manifestHead(
+  routed: RoutedRepository,
+  { mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
+): Head {
+  const head = beginHead(mediaType);
+  if (digest !== undefined) {
+    head.push("Docker-Content-Digest", digest, "ETag", etagOf(digest));
+  }
+  addNamespace(head, routed);
+  addCacheStatus(head, status, ageMs, isStale);
+  return head;
 }
 
 /** @throws Refusal, RegistryError, UnsatisfiedRange */
@@ -72,7 +81,7 @@ export async function sendBlob(
 ): Promise<void> {
   const { request } = call;
   const target = targetOf(routed);
-  const etag = `"${digest}"`;
+  const etag = etagOf(digest);
   const isUnchanged = matchesIfNoneMatch(
     request.headers["if-none-match"],
     etag,
@@ -138,9 +147,13 @@ function addBlobDescription(
   routed: RoutedRepository,
   digest: Digest,
 ): void {
-  head.push("Docker-Content-Digest", digest, "ETag", `"${digest}"`);
+  head.push("Docker-Content-Digest", digest, "ETag", etagOf(digest));
   head.push("Accept-Ranges", "bytes", "Content-Disposition", "attachment");
   addNamespace(head, routed);
+}
+
+function etagOf(digest: Digest): string {
+  return `"${digest}"`;
 }
 
 function header(request: IncomingMessage, name: string): string | undefined {

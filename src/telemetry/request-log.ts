@@ -26,9 +26,10 @@ export interface RequestRecord {
  */
 export function createRequestLog(log: Logger): (record: RequestRecord) => void {
   const writer = lineWriterOf(log);
-  const quoteSubject = rememberLast(quote);
-  const quoteClient = rememberLast(quote);
-  const quoteAgent = rememberLast((text) => quote(clip(text)));
+  // The same is asked for again and again, by the same clients.
+  let last: RequestRecord | undefined;
+  let before = "";
+  let after = "";
   return (record) => {
     if (writer === undefined || record.err !== undefined) {
       const { err, ...told } = record;
@@ -40,25 +41,56 @@ export function createRequestLog(log: Logger): (record: RequestRecord) => void {
       return;
     }
     if (!log.isLevelEnabled("info")) return;
-    const { method, kind, upstream, repository, reference, target } = record;
-    const { outcome, client, user, userAgent } = record;
-    let line = writer.begin("info");
-    if (method !== undefined) line += `,"method":${quote(method)}`;
-    line += `,"kind":"${kind}"`;
-    if (upstream !== undefined) line += `,"upstream":${quote(upstream)}`;
-    if (repository !== undefined) line += `,"repository":${quote(repository)}`;
-    if (reference !== undefined) {
-      line += `,"reference":${quoteSubject(reference)}`;
+    if (last === undefined || !isAlike(record, last)) {
+      last = record;
+      before = formatBefore(record);
+      after = formatAfter(record);
     }
-    if (target !== undefined) line += `,"target":${quote(target)}`;
-    if (outcome !== undefined) line += `,"outcome":"${outcome}"`;
-    line += `,"statusCode":${record.statusCode},"isWhole":${record.isWhole},"sizeBytes":${record.sizeBytes},"durationMs":${record.durationMs}`;
-    if (client !== undefined) line += `,"client":${quoteClient(client)}`;
-    if (user !== undefined) line += `,"user":${quote(user)}`;
-    writer.write(
-      `${line},"userAgent":${quoteAgent(userAgent)},"msg":"request"}\n`,
-    );
+    writer.write(writer.begin("info") + before + record.durationMs + after);
   };
+}
+
+/** Whether two records differ in nothing but their durations. */
+function isAlike(one: RequestRecord, other: RequestRecord): boolean {
+  return (
+    one.reference === other.reference &&
+    one.client === other.client &&
+    one.userAgent === other.userAgent &&
+    one.repository === other.repository &&
+    one.upstream === other.upstream &&
+    one.kind === other.kind &&
+    one.method === other.method &&
+    one.outcome === other.outcome &&
+    one.sizeBytes === other.sizeBytes &&
+    one.statusCode === other.statusCode &&
+    one.isWhole === other.isWhole &&
+    one.user === other.user &&
+    one.target === other.target
+  );
+}
+
+/** What stands before the duration. */
+function formatBefore(record: RequestRecord): string {
+  const { method, kind, upstream, repository, reference, target, outcome } =
+    record;
+  let text = "";
+  if (method !== undefined) text += `,"method":${quote(method)}`;
+  text += `,"kind":"${kind}"`;
+  if (upstream !== undefined) text += `,"upstream":${quote(upstream)}`;
+  if (repository !== undefined) text += `,"repository":${quote(repository)}`;
+  if (reference !== undefined) text += `,"reference":${quote(reference)}`;
+  if (target !== undefined) text += `,"target":${quote(target)}`;
+  if (outcome !== undefined) text += `,"outcome":"${outcome}"`;
+  const { statusCode, isWhole, sizeBytes } = record;
+  return `${text},"statusCode":${statusCode},"isWhole":${isWhole},"sizeBytes":${sizeBytes},"durationMs":`;
+}
+
+/** What stands behind it. */
+function formatAfter({ client, user, userAgent }: RequestRecord): string {
+  let text = "";
+  if (client !== undefined) text += `,"client":${quote(client)}`;
+  if (user !== undefined) text += `,"user":${quote(user)}`;
+  return `${text},"userAgent":${quote(clip(userAgent))},"msg":"request"}\n`;
 }
 
 /** Letters, digits and signs that stand for themselves in JSON. */
@@ -66,19 +98,4 @@ const PLAIN = /^[\w .:/@+-]*$/;
 
 function quote(text: string): string {
   return PLAIN.test(text) ? `"${text}"` : JSON.stringify(text);
-}
-
-/** The same is asked for again and again, by the same clients. */
-function rememberLast(
-  make: (text: string) => string,
-): (text: string) => string {
-  let last = "";
-  let made = make(last);
-  return (text) => {
-    if (text !== last) {
-      last = text;
-      made = make(text);
-    }
-    return made;
-  };
 }

@@ -87,6 +87,8 @@ export class TestMirror {
   readonly clock: FakeClock;
   /** The lines of the log, parsed. */
   readonly log: Record<string, unknown>[] = [];
+  /** How many heads of requests to the registry API Node's parser has read. */
+  readHeads = 0;
   readonly #overrides: TestMirrorOptions;
   #config: Config;
   readonly #logged = new Counter();
@@ -179,6 +181,7 @@ export class TestMirror {
       readonly socket: Socket;
     };
     if (socket.localPort !== this.#port) return;
+    this.readHeads += 1;
     this.#answering.add(response);
     response.once("close", () => this.#answering.delete(response));
     this.#asked.notify();

@@ -10,6 +10,7 @@ import { buildImage } from "../../support/image-builder.ts";
 import { startMirror, upstreamOf } from "../../support/mirror-harness.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import { tempDir } from "../../support/temp-dir.ts";
+import { WireConnection } from "../../support/wire-connection.ts";
 
 const IMAGE = buildImage({ seed: "slow-senders" });
 
@@ -91,7 +92,14 @@ void describe("a client that sends slowly (C4)", () => {
     dripping.write("GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Drip: ");
     const drip = setInterval(() => dripping.write("a"), 250);
     releaseAfter(test, () => clearInterval(drip));
-    const ends = Promise.all([heard(stalled), heard(dripping)]);
+    // Nor does a connection have more time on which heads were known before.
+    const known = await WireConnection.open(test, mirror.port);
+    for (let i = 0; i < 8; i++) {
+      await known.ask("GET /v2/app/manifests/v HTTP/1.1\r\nHost: x\r\n\r\n");
+    }
+    assert.ok(mirror.readHeads < 8);
+    known.socket.write("GET /v2/app/manifests/v HTTP/1.1\r\nHost: x\r\n");
+    const ends = Promise.all([heard(stalled), heard(dripping), known.rest()]);
     assert.equal((await mirror.get("/v2/app/manifests/v")).status, 200);
     for (const text of await ends) {
       assert.match(text, /^HTTP\/1\.1 408 /);

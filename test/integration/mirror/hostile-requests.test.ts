@@ -13,6 +13,7 @@ import {
 import type { RawResponse } from "../../support/raw-client.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import type { AfterTest } from "../../support/temp-dir.ts";
+import { dateless, WireConnection } from "../../support/wire-connection.ts";
 
 const IMAGE = buildImage({ seed: "hostile" });
 const HEX = IMAGE.config.digest.slice("sha256:".length);
@@ -32,6 +33,8 @@ function get(target: string, version = "HTTP/1.1"): Buffer {
     "latin1",
   );
 }
+
+const KNOWN = "GET /v2/a/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n";
 
 function assertIsError(response: RawResponse, told: string): void {
   assert.ok(
@@ -201,6 +204,21 @@ void describe("a hostile request", () => {
       assertIsError(await mirror.raw(Buffer.from(message, "latin1")), name);
       assert.equal(upstream.count(), 0);
       assert.equal((await mirror.get("/v2/")).status, 200);
+    });
+
+    void it(`of ${name} has the same answer where heads were known before it`, async (test) => {
+      const { mirror } = await setUp(test);
+      const known = await WireConnection.open(test, mirror.port);
+      for (let i = 0; i < 8; i++) await known.ask(KNOWN);
+      assert.ok(mirror.readHeads < 8);
+      const fresh = await WireConnection.open(test, mirror.port);
+      const answers: string[] = [];
+      for (const connection of [known, fresh]) {
+        connection.socket.end(message, "latin1");
+        answers.push(dateless(await connection.rest()));
+      }
+      assert.match(answers[0] ?? "", /^HTTP\/1\.1 4/);
+      assert.equal(answers[0], answers[1]);
     });
   }
 

@@ -60,6 +60,23 @@ void describe("the line of a request", () => {
     );
   });
 
+  void it("is its own where it differs from the one before in one thing", () => {
+    const { log, lines, logRequest } = collect();
+    fc.assert(
+      fc.property(records, records, (one, other) => {
+        for (const field of Object.keys(one) as (keyof RequestRecord)[]) {
+          logRequest(one);
+          lines.length = 0;
+          const next: RequestRecord = { ...one, [field]: other[field] };
+          logRequest(next);
+          const { err: _, ...told } = next;
+          log.info({ ...told, userAgent: clip(told.userAgent) }, "request");
+          assert.equal(timeless(lines[0]), timeless(lines[1]));
+        }
+      }),
+    );
+  });
+
   void it("tells an error by the logger's own rules", () => {
     const { lines, logRequest } = collect();
     const [record] = fc.sample(records, 1) as [RequestRecord];
