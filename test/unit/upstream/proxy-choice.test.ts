@@ -79,12 +79,14 @@ void describe("chooseProxy", () => {
   });
 
   void it("takes none where it is told so, or nothing names one", () => {
-    assert.equal(chooseProxy("none", env).source, "none");
-    assert.equal(chooseProxy("", {}).source, "none");
-    assert.equal(
-      chooseProxy(undefined, { HTTPS_PROXY: "socks5://x:1" }).source,
-      "none",
-    );
+    for (const [written, variables] of [
+      ["none", env],
+      ["", {}],
+      [undefined, { HTTPS_PROXY: "socks5://x:1" }],
+    ] as const) {
+      const { https, http } = chooseProxy(written, variables);
+      assert.deepEqual([https, http], [undefined, undefined]);
+    }
   });
 
   void it("reads the environment, lower case first", () => {
