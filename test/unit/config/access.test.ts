@@ -151,7 +151,7 @@ access:
     [
       "keys that are none",
       `access: { tokenServer: { ${TOKEN_SERVER.replace("tls.crt", "tls.key")} } }`,
-      /tokenServer\.certificateFile: .*: no key/,
+      /tokenServer\.certificateFile: .*: no certificate/,
     ],
     [
       "a realm that is no URL",
