@@ -341,16 +341,23 @@ export async function buildApp(
     close: async (graceMs = 0) => {
       isDraining = true;
       tls?.close();
-      await registry.close(graceMs);
-      await scrubbing.stop();
-      await access.close();
-      await Promise.all([pins.stop(), mirror.close()]);
-      await evictor.stop();
-      await upstreams.close();
-      await operator.close(0);
-      await operatorApp.close();
-      await cache.close();
-      await audit.close();
+      try {
+        await registry.close(graceMs);
+        await scrubbing.stop();
+        await access.close();
+        await Promise.all([pins.stop(), mirror.close()]);
+        await evictor.stop();
+        await upstreams.close();
+        await operator.close(0);
+        await operatorApp.close();
+      } finally {
+        // Whatever failed: else the root stays held, and the next start takes it for a crash.
+        try {
+          await cache.close();
+        } finally {
+          await audit.close();
+        }
+      }
     },
     endLog: async () => {
       await logOutput?.end();

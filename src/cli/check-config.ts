@@ -3,6 +3,7 @@ import type { Writable } from "node:stream";
 import { describeConfig, formatConfig } from "../config/describe.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
+import { writeOut } from "./write-out.ts";
 
 export interface CheckConfigOptions {
   /** From `--config`. */
@@ -35,11 +36,11 @@ export async function runCheckConfig(
     home: options.home ?? homedir(),
   });
   for (const warning of result.warnings) {
-    await write(stderr, `warning: ${formatFault(warning)}\n`);
+    await writeOut(stderr, `warning: ${formatFault(warning)}\n`);
   }
   if (!result.ok) {
     for (const fault of result.faults) {
-      await write(stderr, `${formatFault(fault)}\n`);
+      await writeOut(stderr, `${formatFault(fault)}\n`);
     }
     return 2;
   }
@@ -47,16 +48,6 @@ export async function runCheckConfig(
     json === true
       ? `${JSON.stringify(describeConfig(result.config), undefined, 2)}\n`
       : await formatConfig(result.config);
-  await write(stdout, text);
+  await writeOut(stdout, text);
   return 0;
-}
-
-/** Resolves once the text is handed on, so that an exit after it cuts nothing off. */
-function write(stream: Writable, text: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(text, (error) => {
-      if (error) reject(error);
-      else resolve();
-    });
-  });
 }

@@ -8,7 +8,10 @@ import { trackBlobStore } from "../cache/tracked-blob-store.ts";
 import type { Config } from "../config/config.ts";
 import { createRoomLimits } from "../mirror/eviction-limits.ts";
 import { AuditedImages } from "../mirror/audited-images.ts";
-import { parseImageReference } from "../mirror/image-reference.ts";
+import {
+  parseImageReference,
+  parseImageText,
+} from "../mirror/image-reference.ts";
 import {
   type EvictionReport,
   type ImageDetail,
@@ -189,7 +192,7 @@ async function openRoot(
         const page: ImageList = await images.list({
           q: pattern,
           n: PAGE,
-          last: last === undefined ? undefined : read(last),
+          last: last === undefined ? undefined : parseImageText(last),
         });
         found.push(...page.images);
         last = page.last;

@@ -19,6 +19,7 @@ import {
   type ImageBackend,
   openImageBackend,
 } from "./image-backend.ts";
+import { writeOut } from "./write-out.ts";
 
 /** One of the commands that work on cached images. */
 export type ImageCommand =
@@ -80,7 +81,7 @@ export async function runImageCommand(
     } finally {
       await backend.close();
     }
-    await write(
+    await writeOut(
       stdout,
       options.json
         ? `${JSON.stringify(outcome.json, undefined, 2)}\n`
@@ -88,7 +89,7 @@ export async function runImageCommand(
     );
     return 0;
   } catch (error) {
-    await write(stderr, `entrepot: ${messageOf(error, config)}\n`);
+    await writeOut(stderr, `entrepot: ${messageOf(error, config)}\n`);
     if (error instanceof Failed) return error.exitCode;
     return error instanceof RootInUseError ? 1 : 2;
   }
@@ -261,14 +262,4 @@ function messageOf(error: unknown, config: Config): string {
     return `${error.message}, and ${where}`;
   }
   return error instanceof Error ? error.message : String(error);
-}
-
-/** Resolves once the text is handed on, so that an exit after it cuts nothing off. */
-function write(stream: Writable, text: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(text, (error) => {
-      if (error) reject(error);
-      else resolve();
-    });
-  });
 }

@@ -1,5 +1,6 @@
 import type { Writable } from "node:stream";
 import { type PasswordInput, readPassword } from "./read-password.ts";
+import { writeOut } from "./write-out.ts";
 
 export interface PasswdOptions {
   readonly user: string;
@@ -54,6 +55,6 @@ export async function runPasswd(options: PasswdOptions): Promise<number> {
     if (again !== password) return refuse("the two are not the same", 1);
   }
   const { hash } = await import("bcryptjs");
-  stdout.write(`${user}:${await hash(password, COST)}\n`);
+  await writeOut(stdout, `${user}:${await hash(password, COST)}\n`);
   return 0;
 }

@@ -8,6 +8,7 @@ import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../telemetry/clock.ts";
 import { findRunningMirror, SCRUB_PATH } from "./running-mirror.ts";
+import { writeOut } from "./write-out.ts";
 
 export interface ScrubCommandOptions {
   readonly configFile: string | undefined;
@@ -43,10 +44,10 @@ export async function runScrub(options: ScrubCommandOptions): Promise<number> {
     report = await scrub(loaded.config, isRepair);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    await write(stderr, `entrepot: ${message}\n`);
+    await writeOut(stderr, `entrepot: ${message}\n`);
     return error instanceof RootInUseError ? 1 : 2;
   }
-  await write(stdout, json ? `${JSON.stringify(report)}\n` : textOf(report));
+  await writeOut(stdout, json ? `${JSON.stringify(report)}\n` : textOf(report));
   return report.findings.length === 0 ? 0 : 1;
 }
 
@@ -97,14 +98,4 @@ function textOf({ blobs, bytes, findings }: ScrubReport): string {
       ? "nothing is wrong"
       : `${findings.length} wrong, ${repaired} of them repaired`;
   return [...lines, `${blobs} blobs, ${bytes} bytes: ${sum}`, ""].join("\n");
-}
-
-/** Resolves once the text is handed on, so that an exit after it cuts nothing off. */
-function write(stream: Writable, text: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(text, (error) => {
-      if (error) reject(error);
-      else resolve();
-    });
-  });
 }

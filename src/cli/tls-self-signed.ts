@@ -33,7 +33,7 @@ export async function runTlsSelfSigned(
 ): Promise<number> {
   const { stdout, stderr } = options;
   const hosts = [...new Set(options.hosts.map(normaliseHost))];
-  const flaw = hosts.find((host) => isIP(host) === 0 && !isName(host));
+  const flaw = hosts.find((host) => !isAddress(host) && !isName(host));
   if (flaw !== undefined) {
     stderr.write(
       `entrepot: --host ${JSON.stringify(flaw)}: a name such as mirror.internal or an address such as 192.0.2.1, without a port\n`,
@@ -78,6 +78,11 @@ export async function runTlsSelfSigned(
 /** An address may stand in brackets, as in a URL. */
 function normaliseHost(host: string): string {
   return host.toLowerCase().replace(/^\[(.*)\]$/, "$1");
+}
+
+/** A zone, as in `fe80::1%eth0`, means something on one machine only and has no place in a certificate. */
+function isAddress(host: string): boolean {
+  return isIP(host) !== 0 && !host.includes("%");
 }
 
 /** Digits and dots alone are an address that is none. */

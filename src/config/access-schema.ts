@@ -66,6 +66,8 @@ const RULE = mappingOf(
         // RFC 7617: a user-id with a colon cannot be told from its password.
         pattern: "^[^:\\u0000-\\u001f\\u007f]+$",
         "x-expected": 'a user\'s name, or "*"',
+        // Who writes USER:PASSWORD here finds the password in no log.
+        "x-secret": true,
       },
       {
         minItems: 1,

@@ -143,7 +143,7 @@ export interface UpstreamConfig {
 
 /** Through which forward proxies an upstream is reached; each a whole URL, which may hold a password. */
 export interface ProxyConfig {
-  /** `upstream`: for all of its traffic; `environment`: but for what NO_PROXY names. */
+  /** `upstream`: for all of its traffic; `environment`: but for what NO_PROXY names, if it names any. */
   readonly source: "upstream" | "environment" | "none";
   readonly https: Secret | undefined;
   readonly http: Secret | undefined;

@@ -141,7 +141,8 @@ function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
 
 /** Those of the environment are no part of the configuration. */
 function describeProxy({ source, https }: ProxyConfig): { proxy?: string } {
-  if (source !== "upstream" || https === undefined) return {};
+  if (source === "none") return { proxy: "none" };
+  if (source === "environment" || https === undefined) return {};
   const url = new URL(https.reveal());
   if (url.username === "" && url.password === "") return { proxy: url.href };
   url.username = "";

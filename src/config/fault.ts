@@ -32,7 +32,7 @@ export function formatKeyPath(path: KeyPath): string {
 }
 
 function formatKey(key: string): string {
-  return /^[^\s"\p{C}]+$/u.test(key) ? shorten(key) : quote(key);
+  return /^[^\s"\p{C}]+$/u.test(key) ? shorten(hideLogin(key)) : quote(key);
 }
 
 /** What a value looks like in a fault: short, on one line, without control characters. */
@@ -53,8 +53,17 @@ const KINDS: Readonly<Partial<Record<string, string>>> = {
 /** Like {@link formatSeen}, but only the kind of the value, for places that hold secrets. */
 export function formatKind(value: unknown): string {
   if (value === undefined || value === null) return "no value";
-  if (Array.isArray(value)) return "a list";
+  if (Array.isArray(value))
+    return value.length === 0 ? "an empty list" : "a list";
   return KINDS[typeof value] ?? "no value";
+}
+
+/** A user name and what follows it up to the host, wherever somebody wrote it: in a URL, or before a bare host. */
+const LOGIN = /(:\/\/).*@|^[^/@]*:[^/@]*@/s;
+
+/** No place is made for a password but its own, and a fault goes to the log and the audit. */
+function hideLogin(text: string): string {
+  return text.replace(LOGIN, "$1[redacted]@");
 }
 
 const MAX_SHOWN_LENGTH = 80;
@@ -66,7 +75,7 @@ function shorten(text: string): string {
 }
 
 function quote(text: string): string {
-  return JSON.stringify(shorten(text)).replace(
+  return JSON.stringify(shorten(hideLogin(text))).replace(
     /[\p{Cc}\p{Cf}\u2028\u2029]/gu,
     (character) =>
       `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,

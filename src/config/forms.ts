@@ -214,25 +214,9 @@ export function parseProxy(text: string): string | undefined {
     : undefined;
 }
 
-/** Reads a CIDR or a bare address, which stands for itself alone. */
-export function parseCidr(
-  text: string,
-):
-  | { readonly address: string; readonly bits: number; readonly family: 4 | 6 }
-  | undefined {
-  const [address = "", length] = text.split("/", 2);
-  const family = isIP(address);
-  if (family !== 4 && family !== 6) return undefined;
-  const most = family === 4 ? 32 : 128;
-  const bits = length === undefined ? most : Number(length);
-  return bits <= most && !Number.isNaN(bits)
-    ? { address, bits, family }
-    : undefined;
-}
-
 function findRedirectHostFlaw(text: string): FormFlaw | undefined {
   if (!REDIRECT_HOST.test(text)) return FLAW;
-  return /[/:]/.test(text) && parseCidr(text) === undefined
+  return /[/:]/.test(text) && parseNetwork(text) === undefined
     ? { expected: "a CIDR such as 10.0.0.0/8 or fd00::/8, or a host" }
     : undefined;
 }

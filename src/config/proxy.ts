@@ -1,13 +1,6 @@
 import { type ProxyConfig, Secret } from "./config.ts";
 import { parseProxy } from "./forms.ts";
 
-const NONE: ProxyConfig = {
-  source: "none",
-  https: undefined,
-  http: undefined,
-  noProxy: [],
-};
-
 /**
  * The proxies of an upstream: its own for everything, else those of the environment. The spelling
  * in lower case wins, as with curl; a text that is no proxy's URL counts as absent, for the
@@ -19,7 +12,9 @@ export function chooseProxy(
   written: string | undefined,
   env: Readonly<Record<string, string | undefined>>,
 ): ProxyConfig {
-  if (written === "none") return NONE;
+  if (written === "none") {
+    return { source: "none", https: undefined, http: undefined, noProxy: [] };
+  }
   if (written) {
     const url = secret(written);
     return { source: "upstream", https: url, http: url, noProxy: [] };
@@ -28,7 +23,6 @@ export function chooseProxy(
     env[name.toLowerCase()] || env[name] || "";
   const https = secret(variable("HTTPS_PROXY"));
   const http = secret(variable("HTTP_PROXY"));
-  if (https === undefined && http === undefined) return NONE;
   const noProxy = variable("NO_PROXY")
     .split(/[,\s]+/)
     .filter((entry) => entry !== "")

@@ -1,11 +1,10 @@
-import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { createPrivateKey, type KeyObject } from "node:crypto";
+import { parseCertificates, type PemCertificates } from "./certificates.ts";
 import type { ServerTlsConfig } from "./config.ts";
 import { readTextFile } from "./files.ts";
 import { findSecretFlaw } from "./secret-file.ts";
 
 const MAX_FILE_BYTES = 1_048_576;
-const CERTIFICATE =
-  /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g;
 
 /** What the registry API's TLS files hold, checked against each other. */
 export interface ServerTlsFiles {
@@ -46,15 +45,12 @@ export async function readServerTls(
   const readCertificates = async (
     key: "certificateFile" | "clientCaFile",
     path: string,
-  ): Promise<readonly string[] | undefined> => {
+  ): Promise<PemCertificates | undefined> => {
     const expected = "a readable file of PEM certificates";
     const read = await readTextFile(path, MAX_FILE_BYTES);
     if (!read.isRead) return refuse(key, read.seen, expected);
-    const found = read.text.match(CERTIFICATE) ?? [];
-    if (found.length === 0) return refuse(key, "no certificate", expected);
-    return found.every((pem) => parseCertificate(pem) !== undefined)
-      ? found
-      : refuse(key, "a certificate that cannot be read", expected);
+    const found = parseCertificates(read.text);
+    return typeof found === "string" ? refuse(key, found, expected) : found;
   };
 
   const certificates = await readCertificates(
@@ -78,7 +74,7 @@ export async function readServerTls(
     const flaw = findSecretFlaw(keyFileText, keyFile);
     if (flaw !== undefined) flaws.push({ key: "keyFile", ...flaw });
   }
-  const own = parseCertificate(certificates?.[0] ?? "");
+  const own = certificates?.[0].certificate;
   if (own !== undefined && key !== undefined && !own.checkPrivateKey(key)) {
     refuse("keyFile", "the key of another certificate", expectedKey);
   }
@@ -93,20 +89,16 @@ export async function readServerTls(
   return {
     ok: true,
     files: {
-      certificates: certificates.join("\n"),
+      certificates: joinPem(certificates),
       key: keyFileText.text,
-      clientCa: clientCa?.join("\n"),
+      clientCa: clientCa && joinPem(clientCa),
       notAfter: own.validToDate,
     },
   };
 }
 
-function parseCertificate(pem: string): X509Certificate | undefined {
-  try {
-    return new X509Certificate(pem);
-  } catch {
-    return undefined;
-  }
+function joinPem(certificates: PemCertificates): string {
+  return certificates.map(({ pem }) => pem).join("\n");
 }
 
 /** A key with a passphrase is none here: nobody is there to type it. */

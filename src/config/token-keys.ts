@@ -1,4 +1,5 @@
-import { createPublicKey, type KeyObject, X509Certificate } from "node:crypto";
+import { createPublicKey, type KeyObject } from "node:crypto";
+import { parseCertificates } from "./certificates.ts";
 import type { TokenServerConfig } from "./config.ts";
 import { readTextFile } from "./files.ts";
 import { findChangeFlaw } from "./secret-file.ts";
@@ -19,8 +20,6 @@ export type ReadTokenKeys =
 const MAX_FILE_BYTES = 1_048_576;
 /** A token without a key's name is tried with each of them. */
 const MAX_KEYS = 16;
-const CERTIFICATE =
-  /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g;
 
 /** Reads the keys of a token server from a file. Never throws; secrets in it are refused. */
 export async function readTokenKeys({
@@ -48,16 +47,17 @@ export async function readTokenKeys({
 }
 
 function parsePem(text: string): readonly TokenKey[] | string {
-  const keys: TokenKey[] = [];
-  for (const pem of text.match(CERTIFICATE) ?? []) {
-    try {
-      const key = new X509Certificate(pem).publicKey;
-      keys.push({ key, id: undefined, algorithm: undefined });
-    } catch {
-      return "a certificate that cannot be read";
-    }
+  const found = parseCertificates(text);
+  if (typeof found === "string") return found;
+  try {
+    return found.map(({ certificate }) => ({
+      key: certificate.publicKey,
+      id: undefined,
+      algorithm: undefined,
+    }));
+  } catch {
+    return "a certificate that cannot be read";
   }
-  return keys;
 }
 
 function parseJwks(text: string): readonly TokenKey[] | string {

@@ -1,4 +1,4 @@
-import { X509Certificate } from "node:crypto";
+import { parseCertificates } from "./certificates.ts";
 import { Secret, type UpstreamConfig } from "./config.ts";
 import { parseDockerConfig } from "./docker-config.ts";
 import {
@@ -16,8 +16,6 @@ export const MAX_PASSWORD_FILE_BYTES = 65_536;
 /** With many registries, and their identity tokens. */
 export const MAX_DOCKER_CONFIG_BYTES = 1_048_576;
 const MAX_CA_FILE_BYTES = 1_048_576;
-const CERTIFICATE =
-  /-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----/g;
 
 /** What the files that an upstream names hold. */
 export interface UpstreamFiles {
@@ -184,24 +182,11 @@ function readPassword(read: FileText): string | Refusal {
     : password;
 }
 
-/** Node ignores what it cannot read in a list of authorities, so each is tried here. */
 function readCertificates(read: FileText): string | Refusal {
   const expected = "a readable file of PEM certificates";
   if (!read.isRead) return { seen: read.seen, expected };
-  const certificates = read.text.match(CERTIFICATE) ?? [];
-  if (certificates.length === 0) return { seen: "no certificate", expected };
-  for (const certificate of certificates) {
-    if (!isCertificate(certificate)) {
-      return { seen: "a certificate that cannot be read", expected };
-    }
-  }
-  return certificates.join("\n");
-}
-
-function isCertificate(pem: string): boolean {
-  try {
-    return new X509Certificate(pem).subject !== undefined;
-  } catch {
-    return false;
-  }
+  const found = parseCertificates(read.text);
+  return typeof found === "string"
+    ? { seen: found, expected }
+    : found.map(({ pem }) => pem).join("\n");
 }

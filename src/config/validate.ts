@@ -127,9 +127,11 @@ function describeError(
     case "uniqueItems": {
       const { i, j } = error.params as { readonly i: number; j: number };
       const items = Array.isArray(error.data) ? error.data : [];
+      const format =
+        node.items?.["x-secret"] === true ? formatKind : formatSeen;
       return {
         path: [...path, Math.max(i, j)],
-        seen: `${formatSeen(items[i])} again`,
+        seen: `${format(items[i])} again`,
         expected: "each once",
       };
     }

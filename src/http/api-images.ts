@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import {
   type ImageReference,
   parseImageReference,
+  parseImageText,
 } from "../mirror/image-reference.ts";
 import { AuditedImages } from "../mirror/audited-images.ts";
 import type { Images } from "../mirror/images.ts";
@@ -82,10 +83,7 @@ export async function imagesApi(
           "n is 1 or more",
         );
       }
-      const after =
-        typeof last === "string"
-          ? parseImageReference(last, routes)
-          : undefined;
+      const after = typeof last === "string" ? parseImageText(last) : undefined;
       if (last !== undefined && after === undefined) {
         return refuse(reply, 400, "NAME_INVALID", "last is no reference");
       }

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from "node:net";
-import { parseCidr } from "../config/forms.ts";
+import { parseNetwork } from "../config/forms.ts";
 import { compilePattern, type PatternMatcher } from "../oci/glob.ts";
 
 /**
@@ -72,7 +72,7 @@ export class AddressPolicy {
   constructor(redirectHosts: readonly string[]) {
     const hosts: PatternMatcher[] = [];
     for (const text of redirectHosts) {
-      if (parseCidr(text) === undefined) hosts.push(compileHostGlob(text));
+      if (parseNetwork(text) === undefined) hosts.push(compileHostGlob(text));
       else addRange(this.#ranges, text);
     }
     this.#hosts = hosts;
@@ -171,9 +171,9 @@ function familyOf(address: string): "ipv4" | "ipv6" {
 }
 
 function addRange(list: BlockList, text: string): void {
-  const cidr = parseCidr(text);
-  if (cidr === undefined) throw new Error(`not validated: ${text}`);
-  list.addSubnet(cidr.address, cidr.bits, cidr.family === 4 ? "ipv4" : "ipv6");
+  const network = parseNetwork(text);
+  if (network === undefined) throw new Error(`not validated: ${text}`);
+  list.addSubnet(network.address, network.prefixBits, network.family);
 }
 
 /** A label is to a host what a component is to a repository. */

@@ -1,6 +1,6 @@
 import { BlockList, isIP } from "node:net";
 import type { ProxyConfig } from "../config/config.ts";
-import { parseCidr } from "../config/forms.ts";
+import { parseNetwork } from "../config/forms.ts";
 
 /**
  * The forward proxy that a URL is asked through; undefined for none. NO_PROXY is read as curl and
@@ -34,9 +34,9 @@ function covers(entry: string, host: string, port: string): boolean {
 }
 
 function coversAddress(entry: string, address: string): boolean {
-  const cidr = parseCidr(entry);
-  if (cidr === undefined) return false;
+  const network = parseNetwork(entry);
+  if (network === undefined) return false;
   const list = new BlockList();
-  list.addSubnet(cidr.address, cidr.bits, cidr.family === 4 ? "ipv4" : "ipv6");
+  list.addSubnet(network.address, network.prefixBits, network.family);
   return list.check(address, isIP(address) === 4 ? "ipv4" : "ipv6");
 }

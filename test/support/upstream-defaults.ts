@@ -23,6 +23,11 @@ export const UPSTREAM_DEFAULTS: Omit<UpstreamConfig, "name" | "endpoints"> = {
   connectTimeoutMs: 5_000,
   headersTimeoutMs: 10_000,
   idleTimeoutMs: 30_000,
-  proxy: { source: "none", https: undefined, http: undefined, noProxy: [] },
+  proxy: {
+    source: "environment",
+    https: undefined,
+    http: undefined,
+    noProxy: [],
+  },
   tls: { ca: undefined, insecureSkipVerify: false },
 };

@@ -121,7 +121,16 @@ void describe("entrepot tls self-signed", () => {
     await assert.rejects(stat(join(cwd, "tls.key")), { code: "ENOENT" });
   });
 
-  for (const host of ["a:5000", "http://a", "", "1.2.3", "a b", "-a", "a/b"]) {
+  for (const host of [
+    "a:5000",
+    "http://a",
+    "",
+    "1.2.3",
+    "a b",
+    "-a",
+    "a/b",
+    "fe80::1%eth0",
+  ]) {
     void it(`refuses ${JSON.stringify(host)} as a host`, async (test) => {
       const { code, stderr, folder } = await selfSigned(test, ["ok", host]);
       assert.equal(code, 2);

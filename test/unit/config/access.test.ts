@@ -151,7 +151,7 @@ access:
     [
       "keys that are none",
       `access: { tokenServer: { ${TOKEN_SERVER.replace("tls.crt", "tls.key")} } }`,
-      /tokenServer\.certificateFile: .*: no key/,
+      /tokenServer\.certificateFile: .*: no certificate/,
     ],
     [
       "a realm that is no URL",
@@ -174,6 +174,11 @@ access:
       /rules\[0\]\.actions\[0\][^]*rules\[0\]\.repositories[^]*rules\[0\]\.who/,
     ],
     [
+      "a user with a password in a rule, without showing it",
+      'access: { rules: [{ who: ["al:canary", "al:canary"], repositories: [a], actions: [pull] }] }',
+      /rules\[0\]\.who\[0\]: a text; a user's name[^]*rules\[0\]\.who\[1\]: a text/,
+    ],
+    [
       "a rule without a part",
       'access: { rules: [{ who: ["*"] }] }',
       /rules\[0\]\.actions: not written[^]*rules\[0\]\.repositories: not written/,
@@ -184,7 +189,7 @@ access:
       const folder = await furnished(test);
       const printed = printedFaults(await folder.loadText(text)).sort();
       assert.match(printed.join("\n"), told);
-      assert.doesNotMatch(printed.join("\n"), /PRIVATE KEY|\$2b/);
+      assert.doesNotMatch(printed.join("\n"), /PRIVATE KEY|\$2b|canary/);
     });
   }
 

@@ -26,6 +26,26 @@ function upstream(keys: string): string {
 
 const SCHEMA_FAULTS: readonly Case[] = [
   {
+    name: "a login where none belongs, without its password",
+    yaml: [
+      "upstreams:",
+      "  quay.io:",
+      "    endpoints: https://acme:canary@quay.io",
+      "    aliases: ['https://acme:canary/@@quay.io']",
+      "    tokenRealms: ['acme:canary@quay.io']",
+      "  https://acme:canary@quay.io: {}",
+      "  ghcr.io: https://acme:canary@ghcr.io",
+      "",
+    ].join("\n"),
+    faults: [
+      ':3: upstreams.quay.io.endpoints: "https://[redacted]@quay.io"; a list of one to sixteen URLs, each once',
+      ':4: upstreams.quay.io.aliases[0]: "https://[redacted]@quay.io"; a name in lower case, such as hub or registry.corp:5000, and not v2',
+      ':5: upstreams.quay.io.tokenRealms[0]: "[redacted]@quay.io"; a host in lower case, such as auth.corp',
+      `:6: upstreams.https://[redacted]@quay.io: no registry's name; ${NAME}`,
+      ':7: upstreams.ghcr.io: "https://[redacted]@ghcr.io"; a mapping',
+    ],
+  },
+  {
     name: "an unknown key, with the nearest known one",
     yaml: "storge: {}\nlog:\n  Level: info\n  colour: true\n",
     faults: [
@@ -111,9 +131,9 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "empty lists and texts where something must be",
     yaml: `listen: []\nstorage: { root: "" }\n${upstream("endpoints: []")}`,
     faults: [
-      `:1: listen: a list; ${LISTEN}, or a list of such`,
+      `:1: listen: an empty list; ${LISTEN}, or a list of such`,
       ':2: storage.root: ""; the path of a folder',
-      ":3: upstreams.quay.io.endpoints: a list; a list of one to sixteen URLs, each once",
+      ":3: upstreams.quay.io.endpoints: an empty list; a list of one to sixteen URLs, each once",
     ],
   },
   {

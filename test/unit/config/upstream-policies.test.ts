@@ -116,4 +116,11 @@ void test("a proxy is told without its password, and one of the environment not 
     JSON.stringify(describeConfig(absent.config)),
     /proxy|hunter2/,
   );
+
+  const none = await folder.loadText(quay("default: true, proxy: none"), {
+    env,
+  });
+  assert.ok(none.ok);
+  assert.equal(none.config.upstreams[0]?.proxy.https, undefined);
+  assert.match(JSON.stringify(describeConfig(none.config)), /"proxy":"none"/);
 });

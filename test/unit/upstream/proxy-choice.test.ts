@@ -31,6 +31,8 @@ const CASES: readonly (readonly [string, string, boolean])[] = [
   ["10.0.0.0/8", "https://10.1.2.3/", false],
   ["10.0.0.0/8", "https://11.1.2.3/", true],
   ["10.0.0.0/8", "https://quay.io/", true],
+  ["10.0.0.0/", "https://11.1.2.3/", true],
+  ["10.0.0.0/8/8", "https://10.1.2.3/", true],
   ["10.1.2.3", "http://10.1.2.3:5000/", false],
   ["fd00::/8", "https://[fd00::1]/", false],
   ["::1", "https://[::1]:5000/", false],
@@ -79,12 +81,14 @@ void describe("chooseProxy", () => {
   });
 
   void it("takes none where it is told so, or nothing names one", () => {
-    assert.equal(chooseProxy("none", env).source, "none");
-    assert.equal(chooseProxy("", {}).source, "none");
-    assert.equal(
-      chooseProxy(undefined, { HTTPS_PROXY: "socks5://x:1" }).source,
-      "none",
-    );
+    for (const [written, variables] of [
+      ["none", env],
+      ["", {}],
+      [undefined, { HTTPS_PROXY: "socks5://x:1" }],
+    ] as const) {
+      const { https, http } = chooseProxy(written, variables);
+      assert.deepEqual([https, http], [undefined, undefined]);
+    }
   });
 
   void it("reads the environment, lower case first", () => {
