@@ -47,9 +47,10 @@ export class ChunkWindow {
     return this.#starts[this.#first + 1] ?? this.#end;
   }
 
-  dropOldest(): void {
+  /** @returns the chunk that is held no longer */
+  dropOldest(): Buffer | undefined {
     const chunk = this.#chunks[this.#first];
-    if (chunk === undefined) return;
+    if (chunk === undefined) return undefined;
     this.#costBytes -= chunk.length + CHUNK_OVERHEAD_BYTES;
     this.#first++;
     if (this.#first * 2 >= this.#chunks.length) {
@@ -59,6 +60,7 @@ export class ChunkWindow {
     } else {
       this.#chunks[this.#first - 1] = EMPTY;
     }
+    return chunk;
   }
 
   clear(): void {

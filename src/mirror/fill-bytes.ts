@@ -1,5 +1,9 @@
 import type { BlobReader, PartialBlob } from "../cache/blob-store.ts";
 import type { ContentHash } from "../cache/content-hash.ts";
+import {
+  dropSpareBuffers,
+  giveSocketBuffer,
+} from "../upstream/socket-buffers.ts";
 import { BrokenBody } from "./body.ts";
 import { countPassingBytes } from "./chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
@@ -9,8 +13,8 @@ import { ChunkWindow } from "./chunk-window.ts";
  * as large as the writes allow, and one of 2 MiB costs a tenth of as many in pieces of 256 KiB.
  */
 const WRITE_BYTES = 2 * 1024 * 1024;
-/** How much of a step stays in memory when it is stored. */
-const KEPT_PART = 1 / 4;
+/** Room in the window for what comes while the next step is not stored yet. */
+const FREE_PART = 1 / 8;
 /** Chunks of a socket's size are never so many; tiny ones go in several writes. */
 const WRITE_CHUNKS = 512;
 
@@ -29,6 +33,8 @@ export interface FillBytesOptions {
   readonly windowBytes: number;
   /** Position of the reader nearest to the head; undefined where none can use what is held. */
   fastestReader(): number | undefined;
+  /** Whether a reader still has bytes between these positions, which it got from memory. */
+  isHeld(start: number, end: number): boolean;
   /** There is room for more. */
   onRoom(): void;
   /** The storage failed: from here on the bytes are passed through. */
@@ -98,7 +104,6 @@ export class FillBytes {
     if (!this.isStored) this.#hash.update(bytes);
     this.trim();
     if (this.storedEnd < this.#stepEnd()) this.#startWriter();
-    countPassingBytes(bytes.length);
   }
 
   /** Bytes from the window, or undefined where the position has left it. */
@@ -153,10 +158,9 @@ export class FillBytes {
 
   /** Drops the chunks that nobody needs from memory, and lets more come where there is room. */
   trim(): void {
-    // What is stored is held for readers at the head alone: chunks that go young cost less to collect.
-    const max = this.isStored
-      ? this.#stepBytes * KEPT_PART
-      : this.#options.windowBytes;
+    // What is stored is held for readers near the head: reading it back costs them a copy and a thread's turn.
+    const { windowBytes } = this.#options;
+    const max = this.isStored ? windowBytes * (1 - FREE_PART) : windowBytes;
     const neededFrom = this.isStored
       ? this.storedEnd
       : (this.#options.fastestReader() ?? this.end);
@@ -165,19 +169,29 @@ export class FillBytes {
       this.#window.start < this.#window.end &&
       this.#window.oldestEnd <= neededFrom
     ) {
-      this.#window.dropOldest();
+      this.#dropOldest();
     }
     if (!this.isFull) this.#options.onRoom();
   }
 
   /** Lets go of the memory: readers go on from the file. */
   clearWindow(): void {
-    while (this.#window.start < this.#window.end) this.#window.dropOldest();
+    while (this.#window.start < this.#window.end) this.#dropOldest();
+  }
+
+  #dropOldest(): void {
+    const { start, oldestEnd } = this.#window;
+    const chunk = this.#window.dropOldest();
+    if (chunk === undefined) return;
+    if (this.#options.isHeld(start, oldestEnd) || !giveSocketBuffer(chunk)) {
+      countPassingBytes(chunk.length);
+    }
   }
 
   /** Nothing comes any more. */
   closeHash(): void {
     this.#hash.close();
+    dropSpareBuffers();
   }
 
   /** Nobody reads any more. */

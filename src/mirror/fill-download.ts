@@ -6,6 +6,9 @@ import { chooseResume } from "./fill-resume.ts";
 /** A body that brought so much has brought something: the patience with its upstream starts anew. */
 const FRUITFUL_BYTES = 64 * 1024;
 
+/** After so much of one body everybody else has a turn: a socket is read as long as it has bytes. */
+const TURN_BYTES = 1024 * 1024;
+
 /** No blob is larger; only bodies of unknown length ever meet it. */
 const MAX_BLOB_BYTES = 64 * 1024 ** 3;
 
@@ -189,6 +192,7 @@ export class FillDownload {
     const { sink } = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     let skipBytes = sink.end - upstream.offset;
+    let turnBytes = 0;
     let isDone = false;
     const finish = (settle: () => void) => {
       isDone = true;
@@ -220,6 +224,12 @@ export class FillDownload {
       else if (sink.isFull) {
         body.pause();
         this.#paused = body;
+      } else if ((turnBytes += bytes.length) >= TURN_BYTES) {
+        turnBytes = 0;
+        body.pause();
+        setImmediate(() => {
+          if (this.#paused === undefined) body.resume();
+        });
       }
     });
     body.on("end", () => finish(resolve));

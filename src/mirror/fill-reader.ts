@@ -6,6 +6,7 @@ import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
 export class FillReader implements Body {
   readonly #fill: BlobFill;
   #position = 0;
+  #heldFrom = Infinity;
   /** Position after the last byte wanted; undefined until the size is known. */
   #end: number | undefined;
   #buffer: Buffer | undefined;
@@ -22,6 +23,11 @@ export class FillReader implements Body {
     return this.#position;
   }
 
+  /** The first byte of what its user still has from the fill's memory; the last is before {@link position}. */
+  get heldFrom(): number {
+    return this.#heldFrom;
+  }
+
   /** Narrows the reader before its first read; both offsets are inclusive. */
   setRange(first: number, last: number): void {
     this.#position = first;
@@ -30,6 +36,7 @@ export class FillReader implements Body {
 
   async read(): Promise<readonly Uint8Array[] | undefined> {
     this.#isReading = true;
+    this.#heldFrom = Infinity;
     try {
       return await this.#next();
     } finally {
@@ -50,7 +57,10 @@ export class FillReader implements Body {
       const limit = Math.min(fill.readableEnd, end ?? Infinity);
       if (this.#position < limit) {
         const parts = fill.fromWindow(this.#position, limit, READ_BYTES);
-        if (parts !== undefined) return this.#advance(parts);
+        if (parts !== undefined) {
+          this.#heldFrom = this.#position;
+          return this.#advance(parts);
+        }
         if (this.#position < fill.storedEnd) {
           const part = await this.#fromFile(Math.min(limit, fill.storedEnd));
           if (part !== undefined) return this.#advance([part]);

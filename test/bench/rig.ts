@@ -48,6 +48,7 @@ export class Rig {
   /** What the upstream holds. */
   readonly files: RegistryFiles;
   readonly #releases: Release[] = [];
+  readonly #servers: Server[] = [];
   #count = 0;
 
   private constructor(dir: string, options: RigOptions) {
@@ -70,8 +71,12 @@ export class Rig {
     return this.options.rounds;
   }
 
-  /** Called right before a turn that takes new memory. */
-  touchMemory(): void {
+  /**
+   * Called right before a turn that takes new memory. What the contestant before left to do is done
+   * first: it would be paid by whoever comes next in the round, always the same one.
+   */
+  async prepareTurn(): Promise<void> {
+    await Promise.all(this.#servers.map((server) => server.rest()));
     if (this.options.touchesMemory) touchMemory(this.dir);
   }
 
@@ -220,6 +225,7 @@ export class Rig {
     this.#count += 1;
     const errorFile = join(this.dir, `errors-${this.#count}`);
     const server = await Server.start({ ...options, errorFile });
+    this.#servers.push(server);
     this.onClose(() => server.stop());
     return server;
   }

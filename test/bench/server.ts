@@ -5,6 +5,10 @@ import { setTimeout as delay } from "node:timers/promises";
 
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
+const REST_TIMEOUT_MS = 10_000;
+/** So many looks in a row, each after so long, that find no work. */
+const REST_CHECKS = 3;
+const REST_CHECK_MS = 100;
 /** What `/proc` counts processor time in, on every Linux. */
 const TICKS_PER_SECOND = 100;
 
@@ -84,6 +88,22 @@ export class Server {
         return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
       })
       .reduce((sum, seconds) => sum + seconds, 0);
+  }
+
+  /**
+   * Resolves when it has nothing to do any more, or after {@link REST_TIMEOUT_MS}: docker-registry
+   * stores and hashes a blob, and Entrepot syncs it, after the client has all of it.
+   */
+  async rest(): Promise<void> {
+    const endMs = performance.now() + REST_TIMEOUT_MS;
+    let before = this.cpuSeconds();
+    let quietChecks = 0;
+    while (quietChecks < REST_CHECKS && performance.now() < endMs) {
+      await delay(REST_CHECK_MS);
+      const now = this.cpuSeconds();
+      quietChecks = now - before < 1.5 / TICKS_PER_SECOND ? quietChecks + 1 : 0;
+      before = now;
+    }
   }
 
   /** Resident memory now, with that of its children. */

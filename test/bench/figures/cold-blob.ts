@@ -31,7 +31,7 @@ function readOnce(rig: Rig, server: Origin, blob: StoredBlob | undefined) {
 
 function timeOf(rig: Rig, server: Origin, blobs: readonly StoredBlob[]) {
   return async (round: number): Promise<number> => {
-    rig.touchMemory();
+    await rig.prepareTurn();
     return (await readOnce(rig, server, blobs[round])).seconds;
   };
 }

@@ -30,7 +30,7 @@ async function compare(
   const received = { entrepot: [] as number[], registry: [] as number[] };
   const time = (server: Origin, relay: Relay, bytes: number[]) => {
     return async (round: number): Promise<number> => {
-      rig.touchMemory();
+      await rig.prepareTurn();
       const before = relay.carriedBytes;
       const blob = blobs[round];
       const report = await rig.drain.read(server, {

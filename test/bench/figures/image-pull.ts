@@ -23,7 +23,7 @@ async function compare(rig: Rig, engine: PullingEngine): Promise<FigureResult> {
   const registry = await rig.startRegistryProxy(upstream.origin);
   const pull = (server: Origin) => async (round: number) => {
     await engine.empty();
-    rig.touchMemory();
+    await rig.prepareTurn();
     const startMs = performance.now();
     await engine.pull(
       `${server.host}:${server.port}/${REPOSITORY}:${images[round]?.tag ?? ""}`,
