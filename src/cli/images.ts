@@ -258,7 +258,7 @@ function messageOf(error: unknown, config: Config): string {
     const where =
       listen === undefined
         ? "the operator API is switched off"
-        : `no mirror answers at ${formatListenAddress(listen)}`;
+        : `no mirror answers at ${formatListenAddress(listen)}, or it wants another operator token`;
     return `${error.message}, and ${where}`;
   }
   return error instanceof Error ? error.message : String(error);

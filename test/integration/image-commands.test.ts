@@ -176,7 +176,7 @@ void describe("the commands on images", () => {
     assert.deepEqual([code, stdout], [1, ""]);
     assert.match(
       stderr,
-      /is in use by process \d+, and no mirror answers at 127\.0\.0\.1:\d+\n$/,
+      /is in use by process \d+, and no mirror answers at 127\.0\.0\.1:\d+, or it wants another operator token\n$/,
     );
   });
 
