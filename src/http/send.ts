@@ -12,6 +12,9 @@ const NO_PROGRESS_MS = 120_000;
 /** Handed to a socket in one go: a tenth of a millisecond, in which nobody else is served. */
 const DIRECT_BYTES = 512 * 1024;
 
+/** From so many bytes on the head goes by itself, so that all of the body can go in that way. */
+const DIRECT_FROM_BYTES = 64 * 1024;
+
 /** Engines show this text to their users. */
 const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
 
@@ -124,7 +127,17 @@ export async function sendBody(
     body.close(),
   );
   try {
+    if (
+      lengthBytes !== undefined &&
+      lengthBytes >= DIRECT_FROM_BYTES &&
+      body.sendTo !== undefined &&
+      connection.descriptor !== undefined
+    ) {
+      response.flushHeaders();
+      await sendDirectly(connection, exchange, body, lengthBytes);
+    }
     for (;;) {
+      if (connection.isClosed) return;
       const parts = await body.read();
       if (connection.isClosed) return;
       if (parts === undefined) break;
@@ -140,7 +153,6 @@ export async function sendBody(
       if (lengthBytes !== undefined) {
         await sendDirectly(connection, exchange, body, lengthBytes);
       }
-      if (connection.isClosed) return;
     }
     if (lengthBytes !== undefined && exchange.sentBytes !== lengthBytes) {
       throw new BrokenBody("the body is shorter than announced");

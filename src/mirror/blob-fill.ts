@@ -194,6 +194,11 @@ export class BlobFill {
     return this.#bytes.openFile();
   }
 
+  /** The same, once it is open. */
+  get openedFile(): BlobReader | undefined {
+    return this.#bytes.openedFile;
+  }
+
   /** A body of its own for a reader that neither the window nor the storage can serve any more. */
   continuation(position: number): BlobFill {
     return new BlobFill({

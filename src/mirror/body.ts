@@ -9,7 +9,8 @@ export interface Body {
   read(): Promise<readonly Uint8Array[] | undefined>;
   /**
    * Hands the next bytes to a socket of this process, named by its descriptor, past its stream,
-   * which must be empty. Waits for nothing; never called during a {@link read}.
+   * which must be empty. Waits for nothing; never called during a {@link read}, whose parts are
+   * done with.
    *
    * @returns how many the socket took; 0 where the next bytes must be read
    */

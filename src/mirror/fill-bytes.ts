@@ -57,6 +57,7 @@ export class FillBytes {
   #writing: Promise<void> | undefined;
   #isFlushing = false;
   #file: Promise<BlobReader> | undefined;
+  #openedFile: BlobReader | undefined;
 
   constructor(options: FillBytesOptions) {
     this.#options = options;
@@ -119,11 +120,19 @@ export class FillBytes {
 
   /** The partial file, opened once for all readers. */
   openFile(): Promise<BlobReader> {
-    this.#file ??=
-      this.#partial === undefined
-        ? Promise.reject(new BrokenBody("nothing is stored"))
-        : this.#partial.openReader();
+    this.#file ??= this.#open();
     return this.#file;
+  }
+
+  /** What {@link openFile} opened, once it is open. */
+  get openedFile(): BlobReader | undefined {
+    return this.#openedFile;
+  }
+
+  async #open(): Promise<BlobReader> {
+    if (this.#partial === undefined) throw new BrokenBody("nothing is stored");
+    this.#openedFile = await this.#partial.openReader();
+    return this.#openedFile;
   }
 
   /** Resolves when all that came is stored, or will not be. */
@@ -200,6 +209,7 @@ export class FillBytes {
     this.#passedFrom?.hash.close();
     this.#file?.then((file) => file.close()).catch(() => {});
     this.#file = undefined;
+    this.#openedFile = undefined;
   }
 
   #startWriter(): void {

@@ -45,6 +45,32 @@ export class FillReader implements Body {
     }
   }
 
+  /** What is in the file goes from there, also where the window has it: without a copy. */
+  sendTo(socket: number, maxBytes: number): number {
+    const fill = this.#fill;
+    const file = fill.openedFile;
+    this.#heldFrom = Infinity;
+    if (
+      file === undefined ||
+      this.#isClosed ||
+      this.#continuation !== undefined ||
+      fill.failure !== undefined
+    ) {
+      return 0;
+    }
+    const limit = Math.min(
+      fill.readableEnd,
+      fill.storedEnd,
+      this.#end ?? Infinity,
+    );
+    const length = Math.min(maxBytes, limit - this.#position);
+    if (length <= 0) return 0;
+    const sent = file.sendTo(socket, this.#position, length) ?? 0;
+    this.#position += sent;
+    if (sent > 0) fill.onReaderProgress();
+    return sent;
+  }
+
   async #next(): Promise<readonly Uint8Array[] | undefined> {
     for (;;) {
       if (this.#isClosed) return undefined;

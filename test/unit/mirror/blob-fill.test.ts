@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdir } from "node:fs/promises";
 import { Socket } from "node:net";
 import { join } from "node:path";
@@ -8,6 +9,7 @@ import {
   type FileSystem,
   nodeFileSystem,
 } from "../../../src/cache/file-system.ts";
+import { socketDescriptor } from "../../../src/http/socket-descriptor.ts";
 import { type BlobFill, TAIL_BYTES } from "../../../src/mirror/blob-fill.ts";
 import { PartialRefused } from "../../../src/mirror/fill-download.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
@@ -15,6 +17,8 @@ import {
   readIntoSpareBuffers,
   SOCKET_READ_BYTES,
 } from "../../../src/upstream/socket-buffers.ts";
+import { connectedSockets } from "../../support/connected-sockets.ts";
+import { offersPageCache } from "../../support/page-cache-offer.ts";
 import {
   blobOf,
   failure,
@@ -303,6 +307,42 @@ void describe("a fill", () => {
     assert.deepEqual(Buffer.concat([first[0], rest.bytes]), bytes);
     assert.equal(rest.isBroken, false);
     assert.equal(upstream.opened.length, 1);
+  });
+
+  void it("sends what is stored to a socket, but not the tail before it is verified", async (test) => {
+    const { store, root } = await makeStore(test);
+    const { bytes, digest } = blobOf("sent", 6 * MIB);
+    const { fill, upstream } = await startFill(store, digest);
+    upstream.answer(() => ({ sizeBytes: bytes.length }));
+    const body = await upstream.body();
+    body.feed(bytes);
+    while (fill.storedEnd < bytes.length) await nextTurn();
+    await fill.openFile();
+    const reader = fill.openReader();
+    const { near, far } = await connectedSockets(test);
+    const sent: Buffer[] = [];
+    far.on("data", (part: Buffer) => sent.push(part));
+    far.resume();
+    const sendAll = async (until: number): Promise<void> => {
+      let turns = 0;
+      while (reader.position < until && turns++ < 10_000) {
+        reader.sendTo(socketDescriptor(near) ?? -1, MIB);
+        await nextTurn();
+      }
+    };
+    const readable = bytes.length - TAIL_BYTES;
+    const isOffered = offersPageCache(root);
+    await sendAll(readable);
+    assert.equal(reader.position, isOffered ? readable : 0);
+    assert.equal(reader.sendTo(socketDescriptor(near) ?? -1, MIB), 0);
+    body.finish();
+    assert.equal((await fill.ended).outcome, "stored");
+    await sendAll(bytes.length);
+    assert.equal(reader.position, isOffered ? bytes.length : 0);
+    const rest = await readAll(reader);
+    near.end();
+    await once(far, "end");
+    assert.ok(Buffer.concat([...sent, rest.bytes]).equals(bytes));
   });
 
   void it("reads into the memory of what is stored, but not into what a reader still has", async (test) => {
