@@ -72,7 +72,7 @@ void describe("an upstream that cuts the connection half-way", () => {
     }
   }
 
-  void it("for good: the client is cut by FIN, and the next pull fetches hardly more than the rest", async (test) => {
+  void it("for good: the client is cut by FIN, and the next pull fetches only the rest", async (test) => {
     const blob = seededBlob("cut-for-good", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
