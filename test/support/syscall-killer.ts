@@ -110,10 +110,21 @@ function threadOf(child: ChildProcess, thread: Thread): number {
   if (thread === "main") return pid;
   const folder = `/proc/${pid}/task`;
   const found = readdirSync(folder).find((tid) =>
-    readFileSync(`${folder}/${tid}/comm`, "utf8").startsWith("libuv-worker"),
+    nameOf(`${folder}/${tid}`).startsWith("libuv-worker"),
   );
   if (found === undefined) throw new Error("the child has no pool");
   return Number(found);
+}
+
+/** Empty for a thread that has ended since it was listed. */
+function nameOf(thread: string): string {
+  try {
+    return readFileSync(`${thread}/comm`, "utf8");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT" || code === "ESRCH") return "";
+    throw error;
+  }
 }
 
 /** Resolves when strace says that it is attached; later lines are the calls. */
