@@ -1,8 +1,9 @@
 /*
  * Bytes of a file that the kernel has in memory, read without a thread, or handed to a socket without
- * a copy, and neither with a wait: preadv2(2), and sendfile(2) behind cachestat(2). Node offers none of them; `node:ffi` (Node 26)
- * calls them in the C library. Where anything is missing (an older Node, a kernel before 6.5, another
- * system, a sandbox that forbids it) there is no page cache, and files are read by threads.
+ * a copy, and neither with a wait: preadv2(2), and sendfile(2) behind cachestat(2). Node offers none of
+ * them; `node:ffi` (Node 26) calls them in the C library. Where anything is missing (an older Node, a
+ * kernel before 6.5, another system, a sandbox that forbids it) there is no page cache, and files are
+ * read by threads.
  */
 
 import type ffi from "node:ffi";
