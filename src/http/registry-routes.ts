@@ -85,7 +85,10 @@ function answer(
 ): Promise<void> | undefined {
   assertRequestHead(request);
   if (!asked.ok) {
-    throw new RegistryError(asked.code, asked);
+    const { onRead, detail } = asked;
+    throw onRead !== undefined && isRead(request)
+      ? new RegistryError(onRead, { detail })
+      : new RegistryError(asked.code, asked);
   }
   exchange.kind = asked.kind;
   if (options.access.isRestricting) {
@@ -131,8 +134,7 @@ function dispatch(
   const { mirror, instanceId } = options;
   const { target } = call.asked.path;
   exchange.user = call.admission.user;
-  const { method } = request;
-  if ((method !== "GET" && method !== "HEAD") || target.kind === "upload") {
+  if (!isRead(request) || target.kind === "upload") {
     throw new RegistryError("UNSUPPORTED", {
       detail: "this is a mirror: it can only be pulled from",
     });
@@ -171,6 +173,10 @@ function dispatch(
     default:
       return target satisfies never;
   }
+}
+
+function isRead({ method }: IncomingMessage): boolean {
+  return method === "GET" || method === "HEAD";
 }
 
 function sendPing(call: Call): void {

@@ -55,6 +55,8 @@ export interface PathRefusal {
   readonly code: RegistryErrorCode;
   readonly detail: string;
   readonly status?: number;
+  /** Answers a GET or HEAD in place of `code`, with its own status. */
+  readonly onRead?: RegistryErrorCode;
 }
 
 export type ParsedPath =
@@ -244,14 +246,18 @@ const INVALID_DIGEST = refuse(
   "digest must be sha256 or sha512 with lower-case digits",
 );
 
+/** A reader asks for what cannot exist, which is 404 as for any other absent manifest; a writer made a mistake. */
 function parseManifestReference(text: string): Reference | PathRefusal {
+  const onRead = "MANIFEST_UNKNOWN";
   if (text.includes(":")) {
     const digest = parseDigest(text);
-    return digest === undefined ? INVALID_DIGEST : { kind: "digest", digest };
+    return digest === undefined
+      ? { ...INVALID_DIGEST, onRead }
+      : { kind: "digest", digest };
   }
   const tag = parseTag(text);
   return tag === undefined
-    ? refuse("TAG_INVALID", "tag breaks the grammar")
+    ? { ...refuse("TAG_INVALID", "tag breaks the grammar"), onRead }
     : { kind: "tag", tag };
 }
 

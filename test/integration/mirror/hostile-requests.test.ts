@@ -246,6 +246,51 @@ void describe("a hostile request", () => {
   });
 });
 
+/** References that neither a tag nor a digest may look like. */
+const REFERENCES: readonly string[] = [
+  "",
+  ".v",
+  "-v",
+  "v;x.css",
+  "v:w",
+  "sha256:",
+  `sha256:${HEX.toUpperCase()}`,
+  `sha256:${HEX.slice(1)}`,
+  `sha384:${HEX}`,
+  "t".repeat(129),
+];
+
+void describe("a manifest reference that breaks the grammar", () => {
+  void it("is 404 MANIFEST_UNKNOWN for GET and HEAD, 400 for writes, and nothing is dialled", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (const reference of REFERENCES) {
+      const target = `/v2/a/manifests/${reference}`;
+      const got = await mirror.get(target);
+      assert.deepEqual(
+        [got.status, errorCode(got)],
+        [404, "MANIFEST_UNKNOWN"],
+        target,
+      );
+      const head = await mirror.head(target);
+      assert.equal(head.status, 404, target);
+      assert.equal(
+        head.headers["content-length"],
+        got.headers["content-length"],
+      );
+      const put = await mirror.start(target, { method: "PUT" }).response;
+      assert.equal(put.status, 400, target);
+      assert.match(errorCode(put) ?? "", /^(?:TAG|DIGEST)_INVALID$/);
+    }
+    assert.equal(upstream.count(), 0);
+  });
+
+  void it("is 400 NAME_INVALID where the repository breaks the grammar too", async (test) => {
+    const { mirror } = await setUp(test);
+    const got = await mirror.get("/v2/A/manifests/.v");
+    assert.deepEqual([got.status, errorCode(got)], [400, "NAME_INVALID"]);
+  });
+});
+
 /** The head of one that would bring a TiB. */
 function push(method: string, expect = ""): string {
   return `${method} /v2/a/blobs/uploads/5f3c HTTP/1.1\r\nHost: m\r\n${expect}Content-Length: 1099511627776\r\n\r\n`;
