@@ -8,12 +8,13 @@ import { type RegistryErrorCode, registryErrorBody } from "../oci/errors.ts";
 import type { Audit } from "../telemetry/audit.ts";
 import { isLoopbackAddress } from "./client-address.ts";
 import { canonicalAddress } from "./client-auth/networks.ts";
+import { hasForeignOrigin, hostName, isLoopbackClient } from "./loopback.ts";
 import { countHosts } from "./request-head.ts";
 
 export interface OperatorGuardOptions {
   /** Asked for by everything that is not open; absent: clients of this machine only. */
   readonly token: () => Secret | undefined;
-  /** The host that the listener was told to bind; a name of its own is allowed as `Host`. */
+  /** The host of `operator.listen`; a name there is allowed as `Host`. */
   readonly listenHost: string | undefined;
   readonly audit: Audit;
 }
@@ -34,24 +35,32 @@ interface OperatorRefusal {
 /**
  * Stands in front of every route of the operator API, also of those that are not there.
  *
- * A browser is no client of it: whatever has an `Origin` is refused, and a client of this machine
+ * A request with an `Origin` other than the listener's own is refused, and a client of this machine
  * must call it by an address or a name of this machine, for a page may have the browser ask
- * 127.0.0.1 under a name of its own (DNS rebinding).
+ * 127.0.0.1 under a name of its own (DNS rebinding). Without a token only loopback clients are
+ * answered.
  */
 export function guardOperatorApp(
   app: FastifyInstance,
   options: OperatorGuardOptions,
 ): void {
-  const ownNames = new Set(
-    ["localhost", hostname(), options.listenHost ?? ""].map((name) =>
-      name.toLowerCase(),
-    ),
+  const listenHost = (options.listenHost ?? "").toLowerCase();
+  const hostnames: ReadonlySet<string> = new Set(
+    listenHost === "" || isIP(listenHost) !== 0 ? [] : [listenHost],
   );
+  const ownNames: ReadonlySet<string> = new Set([
+    "localhost",
+    hostname().toLowerCase(),
+    ...hostnames,
+  ]);
   app.addHook("onRequest", async (request, reply) => {
     // The matched route, not the path as it was written: there is one spelling of it.
     const route = request.routeOptions.url ?? "";
     const isOpen = OPEN_ROUTES.has(route);
-    const refusal = judge(request, isOpen, options.token(), ownNames);
+    const refusal = judge(request, isOpen, options.token(), {
+      ownNames,
+      hostnames,
+    });
     if (refusal === undefined) return;
     const { status, code, detail } = refusal;
     if (!isOpen) {
@@ -78,15 +87,22 @@ export function guardOperatorApp(
   });
 }
 
+interface ListenerNames {
+  /** Names of this machine: a loopback client may call it by these, whatever it asks for. */
+  readonly ownNames: ReadonlySet<string>;
+  /** Names of the configuration. */
+  readonly hostnames: ReadonlySet<string>;
+}
+
 function judge(
   request: FastifyRequest,
   isOpen: boolean,
   token: Secret | undefined,
-  ownNames: ReadonlySet<string>,
+  { ownNames, hostnames }: ListenerNames,
 ): OperatorRefusal | undefined {
   const { headers, rawHeaders, socket, url = "" } = request.raw;
-  if (headers.origin !== undefined || isOfAnotherPage(headers)) {
-    return deny("browsers' scripts are no clients of this API");
+  if (hasForeignOrigin(request.raw) || isOfAnotherPage(headers)) {
+    return deny("scripts of other pages are not clients of this API");
   }
   // Of two names that the request calls this machine by it is not told which one was believed before.
   if (countHosts(rawHeaders) > 1 || !url.startsWith("/")) {
@@ -106,14 +122,9 @@ function judge(
           detail: "the token of operator.tokenFile is asked for",
         };
   }
-  // What a proxy on this machine passes on comes from elsewhere.
-  const isForwarded =
-    headers["x-forwarded-for"] !== undefined || headers.forwarded !== undefined;
-  return isLoopback && !isForwarded
+  return isLoopbackClient(request.raw, { hostnames, origin: "own" })
     ? undefined
-    : deny(
-        "without operator.tokenFile only clients of this machine are answered",
-      );
+    : deny("without operator.tokenFile only loopback clients are answered");
 }
 
 /**
@@ -135,13 +146,8 @@ function deny(detail: string): OperatorRefusal {
 }
 
 function isOwnHost(host: string, ownNames: ReadonlySet<string>): boolean {
-  const name = host.toLowerCase().replace(/:\d*$/, "");
-  const bare = name.replace(/^\[(.*)\]$/, "$1");
-  return (
-    isIP(bare) !== 0 ||
-    (name !== "" && ownNames.has(name)) ||
-    name.endsWith(".localhost")
-  );
+  const name = hostName(host);
+  return isIP(name) !== 0 || ownNames.has(name) || name.endsWith(".localhost");
 }
 
 /** Compared in constant time, whatever the lengths. */

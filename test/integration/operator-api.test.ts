@@ -266,7 +266,10 @@ void describe("the operator API", () => {
     const table: readonly (readonly [Record<string, string>, number])[] = [
       [{ Host: `127.0.0.1:${port}` }, 200],
       [{ Host: `localhost:${port}` }, 200],
-      [{ Host: `[::1]:${port}`, Origin: `http://[::1]:${port}` }, 403],
+      [{ Host: `[::1]:${port}`, Origin: `http://[::1]:${port}` }, 200],
+      [{ Host: `[::1]:${port}`, Origin: `http://127.0.0.1:${port}` }, 403],
+      [{ Host: `127.0.0.1:${port}`, Via: "1.1 proxy" }, 403],
+      [{ Host: "" }, 403],
       [{ Host: `evil.example:${port}` }, 403],
       [{ Host: `127.0.0.1:${port}`, Origin: "http://evil.example" }, 403],
       [{ Host: `127.0.0.1:${port}`, Origin: "null" }, 403],

@@ -22,6 +22,8 @@ const ALGORITHMS = [
 ];
 /** Clocks of two machines differ. */
 const LEEWAY_SECONDS = 30;
+/** A token that says it was issued later than this is not one of an honest clock's. */
+const MAX_ISSUED_AHEAD_SECONDS = 60;
 const MAX_VERIFIED = 4_096;
 /** A token that was good is looked at again after this, or when it ends. */
 const VERIFIED_MS = 5 * 60_000;
@@ -119,7 +121,10 @@ export class Tokens {
           clockTolerance: LEEWAY_SECONDS,
           currentDate: new Date(this.#clock.nowMs()),
         });
-        return payload;
+        const nowSeconds = this.#clock.nowMs() / 1_000;
+        return Number(payload.iat) - nowSeconds > MAX_ISSUED_AHEAD_SECONDS
+          ? undefined
+          : payload;
       } catch {
         // Another key may have signed it, or nobody of ours.
       }

@@ -120,7 +120,7 @@ void describe("every route that is registered", () => {
     [
       "of a page",
       undefined,
-      { headers: { origin: "http://127.0.0.1:5001" } },
+      { headers: { origin: "http://127.0.0.1:5002" } },
       403,
     ],
   ];
@@ -180,10 +180,29 @@ void describe("the operator API without a token", () => {
     assert.ok(audited.every(({ event }) => event === "denied"));
   });
 
-  void it("does not take what a proxy on this machine passes on for this machine's", async () => {
-    const headers = { "x-forwarded-for": "10.0.0.1" };
-    assert.equal((await ask(makeApp(undefined), { headers })).status, 403);
-  });
+  for (const name of [
+    "Via",
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Anything",
+    "X-Real-IP",
+    "CF-Connecting-IP",
+    "True-Client-IP",
+  ]) {
+    void it(`does not take a request with ${name} for this machine's, though it names this machine`, async () => {
+      for (const value of ["10.0.0.1", "127.0.0.1", ""]) {
+        const headers = { [name]: value };
+        const app = makeApp(undefined);
+        assert.equal((await ask(app, { headers })).status, 403, value);
+        assert.equal(
+          (await ask(app, { headers, url: "/healthz" })).status,
+          200,
+        );
+      }
+    });
+  }
 
   void it("is not moved by a method in a header", async () => {
     const headers = { "x-http-method-override": "GET" };
@@ -257,19 +276,39 @@ void describe("a browser", () => {
     });
   }
 
-  for (const [host, status] of [
-    ["127.0.0.1:5001", 200],
-    ["[::1]:5001", 200],
-    ["localhost:5001", 200],
-    ["LOCALHOST", 200],
-    ["mirror.localhost:5001", 200],
-    ["ops.corp:5001", 200],
-    ["rebound.evil.example:5001", 403],
-    ["localhost.evil.example", 403],
-    ["127.0.0.1.evil.example:5001", 403],
+  void it("that shows the listener's own page is answered, whatever the case of the name", async () => {
+    for (const host of ["127.0.0.1:5001", "localhost:5001", "ops.corp"]) {
+      const headers = { host, origin: `http://${host.toUpperCase()}` };
+      assert.equal((await ask(makeApp(undefined), { headers })).status, 200);
+      const other = { host, origin: `https://${host}` };
+      const answer = await ask(makeApp(undefined), { headers: other });
+      assert.equal(answer.status, 403, "another scheme");
+    }
+    const rebound = { host: "evil.example", origin: "http://evil.example" };
+    const answer = await ask(makeApp(undefined), { headers: rebound });
+    assert.equal(answer.status, 403);
+  });
+
+  for (const [host, api, open] of [
+    ["127.0.0.1:5001", 200, 200],
+    ["127.9.9.9", 200, 200],
+    ["[::1]:5001", 200, 200],
+    ["localhost:5001", 200, 200],
+    ["LOCALHOST", 200, 200],
+    ["ops.corp:5001", 200, 200],
+    // Names and addresses of this machine that a page elsewhere may use as well.
+    ["mirror.localhost:5001", 403, 200],
+    ["10.0.0.1:5001", 403, 200],
+    ["0.0.0.0:5001", 403, 200],
+    ["rebound.evil.example:5001", 403, 403],
+    ["localhost.evil.example", 403, 403],
+    ["127.0.0.1.evil.example:5001", 403, 403],
   ] as const) {
-    void it(`that calls this machine "${host}" is answered ${status}`, async () => {
-      for (const url of ["/api/v1/probe", "/metrics"]) {
+    void it(`that calls this machine "${host}" is answered ${api}, and ${open} for metrics`, async () => {
+      for (const [url, status] of [
+        ["/api/v1/probe", api],
+        ["/metrics", open],
+      ] as const) {
         const answer = await ask(makeApp(undefined), {
           url,
           headers: { host },

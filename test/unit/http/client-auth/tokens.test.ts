@@ -99,6 +99,12 @@ void describe("a bearer token", () => {
     assert.equal(await tokens.check(token), undefined);
   });
 
+  void it("issued up to a minute ahead is good: clocks differ", async (test) => {
+    const { clock, issuer, tokens } = await open(test);
+    const now = Math.floor(clock.nowMs() / 1000);
+    assert.ok(await tokens.check(await issuer.sign(PULL, { iat: now + 60 })));
+  });
+
   void it("is refused once its key is no longer there", async (test) => {
     const { issuer, tokens } = await open(test);
     const token = await issuer.sign(PULL);
@@ -132,6 +138,8 @@ void describe("a bearer token", () => {
     "no beginning": (issuer) => issuer.sign(PULL, { iat: undefined }),
     "a beginning in the future": (issuer, now) =>
       issuer.sign(PULL, { nbf: now + 60 }),
+    "an issue more than a minute ahead": (issuer, now) =>
+      issuer.sign(PULL, { iat: now + 61, exp: now + 600 }),
     "an end in the past": (issuer, now) => issuer.sign(PULL, { exp: now - 60 }),
     "a critical header that is unknown": (_, now) =>
       Promise.resolve(
