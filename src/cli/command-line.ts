@@ -84,6 +84,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     options: { readonly config?: string; readonly json?: true },
   ): Promise<void> => {
     const { runImageCommand } = await import("./images.ts");
+    const { confirmOnTerminal } = await import("./confirm.ts");
     code = await runImageCommand({
       command,
       configFile: options.config,
@@ -92,6 +93,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
       cwd,
       stdout,
       stderr,
+      confirm: (question) => confirmOnTerminal(process.stdin, stderr, question),
     });
   };
   addImageCommands(program, CONFIG_OPTION, runImages);

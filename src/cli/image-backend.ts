@@ -6,6 +6,7 @@ import { Evictor } from "../cache/evictor.ts";
 import { openCache } from "../cache/open-cache.ts";
 import { trackBlobStore } from "../cache/tracked-blob-store.ts";
 import type { Config } from "../config/config.ts";
+import type { MirrorStatus } from "../http/api-status.ts";
 import { createRoomLimits } from "../mirror/eviction-limits.ts";
 import { AuditedImages } from "../mirror/audited-images.ts";
 import {
@@ -28,6 +29,8 @@ const PAGE = 1_000;
 
 /** What the commands that work on images need, of a running mirror or straight of its storage root. */
 export interface ImageBackend {
+  /** Bytes of all blobs in the cache. */
+  storedBytes(): Promise<number>;
   list(pattern: string | undefined): Promise<readonly ImageSummary[]>;
   /** Undefined where it is not cached; so below. */
   inspect(ref: string): Promise<ImageDetail | undefined>;
@@ -91,6 +94,8 @@ function askMirror(ask: AskMirror): ImageBackend {
     return answer.body as T;
   };
   return {
+    storedBytes: async () =>
+      required(await call<MirrorStatus>("GET", "/status")).storage.bytes,
     async list(pattern) {
       const images: ImageSummary[] = [];
       let last: string | null | undefined;
@@ -185,6 +190,7 @@ async function openRoot(
     return image;
   };
   return {
+    storedBytes: async () => (await index.totals()).blobBytes,
     async list(pattern) {
       const found: ImageSummary[] = [];
       let last: string | undefined;

@@ -47,13 +47,15 @@ export function addImageCommands(
   }
 
   add("evict", "make room now: let the images go that were pulled longest ago")
-    .option("--to <size>", "what may be kept, as in 10GiB or 50%")
+    .option("--to <size>", "what may be kept: 10GiB, 50% or 0")
     .option("--dry-run", "only say what would go")
+    .option("--yes", "do not ask before more than half of the cache goes")
     .action(
       (
         options: CommonOptions & {
           readonly to?: string;
           readonly dryRun?: true;
+          readonly yes?: true;
         },
       ) =>
         run(
@@ -61,6 +63,7 @@ export function addImageCommands(
             name: "evict",
             to: options.to,
             isDryRun: options.dryRun === true,
+            isConfirmed: options.yes === true,
           },
           options,
         ),

@@ -6,7 +6,7 @@ import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { formatListenAddress } from "../config/forms.ts";
 import { loadConfig } from "../config/load.ts";
-import { parseAmount } from "../config/units.ts";
+import { parseAmount, SIZE_EXPECTED } from "../config/units.ts";
 import { parseImageReference } from "../mirror/image-reference.ts";
 import type {
   EvictionReport,
@@ -14,6 +14,7 @@ import type {
   ImageSummary,
 } from "../mirror/images.ts";
 import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
+import type { Confirm } from "./confirm.ts";
 import {
   Failed,
   type ImageBackend,
@@ -33,6 +34,8 @@ export type ImageCommand =
       /** As written, as in `10GiB` or `50%`. */
       readonly to: string | undefined;
       readonly isDryRun: boolean;
+      /** By `--yes`: nothing is asked. */
+      readonly isConfirmed: boolean;
     };
 
 export interface ImageCommandOptions {
@@ -44,6 +47,7 @@ export interface ImageCommandOptions {
   readonly cwd: string;
   readonly stdout: Writable;
   readonly stderr: Writable;
+  readonly confirm: Confirm;
 }
 
 /** What a command found: for programs, and for people. */
@@ -73,7 +77,7 @@ export async function runImageCommand(
   }
   const { config } = loaded;
   try {
-    const run = await readCommand(command, config);
+    const run = await readCommand(command, config, options.confirm);
     const backend = await openImageBackend(config, stderr);
     let outcome: Outcome;
     try {
@@ -99,15 +103,23 @@ export async function runImageCommand(
 async function readCommand(
   command: ImageCommand,
   config: Config,
+  confirm: Confirm,
 ): Promise<(backend: ImageBackend) => Promise<Outcome>> {
   if (command.name === "ls") {
     return async (backend) => listing(await backend.list(command.pattern));
   }
   if (command.name === "evict") {
     const toBytes = await readSize(command.to, config.storage.root);
-    const { isDryRun } = command;
-    return async (backend) =>
-      evictionOutcome(await backend.evict({ toBytes, isDryRun }), isDryRun);
+    const { isDryRun, isConfirmed } = command;
+    return async (backend) => {
+      if (!isDryRun && !isConfirmed) {
+        await confirmEviction(backend, toBytes, confirm);
+      }
+      return evictionOutcome(
+        await backend.evict({ toBytes, isDryRun }),
+        isDryRun,
+      );
+    };
   }
   const { name, ref } = command;
   if (
@@ -157,6 +169,30 @@ async function readCommand(
   }
 }
 
+/**
+ * Asks before more than half of the cache goes.
+ *
+ * @throws Failed if the operator declines or cannot be asked
+ */
+async function confirmEviction(
+  backend: ImageBackend,
+  toBytes: number | undefined,
+  confirm: Confirm,
+): Promise<void> {
+  const storedBytes = await backend.storedBytes();
+  const plan = await backend.evict({ toBytes, isDryRun: true });
+  if (plan.freedBytes * 2 <= storedBytes) return;
+  const what = `${plan.images.length} images, ${sizeText(plan.freedBytes)} of ${sizeText(storedBytes)} in the cache`;
+  const confirmation = await confirm(`Evict ${what}?`);
+  if (confirmation === "agreed") return;
+  throw confirmation === "declined"
+    ? new Failed(1, "declined; nothing was removed")
+    : new Failed(
+        2,
+        `evict would remove ${what}; nothing was removed. Add --yes to confirm, or --dry-run to list the images`,
+      );
+}
+
 async function readSize(
   text: string | undefined,
   root: string,
@@ -164,12 +200,18 @@ async function readSize(
   if (text === undefined) return undefined;
   const amount = parseAmount(text);
   if (amount === undefined) {
-    throw new Failed(2, `--to ${text}: a size such as 10GiB or 50% is right`);
+    throw new Failed(
+      2,
+      `--to: got ${text}; expected ${SIZE_EXPECTED}, or a share of the file system such as 50%`,
+    );
   }
   if ("bytes" in amount) return amount.bytes;
   const space = await readDiskSpace(root);
   if (space === undefined) {
-    throw new Failed(2, `--to ${text}: the system does not tell of what`);
+    throw new Failed(
+      2,
+      `--to: got ${text}; the size of the file system of ${root} cannot be read; expected ${SIZE_EXPECTED}`,
+    );
   }
   return Math.floor(space.totalBytes * amount.share);
 }

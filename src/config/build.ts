@@ -184,8 +184,8 @@ function duration(text: string): number {
   return known(parseDuration(text), text);
 }
 
-function amount(text: string): AmountConfig {
-  return known(parseAmount(text), text);
+function amount(value: string | number): AmountConfig {
+  return known(parseAmount(value), String(value));
 }
 
 /** The schema has judged the text by the same parser. */

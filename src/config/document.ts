@@ -11,8 +11,8 @@ export interface ConfigDocument {
   };
   readonly storage: { readonly root: string };
   readonly eviction: {
-    readonly maxSize: string;
-    readonly minFree: string;
+    readonly maxSize: string | number;
+    readonly minFree: string | number;
     readonly maxIdle: string;
     readonly keep: readonly string[];
   };

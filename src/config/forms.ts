@@ -59,7 +59,7 @@ const REDIRECT_HOST_PATTERN =
 const REDIRECT_HOST = new RegExp(REDIRECT_HOST_PATTERN);
 const PROXY_PATTERN = "^(?:|none|https?://[^\\s?#\\\\]+)$";
 const PROXY = new RegExp(PROXY_PATTERN);
-const RATE_PATTERN = "^[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB)?$";
+const RATE_PATTERN = "^(?:0|[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB))$";
 /** The same with an upstream's name in front, which may have a port. */
 const IMAGE_PATTERN_PATTERN =
   "^[a-z0-9._*-]+(?::[0-9]{1,5})?/[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$|^[*]{2}(?::[A-Za-z0-9._*-]+)?$";

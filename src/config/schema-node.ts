@@ -51,6 +51,16 @@ export function textOf(form: FormName, node: SchemaNode): SchemaNode {
   };
 }
 
+/** A leaf that is a size or a share; without a unit only 0, which YAML may read as a number. */
+export function amountOf(node: SchemaNode): SchemaNode {
+  return textOf("amount", {
+    type: ["string", "integer"],
+    minimum: 0,
+    maximum: 0,
+    ...node,
+  });
+}
+
 export function listOf(items: SchemaNode, node: SchemaNode): SchemaNode {
   return { type: "array", items, uniqueItems: true, ...node };
 }

@@ -5,7 +5,13 @@ import {
   OPERATOR_TOKEN_FILE_SCHEMA,
   TRUSTED_PROXIES_SCHEMA,
 } from "./hardening-schema.ts";
-import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
+import {
+  amountOf,
+  listOf,
+  mappingOf,
+  type SchemaNode,
+  textOf,
+} from "./schema-node.ts";
 import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
@@ -73,23 +79,23 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
     ),
     eviction: mappingOf(
       {
-        maxSize: textOf("amount", {
+        maxSize: amountOf({
           default: "80%",
           description:
             "What the blobs may take together; then the images that were pulled longest ago go.",
           examples: ["200GiB", "80%"],
           "x-expected":
-            "a size with a unit such as 200GiB, or a share of the file system such as 80%",
-          "x-zero": "0B keeps nothing that is not pinned or kept by a pattern",
+            "a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
+          "x-zero": "0 keeps nothing that is not pinned or kept by a pattern",
         }),
-        minFree: textOf("amount", {
+        minFree: amountOf({
           default: "5%",
           description:
             "What is left free on the file system, whoever fills it.",
           examples: ["10GiB", "5%"],
           "x-expected":
-            "a size with a unit such as 10GiB, or a share of the file system such as 5%",
-          "x-zero": "0B lets the disk fill up to `maxSize`",
+            "a size with a unit such as 10GiB, a share of the file system such as 5%, or 0",
+          "x-zero": "0 lets the disk fill up to `maxSize`",
         }),
         maxIdle: textOf("duration", {
           default: "90d",

@@ -1,6 +1,5 @@
 /** Bytes in one of each unit; `kB` is the SI spelling, `KB` the common one. */
 const SIZE_UNITS: ReadonlyMap<string, bigint> = new Map([
-  ["", 1n],
   ["B", 1n],
   ["kB", 1_000n],
   ["KB", 1_000n],
@@ -26,17 +25,23 @@ const DURATION_UNITS: ReadonlyMap<string, bigint> = new Map([
 export const DURATION_PATTERN = "^(?:forever|\\d+(?:\\.\\d+)?(?:ms|s|m|h|d))$";
 
 /** What {@link parseAmount} reads, for the published schema. */
-export const AMOUNT_PATTERN = "^\\d+(?:\\.\\d+)?(?:%|B|[kKMGT]B|[KMGT]iB)?$";
+export const AMOUNT_PATTERN =
+  "^(?:0|\\d+(?:\\.\\d+)?(?:%|B|[kKMGT]B|[KMGT]iB))$";
+
+/** A size in words, for faults and errors about a flag. */
+export const SIZE_EXPECTED = "a size with a unit such as 10GiB, or 0";
 
 const QUANTITY = /^(\d{1,16})(?:\.(\d{1,16}))?([A-Za-z]*)$/;
 
 /**
- * Reads a size: `10GiB`, `500MB`, `1.5GiB`, or a number of bytes as text or number.
+ * Reads a size: `10GiB`, `500MB`, `1.5GiB`, or `0`. Any other number without a unit is undefined:
+ * `10` of a reader who means gibibytes would be ten bytes.
  *
  * @returns whole bytes, at most 2^53 - 1
  */
 export function parseSize(value: string | number): number | undefined {
-  return parseQuantity(String(value), SIZE_UNITS);
+  const text = String(value);
+  return text === "0" ? 0 : parseQuantity(text, SIZE_UNITS);
 }
 
 /**

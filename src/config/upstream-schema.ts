@@ -291,7 +291,9 @@ export const UPSTREAM_SCHEMA = mappingOf(
     },
     bandwidth: {
       type: ["integer", "string"],
+      // A number has no unit; only 0 needs none.
       minimum: 0,
+      maximum: 0,
       pattern: FORMS.rate.pattern,
       "x-form": "rate",
       default: 0,

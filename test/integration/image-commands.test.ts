@@ -5,6 +5,7 @@ import { Writable } from "node:stream";
 import { describe, it } from "node:test";
 import { acquireInstanceLock } from "../../src/cache/instance-lock.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
+import type { Confirmation } from "../../src/cli/confirm.ts";
 import { type ImageCommand, runImageCommand } from "../../src/cli/images.ts";
 import type { ImageSummary } from "../../src/mirror/images.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
@@ -36,10 +37,29 @@ interface Ended {
   readonly stderr: string;
 }
 
+/** Gives one answer to each question, and keeps the questions. */
+class TestTerminal {
+  readonly questions: string[] = [];
+  readonly #answer: Confirmation;
+
+  constructor(answer: Confirmation) {
+    this.#answer = answer;
+  }
+
+  confirm(question: string): Promise<Confirmation> {
+    this.questions.push(question);
+    return Promise.resolve(this.#answer);
+  }
+}
+
 async function setUp(test: AfterTest): Promise<{
   mirror: TestMirror;
   upstream: ScriptedUpstream;
-  run: (command: ImageCommand, json?: boolean) => Promise<Ended>;
+  run: (
+    command: ImageCommand,
+    json?: boolean,
+    terminal?: TestTerminal,
+  ) => Promise<Ended>;
 }> {
   const upstream = await ScriptedUpstream.start(test);
   upstream.content.addImage("library/app", first, "1");
@@ -60,7 +80,11 @@ async function setUp(test: AfterTest): Promise<{
       upstreams: { "registry.example": { endpoints: [upstream.origin] } },
     }),
   );
-  const run = async (command: ImageCommand, json = false): Promise<Ended> => {
+  const run = async (
+    command: ImageCommand,
+    json = false,
+    terminal = new TestTerminal("no terminal"),
+  ): Promise<Ended> => {
     const stdout = new Collected();
     const stderr = new Collected();
     const code = await runImageCommand({
@@ -71,6 +95,7 @@ async function setUp(test: AfterTest): Promise<{
       cwd: mirror.root,
       stdout,
       stderr,
+      confirm: (question) => terminal.confirm(question),
     });
     return { code, stdout: stdout.text, stderr: stderr.text };
   };
@@ -118,7 +143,7 @@ void describe("the commands on images", () => {
         /^ref +registry\.example\/library\/app:1\n(?:.|\n)*\npinned +yes\n/,
       );
 
-      const evict = { name: "evict", to: "0B" } as const;
+      const evict = { name: "evict", to: "0", isConfirmed: true } as const;
       const would = await run({ ...evict, isDryRun: true }, true);
       const { images } = JSON.parse(would.stdout) as {
         images: { ref: string }[];
@@ -145,6 +170,61 @@ void describe("the commands on images", () => {
           name,
         );
       }
+    });
+  }
+
+  for (const where of ["a running mirror", "the storage root"] as const) {
+    void it(`ask before more than half of the cache goes, by ${where}`, async (test) => {
+      const { mirror, run } = await setUp(test);
+      if (where === "the storage root") await mirror.close();
+      const count = async (): Promise<number> =>
+        (
+          JSON.parse(
+            (await run({ name: "ls", pattern: undefined }, true)).stdout,
+          ) as unknown[]
+        ).length;
+      const all = {
+        name: "evict",
+        to: "0",
+        isDryRun: false,
+        isConfirmed: false,
+      } as const;
+
+      const unasked = await run(all);
+      assert.deepEqual([unasked.code, unasked.stdout], [2, ""]);
+      assert.match(
+        unasked.stderr,
+        /^entrepot: evict would remove 2 images, (.+) of \1 in the cache; nothing was removed\. Add --yes to confirm, or --dry-run to list the images\n$/,
+      );
+      assert.equal(await count(), 2);
+
+      const no = new TestTerminal("declined");
+      const declined = await run(all, false, no);
+      assert.deepEqual(declined, {
+        code: 1,
+        stdout: "",
+        stderr: "entrepot: declined; nothing was removed\n",
+      });
+      assert.equal(no.questions.length, 1);
+      assert.match(
+        no.questions[0] ?? "",
+        /^Evict 2 images, .+ in the cache\?$/,
+      );
+      assert.equal(await count(), 2);
+
+      // Half of the cache or less goes unasked, and nothing is asked of a rehearsal.
+      const silent = new TestTerminal("declined");
+      assert.equal(
+        (await run({ ...all, isDryRun: true }, false, silent)).code,
+        0,
+      );
+      assert.equal((await run({ ...all, to: "8KiB" }, false, silent)).code, 0);
+      assert.deepEqual(silent.questions, []);
+      assert.equal(await count(), 1);
+
+      const yes = new TestTerminal("agreed");
+      assert.equal((await run(all, false, yes)).code, 0);
+      assert.equal(await count(), 0);
     });
   }
 
@@ -186,14 +266,21 @@ void describe("the commands on images", () => {
       { name: "rm", ref: "alpine" },
       { name: "rm", ref: "docker.io/alpine" },
       { name: "pin", ref: "docker.io/alpine@latest" },
-      { name: "evict", to: "much", isDryRun: true },
+      { name: "evict", to: "much", isDryRun: true, isConfirmed: true },
+      { name: "evict", to: "10", isDryRun: false, isConfirmed: true },
     ] as const) {
       const { code, stdout } = await run(command);
       assert.deepEqual([code, stdout], [2, ""], JSON.stringify(command));
     }
+    const evict = {
+      name: "evict",
+      isDryRun: true,
+      isConfirmed: false,
+    } as const;
+    assert.equal((await run({ ...evict, to: "100%" })).code, 0);
     assert.equal(
-      (await run({ name: "evict", to: "100%", isDryRun: true })).code,
-      0,
+      (await run({ ...evict, to: "10" })).stderr,
+      "entrepot: --to: got 10; expected a size with a unit such as 10GiB, or 0, or a share of the file system such as 50%\n",
     );
     assert.equal(await mirror.metric("entrepot_evicted_bytes_total"), 0);
   });

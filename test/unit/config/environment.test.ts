@@ -94,6 +94,7 @@ void test("variables win over the file, and arguments over variables", async (t)
     ENTREPOT_OFFLINE: "false",
     ENTREPOT_LOG__LEVEL: "debug",
     ENTREPOT_LOG__FORMAT: "pretty",
+    ENTREPOT_EVICTION__MIN_FREE: "0",
     PATH: "/bin",
   };
   const file =
@@ -101,7 +102,8 @@ void test("variables win over the file, and arguments over variables", async (t)
   const result = await folder.loadText(file, { env });
   assert.deepEqual(printedFaults(result), []);
   assert.ok(result.ok);
-  const { listen, operator, offline, log } = result.config;
+  const { listen, operator, offline, log, eviction } = result.config;
+  assert.deepEqual(eviction.minFree, { bytes: 0 });
   assert.deepEqual(
     { listen, operator, offline, log },
     {
@@ -112,6 +114,7 @@ void test("variables win over the file, and arguments over variables", async (t)
     },
   );
   assert.deepEqual(result.sources.variables, [
+    "ENTREPOT_EVICTION__MIN_FREE",
     "ENTREPOT_LISTEN",
     "ENTREPOT_LOG__FORMAT",
     "ENTREPOT_LOG__LEVEL",
@@ -137,12 +140,14 @@ void test("a faulty variable is told by its name, the key and what was seen", as
   const env = {
     ENTREPOT_LISTEN: "127.0.0.1:5000,[::1]:5000",
     ENTREPOT_OFFLINE: "1",
+    ENTREPOT_EVICTION__MAX_SIZE: "10",
     ENTREPOT_LOG__LEVEL: "loud",
   };
   assert.deepEqual(
     printedFaults(await folder.loadText("log: {}\nlisten: a\n", { env })),
     [
       'ENTREPOT_LISTEN: listen: "127.0.0.1:5000,[::1]:5000"; HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such',
+      "ENTREPOT_EVICTION__MAX_SIZE: eviction.maxSize: 10; a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
       'ENTREPOT_OFFLINE: offline: "1"; true or false',
       'ENTREPOT_LOG__LEVEL: log.level: "loud"; one of trace, debug, info, warn, error, fatal',
     ],

@@ -58,11 +58,20 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "sizes, shares and patterns of the eviction that are none",
     yaml: 'eviction:\n  maxSize: 101%\n  minFree: 5 GB\n  maxIdle: 5m\n  keep: ["alpine", "docker.io/library/alpine:*", "Docker.io/a"]\n',
     faults: [
-      ':2: eviction.maxSize: "101%"; a size with a unit such as 200GiB, or a share of the file system such as 80%',
-      ':3: eviction.minFree: "5 GB"; a size with a unit such as 10GiB, or a share of the file system such as 5%',
+      ':2: eviction.maxSize: "101%"; a size with a unit such as 200GiB, a share of the file system such as 80%, or 0',
+      ':3: eviction.minFree: "5 GB"; a size with a unit such as 10GiB, a share of the file system such as 5%, or 0',
       ':4: eviction.maxIdle: "5m"; a duration with a unit, such as 90d, or forever',
       ':5: eviction.keep[0]: "alpine"; a pattern such as docker.io/library/alpine:* or quay.io/team/**',
       ':5: eviction.keep[2]: "Docker.io/a"; a pattern such as docker.io/library/alpine:* or quay.io/team/**',
+    ],
+  },
+  {
+    name: "sizes without a unit",
+    yaml: `eviction:\n  maxSize: 10\n  minFree: "10"\n${upstream("bandwidth: 10000000")}`,
+    faults: [
+      ":2: eviction.maxSize: 10; a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
+      ':3: eviction.minFree: "10"; a size with a unit such as 10GiB, a share of the file system such as 5%, or 0',
+      ":4: upstreams.quay.io.bandwidth: 10000000; a size per second such as 10MiB, or 0",
     ],
   },
   {

@@ -13,9 +13,8 @@ import {
 void test("reads sizes in binary and decimal units", () => {
   const table: [string | number, number][] = [
     [0, 0],
-    [1234, 1234],
     ["0", 0],
-    ["1234", 1234],
+    ["1234B", 1234],
     ["7B", 7],
     ["1kB", 1_000],
     ["1KB", 1_000],
@@ -27,7 +26,7 @@ void test("reads sizes in binary and decimal units", () => {
     ["10GiB", 10_737_418_240],
     ["1.5GiB", 1_610_612_736],
     ["1TiB", 1_099_511_627_776],
-    ["9007199254740991", Number.MAX_SAFE_INTEGER],
+    ["9007199254740991B", Number.MAX_SAFE_INTEGER],
   ];
   for (const [input, want] of table) {
     assert.equal(parseSize(input), want, String(input));
@@ -40,6 +39,11 @@ void test("refuses what is no size", () => {
     "GiB",
     "-1",
     "+1",
+    // Without a unit: a reader who means gibibytes would get bytes.
+    "10",
+    "1.0",
+    "00",
+    10,
     "1 GiB",
     "1gib",
     "1Gb",
@@ -50,7 +54,7 @@ void test("refuses what is no size", () => {
     ".5GiB",
     "5.GiB",
     "80%",
-    "9007199254740992",
+    "9007199254740992B",
     "9".repeat(400),
     "1GiB\n",
     "١GiB",
@@ -133,6 +137,8 @@ void test("reads an amount, and prints it as a text that is read back the same",
       ["10GiB", { bytes: 10 * 1024 ** 3 }],
       ["0B", { bytes: 0 }],
       ["1000B", { bytes: 1000 }],
+      ["10", undefined],
+      ["1000", undefined],
     ];
   for (const [input, want] of table) {
     assert.deepEqual(parseAmount(input), want, input);
