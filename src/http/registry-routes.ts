@@ -84,6 +84,10 @@ function answer(
   bodyTexts: BodyTexts,
 ): Promise<void> | undefined {
   assertRequestHead(request);
+  if (isRead(request) && isRoot(request.url)) {
+    sendGreeting(response, exchange, request.method === "HEAD");
+    return undefined;
+  }
   if (!asked.ok) {
     const { onRead, detail } = asked;
     throw onRead !== undefined && isRead(request)
@@ -177,6 +181,23 @@ function dispatch(
 
 function isRead({ method }: IncomingMessage): boolean {
   return method === "GET" || method === "HEAD";
+}
+
+/** A person's browser asks for it; no client of the API does. */
+const GREETING =
+  "Entrepot, a pull-through mirror of container registries. The registry API is at /v2/; the README describes how to point an engine at it.\n";
+
+function isRoot(target: string | undefined): boolean {
+  return target === "/" || target?.startsWith("/?") === true;
+}
+
+function sendGreeting(
+  response: ServerResponse,
+  exchange: Exchange,
+  isHead: boolean,
+): void {
+  const head = beginHead("text/plain; charset=utf-8");
+  sendBytes(response, exchange, 200, head, GREETING, isHead);
 }
 
 function sendPing(call: Call): void {
