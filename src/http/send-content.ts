@@ -4,7 +4,6 @@ import type { ManifestAnswer } from "../mirror/manifest-answers.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RoutedRepository } from "../mirror/upstream-routes.ts";
 import type { Digest } from "../oci/digest.ts";
-import { RegistryError } from "../oci/errors.ts";
 import { formatContentRange, parseRangeHeader } from "../oci/range.ts";
 import type { Reference } from "../oci/reference.ts";
 import { addNamespace, type Call, targetOf } from "./call.ts";
@@ -99,10 +98,13 @@ export async function sendBlob(
     sendHead(call.response, isUnchanged ? 304 : 200, head);
     return;
   }
-  const spec = allowsRange(header(request, "if-range"), etag)
-    ? parseRangeHeader(request.headers.range)
-    : undefined;
-  const blob = await mirror.openBlob(target, digest, spec);
+  const blob = await mirror.openBlob(target, digest, {
+    range: allowsRange(header(request, "if-range"), etag)
+      ? parseRangeHeader(request.headers.range)
+      : undefined,
+    // It has no chunks.
+    isSizeNeeded: request.httpVersion === "1.0",
+  });
   call.exchange.cache = blob.status;
   if (blob.kind === "unsatisfiable") {
     const head: Head = [];
@@ -113,19 +115,13 @@ export async function sendBlob(
 }
 
 async function answerBlob(
-  { request, response, exchange }: Call,
+  { response, exchange }: Call,
   routed: RoutedRepository,
   digest: Digest,
   blob: BlobAnswer & { kind: "body" },
 ): Promise<void> {
   exchange.source = blob.source;
   const { body, range, sizeBytes } = blob;
-  if (sizeBytes === undefined && request.httpVersion === "1.0") {
-    body.close();
-    throw new RegistryError("UNAVAILABLE", {
-      detail: "the blob's size is not known and HTTP/1.0 can't be told so",
-    });
-  }
   const lengthBytes =
     range === undefined ? sizeBytes : range.last - range.first + 1;
   const head = beginHead(blob.mediaType);

@@ -41,8 +41,10 @@ export interface FillEnd {
 
 export interface FillOptions {
   readonly digest: Digest;
-  /** What a descriptor says; the upstream's own length wins. */
+  /** What a descriptor says; where the upstream says another length, only the digest decides. */
   readonly expectedBytes: number | undefined;
+  /** The size was announced to a client already; default false. */
+  readonly isSizeAnnounced?: boolean;
   readonly storage: FillStorage;
   /** Endpoints to be asked last, because they gave wrong bytes. */
   readonly avoid: ReadonlySet<string>;
@@ -72,7 +74,10 @@ export interface FillOptions {
  */
 export class BlobFill {
   readonly digest: Digest;
-  /** Rejects when the upstream gave no body; then nobody was promised anything. */
+  /**
+   * Rejects when the upstream gave no body; then no client was promised anything. While the
+   * upstream's length contradicts the descriptor it waits for the digest.
+   */
   readonly head: Promise<FillHead>;
   /** Resolves when the blob is in the index, or will not come. Never rejects. */
   readonly ended: Promise<FillEnd>;
@@ -104,6 +109,7 @@ export class BlobFill {
     this.#download = new FillDownload({
       sink: this.#bytes,
       expectedBytes: options.expectedBytes,
+      isSizeAnnounced: options.isSizeAnnounced === true,
       avoid: options.avoid,
       headersTimeoutMs: options.headersTimeoutMs,
       signal: this.#abort.signal,
@@ -170,6 +176,25 @@ export class BlobFill {
     return this.#isVerified;
   }
 
+  /** The upstream's length contradicts the descriptor, and the digest has not decided yet. */
+  get isSizeDoubted(): boolean {
+    return this.#download.isSizeDoubted && !this.#isVerified;
+  }
+
+  /**
+   * Waits for the digest.
+   *
+   * @returns the size
+   * @throws what the fill failed with
+   */
+  async verifiedSize(): Promise<number> {
+    while (!this.#isVerified) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.changed();
+    }
+    return this.#bytes.end;
+  }
+
   /** Set when no more bytes will come. */
   get failure(): Error | undefined {
     return this.#failure;
@@ -204,6 +229,7 @@ export class BlobFill {
     return new BlobFill({
       ...this.#options,
       expectedBytes: this.sizeBytes,
+      isSizeAnnounced: true,
       avoid: this.#download.avoid,
       storage: this.#bytes.continueFrom(position, () =>
         this.#options.createHash(),

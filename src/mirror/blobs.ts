@@ -4,16 +4,18 @@ import type {
   MetadataIndex,
   RepositoryKey,
 } from "../cache/metadata-index.ts";
-import type { Digest } from "../oci/digest.ts";
+import { type Digest, possibleSize } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { withDeadline } from "../upstream/deadline.ts";
+import { UpstreamError } from "../upstream/errors.ts";
+import { withinDeadline } from "./answer-deadline.ts";
 import { offlineRefusal } from "./answers.ts";
-import { PartialRefused } from "./fill-download.ts";
+import { type FillHead, PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
-import type { Fill, Fills } from "./fills.ts";
+import type { Fill, Fills, JoinedFill } from "./fills.ts";
 import type { Links } from "./links.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -30,6 +32,9 @@ const MAX_SIDE_RANGES = 2;
 
 /** A fill that ended in the moment of joining, then one whose partial was refused, then a fresh one. */
 const MAX_ATTEMPTS = 3;
+
+/** A head that waits for the digest is given up so long before the client has waited for too long. */
+const VERDICT_MARGIN_MS = 500;
 
 /** What blobs are served as that nobody ever called a manifest. */
 const BLOB_MEDIA_TYPE = "application/octet-stream";
@@ -66,6 +71,14 @@ export type BlobAnswer =
       readonly sizeBytes: number;
       readonly status: CacheStatus;
     };
+
+/** How a client wants a blob. */
+export interface BlobDemand {
+  /** Absent: the whole blob. */
+  readonly range?: RangeSpec | undefined;
+  /** The client can't be sent a body of unknown length: the size is waited for. */
+  readonly isSizeNeeded?: boolean;
+}
 
 /** Blobs: from the store, from a fill that runs, or from a new one. */
 export class Blobs {
@@ -104,8 +117,10 @@ export class Blobs {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
-    range: RangeSpec | undefined,
+    demand: BlobDemand,
   ): Promise<BlobAnswer> {
+    const { range } = demand;
+    const startedAtMs = this.#clock.monotonicMs();
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const row = await this.#servableRow(upstream, key, digest);
       if (row !== undefined) {
@@ -121,7 +136,10 @@ export class Blobs {
       }
       const fill = running ?? this.#fills.start(upstream, key, digest);
       const answer = await this.#noting(upstream, key, digest, () =>
-        this.#follow(upstream, key, fill, range, running !== undefined),
+        this.#follow(upstream, key, fill, demand, {
+          isJoin: running !== undefined,
+          startedAtMs,
+        }),
       );
       if (answer !== undefined) return answer;
       await fill.ended;
@@ -150,9 +168,10 @@ export class Blobs {
       const descriptor = await this.#index
         .findDescriptor(key, digest)
         .catch(() => undefined);
-      if (descriptor !== undefined) {
+      const sizeBytes = possibleSize(digest, descriptor?.sizeBytes);
+      if (sizeBytes !== undefined) {
         return {
-          sizeBytes: descriptor.sizeBytes,
+          sizeBytes,
           mediaType: BLOB_MEDIA_TYPE,
           status: cacheStatus.hit(),
           ageMs: undefined,
@@ -290,13 +309,19 @@ export class Blobs {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     fill: Fill,
-    spec: RangeSpec | undefined,
-    isJoin: boolean,
+    demand: BlobDemand,
+    { isJoin, startedAtMs }: { isJoin: boolean; startedAtMs: number },
   ): Promise<BlobAnswer | undefined> {
     const reader = await fill.openReader();
     if (reader === undefined) return undefined;
+    const { range: spec } = demand;
     try {
-      const { sizeBytes, status } = await reader.head;
+      const { sizeBytes, status } = await this.#headOf(
+        upstream,
+        reader,
+        demand,
+        startedAtMs,
+      );
       const whole: Omit<BlobAnswer & { kind: "body" }, "body"> = {
         kind: "body",
         sizeBytes,
@@ -341,6 +366,43 @@ export class Blobs {
       reader.body.close();
       if (error instanceof PartialRefused) return undefined;
       throw error;
+    }
+  }
+
+  /**
+   * The head of a fill. It may have to wait for the digest, and no longer than a client does; the
+   * fill goes on.
+   */
+  async #headOf(
+    upstream: MirroredUpstream,
+    reader: JoinedFill,
+    { isSizeNeeded }: BlobDemand,
+    startedAtMs: number,
+  ): Promise<FillHead> {
+    let isWaitingForDigest = false;
+    const known = async (): Promise<FillHead> => {
+      const head = await reader.head;
+      if (head.sizeBytes !== undefined || isSizeNeeded !== true) return head;
+      isWaitingForDigest = true;
+      return { ...head, sizeBytes: await reader.verifiedSize() };
+    };
+    const elapsedMs = this.#clock.monotonicMs() - startedAtMs;
+    try {
+      return await withinDeadline(
+        known(),
+        upstream.name,
+        () => {},
+        Math.max(0, ANSWER_DEADLINE_MS - VERDICT_MARGIN_MS - elapsedMs),
+      );
+    } catch (error) {
+      const isLate = error instanceof UpstreamError && error.kind === "timeout";
+      const isOwn = isWaitingForDigest || reader.isSizeDoubted;
+      if (!isOwn || (error instanceof UpstreamError && !isLate)) throw error;
+      throw new UpstreamError(
+        "bad-response",
+        "no size can be announced before the digest is right",
+        { upstream: upstream.name, cause: error },
+      );
     }
   }
 

@@ -39,8 +39,10 @@ export interface FillSink {
 
 export interface FillDownloadOptions {
   readonly sink: FillSink;
-  /** What a descriptor says; the upstream's own length wins. */
+  /** What a descriptor says; where the upstream says another length, only the digest decides. */
   readonly expectedBytes: number | undefined;
+  /** The size was announced to a client already: an upstream with another length is of no use. */
+  readonly isSizeAnnounced: boolean;
   /** Endpoints to be asked last, because they gave wrong bytes. */
   readonly avoid: ReadonlySet<string>;
   /** How long to wait for the first headers, queueing included. */
@@ -48,6 +50,10 @@ export interface FillDownloadOptions {
   readonly signal: AbortSignal;
   open(options: OpenBlobOptions): Promise<UpstreamBlob>;
   hasReaders(): boolean;
+  /**
+   * The head is known: with the upstream's headers, or, where these contradict the descriptor, when
+   * the bytes are verified.
+   */
   onHead(head: FillHead): void;
   /** Bytes came. */
   onBytes(): void;
@@ -67,7 +73,10 @@ export class FillDownload {
   readonly avoid: Set<string>;
   /** Of the whole blob, where it is known. */
   sizeBytes: number | undefined;
+  /** The upstream's first headers came. */
   isHeadIn = false;
+  /** The upstream's length is not the descriptor's: no size is announced before the digest is right. */
+  isSizeDoubted = false;
   resumes = 0;
   readonly #options: FillDownloadOptions;
   #paused: { resume(): unknown } | undefined;
@@ -96,6 +105,7 @@ export class FillDownload {
         this.endpoints.add(endpoint);
         await this.#consume(upstream);
         await this.#options.verify(endpoint);
+        if (this.isSizeDoubted) this.#announce(upstream);
         return;
       } catch (error) {
         fruitless = sink.end - before >= FRUITFUL_BYTES ? 1 : fruitless + 1;
@@ -136,16 +146,20 @@ export class FillDownload {
     deadline.addEventListener("abort", onDeadline);
     try {
       const upstream = await this.#dial(waiting.signal);
+      const { expectedBytes } = this.#options;
       this.sizeBytes = upstream.sizeBytes ?? this.sizeBytes;
       this.isHeadIn = true;
-      this.#options.onHead({
-        sizeBytes: this.sizeBytes,
-        status: upstream.status,
-      });
+      this.isSizeDoubted =
+        expectedBytes !== undefined && this.sizeBytes !== expectedBytes;
+      if (!this.isSizeDoubted) this.#announce(upstream);
       return upstream;
     } finally {
       deadline.removeEventListener("abort", onDeadline);
     }
+  }
+
+  #announce({ status }: UpstreamBlob): void {
+    this.#options.onHead({ sizeBytes: this.sizeBytes, status });
   }
 
   async #dial(signal: AbortSignal): Promise<UpstreamBlob> {
@@ -155,7 +169,8 @@ export class FillDownload {
       .catch((error: unknown) => {
         throw this.isHeadIn ? error : withoutPartial(error, haveBytes);
       });
-    const size = this.isHeadIn ? this.sizeBytes : undefined;
+    const isSizeFixed = this.isHeadIn || this.#options.isSizeAnnounced;
+    const size = isSizeFixed ? this.sizeBytes : undefined;
     if (
       (size !== undefined &&
         upstream.sizeBytes !== undefined &&

@@ -3,7 +3,7 @@ import type { BlobStore } from "../cache/blob-store.ts";
 import { StorageError } from "../cache/blob-store.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import type { Reservation, Room } from "../cache/room.ts";
-import { type Digest, digestAlgorithm } from "../oci/digest.ts";
+import { type Digest, digestAlgorithm, possibleSize } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
@@ -38,6 +38,10 @@ export interface JoinedFill {
   readonly head: Promise<FillHead>;
   readonly isStored: boolean;
   readonly receivedBytes: number;
+  /** The head waits for the digest, because the upstream's length contradicts the descriptor. */
+  readonly isSizeDoubted: boolean;
+  /** Waits for the digest. @throws what the fill failed with */
+  verifiedSize(): Promise<number>;
 }
 
 /** A fill from the moment that it was decided on; its storage may still be on its way. */
@@ -168,6 +172,10 @@ export class Fills {
         get receivedBytes() {
           return blob.receivedBytes;
         },
+        get isSizeDoubted() {
+          return blob.isSizeDoubted;
+        },
+        verifiedSize: () => blob.verifiedSize(),
       };
     } finally {
       fill.waiting--;
@@ -193,7 +201,7 @@ export class Fills {
     const descriptor = await this.#index
       .findDescriptor(key, digest)
       .catch(() => undefined);
-    const expectedBytes = descriptor?.sizeBytes;
+    const expectedBytes = possibleSize(digest, descriptor?.sizeBytes);
     const algorithm = digestAlgorithm(digest);
     const windowBytes = Math.max(
       MIN_WINDOW_BYTES,

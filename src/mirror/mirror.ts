@@ -3,7 +3,6 @@ import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
 import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { RangeSpec } from "../oci/range.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
@@ -18,7 +17,12 @@ import {
   type Wanted,
 } from "./answers.ts";
 import { withinDeadline } from "./answer-deadline.ts";
-import { type BlobAnswer, type BlobHead, Blobs } from "./blobs.ts";
+import {
+  type BlobAnswer,
+  type BlobDemand,
+  type BlobHead,
+  Blobs,
+} from "./blobs.ts";
 import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { Links } from "./links.ts";
@@ -54,7 +58,7 @@ export interface Mirror {
   openBlob(
     target: Target,
     digest: Digest,
-    range: RangeSpec | undefined,
+    demand?: BlobDemand,
   ): Promise<BlobAnswer>;
   statBlob(target: Target, digest: Digest): Promise<BlobHead>;
   listTags(target: Target, page: PageRequest): Promise<TagsAnswer>;
@@ -223,10 +227,10 @@ export function createMirror(options: {
         ? manifests.recall(upstream, target, reference)
         : undefined;
     },
-    openBlob: (target, digest, range) =>
+    openBlob: (target, digest, demand = {}) =>
       answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
         withinDeadline(
-          blobs.open(upstream, key, digest, range),
+          blobs.open(upstream, key, digest, demand),
           upstream.name,
           (late) => {
             if (late.kind === "body") late.body.close();

@@ -105,7 +105,7 @@ export class PinKeeper {
       if (role !== "blob" || isForeign || this.#isStopped) continue;
       const row = await this.#index.getLinkedBlob(key, digest);
       if (row !== undefined) continue;
-      const answer = await this.#mirror.openBlob(key, digest, undefined);
+      const answer = await this.#mirror.openBlob(key, digest);
       // The fill goes on without a reader.
       if (answer.kind === "body") answer.body.close();
     }

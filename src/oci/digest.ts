@@ -30,6 +30,26 @@ export function digestAlgorithm(digest: Digest): DigestAlgorithm {
   return digest.startsWith("sha256:") ? "sha256" : "sha512";
 }
 
+const DIGESTS_OF_NOTHING: ReadonlySet<string> = new Set(
+  DIGEST_ALGORITHMS.map(
+    (algorithm) => `${algorithm}:${createHash(algorithm).digest("hex")}`,
+  ),
+);
+
+/**
+ * Returns the size that a digest can have, of a size that a descriptor or an upstream names: the
+ * digest of nothing has size 0, and no other digest has.
+ *
+ * @returns undefined where the size is not known after all
+ */
+export function possibleSize(
+  digest: Digest,
+  sizeBytes: number | undefined,
+): number | undefined {
+  if (DIGESTS_OF_NOTHING.has(digest)) return 0;
+  return sizeBytes === 0 ? undefined : sizeBytes;
+}
+
 /** The part after the colon. */
 export function digestHex(digest: Digest): string {
   return digest.slice(digestAlgorithm(digest).length + 1);

@@ -1,3 +1,4 @@
+import { type Digest, possibleSize } from "../oci/digest.ts";
 import { parseLength } from "./body.ts";
 import type { Answer } from "./exchange.ts";
 
@@ -30,16 +31,22 @@ export function rangeHeader({
 
 /**
  * Whether a 200 or 206 is what was asked for: a whole request takes 200 only; a range takes 206
- * with exactly that range, or 200, which is the whole from its first byte.
+ * with exactly that range, or 200, which is the whole from its first byte. Only the digest of
+ * nothing is answered with a length of 0.
  *
  * @returns a text for the log where it is not
  */
 export function judgeBlobAnswer(
   answer: Answer,
+  digest: Digest,
   asked: BlobRange,
 ): BlobAnswer | string {
   const length = parseLength(answer.header("content-length"));
   if (answer.status === 200) {
+    // A client would take it for the whole blob.
+    if (length === 0 && possibleSize(digest, length) === undefined) {
+      return "length 0 for a digest that is not that of nothing";
+    }
     return {
       status: 200,
       offset: 0,

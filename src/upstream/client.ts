@@ -92,8 +92,8 @@ export interface UpstreamClient {
     isGenuine?: (manifest: UpstreamManifest) => boolean,
   ): Promise<UpstreamManifest>;
   /**
-   * Whether the blob is there: a HEAD, or, where that answers 401, 405 or no length, a GET ended
-   * after its headers.
+   * Whether the blob is there: a HEAD, or, where that answers 401, 405, no length or a length of 0
+   * that can't be true, a GET ended after its headers.
    */
   headBlob(
     repository: RepositoryName,

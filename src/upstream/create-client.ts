@@ -1,5 +1,5 @@
 import type { UpstreamConfig } from "../config/config.ts";
-import { type Digest, parseDigest } from "../oci/digest.ts";
+import { type Digest, parseDigest, possibleSize } from "../oci/digest.ts";
 import { parseContentType } from "../oci/media-type.ts";
 import {
   type Reference,
@@ -221,7 +221,9 @@ class HttpUpstreamClient implements UpstreamClient {
           isTokenDoubted: false,
         });
         dismiss(held);
-        return parseLength(held.answer.header("content-length"));
+        const length = parseLength(held.answer.header("content-length"));
+        // Some redirectors answer 0 to every HEAD; a GET shows whether it is true.
+        return length === 0 ? possibleSize(digest, length) : length;
       } catch (error) {
         // Here, where it is no fault of the endpoint's and nobody is told of one.
         if (isHeadRefused(error)) return undefined;
@@ -255,7 +257,7 @@ class HttpUpstreamClient implements UpstreamClient {
           signal: own,
         });
         const { answer, release } = held;
-        const blob = judgeBlobAnswer(answer, range);
+        const blob = judgeBlobAnswer(answer, digest, range);
         if (typeof blob === "string") {
           dismiss(held);
           throw this.#asker.badAnswer(held, blob);

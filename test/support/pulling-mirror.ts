@@ -73,7 +73,7 @@ async function pullBlob(
   digest: Digest,
 ): Promise<void> {
   for (let left = TRIES; ; left -= 1) {
-    const answer = await mirror.openBlob(key, digest, undefined);
+    const answer = await mirror.openBlob(key, digest);
     assert.equal(answer.kind, "body");
     if (answer.kind !== "body") return;
     try {

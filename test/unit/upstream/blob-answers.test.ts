@@ -5,9 +5,11 @@ import {
   judgeBlobAnswer,
   rangeHeader,
 } from "../../../src/upstream/blob-answers.ts";
+import { digestOf } from "../../../src/oci/digest.ts";
 import type { Answer } from "../../../src/upstream/exchange.ts";
 import { upstreamAnswer } from "../../support/upstream-harness.ts";
 
+const DIGEST = digestOf(Buffer.from("a blob"));
 const WHOLE: BlobRange = { offset: 0, lastByte: undefined };
 const REST: BlobRange = { offset: 40, lastByte: undefined };
 const PART: BlobRange = { offset: 40, lastByte: 49 };
@@ -32,7 +34,7 @@ void describe("judgeBlobAnswer", () => {
   void it("takes a 200 as the whole, whatever was asked", () => {
     const whole = upstreamAnswer(200, { "content-length": "100" });
     for (const asked of [WHOLE, REST, PART]) {
-      assert.deepEqual(judgeBlobAnswer(whole, asked), {
+      assert.deepEqual(judgeBlobAnswer(whole, DIGEST, asked), {
         status: 200,
         offset: 0,
         sizeBytes: 100,
@@ -47,11 +49,28 @@ void describe("judgeBlobAnswer", () => {
         200,
         length === undefined ? {} : { "content-length": length },
       );
-      assert.deepEqual(judgeBlobAnswer(told, WHOLE), {
+      assert.deepEqual(judgeBlobAnswer(told, DIGEST, WHOLE), {
         status: 200,
         offset: 0,
         sizeBytes: undefined,
         expectedBytes: undefined,
+      });
+    }
+  });
+
+  void it("takes a length of 0 for the digest of nothing only", () => {
+    const nothing = upstreamAnswer(200, { "content-length": "0" });
+    assert.equal(
+      judgeBlobAnswer(nothing, DIGEST, WHOLE),
+      "length 0 for a digest that is not that of nothing",
+    );
+    for (const algorithm of ["sha256", "sha512"] as const) {
+      const digest = digestOf(Buffer.alloc(0), algorithm);
+      assert.deepEqual(judgeBlobAnswer(nothing, digest, WHOLE), {
+        status: 200,
+        offset: 0,
+        sizeBytes: 0,
+        expectedBytes: 0,
       });
     }
   });
@@ -65,7 +84,7 @@ void describe("judgeBlobAnswer", () => {
       [ranged("bytes 40-44/45", "5"), PART, 45, 5],
     ];
     for (const [got, asked, sizeBytes, expectedBytes] of cases) {
-      assert.deepEqual(judgeBlobAnswer(got, asked), {
+      assert.deepEqual(judgeBlobAnswer(got, DIGEST, asked), {
         status: 206,
         offset: 40,
         sizeBytes,
@@ -96,7 +115,7 @@ void describe("judgeBlobAnswer", () => {
       ],
     ];
     for (const [got, asked] of refused) {
-      const verdict = judgeBlobAnswer(got, asked);
+      const verdict = judgeBlobAnswer(got, DIGEST, asked);
       assert.equal(typeof verdict, "string", JSON.stringify(verdict));
     }
   });

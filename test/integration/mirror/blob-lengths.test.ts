@@ -1,0 +1,177 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Barrier } from "../../support/barrier.ts";
+import {
+  buildImage,
+  bytesBlob,
+  descriptorJson,
+  manifestOf,
+  seededBlob,
+  type TestBlob,
+} from "../../support/image-builder.ts";
+import {
+  errorCode,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import type { RawResponse } from "../../support/raw-client.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+
+const IMAGE = buildImage({ seed: "lengths", layers: [300_000] });
+const [NAMED] = IMAGE.layers;
+const UNNAMED = seededBlob("named by no manifest", 200_000);
+const EMPTY = bytesBlob("");
+const VERSIONS = ["1.0", "1.1"] as const;
+
+async function setUp(
+  test: AfterTest,
+): Promise<{ upstream: ScriptedUpstream; mirror: TestMirror }> {
+  const upstream = await ScriptedUpstream.start(test);
+  upstream.content.addImage("a", IMAGE, "v");
+  for (const blob of [UNNAMED, EMPTY]) upstream.content.addBlob("a", blob);
+  const mirror = await startMirror(test, [upstreamOf(upstream)]);
+  await mirror.get("/v2/a/manifests/v");
+  return { upstream, mirror };
+}
+
+function pathOf(blob: TestBlob): string {
+  return `/v2/a/blobs/${blob.digest}`;
+}
+
+function ask(
+  mirror: TestMirror,
+  blob: TestBlob,
+  version: (typeof VERSIONS)[number],
+): Promise<RawResponse> {
+  return mirror.raw(
+    `GET ${pathOf(blob)} HTTP/${version}\r\nHost: m\r\nConnection: close\r\n\r\n`,
+  );
+}
+
+assert.ok(NAMED);
+for (const [name, blob] of [
+  ["that a descriptor names", NAMED],
+  ["that nothing names", UNNAMED],
+] as const) {
+  void describe(`a blob ${name}`, () => {
+    for (const version of VERSIONS) {
+      void it(`is never answered with length 0 because the upstream does (HTTP/${version})`, async (test) => {
+        const { upstream, mirror } = await setUp(test);
+        upstream.when({ kind: "blob" }, { body: "" });
+        for (let i = 0; i < 2; i++) {
+          const got = await ask(mirror, blob, version);
+          assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
+          await mirror.settled();
+        }
+        upstream.clearRules();
+        const whole = await ask(mirror, blob, version);
+        assert.equal(whole.sha256, blob.digest);
+      });
+
+      void it(`whose body is empty and of unknown length is not complete (HTTP/${version})`, async (test) => {
+        const { upstream, mirror } = await setUp(test);
+        upstream.when({ kind: "blob" }, { body: "", framing: "chunked" });
+        const got = await ask(mirror, blob, version);
+        if (got.status === 200) {
+          assert.equal(got.end, "fin");
+          assert.notEqual(got.headers["content-length"], "0");
+        } else {
+          assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
+        }
+      });
+    }
+
+    void it("is not answered with length 0 to HEAD", async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      upstream.when({ kind: "blob", method: "HEAD" }, { contentLength: 0 });
+      const honest = await mirror.head(pathOf(blob));
+      assert.deepEqual(
+        [honest.status, honest.headers["content-length"]],
+        [200, String(blob.sizeBytes)],
+      );
+      upstream.when({ kind: "blob", method: "GET" }, { body: "" });
+      const lied = await mirror.head(pathOf(blob));
+      assert.notEqual(lied.headers["content-length"], "0");
+      assert.equal(lied.status, blob === NAMED ? 200 : 502);
+    });
+  });
+}
+
+void describe("a length that contradicts the descriptor", () => {
+  for (const version of VERSIONS) {
+    void it(`holds the head back, and is answered 502 when the bytes are wrong (HTTP/${version})`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      const barrier = new Barrier();
+      upstream.when(
+        { kind: "blob" },
+        { shortenTo: 70_000, hold: { at: 69_999, barrier } },
+        { times: 1 },
+      );
+      const asking = ask(mirror, NAMED, version);
+      await upstream.sent(69_999, { kind: "blob" });
+      const joined = mirror.start(pathOf(NAMED));
+      await mirror.asked(2);
+      const head = await mirror.head(pathOf(NAMED));
+      assert.equal(head.headers["content-length"], String(NAMED.sizeBytes));
+      assert.equal(joined.bodyBytes, 0);
+      barrier.release();
+      for (const got of [await asking, await joined.response]) {
+        assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
+      }
+      await mirror.settled();
+      assert.equal(await mirror.metric("entrepot_digest_mismatches_total"), 1);
+      const whole = await ask(mirror, NAMED, version);
+      assert.equal(whole.sha256, NAMED.digest);
+    });
+
+    void it(`is the blob's when the digest is right (HTTP/${version})`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      const { mediaType } = IMAGE.manifest;
+      const wrong = manifestOf(
+        {
+          schemaVersion: 2,
+          mediaType,
+          config: descriptorJson(IMAGE.config),
+          layers: [{ ...descriptorJson(UNNAMED), size: 300_000 }],
+        },
+        mediaType,
+      );
+      upstream.content.addManifest("a", wrong, "wrong");
+      await mirror.get("/v2/a/manifests/wrong");
+      const got = await ask(mirror, UNNAMED, version);
+      assert.equal(got.headers["content-length"], String(UNNAMED.sizeBytes));
+      assert.deepEqual(
+        [got.status, got.end, got.sha256],
+        [200, "complete", UNNAMED.digest],
+      );
+    });
+  }
+
+  void it("is not asked for a range of, while the digest is not known", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    upstream.when({ kind: "blob" }, { shortenTo: 70_000 }, { times: 1 });
+    const got = await mirror.get(pathOf(NAMED), { Range: "bytes=0-9" });
+    assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
+  });
+});
+
+void describe("the digest of nothing", () => {
+  void it("has length 0 whatever the upstream says of its length", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    upstream.when({ kind: "blob" }, { framing: "chunked" });
+    const got = await mirror.get(pathOf(EMPTY));
+    assert.deepEqual(
+      [got.status, got.headers["content-length"], got.end],
+      [200, "0", "complete"],
+    );
+  });
+
+  void it("is not answered with bytes", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    upstream.when({ kind: "blob" }, { body: "some" });
+    const got = await mirror.get(pathOf(EMPTY));
+    assert.deepEqual([got.status, errorCode(got)], [502, "UNAVAILABLE"]);
+  });
+});
