@@ -11,6 +11,11 @@ import { settleIntents } from "./cache/settle-intents.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
 import type { Config } from "./config/config.ts";
 import {
+  readDescriptorLimit,
+  readMemoryLimit,
+  resolveFillLimit,
+} from "./config/descriptor-limit.ts";
+import {
   applyConfig,
   openConfiguredAudit,
   tlsSettings,
@@ -166,6 +171,10 @@ export async function buildApp(
     metrics,
   });
   const room = new Room({ evictor, readSpace });
+  const processLimits = {
+    descriptors: await readDescriptorLimit(),
+    memoryBytes: readMemoryLimit(),
+  };
   const mirror = createMirror({
     upstreams: upstreams.mirrored,
     blobs,
@@ -178,7 +187,7 @@ export async function buildApp(
     audit,
     isOffline,
     hasRules: () => access.hasRules,
-    maxFills: () => inForce.limits?.fills,
+    maxFills: () => resolveFillLimit(inForce.limits?.fills ?? 0, processLimits),
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),

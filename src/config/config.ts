@@ -51,6 +51,7 @@ export interface LimitsConfig {
   readonly connections: number;
   /** 0: half of the connections. */
   readonly connectionsPerAddress: number;
+  /** Downloads at once, of all upstreams; 0: derived. */
   readonly fills: number;
 }
 
@@ -118,6 +119,7 @@ export interface UpstreamConfig {
   /** Host globs and CIDRs that may be redirected to although private. */
   readonly redirectHosts: readonly string[];
   readonly tokenRealms: readonly string[];
+  /** Connections for blobs per endpoint; 0: unlimited. */
   readonly concurrency: number;
   /** Of the bodies of blobs, all downloads together; Infinity: unlimited. */
   readonly bandwidthBytesPerSecond: number;

@@ -56,13 +56,15 @@ export const LIMITS_SCHEMA: SchemaNode = mappingOf(
     },
     fills: {
       type: "integer",
-      minimum: 1,
+      minimum: 0,
       maximum: 10_000,
-      default: 64,
+      default: 0,
       description:
-        "Downloads into the cache at once, of all upstreams together. More wait in the order they came, 1000 at most; one that nobody reads any more makes room.",
-      examples: [16],
-      "x-expected": "a whole number from 1 to 10000",
+        "Downloads into the cache at once, of all upstreams together. More wait, the upstreams taking turns; a download that no client reads makes room. A client that has waited for 17 s is answered 503 with `Retry-After`, and its download keeps its place.",
+      examples: [64],
+      "x-expected": "a whole number from 0 to 10000",
+      "x-zero":
+        "as many as the files that the process may open and the memory of the machine allow, 4096 at most",
     },
   },
   {

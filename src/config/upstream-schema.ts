@@ -282,12 +282,14 @@ export const UPSTREAM_SCHEMA = mappingOf(
     ),
     concurrency: {
       type: "integer",
-      minimum: 1,
+      minimum: 0,
       maximum: 1024,
-      default: 32,
+      default: 0,
       description:
-        "Connections for blobs per endpoint; manifests, tokens and lists have 8 of their own.",
-      "x-expected": "a whole number from 1 to 1024",
+        "Connections for blobs per endpoint; more downloads wait in the order they came. Manifests, tokens and lists have 8 of their own.",
+      examples: [32],
+      "x-expected": "a whole number from 0 to 1024",
+      "x-zero": "unlimited",
     },
     bandwidth: {
       type: ["integer", "string"],
@@ -310,7 +312,7 @@ export const UPSTREAM_SCHEMA = mappingOf(
       description:
         "For so long the upstream may take to begin its answer. Engines are answered within 18 s whatever the upstream does.",
     }),
-    idleTimeout: timeout("30s", "1h", {
+    idleTimeout: timeout("15s", "1h", {
       description:
         "When no byte came for so long the download is broken off and resumed.",
     }),

@@ -261,7 +261,7 @@ export class Fills {
     const own = [...this.#running.values()].filter(
       (fill) => fill.upstream === upstream,
     );
-    if (own.length < upstream.concurrency) return;
+    if (own.length < (upstream.concurrency || Infinity)) return;
     const unread = own.find((fill) => fill.blob !== undefined && !isRead(fill));
     await unread?.blob?.suspend();
   }

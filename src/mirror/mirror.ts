@@ -97,8 +97,6 @@ export interface Mirror {
   close(): Promise<void>;
 }
 
-const DEFAULT_MAX_FILLS = 64;
-
 export function createMirror(options: {
   readonly upstreams: readonly MirroredUpstream[];
   readonly blobs: BlobStore;
@@ -113,8 +111,8 @@ export function createMirror(options: {
   readonly isOffline: () => boolean;
   /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
   readonly hasRules?: () => boolean;
-  /** How many downloads run at once, of all upstreams; absent: 64. May change at any time. */
-  readonly maxFills?: () => number | undefined;
+  /** How many downloads run at once, of all upstreams; absent: unlimited. May change at any time. */
+  readonly maxFills?: () => number;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
   /** Absent: every fill has room until the disk says otherwise. */
@@ -134,7 +132,7 @@ export function createMirror(options: {
     log,
     metrics,
     room: options.room,
-    maxFills: () => options.maxFills?.() ?? DEFAULT_MAX_FILLS,
+    maxFills: options.maxFills ?? (() => Infinity),
   });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },

@@ -9,7 +9,7 @@ export interface MirroredUpstream {
   readonly client: UpstreamClient;
   readonly freshness: FreshnessPolicy;
   readonly mayPull: PullPolicy;
-  /** Bodies that may be downloaded at once. */
+  /** Bodies that may be downloaded at once; 0: unlimited. */
   readonly concurrency: number;
 }
 

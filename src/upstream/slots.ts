@@ -12,18 +12,18 @@ export class Slots {
   readonly #maxWaiting: number;
   readonly #waiting = new Set<() => void>();
   readonly #count: number;
-  #free: number;
+  #held = 0;
 
+  /** @param count 0: unlimited */
   constructor(count: number, upstream: string, maxWaiting = MAX_WAITING) {
-    this.#count = count;
-    this.#free = count;
+    this.#count = count === 0 ? Infinity : count;
     this.#upstream = upstream;
     this.#maxWaiting = maxWaiting;
   }
 
   /** None is held. */
   get isIdle(): boolean {
-    return this.#free === this.#count;
+    return this.#held === 0;
   }
 
   /** How many wait. */
@@ -37,8 +37,8 @@ export class Slots {
    */
   async acquire(signal: AbortSignal): Promise<() => void> {
     if (signal.aborted) throw this.#aborted(signal);
-    if (this.#free > 0) {
-      this.#free -= 1;
+    if (this.#held < this.#count) {
+      this.#held += 1;
       return this.#once();
     }
     if (this.#waiting.size >= this.#maxWaiting) {
@@ -69,7 +69,7 @@ export class Slots {
       isHeld = false;
       const [next] = this.#waiting;
       if (next === undefined) {
-        this.#free += 1;
+        this.#held -= 1;
       } else {
         this.#waiting.delete(next);
         next();

@@ -18,11 +18,11 @@ export const UPSTREAM_DEFAULTS: Omit<UpstreamConfig, "name" | "endpoints"> = {
   deny: [],
   redirectHosts: [],
   tokenRealms: [],
-  concurrency: 32,
+  concurrency: 0,
   bandwidthBytesPerSecond: Infinity,
   connectTimeoutMs: 5_000,
   headersTimeoutMs: 10_000,
-  idleTimeoutMs: 30_000,
+  idleTimeoutMs: 15_000,
   proxy: {
     source: "environment",
     https: undefined,

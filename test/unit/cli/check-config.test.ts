@@ -94,18 +94,18 @@ upstreams:
     deny: []
     redirectHosts: []
     tokenRealms: []
-    concurrency: 32
+    concurrency: 0
     bandwidth: 0
     connectTimeout: 5s
     headersTimeout: 10s
-    idleTimeout: 30s
+    idleTimeout: 15s
     tls:
       insecureSkipVerify: false
 trustedProxies: []
 limits:
   connections: 0
   connectionsPerAddress: 0
-  fills: 64
+  fills: 0
 log:
   level: info
   format: json

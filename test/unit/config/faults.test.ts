@@ -220,7 +220,7 @@ const SCHEMA_FAULTS: readonly Case[] = [
       ':1: upstreams.quay.io.freshness.notFoundTtl: "25h"; a duration of at most 24h, such as 30s',
       ":1: upstreams.quay.io.connectTimeout: 5; a duration above 0s and at most 18s, such as 5s",
       ':1: upstreams.quay.io.headersTimeout: "19s"; a duration above 0s and at most 18s, such as 10s',
-      ':1: upstreams.quay.io.idleTimeout: "forever"; a duration above 0s and at most 1h, such as 30s',
+      ':1: upstreams.quay.io.idleTimeout: "forever"; a duration above 0s and at most 1h, such as 15s',
     ],
   },
   {
@@ -229,18 +229,18 @@ const SCHEMA_FAULTS: readonly Case[] = [
     faults: [
       ':1: upstreams.quay.io.connectTimeout: "0s"; a duration above 0s and at most 18s, such as 5s',
       ':1: upstreams.quay.io.headersTimeout: "0ms"; a duration above 0s and at most 18s, such as 10s',
-      ':1: upstreams.quay.io.idleTimeout: "0h"; a duration above 0s and at most 1h, such as 30s',
+      ':1: upstreams.quay.io.idleTimeout: "0h"; a duration above 0s and at most 1h, such as 15s',
     ],
   },
   {
     name: "numbers out of bounds",
-    yaml: "upstreams:\n  a.io: { concurrency: 0 }\n  b.io: { concurrency: 1025 }\n  c.io: { concurrency: 1.5 }\n  d.io: { concurrency: .inf }\n  e.io: { concurrency: '32' }\n",
+    yaml: "upstreams:\n  a.io: { concurrency: -1 }\n  b.io: { concurrency: 1025 }\n  c.io: { concurrency: 1.5 }\n  d.io: { concurrency: .inf }\n  e.io: { concurrency: '32' }\n",
     faults: [
-      ":2: upstreams.a.io.concurrency: 0; a whole number from 1 to 1024",
-      ":3: upstreams.b.io.concurrency: 1025; a whole number from 1 to 1024",
-      ":4: upstreams.c.io.concurrency: 1.5; a whole number from 1 to 1024",
-      ":5: upstreams.d.io.concurrency: Infinity; a whole number from 1 to 1024",
-      ':6: upstreams.e.io.concurrency: "32"; a whole number from 1 to 1024',
+      ":2: upstreams.a.io.concurrency: -1; a whole number from 0 to 1024",
+      ":3: upstreams.b.io.concurrency: 1025; a whole number from 0 to 1024",
+      ":4: upstreams.c.io.concurrency: 1.5; a whole number from 0 to 1024",
+      ":5: upstreams.d.io.concurrency: Infinity; a whole number from 0 to 1024",
+      ':6: upstreams.e.io.concurrency: "32"; a whole number from 0 to 1024',
     ],
   },
   {

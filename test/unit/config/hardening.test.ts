@@ -99,7 +99,7 @@ void describe("trustedProxies and limits", () => {
     ["trustedProxies: [proxy.corp]\n", "trustedProxies[0]"],
     ["trustedProxies: [10.0.0.0/33]\n", "trustedProxies[0]"],
     ["limits: { connections: -1 }\n", "limits.connections"],
-    ["limits: { fills: 0 }\n", "limits.fills"],
+    ["limits: { fills: -1 }\n", "limits.fills"],
     [
       "limits: { connectionsPerAddress: 1.5 }\n",
       "limits.connectionsPerAddress",

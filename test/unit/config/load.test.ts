@@ -33,7 +33,7 @@ void test("without file and environment the defaults of the contract hold", asyn
     scrub: { dailyShare: 0.01 },
     offline: false,
     trustedProxies: [],
-    limits: { connections: 0, connectionsPerAddress: 0, fills: 64 },
+    limits: { connections: 0, connectionsPerAddress: 0, fills: 0 },
     audit: { file: undefined },
     log: { level: "info", format: "json" },
   });

@@ -26,6 +26,16 @@ void describe("Slots", () => {
     assert.equal(slots.waiting, 0);
   });
 
+  void it("lets any number in where the count is 0, and knows whether one is held", async () => {
+    const slots = new Slots(0, "u");
+    const held = await Promise.all(
+      Array.from({ length: 100 }, () => slots.acquire(SIGNAL)),
+    );
+    assert.equal(slots.isIdle, false);
+    for (const release of held) release();
+    assert.equal(slots.isIdle, true);
+  });
+
   void it("counts a slot that is given back twice once", async () => {
     const slots = new Slots(1, "u");
     const release = await slots.acquire(SIGNAL);

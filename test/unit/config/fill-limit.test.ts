@@ -1,0 +1,33 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import {
+  readMemoryLimit,
+  resolveFillLimit,
+} from "../../../src/config/descriptor-limit.ts";
+
+const GIB = 1024 ** 3;
+
+void describe("limits.fills of 0", () => {
+  for (const [what, descriptors, memoryGib, fills] of [
+    ["carries 200 downloads with 1024 open files", 1_024, 16, 224],
+    ["carries 1000 downloads with 8192 open files and 2 GiB", 8_192, 2, 2_016],
+    ["is bounded by the memory", 1_048_576, 0.5, 512],
+    ["is bounded however much there is", Infinity, 1_024, 4_096],
+    ["leaves a few downloads where next to nothing is allowed", 64, 0.001, 4],
+  ] as const) {
+    void it(what, () => {
+      const limits = { descriptors, memoryBytes: memoryGib * GIB };
+      assert.equal(resolveFillLimit(0, limits), fills);
+    });
+  }
+
+  void it("gives way to a written number", () => {
+    const limits = { descriptors: 64, memoryBytes: GIB };
+    assert.equal(resolveFillLimit(64, limits), 64);
+  });
+
+  void it("counts the memory that the process may use", () => {
+    const bytes = readMemoryLimit();
+    assert.ok(bytes > 0 && Number.isFinite(bytes), `${bytes}`);
+  });
+});
