@@ -17,8 +17,8 @@ interface RootColumns {
 }
 
 /**
- * Everything that the journal holds, as the index has it: tags, pinned digests, and pins whose
- * manifest was lost.
+ * Everything that the journal holds, as the index has it: tags, digests that are roots by
+ * themselves, and pins whose manifest was lost.
  *
  * @throws the signal's reason, SQLite's errors, IndexError
  */
@@ -35,27 +35,28 @@ export async function* journalPages(
     isPinned: true,
     atMs: nowMs,
   }));
-  yield* digestPinPages(database, signal, nowMs);
+  yield* digestPages(database, signal, nowMs);
   yield* tagPages(database, signal);
 }
 
-async function* digestPinPages(
+async function* digestPages(
   database: Database,
   signal: AbortSignal,
   nowMs: number,
 ): AsyncGenerator<readonly JournalRoot[]> {
   const list = database.prepare<
     [number, number, number],
-    RootColumns & { readonly blobId: number }
+    RootColumns & { readonly blobId: number; readonly isPinned: 0 | 1 }
   >(
     `SELECT roots.blob_id AS blobId, roots.repository_id AS repositoryId, repositories.upstream,
-       repositories.name AS repository, digests.digest, media_types.name AS mediaType
+       repositories.name AS repository, digests.digest, media_types.name AS mediaType,
+       roots.is_pinned AS isPinned
      FROM roots
      CROSS JOIN repositories ON repositories.id = roots.repository_id
      CROSS JOIN digests ON digests.id = roots.blob_id
      CROSS JOIN manifests ON manifests.id = roots.blob_id
      CROSS JOIN media_types ON media_types.id = manifests.media_type_id
-     WHERE roots.is_pinned AND (roots.blob_id, roots.repository_id) > (?, ?)
+     WHERE (roots.blob_id, roots.repository_id) > (?, ?) AND repositories.upstream <> ''
      ORDER BY roots.blob_id, roots.repository_id LIMIT ?`,
   );
   let after = { blobId: 0, repositoryId: 0 };
@@ -72,7 +73,7 @@ async function* digestPinPages(
         reference: { kind: "digest", digest },
         digest,
         mediaType: row.mediaType,
-        isPinned: true,
+        isPinned: row.isPinned === 1,
         atMs: nowMs,
       };
     });

@@ -9,6 +9,7 @@ import {
   readManifestContent,
   recordOf,
 } from "./found-blob.ts";
+import { pathOf } from "./index-keys.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
 import type { JournalRoot } from "./roots-journal.ts";
@@ -37,7 +38,7 @@ const MAX_DEPTH = 5;
 
 /**
  * Brings the index and the blobs together again after anything but a clean stop: an index that is
- * missing, moved aside or an older copy gets the tags of the journal, the graphs below them with
+ * missing, moved aside or an older copy gets the roots of the journal, the graphs below them with
  * their links, and every other blob that is there; a row whose file is gone goes. It runs beside
  * the requests, which do the same for what they ask for.
  *
@@ -61,6 +62,8 @@ class Reconciliation {
     droppedBlobs: 0,
   };
   readonly #parts: ReconcileParts;
+  /** Manifests whose children were restored with them, as in `docker.io/library/alpine@sha256:…`. */
+  readonly #restored = new Set<string>();
   #sinceTurn = 0;
 
   constructor(parts: ReconcileParts) {
@@ -69,7 +72,9 @@ class Reconciliation {
 
   async restoreRoots(): Promise<void> {
     const { index, roots } = this.#parts;
-    for (const root of roots) {
+    // Of digests the newest first: an index is stored after what it names, and restores it.
+    const digests = roots.filter((root) => !isTag(root)).toReversed();
+    for (const root of [...roots.filter(isTag), ...digests]) {
       await this.#turn();
       const { key, reference, isPinned } = root;
       const isThere =
@@ -105,15 +110,17 @@ class Reconciliation {
     return true;
   }
 
-  /** @returns whether a pinned digest is there; undefined where it is not pinned */
+  /** @returns whether the digest is there; undefined if it is not pinned, or is not a root any more */
   async #restoreDigest({
     key,
     digest,
     mediaType,
     isPinned,
   }: JournalRoot): Promise<boolean | undefined> {
-    if (!isPinned) return undefined;
-    return digest !== undefined && this.#restoreGraph(key, digest, mediaType);
+    if (digest === undefined) return isPinned ? false : undefined;
+    if (this.#restored.has(restoredKey(key, digest))) return true;
+    const isThere = await this.#restoreGraph(key, digest, mediaType);
+    return isThere || isPinned ? isThere : undefined;
   }
 
   async adoptFiles(): Promise<void> {
@@ -168,6 +175,7 @@ class Reconciliation {
     const top = await this.#restoreManifest(key, digest, mediaType);
     const seen = new Set([digest]);
     let level = top ?? [];
+    if (top !== undefined) this.#restored.add(restoredKey(key, digest));
     for (let depth = 1; depth <= MAX_DEPTH && level.length > 0; depth += 1) {
       const next: ChildDescriptor[] = [];
       for (const child of level) {
@@ -181,6 +189,9 @@ class Reconciliation {
         if (below === undefined) continue;
         // Of those that are there: what is only named may be any number.
         seen.add(child.digest);
+        if (depth < MAX_DEPTH) {
+          this.#restored.add(restoredKey(key, child.digest));
+        }
         next.push(...below);
       }
       level = next;
@@ -264,4 +275,12 @@ class Reconciliation {
     this.#sinceTurn += 1;
     if (this.#sinceTurn % ROWS_A_TURN === 0) await nextTurn();
   }
+}
+
+function isTag({ reference }: JournalRoot): boolean {
+  return reference.kind === "tag";
+}
+
+function restoredKey(key: RepositoryKey, digest: Digest): string {
+  return `${pathOf(key)}@${digest}`;
 }

@@ -57,13 +57,13 @@ export class Recovery {
     });
   }
 
-  /** After a clean stop one line a tag of the journal is all that is left to do, where it pays. */
+  /** After a clean stop one line a root of the journal is all that is left to do, where it pays. */
   compact(): void {
     const { kept, journal } = this.#options;
     kept.markWhole();
     this.#run(async () => {
-      const { tags } = await kept.index.totals();
-      if (await journal.hasSlack(tags)) await this.#compact();
+      const { tags, manifests } = await kept.index.totals();
+      if (await journal.hasSlack(tags, manifests)) await this.#compact();
     });
   }
 

@@ -13,7 +13,7 @@ export interface Changed<T> {
   readonly changes: readonly RootChange[];
 }
 
-/** Writes what the journal holds as well: tags and pins. Runs in the caller's transactions. */
+/** Writes what the journal holds as well: roots with a manifest, and pins. Runs in the caller's transactions. */
 export class RootChanges {
   readonly #statements: IndexStatements;
   readonly #roots: SqliteRoots;
@@ -34,6 +34,12 @@ export class RootChanges {
   ): Changed<void> {
     const repositoryId = this.#rows.repositoryId(key);
     const before = this.#roots.getTagHold(key, tag);
+    const left =
+      before === undefined ||
+      before.manifestId ===
+        this.#statements.findStoredId.get(bytesOf(digest))?.id
+        ? undefined
+        : this.#roots.lists.get(key, { kind: "tag", tag })?.digest;
     const { changes } = this.#statements.putTag.run({
       repositoryId,
       tag,
@@ -50,9 +56,38 @@ export class RootChanges {
       manifest.id,
       before,
     );
-    return manifest.id === before?.manifestId && !isPinnedAgain
+    if (manifest.id === before?.manifestId && !isPinnedAgain) return NOTHING;
+    return {
+      result: undefined,
+      changes: [
+        ...this.#tagNow(key, tag),
+        ...this.#unlessRoot(key, digest),
+        ...(left === undefined ? [] : this.#digestRootNow(key, left)),
+      ],
+    };
+  }
+
+  /**
+   * Runs a write that stores a manifest or links it to a repository, which makes it a root where
+   * nothing names it.
+   */
+  storeManifest(
+    key: RepositoryKey,
+    digest: Digest,
+    write: () => void,
+  ): Changed<void> {
+    const reference = { kind: "digest", digest } as const;
+    const wasRoot = this.#roots.lists.get(key, reference) !== undefined;
+    write();
+    return wasRoot
       ? NOTHING
-      : { result: undefined, changes: this.#tagNow(key, tag) };
+      : {
+          result: undefined,
+          changes: this.#digestRootNow(key, digest).map((change) => ({
+            ...change,
+            isUnnamed: true,
+          })),
+        };
   }
 
   removeTag(key: RepositoryKey, tag: Tag): Changed<void> {
@@ -62,12 +97,11 @@ export class RootChanges {
     if (before === undefined || hold === undefined) return NOTHING;
     this.#statements.removeTag.run(pathOf(key), tag);
     this.#roots.onTagRemoved(hold);
-    const { digest, isPinned } = before;
     return {
       result: undefined,
       changes: [
         gone(key, reference),
-        ...(isPinned ? [this.#digestPin(key, digest)] : []),
+        ...this.#digestRootNow(key, before.digest),
       ],
     };
   }
@@ -102,18 +136,21 @@ export class RootChanges {
     reference: Reference,
     usedAtMs: number | undefined,
   ): Changed<boolean> {
-    const isPinned = this.#roots.lists.get(key, reference)?.isPinned ?? true;
+    const root = this.#roots.lists.get(key, reference);
     const isDropped = this.#roots.drop(
       key,
       this.#statements.findRepositoryId.get(pathOf(key))?.id,
       reference,
       usedAtMs,
     );
-    // Of a digest the journal knows nothing but its pin.
-    const isTold = isDropped && (reference.kind === "tag" || isPinned);
+    // The journal has no line of a blob that is not a manifest; a pin that was lost has one.
+    const isInJournal = root === undefined || root.mediaType !== undefined;
     return {
       result: isDropped,
-      changes: isTold ? [{ ...gone(key, reference), atMs: Date.now() }] : [],
+      changes:
+        isDropped && isInJournal
+          ? [{ ...gone(key, reference), atMs: Date.now() }]
+          : [],
     };
   }
 
@@ -126,9 +163,26 @@ export class RootChanges {
       const now = this.#tagNow(key, reference.tag);
       return now.length > 0 ? now : [{ ...gone(key, reference), isPinned }];
     }
-    return isPinned
-      ? [this.#digestPin(key, reference.digest)]
-      : [gone(key, reference)];
+    if (isPinned) return [this.#digestPin(key, reference.digest)];
+    const now = this.#digestRootNow(key, reference.digest);
+    return now.length > 0 ? now : [gone(key, reference)];
+  }
+
+  /** The line of a digest that is a root by itself. */
+  #digestRootNow(key: RepositoryKey, digest: Digest): readonly RootChange[] {
+    const reference = { kind: "digest", digest } as const;
+    const root = this.#roots.lists.get(key, reference);
+    if (root?.mediaType === undefined) return [];
+    const { mediaType, isPinned } = root;
+    return [{ key, reference, digest, mediaType, isPinned, atMs: undefined }];
+  }
+
+  /** A digest that its tag names now needs no line of its own. */
+  #unlessRoot(key: RepositoryKey, digest: Digest): readonly RootChange[] {
+    const reference = { kind: "digest", digest } as const;
+    return this.#roots.lists.get(key, reference) === undefined
+      ? [{ ...gone(key, reference), isNamed: true }]
+      : [];
   }
 
   /** What the tag's row says. */

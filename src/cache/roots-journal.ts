@@ -20,16 +20,18 @@ import type { RepositoryKey } from "./metadata-index.ts";
  *
  * {"ref":"docker.io/library/alpine:3.20","digest":"sha256:…","mediaType":"application/…","time":"2026-10-07T12:30:05.000Z"}
  *
- * A pinned one has `"pinned":true`, without a digest where its manifest was lost. A digest has a line
- * of its own, `"ref":"docker.io/library/alpine@sha256:…"`, only for its pin. Readers of the form
- * without pins pass both over: a member they do not know, and a reference they can't read.
+ * A pinned one has `"pinned":true`, without a digest where its manifest was lost. A digest that was
+ * pulled by name, that a tag has left, or that is pinned has a line of its own,
+ * `"ref":"docker.io/library/alpine@sha256:…"`. One that a tag or an index names as well may have an
+ * old line: it is a root again only where nothing else names it. Readers of the forms without pins
+ * or digests pass them over: a member they do not know, and a reference they can't read.
  */
 
-/** What a tag points to since a moment, or the pin of a digest. */
+/** What a tag points to since a moment, or a digest that is a root by itself. */
 export interface JournalRoot {
   readonly key: RepositoryKey;
   readonly reference: Reference;
-  /** Undefined: the tag is gone, or the digest's pin; pinned all the same: its manifest was lost. */
+  /** Undefined: the root is gone; pinned all the same: its manifest was lost. */
   readonly digest: Digest | undefined;
   readonly mediaType: string | undefined;
   readonly isPinned: boolean;
@@ -39,6 +41,10 @@ export interface JournalRoot {
 /** As {@link JournalRoot}; the time is now where it is not told. */
 export type RootChange = Omit<JournalRoot, "atMs"> & {
   readonly atMs: number | undefined;
+  /** A digest that was just stored: its tag may follow in a moment. */
+  readonly isUnnamed?: boolean;
+  /** A digest that a tag names now: a line for {@link isUnnamed} that was not written yet never is. */
+  readonly isNamed?: boolean;
 };
 
 const WRITE_AFTER_MS = 1_000;
@@ -63,6 +69,8 @@ export class RootsJournal {
   readonly #clock: Clock;
   readonly #schedule: Schedule;
   readonly #waiting = new Map<string, string>();
+  /** Those of them that are not needed once a tag names their digest. */
+  readonly #unnamed = new Set<string>();
   /** A crash may have cut the last line. */
   #isFirstAppend = true;
   /** Changes were dropped from memory before they were written. */
@@ -85,11 +93,20 @@ export class RootsJournal {
   note(change: RootChange): void {
     const reference = referenceOf(change);
     const atMs = change.atMs ?? this.#clock.nowMs();
+    if (change.isNamed === true) {
+      if (this.#unnamed.delete(reference)) this.#waiting.delete(reference);
+      return;
+    }
+    // What it replaces may undo a line of the file.
+    if (change.isUnnamed === true && !this.#waiting.has(reference)) {
+      this.#unnamed.add(reference);
+    } else this.#unnamed.delete(reference);
     this.#waiting.delete(reference);
     this.#waiting.set(reference, lineOf({ ...change, atMs }));
     if (this.#waiting.size > MAX_WAITING) {
       const [oldest = ""] = this.#waiting.keys();
       this.#waiting.delete(oldest);
+      this.#unnamed.delete(oldest);
       this.#hasLost = true;
     }
     this.#cancel ??= this.#schedule(() => {
@@ -104,20 +121,22 @@ export class RootsJournal {
   }
 
   /**
-   * Whether the file should be written anew after a clean stop. It has every tag then, so that a
-   * large one is left alone until it has grown to several times what its tags need: a start must not
-   * cost more the more tags there are.
+   * Whether the file should be written again after a clean stop. It has every root then, so that a
+   * large one is left alone until it has grown to several times what its roots need: a start must not
+   * cost more the more of them there are.
    *
    * @param tags of the index
+   * @param manifests of the index, each of which may be a root by itself
    */
-  async hasSlack(tags: number): Promise<boolean> {
-    if (tags <= FEW_TAGS) return true;
+  async hasSlack(tags: number, manifests = 0): Promise<boolean> {
+    if (tags + manifests <= FEW_TAGS) return true;
     const leastBytes = tags * LEAST_LINE_BYTES;
+    const mostBytes = (tags + manifests) * LEAST_LINE_BYTES * SLACK;
     try {
       const { sizeBytes } = await this.#fileSystem.statPath(
         this.#layout.rootsFile,
       );
-      return sizeBytes < leastBytes || sizeBytes > leastBytes * SLACK;
+      return sizeBytes < leastBytes || sizeBytes > mostBytes;
     } catch {
       return true;
     }
@@ -130,6 +149,7 @@ export class RootsJournal {
     return this.#inTurn(async () => {
       if (this.#waiting.size === 0) return;
       const batch = new Map(this.#waiting);
+      this.#unnamed.clear();
       try {
         await this.#append([...batch.values()]);
       } catch {

@@ -88,21 +88,23 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
   }
 
   link(key: RepositoryKey, digest: Digest): Promise<void> {
-    return this.#transactions.write("link", () => {
-      const blob = this.#statements.findStoredId.get(bytesOf(digest));
-      if (blob === undefined) return;
-      const repositoryId = this.#rows.repositoryId(key);
-      const { changes } = this.#statements.putLink.run(blob.id, repositoryId);
-      this.#roots.onManifestLinked(
-        blob.id,
-        repositoryId,
-        digest,
-        blob.usedAtMs,
-      );
-      if (changes === 0) return;
-      this.#roots.onManifest(blob.id);
-      this.#roots.onStored(blob.id, repositoryId, blob.usedAtMs);
-    });
+    return this.#parts.writeRoots("link", () =>
+      this.#parts.rootChanges.storeManifest(key, digest, () => {
+        const blob = this.#statements.findStoredId.get(bytesOf(digest));
+        if (blob === undefined) return;
+        const repositoryId = this.#rows.repositoryId(key);
+        const { changes } = this.#statements.putLink.run(blob.id, repositoryId);
+        this.#roots.onManifestLinked(
+          blob.id,
+          repositoryId,
+          digest,
+          blob.usedAtMs,
+        );
+        if (changes === 0) return;
+        this.#roots.onManifest(blob.id);
+        this.#roots.onStored(blob.id, repositoryId, blob.usedAtMs);
+      }),
+    );
   }
 
   beginFill(key: RepositoryKey, blob: FillIntent): Promise<void> {
@@ -129,17 +131,22 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
   }
 
   recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void> {
-    return this.#transactions.write("recordBlob", () => {
+    const { manifest, digest, storedAtMs } = blob;
+    const write = (): void => {
       const id = this.#rows.putBlob(blob);
       const repositoryId = this.#rows.repositoryId(key);
       this.#statements.putLink.run(id, repositoryId);
-      const { manifest, digest, storedAtMs } = blob;
       if (manifest !== undefined) {
         this.#roots.onManifest(id);
         this.#roots.onManifestLinked(id, repositoryId, digest, storedAtMs);
       }
       this.#roots.onStored(id, repositoryId, storedAtMs);
-    });
+    };
+    return manifest === undefined
+      ? this.#transactions.write("recordBlob", write)
+      : this.#parts.writeRoots("recordBlob", () =>
+          this.#parts.rootChanges.storeManifest(key, digest, write),
+        );
   }
 
   adoptBlob(blob: BlobRecord): Promise<void> {
