@@ -12,7 +12,9 @@ import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
+import { UpstreamError } from "../upstream/errors.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
+import { FailedHeads, isHeadDoubtful } from "./failed-heads.ts";
 import {
   current,
   type FetchedManifest,
@@ -46,6 +48,7 @@ export class TagRevalidation {
   readonly #audit: Audit;
   readonly #flights = new SingleFlight<Revalidation>();
   readonly #spared: SparedTags;
+  readonly #failedHeads: FailedHeads;
 
   constructor(options: {
     readonly digests: DigestManifests;
@@ -64,6 +67,7 @@ export class TagRevalidation {
     this.#log = options.log;
     this.#audit = options.audit;
     this.#spared = new SparedTags(options.clock);
+    this.#failedHeads = new FailedHeads(options.clock);
   }
 
   /** Whether somebody asks for the tag now. */
@@ -81,7 +85,10 @@ export class TagRevalidation {
     await this.#flights.drain();
   }
 
-  /** One HEAD for all who ask at once, and the body by its digest where that is new. */
+  /**
+   * Asks once for all requests that wait for the same tag: one GET by tag if nothing is cached;
+   * otherwise one HEAD, and the body by its digest if that is new.
+   */
   run(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -112,14 +119,20 @@ export class TagRevalidation {
     known: TagRow | undefined,
     signal: AbortSignal,
   ): Promise<Revalidation> {
-    const digest = await this.#headDigest(upstream, key, tag, signal);
-    if (known?.digest === digest && known !== undefined) {
-      return this.#confirm(key, tag, known);
+    if (known === undefined) {
+      return this.#resolveByBody(upstream, key, tag, undefined, signal);
     }
+    let digest: Digest | undefined;
+    try {
+      digest = await this.#headDigest(upstream, key, tag, signal);
+    } catch (error) {
+      return this.#afterFailedHead(error, upstream, key, tag, known, signal);
+    }
+    if (known.digest === digest) return this.#confirm(key, tag, known);
     const proven =
       digest === undefined ? undefined : await this.#readProven(key, digest);
     if (proven !== undefined) return this.#move(key, tag, known, proven);
-    if (known !== undefined && this.#mayBeSpared(upstream, known)) {
+    if (this.#mayBeSpared(upstream, known)) {
       this.#spared.add(key, tag, upstream.freshness.ttlMs(key.repository, tag));
       return { kind: "spared", row: known };
     }
@@ -133,6 +146,41 @@ export class TagRevalidation {
       if (!isNotFound(error)) throw error;
       // The tag moved since, and what it pointed to is gone.
       return this.#resolveByBody(upstream, key, tag, known, signal);
+    }
+  }
+
+  /**
+   * Sends a GET where only the HEAD may have failed.
+   *
+   * @throws the error of the HEAD if no GET may be sent now, else that of the GET
+   */
+  async #afterFailedHead(
+    error: unknown,
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+    known: TagRow,
+    signal: AbortSignal,
+  ): Promise<Revalidation> {
+    if (!isHeadDoubtful(error)) throw error;
+    const result = this.#failedHeads.get(key, tag);
+    // The GET before confirmed or moved the row a moment ago.
+    if (result === "worked") return { kind: "unchanged", row: known };
+    if (result === "failed" || upstream.client.isBudgetSpared()) throw error;
+    this.#failedHeads.note(upstream, key, tag, "failed");
+    try {
+      const found = await this.#resolveByBody(
+        upstream,
+        key,
+        tag,
+        known,
+        signal,
+      );
+      this.#failedHeads.note(upstream, key, tag, "worked");
+      return found;
+    } catch (second) {
+      // Nothing was dialled for it: the HEAD's answer says more.
+      throw second instanceof UpstreamError && second.isLocal ? error : second;
     }
   }
 

@@ -207,13 +207,13 @@ void describe("a manifest that another repository's pull has brought", () => {
     ]);
   });
 
-  void it("is linked by the tag that resolves to it, without being fetched", async (test) => {
+  void it("is linked by the cold tag that resolves to it, for one GET by that tag", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addManifest("other", IMAGE.manifest, "v");
     const got = await mirror.get("/v2/other/manifests/v");
     assert.equal(got.sha256, IMAGE.manifest.digest);
     assert.equal(cacheStatusOf(await mirror.get(path)), "hit");
-    assert.deepEqual(asked(upstream), ["HEAD manifest other"]);
+    assert.deepEqual(asked(upstream), ["GET manifest other"]);
   });
 });
 

@@ -84,7 +84,7 @@ void describe("a manifest", () => {
     assertIsManifest(await mirror.get("/v2/a/manifests/v"), manifest);
     const path = `/v2/a/manifests/${manifest.digest}`;
     assertIsManifest(await mirror.get(path), manifest);
-    assert.equal(upstream.count({ kind: "manifest" }), 2);
+    assert.equal(upstream.count({ kind: "manifest" }), 1);
     for (const blob of SHA512.blobs) {
       const got = await mirror.get(`/v2/a/blobs/${blob.digest}`);
       assert.deepEqual([got.status, got.end], [200, "complete"]);
@@ -119,7 +119,7 @@ void describe("a manifest", () => {
     );
     assertIsManifest(bare, INDEX.manifest);
     assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
-    assert.equal(upstream.count({ kind: "manifest", method: "HEAD" }), 1);
+    assert.equal(upstream.count({ kind: "manifest", method: "HEAD" }), 0);
     const accepted = new Set(
       upstream.requests().map(({ headers }) => headers["accept"]),
     );
@@ -161,12 +161,12 @@ void describe("a manifest", () => {
     upstream.content.addIndex("a", INDEX, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
     await mirror.get("/v2/a/manifests/v");
-    assert.equal(upstream.count(), 2);
+    assert.equal(upstream.count(), 1);
     const [, second] = INDEX.images;
     assert.ok(second);
     const child = await mirror.get(`/v2/a/manifests/${second.manifest.digest}`);
     assertIsManifest(child, second.manifest);
-    assert.equal(upstream.count(), 3);
+    assert.equal(upstream.count(), 2);
   });
 
   void it("asked for as a blob keeps its media type, and ranges work on it", async (test) => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { buildMultiArch } from "../../support/image-builder.ts";
+import { buildImage, buildMultiArch } from "../../support/image-builder.ts";
 import {
   startMirror,
   type TestMirror,
@@ -57,6 +57,28 @@ void describe("the requests that a pull costs upstream", () => {
     assert.equal(upstream.count({ kind: "token" }), 1);
     assert.equal(upstream.count({ kind: "blob", method: "HEAD" }), 0);
     assert.equal(upstream.count({ kind: "blob", method: "GET" }), BLOBS);
+  });
+
+  void it("are the manifest, the config and the layers for a cold image of one platform", async (test) => {
+    const { upstream, mirror } = await setUp(test, 300);
+    const image = buildImage({ seed: "one platform", layers: [1_000, 2_000] });
+    for (const tag of ["1", "2"]) {
+      upstream.content.addImage(`library/single${tag}`, image, tag);
+      upstream.forgetRequests();
+      await pullImage(mirror, `library/single${tag}`, tag);
+      const counted = upstream.requests({
+        where: ({ kind, listener, status = 0 }) =>
+          kind !== "token" &&
+          listener === "registry" &&
+          status !== 401 &&
+          (status < 300 || status > 399),
+      });
+      // Blobs are redirected here; one GET each is what a registry without redirects would count.
+      const blobs = upstream.count({ listener: "cdn", method: "GET" });
+      const requests = counted.length + blobs;
+      assert.ok(requests <= image.layers.length + 3, `${requests} requests`);
+      assert.equal(upstream.count({ method: "HEAD", kind: "manifest" }), 0);
+    }
   });
 
   void it("are none when warm inside the tag's life", async (test) => {

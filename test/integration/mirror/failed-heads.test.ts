@@ -1,0 +1,124 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { FakeClock } from "../../support/fake-clock.ts";
+import { buildImage } from "../../support/image-builder.ts";
+import {
+  cacheStatusOf,
+  startMirror,
+  type TestMirror,
+  upstreamOf,
+} from "../../support/mirror-harness.ts";
+import { ScriptedBudget } from "../../support/scripted-budget.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import type { AfterTest } from "../../support/temp-dir.ts";
+
+const OLD = buildImage({ seed: "head, old" });
+const NEW = buildImage({ seed: "head, new" });
+const TAG = "/v2/a/manifests/v";
+const TTL_MS = 600_000;
+const NOT_FOUND_TTL_MS = 30_000;
+
+interface Scene {
+  readonly upstream: ScriptedUpstream;
+  readonly mirror: TestMirror;
+  readonly clock: FakeClock;
+}
+
+/** A mirror that has the tag, whose time to live is over. */
+async function setUp(
+  test: AfterTest,
+  options: { readonly ttlMs?: number; readonly hasTokens?: boolean } = {},
+): Promise<Scene> {
+  const { ttlMs = TTL_MS, hasTokens = false } = options;
+  const clock = new FakeClock();
+  const upstream = await ScriptedUpstream.start(test, {
+    clock,
+    ...(hasTokens ? { auth: { scheme: "bearer", realm: "origin" } } : {}),
+  });
+  upstream.content.addImage("a", OLD, "v");
+  const config = upstreamOf(upstream);
+  const mirror = await startMirror(
+    test,
+    [{ ...config, freshness: { ...config.freshness, tagTtlMs: ttlMs } }],
+    { clock },
+  );
+  assert.equal((await mirror.get(TAG)).status, 200);
+  clock.advance(ttlMs);
+  upstream.forgetRequests();
+  return { upstream, mirror, clock };
+}
+
+function methods({ upstream }: Scene): string[] {
+  return upstream.requests({ kind: "manifest" }).map(({ method }) => method);
+}
+
+void describe("a HEAD that fails", () => {
+  for (const status of [400, 401, 403, 404, 405, 406, 500, 502, 504]) {
+    void it(`with ${status} is followed by a GET, which confirms the tag or moves it`, async (test) => {
+      const scene = await setUp(test, { hasTokens: status === 401 });
+      const { upstream, mirror, clock } = scene;
+      upstream.when({ kind: "manifest", method: "HEAD" }, { status });
+      const same = await mirror.get(TAG);
+      assert.equal(
+        cacheStatusOf(same),
+        "fwd=stale; fwd-status=200; detail=revalidated",
+      );
+      assert.equal(same.sha256, OLD.manifest.digest);
+      assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
+      assert.match(cacheStatusOf(await mirror.get(TAG)) ?? "", /^hit; ttl=/);
+
+      upstream.content.addImage("a", NEW, "v");
+      clock.advance(TTL_MS);
+      const moved = await mirror.get(TAG);
+      assert.equal(moved.sha256, NEW.manifest.digest);
+      assert.equal(cacheStatusOf(moved), "fwd=stale; fwd-status=200; stored");
+    });
+  }
+
+  void it("is followed by one GET per tag and notFoundTtl, also if the tag has no time to live", async (test) => {
+    const scene = await setUp(test, { ttlMs: 0 });
+    const { upstream, mirror, clock } = scene;
+    upstream.when({ kind: "manifest", method: "HEAD" }, { status: 403 });
+    for (let asked = 0; asked < 5; asked++) {
+      assert.equal((await mirror.get(TAG)).sha256, OLD.manifest.digest);
+    }
+    assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
+    clock.advance(NOT_FOUND_TTL_MS);
+    upstream.content.addImage("a", NEW, "v");
+    assert.equal((await mirror.get(TAG)).sha256, NEW.manifest.digest);
+    assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 2);
+  });
+
+  void it("is followed by no second GET after one that failed as well", async (test) => {
+    const scene = await setUp(test);
+    const { upstream, mirror } = scene;
+    upstream.when({ kind: "manifest" }, { status: 504 });
+    for (let asked = 0; asked < 2; asked++) {
+      assert.equal((await mirror.get(TAG)).status, 502);
+    }
+    assert.deepEqual(methods(scene), ["HEAD", "GET", "HEAD"]);
+  });
+
+  void it("is followed by no GET while the budget is conserved", async (test) => {
+    const scene = await setUp(test);
+    const { upstream, mirror, clock } = scene;
+    const budget = new ScriptedBudget(upstream, { clock, limit: 100 });
+    budget.spend(95);
+    // Its answer carries the budget.
+    await mirror.get(TAG);
+    clock.advance(TTL_MS);
+    upstream.clearRules();
+    upstream.forgetRequests();
+    upstream.when({ kind: "manifest", method: "HEAD" }, { status: 502 });
+    assert.equal((await mirror.get(TAG)).status, 502);
+    assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 0);
+  });
+
+  void it("because the connection is refused is not followed by anything", async (test) => {
+    const scene = await setUp(test);
+    await scene.upstream.stop();
+    assert.equal((await scene.mirror.get(TAG)).status, 502);
+    await scene.upstream.restart();
+    assert.deepEqual(methods(scene), []);
+  });
+});
