@@ -61,6 +61,8 @@ export interface AppOverrides {
   readonly patienceMs?: number;
   /** Says when the background scrub goes on. */
   readonly scrubSchedule?: Schedule;
+  /** Says when the children of a pulled index are fetched in the background. */
+  readonly childrenSchedule?: Schedule;
 }
 
 export interface App {
@@ -188,6 +190,7 @@ export async function buildApp(
     isOffline,
     hasRules: () => access.hasRules,
     maxFills: () => resolveFillLimit(inForce.limits?.fills ?? 0, processLimits),
+    childrenSchedule: overrides.childrenSchedule,
     ...(overrides.patienceMs === undefined
       ? {}
       : { patienceMs: overrides.patienceMs }),

@@ -58,24 +58,38 @@ export function chooseVictims(
   return victims;
 }
 
+/** More than the config that the mirror fetches by itself for each image of an index. */
+const MIN_PULLED_CHILDREN = 2;
+
 /**
  * Whether a pull of the candidate has begun and not ended, as far as its graph tells: a manifest is
- * there without all its blobs, or an index without any of its manifests.
+ * there without all its blobs, or an index without any image that is whole. An image of an index of
+ * which no layer is there was not pulled.
  */
 export function isHalf({ root, graph }: Candidate): boolean {
   const top = graph.get(root.digest);
   if (top === undefined) return false;
-  const nodes = [...graph.values()];
-  const manifests = nodes.filter(({ isManifest }) => isManifest);
-  const blobs = nodes.filter(({ isManifest }) => !isManifest);
-  const isAlone = manifests.length === 1;
-  return isAlone
-    ? blobs.some(({ sizeBytes }) => sizeBytes === undefined)
-    : manifests.some(
-        ({ digest, children }) =>
-          digest !== root.digest &&
-          children.some((child) => graph.get(child)?.sizeBytes === undefined),
-      );
+  const isStored = (digest: Digest): boolean =>
+    graph.get(digest)?.sizeBytes !== undefined;
+  const isWhole = ({ children }: CandidateNode): boolean =>
+    children.every(isStored);
+  const manifests = [...graph.values()].filter(
+    ({ isManifest, digest }) => isManifest && digest !== root.digest,
+  );
+  if (manifests.length === 0) return !isWhole(top);
+  const images = manifests.filter(
+    ({ children }) =>
+      children.length > 0 &&
+      !children.some((child) => graph.get(child)?.isManifest === true),
+  );
+  return (
+    !images.some(isWhole) ||
+    images.some(
+      (image) =>
+        !isWhole(image) &&
+        image.children.filter(isStored).length >= MIN_PULLED_CHILDREN,
+    )
+  );
 }
 
 /** Whether a root's end ends what it points to, and so its graph is worth reading. */

@@ -55,6 +55,7 @@ export interface GraphNode {
   readonly digest: Digest;
   /** Undefined: not stored. */
   readonly sizeBytes: number | undefined;
+  /** It is stored as one, or named as one by a manifest that is. */
   readonly isManifest: boolean;
   /** How many tags, other roots and stored manifests need it; Infinity where they are very many. */
   readonly holders: number;

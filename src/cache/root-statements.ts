@@ -280,7 +280,7 @@ export function prepareRootStatements(database: Database) {
     ),
     listChildren: database.prepare<[Buffer, number, number], NodeColumns>(
       `SELECT edges.child_id AS id, digests.digest, blobs.size_bytes AS sizeBytes,
-         EXISTS (SELECT 1 FROM manifests WHERE manifests.id = edges.child_id) AS isManifest,
+         edges.is_manifest OR EXISTS (SELECT 1 FROM manifests WHERE manifests.id = edges.child_id) AS isManifest,
          iif(blobs.id IS NULL, 0, ${holdersOf("edges.child_id")}) AS holders
        FROM edges
        CROSS JOIN digests ON digests.id = edges.child_id

@@ -78,6 +78,22 @@ export class DigestManifests {
     return current(manifest, missStatus(manifest, isJoin));
   }
 
+  /**
+   * A manifest that no client asked for: {@link get} without a use that would be counted.
+   *
+   * @throws Refusal, RegistryError, UpstreamError
+   */
+  async prefetch(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<FetchedManifest> {
+    const stored = await this.#readServable(upstream, key, digest);
+    if (stored !== undefined) return { ...stored.manifest, isStored: true };
+    this.#negative.assertNone(upstream, key, digest, "manifest");
+    return this.bounded((signal) => this.fetch(upstream, key, digest, signal));
+  }
+
   /** One GET by digest for all who ask at once, whether by digest or by tag. */
   fetch(
     upstream: MirroredUpstream,

@@ -1,3 +1,4 @@
+import type { Schedule } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
@@ -25,6 +26,7 @@ import {
 } from "./blobs.ts";
 import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
+import { IndexChildren } from "./index-children.ts";
 import { Links } from "./links.ts";
 import { DigestManifests } from "./digest-manifests.ts";
 import { ListRevalidation } from "./list-revalidation.ts";
@@ -117,6 +119,8 @@ export function createMirror(options: {
   readonly patienceMs?: number;
   /** Absent: every fill has room until the disk says otherwise. */
   readonly room?: Pick<Room, "reserve" | "isShort">;
+  /** Says when the children of a pulled index are fetched; absent: a moment after the pull. */
+  readonly childrenSchedule?: Schedule | undefined;
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
@@ -177,6 +181,18 @@ export function createMirror(options: {
     clock,
     isOffline,
   });
+  const children = new IndexChildren({
+    upstreamOf: (name) => upstreams.get(name),
+    index,
+    stored,
+    digests,
+    blobs,
+    isOffline,
+    isShort: () => options.room?.isShort === true,
+    clock,
+    log,
+    schedule: options.childrenSchedule,
+  });
   const listing = { gate, clock, isOffline };
   const tagLists = new TagLists({
     index,
@@ -216,14 +232,19 @@ export function createMirror(options: {
 
   return {
     getManifest: (target, reference) =>
-      answer(target, "manifest", reference, (upstream, key) =>
-        manifests.get(upstream, key, reference),
-      ),
+      answer(target, "manifest", reference, async (upstream, key) => {
+        const found = await manifests.get(upstream, key, reference);
+        children.onPulled(key, found);
+        return found;
+      }),
     recallManifest: (target, reference) => {
       const upstream = upstreams.get(target.upstream);
-      return upstream?.mayPull(target.repository, reference) === true
-        ? manifests.recall(upstream, target, reference)
-        : undefined;
+      const found =
+        upstream?.mayPull(target.repository, reference) === true
+          ? manifests.recall(upstream, target, reference)
+          : undefined;
+      if (found !== undefined) children.onPulled(target, found);
+      return found;
     },
     openBlob: (target, digest, demand = {}) =>
       answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
@@ -263,8 +284,10 @@ export function createMirror(options: {
       return fills.hasReaders;
     },
     close: async () => {
+      const stopped = children.stop();
       await fills.close();
       await manifests.close();
+      await stopped;
     },
   };
 }

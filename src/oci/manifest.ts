@@ -23,6 +23,8 @@ export interface ParsedManifest extends ManifestType {
   readonly ok: true;
   /** In the manifest's order, the config first; each digest once. */
   readonly children: readonly ChildDescriptor[];
+  /** The one of an image's children that is its config. */
+  readonly config: Digest | undefined;
   /** Children named by a digest of an unknown algorithm, which are not among `children`. */
   readonly skippedChildren: number;
   readonly subject: Digest | undefined;
@@ -59,6 +61,7 @@ function readManifest(
       ok: true,
       ...type,
       children: [],
+      config: undefined,
       skippedChildren: 0,
       subject: undefined,
       artifactType: readType(document.artifactType),
@@ -75,10 +78,12 @@ function readManifest(
   const children = new Map<Digest, ChildDescriptor>();
   let skippedChildren = 0;
   let configType: string | undefined;
+  let configDigest: Digest | undefined;
   if (!isIndexKind && isPresent(document.config)) {
     const config = readDescriptor(document.config);
     if ("ok" in config) return config;
     configType = config.mediaType;
+    configDigest = config.digest;
     if (config.digest === undefined) skippedChildren++;
     else addChild(children, config.digest, config, "blob", false);
   }
@@ -106,6 +111,7 @@ function readManifest(
     ok: true,
     ...type,
     children: [...children.values()],
+    config: configDigest,
     skippedChildren,
     subject,
     artifactType: readType(document.artifactType) ?? configType,

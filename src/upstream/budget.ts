@@ -11,6 +11,8 @@ type HeaderOf = (name: string) => string | undefined;
 
 /** A tenth is kept for what nobody has cached. */
 const SPARED_SHARE = 0.1;
+/** Below it nothing is fetched that no client asked for. */
+const UNASKED_SHARE = 0.5;
 /** Where no window is told; each answer tells the count anew anyway. */
 const DEFAULT_WINDOW_MS = 3_600_000;
 const MAX_WINDOW_MS = 24 * 3_600_000;
@@ -70,6 +72,11 @@ export function readBudget(
 /** Whether so little is left that it is kept for what cannot be answered otherwise. */
 export function isSpared(budget: Budget): boolean {
   return shareLeft(budget) <= SPARED_SHARE;
+}
+
+/** Whether less than half is left: the rest is for what clients ask for. */
+export function isHalfUsed(budget: Budget): boolean {
+  return shareLeft(budget) < UNASKED_SHARE;
 }
 
 /** From 0 to 1; without a limit all or nothing. */

@@ -72,6 +72,8 @@ export interface UpstreamClient {
    * fetched anew.
    */
   isBudgetSpared(): boolean;
+  /** Less than half is left of every account's pull budget: only what a client asked for is fetched. */
+  isBudgetHalfUsed(): boolean;
   /** The accounts that it is asked with, endpoint by endpoint; `anonymous` where there are none. */
   accounts(): readonly UpstreamAccount[];
   /** What an operator is shown. */

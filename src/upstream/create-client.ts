@@ -130,6 +130,11 @@ class HttpUpstreamClient implements UpstreamClient {
     return asked?.isBudgetSpared === true;
   }
 
+  isBudgetHalfUsed(): boolean {
+    const asked = this.#endpoints.find((endpoint) => !endpoint.isDown);
+    return asked?.isBudgetHalfUsed === true;
+  }
+
   status(): UpstreamStatus {
     const isOffline = this.#options.isOffline?.() === true;
     return {

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { UpstreamCredential } from "../config/config.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { type Budget, isSpared, readBudget } from "./budget.ts";
+import { type Budget, isHalfUsed, isSpared, readBudget } from "./budget.ts";
 import {
   createCredentialSource,
   credentialNames,
@@ -189,6 +189,13 @@ export class CredentialPool {
     return this.#members
       .filter((member) => member.restMs("small") === 0)
       .every(({ budget }) => budget !== undefined && isSpared(budget));
+  }
+
+  /** Less than half is left of every account's budget. */
+  get isHalfUsed(): boolean {
+    return this.#members
+      .filter((member) => member.restMs("small") === 0)
+      .every(({ budget }) => budget !== undefined && isHalfUsed(budget));
   }
 
   get states(): readonly CredentialState[] {

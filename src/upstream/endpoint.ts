@@ -128,6 +128,11 @@ export class Endpoint {
     return this.#credentials.isSpared;
   }
 
+  /** Less than half is left of every account's budget. */
+  get isBudgetHalfUsed(): boolean {
+    return this.#credentials.isHalfUsed;
+  }
+
   /** The accounts that it is asked with, `anonymous` where there are none. */
   get credentials(): readonly CredentialState[] {
     return this.#credentials.states;

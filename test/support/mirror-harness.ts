@@ -5,6 +5,7 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
+import type { Schedule } from "../../src/cache/access-times.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import type {
   AccessConfig,
@@ -41,6 +42,11 @@ export interface TestMirrorOptions {
     Pick<Config, "audit" | "limits" | "operator" | "scrub" | "trustedProxies">
   >;
   readonly scrubSchedule?: AppOverrides["scrubSchedule"];
+  /**
+   * When the children of a pulled index are fetched; `default`: as by the program. Absent: never, so
+   * that a test counts the requests that its clients cause and no others.
+   */
+  readonly childrenSchedule?: Schedule | "default";
   /** One that stands, where absent. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -52,6 +58,8 @@ export function upstreamOf(
 ): UpstreamConfig {
   return upstreamConfig([upstream.origin], overrides);
 }
+
+const never: Schedule = () => () => undefined;
 
 function mirrorConfig(
   root: string,
@@ -151,6 +159,7 @@ export class TestMirror {
 
   async open(): Promise<void> {
     const { clock = this.clock, patienceMs, scrubSchedule } = this.#overrides;
+    const { childrenSchedule = never } = this.#overrides;
     const log = createLogger(this.#config.log, {
       write: (line) => {
         this.log.push(JSON.parse(line) as Record<string, unknown>);
@@ -162,6 +171,7 @@ export class TestMirror {
       log,
       ...(patienceMs === undefined ? {} : { patienceMs }),
       ...(scrubSchedule === undefined ? {} : { scrubSchedule }),
+      ...(childrenSchedule === "default" ? {} : { childrenSchedule }),
     });
     const { listen, operator } = await this.#app.listen();
     this.#port = portOf(listen[0]);

@@ -64,6 +64,7 @@ export class ScriptedRegistry {
       isDown: () => this.isDown,
       isIdle: () => true,
       isBudgetSpared: () => false,
+      isBudgetHalfUsed: () => false,
       accounts: () => [],
       status: () => ({
         name,

@@ -6,6 +6,7 @@ import {
   type CandidateNode,
   chooseVictims,
   type ChoiceRules,
+  isHalf,
 } from "../../../src/cache/choose-victims.ts";
 import type { RootRow } from "../../../src/cache/root-index.ts";
 import type { Digest } from "../../../src/oci/digest.ts";
@@ -256,3 +257,78 @@ void test("what a pattern covers stays, with all that it needs", () => {
     }),
   );
 });
+
+/** Whether each of an image's blobs is stored, the config first; undefined: the manifest is absent. */
+type ImageState = readonly boolean[] | undefined;
+
+/** An index of images, each with blobs of its own. */
+function indexCandidate(images: readonly ImageState[]): Candidate {
+  const graph = new Map<Digest, CandidateNode>();
+  const add = (
+    name: string,
+    isStored: boolean,
+    isManifest: boolean,
+    children: readonly Digest[] = [],
+  ): Digest => {
+    const digest = named(name);
+    const sizeBytes = isStored ? 1 : undefined;
+    graph.set(digest, { digest, sizeBytes, isManifest, holders: 1, children });
+    return digest;
+  };
+  const children = images.map((blobs, image) =>
+    add(
+      `image ${image}`,
+      blobs !== undefined,
+      true,
+      (blobs ?? []).map((isStored, at) =>
+        add(`image ${image} blob ${at}`, isStored, false),
+      ),
+    ),
+  );
+  const digest = add("index", true, true, children);
+  return {
+    root: {
+      key: alpine,
+      reference: { kind: "tag", tag: tag("t") },
+      digest,
+      mediaType: undefined,
+      usedAtMs: 0,
+      isPinned: false,
+    },
+    graph,
+  };
+}
+
+for (const [name, images, want] of [
+  ["an index of which nothing else is there", [undefined, undefined], true],
+  [
+    "an index with no image but configs",
+    [
+      [true, false],
+      [true, false],
+    ],
+    true,
+  ],
+  ["an index with a whole image", [[true, true], undefined], false],
+  [
+    "an index with a whole image, and configs of others",
+    [
+      [true, true],
+      [true, false, false],
+      [true, false],
+    ],
+    false,
+  ],
+  [
+    "an index with a whole image, and a part of another",
+    [
+      [true, true],
+      [true, true, false],
+    ],
+    true,
+  ],
+] satisfies readonly (readonly [string, readonly ImageState[], boolean])[]) {
+  void test(`${name} is ${want ? "" : "not "}a pull that has not ended`, () => {
+    assert.equal(isHalf(indexCandidate(images)), want);
+  });
+}

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import * as fc from "fast-check";
 import {
   type Budget,
+  isHalfUsed,
   isSpared,
   readBudget,
 } from "../../../src/upstream/budget.ts";
@@ -195,6 +196,21 @@ void describe("isSpared", () => {
   for (const [limit, remaining, want] of TABLE) {
     void it(`is ${want} with ${remaining} of ${limit}`, () => {
       assert.equal(isSpared({ limit, remaining, windowMs: 1 }), want);
+    });
+  }
+});
+
+void describe("isHalfUsed", () => {
+  const TABLE = [
+    [100, 50, false],
+    [100, 49, true],
+    [0, 0, true],
+    [undefined, 1, false],
+    [undefined, 0, true],
+  ] as const;
+  for (const [limit, remaining, want] of TABLE) {
+    void it(`is ${want} with ${remaining} of ${limit}`, () => {
+      assert.equal(isHalfUsed({ limit, remaining, windowMs: 1 }), want);
     });
   }
 });

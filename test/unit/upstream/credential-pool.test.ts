@@ -93,6 +93,15 @@ void describe("a pool of accounts", () => {
     observe(b, "9");
     assert.equal(pool.choose("small"), c);
     assert.equal(pool.isSpared, false);
+    assert.equal(pool.isHalfUsed, false);
+    observe(b, "49");
+    observe(c, "49");
+    observe(a, "49");
+    assert.equal(pool.isHalfUsed, true);
+    observe(a, "50");
+    observe(b, "9");
+    observe(c, "60");
+    assert.equal(pool.isHalfUsed, false);
   });
 
   void it("passes over who rests or was refused, for one lane alone", () => {
