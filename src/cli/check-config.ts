@@ -1,8 +1,10 @@
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
+import { describeChanges } from "../config/changes.ts";
 import { describeConfig, formatConfig } from "../config/describe.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
+import { restoreQuantities } from "../config/quantities.ts";
 import { writeOut } from "./write-out.ts";
 
 export interface CheckConfigOptions {
@@ -17,10 +19,13 @@ export interface CheckConfigOptions {
   readonly stderr: Writable;
   /** JSON in place of YAML. */
   readonly json?: boolean | undefined;
+  /** Only the keys that differ from the defaults. */
+  readonly changed?: boolean | undefined;
 }
 
 /**
- * Prints the configuration in force on stdout, secrets hidden, or each fault as a line on stderr;
+ * Prints the configuration in force on stdout, secrets hidden, sizes and durations as they were
+ * written, or each fault as a line on stderr;
  * warnings on stderr either way.
  *
  * @returns the exit code: 0, or 2 where there are faults
@@ -28,13 +33,9 @@ export interface CheckConfigOptions {
 export async function runCheckConfig(
   options: CheckConfigOptions,
 ): Promise<number> {
-  const { configFile, env, cwd, stdout, stderr, json } = options;
-  const result = await loadConfig({
-    configFile,
-    env,
-    cwd,
-    home: options.home ?? homedir(),
-  });
+  const { configFile, env, cwd, stdout, stderr, json, changed } = options;
+  const home = options.home ?? homedir();
+  const result = await loadConfig({ configFile, env, cwd, home });
   for (const warning of result.warnings) {
     await writeOut(stderr, `warning: ${formatFault(warning)}\n`);
   }
@@ -44,10 +45,15 @@ export async function runCheckConfig(
     }
     return 2;
   }
+  const described =
+    changed === true
+      ? describeChanges(result.config, { cwd, home })
+      : describeConfig(result.config);
+  restoreQuantities(described, result.quantities);
   const text =
     json === true
-      ? `${JSON.stringify(describeConfig(result.config), undefined, 2)}\n`
-      : await formatConfig(result.config);
+      ? `${JSON.stringify(described, undefined, 2)}\n`
+      : await formatConfig(described);
   await writeOut(stdout, text);
   return 0;
 }

@@ -45,18 +45,22 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .command("check-config")
     .description("print the effective configuration, or every fault in it")
     .addOption(CONFIG_OPTION)
+    .option("--changed", "print only what differs from the defaults")
     .option("--json", "JSON in place of YAML")
-    .action(async (options: { config?: string; json?: true }) => {
-      const { runCheckConfig } = await import("./check-config.ts");
-      code = await runCheckConfig({
-        configFile: options.config,
-        env,
-        cwd,
-        stdout,
-        stderr,
-        json: options.json,
-      });
-    });
+    .action(
+      async (options: { config?: string; changed?: true; json?: true }) => {
+        const { runCheckConfig } = await import("./check-config.ts");
+        code = await runCheckConfig({
+          configFile: options.config,
+          env,
+          cwd,
+          stdout,
+          stderr,
+          json: options.json,
+          changed: options.changed,
+        });
+      },
+    );
 
   program
     .command("scrub")

@@ -84,10 +84,12 @@ function describeAccess(access: AccessConfig): Record<string, unknown> {
   };
 }
 
-/** {@link describeConfig} as YAML. Loads the YAML library. */
-export async function formatConfig(config: Config): Promise<string> {
+/** Writes a described configuration as YAML. Loads the YAML library. */
+export async function formatConfig(
+  described: Readonly<Record<string, unknown>>,
+): Promise<string> {
   const { stringify } = await import("yaml");
-  return stringify(describeConfig(config), {
+  return stringify(described, {
     aliasDuplicateObjects: false,
     lineWidth: 0,
   });
@@ -121,7 +123,7 @@ function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
     bandwidth:
       upstream.bandwidthBytesPerSecond === Infinity
         ? 0
-        : upstream.bandwidthBytesPerSecond,
+        : formatAmount({ bytes: upstream.bandwidthBytesPerSecond }),
     connectTimeout: formatDuration(upstream.connectTimeoutMs),
     headersTimeout: formatDuration(upstream.headersTimeoutMs),
     idleTimeout: formatDuration(upstream.idleTimeoutMs),

@@ -21,6 +21,8 @@ import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
 import { readOperatorToken } from "./operator-token.ts";
 import { resolvePath } from "./files.ts";
 import { parseProxy } from "./forms.ts";
+import { findQuantities, type WrittenQuantity } from "./quantities.ts";
+import { CONFIG_SCHEMA } from "./schema.ts";
 import { findSecretFlaw } from "./secret-file.ts";
 import { readUpstreamFiles, type UpstreamFiles } from "./upstream-files.ts";
 import { type PlacedFault, validateDocument } from "./validate.ts";
@@ -40,6 +42,8 @@ export type LoadResult =
       /** To be told at every start. */
       readonly warnings: readonly ConfigFault[];
       readonly sources: ConfigSources;
+      /** Sizes and durations as they were written. */
+      readonly quantities: readonly WrittenQuantity[];
     }
   | {
       readonly ok: false;
@@ -136,6 +140,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     ),
     warnings: sortByPlace(locatedWarnings),
     sources,
+    quantities: findQuantities(validated.document, CONFIG_SCHEMA),
   };
 }
 

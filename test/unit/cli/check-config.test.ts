@@ -24,6 +24,7 @@ upstreams:
 async function check(
   folder: ConfigFolder,
   json?: boolean,
+  changed?: boolean,
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const told = { stdout: "", stderr: "" };
   const collect = (name: "stdout" | "stderr"): Writable =>
@@ -41,6 +42,7 @@ async function check(
     stdout: collect("stdout"),
     stderr: collect("stderr"),
     json,
+    changed,
   });
   return { code, ...told };
 }
@@ -86,7 +88,7 @@ upstreams:
       tagTtl: 10m
       rules:
         - match: "**:latest"
-          ttl: 1m
+          ttl: 60s
       staleIfError: forever
       staleWhileRevalidate: 0s
       notFoundTtl: 30s
@@ -134,6 +136,79 @@ void test("what it prints is a configuration that means the same", async (t) => 
   assert.equal(second.stderr, "");
   assert.equal(second.stdout, first.stdout);
 });
+
+void test("prints sizes and durations as they were written, and takes them back", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const written = [
+    "eviction:",
+    "  maxSize: 0",
+    "  minFree: 1536MiB",
+    "  maxIdle: 2160h",
+    "upstreams:",
+    "  quay.io:",
+    "    bandwidth: 10000KiB",
+    "    connectTimeout: 5000ms",
+  ];
+  await folder.write("c.yaml", written.join("\n"));
+  const first = await check(folder);
+  for (const line of written) assert.ok(first.stdout.includes(line), line);
+  await folder.write("c.yaml", first.stdout);
+  const second = await check(folder);
+  assert.equal(second.stderr, "");
+  assert.equal(second.stdout, first.stdout);
+});
+
+/** What is written, and what of it differs from the defaults. */
+const CHANGES: readonly (readonly [string, string])[] = [
+  ["listen: 127.0.0.1:5000\neviction: { maxIdle: 2160h }\n", "{}\n"],
+  [
+    "listen: 127.0.0.1:5005\neviction: { maxIdle: 720h }\noperator: { listen: false }\nlog: { level: info, format: pretty }\n",
+    "listen: 127.0.0.1:5005\noperator:\n  listen: false\neviction:\n  maxIdle: 720h\nlog:\n  format: pretty\n",
+  ],
+  [
+    "upstreams: { docker.io: { default: true, freshness: { tagTtl: 600s, notFoundTtl: 60s } }, quay.io: }\n",
+    "upstreams:\n  docker.io:\n    default: true\n    freshness:\n      notFoundTtl: 60s\n  quay.io: {}\n",
+  ],
+  [
+    "upstreams: { quay.io: { credentials: { helper: FOLDER/helper }, access: shared } }\n",
+    "upstreams:\n  quay.io:\n    credentials:\n      - helper: FOLDER/helper\n    access: shared\n",
+  ],
+  [
+    "upstreams: {}\naccess: { anonymous: pull, rules: [{ who: [a], repositories: ['**'], actions: [pull] }] }\n",
+    'access:\n  rules:\n    - who:\n        - a\n      repositories:\n        - "**"\n      actions:\n        - pull\nupstreams: {}\n',
+  ],
+];
+
+for (const [written, want] of CHANGES) {
+  void test(`--changed of ${JSON.stringify(written)} is what differs, and means the same`, async (t) => {
+    const folder = await makeConfigFolder(t);
+    await folder.write("helper", "#!/bin/sh\n", 0o755);
+    const fill = (text: string): string =>
+      text.replaceAll("FOLDER", folder.path);
+    await folder.write("c.yaml", fill(written));
+    const whole = await check(folder);
+    const changed = await check(folder, false, true);
+    assert.equal(changed.stdout, fill(want));
+    assert.equal(changed.code, 0);
+    assert.deepEqual(
+      JSON.parse((await check(folder, true, true)).stdout),
+      parse(changed.stdout),
+    );
+    await folder.write("c.yaml", changed.stdout);
+    const again = await check(folder);
+    assert.deepEqual(normal(again.stdout), normal(whole.stdout));
+  });
+}
+
+/** Durations that mean the same are printed as each was written. */
+function normal(yaml: string): string {
+  return yaml
+    .replace("2160h", "90d")
+    .replace("600s", "10m")
+    .split("\n")
+    .toSorted()
+    .join("\n");
+}
 
 void test("prints every fault as a line on stderr, nothing on stdout, and ends with 2", async (t) => {
   const folder = await makeConfigFolder(t);

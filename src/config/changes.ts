@@ -1,0 +1,105 @@
+import { isDeepStrictEqual } from "node:util";
+import { buildConfig } from "./build.ts";
+import { isMapping } from "./config-file.ts";
+import type { Config } from "./config.ts";
+import { describeConfig } from "./describe.ts";
+import type { KeyPath } from "./fault.ts";
+import { resolvePath } from "./files.ts";
+import { schemaAt } from "./schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema.ts";
+import { validateDocument } from "./validate.ts";
+import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
+
+/** The folders that defaults are resolved against. */
+export interface DefaultFolders {
+  /** Absolute. */
+  readonly cwd: string;
+  readonly home: string;
+}
+
+/**
+ * Returns the part of `describeConfig` that differs from the defaults, as a configuration that means
+ * the same. If the upstreams are not the well-known ones with their defaults, each is named, since
+ * an `upstreams` key replaces the set.
+ */
+export function describeChanges(
+  config: Config,
+  folders: DefaultFolders,
+): Record<string, unknown> {
+  const names = config.upstreams.map(({ name }) => name);
+  const isWellKnown = isDeepStrictEqual(names, WELL_KNOWN_UPSTREAMS);
+  const { upstreams, ...others } = describeConfig(config);
+  const { upstreams: defaults, ...otherDefaults } = describeConfig(
+    buildDefaults(names, isWellKnown, folders),
+  );
+  const changes = pickChanges(others, otherDefaults, []);
+  if (isWellKnown && isDeepStrictEqual(upstreams, defaults)) return changes;
+  const unset = describeConfig(buildDefaults(names, false, folders));
+  return {
+    ...changes,
+    upstreams: pickUpstreams(upstreams, unset["upstreams"]),
+  };
+}
+
+function buildDefaults(
+  upstreams: readonly string[],
+  hasDefaultUpstream: boolean,
+  { cwd, home }: DefaultFolders,
+): Config {
+  const validated = validateDocument({
+    upstreams: Object.fromEntries(
+      upstreams.map((name, index) => [
+        name,
+        hasDefaultUpstream ? { default: index === 0 } : {},
+      ]),
+    ),
+  });
+  if (!validated.isWhole) throw new Error("the defaults break the schema");
+  const { document } = validated;
+  const resolve = (path: string): string => resolvePath(path, cwd, home);
+  const root = resolve(document.storage.root);
+  return buildConfig(document, root, new Map(), undefined, resolve, {});
+}
+
+function pickUpstreams(
+  upstreams: unknown,
+  unset: unknown,
+): Record<string, unknown> {
+  const defaults = isMapping(unset) ? unset : {};
+  const entries = Object.entries(isMapping(upstreams) ? upstreams : {});
+  return Object.fromEntries(
+    entries.map(([name, upstream]) => {
+      const changes = isMapping(upstream)
+        ? pickChanges(upstream, defaults[name], ["upstreams", name])
+        : {};
+      // With credentials it must be written out.
+      const access = "credentials" in changes ? { access: "shared" } : {};
+      return [name, { ...changes, ...access }];
+    }),
+  );
+}
+
+function pickChanges(
+  value: Readonly<Record<string, unknown>>,
+  defaults: unknown,
+  path: KeyPath,
+): Record<string, unknown> {
+  const known = isMapping(defaults) ? defaults : {};
+  const changes: Record<string, unknown> = {};
+  for (const [key, child] of Object.entries(value)) {
+    const childPath = [...path, key];
+    const isKnown = Object.hasOwn(known, key);
+    const byDefault = isKnown
+      ? known[key]
+      : schemaAt(CONFIG_SCHEMA, childPath)?.default;
+    if (isDeepStrictEqual(child, byDefault)) continue;
+    if (!isMapping(child)) {
+      changes[key] = child;
+      continue;
+    }
+    const inner = pickChanges(child, byDefault, childPath);
+    // A mapping that is absent by default may mean something when it is empty.
+    if (!isKnown || Object.keys(inner).length > 0) changes[key] = inner;
+  }
+  return changes;
+}
