@@ -106,5 +106,11 @@ export function createObserver(
     onFault: (kind, message) => {
       log.warn({ upstream: name, kind, fault: message }, "upstream fault");
     },
+    onCredentialFault: (credential, message) => {
+      log.warn(
+        { upstream: name, credential, fault: message },
+        "the mirror's own credentials can't be read",
+      );
+    },
   };
 }

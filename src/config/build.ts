@@ -14,6 +14,7 @@ import {
   type UpstreamDocument,
 } from "./document.ts";
 import { parseEndpoint, parseListenAddress } from "./forms.ts";
+import { helperProgram } from "./helper-program.ts";
 import { chooseProxy } from "./proxy.ts";
 import {
   parseAmount,
@@ -164,8 +165,7 @@ function buildCredential(
 ): UpstreamCredential[] {
   const { username, passwordFile, dockerConfigFile, helper } = credential;
   if (helper !== undefined) {
-    // As a shell does it: only what holds a slash is a path.
-    return [{ helper: /[/~]/.test(helper) ? resolve(helper) : helper }];
+    return [{ helper: helperProgram(helper, resolve) }];
   }
   if (dockerConfigFile !== undefined) {
     return [{ dockerConfigFile: resolve(dockerConfigFile) }];

@@ -85,7 +85,12 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
 
   const files = new Map<string, UpstreamFiles>();
   for (const [name, upstream] of upstreamsOf(document)) {
-    const read = await readUpstreamFiles(name, upstream, resolve);
+    const read = await readUpstreamFiles(
+      name,
+      upstream,
+      resolve,
+      options.env["PATH"],
+    );
     files.set(name, read);
     faults.push(...read.faults);
   }

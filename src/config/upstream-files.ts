@@ -8,8 +8,10 @@ import {
 } from "./document.ts";
 import type { KeyPath } from "./fault.ts";
 import { type FileText, readTextFile } from "./files.ts";
+import { findHelperFlaw, helperProgram, helpersOf } from "./helper-program.ts";
 import { findSecretFlaw } from "./secret-file.ts";
 import type { PlacedFault } from "./validate.ts";
+import { DOCKER_HUB, DOCKER_HUB_ENDPOINT } from "./well-known-upstreams.ts";
 
 /** Room for a JSON key or a token of many kilobytes that serves as password. */
 export const MAX_PASSWORD_FILE_BYTES = 65_536;
@@ -29,22 +31,38 @@ export interface UpstreamFiles {
   readonly faults: readonly PlacedFault[];
 }
 
-/** @param resolve makes a path of the configuration absolute */
+/**
+ * @param resolve makes a path of the configuration absolute
+ * @param searchPath the value of `PATH`, which credential helpers are looked up in
+ */
 export async function readUpstreamFiles(
   name: string,
   upstream: Pruned<UpstreamDocument>,
   resolve: (path: string) => string,
+  searchPath: string | undefined,
 ): Promise<UpstreamFiles> {
   const passwords: (Secret | undefined)[] = [];
   const paths: string[] = [];
   const faults: PlacedFault[] = [];
   for (const { path, credential } of credentialsOf(name, upstream)) {
-    const { password, passwordFile, dockerConfigFile } = credential;
+    const { password, passwordFile, dockerConfigFile, helper } = credential;
+    if (helper !== undefined) {
+      const program = helperProgram(helper, resolve);
+      const flaw = await findHelperFlaw(program, searchPath);
+      if (flaw !== undefined) {
+        faults.push({ path: [...path, "helper"], ...flaw });
+      }
+    }
     if (dockerConfigFile !== undefined) {
       const place = [...path, "dockerConfigFile"];
       const file = resolve(dockerConfigFile);
       paths.push(file);
-      faults.push(...(await judgeDockerConfig(file, place)));
+      faults.push(
+        ...(await judgeDockerConfig(file, place, {
+          endpoints: endpointsOf(name, upstream),
+          searchPath,
+        })),
+      );
     }
     if (passwordFile === undefined) {
       passwords.push(password === undefined ? undefined : new Secret(password));
@@ -150,6 +168,10 @@ async function readClientCertificate(
 async function judgeDockerConfig(
   file: string,
   path: KeyPath,
+  helpers: {
+    readonly endpoints: readonly URL[];
+    readonly searchPath: string | undefined;
+  },
 ): Promise<PlacedFault[]> {
   const read = await readTextFile(file, MAX_DOCKER_CONFIG_BYTES);
   const expected = "a readable config.json of Docker's, at most 1 MiB";
@@ -163,7 +185,23 @@ async function judgeDockerConfig(
   // With helpers alone it holds no secret.
   const flaw =
     content.logins.size === 0 ? undefined : findSecretFlaw(read, file);
-  return flaw === undefined ? [] : [{ path, ...flaw }];
+  if (flaw !== undefined) return [{ path, ...flaw }];
+  for (const program of helpersOf(content, helpers.endpoints)) {
+    const missing = await findHelperFlaw(program, helpers.searchPath);
+    if (missing === undefined) continue;
+    return [{ path, ...missing, seen: `${file} names ${missing.seen}` }];
+  }
+  return [];
+}
+
+function endpointsOf(
+  name: string,
+  { endpoints }: Pruned<UpstreamDocument>,
+): readonly URL[] {
+  const texts =
+    endpoints ??
+    (name === DOCKER_HUB ? [DOCKER_HUB_ENDPOINT] : [`https://${name}`]);
+  return texts.flatMap((text) => URL.parse(text ?? "") ?? []);
 }
 
 interface Refusal {

@@ -58,7 +58,9 @@ export function judgeUpstreamFailure(
       // offer their users' credentials to the mirror.
       return context.hasCredentials
         ? verdict("always", "DENIED", {
-            detail: "the upstream refused the mirror's credentials",
+            detail: failure.isLocal
+              ? "the mirror's own credentials for the upstream can't be read"
+              : "the upstream refused the mirror's credentials",
           })
         : verdict("never", "NAME_UNKNOWN");
     case "rate-limited":

@@ -45,7 +45,10 @@ export interface CredentialSource {
   readAgain(refused: Login): Promise<Login | undefined>;
 }
 
-/** The credentials are at fault, not what was asked for with them: those of another account may do. */
+/**
+ * The credentials are at fault, not what was asked for with them: those of another account may do.
+ * `isLocal` if they could not be read at all, for which the upstream is not to blame.
+ */
 export class CredentialError extends UpstreamError {
   constructor(
     message: string,
@@ -53,12 +56,18 @@ export class CredentialError extends UpstreamError {
       readonly upstream: string;
       readonly origin?: string;
       readonly status?: number;
+      readonly isLocal?: boolean;
       readonly cause?: unknown;
     },
   ) {
     super("unauthorized", message, place);
     this.name = "CredentialError";
   }
+}
+
+/** Whether the mirror could not read its own credentials; nothing was asked of the upstream then. */
+export function isOwnFault(error: UpstreamError): boolean {
+  return error instanceof CredentialError && error.isLocal;
 }
 
 /** A helper that failed, or whose answer was refused, is left alone for so long. */
@@ -209,7 +218,10 @@ class DockerConfigSource implements CredentialSource {
     const config = await this.#file.read(isForced);
     if (config !== undefined) return config;
     const { upstream, name } = this.#options;
-    throw new CredentialError(`${name} can't be read`, { upstream });
+    throw new CredentialError(`${name} can't be read`, {
+      upstream,
+      isLocal: true,
+    });
   }
 
   /** A registry's own helper before the store; what the store lacks may still be in the file. */
@@ -294,7 +306,7 @@ class HelperSource implements CredentialSource {
     const { upstream } = this.#options;
     throw new CredentialError(
       `the credential helper ${basename(this.#program)} ${failure}`,
-      { upstream },
+      { upstream, isLocal: true },
     );
   }
 

@@ -10,7 +10,7 @@ import {
   type Lane,
   type PoolMember,
 } from "./credential-pool.ts";
-import { CredentialError, type Login } from "./credentials.ts";
+import { CredentialError, isOwnFault, type Login } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
@@ -201,10 +201,12 @@ export class Endpoint {
           throw error;
         }
         if (error.kind === "rate-limited") restAfter(member, lane, error);
-        else if (error instanceof CredentialError) member.refuse();
-        else throw error;
+        else if (!(error instanceof CredentialError)) throw error;
+        else if (!error.isLocal) member.refuse();
         if (failure?.kind !== "rate-limited") failure = error;
-        if (!member.isAnonymous) {
+        if (isOwnFault(error)) {
+          this.#options.observer.onCredentialFault(member.name, error.message);
+        } else if (!member.isAnonymous) {
           this.#options.observer.onFault(
             error.kind,
             `${error.message} (credential ${member.name})`,

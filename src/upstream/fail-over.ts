@@ -1,4 +1,5 @@
 import type { Permit } from "./breaker.ts";
+import { isOwnFault } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
 import { abortFault } from "./faults.ts";
@@ -126,7 +127,7 @@ async function askOne<T>(
     endpoint.settle(permit, error);
     if (error.kind !== "not-found") {
       if (!error.isLocal) endpoint.noteError(error);
-      observer.onFault(error.kind, error.message);
+      if (!isOwnFault(error)) observer.onFault(error.kind, error.message);
     }
     throw error;
   }

@@ -23,4 +23,6 @@ export interface UpstreamObserver {
   onEndpoint(endpoint: string, isUp: boolean): void;
   /** For the log: an endpoint was passed over, a realm or a redirect refused. Holds no secret. */
   onFault(kind: UpstreamErrorKind, message: string): void;
+  /** For the log: a credential could not be read, by no fault of the upstream. Holds no secret. */
+  onCredentialFault(credential: string, message: string): void;
 }

@@ -27,6 +27,10 @@ export class RecordingObserver implements UpstreamObserver {
   readonly responses: UpstreamResponseEvent[] = [];
   readonly endpoints: (readonly [endpoint: string, isUp: boolean])[] = [];
   readonly faults: (readonly [kind: UpstreamErrorKind, message: string])[] = [];
+  readonly credentialFaults: (readonly [
+    credential: string,
+    message: string,
+  ])[] = [];
   receivedBytes = 0;
 
   onResponse(event: UpstreamResponseEvent): void {
@@ -40,6 +44,9 @@ export class RecordingObserver implements UpstreamObserver {
   }
   onFault(kind: UpstreamErrorKind, message: string): void {
     this.faults.push([kind, message]);
+  }
+  onCredentialFault(credential: string, message: string): void {
+    this.credentialFaults.push([credential, message]);
   }
 }
 

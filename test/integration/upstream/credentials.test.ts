@@ -369,6 +369,41 @@ void describe("a credential helper", () => {
     await setup.pull();
   });
 
+  void it("that is not there is named, and nothing is held against the upstream or the account", async (t) => {
+    const program = join(await tempDir(t), "docker-credential-gone");
+    const setup = await setUp(t, BASIC, () => [{ helper: program }]);
+    for (let round = 0; round < 5; round++) {
+      const error = await upstreamErrorOf(setup.pull());
+      assert.equal(error.kind, "unauthorized");
+      assert.equal(error.isLocal, true);
+    }
+    const message =
+      "the credential helper docker-credential-gone can't be run (ENOENT)";
+    const { observer, client, upstream } = setup;
+    assert.deepEqual(observer.credentialFaults[0], [
+      "docker-credential-gone",
+      message,
+    ]);
+    assert.deepEqual(observer.faults, []);
+    assert.deepEqual(observer.endpoints, []);
+    assert.equal(upstream.count(), 0);
+    assert.equal(client.isDown(), false);
+    const [endpoint] = client.status().endpoints;
+    assert.equal(endpoint?.breaker, "closed");
+    assert.equal(endpoint?.lastError, undefined);
+    assert.equal(client.accounts()[0]?.isRefused, false);
+  });
+
+  void it("that is not there leaves the work to the other accounts", async (t) => {
+    const program = join(await tempDir(t), "docker-credential-gone");
+    const setup = await setUp(t, BASIC, () => [
+      { helper: program },
+      { username: "acme", password: new Secret(USERS.acme) },
+    ]);
+    await setup.pull();
+    assert.deepEqual(usersOf(setup), [`acme:${USERS.acme}`]);
+  });
+
   void it("is asked anew when the upstream refuses what it gave, once", async (t) => {
     const helper = await makeHelper(t);
     await helper.gives("acme", "canary-old");

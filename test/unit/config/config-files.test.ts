@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, symlink } from "node:fs/promises";
+import { chmod, mkdir, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
@@ -274,6 +274,7 @@ void test("a Docker config.json is taken by its path, and by no word of it", asy
     "docker/config.json",
     JSON.stringify({ auths: { "quay.io": { auth } } }),
   );
+  await folder.write("bin/helper", "#!/bin/sh\n", 0o755);
   const result = await folder.loadText(
     "upstreams: { quay.io: { access: shared, credentials: [{ dockerConfigFile: docker/config.json }, { helper: docker-credential-corp }, { helper: ./bin/helper }] } }",
   );
@@ -289,6 +290,54 @@ void test("a Docker config.json is taken by its path, and by no word of it", asy
     join(folder.path, "docker/config.json"),
   ]);
   assert.doesNotMatch(JSON.stringify(result), /hunter2|YWNtZ/);
+});
+
+void test("a credential helper that cannot be run is a fault at its key", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = { PATH: join(folder.path, "bin") };
+  const faultOf = async (helper: string): Promise<string[]> =>
+    printedFaults(
+      await folder.loadText(
+        `upstreams: { quay.io: { access: shared, credentials: { helper: ${helper} } } }`,
+        { env },
+      ),
+    );
+  const place = `c.yaml:1: ${CREDENTIALS}.helper: `;
+  const name = "docker-credential-corp";
+  const missing = `${place}${name}: no such program in PATH; a program in PATH, or the path of one`;
+  assert.deepEqual(await faultOf(name), [missing]);
+  const file = await folder.write(`bin/${name}`, "#!/bin/sh\n", 0o644);
+  assert.deepEqual(await faultOf(name), [missing]);
+  assert.deepEqual(await faultOf(`./bin/${name}`), [
+    `${place}${file}: a file that may not be run; a program that can be run`,
+  ]);
+  assert.deepEqual(await faultOf("./nowhere"), [
+    `${place}${join(folder.path, "nowhere")}: no such file; a program that can be run`,
+  ]);
+  await chmod(file, 0o755);
+  assert.deepEqual(await faultOf(name), []);
+  assert.deepEqual(await faultOf(`./bin/${name}`), []);
+});
+
+void test("a helper that a Docker config.json names for an endpoint is judged too", async (t) => {
+  const folder = await makeConfigFolder(t);
+  const env = { PATH: join(folder.path, "bin") };
+  const yaml =
+    "upstreams: { quay.io: { access: shared, credentials: { dockerConfigFile: config.json } } }";
+  const place = `c.yaml:1: ${CREDENTIALS}.dockerConfigFile: ${join(folder.path, "config.json")}`;
+  await folder.write(
+    "config.json",
+    JSON.stringify({ credsStore: "desktop", credHelpers: { "ghcr.io": "gh" } }),
+  );
+  assert.deepEqual(printedFaults(await folder.loadText(yaml, { env })), [
+    `${place} names docker-credential-desktop: no such program in PATH; a program in PATH, or the path of one`,
+  ]);
+  // Of another registry.
+  await folder.write(
+    "config.json",
+    JSON.stringify({ credHelpers: { "ghcr.io": "gh" } }),
+  );
+  assert.deepEqual(printedFaults(await folder.loadText(yaml, { env })), []);
 });
 
 void test("a Docker config.json that is none is told of", async (t) => {

@@ -26,6 +26,7 @@ interface Row {
   readonly wanted?: Wanted;
   readonly status: number;
   readonly code: string;
+  readonly detail?: string;
   readonly retryAfterMs?: number;
   readonly stale: StaleOffer;
   /** Behind `entrepot; `. */
@@ -74,6 +75,17 @@ const TABLE: readonly Row[] = [
       staleStatus: `fwd=stale; fwd-status=${upstreamStatus}; detail=stale`,
     },
   ]),
+  {
+    kind: "unauthorized",
+    options: { isLocal: true },
+    hasCredentials: true,
+    status: 403,
+    code: "DENIED",
+    detail: "the mirror's own credentials for the upstream can't be read",
+    stale: "always",
+    cacheStatus: "hit; detail=negative",
+    staleStatus: "hit; detail=stale",
+  },
   {
     kind: "rate-limited",
     options: { status: 429, retryAfterMs: 3_600_000 },
@@ -201,6 +213,9 @@ void describe("what an upstream's failure is answered with", () => {
       const context = { wanted, hasCredentials };
       const refusal = toRefusal(failure, context);
       assert.deepEqual(told(refusal), [row.status, row.code, row.cacheStatus]);
+      if (row.detail !== undefined) {
+        assert.equal(refusal.error.detail, row.detail);
+      }
       assert.equal(refusal.error.retryAfterMs, row.retryAfterMs);
       assert.equal(judgeUpstreamFailure(failure, context).stale, row.stale);
       if (row.staleStatus !== undefined) {
