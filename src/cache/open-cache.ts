@@ -1,18 +1,15 @@
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Ballast } from "./ballast.ts";
-import type { BlobStore } from "./blob-store.ts";
+import { type BlobStore, StorageError } from "./blob-store.ts";
 import { takeCleanMarker, writeCleanMarker } from "./clean-marker.ts";
 import { diskLayout } from "./disk-layout.ts";
-import {
-  asStorageError,
-  type FileSystem,
-  nodeFileSystem,
-} from "./file-system.ts";
+import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import { createFsBlobStore } from "./fs-blob-store.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock, type InstanceLock } from "./instance-lock.ts";
 import { KeptIndex } from "./kept-index.ts";
+import { makeRoot, rootFault } from "./make-root.ts";
 import type { MetadataIndex } from "./metadata-index.ts";
 import { Recovery } from "./recovery.ts";
 import { RootsJournal } from "./roots-journal.ts";
@@ -29,7 +26,7 @@ import {
 const RESTORE_BALLAST_EVERY_MS = 60_000;
 
 export interface OpenCacheOptions {
-  /** Absolute. Made where it is absent. */
+  /** Absolute. Made where it is absent and its parent is there. */
   readonly root: string;
   readonly clock: Clock;
   readonly log: Pick<Logger, "info" | "warn" | "error">;
@@ -78,18 +75,19 @@ export type OnlineScrubOptions = Pick<
  * Opens a storage root. What a crash cut off is ended first; after anything but a clean stop the
  * index and the blobs are then compared beside the requests, however many there are.
  *
- * @throws RootInUseError; StorageError with the path that is at fault; IndexError
+ * @throws RootInUseError; StorageRootError if an operator must mend the root; StorageError if the disk
+ *   is at fault; IndexError
  */
 export async function openCache(
   options: OpenCacheOptions,
 ): Promise<OpenedCache> {
   const { root, clock, log, fileSystem = nodeFileSystem } = options;
   const layout = diskLayout(root);
-  await fileSystem.makeFolder(root).catch((error: unknown) => {
-    throw asStorageError(`making the folder ${root}`, error);
-  });
-  const lock = acquireInstanceLock(layout);
+  await makeRoot(root);
+  let lock: InstanceLock | undefined;
   try {
+    lock = acquireInstanceLock(layout);
+    const held = lock;
     if (!(await prepareFolders(layout, fileSystem))) {
       log.warn({ root }, "no room in the storage root: pulls pass through");
     }
@@ -156,7 +154,7 @@ export async function openCache(
     return {
       blobs,
       index,
-      lock,
+      lock: held,
       scrubParts,
       get audit() {
         return kept.audit;
@@ -198,13 +196,13 @@ export async function openCache(
             await writeCleanMarker(layout, fileSystem, kept.runId);
           }
         } finally {
-          lock.release();
+          held.release();
         }
       },
     };
   } catch (error) {
-    lock.release();
-    throw error;
+    lock?.release();
+    throw error instanceof StorageError ? await rootFault(root, error) : error;
   }
 }
 

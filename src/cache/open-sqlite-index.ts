@@ -1,4 +1,4 @@
-import { renameSync } from "node:fs";
+import { lstatSync, renameSync } from "node:fs";
 import Database from "better-sqlite3";
 import type { Clock } from "../telemetry/clock.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
@@ -102,6 +102,21 @@ const NO_ROOM = new Set([
   "SQLITE_IOERR_SHMOPEN",
 ]);
 
+/**
+ * A folder, or anything else that SQLite can't open, in the place of one of its files is damage
+ * like any other. A link is left to SQLite.
+ */
+function requireFiles(path: string): void {
+  for (const suffix of ["", "-wal", "-shm"]) {
+    const stat = lstatSync(path + suffix, { throwIfNoEntry: false });
+    if (stat === undefined || stat.isFile() || stat.isSymbolicLink()) continue;
+    throw new Database.SqliteError(
+      `${path}${suffix} is not a file`,
+      "SQLITE_CORRUPT",
+    );
+  }
+}
+
 /** A database with all settings and the newest schema. @throws SQLite's errors, IndexError */
 export function openDatabase(
   path: string,
@@ -110,7 +125,10 @@ export function openDatabase(
     isExclusive = false,
   }: { isSuspect?: boolean; isExclusive?: boolean } = {},
 ): Database.Database {
-  if (path !== IN_MEMORY) createPrivateFile(path);
+  if (path !== IN_MEMORY) {
+    requireFiles(path);
+    createPrivateFile(path);
+  }
   const database = new Database(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     if (isExclusive) database.pragma("locking_mode = EXCLUSIVE");

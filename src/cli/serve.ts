@@ -1,6 +1,8 @@
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { buildApp } from "../app.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import { type App, buildApp } from "../app.ts";
+import { StorageRootError } from "../cache/make-root.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { watchConfig } from "../reload.ts";
@@ -8,6 +10,8 @@ import { releaseStartupMemory } from "./startup-memory.ts";
 
 /** Docker and Kubernetes kill after 10 and 30 s unless told otherwise. */
 const DRAIN_MS = 30_000;
+/** A start that was stopped has so long to leave the storage in order. */
+const STOP_START_MS = 2_000;
 
 export interface ServeOptions {
   readonly configFile: string | undefined;
@@ -21,7 +25,7 @@ export interface ServeOptions {
  * Runs the mirror until SIGTERM or SIGINT.
  *
  * @returns the exit code: 0 after a drain, 1 where the cache can't be opened or an address is
- *   taken, 2 for a faulty configuration
+ *   taken, 2 for a faulty configuration, a storage root included
  */
 export async function runServe(options: ServeOptions): Promise<number> {
   const { env, cwd, stderr } = options;
@@ -46,11 +50,12 @@ export async function runServe(options: ServeOptions): Promise<number> {
   process.once("SIGINT", stop.resolve);
   let app;
   try {
-    app = await buildApp(loaded.config);
+    app = await unlessStopped(buildApp(loaded.config), stop.promise);
   } catch (error) {
     stderr.write(`entrepot: ${messageOf(error)}\n`);
-    return 1;
+    return error instanceof StorageRootError ? 2 : 1;
   }
+  if (app === undefined) return 0;
   const { log } = app;
   for (const warning of loaded.warnings) {
     log.warn({ fault: formatFault(warning) }, "configuration");
@@ -89,6 +94,29 @@ export async function runServe(options: ServeOptions): Promise<number> {
   log.info("stopped");
   await app.endLog();
   return 0;
+}
+
+/**
+ * The app, or undefined if a signal ended the start: a file system that does not answer can hold it
+ * up without end.
+ */
+async function unlessStopped(
+  starting: Promise<App>,
+  stopped: Promise<unknown>,
+): Promise<App | undefined> {
+  const isStopped = await Promise.race([
+    starting.then(() => false),
+    stopped.then(() => true),
+  ]);
+  if (!isStopped) return starting;
+  const end = new AbortController();
+  const app = await Promise.race([
+    starting.catch(() => undefined),
+    delay(STOP_START_MS, undefined, { signal: end.signal }),
+  ]);
+  end.abort();
+  await app?.close();
+  return undefined;
 }
 
 function messageOf(error: unknown): string {

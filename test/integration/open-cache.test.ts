@@ -90,7 +90,7 @@ async function holdRoot(
 
 void describe("opening the cache", () => {
   void it("makes its tree, for nobody else to read, and keeps what it held", async (test) => {
-    const root = join(await tempDir(test), "deep", "data");
+    const root = join(await tempDir(test), "data");
     const { cache } = await open(test, root);
     const { digest, bytes } = content("kept", 10);
     await cache.blobs.put(digest, bytes);
