@@ -214,6 +214,7 @@ export async function buildApp(
   });
   const images = new Images({
     index: cache.index,
+    blobs,
     evictor,
     hasCredentials: (name) =>
       upstreams.mirrored.find((upstream) => upstream.name === name)?.client

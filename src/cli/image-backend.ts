@@ -165,6 +165,7 @@ async function openRoot(
   });
   const images = new Images({
     index,
+    blobs: cache.blobs,
     evictor,
     hasCredentials: (upstream) =>
       config.upstreams.some(

@@ -22,6 +22,9 @@ import {
 } from "./image-backend.ts";
 import { writeOut } from "./write-out.ts";
 
+/** Platforms that a line of the list names. */
+const MAX_NAMED_PLATFORMS = 3;
+
 /** One of the commands that work on cached images. */
 export type ImageCommand =
   | { readonly name: "ls"; readonly pattern: string | undefined }
@@ -221,13 +224,14 @@ function listing(images: readonly ImageSummary[]): Outcome {
     image.ref,
     sizeText(image.sizeBytes),
     image.pulledAt.slice(0, 16).replace("T", " "),
+    platformsText(image.platforms),
     [image.pinned ? "pinned" : "", image.complete ? "" : "incomplete"]
       .filter((word) => word !== "")
       .join(", "),
   ]);
   return {
     json: images,
-    text: table([["IMAGE", "SIZE", "PULLED", ""], ...rows]),
+    text: table([["IMAGE", "SIZE", "PULLED", "PLATFORMS", ""], ...rows]),
   };
 }
 
@@ -241,13 +245,33 @@ function inspection(image: ImageDetail): Outcome {
     ["pinned", image.pinned ? "yes" : "no"],
     ["pulled", image.pulledAt],
   ];
+  const platforms = image.platforms.map(({ platform, digest, complete }) => [
+    platform,
+    complete ? "complete" : "incomplete",
+    digest,
+  ]);
   const parts = image.graph.map((part) => [
     part.digest,
     part.sizeBytes === null ? "?" : sizeText(part.sizeBytes),
     part.stored ? "stored" : "absent",
-    part.mediaType ?? part.kind,
+    part.kind,
+    part.mediaType ?? "",
   ]);
-  return { json: image, text: `${table(head)}\n${table(parts)}` };
+  const tables = [head, platforms, parts].filter((rows) => rows.length > 0);
+  return { json: image, text: tables.map(table).join("\n") };
+}
+
+/** The platforms that are complete, by name as far as there is room, and of how many. */
+function platformsText(platforms: ImageSummary["platforms"]): string {
+  const complete = platforms.filter((one) => one.complete);
+  const names = complete
+    .slice(0, MAX_NAMED_PLATFORMS)
+    .map(({ platform }) => platform)
+    .join(", ");
+  return complete.length === platforms.length &&
+    complete.length <= MAX_NAMED_PLATFORMS
+    ? names
+    : `${names} (${complete.length} of ${platforms.length})`.trimStart();
 }
 
 function evictionOutcome(report: EvictionReport, dryRun: boolean): Outcome {

@@ -41,7 +41,7 @@ export interface ImagesSource {
  *
  * | request | answer |
  * |---|---|
- * | `GET /api/v1/images?q=&n=&last=` | `{images: [{ref, digest, mediaType, sizeBytes, complete, pinned, pulledAt}], last}`; `last` leads to the next page, null at the end |
+ * | `GET /api/v1/images?q=&n=&last=` | `{images: [{ref, digest, mediaType, sizeBytes, complete, pinned, pulledAt, platforms: [{platform, digest, complete}]}], last}`; `last` leads to the next page, null at the end |
  * | `GET /api/v1/images/<ref>` | one of them with `graph: [{digest, kind, mediaType, sizeBytes, stored, parent}]` |
  * | `DELETE /api/v1/images/<ref>` | `{ref, freedBytes}` |
  * | `PUT`, `DELETE /api/v1/images/<ref>/pin` | `{ref, pinned}` |

@@ -49,6 +49,10 @@ const IMAGE = {
   complete: FLAG,
   pinned: FLAG,
   pulledAt: TIME,
+  platforms: {
+    type: "array",
+    items: object({ platform: TEXT, digest: TEXT, complete: FLAG }),
+  },
 };
 
 /**
@@ -284,7 +288,7 @@ export const OPENAPI = {
           type: "array",
           items: object({
             digest: TEXT,
-            kind: { type: "string", enum: ["manifest", "blob"] },
+            kind: { type: "string", enum: ["manifest", "config", "blob"] },
             mediaType: { type: ["string", "null"] },
             sizeBytes: { type: ["integer", "null"] },
             stored: FLAG,

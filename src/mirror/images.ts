@@ -4,10 +4,12 @@ import type {
   EvictionRequest,
   Evictor,
 } from "../cache/evictor.ts";
-import type { MetadataIndex } from "../cache/metadata-index.ts";
+import type { BlobStore } from "../cache/blob-store.ts";
+import type { BlobScope, MetadataIndex } from "../cache/metadata-index.ts";
 import type { ImageCursor, RootRow } from "../cache/root-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compilePattern } from "../oci/glob.ts";
+import { type ImagePlatform, ImagePlatforms } from "./image-platforms.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
 
 /** A cached image as `ls --json` and the operator API show it. */
@@ -22,12 +24,14 @@ export interface ImageSummary {
   readonly pinned: boolean;
   /** ISO 8601. */
   readonly pulledAt: string;
+  /** In the index's order; one for an image whose config is stored, none for an artifact. */
+  readonly platforms: readonly ImagePlatform[];
 }
 
 /** A digest of an image's graph, at its first place in it. */
 export interface ImagePart {
   readonly digest: Digest;
-  readonly kind: "manifest" | "blob";
+  readonly kind: "manifest" | "config" | "blob";
   /** Null where nothing tells. */
   readonly mediaType: string | null;
   readonly sizeBytes: number | null;
@@ -75,15 +79,18 @@ export class Images {
   readonly #index: MetadataIndex;
   readonly #evictor: Evictor;
   readonly #hasCredentials: (upstream: string) => boolean;
+  readonly #platforms: ImagePlatforms;
 
   constructor(options: {
     readonly index: MetadataIndex;
+    readonly blobs: Pick<BlobStore, "read">;
     readonly evictor: Evictor;
     readonly hasCredentials: (upstream: string) => boolean;
   }) {
     this.#index = options.index;
     this.#evictor = options.evictor;
     this.#hasCredentials = options.hasCredentials;
+    this.#platforms = new ImagePlatforms(options);
   }
 
   async list({ q, n, last }: ImageQuery): Promise<ImageList> {
@@ -145,18 +152,18 @@ export class Images {
   }
 
   async #summary(row: RootRow): Promise<ImageSummary> {
+    const scope: BlobScope = this.#hasCredentials(row.key.upstream)
+      ? "repository"
+      : "upstream";
     return {
       ref: imageText(row),
       digest: row.digest,
       mediaType: row.mediaType ?? "",
       sizeBytes: await this.#storedBytes(row.digest),
-      complete: await this.#index.isComplete(
-        row.key,
-        row.digest,
-        this.#hasCredentials(row.key.upstream) ? "repository" : "upstream",
-      ),
+      complete: await this.#index.isComplete(row.key, row.digest, scope),
       pinned: row.isPinned,
       pulledAt: timeText(row.usedAtMs),
+      platforms: await this.#platforms.list(row.key, row.digest, scope),
     };
   }
 
@@ -171,13 +178,14 @@ export class Images {
   async #graph({ key, digest }: RootRow): Promise<ImagePart[]> {
     const parts: ImagePart[] = [];
     await this.#walk(digest, async (node, parent) => {
-      const [blob, descriptor] = await Promise.all([
+      const [blob, descriptor, isConfig] = await Promise.all([
         this.#index.getBlob(node.digest),
         this.#index.findDescriptor(key, node.digest),
+        parent !== undefined && this.#platforms.isConfigOf(parent, node.digest),
       ]);
       parts.push({
         digest: node.digest,
-        kind: node.isManifest ? "manifest" : "blob",
+        kind: node.isManifest ? "manifest" : isConfig ? "config" : "blob",
         mediaType: blob?.mediaType ?? descriptor?.mediaType ?? null,
         sizeBytes: node.sizeBytes ?? descriptor?.sizeBytes ?? null,
         stored: node.sizeBytes !== undefined,

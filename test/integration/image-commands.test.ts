@@ -124,6 +124,13 @@ void describe("the commands on images", () => {
         complete: true,
         pinned: false,
         pulledAt: "2026-01-01T00:00:01.000Z",
+        platforms: [
+          {
+            platform: "linux/amd64",
+            digest: first.manifest.digest,
+            complete: true,
+          },
+        ],
       });
       assert.equal(two?.ref, `${APP}:2`);
       assert.equal((await list("**:2")).length, 1);
@@ -140,7 +147,11 @@ void describe("the commands on images", () => {
       assert.equal(graph.length, 3);
       assert.match(
         (await run({ name: "inspect", ref })).stdout,
-        /^ref +registry\.example\/library\/app:1\n(?:.|\n)*\npinned +yes\n/,
+        /^ref +registry\.example\/library\/app:1\n(?:.|\n)*\npinned +yes\n(?:.|\n)*\nlinux\/amd64 +complete +sha256:[0-9a-f]{64}\n/,
+      );
+      assert.match(
+        (await run({ name: "ls", pattern: undefined })).stdout,
+        /^IMAGE +SIZE +PULLED +PLATFORMS\n.*app:1 .* linux\/amd64 +pinned\n/,
       );
 
       const evict = { name: "evict", to: "0", isConfirmed: true } as const;

@@ -79,6 +79,13 @@ void describe("the operator API", () => {
             complete: true,
             pinned: false,
             pulledAt: "2026-01-01T00:00:01.000Z",
+            platforms: [
+              {
+                platform: "linux/amd64",
+                digest: single.manifest.digest,
+                complete: true,
+              },
+            ],
           },
           {
             ref: `${APP}:2`,
@@ -92,6 +99,11 @@ void describe("the operator API", () => {
             complete: true,
             pinned: false,
             pulledAt: "2026-01-01T00:00:02.000Z",
+            platforms: ["linux/amd64", "linux/arm64/v8"].map((name, at) => ({
+              platform: name,
+              digest: multi.images[at]?.manifest.digest,
+              complete: at === 0,
+            })),
           },
         ],
         last: null,
@@ -136,7 +148,12 @@ void describe("the operator API", () => {
     const { mirror } = await setUp(test);
     const { body } = await mirror.operate("GET", `/images/${APP}:2`);
     const { graph } = body as {
-      graph: { digest: string; stored: boolean; sizeBytes: number | null }[];
+      graph: {
+        digest: string;
+        kind: string;
+        stored: boolean;
+        sizeBytes: number | null;
+      }[];
     };
     const [here, absent] = multi.images;
     assert(here !== undefined && absent !== undefined);
@@ -146,6 +163,14 @@ void describe("the operator API", () => {
     assert.equal(stored.get(absent.manifest.digest), false);
     assert.ok(here.blobs.every(({ digest }) => stored.get(digest) === true));
     assert.equal(graph.length, 1 + 2 + here.blobs.length);
+    const kinds = new Map(graph.map((part) => [part.digest, part.kind]));
+    for (const { manifest } of [multi, ...multi.images]) {
+      assert.equal(kinds.get(manifest.digest), "manifest");
+    }
+    assert.equal(kinds.get(here.config.digest), "config");
+    for (const { digest } of here.layers) {
+      assert.equal(kinds.get(digest), "blob");
+    }
     assert.ok(graph.every(({ sizeBytes }) => (sizeBytes ?? 0) > 0));
   });
 

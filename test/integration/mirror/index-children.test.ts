@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
+import type { ImageSummary } from "../../../src/mirror/images.ts";
 import type { Digest } from "../../../src/oci/digest.ts";
 import { Barrier } from "../../support/barrier.ts";
 import {
   AMD64,
+  buildImage,
   buildMultiArch,
   descriptorJson,
   manifestOf,
@@ -125,6 +127,59 @@ void describe("the children of a pulled index", () => {
       for (const { digest } of layers) {
         assert.equal(upstream.count({ reference: digest }), isFirst ? 1 : 0);
       }
+    }
+  });
+
+  void it("are shown as platforms, of which the one that was pulled is complete", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    const inner = wideIndex(2);
+    const single = buildImage({ seed: "single" });
+    // One child without a platform, and one that is an index.
+    const outer = manifestOf(
+      {
+        schemaVersion: 2,
+        mediaType: inner.manifest.mediaType,
+        manifests: [single, inner].map(({ manifest }) =>
+          descriptorJson(manifest),
+        ),
+      },
+      inner.manifest.mediaType,
+    );
+    upstream.content.addIndex("a", INDEX, "1");
+    upstream.content.addIndex("b", inner);
+    upstream.content.addImage("b", single);
+    upstream.content.addManifest("b", outer, "1");
+    const mirror = await startMirror(test, [upstreamOf(upstream)], {
+      childrenSchedule: "default",
+    });
+    await pullImage(mirror, "a", "1");
+    await mirror.get("/v2/b/manifests/1");
+    const platforms = async (name: string) => {
+      const { body } = await mirror.operate("GET", `/images/${name}`);
+      return (body as Pick<ImageSummary, "platforms">).platforms.map(
+        ({ platform, complete }) => `${platform} ${complete}`,
+      );
+    };
+    assert.deepEqual(await platforms(NAME), [
+      "linux/amd64 true",
+      "linux/arm64/v8 false",
+      "linux/s390x false",
+    ]);
+    assert.deepEqual(await platforms("registry.example/b:1"), []);
+    await untilFetched(mirror, INDEX.images);
+    assert.equal((await platforms(NAME)).length, 3);
+    for (let left = 4_000; ; left -= 1) {
+      const found = await platforms("registry.example/b:1");
+      if (found.length === 3) {
+        assert.deepEqual(found, [
+          "linux/amd64 false",
+          "linux/cpu0 false",
+          "linux/cpu1 false",
+        ]);
+        break;
+      }
+      assert.notEqual(left, 0, found.join());
+      await delay(POLL_MS);
     }
   });
 

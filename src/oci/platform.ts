@@ -1,0 +1,70 @@
+import { type Digest, parseDigest } from "./digest.ts";
+import { scanJson } from "./json-scan.ts";
+import { isObject, parseManifestDocument } from "./manifest-document.ts";
+
+/** No part of a platform is as long. */
+const PART = /^[a-zA-Z0-9._-]{1,64}$/;
+/** What BuildKit gives an attestation in the place of a platform. */
+const NO_PLATFORM = "unknown/unknown";
+/** A config has an entry for each layer and each variable; none has as many. */
+const CONFIG_BOUNDS = {
+  maxDepth: 32,
+  maxMarks: 250_000,
+  maxMembers: 4_096,
+  maxKeyBytes: 128,
+};
+
+interface PlatformDocument {
+  readonly os?: unknown;
+  readonly architecture?: unknown;
+  readonly variant?: unknown;
+}
+
+/**
+ * The platform of an image's config, as `linux/arm64/v8`.
+ *
+ * @returns undefined if the bytes name none, as those of an artifact
+ * @see https://github.com/opencontainers/image-spec/blob/main/config.md
+ */
+export function readConfigPlatform(bytes: Buffer): string | undefined {
+  if (scanJson(bytes, CONFIG_BOUNDS) === undefined) return undefined;
+  try {
+    return platformText(JSON.parse(bytes.toString()));
+  } catch {
+    return undefined;
+  }
+}
+
+/** The platforms that an index gives its children; one without is not in it. */
+export function readIndexPlatforms(bytes: Buffer): ReadonlyMap<Digest, string> {
+  const platforms = new Map<Digest, string>();
+  const parsed = parseManifestDocument(bytes);
+  if (!parsed.ok || !Array.isArray(parsed.document.manifests)) return platforms;
+  for (const entry of parsed.document.manifests as readonly unknown[]) {
+    if (!isObject(entry)) continue;
+    const { digest, platform }: { digest?: unknown; platform?: unknown } =
+      entry;
+    const name = typeof digest === "string" ? parseDigest(digest) : undefined;
+    const text = platformText(platform);
+    if (name !== undefined && text !== undefined) platforms.set(name, text);
+  }
+  return platforms;
+}
+
+/** Whether it stands for no platform at all. */
+export function isUnknownPlatform(platform: string): boolean {
+  return platform === NO_PLATFORM;
+}
+
+function platformText(value: unknown): string | undefined {
+  if (!isObject(value)) return undefined;
+  const { os, architecture, variant }: PlatformDocument = value;
+  if (!isPart(os) || !isPart(architecture)) return undefined;
+  return isPart(variant)
+    ? `${os}/${architecture}/${variant}`
+    : `${os}/${architecture}`;
+}
+
+function isPart(value: unknown): value is string {
+  return typeof value === "string" && PART.test(value);
+}
