@@ -342,9 +342,9 @@ export async function buildApp(
         (applied) => (inForce = applied),
       ),
     listen: async () => {
-      const listen = await registry.listen();
+      const listen = await registry.listen("listen");
       try {
-        const [operatorText] = await operator.listen();
+        const [operatorText] = await operator.listen("operator.listen");
         return { listen, operator: operatorText };
       } catch (error) {
         await registry.close(0);

@@ -5,6 +5,7 @@ import { type App, buildApp } from "../app.ts";
 import { StorageRootError } from "../cache/make-root.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
+import { ListenError } from "../http/listen-error.ts";
 import { watchConfig } from "../reload.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
@@ -24,8 +25,8 @@ export interface ServeOptions {
 /**
  * Runs the mirror until SIGTERM or SIGINT.
  *
- * @returns the exit code: 0 after a drain, 1 where the cache can't be opened or an address is
- *   taken, 2 for a faulty configuration, a storage root included
+ * @returns the exit code: 0 after a drain, 1 where the cache can't be opened, 2 for a faulty
+ *   configuration, a storage root or an address that can't be used included
  */
 export async function runServe(options: ServeOptions): Promise<number> {
   const { env, cwd, stderr } = options;
@@ -71,8 +72,10 @@ export async function runServe(options: ServeOptions): Promise<number> {
     );
   } catch (error) {
     await app.close();
+    // The last line is the one that is read.
+    await app.endLog();
     stderr.write(`entrepot: ${messageOf(error)}\n`);
-    return 1;
+    return error instanceof ListenError ? 2 : 1;
   }
   const reloading = await watchConfig({
     loaded,

@@ -4,9 +4,11 @@ import {
   type Server,
   type ServerOptions,
 } from "node:http";
-import type { AddressInfo } from "node:net";
+import { lookup } from "node:dns/promises";
+import { type AddressInfo, isIP } from "node:net";
 import type { ListenAddress } from "../config/config.ts";
 import { answerClientError } from "./client-errors.ts";
+import { ListenError } from "./listen-error.ts";
 
 /**
  * Bounds on what a client may send. Engines keep idle connections for up to 120 s: one that is
@@ -34,6 +36,9 @@ const EXPECTATIONS = ["checkContinue", "checkExpectation"] as const;
 const MAX_REQUESTS_PER_SOCKET = 10_000;
 
 const IDLE_SWEEP_MS = 50;
+
+/** A start ends within 2 s, whatever the name server does. */
+const LOOKUP_MS = 1_500;
 
 /** Makes a server that does not listen yet: of plain HTTP, or with TLS. */
 export type CreateServer = (
@@ -63,19 +68,22 @@ export class Listeners {
     });
   }
 
-  /** @returns `host:port` of each, with the port that port 0 became. @throws the system's error */
-  async listen(): Promise<string[]> {
+  /**
+   * @param key of the configuration that the addresses come from
+   * @returns `host:port` of each, with the port that port 0 became
+   * @throws ListenError
+   */
+  async listen(key: string): Promise<string[]> {
     try {
       return await Promise.all(
-        this.#servers.map((server, i) => {
-          const { host, port } = this.#addresses[i] ?? { host: "", port: 0 };
-          const { promise, resolve, reject } = Promise.withResolvers<string>();
-          server.once("error", reject);
-          server.listen({ host, port }, () => {
-            server.off("error", reject);
-            resolve(text(server.address()));
-          });
-          return promise;
+        this.#servers.map(async (server, i) => {
+          const address = this.#addresses[i] ?? { host: "", port: 0 };
+          try {
+            return await listenOn(server, address);
+          } catch (error) {
+            const place = this.#servers.length > 1 ? `${key}[${i}]` : key;
+            throw new ListenError(place, address, error);
+          }
         }),
       );
     } catch (error) {
@@ -103,6 +111,40 @@ export class Listeners {
         return promise;
       }),
     );
+  }
+}
+
+/** @throws the system's error */
+async function listenOn(
+  server: Server,
+  { host, port }: ListenAddress,
+): Promise<string> {
+  const address = isIP(host) === 0 ? await addressOf(host) : host;
+  const { promise, resolve, reject } = Promise.withResolvers<string>();
+  server.once("error", reject);
+  server.listen({ host: address, port }, () => {
+    server.off("error", reject);
+    resolve(text(server.address()));
+  });
+  return promise;
+}
+
+/** The first address of a name, as Node itself would take it, but in bounded time. */
+async function addressOf(host: string): Promise<string> {
+  const late = Promise.withResolvers<never>();
+  const timer = setTimeout(
+    () =>
+      late.reject(
+        Object.assign(new Error(`${host} did not resolve in time`), {
+          code: "ETIMEDOUT",
+        }),
+      ),
+    LOOKUP_MS,
+  );
+  try {
+    return (await Promise.race([lookup(host), late.promise])).address;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -172,7 +172,7 @@ void describe("TLS of the registry API", () => {
       tls.close();
       await listeners.close(0);
     });
-    const addresses = await listeners.listen();
+    const addresses = await listeners.listen("listen");
     for (const [index, host] of hosts.entries()) {
       const port = Number(/:(\d+)$/.exec(addresses[index] ?? "")?.[1]);
       const { body } = await ask(port, { host, ca: authority.cert });

@@ -43,15 +43,49 @@ void describe("entrepot serve", () => {
     assert.match(output, /--onlien/);
   });
 
-  void it("ends with 1 when an address is taken, naming it", async (test) => {
+  void it("ends with 2 when an address is taken, naming its key and the likely cause", async (test) => {
     const mirror = await ChildMirror.start(test);
-    const { code, output } = await run(test, {
-      listen: mirror.host,
-      operator: { listen: false },
-      storage: { root: join(await tempDir(test), "data") },
-    });
-    assert.equal(code, 1);
-    assert.ok(output.includes(mirror.host), output);
+    const free = "127.0.0.1:0";
+    const taken = `got ${mirror.host}; expected a port that is free; another process listens there already (EADDRINUSE)`;
+    const rows = [
+      { listen: mirror.host, operator: free, key: "listen" },
+      { listen: [free, mirror.host], operator: free, key: "listen[1]" },
+      { listen: free, operator: mirror.host, key: "operator.listen" },
+    ];
+    for (const { listen, operator, key } of rows) {
+      const { code, output } = await run(test, {
+        listen,
+        operator: { listen: operator },
+        storage: { root: join(await tempDir(test), "data") },
+      });
+      assert.ok(
+        output.split("\n").includes(`entrepot: ${key}: ${taken}`),
+        output,
+      );
+      assert.equal(code, 2);
+    }
+  });
+
+  void it("ends with 2 when the host of an address does not resolve or is another machine's", async (test) => {
+    const rows = [
+      [
+        "nowhere.invalid:5000",
+        /^entrepot: operator\.listen: got nowhere\.invalid:5000; expected a name that resolves\b.* \((?:ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\)$/m,
+      ],
+      [
+        "192.0.2.1:5000",
+        /^entrepot: operator\.listen: got 192\.0\.2\.1:5000; expected an address of this machine \(EADDRNOTAVAIL\)$/m,
+      ],
+    ] as const;
+    for (const [listen, words] of rows) {
+      const { code, output } = await run(test, {
+        listen: "127.0.0.1:0",
+        operator: { listen },
+        storage: { root: join(await tempDir(test), "data") },
+      });
+      assert.match(output, words);
+      assert.equal(code, 2);
+    }
   });
 
   void it("ends with 1 when another instance has the storage, naming its process", async (test) => {
