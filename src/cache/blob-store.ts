@@ -69,6 +69,14 @@ export interface PartialBlob {
   discard(): Promise<void>;
 }
 
+/** Where a partial's bytes come from. */
+export interface PartialSource {
+  /** The upstream's key in the configuration. */
+  readonly upstream: string;
+  /** Whether bytes of which the upstream is not known may be taken for this one's. */
+  readonly mayAdopt: boolean;
+}
+
 /**
  * Content-addressed bytes. Knows nothing of repositories, tags or times.
  * Every blob in it was hashed before it was published.
@@ -91,16 +99,19 @@ export interface BlobStore {
    */
   put(digest: Digest, bytes: Uint8Array): Promise<void>;
   /**
-   * Opens the partial of a digest: empty, or with what an earlier fill of it left. Bytes of a
-   * blob that stands published but was not in the index are taken over as that. The caller makes
-   * sure that it is open once at a time.
+   * Opens the partial of a digest: empty, or with what an earlier fill of it from the same source
+   * left. With `mayAdopt`, bytes of a blob that stands published but was not in the index are taken
+   * over as that, and those of a partial whose source is not known. The caller makes sure that it is
+   * open once at a time.
    *
    * @param expectedBytes where known: a small blob is hashed as it passes, a large one in the background
+   * @param source absent: not known, and what is there is adopted
    * @throws StorageError
    */
   openPartial(
     digest: Digest,
     expectedBytes: number | undefined,
+    source?: PartialSource,
   ): Promise<PartialBlob>;
   /** A hash for bytes that are passed through and not stored. */
   createHash(

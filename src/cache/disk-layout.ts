@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import {
   type Digest,
@@ -14,7 +15,9 @@ import {
  *     sha256/<64 hex>         published blobs, manifests among them: hashed, synced, then renamed to here
  *     sha512/<128 hex>
  *   partial/                  what is on its way in; on the same file system, so that a rename publishes it
- *     <algorithm>-<hex>       a fill's bytes, kept for its resumption
+ *     <algorithm>-<hex>.<16 hex of the upstream's name>
+ *                             a fill's bytes from one upstream, kept for its resumption
+ *     <algorithm>-<hex>       the same, of an upstream that is not known
  *     boot-id                 the boot of the machine that all partials here were written under
  *     <anything else>         left by a crash, removed at start
  *   index.sqlite              what is known of the blobs; -wal and -shm beside it are SQLite's
@@ -42,7 +45,8 @@ export interface DiskLayout {
   readonly lockOwnerFile: string;
   blobFolder(algorithm: DigestAlgorithm): string;
   blobFile(digest: Digest): string;
-  partialFile(digest: Digest): string;
+  /** @param upstream where the bytes come from; absent: not known */
+  partialFile(digest: Digest, upstream?: string): string;
   /** A name in the partial folder that no partial has; `purpose` and `number` make it unique. */
   temporaryFile(purpose: string, number: number): string;
 }
@@ -62,8 +66,11 @@ export function diskLayout(root: string): DiskLayout {
     blobFolder: (algorithm) => join(root, "blobs", algorithm),
     blobFile: (digest) =>
       join(root, "blobs", digestAlgorithm(digest), digestHex(digest)),
-    partialFile: (digest) =>
-      join(partialFolder, `${digestAlgorithm(digest)}-${digestHex(digest)}`),
+    partialFile: (digest, upstream) =>
+      join(
+        partialFolder,
+        `${digestAlgorithm(digest)}-${digestHex(digest)}${suffixOf(upstream)}`,
+      ),
     temporaryFile: (purpose, number) =>
       join(partialFolder, `temporary-${purpose}-${number}`),
   };
@@ -80,7 +87,16 @@ export function layoutFolders(layout: DiskLayout): readonly string[] {
 
 export const BOOT_ID_NAME = "boot-id";
 
-/** The digest whose partial a file name stands for, as in `sha256-<hex>`. */
+/** The digest whose partial a file name stands for, as in `sha256-<hex>.<16 hex>` or `sha256-<hex>`. */
 export function parsePartialName(name: string): Digest | undefined {
-  return parseDigest(name.replace("-", ":"));
+  return parseDigest(name.replace(UPSTREAM_SUFFIX, "").replace("-", ":"));
+}
+
+const UPSTREAM_SUFFIX = /\.[0-9a-f]{16}$/;
+
+/** A hash: a name may hold what a file's name may not. */
+function suffixOf(upstream: string | undefined): string {
+  return upstream === undefined
+    ? ""
+    : `.${createHash("sha256").update(upstream).digest("hex").slice(0, 16)}`;
 }

@@ -8,7 +8,12 @@ import {
   type BackgroundHashes,
   createBackgroundHashes,
 } from "./background-hash.ts";
-import type { BlobReader, BlobStore, PartialBlob } from "./blob-store.ts";
+import type {
+  BlobReader,
+  BlobStore,
+  PartialBlob,
+  PartialSource,
+} from "./blob-store.ts";
 import { StorageError } from "./blob-store.ts";
 import type { ContentHash } from "./content-hash.ts";
 import { type DiskLayout, layoutFolders } from "./disk-layout.ts";
@@ -107,10 +112,11 @@ class FsBlobStore implements BlobStore {
   openPartial(
     digest: Digest,
     expectedBytes: number | undefined,
+    source?: PartialSource,
   ): Promise<PartialBlob> {
     return this.#inFolders("open", async () => {
-      const path = this.#layout.partialFile(digest);
-      await this.#takeOverBlob(digest, path);
+      const path = this.#layout.partialFile(digest, source?.upstream);
+      if (source?.mayAdopt !== false) await this.#adopt(digest, path);
       const { file, sizeBytes } = await this.#openLeft(
         path,
         expectedBytes ?? Number.MAX_SAFE_INTEGER,
@@ -197,15 +203,25 @@ class FsBlobStore implements BlobStore {
   }
 
   /**
-   * What stands published although the index does not serve it may be whole, or was cut behind us:
-   * it is hashed again like any partial, and continued where it is too short.
+   * What stands published although the index does not serve it may be whole, or was cut by another
+   * process: it is hashed again like any partial, and continued where it is too short.
    */
-  async #takeOverBlob(digest: Digest, partialPath: string): Promise<void> {
+  async #adopt(digest: Digest, partialPath: string): Promise<void> {
     const blobPath = this.#layout.blobFile(digest);
     const stat = await this.#statPath(blobPath);
-    if (stat === undefined) return;
-    if (stat.isFile) await this.#renameOver(blobPath, partialPath);
-    else await this.#fileSystem.removeTree(blobPath);
+    if (stat?.isFile === true) {
+      await this.#renameOver(blobPath, partialPath);
+      return;
+    }
+    if (stat !== undefined) await this.#fileSystem.removeTree(blobPath);
+    const unknownPath = this.#layout.partialFile(digest);
+    if (
+      unknownPath !== partialPath &&
+      (await this.#statPath(partialPath)) === undefined &&
+      (await this.#statPath(unknownPath))?.isFile === true
+    ) {
+      await this.#renameOver(unknownPath, partialPath);
+    }
   }
 
   /** Opens what is left of a partial, or an empty one in place of what can't be one. */

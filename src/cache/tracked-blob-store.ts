@@ -96,10 +96,10 @@ export function trackBlobStore(
       }
       onPublished();
     },
-    async openPartial(digest, expectedBytes) {
+    async openPartial(digest, expectedBytes, source) {
       const release = await holdUnclaimed(digest);
       try {
-        const partial = await store.openPartial(digest, expectedBytes);
+        const partial = await store.openPartial(digest, expectedBytes, source);
         return new HeldPartial(
           partial,
           release,

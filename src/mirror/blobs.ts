@@ -127,10 +127,10 @@ export class Blobs {
         const answer = await this.#openStored(row, range);
         if (answer !== undefined) return answer;
       }
-      const running = this.#fills.get(digest);
+      const running = this.#fills.get(key.upstream, digest);
       if (running === undefined) {
         this.#assertFetchable(upstream, key, digest, range);
-      } else if (!isSameRepository(running.key, key)) {
+      } else if (running.key.repository !== key.repository) {
         await this.#prove(upstream, key, digest);
         this.#linkWhenStored(running, key);
       }
@@ -278,7 +278,7 @@ export class Blobs {
   ): void {
     if (this.#isOffline()) throw offlineRefusal("blob");
     this.#negative.assertNone(upstream, key, digest, "blob");
-    if (range !== undefined && this.#fills.isBanned(digest)) {
+    if (range !== undefined && this.#fills.isBanned(key.upstream, digest)) {
       throw new RegistryError("UNAVAILABLE", {
         detail: "the upstream's bytes were not those of the digest",
       });
@@ -442,8 +442,4 @@ export class Blobs {
       clearTimeout(timer);
     }
   }
-}
-
-function isSameRepository(a: RepositoryKey, b: RepositoryKey): boolean {
-  return a.upstream === b.upstream && a.repository === b.repository;
 }

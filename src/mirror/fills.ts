@@ -1,4 +1,3 @@
-import { LRUCache } from "lru-cache";
 import type { BlobStore } from "../cache/blob-store.ts";
 import { StorageError } from "../cache/blob-store.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
@@ -9,6 +8,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { BlobFill, type FillEnd } from "./blob-fill.ts";
+import { FillBans, fillKey } from "./fill-bans.ts";
 import type { FillStorage } from "./fill-bytes.ts";
 import type { FillHead } from "./fill-download.ts";
 import type { FillReader } from "./fill-reader.ts";
@@ -17,10 +17,6 @@ import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
-
-/** After wrong bytes, ranges of that digest are refused for so long, so that the engine goes elsewhere. */
-const BAN_MS = 10_000;
-const MAX_BANS = 1_000;
 
 /** Memory for the newest bytes of all fills together, shared out between those that run. */
 const ALL_WINDOWS_BYTES = 64 * 1024 * 1024;
@@ -67,12 +63,10 @@ interface RunningFill extends Fill {
   waiting: number;
 }
 
-interface Ban {
-  readonly untilMs: number;
-  readonly endpoints: ReadonlySet<string>;
-}
-
-/** All fills that run: one a digest, whoever asks. */
+/**
+ * All fills that run: one for each (upstream, digest), however many clients ask. Two upstreams that
+ * fetch one digest are two downloads: what one of them sends, late or wrong, is not the other's.
+ */
 export class Fills {
   readonly #store: BlobStore;
   readonly #index: MetadataIndex;
@@ -80,8 +74,9 @@ export class Fills {
   readonly #log: Logger;
   readonly #metrics: Metrics;
   readonly #room: Pick<Room, "reserve" | "isShort"> | undefined;
-  readonly #running = new Map<Digest, RunningFill>();
-  readonly #bans = new LRUCache<Digest, Ban>({ max: MAX_BANS });
+  readonly #isSoleUpstream: () => boolean;
+  readonly #running = new Map<string, RunningFill>();
+  readonly #bans: FillBans;
   readonly #slots: FillSlots;
   #storageRestsUntilMs = -Infinity;
   #isClosing = false;
@@ -96,6 +91,8 @@ export class Fills {
     room?: Pick<Room, "reserve" | "isShort"> | undefined;
     /** How many run at once, of all upstreams. May change at any time. */
     maxFills: () => number;
+    /** No other upstream can have brought what lies in the storage. May change at any time. */
+    isSoleUpstream: () => boolean;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -103,21 +100,24 @@ export class Fills {
     this.#log = options.log;
     this.#metrics = options.metrics;
     this.#room = options.room;
+    this.#isSoleUpstream = options.isSoleUpstream;
+    this.#bans = new FillBans(options.clock);
     this.#slots = new FillSlots(options.maxFills, () => this.#endUnread());
   }
 
-  get(digest: Digest): Fill | undefined {
-    return this.#running.get(digest);
+  get(upstream: string, digest: Digest): Fill | undefined {
+    return this.#running.get(fillKey(upstream, digest));
   }
 
-  /** Wrong bytes came for this digest a moment ago. */
-  isBanned(digest: Digest): boolean {
-    return this.#ban(digest) !== undefined;
+  /** Wrong bytes came from this upstream for this digest a moment ago. */
+  isBanned(upstream: string, digest: Digest): boolean {
+    return this.#bans.isBanned(upstream, digest);
   }
 
-  /** The fill of that digest, started when none runs. */
+  /** The fill of that digest from that upstream, started when none runs. */
   start(upstream: MirroredUpstream, key: RepositoryKey, digest: Digest): Fill {
-    const running = this.#running.get(digest);
+    const name = fillKey(key.upstream, digest);
+    const running = this.#running.get(name);
     if (running !== undefined) return running;
     const { promise: opened, resolve } = Promise.withResolvers<BlobFill>();
     const fill: RunningFill = {
@@ -135,7 +135,7 @@ export class Fills {
       sideRanges: 0,
       openReader: () => this.#openReader(fill),
     };
-    this.#running.set(digest, fill);
+    this.#running.set(name, fill);
     resolve(this.#open(fill));
     this.#metrics.fillsInProgress.inc({ upstream: key.upstream });
     return fill;
@@ -211,7 +211,7 @@ export class Fills {
       digest,
       expectedBytes,
       windowBytes,
-      avoid: this.#ban(digest)?.endpoints ?? new Set(),
+      avoid: this.#bans.endpoints(key.upstream, digest),
       headersTimeoutMs: Math.max(
         1,
         Math.round(
@@ -242,8 +242,10 @@ export class Fills {
             storedAtMs: this.#clock.nowMs(),
           });
         } catch (error) {
-          // Nobody would know of the file. What is noted gets its row when the index takes one.
-          if (!isNoted) await this.#store.remove(digest).catch(() => {});
+          // No row names the file. What is noted gets its row when the index takes one.
+          if (!isNoted && (await this.#isStored(digest)) !== true) {
+            await this.#store.remove(digest).catch(() => {});
+          }
           throw error;
         }
       },
@@ -277,7 +279,7 @@ export class Fills {
 
   /** It never began. */
   #forget(fill: RunningFill): void {
-    this.#running.delete(fill.digest);
+    this.#running.delete(fillKey(fill.key.upstream, fill.digest));
     fill.reservation?.release();
     this.#metrics.fillsInProgress.dec({ upstream: fill.key.upstream });
   }
@@ -292,7 +294,10 @@ export class Fills {
       (await this.#reserve(fill, expectedBytes))
     ) {
       try {
-        const partial = await this.#store.openPartial(digest, expectedBytes);
+        const partial = await this.#store.openPartial(digest, expectedBytes, {
+          upstream: fill.key.upstream,
+          mayAdopt: await this.#mayAdopt(digest),
+        });
         return { kind: "partial", partial };
       } catch (error) {
         this.#onStorageFault(error);
@@ -333,13 +338,20 @@ export class Fills {
     );
   }
 
-  #ban(digest: Digest): Ban | undefined {
-    const ban = this.#bans.get(digest);
-    if (ban !== undefined && ban.untilMs <= this.#clock.monotonicMs()) {
-      this.#bans.delete(digest);
-      return undefined;
-    }
-    return ban;
+  /**
+   * Bytes that lie in the storage and that no row names are of an upstream that is not known: a fill
+   * starts from them only where there is no other.
+   */
+  async #mayAdopt(digest: Digest): Promise<boolean> {
+    return this.#isSoleUpstream() && (await this.#isStored(digest)) === false;
+  }
+
+  /** @returns undefined where the index does not say */
+  #isStored(digest: Digest): Promise<boolean | undefined> {
+    return this.#index.getBlob(digest).then(
+      (row) => row !== undefined,
+      () => undefined,
+    );
   }
 
   async #watch(fill: RunningFill, blob: BlobFill): Promise<void> {
@@ -351,7 +363,7 @@ export class Fills {
 
   #finish(fill: RunningFill, end: FillEnd, durationMs: number): void {
     const { upstream } = fill.key;
-    this.#running.delete(fill.digest);
+    this.#running.delete(fillKey(upstream, fill.digest));
     fill.reservation?.release();
     this.#metrics.fillsInProgress.dec({ upstream });
     if (end.outcome === "stored" && this.#room?.isShort !== true) {
@@ -359,10 +371,7 @@ export class Fills {
     }
     if (end.outcome === "mismatch") {
       this.#metrics.digestMismatches.inc();
-      this.#bans.set(fill.digest, {
-        untilMs: this.#clock.monotonicMs() + BAN_MS,
-        endpoints: end.endpoints,
-      });
+      this.#bans.add(upstream, fill.digest, end.endpoints);
     }
     if (end.outcome === "mismatch" || end.outcome === "broken") {
       this.#metrics.fillFailures.inc({ upstream, reason: reasonOf(end) });

@@ -137,6 +137,7 @@ export function createMirror(options: {
     metrics,
     room: options.room,
     maxFills: options.maxFills ?? (() => Infinity),
+    isSoleUpstream: () => upstreams.size === 1,
   });
   const gate = new StaleGate(
     options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },

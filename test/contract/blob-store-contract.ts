@@ -199,6 +199,49 @@ export function blobStoreContract(
       );
     });
 
+    void it("keeps the partials of two upstreams apart, and replaces a published blob that is read", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("two sources", 2 * MIB);
+      const open = (upstream: string) =>
+        store.openPartial(digest, bytes.length, { upstream, mayAdopt: false });
+      const first = await open("a.example");
+      const second = await open("b.example");
+      await first.append([bytes]);
+      await second.append([bytes.subarray(0, MIB)]);
+      await second.suspend();
+      await first.publish();
+      const reader = await store.open(digest, bytes.length);
+      const again = await open("b.example");
+      assert.equal(again.writtenBytes, MIB);
+      assert.equal((await open("c.example")).writtenBytes, 0);
+      await again.append([bytes.subarray(MIB)]);
+      assert.equal(await again.hash.digest(), digest);
+      await again.publish();
+      assert.deepEqual(await readAll(reader), bytes);
+      assert.deepEqual(
+        await readAll(await store.open(digest, bytes.length)),
+        bytes,
+      );
+    });
+
+    void it("gives bytes of an upstream that is not known only to a fill that may adopt them", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("unknown source", 200_000);
+      const left = await store.openPartial(digest, bytes.length);
+      await left.append([bytes.subarray(0, 100_000)]);
+      await left.suspend();
+      const open = (upstream: string, mayAdopt: boolean) =>
+        store.openPartial(digest, bytes.length, { upstream, mayAdopt });
+      const strict = await open("a.example", false);
+      assert.equal(strict.writtenBytes, 0);
+      await strict.discard();
+      const adopted = await open("b.example", true);
+      assert.equal(adopted.writtenBytes, 100_000);
+      await adopted.append([bytes.subarray(100_000)]);
+      assert.equal(await adopted.hash.digest(), digest);
+      await adopted.discard();
+    });
+
     for (const expected of [1_000, undefined]) {
       void it(`forks a hash of ${expected ?? "unknown"} bytes and takes digests on the way`, async (test) => {
         const store = await make(test);
