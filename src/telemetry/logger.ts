@@ -1,5 +1,6 @@
 import { type DestinationStream, type Logger, pino } from "pino";
 import type { Config } from "../config/config.ts";
+import { describeError } from "./error-record.ts";
 
 export type { Logger } from "pino";
 
@@ -15,6 +16,7 @@ export function createLogger(
     base: null,
     timestamp: createTimestamp(),
     formatters: { level: (label: string) => ({ level: label }) },
+    serializers: { err: describeError },
     // A second net only: no object with headers is ever handed to the logger, and of all objects
     // only errors are. A path with a star would be matched against every value of every record.
     redact: REDACTED.map((name) => `err.${name}`),

@@ -1,0 +1,51 @@
+import { stdSerializers } from "pino";
+
+/** Enough for every chain of causes that is made here, and an end for one that is a circle. */
+const MAX_DEPTH = 8;
+
+/**
+ * Returns what a log record holds of an error: type, message with those of its causes, its own
+ * fields. Only a bug has a stack: that of a foreign fault shows nothing but where it was noticed,
+ * and a registry that is away would fill the log with it.
+ */
+export function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  const record: unknown = stdSerializers.err(error);
+  return isBug(error) ? record : withoutStacks(record, 0);
+}
+
+/**
+ * Whether an error is a fault of the program. Those of the system, of libraries and of the mirror's
+ * own families have a code or a class of their own.
+ */
+function isBug(error: Error): boolean {
+  if (error.constructor === Error && !("code" in error)) return true;
+  let cause: unknown = error;
+  for (let depth = 0; depth < MAX_DEPTH; depth += 1) {
+    if (!(cause instanceof Error)) return false;
+    if (
+      cause instanceof TypeError ||
+      cause instanceof RangeError ||
+      cause instanceof ReferenceError ||
+      cause.name === "AssertionError"
+    ) {
+      return true;
+    }
+    cause = cause.cause;
+  }
+  return false;
+}
+
+function withoutStacks(value: unknown, depth: number): unknown {
+  if (depth >= MAX_DEPTH || typeof value !== "object" || value === null) {
+    return value;
+  }
+  if (Array.isArray(value)) {
+    return value.map((item: unknown) => withoutStacks(item, depth + 1));
+  }
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([key]) => key !== "stack")
+      .map(([key, part]) => [key, withoutStacks(part, depth + 1)]),
+  );
+}
