@@ -23,6 +23,7 @@ import {
 import { boundOperatorServers, boundServers } from "./connection-bounds.ts";
 import { createClientAddress } from "./http/client-address.ts";
 import { openAccessControl } from "./http/client-auth/access-control.ts";
+import { keepHalfOpen } from "./http/half-open.ts";
 import { Listeners } from "./http/listeners.ts";
 import { createOperatorApp } from "./http/operator-routes.ts";
 import { createRegistryListener } from "./http/registry-routes.ts";
@@ -302,6 +303,7 @@ export async function buildApp(
     registryListener,
     (options, listener) => {
       const server = connections.createServer(options, listener);
+      keepHalfOpen(server);
       if (tls === undefined) repeatedHeads.watch(server);
       return server;
     },

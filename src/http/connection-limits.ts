@@ -178,7 +178,7 @@ export function createConnectionLimits(
 }
 
 /** The two ends of a connection: no two open ones have them in common. */
-function peerOf(socket: Socket): string {
+export function peerOf(socket: Socket): string {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;
 }

@@ -7,8 +7,8 @@ import {
 import { lookup } from "node:dns/promises";
 import { type AddressInfo, isIP } from "node:net";
 import type { ListenAddress } from "../config/config.ts";
-import { answerClientError } from "./client-errors.ts";
 import { ListenError } from "./listen-error.ts";
+import { answerClientErrors } from "./client-errors.ts";
 
 /**
  * Bounds on what a client may send. Engines keep idle connections for up to 120 s: one that is
@@ -60,7 +60,7 @@ export class Listeners {
     this.#servers = addresses.map(() => {
       const server = create(SERVER_OPTIONS, listener);
       server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET;
-      server.on("clientError", answerClientError);
+      answerClientErrors(server);
       for (const event of EXPECTATIONS) {
         server.on(event, (...asked) => server.emit("request", ...asked));
       }

@@ -12,6 +12,7 @@ import {
   type ServerTlsFiles,
 } from "../config/server-tls-files.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { answerPlainRequests } from "./plain-on-tls.ts";
 
 /** Servers with a certificate that is taken over anew when its files change. */
 export interface ServerTls {
@@ -134,8 +135,7 @@ export async function openServerTls(
         strangers.add(socket);
         socket.once("close", () => strangers.delete(socket));
       });
-      // No answer can be sent before there is a key: one that waits for that would never end.
-      server.on("tlsClientError", (_error, socket) => socket.destroy());
+      answerPlainRequests(server);
       servers.push(server);
       return server;
     },

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { connect, type SecureVersion, type TLSSocket } from "node:tls";
 import type { ServerTlsConfig } from "../../../src/config/config.ts";
+import { keepHalfOpen } from "../../../src/http/half-open.ts";
 import { Listeners } from "../../../src/http/listeners.ts";
 import { openServerTls } from "../../../src/http/server-tls.ts";
 import { createLogger } from "../../../src/telemetry/logger.ts";
@@ -52,8 +53,21 @@ async function writePair(
 interface OpenTls {
   readonly port: number;
   readonly log: Record<string, unknown>[];
+  /** How many requests were answered. */
+  count(): number;
   /** Looks at the files, as the mirror does every two seconds. */
   check(): Promise<void>;
+}
+
+/** Sends bytes without TLS; @returns all that comes until the connection is closed */
+async function plainExchange(port: number, bytes: string): Promise<string> {
+  const socket = connectPlain(port, "127.0.0.1");
+  socket.write(bytes, "latin1");
+  let text = "";
+  socket.on("data", (part) => (text += part.toString("latin1")));
+  socket.on("error", () => {});
+  await once(socket, "close");
+  return text;
 }
 
 /** The mirror's own listener in front of an answer that says how often it was asked. */
@@ -83,7 +97,12 @@ async function serve(
   });
   const address = server.address();
   assert.ok(address !== null && typeof address === "object");
-  return { port: address.port, log, check: () => tls.check() };
+  return {
+    port: address.port,
+    log,
+    count: () => count,
+    check: () => tls.check(),
+  };
 }
 
 interface Answered {
@@ -180,18 +199,70 @@ void describe("TLS of the registry API", () => {
     }
   });
 
-  void it("gives plain HTTP no answer and goes on", async (test) => {
+  void it("answers a plain HTTP request in words, over plain HTTP, and goes on", async (test) => {
+    const authority = createCertificateAuthority();
+    const { config } = await writePair(test, authority.issue());
+    const served = await serve(test, config);
+    const { port } = served;
+    for (const method of ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]) {
+      const text = await plainExchange(
+        port,
+        `${method} /v2/ HTTP/1.1\r\nHost: m\r\n\r\n`,
+      );
+      assert.match(text, /^HTTP\/1\.1 400 Bad Request\r\n/, method);
+      assert.match(text, /\r\nConnection: close\r\n/);
+      assert.match(text, /\r\n\r\n[^\n]*speaks TLS[^\n]*https:[^\n]*\n$/);
+    }
+    assert.equal(served.count(), 0);
+    assert.equal((await ask(port, { ca: authority.cert })).status, 200);
+  });
+
+  void it("gives other bytes that are not TLS no answer, and closes the connection", async (test) => {
     const authority = createCertificateAuthority();
     const { config } = await writePair(test, authority.issue());
     const { port } = await serve(test, config);
-    const socket = connectPlain(port, "127.0.0.1");
-    socket.write("GET /v2/ HTTP/1.1\r\nHost: m\r\n\r\n");
-    let text = "";
-    socket.on("data", (part) => (text += part.toString("latin1")));
-    socket.on("error", () => {});
-    await once(socket, "close");
-    assert.ok(!text.startsWith("HTTP/1.1 200"), text);
+    for (const bytes of ["\0\0\0\0\0\0\0\0", "SSH-2.0-OpenSSH_9.2\r\n"]) {
+      const text = await plainExchange(port, bytes);
+      assert.doesNotMatch(text, /HTTP/);
+    }
     assert.equal((await ask(port, { ca: authority.cert })).status, 200);
+  });
+
+  void it("closes a connection whose client ends it before or in the handshake", async (test) => {
+    const authority = createCertificateAuthority();
+    const { config } = await writePair(test, authority.issue());
+    const log = createLogger({ level: "info" }, { write: () => {} });
+    const settings = { config, isCertificateRequired: true };
+    const tls = await openServerTls(settings, log);
+    const open = new Set<unknown>();
+    const listeners = new Listeners(
+      [{ host: "127.0.0.1", port: 0 }],
+      (_request, response) => response.end("here"),
+      (options, listener) => {
+        const server = tls.createServer(options, listener);
+        keepHalfOpen(server);
+        server.on("connection", (socket) => {
+          open.add(socket);
+          socket.once("close", () => open.delete(socket));
+        });
+        return server;
+      },
+    );
+    releaseAfter(test, async () => {
+      tls.close();
+      await listeners.close(0);
+    });
+    const [address = ""] = await listeners.listen("listen");
+    const port = Number(/:(\d+)$/.exec(address)?.[1]);
+    const began = performance.now();
+    for (const bytes of ["", "\x16\x03\x01\x02\x00\x01\x00"]) {
+      const socket = connectPlain({ port, host: "127.0.0.1" });
+      socket.on("error", () => {}).resume();
+      socket.end(bytes, "latin1");
+      await once(socket, "close");
+    }
+    assert.ok(performance.now() - began < 9_000, "not by the time limit");
+    assert.equal(open.size, 0);
   });
 
   void it("takes a new pair over for new connections and goes on with those that are open", async (test) => {
