@@ -1,9 +1,13 @@
 import assert from "node:assert/strict";
 import {
   closeSync,
+  existsSync,
+  mkdirSync,
   openSync,
   readdirSync,
+  rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
@@ -220,12 +224,24 @@ void describe("opening the SQLite index", () => {
   });
 
   void it("says which file it can't open", async (test) => {
-    const folder = await tempDir(test);
-    assert.throws(() => open(test, folder), {
+    const path = join(await tempDir(test), "index.sqlite");
+    symlinkSync(path, path);
+    assert.throws(() => open(test, path), {
       name: "IndexError",
-      message: `${folder}: SQLITE_CANTOPEN`,
+      message: `${path}: SQLITE_CANTOPEN`,
     });
   });
+
+  for (const suffix of ["", "-wal"]) {
+    void it(`moves a folder in the place of index.sqlite${suffix} aside`, async (test) => {
+      const path = await writeIndex(test);
+      rmSync(path + suffix, { force: true });
+      mkdirSync(join(path + suffix, "below"), { recursive: true });
+      const { movedAsideTo, isTemporary } = open(test, path);
+      assert.equal(isTemporary, false);
+      assert.ok(existsSync(join(`${movedAsideTo ?? ""}${suffix}`, "below")));
+    });
+  }
 });
 
 /** Damage that opening does not meet: the page where the tags begin. */
