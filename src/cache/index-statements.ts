@@ -87,14 +87,20 @@ export function prepareIndexStatements(database: Database) {
        JOIN links ON links.blob_id = digests.id AND links.repository_id = repositories.id
        JOIN blobs ON blobs.id = digests.id
        LEFT JOIN manifests ON manifests.id = blobs.id
-       LEFT JOIN media_types ON media_types.id = manifests.media_type_id
+       LEFT JOIN media_types ON media_types.id =
+         coalesce(links.media_type_id, manifests.media_type_id)
        WHERE repositories.path = (SELECT ?) AND digests.digest = (SELECT ?)`,
     ),
-    isLinkedInUpstream: database.prepare<[Buffer, string]>(
-      `SELECT 1
+    getUpstreamBlob: database.prepare<[Buffer, string], BlobColumns>(
+      `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         media_types.name AS mediaType
        FROM digests
        CROSS JOIN links ON links.blob_id = digests.id
        CROSS JOIN repositories ON repositories.id = links.repository_id
+       CROSS JOIN blobs ON blobs.id = digests.id
+       LEFT JOIN manifests ON manifests.id = blobs.id
+       LEFT JOIN media_types ON media_types.id =
+         coalesce(links.media_type_id, manifests.media_type_id)
        WHERE digests.digest = (SELECT ?) AND repositories.upstream = (SELECT ?)
        LIMIT 1`,
     ),
@@ -109,13 +115,32 @@ export function prepareIndexStatements(database: Database) {
        ON CONFLICT (id) DO UPDATE SET
          size_bytes = excluded.size_bytes, stored_at_ms = excluded.stored_at_ms`,
     ),
+    /** The type of one that is there stays: it is that of the links without a type of their own. */
     putManifest: database.prepare<[number, number, number | null]>(
       `INSERT INTO manifests (id, media_type_id, subject_id) VALUES (?, ?, ?)
-       ON CONFLICT (id) DO UPDATE SET
-         media_type_id = excluded.media_type_id, subject_id = excluded.subject_id`,
+       ON CONFLICT (id) DO UPDATE SET subject_id = excluded.subject_id`,
+    ),
+    putManifestType: database.prepare<[number, number]>(
+      `UPDATE manifests SET media_type_id = ? WHERE id = ?`,
     ),
     putLink: database.prepare<[number, number]>(
       `INSERT INTO links (blob_id, repository_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
+    ),
+    /** Nothing is written where the type is that of the link already. */
+    putLinkType: database.prepare<
+      [
+        {
+          readonly blobId: number;
+          readonly repositoryId: number;
+          readonly mediaTypeId: number;
+        },
+      ]
+    >(
+      `UPDATE links SET media_type_id = :mediaTypeId
+       WHERE blob_id = :blobId AND repository_id = :repositoryId
+         AND :mediaTypeId IS NOT coalesce(
+           media_type_id, (SELECT media_type_id FROM manifests WHERE id = :blobId)
+         )`,
     ),
     /** Its links, edges and tags go by the foreign keys. */
     deleteBlob: database.prepare<[Buffer]>(
@@ -197,7 +222,10 @@ export function prepareIndexStatements(database: Database) {
        CROSS JOIN tags ON tags.repository_id = repositories.id
        CROSS JOIN blobs ON blobs.id = tags.manifest_id
        CROSS JOIN manifests ON manifests.id = tags.manifest_id
-       CROSS JOIN media_types ON media_types.id = manifests.media_type_id
+       LEFT JOIN links ON links.blob_id = tags.manifest_id
+         AND links.repository_id = tags.repository_id
+       CROSS JOIN media_types ON media_types.id =
+         coalesce(links.media_type_id, manifests.media_type_id)
        CROSS JOIN digests ON digests.id = tags.manifest_id
        WHERE repositories.path = (SELECT ?) AND tags.name = (SELECT ?)`,
     ),

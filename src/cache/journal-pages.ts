@@ -55,7 +55,10 @@ async function* digestPages(
      CROSS JOIN repositories ON repositories.id = roots.repository_id
      CROSS JOIN digests ON digests.id = roots.blob_id
      CROSS JOIN manifests ON manifests.id = roots.blob_id
-     CROSS JOIN media_types ON media_types.id = manifests.media_type_id
+     LEFT JOIN links ON links.blob_id = roots.blob_id
+       AND links.repository_id = roots.repository_id
+     CROSS JOIN media_types ON media_types.id =
+       coalesce(links.media_type_id, manifests.media_type_id)
      WHERE (roots.blob_id, roots.repository_id) > (?, ?) AND repositories.upstream <> ''
      ORDER BY roots.blob_id, roots.repository_id LIMIT ?`,
   );
@@ -100,7 +103,10 @@ async function* tagPages(
      CROSS JOIN repositories ON repositories.id = tags.repository_id
      CROSS JOIN digests ON digests.id = tags.manifest_id
      CROSS JOIN manifests ON manifests.id = tags.manifest_id
-     CROSS JOIN media_types ON media_types.id = manifests.media_type_id
+     LEFT JOIN links ON links.blob_id = tags.manifest_id
+       AND links.repository_id = tags.repository_id
+     CROSS JOIN media_types ON media_types.id =
+       coalesce(links.media_type_id, manifests.media_type_id)
      WHERE (tags.repository_id, tags.name) > (?, ?)
      ORDER BY tags.repository_id, tags.name LIMIT ?`,
   );

@@ -11,7 +11,10 @@ export interface RepositoryKey {
   readonly repository: RepositoryName;
 }
 
-/** A blob that is stored. `mediaType` is there for manifests only. */
+/**
+ * A blob that is stored. `mediaType` is there for manifests only: that of the repository or the
+ * upstream that was asked for, for upstreams may name one manifest differently.
+ */
 export interface BlobRow {
   readonly digest: Digest;
   readonly sizeBytes: number;
@@ -79,10 +82,17 @@ export interface MetadataIndex extends RootIndex {
    */
   recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined;
   getBlob(digest: Digest): Promise<BlobRow | undefined>;
-  /** Whether any repository of the upstream has the stored blob linked. */
-  isLinkedInUpstream(upstream: string, digest: Digest): Promise<boolean>;
-  /** Links a stored blob to a repository; nothing happens when it is not stored. */
-  link(key: RepositoryKey, digest: Digest): Promise<void>;
+  /** The blob's row, where it is stored and linked in any repository of the upstream. */
+  getUpstreamBlob(
+    upstream: string,
+    digest: Digest,
+  ): Promise<BlobRow | undefined>;
+  /**
+   * Links a stored blob to a repository; nothing happens when it is not stored.
+   *
+   * @param mediaType what that repository calls a manifest; absent: what was stored
+   */
+  link(key: RepositoryKey, digest: Digest, mediaType?: string): Promise<void>;
   /**
    * Notes that verified bytes are about to be published, so that a crash before their row is
    * written leaves nothing that nobody knows. {@link recordBlob} settles it.

@@ -185,7 +185,15 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX roots_pinned ON roots (blob_id, repository_id) WHERE is_pinned;
   `,
+  `
+  -- What a repository's upstream calls a manifest whose own bytes do not tell, where that is not the
+  -- type in manifests, which is the first that was met.
+  ALTER TABLE links ADD COLUMN media_type_id INTEGER REFERENCES media_types (id);
+  `,
 ];
+
+/** What `user_version` of an index of this program is. */
+export const SCHEMA_VERSION = MIGRATIONS.length;
 
 /**
  * Brings an index to the schema of this program, each step in a transaction of its own.

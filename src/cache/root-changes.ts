@@ -204,7 +204,8 @@ export class RootChanges {
 
   #digestPin(key: RepositoryKey, digest: Digest): RootChange {
     const mediaType =
-      this.#statements.getBlob.get(bytesOf(digest))?.mediaType ?? undefined;
+      this.#statements.getLinkedBlob.get(pathOf(key), bytesOf(digest))
+        ?.mediaType ?? undefined;
     return {
       key,
       reference: { kind: "digest", digest },

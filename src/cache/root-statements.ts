@@ -46,7 +46,10 @@ const TAG_COLUMNS = `
   tags.used_at_ms AS usedAtMs, tags.is_pinned AS isPinned`;
 const TAG_JOINS = `
   CROSS JOIN manifests ON manifests.id = tags.manifest_id
-  CROSS JOIN media_types ON media_types.id = manifests.media_type_id
+  LEFT JOIN links ON links.blob_id = tags.manifest_id
+    AND links.repository_id = tags.repository_id
+  CROSS JOIN media_types ON media_types.id =
+    coalesce(links.media_type_id, manifests.media_type_id)
   CROSS JOIN digests ON digests.id = tags.manifest_id`;
 const OTHER_COLUMNS = `
   roots.repository_id AS repositoryId, repositories.upstream, repositories.name AS repository,
@@ -54,7 +57,10 @@ const OTHER_COLUMNS = `
   roots.used_at_ms AS usedAtMs, roots.is_pinned AS isPinned`;
 const OTHER_JOINS = `
   LEFT JOIN manifests ON manifests.id = roots.blob_id
-  LEFT JOIN media_types ON media_types.id = manifests.media_type_id
+  LEFT JOIN links ON links.blob_id = roots.blob_id
+    AND links.repository_id = roots.repository_id
+  LEFT JOIN media_types ON media_types.id =
+    coalesce(links.media_type_id, manifests.media_type_id)
   CROSS JOIN digests ON digests.id = roots.blob_id`;
 
 /** @param id a column of the outer query; the aliases keep it from being taken for one of these tables */

@@ -78,22 +78,28 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     );
   }
 
-  isLinkedInUpstream(upstream: string, digest: Digest): Promise<boolean> {
-    return this.#transactions.read(
-      "isLinkedInUpstream",
-      () =>
-        this.#statements.isLinkedInUpstream.get(bytesOf(digest), upstream) !==
-        undefined,
+  getUpstreamBlob(
+    upstream: string,
+    digest: Digest,
+  ): Promise<BlobRow | undefined> {
+    return this.#transactions.read("getUpstreamBlob", () =>
+      blobRow(
+        digest,
+        this.#statements.getUpstreamBlob.get(bytesOf(digest), upstream),
+      ),
     );
   }
 
-  link(key: RepositoryKey, digest: Digest): Promise<void> {
+  link(key: RepositoryKey, digest: Digest, mediaType?: string): Promise<void> {
     return this.#parts.writeRoots("link", () =>
       this.#parts.rootChanges.storeManifest(key, digest, () => {
         const blob = this.#statements.findStoredId.get(bytesOf(digest));
         if (blob === undefined) return;
         const repositoryId = this.#rows.repositoryId(key);
         const { changes } = this.#statements.putLink.run(blob.id, repositoryId);
+        if (mediaType !== undefined) {
+          this.#putLinkType(blob.id, repositoryId, mediaType);
+        }
         this.#roots.onManifestLinked(
           blob.id,
           repositoryId,
@@ -137,6 +143,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
       const repositoryId = this.#rows.repositoryId(key);
       this.#statements.putLink.run(id, repositoryId);
       if (manifest !== undefined) {
+        this.#putLinkType(id, repositoryId, manifest.mediaType);
         this.#roots.onManifest(id);
         this.#roots.onManifestLinked(id, repositoryId, digest, storedAtMs);
       }
@@ -152,7 +159,14 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
   adoptBlob(blob: BlobRecord): Promise<void> {
     return this.#transactions.write("adoptBlob", () => {
       const id = this.#rows.putBlob(blob);
-      if (blob.manifest !== undefined) this.#roots.onManifest(id);
+      if (blob.manifest !== undefined) {
+        // It was read from the file.
+        this.#statements.putManifestType.run(
+          this.#rows.mediaTypeId(blob.manifest.mediaType),
+          id,
+        );
+        this.#roots.onManifest(id);
+      }
       this.#roots.onAdopted(id, blob.storedAtMs);
     });
   }
@@ -291,6 +305,11 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
 
   close(): Promise<void> {
     return this.#transactions.read("close", () => this.#parts.close());
+  }
+
+  #putLinkType(blobId: number, repositoryId: number, mediaType: string): void {
+    const mediaTypeId = this.#rows.mediaTypeId(mediaType);
+    this.#statements.putLinkType.run({ blobId, repositoryId, mediaTypeId });
   }
 
   #totals(): IndexTotals {

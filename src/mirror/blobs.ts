@@ -131,7 +131,7 @@ export class Blobs {
       if (running === undefined) {
         this.#assertFetchable(upstream, key, digest, range);
       } else if (running.key.repository !== key.repository) {
-        await this.#prove(upstream, key, digest);
+        await this.#prove(upstream, key, digest, undefined);
         this.#linkWhenStored(running, key);
       }
       const fill = running ?? this.#fills.start(upstream, key, digest);
@@ -191,7 +191,10 @@ export class Blobs {
     };
   }
 
-  /** The row of a stored blob that this repository may serve; an index that fails knows none. */
+  /**
+   * The row of a stored blob that this repository may serve; an index that fails knows none, nor
+   * does one in which only other upstreams have it linked: theirs is no proof for this one.
+   */
   async #servableRow(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -203,12 +206,12 @@ export class Blobs {
         this.#index.recallLinkedBlob(key, digest) ??
         (await this.#index.getLinkedBlob(key, digest));
       if (linked !== undefined) return linked;
-      stored = await this.#index.getBlob(digest);
+      stored = await this.#index.getUpstreamBlob(key.upstream, digest);
     } catch {
       return undefined;
     }
     if (stored === undefined) return undefined;
-    await this.#prove(upstream, key, digest);
+    await this.#prove(upstream, key, digest, stored);
     return stored;
   }
 
@@ -217,17 +220,23 @@ export class Blobs {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
+    known: BlobRow | undefined,
   ): Promise<void> {
     this.#negative.assertNone(upstream, key, digest, "blob");
     await this.#noting(upstream, key, digest, () =>
-      this.#links.prove(upstream, key, digest, "blob"),
+      this.#links.prove(upstream, key, digest, "blob", known),
     );
   }
 
   /** There is nothing to link before: the proof of one who joins would be lost with the fill. */
   #linkWhenStored(fill: Fill, key: RepositoryKey): void {
     void fill.ended
-      .then(() => this.#index.link(key, fill.digest))
+      .then(async () => {
+        const { digest } = fill;
+        // Where the fill failed, only another upstream's bytes may be there.
+        const row = await this.#index.getUpstreamBlob(key.upstream, digest);
+        if (row !== undefined) await this.#index.link(key, digest);
+      })
       .catch(() => {});
   }
 

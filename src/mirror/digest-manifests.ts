@@ -1,4 +1,8 @@
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type {
+  BlobRow,
+  MetadataIndex,
+  RepositoryKey,
+} from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
@@ -156,12 +160,13 @@ export class DigestManifests {
     try {
       row = await this.#index.getLinkedBlob(key, digest);
       isLinked = row !== undefined;
-      row ??= await this.#index.getBlob(digest);
+      // What only another upstream has linked must come from the one that is asked.
+      row ??= await this.#index.getUpstreamBlob(key.upstream, digest);
     } catch {
       return undefined;
     }
     if (row?.mediaType === undefined) return undefined;
-    if (!isLinked && !(await this.#isProven(upstream, key, digest))) {
+    if (!isLinked && !(await this.#isProven(upstream, key, row))) {
       return undefined;
     }
     const { sizeBytes, mediaType, storedAtMs } = row;
@@ -173,11 +178,12 @@ export class DigestManifests {
   async #isProven(
     upstream: MirroredUpstream,
     key: RepositoryKey,
-    digest: Digest,
+    row: BlobRow,
   ): Promise<boolean> {
+    const { digest } = row;
     this.#negative.assertNone(upstream, key, digest, "manifest");
     try {
-      await this.#links.prove(upstream, key, digest, "manifest");
+      await this.#links.prove(upstream, key, digest, "manifest", row);
       return true;
     } catch (error) {
       if (isHeadUnknown(error)) return false;

@@ -1,4 +1,8 @@
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type {
+  BlobRow,
+  MetadataIndex,
+  RepositoryKey,
+} from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { withDeadline } from "../upstream/deadline.ts";
 import {
@@ -12,6 +16,9 @@ import { SingleFlight } from "./single-flight.ts";
  * Proof that a repository may serve a digest. Bytes are shared by all repositories that have
  * them, but who may read them is the upstream's to say: so each repository needs its own proof,
  * or the name of a digest would be enough to read a private blob through a public repository.
+ *
+ * A 2xx to HEAD is proof only where that upstream itself has shown the bytes before, for another
+ * repository: any upstream can say 200 to the digest of what only another one has.
  */
 export class Links {
   readonly #index: MetadataIndex;
@@ -38,8 +45,10 @@ export class Links {
   }
 
   /**
-   * Makes sure that the blob, stored or on its way, may be served under the repository.
+   * Makes sure that a blob of another repository of the upstream, linked there or on its way, may
+   * be served under this one.
    *
+   * @param known its row; undefined while it is on its way
    * @throws Refusal, UpstreamError where the upstream does not say so
    */
   async prove(
@@ -47,18 +56,22 @@ export class Links {
     key: RepositoryKey,
     digest: Digest,
     wanted: "blob" | "manifest",
+    known: BlobRow | undefined,
   ): Promise<void> {
-    if (await this.#isNamedByOwnManifest(upstream, key, digest)) {
-      await this.#note(key, digest);
+    if (
+      known !== undefined &&
+      (await this.#isNamedByOwnManifest(upstream, key, digest))
+    ) {
+      await this.#note(key, digest, known);
       return;
     }
     if (this.#isOffline()) throw offlineRefusal(wanted);
     await this.#proofs.run(`${key.upstream} ${key.repository} ${digest}`, () =>
-      this.#ask(upstream, key, digest, wanted),
+      this.#ask(upstream, key, digest, wanted, known),
     );
   }
 
-  /** A manifest of the repository is proof only once any repository of that upstream has the blob. */
+  /** Asked only of what another repository of the upstream has linked. */
   async #isNamedByOwnManifest(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -66,11 +79,7 @@ export class Links {
   ): Promise<boolean> {
     if (!this.areManifestsProof(upstream)) return false;
     try {
-      const [isLinked, descriptor] = await Promise.all([
-        this.#index.isLinkedInUpstream(key.upstream, digest),
-        this.#index.findDescriptor(key, digest),
-      ]);
-      return isLinked && descriptor !== undefined;
+      return (await this.#index.findDescriptor(key, digest)) !== undefined;
     } catch {
       return false;
     }
@@ -81,6 +90,7 @@ export class Links {
     key: RepositoryKey,
     digest: Digest,
     wanted: "blob" | "manifest",
+    known: BlobRow | undefined,
   ): Promise<void> {
     const { client } = upstream;
     await withDeadline<unknown>(ANSWER_DEADLINE_MS, (signal) =>
@@ -92,11 +102,16 @@ export class Links {
             signal,
           ),
     );
-    await this.#note(key, digest);
+    // What is on its way is linked once it is stored.
+    if (known !== undefined) await this.#note(key, digest, known);
   }
 
   /** The proof holds whether or not the index can take it down. */
-  async #note(key: RepositoryKey, digest: Digest): Promise<void> {
-    await this.#index.link(key, digest).catch(() => {});
+  async #note(
+    key: RepositoryKey,
+    digest: Digest,
+    { mediaType }: BlobRow,
+  ): Promise<void> {
+    await this.#index.link(key, digest, mediaType).catch(() => {});
   }
 }

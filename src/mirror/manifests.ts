@@ -113,25 +113,25 @@ export class Manifests {
     if (reference.kind === "digest") {
       const { digest } = reference;
       const row = this.#index.recallLinkedBlob(key, digest);
-      const stored =
-        row?.mediaType === undefined
-          ? undefined
-          : this.#stored.recall(key, digest);
-      if (stored === undefined) return undefined;
+      if (row?.mediaType === undefined) return undefined;
+      const bytes = this.#stored.recall(key, digest);
+      if (bytes === undefined) return undefined;
+      const { mediaType, storedAtMs } = row;
       this.#index.touchManifest(key, digest, nowMs);
       return {
-        ...current({ ...stored, digest }, cacheStatus.hit()),
-        ageMs: row === undefined ? undefined : nowMs - row.storedAtMs,
+        ...current({ bytes, mediaType, digest }, cacheStatus.hit()),
+        ageMs: nowMs - storedAtMs,
       };
     }
     const { tag } = reference;
     const row = this.#index.recallTag(key, tag);
-    const stored = row && this.#stored.recall(key, row.digest);
-    if (row === undefined || stored === undefined) return undefined;
+    const bytes = row && this.#stored.recall(key, row.digest);
+    if (row === undefined || bytes === undefined) return undefined;
     const freshness = this.#judge(upstream, key, tag, row, nowMs);
     if (freshness.state !== "fresh") return undefined;
     this.#index.touchTag(key, tag, nowMs);
-    return fresh({ ...stored, digest: row.digest }, row, freshness, nowMs);
+    const { mediaType, digest } = row;
+    return fresh({ bytes, mediaType, digest }, row, freshness, nowMs);
   }
 
   /** Ends what runs behind answers that were given. */

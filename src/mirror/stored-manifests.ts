@@ -1,6 +1,6 @@
 import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
-import type { HotManifest, HotManifests } from "../cache/hot-manifests.ts";
+import type { HotManifests } from "../cache/hot-manifests.ts";
 import type {
   BlobRecord,
   MetadataIndex,
@@ -66,7 +66,7 @@ export class StoredManifests {
    * What is in memory. That hides a file that went behind the mirror's back until the next start,
    * which would then find half an image; so the files are looked for a moment later.
    */
-  recall(key: RepositoryKey, digest: Digest): HotManifest | undefined {
+  recall(key: RepositoryKey, digest: Digest): Buffer | undefined {
     const hot = this.#hot.get(digest);
     if (hot === undefined) return undefined;
     this.#served.set(digest, key);
@@ -91,7 +91,7 @@ export class StoredManifests {
     mediaType: string,
   ): Promise<Manifest | undefined> {
     const hot = this.recall(key, digest);
-    if (hot !== undefined) return { ...hot, digest };
+    if (hot !== undefined) return { bytes: hot, mediaType, digest };
     try {
       const bytes = await this.#store.read(digest, sizeBytes);
       // Small enough to be hashed each time it comes from the disk.
@@ -102,7 +102,7 @@ export class StoredManifests {
         await this.#index.forgetBlob(digest);
         return undefined;
       }
-      this.#hot.set(digest, { bytes, mediaType });
+      this.#hot.set(digest, bytes);
       return { bytes, mediaType, digest };
     } catch {
       return undefined;
@@ -152,6 +152,10 @@ export class StoredManifests {
     const { mediaType } = manifest;
     const sizeBytes = bytes.length;
     try {
+      if (await this.#linkStored(key, digest, sizeBytes, mediaType)) {
+        this.#hot.set(digest, bytes);
+        return true;
+      }
       await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
       try {
         await this.#store.put(digest, bytes);
@@ -165,7 +169,7 @@ export class StoredManifests {
         storedAtMs: this.#clock.nowMs(),
         manifest,
       });
-      this.#hot.set(digest, { bytes, mediaType });
+      this.#hot.set(digest, bytes);
       return true;
     } catch (error) {
       this.#log.warn(
@@ -174,6 +178,34 @@ export class StoredManifests {
       );
       return false;
     }
+  }
+
+  /**
+   * The same bytes came from another upstream, or for another repository, before: they are linked
+   * and not written again.
+   *
+   * @returns whether they are there
+   */
+  async #linkStored(
+    key: RepositoryKey,
+    digest: Digest,
+    sizeBytes: number,
+    mediaType: string,
+  ): Promise<boolean> {
+    const row = await this.#index.getBlob(digest);
+    if (row?.mediaType === undefined || row.sizeBytes !== sizeBytes) {
+      return false;
+    }
+    const file = await this.#store.open(digest, sizeBytes);
+    if (file === undefined) return false;
+    await file.close();
+    await this.#index.link(key, digest, mediaType);
+    // An eviction may have taken it meanwhile.
+    if ((await this.#index.getLinkedBlob(key, digest)) === undefined) {
+      return false;
+    }
+    this.#index.touchManifest(key, digest, this.#clock.nowMs());
+    return true;
   }
 
   /** Looks for some files, for the rest a little later, and for what is served since in its turn. Never rejects. */
@@ -206,13 +238,17 @@ export class StoredManifests {
     const hot = this.#hot.get(digest);
     if (hot === undefined) return;
     try {
-      const row = await this.#index.getBlob(digest);
+      const row = await this.#index.getLinkedBlob(key, digest);
       if (row?.mediaType === undefined) return;
+      const { mediaType } = row;
       const file = await this.#store.open(digest, row.sizeBytes);
       if (file !== undefined) return await file.close();
       // An eviction takes it out of memory before its file.
       if (this.#hot.get(digest) !== hot) return;
-      const { isStored } = await this.keep(key, digest, hot);
+      const { isStored } = await this.keep(key, digest, {
+        bytes: hot,
+        mediaType,
+      });
       if (!isStored) return;
       this.#log.warn(
         { upstream: key.upstream, digest },

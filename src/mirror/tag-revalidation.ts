@@ -193,15 +193,19 @@ export class TagRevalidation {
     return ageMs <= freshness.staleIfErrorMs && client.isBudgetSpared();
   }
 
-  /** A stored manifest that the upstream has just named for this repository: proof enough to link it. */
+  /**
+   * A manifest that any repository of the upstream has linked and that the upstream has just named
+   * for this one: proof enough to link it. What only another upstream has linked is fetched, or a
+   * tag could be pointed to whatever that one has.
+   */
   async #readProven(
     key: RepositoryKey,
     digest: Digest,
   ): Promise<FetchedManifest | undefined> {
     try {
-      const row = await this.#index.getBlob(digest);
+      const row = await this.#index.getUpstreamBlob(key.upstream, digest);
       if (row?.mediaType === undefined) return undefined;
-      await this.#index.link(key, digest);
+      await this.#index.link(key, digest, row.mediaType);
       const stored = await this.#stored.read(
         key,
         digest,

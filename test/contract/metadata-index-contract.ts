@@ -34,7 +34,7 @@ export function metadataIndexContract(
       const digest = named("anything");
       assert.equal(await index.getBlob(digest), undefined);
       assert.equal(await index.getLinkedBlob(alpine, digest), undefined);
-      assert.equal(await index.isLinkedInUpstream("docker.io", digest), false);
+      assert.equal(await index.getUpstreamBlob("docker.io", digest), undefined);
       assert.equal(await index.getTag(alpine, tag("latest")), undefined);
       assert.equal(await index.findDescriptor(alpine, digest), undefined);
       assert.equal(await index.isComplete(alpine, digest, "repository"), false);
@@ -62,17 +62,60 @@ export function metadataIndexContract(
         assert.deepEqual(await index.getBlob(digest), row);
         assert.deepEqual(await index.getLinkedBlob(alpine, digest), row);
         assert.equal(await index.getLinkedBlob(busybox, digest), undefined);
-        assert.equal(await index.isLinkedInUpstream("docker.io", digest), true);
-        assert.equal(await index.isLinkedInUpstream("quay.io", digest), false);
+        assert(await index.getUpstreamBlob("docker.io", digest));
+        assert.equal(await index.getUpstreamBlob("quay.io", digest), undefined);
         await index.link(quay, digest);
         await index.link(quay, digest);
         assert.deepEqual(await index.getLinkedBlob(quay, digest), row);
-        assert.equal(await index.isLinkedInUpstream("quay.io", digest), true);
+        assert(await index.getUpstreamBlob("quay.io", digest));
       }
       assert.deepEqual(await index.listRepositories(10, undefined), [
         alpine,
         quay,
       ]);
+    });
+
+    void it("knows a manifest by the type that each repository's upstream gives it", async (test) => {
+      const index = await make(test);
+      const manifest = manifestOf(named("untyped"), []);
+      const { digest } = manifest;
+      const docker = "application/vnd.docker.distribution.manifest.v2+json";
+      await index.recordBlob(alpine, manifest);
+      await index.link(busybox, digest);
+      await index.recordBlob(quay, {
+        ...manifest,
+        manifest: {
+          mediaType: docker,
+          children: [],
+          subject: undefined,
+        },
+      });
+      const types = async () => ({
+        alpine: (await index.getLinkedBlob(alpine, digest))?.mediaType,
+        busybox: (await index.getLinkedBlob(busybox, digest))?.mediaType,
+        quay: (await index.getLinkedBlob(quay, digest))?.mediaType,
+      });
+      const first = { alpine: OCI_MANIFEST, busybox: OCI_MANIFEST };
+      assert.deepEqual(await types(), { ...first, quay: docker });
+      const inUpstream = await index.getUpstreamBlob("quay.io", digest);
+      assert.equal(inUpstream?.mediaType, docker);
+      for (const key of [alpine, quay]) {
+        await index.putTag(key, tag("v"), digest, 1);
+      }
+      assert.deepEqual(
+        [
+          (await index.getTag(alpine, tag("v")))?.mediaType,
+          (await index.getTag(quay, tag("v")))?.mediaType,
+        ],
+        [OCI_MANIFEST, docker],
+      );
+      await index.link(quay, digest, OCI_MANIFEST);
+      await index.link(busybox, digest, docker);
+      assert.deepEqual(await types(), {
+        alpine: OCI_MANIFEST,
+        busybox: docker,
+        quay: OCI_MANIFEST,
+      });
     });
 
     void it("notes what is about to be published until it is recorded or taken back", async (test) => {

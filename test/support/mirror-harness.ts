@@ -313,6 +313,14 @@ export class TestMirror {
     return body.toString();
   }
 
+  /** Ends when a line with that message is in the log. */
+  logged(message: string): Promise<void> {
+    return this.#logged.until(
+      () => this.log.some(({ msg }) => msg === message),
+      () => `"${message}" was not logged`,
+    );
+  }
+
   /** Ends when a request of that kind has been logged, so when its client is gone for the mirror too. */
   requested(kind: string): Promise<void> {
     return this.#logged.until(

@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { IndexError } from "../../../src/cache/metadata-index.ts";
+import { SCHEMA_VERSION } from "../../../src/cache/migrations.ts";
 import {
   openDatabase,
   openSqliteIndex,
@@ -91,7 +92,7 @@ void describe("opening the SQLite index", () => {
       mmap_size: 0,
       journal_size_limit: 16 * 1024 * 1024,
       busy_timeout: 5,
-      user_version: 4,
+      user_version: SCHEMA_VERSION,
     };
     for (const [name, value] of Object.entries(settings)) {
       assert.equal(database.pragma(name, { simple: true }), value, name);
@@ -102,9 +103,9 @@ void describe("opening the SQLite index", () => {
     const path = await writeIndex(test);
     readValue(test, path, "SELECT 1");
     const newer = new Database(path);
-    newer.pragma("user_version = 7");
+    newer.pragma("user_version = 99");
     newer.close();
-    assert.throws(() => open(test, path), /has schema 7 .* up to 4/);
+    assert.throws(() => open(test, path), /has schema 99 .* up to \d+:/);
     assert.equal(readValue(test, path, "SELECT count(*) FROM tags"), 1);
     assert.deepEqual(
       readdirSync(join(path, "..")).filter((name) => name.includes("corrupt")),
