@@ -87,6 +87,8 @@ export interface App {
    * @param graceMs after it connections are cut
    */
   close(graceMs?: number): Promise<void>;
+  /** Resolves when blobs and index have been compared, and the log of the start is written. */
+  settled(): Promise<void>;
   /** Writes what is left of the log, where its reader takes it. Nothing is logged after. */
   endLog(): Promise<void>;
 }
@@ -374,6 +376,7 @@ export async function buildApp(
         }
       }
     },
+    settled: () => cache.recovered().then(() => logOutput?.flush()),
     endLog: async () => {
       await logOutput?.end();
     },

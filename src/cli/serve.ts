@@ -7,19 +7,22 @@ import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { ListenError } from "../http/listen-error.ts";
 import { watchConfig } from "../reload.ts";
+import { type BoundAddresses, startLines } from "./start-lines.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 
 /** Docker and Kubernetes kill after 10 and 30 s unless told otherwise. */
 const DRAIN_MS = 30_000;
 /** A start that was stopped has so long to leave the storage in order. */
 const STOP_START_MS = 2_000;
+/** On a terminal the last lines of a start come after those of the log, if these come soon. */
+const SETTLE_MS = 1_000;
 
 export interface ServeOptions {
   readonly configFile: string | undefined;
   readonly offline: boolean | undefined;
   readonly env: NodeJS.ProcessEnv;
   readonly cwd: string;
-  readonly stderr: Writable;
+  readonly stderr: Writable & { readonly isTTY?: boolean };
 }
 
 /**
@@ -58,13 +61,15 @@ export async function runServe(options: ServeOptions): Promise<number> {
   }
   if (app === undefined) return 0;
   const { log } = app;
+  let bound: BoundAddresses;
   for (const warning of loaded.warnings) {
     log.warn({ fault: formatFault(warning) }, "configuration");
   }
   try {
+    bound = await app.listen();
     log.info(
       {
-        ...(await app.listen()),
+        ...bound,
         storage: loaded.config.storage.root,
         offline: loaded.config.offline,
       },
@@ -86,6 +91,10 @@ export async function runServe(options: ServeOptions): Promise<number> {
   });
   hangUp.heard = () => void reloading.reload("signal");
   releaseStartupMemory();
+  if (stderr.isTTY === true) {
+    await Promise.race([within(SETTLE_MS, app.settled()), stop.promise]);
+    stderr.write(`${startLines(loaded.config, bound).join("\n")}\n`);
+  }
   const signal = await stop.promise;
   reloading.close();
   log.info({ signal }, "draining");
@@ -120,6 +129,16 @@ async function unlessStopped(
   end.abort();
   await app?.close();
   return undefined;
+}
+
+/** Resolves with the work, or after a time without it. */
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  const end = new AbortController();
+  await Promise.race([
+    work,
+    delay(ms, undefined, { signal: end.signal }).catch(() => undefined),
+  ]);
+  end.abort();
 }
 
 function messageOf(error: unknown): string {

@@ -33,10 +33,15 @@ export class LogOutput implements DestinationStream {
 
   async setFormat(format: Format): Promise<void> {
     const next = await this.#openFormat(format);
-    const before = this.#stream;
     // What is still held back comes first, where its reader takes it.
-    if (before.flush !== undefined) await flushWithin(before);
+    await this.flush();
     this.#stream = next;
+  }
+
+  /** Writes what is held back; a reader that takes nothing is not waited for. */
+  async flush(): Promise<void> {
+    const stream = this.#stream;
+    if (stream.flush !== undefined) await flushWithin(stream);
   }
 
   /** Writes what is left; a reader that takes nothing is not waited for. The last call. */
