@@ -1,0 +1,162 @@
+import { execFile } from "node:child_process";
+import { access, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
+import { runCommand } from "./run-command.ts";
+
+const MODULE = "github.com/opencontainers/distribution-spec/conformance";
+
+/** Of the specification's main branch; go.sum's database vouches for its content. */
+const MODULE_VERSION = "v0.0.0-20260831232431-97274622c111";
+
+/** Modules to download, and a compiler on two busy cores. */
+const BUILD_TIMEOUT_MS = 10 * 60_000;
+const RUN_TIMEOUT_MS = 5 * 60_000;
+
+/** Where the Go distribution installs itself; not in every `PATH`. */
+const GO_FOLDER = "/usr/local/go/bin";
+
+/**
+ * Builds the OCI conformance suite, or returns the program that an earlier run has built.
+ *
+ * @returns the path of the program
+ * @throws Error that says so if Go is missing or the build fails
+ */
+export async function buildConformanceSuite(): Promise<string> {
+  const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
+  const folder = join(cache, "entrepot-tests", `conformance-${MODULE_VERSION}`);
+  const program = join(folder, "conformance");
+  if (await exists(program)) return program;
+  await mkdir(folder, { recursive: true });
+  const building = await mkdtemp(join(folder, "build-"));
+  const env = {
+    GOBIN: building,
+    GOFLAGS: "-buildvcs=false",
+    PATH: [process.env["PATH"], GO_FOLDER].join(delimiter),
+  };
+  try {
+    await runCommand("go", ["version"], { env }).catch((error: unknown) => {
+      throw new Error(
+        `the conformance suite needs Go 1.24 or later in PATH or ${GO_FOLDER}`,
+        { cause: error },
+      );
+    });
+    await runCommand("go", ["install", `${MODULE}@${MODULE_VERSION}`], {
+      env,
+      timeoutMs: BUILD_TIMEOUT_MS,
+    });
+    // Whole or not at all: two runs may build at the same time.
+    await rename(join(building, "conformance"), program);
+  } finally {
+    await rm(building, { recursive: true, force: true });
+  }
+  return program;
+}
+
+/** One test of the suite. */
+export interface ConformanceCase {
+  /** With the names of the groups that it is in; some names are used by several. */
+  readonly name: string;
+  readonly status: "Pass" | "FAIL" | "Error" | "Skip" | "Disabled";
+  /** What the suite says of a case that failed. */
+  readonly reasons: readonly string[];
+}
+
+/** What is there to be read; each a list of digests or tags. */
+export interface ReadOnlyData {
+  readonly tags: readonly string[];
+  readonly manifests: readonly string[];
+  readonly blobs: readonly string[];
+  readonly referrers: readonly string[];
+}
+
+export interface ConformanceRun {
+  /** `1.1`, or `dev` for the specification's main branch. */
+  readonly version: "1.1" | "dev";
+  /** `127.0.0.1:PORT`, of plain HTTP. */
+  readonly registry: string;
+  readonly repository: string;
+  readonly data: ReadOnlyData;
+  /** A folder for the suite's own reports. */
+  readonly results: string;
+}
+
+/**
+ * Runs the suite without its writes, and reads the results that it prints. Its exit code is not
+ * looked at: with read-only data it panics in `ReportResultsYAML`, for which it has no data set by
+ * the name of one that it skipped, and so before it writes `junit.xml`.
+ *
+ * @throws Error with all that it printed if the results are not complete
+ */
+export async function runConformance(
+  program: string,
+  { version, registry, repository, data, results }: ConformanceRun,
+): Promise<readonly ConformanceCase[]> {
+  const env = {
+    ...process.env,
+    OCI_VERSION: version,
+    OCI_REGISTRY: registry,
+    OCI_TLS: "disabled",
+    OCI_REPO1: repository,
+    OCI_REPO2: repository,
+    OCI_RESULTS_DIR: results,
+    OCI_API_PUSH: "false",
+    OCI_API_BLOBS_DELETE: "false",
+    OCI_API_MANIFESTS_DELETE: "false",
+    OCI_API_TAGS_DELETE: "false",
+    OCI_API_BLOBS_DIGEST_HEADER: "true",
+    // With read-only data the suite looks for the header in a response that it did not keep
+    // (ManifestHeadExists, ManifestGetExists): each of these cases would fail at any registry.
+    OCI_API_MANIFESTS_DIGEST_HEADER: "false",
+    OCI_RO_DATA_TAGS: data.tags.join(" "),
+    OCI_RO_DATA_MANIFESTS: data.manifests.join(" "),
+    OCI_RO_DATA_BLOBS: data.blobs.join(" "),
+    OCI_RO_DATA_REFERRERS: data.referrers.join(" "),
+  };
+  const options = {
+    env,
+    cwd: results,
+    timeout: RUN_TIMEOUT_MS,
+    killSignal: "SIGKILL",
+    maxBuffer: 16 * 1024 * 1024,
+  } as const;
+  const printed = await new Promise<string>((resolve) => {
+    execFile(program, [], options, (_error, stdout, stderr) =>
+      resolve(`${stdout}\n${stderr}`),
+    );
+  });
+  const [, report] =
+    /^Test results\n([^]*?)^Configuration:$/m.exec(printed) ?? [];
+  if (report === undefined) {
+    throw new Error(`the conformance suite printed no results:\n${printed}`);
+  }
+  return readReport(report);
+}
+
+const CASE =
+  /^ *(OCI Conformance Test.*): (Pass|FAIL|Error|Skip|Disabled|Unknown)$/;
+const REASON = /^ *- (.*)$/;
+
+function readReport(report: string): ConformanceCase[] {
+  const cases: (ConformanceCase & { readonly reasons: string[] })[] = [];
+  for (const line of report.split("\n")) {
+    const [, name = "", status = ""] = CASE.exec(line) ?? [];
+    if (name !== "") {
+      const known = status as ConformanceCase["status"];
+      cases.push({ name, status: known, reasons: [] });
+      continue;
+    }
+    const [, reason] = REASON.exec(line) ?? [];
+    if (reason !== undefined) cases.at(-1)?.reasons.push(reason);
+  }
+  return cases;
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
