@@ -29,10 +29,10 @@ import { createOperatorApp } from "./http/operator-routes.ts";
 import { createRegistryListener } from "./http/registry-routes.ts";
 import { RepeatedHeads } from "./http/repeated-heads.ts";
 import { createRoomLimits } from "./mirror/eviction-limits.ts";
-import type { ImageReference } from "./mirror/image-reference.ts";
 import { Images } from "./mirror/images.ts";
-import { createMirror, type Mirror } from "./mirror/mirror.ts";
+import { createMirror } from "./mirror/mirror.ts";
 import { PinKeeper } from "./mirror/pin-keeper.ts";
+import { refreshImage } from "./mirror/refresh-image.ts";
 import type { UpstreamRoutes } from "./mirror/upstream-routes.ts";
 import {
   createObserver,
@@ -40,8 +40,6 @@ import {
   refreshBudgets,
   refreshMetrics,
 } from "./observation.ts";
-import type { Digest } from "./oci/digest.ts";
-import { RegistryError } from "./oci/errors.ts";
 import { startScrubbing } from "./scrubbing.ts";
 import type { Audit } from "./telemetry/audit.ts";
 import { AuditSwitch } from "./telemetry/audit-switch.ts";
@@ -258,7 +256,13 @@ export async function buildApp(
       images,
       audit,
       routes,
-      refresh: (image) => refreshImage(mirror, inForce, image),
+      refresh: (image) =>
+        refreshImage(
+          mirror,
+          (name) =>
+            inForce.upstreams.some((upstream) => upstream.name === name),
+          image,
+        ),
       scrub: scrubbing.scrub,
       status: async () => {
         const totals = await cache.index.totals();
@@ -381,21 +385,4 @@ export async function buildApp(
       await logOutput?.end();
     },
   };
-}
-
-/** A digest never changes: there is nothing to ask. @throws Refusal, RegistryError */
-async function refreshImage(
-  mirror: Mirror,
-  config: Config,
-  { key, reference }: ImageReference,
-): Promise<{ digest: Digest; changed: boolean }> {
-  if (!config.upstreams.some(({ name }) => name === key.upstream)) {
-    throw new RegistryError("NAME_UNKNOWN", { detail: "no such upstream" });
-  }
-  if (reference.kind === "digest") {
-    const { digest } = await mirror.getManifest(key, reference);
-    return { digest: digest ?? reference.digest, changed: false };
-  }
-  const { digest, isChanged } = await mirror.refreshTag(key, reference.tag);
-  return { digest, changed: isChanged };
 }

@@ -84,7 +84,12 @@ function askMirror(ask: AskMirror): ImageBackend {
     body?: unknown,
   ): Promise<T | undefined> => {
     const answer = await ask(method, `/api/v1${path}`, body);
-    if (answer.status === 404) return undefined;
+    if (answer.status === 404) {
+      if (detailOf(answer.body) === "offline") {
+        throw new Failed(1, "the running mirror is offline");
+      }
+      return undefined;
+    }
     if (answer.status !== 200) {
       throw new Failed(
         1,

@@ -35,7 +35,10 @@ export function addImageCommands(
     ["inspect", "show an image and what is stored of it"],
     ["pin", "never evict an image"],
     ["unpin", "let an image be evicted again"],
-    ["refresh", "ask the upstream what a tag points to now"],
+    [
+      "refresh",
+      "ask the upstream again: what a tag points to, referrers, the list of tags",
+    ],
     ["rm", "drop an image from the cache"],
   ] as const;
   for (const [name, description] of ofOne) {

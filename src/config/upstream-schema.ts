@@ -129,7 +129,8 @@ const FRESHNESS = mappingOf(
     }),
     notFoundTtl: duration("30s", {
       "x-atMost": "24h",
-      description: "For so long the upstream's 404 is remembered.",
+      description:
+        "For so long the upstream's 404 is remembered, and a list of referrers or a signature's tag is answered unasked.",
       "x-expected": "a duration of at most 24h, such as 30s",
       "x-zero": "never remembered",
     }),

@@ -187,7 +187,8 @@ export const OPENAPI = {
     "/api/v1/images/{ref}/refresh": {
       parameters: [REF],
       post: {
-        summary: "Asks the upstream what a tag points to now.",
+        summary:
+          "Asks the upstream again: what a tag points to, referrers, the list of tags.",
         responses: {
           "200": answer(
             "Asked.",

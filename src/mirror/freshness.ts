@@ -1,6 +1,10 @@
 import type { FreshnessConfig } from "../config/config.ts";
 import { compilePattern } from "../oci/glob.ts";
-import type { RepositoryName, Tag } from "../oci/reference.ts";
+import {
+  isReferrersTag,
+  type RepositoryName,
+  type Tag,
+} from "../oci/reference.ts";
 
 /** How an upstream's tags age. */
 export interface FreshnessPolicy {
@@ -8,7 +12,10 @@ export interface FreshnessPolicy {
   readonly staleIfErrorMs: number;
   readonly staleWhileRevalidateMs: number;
   readonly notFoundTtlMs: number;
-  /** The life of a tag: the first rule that matches it, else {@link tagTtlMs}. */
+  /**
+   * The life of a tag: the first rule that matches it, else {@link tagTtlMs}; of a tag that holds
+   * referrers or signatures no longer than {@link notFoundTtlMs}, for a second signature moves it.
+   */
   ttlMs(repository: RepositoryName, tag: Tag): number;
 }
 
@@ -24,9 +31,14 @@ export function createFreshnessPolicy(
     staleIfErrorMs: config.staleIfErrorMs,
     staleWhileRevalidateMs: config.staleWhileRevalidateMs,
     notFoundTtlMs: config.notFoundTtlMs,
-    ttlMs: (repository, tag) =>
-      rules.find((rule) => rule.matches(repository, tag))?.ttlMs ??
-      config.tagTtlMs,
+    ttlMs: (repository, tag) => {
+      const ttlMs =
+        rules.find((rule) => rule.matches(repository, tag))?.ttlMs ??
+        config.tagTtlMs;
+      return isReferrersTag(tag)
+        ? Math.min(ttlMs, config.notFoundTtlMs)
+        : ttlMs;
+    },
   };
 }
 

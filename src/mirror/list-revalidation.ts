@@ -85,6 +85,27 @@ export class ListRevalidation<T> {
     this.#negative.noteAbsent(upstream, key, reference);
   }
 
+  /**
+   * The upstream's list as it is now, whatever is remembered of it.
+   *
+   * @throws Refusal, and whatever `fetch` throws
+   */
+  async renew(
+    question: Pick<
+      ListQuestion<T>,
+      "upstream" | "key" | "reference" | "part" | "fetch"
+    >,
+  ): Promise<void> {
+    if (this.#isOffline()) throw offlineRefusal("list");
+    this.forget(question);
+    await this.#fetchOrStale({ ...question, isKnown: true, stale: undefined });
+  }
+
+  /** Forgets that the upstream has none. */
+  forget({ key, reference }: Pick<ListQuestion<T>, "key" | "reference">): void {
+    this.#negative.delete(key, reference);
+  }
+
   async #fetchOrStale(question: ListQuestion<T>): Promise<ListAnswer<T>> {
     const { upstream, key, reference, part = "", isKnown, stale } = question;
     const flight = `${key.upstream} ${key.repository} ${reference} ${part}`;

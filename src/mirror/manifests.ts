@@ -5,7 +5,12 @@ import type {
 } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
-import type { Reference, Tag } from "../oci/reference.ts";
+import {
+  type Reference,
+  REFERRERS_TAG_SUFFIXES,
+  referrersTag,
+  type Tag,
+} from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
@@ -20,6 +25,7 @@ import type { Links } from "./links.ts";
 import {
   current,
   fresh,
+  isNotFound,
   type ManifestAnswer,
   missStatus,
 } from "./manifest-answers.ts";
@@ -97,6 +103,30 @@ export class Manifests {
       result.kind === "unchanged" ? result.row : result.manifest;
     if (digest === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
     return { digest, isChanged: digest !== row?.digest };
+  }
+
+  /**
+   * Asks the upstream again for the tags that clients name after a digest: signatures and lists of
+   * referrers. One that is not cached is asked for by the next client.
+   *
+   * @throws RegistryError, UpstreamError
+   */
+  async refreshReferrersTags(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<void> {
+    for (const suffix of REFERRERS_TAG_SUFFIXES) {
+      const tag = `${referrersTag(subject)}${suffix}` as Tag;
+      this.#negative.delete(key, tag);
+      const row = await this.#index.getTag(key, tag);
+      if (row === undefined) continue;
+      try {
+        await this.#revalidation.run(upstream, key, tag, row);
+      } catch (error) {
+        if (!isNotFound(error)) throw error;
+      }
+    }
   }
 
   /**

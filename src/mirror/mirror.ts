@@ -9,6 +9,7 @@ import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
+import { UpstreamError, type UpstreamErrorKind } from "../upstream/errors.ts";
 import {
   negativeRefusal,
   offlineRefusal,
@@ -84,6 +85,11 @@ export interface Mirror {
     target: Target,
     tag: Tag,
   ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
+  /**
+   * Asks the upstream again what refers to a manifest, and for the repository's list of tags if it
+   * is remembered. An upstream that has no such list, or does not show it, is no failure.
+   */
+  refreshLists(target: Target, subject: Digest): Promise<void>;
   /** What is answered where something is not there: the same for what somebody may not have. */
   absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
@@ -98,6 +104,13 @@ export interface Mirror {
   /** Ends every fill and keeps what came. */
   close(): Promise<void>;
 }
+
+/** How an upstream answers for a list that it has not, or that is not for the mirror. */
+const WITHHELD: ReadonlySet<UpstreamErrorKind> = new Set([
+  "not-found",
+  "unauthorized",
+  "denied",
+]);
 
 export function createMirror(options: {
   readonly upstreams: readonly MirroredUpstream[];
@@ -277,6 +290,14 @@ export function createMirror(options: {
       answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
         manifests.refresh(upstream, key, tag),
       ),
+    refreshLists: (target, subject) =>
+      answer(target, "list", undefined, async (upstream, key) => {
+        await manifests.refreshReferrersTags(upstream, key, subject);
+        await Promise.all([
+          unlessWithheld(referrers.refresh(upstream, key, subject)),
+          unlessWithheld(tagLists.refresh(upstream, key)),
+        ]);
+      }),
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
@@ -291,4 +312,14 @@ export function createMirror(options: {
       await stopped;
     },
   };
+}
+
+async function unlessWithheld(work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof UpstreamError) || !WITHHELD.has(error.kind)) {
+      throw error;
+    }
+  }
 }

@@ -66,7 +66,8 @@ export class Referrers {
       isFiltered,
       ...told,
     });
-    const ttlMs = upstream.freshness.tagTtlMs;
+    // As long as "none": a signature that was added a moment ago is looked for now.
+    const ttlMs = upstream.freshness.notFoundTtlMs;
     if (row !== undefined && ageMs !== undefined) {
       if (ageMs >= 0 && ageMs < ttlMs) {
         const status = cacheStatus.hit(ttlMs - ageMs);
@@ -86,6 +87,20 @@ export class Referrers {
       status,
       ageMs: isStale ? ageMs : undefined,
       isStale,
+    });
+  }
+
+  /** Asks the upstream, however fresh the list is. @throws Refusal, UpstreamError */
+  async refresh(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<void> {
+    await this.#revalidation.renew({
+      upstream,
+      key,
+      reference: subject,
+      fetch: () => this.#fetch(upstream, key, subject),
     });
   }
 

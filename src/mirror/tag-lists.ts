@@ -5,6 +5,8 @@ import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { withDeadline } from "../upstream/deadline.ts";
 import { withinDeadline } from "./answer-deadline.ts";
+import type { UpstreamTags } from "../upstream/client.ts";
+import { isNotFound } from "./manifest-answers.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -44,7 +46,10 @@ interface KnownTagList extends TagList {
   readonly fetchedAtMs: number;
 }
 
-/** The tags of a repository: the upstream's list, or those in the cache while it is down. */
+/**
+ * The tags of a repository: the upstream's list. While the upstream is down the last known one, which
+ * is kept in memory alone, and if there is none the tags in the cache.
+ */
 export class TagLists {
   readonly #index: MetadataIndex;
   readonly #clock: Clock;
@@ -79,6 +84,29 @@ export class TagLists {
     );
   }
 
+  /**
+   * Asks the upstream for a list that is remembered, however fresh it is.
+   *
+   * @throws Refusal, UpstreamError
+   */
+  async refresh(upstream: MirroredUpstream, key: RepositoryKey): Promise<void> {
+    const list = { key, reference: TAGS_LIST };
+    const start = nameOf(key, undefined);
+    if (!this.#lists.has(start)) {
+      this.#revalidation.forget(list);
+      return;
+    }
+    await this.#revalidation.renew({
+      ...list,
+      upstream,
+      fetch: () => this.#fetch(upstream, key, undefined),
+    });
+    for (const name of this.#lists.keys()) {
+      // What follows where the old one was cut.
+      if (name !== start && name.startsWith(start)) this.#lists.delete(name);
+    }
+  }
+
   async #page(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -104,7 +132,9 @@ export class TagLists {
       const { tags, isWhole } = part.list;
       const end = tags.at(-1);
       if (isWhole || end === undefined || last < end) return part;
-      const next = this.#fresh(upstream, key, end);
+      const next = start.isStale
+        ? this.#stale(key, end, start.status)
+        : this.#fresh(upstream, key, end);
       if (next === undefined) return this.#part(upstream, key, last);
       part = next;
     }
@@ -118,16 +148,32 @@ export class TagLists {
   ): Promise<TagsPart> {
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
+    const last = this.#lists.get(nameOf(key, after));
     const answered = await this.#revalidation.ask({
       upstream,
       key,
       reference: TAGS_LIST,
       part: after ?? "",
       fetch: () => this.#fetch(upstream, key, after),
-      isKnown: this.#lists.has(nameOf(key, after)),
-      stale: await this.#cached(key),
+      isKnown: last !== undefined,
+      stale: last ?? (await this.#cached(key)),
     });
-    return { ...answered, ageMs: undefined };
+    const isLast = last !== undefined && answered.list === last;
+    return { ...answered, ageMs: isLast ? this.#ageMs(last) : undefined };
+  }
+
+  #ageMs({ fetchedAtMs }: KnownTagList): number {
+    return this.#clock.monotonicMs() - fetchedAtMs;
+  }
+
+  /** A part of a list whose start is answered stale. */
+  #stale(
+    key: RepositoryKey,
+    after: Tag,
+    status: CacheStatus,
+  ): TagsPart | undefined {
+    const list = this.#lists.get(nameOf(key, after));
+    return list && { list, status, ageMs: this.#ageMs(list), isStale: true };
   }
 
   /** A part that may be answered unasked. */
@@ -138,7 +184,7 @@ export class TagLists {
   ): TagsPart | undefined {
     const list = this.#lists.get(nameOf(key, after));
     if (list === undefined) return undefined;
-    const ageMs = this.#clock.monotonicMs() - list.fetchedAtMs;
+    const ageMs = this.#ageMs(list);
     const ttlMs = freshness.tagTtlMs - ageMs;
     return ttlMs > 0
       ? { list, status: cacheStatus.hit(ttlMs), ageMs, isStale: false }
@@ -150,9 +196,7 @@ export class TagLists {
     key: RepositoryKey,
     after: Tag | undefined,
   ): Promise<TagList> {
-    const { tags, isWhole } = await withDeadline(ANSWER_DEADLINE_MS, (signal) =>
-      upstream.client.listTags(key.repository, signal, after),
-    );
+    const { tags, isWhole } = await this.#ask(upstream, key, after);
     const list = {
       tags: [...new Set(tags)]
         // An upstream that knows no `last` starts anew.
@@ -163,6 +207,22 @@ export class TagLists {
     const fetchedAtMs = this.#clock.monotonicMs();
     this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
     return list;
+  }
+
+  /** A list that the upstream has no more is not the last known one either. */
+  async #ask(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+  ): Promise<UpstreamTags> {
+    try {
+      return await withDeadline(ANSWER_DEADLINE_MS, (signal) =>
+        upstream.client.listTags(key.repository, signal, after),
+      );
+    } catch (error) {
+      if (isNotFound(error)) this.#lists.delete(nameOf(key, after));
+      throw error;
+    }
   }
 
   /** The tags that the cache can answer; undefined where it has none of the repository. */

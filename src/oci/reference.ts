@@ -76,3 +76,18 @@ export function referrersTag(subject: Digest): Tag {
   const hex = digestHex(subject).slice(0, REFERRERS_TAG_HEX_LENGTH);
   return `${digestAlgorithm(subject)}-${hex}` as Tag;
 }
+
+/**
+ * What clients write after the tag of {@link referrersTag}: nothing for the list itself, the rest
+ * is of cosign.
+ *
+ * @see https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
+ */
+export const REFERRERS_TAG_SUFFIXES = ["", ".sig", ".att", ".sbom"] as const;
+
+const REFERRERS_TAG = /^sha(?:256|512)-[0-9a-f]{64}(?:\.[a-z]{1,16})?$/;
+
+/** Whether a tag is named after a digest: it lists what refers to it, or holds its signatures. */
+export function isReferrersTag(tag: Tag): boolean {
+  return REFERRERS_TAG.test(tag);
+}

@@ -249,6 +249,17 @@ void describe("the commands on images", () => {
       stderr: "",
     });
     assert.match((await run({ name: "refresh", ref })).stdout, /is still/);
+    const byDigest = `${APP}@${first.manifest.digest}`;
+    assert.match(
+      (await run({ name: "refresh", ref: byDigest })).stdout,
+      /@sha256:\w+ is still sha256:/,
+    );
+    await mirror.reload({ offline: true });
+    assert.deepEqual(await run({ name: "refresh", ref: byDigest }), {
+      code: 1,
+      stdout: "",
+      stderr: "entrepot: the running mirror is offline\n",
+    });
     await mirror.close();
     const { code, stderr } = await run({ name: "refresh", ref });
     assert.equal(code, 1);

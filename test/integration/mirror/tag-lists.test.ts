@@ -236,6 +236,56 @@ void describe("a list of tags", () => {
     assert.equal(cacheStatusOf(open), "hit; detail=stale");
   });
 
+  for (const pageSize of [undefined, 2]) {
+    void it(`is the last known one while the upstream is down, however old (upstream's page: ${pageSize})`, async (test) => {
+      const { upstream, mirror } = await setUp(
+        test,
+        pageSize === undefined ? {} : { pageSize },
+      );
+      if (pageSize !== undefined) {
+        // The way to the third page is cut, the first time it is offered.
+        upstream.when(
+          { kind: "tags", where: ({ query }) => query.get("last") === "1.1" },
+          { headers: { link: '<http://elsewhere.example/>; rel="next"' } },
+          { times: 1 },
+        );
+      }
+      await mirror.get("/v2/team/app/manifests/edge");
+      const seen = async (): Promise<readonly string[]> => {
+        const tags: string[] = [];
+        let path: string | undefined = `${LIST}?n=2`;
+        while (path !== undefined) {
+          const got = await mirror.get(path);
+          tags.push(...(tagsOf(got) as { tags: string[] }).tags);
+          const isStale = got.headers["warning"] !== undefined;
+          assert.equal(isStale, isDown);
+          if (isDown) assert.equal(got.headers["age"], String(7 * 86_400));
+          path = /^<(.*)>; rel="next"$/.exec(got.headers["link"] ?? "")?.[1];
+        }
+        return tags;
+      };
+      let isDown = false;
+      assert.deepEqual(await seen(), TAGS);
+      isDown = true;
+      await upstream.stop();
+      mirror.clock.advance(7 * 86_400_000);
+      assert.deepEqual(await seen(), TAGS);
+      await mirror.reload({ offline: true });
+      assert.deepEqual(await seen(), TAGS);
+    });
+  }
+
+  void it("is forgotten when the upstream has it no more", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.get(LIST);
+    mirror.clock.advance(TTL_MS);
+    upstream.when({ kind: "tags" }, { status: 404 });
+    assert.equal((await mirror.get(LIST)).status, 404);
+    mirror.clock.advance(TTL_MS);
+    await upstream.stop();
+    assert.equal((await mirror.get(LIST)).status, 502);
+  });
+
   void it("is that of the cache at once while the upstream takes its time", async (test) => {
     const { upstream, mirror } = await setUp(test, {}, 100);
     await mirror.get("/v2/team/app/manifests/edge");
