@@ -309,7 +309,10 @@ export async function buildApp(
     registryListener,
     (options, listener) => {
       const server = connections.createServer(options, listener);
-      keepHalfOpen(server);
+      keepHalfOpen(
+        server,
+        (socket) => connections.connectionOf(socket)?.socket ?? socket,
+      );
       if (tls === undefined) repeatedHeads.watch(server);
       return server;
     },

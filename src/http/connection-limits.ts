@@ -31,6 +31,8 @@ export interface ConnectionLimits {
 
 /** Told of the requests of one connection: one that is busy is not closed for others. */
 export interface BusyPlace {
+  /** The connection that was accepted: below TLS, if that is spoken on it. */
+  readonly socket: Socket;
   begin(): void;
   /** Called once for each {@link begin}. */
   readonly end: () => void;

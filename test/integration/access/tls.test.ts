@@ -240,7 +240,7 @@ void describe("TLS of the registry API", () => {
       (_request, response) => response.end("here"),
       (options, listener) => {
         const server = tls.createServer(options, listener);
-        keepHalfOpen(server);
+        keepHalfOpen(server, (socket) => socket);
         server.on("connection", (socket) => {
           open.add(socket);
           socket.once("close", () => open.delete(socket));
