@@ -39,6 +39,7 @@ import {
   judgeReadiness,
   refreshBudgets,
   refreshMetrics,
+  rememberTotals,
 } from "./observation.ts";
 import { startScrubbing } from "./scrubbing.ts";
 import type { Audit } from "./telemetry/audit.ts";
@@ -149,11 +150,22 @@ export async function buildApp(
     audit,
     clientAddress,
   });
-  const cache = await openCache({ root: config.storage.root, clock, log });
+  const cache = await openCache({
+    root: config.storage.root,
+    clock,
+    log,
+    onAbsence: (absence) =>
+      metrics.storageDegraded.set(absence === undefined ? 0 : 1),
+  });
   let roomLimits = createRoomLimits(config.eviction);
   const hot = new HotManifests();
   const blobs = trackBlobStore(cache.blobs, () => evictor.poke());
-  const readSpace = () => readDiskSpace(config.storage.root);
+  // Of what lies at the path while the root is away nothing is known.
+  const readSpace = () =>
+    cache.absence === undefined
+      ? readDiskSpace(config.storage.root)
+      : Promise.resolve(undefined);
+  const totalsNow = rememberTotals(cache.index);
   const evictor = new Evictor({
     index: cache.index,
     blobs,
@@ -265,7 +277,7 @@ export async function buildApp(
         ),
       scrub: scrubbing.scrub,
       status: async () => {
-        const totals = await cache.index.totals();
+        const totals = await totalsNow();
         const limitBytes = await evictor.limitBytes();
         return {
           version: VERSION,

@@ -1,4 +1,5 @@
 import { StorageError } from "./cache/blob-store.ts";
+import type { IndexTotals, MetadataIndex } from "./cache/metadata-index.ts";
 import type { OpenedCache } from "./cache/open-cache.ts";
 import type { Room } from "./cache/room.ts";
 import type { UpstreamConfig } from "./config/config.ts";
@@ -13,11 +14,24 @@ export async function refreshMetrics(
   cache: OpenedCache,
   metrics: Metrics,
 ): Promise<void> {
-  const totals = await cache.index.totals();
+  const totals = await cache.index.totals().catch(() => undefined);
+  // An index that does not answer now has the sums of before.
+  if (totals === undefined) return;
   metrics.storageBytes.set(totals.blobBytes);
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
   metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
+}
+
+/** The sums of the index; while it does not answer, those of before. */
+export function rememberTotals(
+  index: Pick<MetadataIndex, "totals">,
+): () => Promise<IndexTotals> {
+  let last: IndexTotals = { blobBytes: 0, blobs: 0, manifests: 0, tags: 0 };
+  return async () => {
+    last = await index.totals().catch(() => last);
+    return last;
+  };
 }
 
 /** When they are asked for: a count is forgotten with time, and nothing tells when. */
@@ -49,6 +63,11 @@ export async function judgeReadiness(
   room: Room,
   metrics: Metrics,
 ): Promise<Readiness> {
+  if (cache.absence !== undefined) {
+    metrics.storageDegraded.set(1);
+    const detail = { index: "away", storage: `degraded: ${cache.absence}` };
+    return { isReady: true, detail };
+  }
   const [index, storage] = await Promise.allSettled([
     cache.index.probe(),
     cache.probeStorage(),

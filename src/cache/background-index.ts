@@ -1,5 +1,6 @@
 import { Worker } from "node:worker_threads";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
+import { type FileIdentity, identifyFileNow } from "./file-identity.ts";
 import type {
   IndexWork,
   IndexWorkerData,
@@ -23,6 +24,7 @@ type Ask = IndexWork extends infer W
 /** What is done for the index beside the thread that serves requests. */
 export class BackgroundIndex {
   readonly #path: string;
+  readonly #identity: FileIdentity | undefined;
   readonly #schedule: Schedule;
   readonly #waiters = new Map<
     number,
@@ -39,6 +41,7 @@ export class BackgroundIndex {
   /** @param path of an index that is open in WAL mode */
   constructor(path: string, schedule: Schedule = scheduleUnref) {
     this.#path = path;
+    this.#identity = identifyFileNow(path);
     this.#schedule = schedule;
   }
 
@@ -113,7 +116,10 @@ export class BackgroundIndex {
       new URL(`./index-worker${extension}`, import.meta.url),
       {
         name: "index",
-        workerData: { path: this.#path } satisfies IndexWorkerData,
+        workerData: {
+          path: this.#path,
+          identity: this.#identity,
+        } satisfies IndexWorkerData,
         execArgv: [],
         resourceLimits: {
           maxOldGenerationSizeMb: 64,

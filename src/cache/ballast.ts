@@ -16,11 +16,17 @@ const { O_RDWR, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 export class Ballast {
   readonly #layout: DiskLayout;
   readonly #fileSystem: FileSystem;
+  readonly #isRootHere: () => boolean;
   #isGivenUp = false;
 
-  constructor(layout: DiskLayout, fileSystem: FileSystem) {
+  constructor(
+    layout: DiskLayout,
+    fileSystem: FileSystem,
+    isRootHere: () => boolean = () => true,
+  ) {
     this.#layout = layout;
     this.#fileSystem = fileSystem;
+    this.#isRootHere = isRootHere;
   }
 
   /** The disk ran full, and has not come back to much room since. */
@@ -30,6 +36,7 @@ export class Ballast {
 
   /** Makes room at once, for whoever retries in the same turn; it may be gone already. */
   release(): void {
+    if (!this.#isRootHere()) return;
     try {
       unlinkSync(this.#layout.ballastFile);
       this.#isGivenUp = true;

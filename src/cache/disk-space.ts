@@ -1,16 +1,46 @@
 import { statfs } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 
-/** Of the file system that holds a path; undefined where the system does not tell. */
+export interface DiskSpace {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+}
+
+/** A network file system whose server is gone answers after minutes, if at all. */
+const PATIENCE_MS = 1_000;
+
+/** Questions that are not answered yet, by path: each holds a thread of the pool, so there is one. */
+const asked = new Map<string, Promise<DiskSpace | undefined>>();
+
+/** Of the file system that holds a path; undefined if the system does not say so within a second. */
 export async function readDiskSpace(
   path: string,
-): Promise<{ totalBytes: number; freeBytes: number } | undefined> {
+): Promise<DiskSpace | undefined> {
+  const running = asked.get(path) ?? ask(path);
+  asked.set(path, running);
+  const end = new AbortController();
+  try {
+    return await Promise.race([
+      running,
+      delay(PATIENCE_MS, undefined, { signal: end.signal, ref: false }).catch(
+        () => undefined,
+      ),
+    ]);
+  } finally {
+    end.abort();
+  }
+}
+
+async function ask(path: string): Promise<DiskSpace | undefined> {
   try {
     const { bsize, blocks, bavail } = await statfs(path);
-    // Some network file systems tell nothing by telling zeros.
+    // Some network file systems answer with zeros.
     return blocks === 0
       ? undefined
       : { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
   } catch {
     return undefined;
+  } finally {
+    asked.delete(path);
   }
 }

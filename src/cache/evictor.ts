@@ -7,6 +7,7 @@ import type { Victim } from "./choose-victims.ts";
 import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
 import {
+  IndexAwayError,
   IndexError,
   type MetadataIndex,
   type RepositoryKey,
@@ -201,6 +202,8 @@ export class Evictor {
     try {
       await this.#run(work);
     } catch (error) {
+      // There is nothing to evict from then, and the root's watch has logged it.
+      if (error instanceof IndexAwayError) return;
       this.#options.log.warn({ err: error }, "eviction failed");
     }
   }

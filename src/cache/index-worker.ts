@@ -1,5 +1,6 @@
 import { parentPort, workerData } from "node:worker_threads";
 import Database from "better-sqlite3";
+import { type FileIdentity, identifyFileNow } from "./file-identity.ts";
 
 /*
  * The thread that does what makes SQLite wait for the disk: it syncs at checkpoints and reads the
@@ -25,6 +26,8 @@ export interface IndexWorkReply {
 
 export interface IndexWorkerData {
   readonly path: string;
+  /** Of the index that is open: another file at the path belongs to another process. */
+  readonly identity: FileIdentity | undefined;
 }
 
 /** The thread may wait for others as long as it likes; it holds up nobody. */
@@ -33,7 +36,10 @@ const FAULTS_LISTED = 20;
 
 if (parentPort === null) throw new Error("this file is started as a worker");
 const port = parentPort;
-const { path } = workerData as IndexWorkerData;
+const { path, identity } = workerData as IndexWorkerData;
+if (identifyFileNow(path) !== identity) {
+  throw new Error("the index is not at its path");
+}
 const database = new Database(path, {
   fileMustExist: true,
   timeout: BUSY_TIMEOUT_MS,

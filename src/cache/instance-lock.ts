@@ -3,6 +3,7 @@ import Database from "better-sqlite3";
 import { StorageError } from "./blob-store.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import { systemCode } from "./file-system.ts";
+import { identifyFileNow } from "./file-identity.ts";
 import { createPrivateFile } from "./private-file.ts";
 
 /** Another process owns the storage root. */
@@ -60,11 +61,13 @@ export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
     });
   }
   held.add(database);
+  const identity = identifyFileNow(layout.lockFile);
   writeOwner(layout);
   return {
     release() {
       if (!held.delete(database)) return;
-      removeOwner(layout);
+      // Another file there is another process's, in another tree perhaps.
+      if (identifyFileNow(layout.lockFile) === identity) removeOwner(layout);
       database.close();
     },
   };

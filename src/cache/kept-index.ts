@@ -6,12 +6,13 @@ import { BackgroundIndex } from "./background-index.ts";
 import type { Ballast } from "./ballast.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import { IndexAudit } from "./index-audit.ts";
-import type { MetadataIndex } from "./metadata-index.ts";
+import { IndexAwayError, type MetadataIndex } from "./metadata-index.ts";
 import {
   IN_MEMORY,
   moveIndexAside,
   openSqliteIndex,
 } from "./open-sqlite-index.ts";
+import type { RootWatch } from "./root-watch.ts";
 import type { RootsJournal } from "./roots-journal.ts";
 
 export interface KeptIndexOptions {
@@ -20,6 +21,7 @@ export interface KeptIndexOptions {
   readonly log: Pick<Logger, "info" | "warn" | "error">;
   readonly journal: RootsJournal;
   readonly ballast: Ballast;
+  readonly watch: Pick<RootWatch, "isAway" | "isHereNow">;
   /** The index turned out to be damaged and a new, empty one is in its place: it wants to be filled. */
   readonly onReplaced: () => void;
 }
@@ -39,7 +41,7 @@ interface Opened {
  * goes on with a new one when the file turns out to be damaged.
  */
 export class KeptIndex {
-  /** Passes every call on to the index in force. */
+  /** Passes every call on to the index in force; while the root is away it knows nothing. */
   readonly index: MetadataIndex;
   /** This process's; a clean stop leaves it in the index and beside it. */
   readonly runId: string = randomUUID();
@@ -67,7 +69,10 @@ export class KeptIndex {
     this.#warnIfTemporary(opened);
     this.lastRunId = readRunId(opened.database);
     this.isNew = this.lastRunId === "";
-    this.index = forwardTo(() => this.#opened.index);
+    this.index = forwardTo(
+      () => this.#opened.index,
+      () => options.watch.isAway,
+    );
   }
 
   get database(): Database {
@@ -107,7 +112,7 @@ export class KeptIndex {
     try {
       await this.#opened.background?.close();
       // The root may be another process's by the time that a new one would be open.
-      if (this.#isClosed) return;
+      if (this.#isClosed || !this.#options.watch.isHereNow()) return;
       // It is closed when this returns, and nothing else runs until the new one is there.
       void this.#opened.index.close().catch(() => undefined);
       const opened = this.#openAnew();
@@ -175,10 +180,27 @@ export class KeptIndex {
   }
 }
 
+/** Methods that answer at once, and never fail. */
+const QUIET: ReadonlySet<string | symbol> = new Set<keyof MetadataIndex>([
+  "recallLinkedBlob",
+  "recallTag",
+  "touchBlob",
+  "touchManifest",
+  "touchTag",
+]);
+
 /** An object whose methods are those of whatever is in force when they are called. */
-function forwardTo(current: () => MetadataIndex): MetadataIndex {
+function forwardTo(
+  current: () => MetadataIndex,
+  isAway: () => boolean,
+): MetadataIndex {
   return new Proxy({} as MetadataIndex, {
     get: (_target, name) => {
+      if (isAway() && name !== "close") {
+        return QUIET.has(name)
+          ? () => undefined
+          : () => Promise.reject(new IndexAwayError(String(name)));
+      }
       const index = current();
       const member: unknown = Reflect.get(index, name, index);
       return typeof member === "function" ? member.bind(index) : member;

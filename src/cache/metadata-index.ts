@@ -185,3 +185,11 @@ export class IndexError extends Error {
     this.isLocked = options.isLocked === true;
   }
 }
+
+/** The storage root is away, and the index with it. */
+export class IndexAwayError extends IndexError {
+  constructor(method: string) {
+    super(`${method}: the storage root is away`);
+    this.name = "IndexAwayError";
+  }
+}

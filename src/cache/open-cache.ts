@@ -6,12 +6,14 @@ import { takeCleanMarker, writeCleanMarker } from "./clean-marker.ts";
 import { diskLayout } from "./disk-layout.ts";
 import { type FileSystem, nodeFileSystem } from "./file-system.ts";
 import { createFsBlobStore } from "./fs-blob-store.ts";
+import { guardFileSystem } from "./guarded-file-system.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock, type InstanceLock } from "./instance-lock.ts";
 import { KeptIndex } from "./kept-index.ts";
 import { makeRoot, rootFault } from "./make-root.ts";
 import type { MetadataIndex } from "./metadata-index.ts";
 import { Recovery } from "./recovery.ts";
+import { type Absence, RootWatch } from "./root-watch.ts";
 import { RootsJournal } from "./roots-journal.ts";
 import { Scrub, type ScrubOptions, type ScrubReport } from "./scrub.ts";
 import { settleIntents } from "./settle-intents.ts";
@@ -33,6 +35,8 @@ export interface OpenCacheOptions {
   readonly fileSystem?: FileSystem;
   /** In place of the machine's own, which changes with every boot. */
   readonly bootId?: string;
+  /** The root is not what was opened any more, or is again. */
+  readonly onAbsence?: (absence: Absence | undefined) => void;
 }
 
 export interface OpenedCache {
@@ -49,6 +53,8 @@ export interface OpenedCache {
    * @throws StorageError; `ETIMEDOUT` where the disk takes long to say so
    */
   probeStorage(): Promise<void>;
+  /** Why the storage is not used: its root is away. Undefined as long as it is there. */
+  readonly absence: Absence | undefined;
   /** The disk ran so full that the room kept for the index was given up. */
   readonly isOutOfRoom: boolean;
   /**
@@ -81,27 +87,42 @@ export type OnlineScrubOptions = Pick<
 export async function openCache(
   options: OpenCacheOptions,
 ): Promise<OpenedCache> {
-  const { root, clock, log, fileSystem = nodeFileSystem } = options;
+  const { root, clock, log } = options;
   const layout = diskLayout(root);
   await makeRoot(root);
   let lock: InstanceLock | undefined;
+  let watch: RootWatch | undefined;
   try {
     lock = acquireInstanceLock(layout);
     const held = lock;
+    const watched = new RootWatch({
+      layout,
+      log,
+      onChange: (absence) => {
+        options.onAbsence?.(absence);
+        if (absence === undefined) void journal.flush();
+      },
+    });
+    watch = watched;
+    const fileSystem = guardFileSystem(
+      options.fileSystem ?? nodeFileSystem,
+      watched,
+    );
+    const journal = new RootsJournal({ layout, fileSystem, clock });
     if (!(await prepareFolders(layout, fileSystem))) {
       log.warn({ root }, "no room in the storage root: pulls pass through");
     }
     const bootId = options.bootId ?? (await readBootId());
     const isSame = await isSameBoot(layout, fileSystem, bootId);
     const cleanRunId = await takeCleanMarker(layout, fileSystem);
-    const journal = new RootsJournal({ layout, fileSystem, clock });
-    const ballast = new Ballast(layout, fileSystem);
+    const ballast = new Ballast(layout, fileSystem, () => watched.isHereNow());
     const kept = new KeptIndex({
       layout,
       clock,
       log,
       journal,
       ballast,
+      watch: watched,
       onReplaced: () => recovery.start({ isSound: true, isLast: false }),
     });
     const { index } = kept;
@@ -162,6 +183,9 @@ export async function openCache(
       get isRecovering() {
         return recovery.isRunning;
       },
+      get absence() {
+        return watched.absence;
+      },
       get isOutOfRoom() {
         return ballast.isGivenUp;
       },
@@ -192,15 +216,17 @@ export async function openCache(
             () => kept.close(),
           ]);
           const isWhole = !recovery.isUnfinished && journal.isWhole;
-          if (isWhole && !kept.isTemporary) {
+          if (isWhole && !kept.isTemporary && !watched.isAway) {
             await writeCleanMarker(layout, fileSystem, kept.runId);
           }
         } finally {
+          watched.stop();
           held.release();
         }
       },
     };
   } catch (error) {
+    watch?.stop();
     lock?.release();
     throw error instanceof StorageError ? await rootFault(root, error) : error;
   }

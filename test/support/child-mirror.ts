@@ -67,7 +67,7 @@ export class ChildMirror {
   async start(): Promise<void> {
     const { nodeArgs = [], args = [], wrapper = [], env } = this.#options;
     await mkdir(this.#dir, { recursive: true });
-    const file = join(this.#dir, "entrepot.yaml");
+    const file = this.configFile;
     const [command = process.execPath, ...rest] = [
       ...wrapper,
       process.execPath,
@@ -90,6 +90,11 @@ export class ChildMirror {
     });
     this.#listening = await this.#child.line(parseListening);
     if (this.#listening.operator !== undefined) await this.ready();
+  }
+
+  /** What it is started with; commands take it as well. */
+  get configFile(): string {
+    return join(this.#dir, "entrepot.yaml");
   }
 
   get child(): Child {

@@ -8,8 +8,11 @@ import { tempDir } from "./temp-dir.ts";
 export class LoopDisk {
   readonly path: string;
 
-  private constructor(path: string) {
+  readonly #image: string;
+
+  private constructor(path: string, image: string) {
     this.path = path;
+    this.#image = image;
   }
 
   static async mount(test: AfterTest, sizeMib: number): Promise<LoopDisk> {
@@ -22,7 +25,17 @@ export class LoopDisk {
     await runCommand("mkfs.ext4", ["-q", "-m", "0", image]);
     await runCommand("mount", ["-o", "loop", image, path]);
     releaseAfter(test, () => runCommand("umount", ["--lazy", path]));
-    return new LoopDisk(path);
+    return new LoopDisk(path, image);
+  }
+
+  /** From its path, though files are open. */
+  async unmount(): Promise<void> {
+    await runCommand("umount", ["--lazy", this.path]);
+  }
+
+  /** The same file system, to the same path. */
+  async mountAgain(): Promise<void> {
+    await runCommand("mount", ["-o", "loop", this.#image, this.path]);
   }
 
   /** Read-only at once, with files open for writing, as the kernel does after an error. */
