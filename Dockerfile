@@ -34,5 +34,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
   CMD ["node", "/opt/entrepot/health-check.js"]
 # No shell between: it would keep the signals to itself.
-ENTRYPOINT ["node", "/opt/entrepot/dist/main.js"]
+ENTRYPOINT ["node", "--disable-sigusr1", "--disable-proto=delete", "/opt/entrepot/dist/main.js"]
 CMD ["serve"]

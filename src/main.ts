@@ -1,5 +1,8 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --disable-sigusr1 --disable-proto=delete
 import { enableCompileCache } from "node:module";
+import { hardenProcess } from "./cli/harden-process.ts";
+
+hardenProcess();
 
 // Before anything else is loaded: what was compiled at an earlier start is not compiled again.
 enableCompileCache();

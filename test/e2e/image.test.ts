@@ -93,7 +93,12 @@ void describe("the container image", () => {
             "A pull-through caching mirror for container registries",
           "org.opencontainers.image.licenses": "Apache-2.0",
         },
-        entrypoint: ["node", "/opt/entrepot/dist/main.js"],
+        entrypoint: [
+          "node",
+          "--disable-sigusr1",
+          "--disable-proto=delete",
+          "/opt/entrepot/dist/main.js",
+        ],
         command: ["serve"],
       },
     );

@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { parseAllDocuments } from "yaml";
+import { runCommand } from "../../support/run-command.ts";
+
+const PROJECT = join(import.meta.dirname, "../../..");
+/** No debugger by a signal; no `__proto__` for a parsed document to reach a prototype by. */
+const FLAGS = "--disable-sigusr1 --disable-proto=delete";
+
+function read(name: string): Promise<string> {
+  return readFile(join(PROJECT, name), "utf8");
+}
+
+void describe("every way of starting", () => {
+  void it("by npm's scripts has the flags", async () => {
+    const { scripts } = JSON.parse(await read("package.json")) as {
+      readonly scripts: Readonly<Record<string, string>>;
+    };
+    for (const [name, script] of Object.entries(scripts)) {
+      if (!script.includes("src/main.ts")) continue;
+      assert.ok(script.includes(`node ${FLAGS} src/main.ts`), name);
+    }
+    assert.ok(scripts["start"]?.includes(FLAGS));
+    assert.ok(scripts["entrepot"]?.includes(FLAGS));
+  });
+
+  void it("as a program of the package has the flags", async () => {
+    const { bin } = JSON.parse(await read("package.json")) as {
+      readonly bin: Readonly<Record<string, string>>;
+    };
+    // The build keeps the first line.
+    assert.deepEqual(bin, { entrepot: "dist/main.js" });
+    const [first] = (await read("src/main.ts")).split("\n");
+    assert.equal(first, `#!/usr/bin/env -S node ${FLAGS}`);
+  });
+
+  void it("as a container has the flags", async () => {
+    const words = ["node", ...FLAGS.split(" "), "/opt/entrepot/dist/main.js"];
+    const [, entrypoint = "[]"] =
+      /^ENTRYPOINT (.+)$/m.exec(await read("Dockerfile")) ?? [];
+    assert.deepEqual(JSON.parse(entrypoint), words);
+  });
+
+  void it("by compose or Kubernetes is the image's own", async () => {
+    const kubernetes = (await readdir(join(PROJECT, "deploy/kubernetes"))).map(
+      (name) => `deploy/kubernetes/${name}`,
+    );
+    for (const name of ["deploy/compose/compose.yaml", ...kubernetes]) {
+      for (const document of parseAllDocuments(await read(name))) {
+        for (const container of containersOf(document.toJS())) {
+          assert.ok(!("command" in container), name);
+          assert.ok(!("entrypoint" in container), name);
+        }
+      }
+    }
+  });
+
+  void it("by systemd has the flags", async () => {
+    assert.match(
+      await read("deploy/systemd/entrepot.service"),
+      new RegExp(`^ExecStart=/usr/bin/node ${FLAGS} /opt/entrepot/`, "m"),
+    );
+  });
+
+  void it("without the flags is hardened by itself, before anything else is loaded", async () => {
+    const main = await read("src/main.ts");
+    const [harden, load] = ["\nhardenProcess();\n", "await import("].map(
+      (text) => main.indexOf(text),
+    );
+    assert.ok(harden !== undefined && harden > 0 && load !== undefined);
+    assert.ok(harden < load);
+    const { stdout } = await runCommand(process.execPath, [
+      "--input-type=module",
+      "--eval",
+      `import { hardenProcess } from ${JSON.stringify(join(PROJECT, "src/cli/harden-process.ts"))};
+       hardenProcess();
+       console.log("__proto__" in Object.prototype, process.listenerCount("SIGUSR1"));`,
+    ]);
+    assert.equal(stdout, "false 1\n");
+  });
+});
+
+/** Those that run the mirror's image, of a compose file or a manifest. */
+function containersOf(value: unknown): object[] {
+  if (typeof value !== "object" || value === null) return [];
+  const image: unknown = Reflect.get(value, "image");
+  const inner = Object.values(value).flatMap((part) => containersOf(part));
+  return typeof image === "string" && /(?:^|\/)entrepot(?::|$)/.test(image)
+    ? [value, ...inner]
+    : inner;
+}
