@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import type { Schedule } from "./cache/access-times.ts";
+import { BlobVerifier } from "./cache/blob-verifier.ts";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
@@ -190,6 +191,13 @@ export async function buildApp(
     descriptors: await readDescriptorLimit(),
     memoryBytes: readMemoryLimit(),
   };
+  const verifier = new BlobVerifier({
+    blobs,
+    index: cache.index,
+    clock,
+    drop: (row, verdict) => scrubbing.drop(row, verdict),
+    onVerified: (outcome) => metrics.readVerifications.inc({ outcome }),
+  });
   const mirror = createMirror({
     upstreams: upstreams.mirrored,
     blobs,
@@ -201,6 +209,8 @@ export async function buildApp(
     metrics,
     audit,
     isOffline,
+    verifier,
+    verifyAfterMs: () => inForce.scrub.onReadMs,
     hasRules: () => access.hasRules,
     maxFills: () => resolveFillLimit(inForce.limits?.fills ?? 0, processLimits),
     childrenSchedule: overrides.childrenSchedule,
@@ -379,7 +389,7 @@ export async function buildApp(
       tls?.close();
       try {
         await registry.close(graceMs);
-        await scrubbing.stop();
+        await Promise.all([verifier.stop(), scrubbing.stop()]);
         await access.close();
         await Promise.all([pins.stop(), mirror.close()]);
         await evictor.stop();

@@ -1,7 +1,8 @@
 import type { Schedule } from "./cache/access-times.ts";
 import { BackgroundScrub } from "./cache/background-scrub.ts";
 import type { OpenedCache } from "./cache/open-cache.ts";
-import type { ScrubReport } from "./cache/scrub.ts";
+import type { BlobRow } from "./cache/metadata-index.ts";
+import { Scrub, type ScrubReport } from "./cache/scrub.ts";
 import { SCRUB_CODES, type ScrubFinding } from "./cache/scrub-findings.ts";
 import type { Config } from "./config/config.ts";
 import { Healer } from "./mirror/heal.ts";
@@ -16,6 +17,11 @@ export interface Scrubbing {
     readonly isRepair: boolean;
     readonly signal: AbortSignal;
   }) => Promise<ScrubReport>;
+  /** Takes a blob away whose bytes were found wrong while they were served, and fetches it again. */
+  readonly drop: (
+    row: BlobRow,
+    verdict: "wrong" | "unreadable",
+  ) => Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -69,6 +75,23 @@ export function startScrubbing(parts: {
         () => undefined,
       );
       return scrub;
+    },
+    drop: async (row, verdict) => {
+      const scrub = new Scrub({
+        ...cache.scrubParts,
+        index: { audit: cache.audit, rows: cache.index },
+        isRepair: true,
+        isOnline: true,
+        onDropped,
+      });
+      await mirror.dropWrong(row, async () => {
+        await scrub.dropBlob(
+          verdict === "wrong" ? "blob-corrupt" : "blob-unreadable",
+          row.digest,
+        );
+        return scrub.report.findings.every(({ repaired }) => repaired);
+      });
+      scrub.report.findings.forEach(note);
     },
     stop: async () => {
       abort.abort();

@@ -77,6 +77,9 @@ export interface PartialSource {
   readonly mayAdopt: boolean;
 }
 
+/** What a blob's bytes are, compared with its digest. `unreadable`: the disk does not return them. */
+export type BlobVerdict = "right" | "wrong" | "unreadable";
+
 /**
  * Content-addressed bytes. Knows nothing of repositories, tags or times.
  * Every blob in it was hashed before it was published.
@@ -92,6 +95,18 @@ export interface BlobStore {
   open(digest: Digest, sizeBytes: number): Promise<BlobReader | undefined>;
   /** The bytes of a small published blob, whole; as {@link open} else. */
   read(digest: Digest, sizeBytes: number): Promise<Buffer | undefined>;
+  /**
+   * Compares a published blob with its digest; a large one on another thread.
+   *
+   * @param signal ends it between two steps of 64 MiB
+   * @returns undefined when it is absent, or not of that size
+   * @throws StorageError when nothing can be said of its bytes now; the signal's reason
+   */
+  verify(
+    digest: Digest,
+    sizeBytes: number,
+    signal: AbortSignal,
+  ): Promise<BlobVerdict | undefined>;
   /**
    * Publishes bytes that the caller has hashed. Durable when it resolves; an equal blob is replaced.
    *

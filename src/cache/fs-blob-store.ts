@@ -11,6 +11,7 @@ import {
 import type {
   BlobReader,
   BlobStore,
+  BlobVerdict,
   PartialBlob,
   PartialSource,
 } from "./blob-store.ts";
@@ -25,6 +26,7 @@ import {
   systemCode,
 } from "./file-system.ts";
 import { FsPartialBlob } from "./fs-partial-blob.ts";
+import { hashStoredFile } from "./hash-stored-file.ts";
 import { FileBlobReader, SharedFile } from "./shared-file.ts";
 import {
   BACKGROUND_HASH_FROM_BYTES,
@@ -38,6 +40,8 @@ const CAREFULLY = constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /** In a blob's place there is nothing, or something that is no file. */
 const ABSENT = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EISDIR", "ENXIO"]);
+/** The disk has the file and does not return its bytes; any other failure says nothing of them. */
+const UNREADABLE = new Set(["EIO", "EUCLEAN", "EBADMSG", "EOF"]);
 /** A rename found a folder where the file should go. */
 const OCCUPIED = new Set(["EISDIR", "ENOTEMPTY", "EEXIST", "ENOTDIR"]);
 
@@ -91,6 +95,29 @@ class FsBlobStore implements BlobStore {
       const bytes = Buffer.allocUnsafeSlow(sizeBytes);
       if (sizeBytes > 0) await file.readFully(bytes, sizeBytes, 0);
       return bytes;
+    } finally {
+      await file.release();
+    }
+  }
+
+  async verify(
+    digest: Digest,
+    sizeBytes: number,
+    signal: AbortSignal,
+  ): Promise<BlobVerdict | undefined> {
+    const file = await this.#openBlob(digest, sizeBytes);
+    if (file === undefined) return undefined;
+    try {
+      const found = await hashStoredFile(file, {
+        algorithm: digestAlgorithm(digest),
+        sizeBytes,
+        hashes: this.#hashes,
+        signal,
+      });
+      return found === digest ? "right" : "wrong";
+    } catch (error) {
+      if (signal.aborted || !UNREADABLE.has(systemCode(error))) throw error;
+      return "unreadable";
     } finally {
       await file.release();
     }

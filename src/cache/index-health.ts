@@ -51,11 +51,13 @@ export class IndexHealth {
   countTimesAfter(ms: number): number {
     return (
       this.#database
-        .prepare<[number, number, number, number, number], { n: number }>(
-          `SELECT (SELECT count(*) FROM blobs WHERE used_at_ms > ? OR stored_at_ms > ?) +
-             (SELECT count(*) FROM tags WHERE used_at_ms > ? OR verified_at_ms > ? OR fetched_at_ms > ?) AS n`,
+        .prepare<[{ readonly ms: number }], { n: number }>(
+          `SELECT (SELECT count(*) FROM blobs
+               WHERE used_at_ms > :ms OR stored_at_ms > :ms OR verified_at_ms > :ms) +
+             (SELECT count(*) FROM tags
+               WHERE used_at_ms > :ms OR verified_at_ms > :ms OR fetched_at_ms > :ms) AS n`,
         )
-        .get(ms, ms, ms, ms, ms)?.n ?? 0
+        .get({ ms })?.n ?? 0
     );
   }
 
@@ -65,10 +67,11 @@ export class IndexHealth {
       .transaction(() => {
         this.#database
           .prepare(
-            `UPDATE blobs SET used_at_ms = min(used_at_ms, ?), stored_at_ms = min(stored_at_ms, ?)
-             WHERE used_at_ms > ? OR stored_at_ms > ?`,
+            `UPDATE blobs SET used_at_ms = min(used_at_ms, :ms),
+               stored_at_ms = min(stored_at_ms, :ms), verified_at_ms = min(verified_at_ms, :ms)
+             WHERE used_at_ms > :ms OR stored_at_ms > :ms OR verified_at_ms > :ms`,
           )
-          .run(ms, ms, ms, ms);
+          .run({ ms });
         this.#database
           .prepare(
             `UPDATE tags SET used_at_ms = min(used_at_ms, ?), verified_at_ms = min(verified_at_ms, ?),

@@ -13,6 +13,7 @@ import type { Database } from "better-sqlite3";
 interface BlobColumns {
   readonly sizeBytes: number;
   readonly storedAtMs: number;
+  readonly verifiedAtMs: number;
   readonly mediaType: string | null;
 }
 
@@ -72,6 +73,7 @@ export function prepareIndexStatements(database: Database) {
     // --- blobs and links ---
     getBlob: database.prepare<[Buffer], BlobColumns>(
       `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         max(blobs.stored_at_ms, blobs.verified_at_ms) AS verifiedAtMs,
          media_types.name AS mediaType
        FROM digests
        JOIN blobs ON blobs.id = digests.id
@@ -81,6 +83,7 @@ export function prepareIndexStatements(database: Database) {
     ),
     getLinkedBlob: database.prepare<[string, Buffer], BlobColumns>(
       `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         max(blobs.stored_at_ms, blobs.verified_at_ms) AS verifiedAtMs,
          media_types.name AS mediaType
        FROM repositories
        JOIN digests
@@ -93,6 +96,7 @@ export function prepareIndexStatements(database: Database) {
     ),
     getUpstreamBlob: database.prepare<[Buffer, string], BlobColumns>(
       `SELECT blobs.size_bytes AS sizeBytes, blobs.stored_at_ms AS storedAtMs,
+         max(blobs.stored_at_ms, blobs.verified_at_ms) AS verifiedAtMs,
          media_types.name AS mediaType
        FROM digests
        CROSS JOIN links ON links.blob_id = digests.id
@@ -145,6 +149,10 @@ export function prepareIndexStatements(database: Database) {
     /** Its links, edges and tags go by the foreign keys. */
     deleteBlob: database.prepare<[Buffer]>(
       `DELETE FROM blobs WHERE id = (SELECT id FROM digests WHERE digest = ?)`,
+    ),
+    noteVerified: database.prepare<[number, Buffer]>(
+      `UPDATE blobs SET verified_at_ms = max(verified_at_ms, ?)
+       WHERE id = (SELECT id FROM digests WHERE digest = ?)`,
     ),
     touchBlob: database.prepare<[number, Buffer]>(
       `UPDATE blobs SET used_at_ms = max(used_at_ms, ?)

@@ -21,6 +21,8 @@ export interface BlobRow {
   readonly mediaType: string | undefined;
   /** When its bytes came from the upstream, in epoch milliseconds. */
   readonly storedAtMs: number;
+  /** When its bytes were last compared with the digest, in epoch milliseconds. */
+  readonly verifiedAtMs: number;
 }
 
 /** What a tag pointed to. Times are epoch milliseconds. */
@@ -106,6 +108,8 @@ export interface MetadataIndex extends RootIndex {
   recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void>;
   /** Writes the row and the edges of a blob that was found stored; no repository may serve it by that. */
   adoptBlob(blob: BlobRecord): Promise<void>;
+  /** Notes that the bytes of stored blobs were compared with their digests and are right. */
+  noteVerified(digests: readonly Digest[], atMs: number): Promise<void>;
   /** Drops a blob whose bytes are gone: its row, links, edges and the tags that point to it. */
   forgetBlob(digest: Digest): Promise<void>;
 

@@ -190,6 +190,10 @@ const MIGRATIONS: readonly string[] = [
   -- type in manifests, which is the first that was met.
   ALTER TABLE links ADD COLUMN media_type_id INTEGER REFERENCES media_types (id);
   `,
+  `
+  -- When the bytes were last compared with the digest; before that, when they were stored.
+  ALTER TABLE blobs ADD COLUMN verified_at_ms INTEGER NOT NULL DEFAULT 0;
+  `,
 ];
 
 /** What `user_version` of an index of this program is. */
@@ -203,12 +207,12 @@ export const SCHEMA_VERSION = MIGRATIONS.length;
  */
 export function migrate(
   database: Database,
-  steps: number = MIGRATIONS.length,
+  steps: number = SCHEMA_VERSION,
 ): void {
   const version = database.pragma("user_version", { simple: true }) as number;
-  if (version > MIGRATIONS.length) {
+  if (version > SCHEMA_VERSION) {
     throw new IndexError(
-      `the index has schema ${version} and this program knows up to ${MIGRATIONS.length}: start the newer program again`,
+      `the index has schema ${version} and this program knows up to ${SCHEMA_VERSION}: start the newer program again`,
     );
   }
   for (const [step, sql] of MIGRATIONS.slice(0, steps).entries()) {

@@ -71,6 +71,8 @@ export class Scrub {
   readonly #findings: ScrubFindings;
   #blobs = 0;
   #bytes = 0;
+  /** Right, and not noted in the index yet. */
+  #right: Digest[] = [];
 
   constructor(options: ScrubOptions) {
     this.#options = options;
@@ -96,6 +98,7 @@ export class Scrub {
     }
     await this.#checkRows();
     if (!this.#options.isOnline) await this.#checkPartials();
+    await this.#noteVerified(0);
     await this.#checkIndex();
     return this.report;
   }
@@ -104,6 +107,15 @@ export class Scrub {
   async checkBlob(row: AuditRow): Promise<void> {
     await this.#checkEntry(row.digest);
     await this.#checkRow(row);
+    await this.#noteVerified(0);
+  }
+
+  /** Takes a blob away that was found wrong elsewhere. */
+  dropBlob(
+    code: "blob-corrupt" | "blob-unreadable",
+    digest: Digest,
+  ): Promise<void> {
+    return this.#drop(code, digest);
   }
 
   // --- files -----------------------------------------------------------------------------------
@@ -182,6 +194,17 @@ export class Scrub {
     };
     if (row === undefined) await this.#adopt(found);
     else await this.#compare(row, found);
+    this.#right.push(digest);
+    await this.#noteVerified(PAGE_ROWS);
+  }
+
+  /** @param least so many at a time; an index that takes no writes has them verified again */
+  async #noteVerified(least: number): Promise<void> {
+    if (this.#right.length <= least) return;
+    const right = this.#right;
+    this.#right = [];
+    const { index, clock } = this.#options;
+    await index?.rows.noteVerified(right, clock.nowMs()).catch(() => undefined);
   }
 
   /** The bytes are right and the index has none of it. */

@@ -171,6 +171,14 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     });
   }
 
+  noteVerified(digests: readonly Digest[], atMs: number): Promise<void> {
+    return this.#transactions.write("noteVerified", () => {
+      for (const digest of digests) {
+        this.#statements.noteVerified.run(atMs, bytesOf(digest));
+      }
+    });
+  }
+
   forgetBlob(digest: Digest): Promise<void> {
     return this.#transactions.write("forgetBlob", () => {
       const afterwards = this.#roots.beforeForgotten(digest);
@@ -325,6 +333,7 @@ function blobRow(
     | {
         readonly sizeBytes: number;
         readonly storedAtMs: number;
+        readonly verifiedAtMs: number;
         readonly mediaType: string | null;
       }
     | undefined,
@@ -335,6 +344,7 @@ function blobRow(
       sizeBytes: row.sizeBytes,
       mediaType: row.mediaType ?? undefined,
       storedAtMs: row.storedAtMs,
+      verifiedAtMs: row.verifiedAtMs,
     }
   );
 }

@@ -87,6 +87,15 @@ export function trackBlobStore(
         release();
       }
     },
+    async verify(digest, sizeBytes, signal) {
+      if (claims.has(digest)) return undefined;
+      const release = hold(digest);
+      try {
+        return await store.verify(digest, sizeBytes, signal);
+      } finally {
+        release();
+      }
+    },
     async put(digest, bytes) {
       const release = await holdUnclaimed(digest);
       try {

@@ -19,6 +19,7 @@ import { chooseProxy } from "./proxy.ts";
 import {
   parseAmount,
   parseDailyShare,
+  parseDurationOrOff,
   parseDuration,
   parseSize,
 } from "./units.ts";
@@ -71,7 +72,10 @@ export function buildConfig(
       maxIdleMs: duration(eviction.maxIdle),
       keep: eviction.keep,
     },
-    scrub: { dailyShare: known(parseDailyShare(scrub.background), "scrub") },
+    scrub: {
+      dailyShare: known(parseDailyShare(scrub.background), "scrub"),
+      onReadMs: known(parseDurationOrOff(scrub.onRead), "scrub"),
+    },
     offline,
     upstreams: Object.entries(document.upstreams ?? {}).map(
       ([name, upstream]) =>

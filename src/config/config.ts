@@ -13,7 +13,11 @@ export interface Config {
   readonly storage: { readonly root: string };
   readonly eviction: EvictionConfig;
   /** The part of all bytes that is verified again each day; 0 for `off`. */
-  readonly scrub: { readonly dailyShare: number };
+  readonly scrub: {
+    readonly dailyShare: number;
+    /** Infinity for `off`. */
+    readonly onReadMs: number;
+  };
   readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];

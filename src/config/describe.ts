@@ -7,7 +7,12 @@ import type {
   UpstreamCredential,
 } from "./config.ts";
 import { formatListenAddress } from "./forms.ts";
-import { formatAmount, formatDailyShare, formatDuration } from "./units.ts";
+import {
+  formatAmount,
+  formatDailyShare,
+  formatDuration,
+  formatDurationOrOff,
+} from "./units.ts";
 
 /**
  * The configuration in force, written as a configuration: every key, units in human form, paths
@@ -35,7 +40,10 @@ export function describeConfig(config: Config): Record<string, unknown> {
       maxIdle: formatDuration(eviction.maxIdleMs),
       keep: eviction.keep,
     },
-    scrub: { background: formatDailyShare(scrub.dailyShare) },
+    scrub: {
+      background: formatDailyShare(scrub.dailyShare),
+      onRead: formatDurationOrOff(scrub.onReadMs),
+    },
     offline,
     upstreams: Object.fromEntries(
       config.upstreams.map((upstream) => [

@@ -16,7 +16,7 @@ export interface ConfigDocument {
     readonly maxIdle: string;
     readonly keep: readonly string[];
   };
-  readonly scrub: { readonly background: string };
+  readonly scrub: { readonly background: string; readonly onRead: string };
   readonly offline: boolean;
   readonly upstreams?: Readonly<Record<string, UpstreamDocument>>;
   readonly access?: AccessDocument;

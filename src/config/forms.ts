@@ -4,10 +4,12 @@ import type { ListenAddress } from "./config.ts";
 import {
   AMOUNT_PATTERN,
   DAILY_SHARE_PATTERN,
+  DURATION_OR_OFF_PATTERN,
   DURATION_PATTERN,
   parseAmount,
   parseDailyShare,
   parseDuration,
+  parseDurationOrOff,
   parseSize,
 } from "./units.ts";
 
@@ -30,6 +32,7 @@ export type FormName =
   | "amount"
   | "dailyShare"
   | "duration"
+  | "durationOrOff"
   | "endpoint"
   | "host"
   | "imagePattern"
@@ -89,6 +92,11 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
   duration: {
     pattern: DURATION_PATTERN,
     findFlaw: (text) => (parseDuration(text) === undefined ? FLAW : undefined),
+  },
+  durationOrOff: {
+    pattern: DURATION_OR_OFF_PATTERN,
+    findFlaw: (text) =>
+      parseDurationOrOff(text) === undefined ? FLAW : undefined,
   },
   listen: {
     pattern: LISTEN_PATTERN,

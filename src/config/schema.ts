@@ -138,6 +138,14 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
           "x-expected": "a share such as 1%, or off",
           "x-zero": "`off`: nothing is read unasked",
         }),
+        onRead: textOf("durationOrOff", {
+          default: "7d",
+          description:
+            "A blob that is pulled and was last compared with its digest longer ago is compared again in the background; what is damaged is fetched again. A client that wants the same whole blob twice within 2 minutes has it compared before it gets the end of it, whatever stands here.",
+          examples: ["7d", "24h", "off"],
+          "x-expected": "a duration with a unit, such as 7d, or off",
+          "x-zero": "`off`: no blob is compared because it is old",
+        }),
       },
       {
         default: {},

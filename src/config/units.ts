@@ -80,6 +80,21 @@ export function formatDailyShare(share: number): string {
   return share === 0 ? "off" : formatAmount({ share });
 }
 
+/** What {@link parseDurationOrOff} reads, for the published schema. */
+export const DURATION_OR_OFF_PATTERN =
+  "^(?:off|\\d+(?:\\.\\d+)?(?:ms|s|m|h|d))$";
+
+/** Reads a duration as {@link parseDuration} does; `off` is Infinity, and `forever` is not a duration here. */
+export function parseDurationOrOff(text: string): number | undefined {
+  if (text === "off") return Infinity;
+  return text === "forever" ? undefined : parseDuration(text);
+}
+
+/** The text that {@link parseDurationOrOff} reads back. */
+export function formatDurationOrOff(durationMs: number): string {
+  return durationMs === Infinity ? "off" : formatDuration(durationMs);
+}
+
 /** The text that {@link parseAmount} reads back. */
 export function formatAmount(
   amount: { readonly bytes: number } | { readonly share: number },

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { BlobAnswer } from "../mirror/blobs.ts";
+import type { BlobAnswer } from "../mirror/blob-answer.ts";
 import type { ManifestAnswer } from "../mirror/manifest-answers.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RoutedRepository } from "../mirror/upstream-routes.ts";
@@ -102,6 +102,7 @@ export async function sendBlob(
     range: allowsRange(header(request, "if-range"), etag)
       ? parseRangeHeader(request.headers.range)
       : undefined,
+    client: call.exchange.client,
     // It has no chunks.
     isSizeNeeded: request.httpVersion === "1.0",
   });
@@ -135,6 +136,7 @@ async function answerBlob(
   // A fill's first bytes may be withheld for a while: the headers are not.
   if (blob.status.outcome !== "hit") response.flushHeaders();
   await sendBody(response, exchange, body, lengthBytes);
+  if (response.writableEnded) blob.onGiven?.();
 }
 
 /** On every answer that is about a blob, 416 too. */

@@ -7,12 +7,19 @@ import type {
 import { type Digest, possibleSize } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
-import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
+import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { withDeadline } from "../upstream/deadline.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import { offlineRefusal } from "./answers.ts";
+import {
+  BLOB_MEDIA_TYPE,
+  type BlobAnswer,
+  type BlobDemand,
+  type BlobHead,
+  isWhole,
+} from "./blob-answer.ts";
 import { type FillHead, PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
 import type { Fill, Fills, JoinedFill } from "./fills.ts";
@@ -22,7 +29,8 @@ import {
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
-import { StoredBody } from "./stored-body.ts";
+import { StoredBlobs } from "./stored-blobs.ts";
+import type { StoredReads } from "./stored-reads.ts";
 import { UpstreamBody } from "./upstream-body.ts";
 
 /** How far ahead of a fill a range must lie to be worth a request of its own. */
@@ -36,56 +44,13 @@ const MAX_ATTEMPTS = 3;
 /** A head that waits for the digest is given up so long before the client has waited for too long. */
 const VERDICT_MARGIN_MS = 500;
 
-/** What blobs are served as that nobody ever called a manifest. */
-const BLOB_MEDIA_TYPE = "application/octet-stream";
-
-/** What HEAD tells. */
-export interface BlobHead {
-  readonly sizeBytes: number | undefined;
-  readonly mediaType: string;
-  readonly status: CacheStatus;
-  /** Since the bytes came from the upstream; undefined where they are not stored. */
-  readonly ageMs: number | undefined;
-}
-
-/** Where the bytes of an answer come from, for `served_bytes_total`. */
-export type BodySource = "cache" | "upstream";
-
-export type BlobAnswer =
-  | {
-      readonly kind: "body";
-      /** Of the whole blob; undefined where nobody told: sent chunked. */
-      readonly sizeBytes: number | undefined;
-      /** Present: a part of the blob, 206. */
-      readonly range: ByteRange | undefined;
-      readonly mediaType: string;
-      readonly status: CacheStatus;
-      /** Since the bytes came from the upstream; undefined where they come now. */
-      readonly ageMs: number | undefined;
-      readonly source: BodySource;
-      /** The caller closes it. */
-      readonly body: Body;
-    }
-  | {
-      readonly kind: "unsatisfiable";
-      readonly sizeBytes: number;
-      readonly status: CacheStatus;
-    };
-
-/** How a client wants a blob. */
-export interface BlobDemand {
-  /** Absent: the whole blob. */
-  readonly range?: RangeSpec | undefined;
-  /** The client can't be sent a body of unknown length: the size is waited for. */
-  readonly isSizeNeeded?: boolean;
-}
-
 /** Blobs: from the store, from a fill that runs, or from a new one. */
 export class Blobs {
-  readonly #store: BlobStore;
+  readonly #stored: StoredBlobs;
   readonly #index: MetadataIndex;
   readonly #fills: Fills;
   readonly #links: Links;
+  readonly #reads: StoredReads;
   readonly #negative: NegativeAnswers;
   readonly #clock: Clock;
   readonly #isOffline: () => boolean;
@@ -95,14 +60,16 @@ export class Blobs {
     index: MetadataIndex;
     fills: Fills;
     links: Links;
+    reads: StoredReads;
     negative: NegativeAnswers;
     clock: Clock;
     isOffline: () => boolean;
   }) {
-    this.#store = options.store;
+    this.#stored = new StoredBlobs(options);
     this.#index = options.index;
     this.#fills = options.fills;
     this.#links = options.links;
+    this.#reads = options.reads;
     this.#negative = options.negative;
     this.#clock = options.clock;
     this.#isOffline = options.isOffline;
@@ -124,8 +91,10 @@ export class Blobs {
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const row = await this.#servableRow(upstream, key, digest);
       if (row !== undefined) {
-        const answer = await this.#openStored(row, range);
-        if (answer !== undefined) return answer;
+        const answer = await this.#stored.open(row, demand);
+        if (answer !== undefined) {
+          return this.#noted(answer, digest, demand, startedAtMs);
+        }
       }
       const running = this.#fills.get(key.upstream, digest);
       if (running === undefined) {
@@ -141,7 +110,9 @@ export class Blobs {
           startedAtMs,
         }),
       );
-      if (answer !== undefined) return answer;
+      if (answer !== undefined) {
+        return this.#noted(answer, digest, demand, startedAtMs);
+      }
       await fill.ended;
     }
     throw new RegistryError("UNAVAILABLE", { detail: "the fill ended" });
@@ -240,43 +211,18 @@ export class Blobs {
       .catch(() => {});
   }
 
-  async #openStored(
-    row: BlobRow,
-    spec: RangeSpec | undefined,
-  ): Promise<BlobAnswer | undefined> {
-    const { digest, sizeBytes } = row;
-    const range =
-      spec === undefined ? undefined : resolveRange(spec, sizeBytes);
-    const status = cacheStatus.hit();
-    if (range === "unsatisfiable") {
-      return { kind: "unsatisfiable", sizeBytes, status };
-    }
-    const reader = await this.#store
-      .open(digest, sizeBytes)
-      .catch(() => "unreadable" as const);
-    if (reader === "unreadable") return undefined;
-    if (reader === undefined) {
-      // The file is gone or was cut: what the index says of it is worth nothing.
-      await this.#index.forgetBlob(digest).catch(() => {});
-      return undefined;
-    }
-    this.#index.touchBlob(digest, this.#clock.nowMs());
-    return {
-      kind: "body",
-      sizeBytes,
-      range,
-      mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
-      status,
-      ageMs: this.#clock.nowMs() - row.storedAtMs,
-      source: "cache",
-      body: new StoredBody(
-        reader,
-        range?.first ?? 0,
-        range === undefined ? sizeBytes : range.last + 1,
-        // What can't be read is fetched when the engine asks for the rest.
-        () => void this.#index.forgetBlob(digest).catch(() => {}),
-      ),
-    };
+  /** Remembers that the client was given the whole blob, once it was. */
+  #noted(
+    answer: BlobAnswer,
+    digest: Digest,
+    { client }: BlobDemand,
+    startedAtMs: number,
+  ): BlobAnswer {
+    if (client === undefined || answer.kind !== "body") return answer;
+    if (!isWhole(answer.range, answer.sizeBytes)) return answer;
+    const onGiven = (): void =>
+      this.#reads.noteGiven(client, digest, startedAtMs);
+    return { ...answer, onGiven };
   }
 
   #assertFetchable(

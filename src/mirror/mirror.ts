@@ -1,7 +1,12 @@
 import type { Schedule } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
+import type { BlobVerifier } from "../cache/blob-verifier.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type {
+  BlobRow,
+  MetadataIndex,
+  RepositoryKey,
+} from "../cache/metadata-index.ts";
 import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
@@ -19,12 +24,8 @@ import {
   type Wanted,
 } from "./answers.ts";
 import { withinDeadline } from "./answer-deadline.ts";
-import {
-  type BlobAnswer,
-  type BlobDemand,
-  type BlobHead,
-  Blobs,
-} from "./blobs.ts";
+import type { BlobAnswer, BlobDemand, BlobHead } from "./blob-answer.ts";
+import { Blobs } from "./blobs.ts";
 import { listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { IndexChildren } from "./index-children.ts";
@@ -34,6 +35,7 @@ import { ListRevalidation } from "./list-revalidation.ts";
 import type { ManifestAnswer } from "./manifest-answers.ts";
 import { Manifests } from "./manifests.ts";
 import { StoredManifests } from "./stored-manifests.ts";
+import { StoredReads } from "./stored-reads.ts";
 import { TagRevalidation } from "./tag-revalidation.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import { NegativeAnswers } from "./negative-answers.ts";
@@ -99,6 +101,12 @@ export interface Mirror {
    * asked for by requests that were on their way.
    */
   replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
+  /**
+   * The stored bytes of a blob were found wrong: bodies that are read from them are cut.
+   *
+   * @param remove removes them, and returns whether that was possible
+   */
+  dropWrong(row: BlobRow, remove: () => Promise<boolean>): Promise<void>;
   /** Resolves when what was served from memory is known to be stored: some seconds later by itself. */
   settleServed(): Promise<void>;
   /** Ends every fill and keeps what came. */
@@ -130,6 +138,10 @@ export function createMirror(options: {
   readonly maxFills?: () => number;
   /** How long the upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** Absent: what is stored is not verified while it is served. */
+  readonly verifier?: Pick<BlobVerifier, "verify" | "verifyLater">;
+  /** Older verifications are done again at a hit; absent: none is. May change at any time. */
+  readonly verifyAfterMs?: () => number;
   /** Absent: every fill has room until the disk says otherwise. */
   readonly room?: Pick<Room, "reserve" | "isShort">;
   /** Says when the children of a pulled index are fetched; absent: a moment after the pull. */
@@ -185,8 +197,15 @@ export function createMirror(options: {
     clock,
     isOffline,
   });
+  const verifyAfterMs = options.verifyAfterMs ?? (() => Infinity);
+  const reads = new StoredReads({
+    verifier: options.verifier,
+    clock,
+    verifyAfterMs,
+  });
   const blobs = new Blobs({
     store,
+    reads,
     index,
     fills,
     links,
@@ -301,6 +320,7 @@ export function createMirror(options: {
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
     },
+    dropWrong: (row, remove) => reads.dropWrong(row, remove),
     settleServed: () => stored.settle(),
     get isServingFills() {
       return fills.hasReaders;

@@ -1,4 +1,6 @@
 import type { BlobReader } from "../cache/blob-store.ts";
+import type { Verification } from "../cache/blob-verifier.ts";
+import { TAIL_BYTES } from "./blob-fill.ts";
 import { type Body, BrokenBody } from "./body.ts";
 import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
 
@@ -15,25 +17,48 @@ export class StoredBody implements Body {
   #buffer: Buffer | undefined;
   #isReading = false;
   #isClosed = false;
+  #isBroken = false;
+  #onClose: (() => void) | undefined;
+  /** Present while the blob is being verified: the tail waits for it. */
+  #verification: Promise<Verification> | undefined;
 
   /**
    * @param end position after the last byte
    * @param onUnreadable the bytes are there and can't be read
+   * @param verification the last 64 KiB are withheld until it has ended well
    */
   constructor(
     reader: BlobReader,
     first: number,
     end: number,
     onUnreadable: () => void = () => undefined,
+    verification?: Promise<Verification>,
   ) {
+    this.#verification = verification;
+    void verification?.then((ended) => {
+      this.#verification = undefined;
+      if (ended === "wrong") this.break();
+    });
     this.#onUnreadable = onUnreadable;
     this.#reader = reader;
     this.#position = first;
     this.#end = end;
   }
 
+  /** @param onClose called once, when it is closed */
+  set onClose(onClose: () => void) {
+    this.#onClose = onClose;
+  }
+
+  /** The stored bytes are wrong: no client gets the last of them. */
+  break(): void {
+    this.#isBroken = true;
+  }
+
   async read(): Promise<readonly Uint8Array[] | undefined> {
-    const missing = this.#end - this.#position;
+    if (this.#readableEnd === this.#position) await this.#verification;
+    if (this.#isBroken) throw new BrokenBody("the stored blob is wrong");
+    const missing = this.#readableEnd - this.#position;
     if (missing === 0 || this.#isClosed) return undefined;
     this.#isReading = true;
     try {
@@ -56,8 +81,9 @@ export class StoredBody implements Body {
   }
 
   sendTo(socket: number, maxBytes: number): number {
-    if (this.#isClosed) return 0;
-    const length = Math.min(maxBytes, this.#end - this.#position);
+    if (this.#isClosed || this.#isBroken) return 0;
+    const length = Math.min(maxBytes, this.#readableEnd - this.#position);
+    if (length <= 0) return 0;
     const sent = this.#reader.sendTo(socket, this.#position, length);
     this.#setReadBytes(sent === undefined ? READ_BYTES : REMINDER_BYTES);
     this.#position += sent ?? 0;
@@ -67,7 +93,14 @@ export class StoredBody implements Body {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
+    this.#onClose?.();
     if (!this.#isReading) this.#release();
+  }
+
+  get #readableEnd(): number {
+    return this.#verification === undefined
+      ? this.#end
+      : Math.max(this.#position, this.#end - TAIL_BYTES);
   }
 
   #setReadBytes(bytes: number): void {

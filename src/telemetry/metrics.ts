@@ -179,6 +179,11 @@ export function createMetrics(version: string) {
       "What a scrub found wrong, by its code.",
       ["code"],
     ),
+    readVerifications: counter(
+      "read_verifications_total",
+      "Stored blobs that were compared with their digests because they were read: right, wrong, or unknown where nothing could be said.",
+      ["outcome"],
+    ),
     storageBytes: gauge("storage_bytes", "Bytes of all blobs in the cache."),
     storageObjects: gauge("storage_objects", "Objects in the cache.", ["kind"]),
     storageDegraded: gauge(

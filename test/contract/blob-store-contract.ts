@@ -112,6 +112,25 @@ export function blobStoreContract(
       await reader.close();
     });
 
+    for (const size of [0, 100_000, 3 * MIB + 17]) {
+      void it(`compares a blob of ${size} bytes with its digest`, async (test) => {
+        const store = await make(test);
+        const { signal } = new AbortController();
+        const { digest, bytes } = content("verified", size);
+        assert.equal(await store.verify(digest, size, signal), undefined);
+        await store.put(digest, bytes);
+        assert.equal(await store.verify(digest, size, signal), "right");
+        assert.equal(await store.verify(digest, size + 1, signal), undefined);
+        const other = content("other", 10).digest;
+        await store.put(other, bytes);
+        assert.equal(await store.verify(other, size, signal), "wrong");
+        await assert.rejects(
+          store.verify(digest, size, AbortSignal.abort(new Error("stopped"))),
+          /stopped/,
+        );
+      });
+    }
+
     void it("goes on to read an open blob that is removed or replaced", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("removed", 2 * MIB);

@@ -58,6 +58,7 @@ export function metadataIndexContract(
           sizeBytes: 5_000_000_000,
           mediaType: undefined,
           storedAtMs: 1,
+          verifiedAtMs: 1,
         };
         assert.deepEqual(await index.getBlob(digest), row);
         assert.deepEqual(await index.getLinkedBlob(alpine, digest), row);
@@ -116,6 +117,23 @@ export function metadataIndexContract(
         busybox: docker,
         quay: OCI_MANIFEST,
       });
+    });
+
+    void it("keeps the time of the last verification of a stored blob", async (test) => {
+      const index = await make(test);
+      const [one, other] = [named("one"), named("other")];
+      await index.recordBlob(alpine, blob(one, 5));
+      await index.getLinkedBlob(alpine, one);
+      await index.noteVerified([one, other], 9);
+      await index.noteVerified([one], 7);
+      assert.equal((await index.getBlob(one))?.verifiedAtMs, 9);
+      assert.equal((await index.getLinkedBlob(alpine, one))?.verifiedAtMs, 9);
+      const inUpstream = await index.getUpstreamBlob(alpine.upstream, one);
+      assert.equal(inUpstream?.verifiedAtMs, 9);
+      await index.recordBlob(alpine, { ...blob(one, 5), storedAtMs: 12 });
+      assert.equal((await index.getBlob(one))?.verifiedAtMs, 12);
+      await index.recordBlob(alpine, blob(other, 5));
+      assert.equal((await index.getBlob(other))?.verifiedAtMs, 1);
     });
 
     void it("notes what is about to be published until it is recorded or taken back", async (test) => {
@@ -207,6 +225,7 @@ export function metadataIndexContract(
         sizeBytes: 1_000,
         mediaType: OCI_MANIFEST,
         storedAtMs: 1,
+        verifiedAtMs: 1,
       });
       assert.equal((await index.totals()).manifests, 1);
     });

@@ -77,7 +77,7 @@ function mirrorConfig(
       maxIdleMs: Infinity,
       keep: [],
     },
-    scrub: { dailyShare: 0 },
+    scrub: { dailyShare: 0, onReadMs: Infinity },
     offline,
     upstreams,
     log: { level: "info", format: "json" },

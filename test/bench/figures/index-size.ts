@@ -47,7 +47,7 @@ async function startWithBlobs(
       "INSERT INTO digests (digest) VALUES (?)",
     );
     const addBlob = database.prepare(
-      "INSERT INTO blobs VALUES (?, 1000, ?, ?)",
+      "INSERT INTO blobs (id, size_bytes, stored_at_ms, used_at_ms) VALUES (?, 1000, ?, ?)",
     );
     const addLink = database.prepare("INSERT INTO links VALUES (?, ?)");
     // Named by no manifest, each is there for its own sake, and used a moment ago: none is evicted.

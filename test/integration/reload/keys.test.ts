@@ -204,13 +204,14 @@ void describe("a reload of scrub", () => {
     await day();
     assert.equal(findings(), 0);
     // All of it in an hour.
-    assert.deepEqual(await mirror.reload({ scrub: { dailyShare: 24 } }), [
-      "scrub",
-    ]);
+    assert.deepEqual(
+      await mirror.reload({ scrub: { dailyShare: 24, onReadMs: Infinity } }),
+      ["scrub"],
+    );
     await day();
     assert.equal(findings(), 1);
     await mirror.settled();
-    await mirror.reload({ scrub: { dailyShare: 0 } });
+    await mirror.reload({ scrub: { dailyShare: 0, onReadMs: Infinity } });
     corrupt(file);
     await day();
     assert.equal(findings(), 1);

@@ -67,6 +67,7 @@ eviction:
   keep: []
 scrub:
   background: 1%
+  onRead: 7d
 offline: false
 upstreams:
   docker.io:

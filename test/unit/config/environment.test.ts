@@ -31,6 +31,7 @@ void test("every scalar outside upstreams and lists has a variable", () => {
       ["ENTREPOT_EVICTION__MIN_FREE", "eviction.minFree"],
       ["ENTREPOT_EVICTION__MAX_IDLE", "eviction.maxIdle"],
       ["ENTREPOT_SCRUB__BACKGROUND", "scrub.background"],
+      ["ENTREPOT_SCRUB__ON_READ", "scrub.onRead"],
       ["ENTREPOT_OFFLINE", "offline"],
       ["ENTREPOT_ACCESS__HTPASSWD_FILE", "access.htpasswdFile"],
       ["ENTREPOT_ACCESS__TOKEN_SERVER__REALM", "access.tokenServer.realm"],

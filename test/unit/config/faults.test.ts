@@ -76,8 +76,11 @@ const SCHEMA_FAULTS: readonly Case[] = [
   },
   {
     name: "a share of the background scrub that is none",
-    yaml: "scrub:\n  background: 0%\n",
-    faults: [':2: scrub.background: "0%"; a share such as 1%, or off'],
+    yaml: "scrub:\n  background: 0%\n  onRead: forever\n",
+    faults: [
+      ':2: scrub.background: "0%"; a share such as 1%, or off',
+      ':3: scrub.onRead: "forever"; a duration with a unit, such as 7d, or off',
+    ],
   },
   {
     name: "keys that nothing honours",

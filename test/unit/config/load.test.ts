@@ -30,7 +30,7 @@ void test("without file and environment the defaults of the contract hold", asyn
       maxIdleMs: 90 * 86_400_000,
       keep: [],
     },
-    scrub: { dailyShare: 0.01 },
+    scrub: { dailyShare: 0.01, onReadMs: 7 * 24 * 3_600_000 },
     offline: false,
     trustedProxies: [],
     limits: { connections: 0, connectionsPerAddress: 0, fills: 0 },
@@ -92,7 +92,7 @@ eviction:
   minFree: 2.5%
   maxIdle: forever
   keep: ["registry.corp:5000/team/**", "**:stable"]
-scrub: { background: off }
+scrub: { background: off, onRead: 36h }
 offline: true
 upstreams:
   registry.corp:5000:
@@ -140,7 +140,7 @@ log: { level: trace, format: pretty }
       maxIdleMs: Infinity,
       keep: ["registry.corp:5000/team/**", "**:stable"],
     },
-    scrub: { dailyShare: 0 },
+    scrub: { dailyShare: 0, onReadMs: 36 * 3_600_000 },
     offline: true,
     trustedProxies: ["10.0.0.1", "fd00::/64"],
     limits: { connections: 9, connectionsPerAddress: 5, fills: 2 },

@@ -2,15 +2,18 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Verification } from "../../../src/cache/blob-verifier.ts";
 import { diskLayout, layoutFolders } from "../../../src/cache/disk-layout.ts";
 import { nodeFileSystem } from "../../../src/cache/file-system.ts";
 import { createFsBlobStore } from "../../../src/cache/fs-blob-store.ts";
 import { trackBlobStore } from "../../../src/cache/tracked-blob-store.ts";
 import { socketDescriptor } from "../../../src/http/socket-descriptor.ts";
+import { TAIL_BYTES } from "../../../src/mirror/blob-fill.ts";
 import { StoredBody } from "../../../src/mirror/stored-body.ts";
 import { content } from "../../contract/blob-store-contract.ts";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import { connectedSockets } from "../../support/connected-sockets.ts";
+import { readAll } from "../../support/fill-harness.ts";
 import { FaultyFileSystem } from "../../support/faulty-file-system.ts";
 import { offersPageCache } from "../../support/page-cache-offer.ts";
 import { tempDir } from "../../support/temp-dir.ts";
@@ -28,7 +31,10 @@ interface Scene {
 }
 
 /** A range of a stored blob, as the mirror opens it. */
-async function makeScene(test: AfterTest): Promise<Scene> {
+async function makeScene(
+  test: AfterTest,
+  verification?: Promise<Verification>,
+): Promise<Scene> {
   const folder = await tempDir(test);
   const layout = diskLayout(folder);
   for (const each of layoutFolders(layout)) {
@@ -42,7 +48,7 @@ async function makeScene(test: AfterTest): Promise<Scene> {
   await store.put(digest, bytes);
   const reader = await store.open(digest, SIZE_BYTES);
   assert.ok(reader !== undefined);
-  const body = new StoredBody(reader, FIRST, END);
+  const body = new StoredBody(reader, FIRST, END, undefined, verification);
   releaseAfter(test, () => body.close());
   return {
     body,
@@ -78,6 +84,55 @@ void describe("a stored blob's body", () => {
     assert.ok(Buffer.concat(received).equals(bytes));
     assert.equal(readBytes + faults.sentBytes, bytes.length);
     assert.equal(faults.sentBytes > 0, isOffered);
+  });
+
+  for (const ended of ["right", "unknown", "wrong"] as const) {
+    void it(`withholds its tail until a verification ends, and is cut only where that ends wrong (${ended})`, async (test) => {
+      const verification = Promise.withResolvers<Verification>();
+      const { body, bytes, isOffered } = await makeScene(
+        test,
+        verification.promise,
+      );
+      const { near, far } = await connectedSockets(test);
+      far.resume();
+      const socket = socketDescriptor(near);
+      assert.ok(socket !== undefined);
+      const readable = bytes.length - TAIL_BYTES;
+      let sent = 0;
+      const offered = isOffered ? readable : 0;
+      while (sent < offered) {
+        sent += body.sendTo(socket, 512 * 1024);
+        await nextTurn();
+      }
+      assert.equal(body.sendTo(socket, 1), 0);
+      const read: Buffer[] = [];
+      while (sent < readable) {
+        const parts = await body.read();
+        for (const part of parts ?? []) {
+          read.push(Buffer.from(part));
+          sent += part.length;
+        }
+      }
+      assert.equal(sent, readable);
+      const rest = readAll(body);
+      await nextTurn();
+      verification.resolve(ended);
+      const { bytes: tail, isBroken } = await rest;
+      assert.equal(isBroken, ended === "wrong");
+      assert.equal(tail.length, ended === "wrong" ? 0 : TAIL_BYTES);
+      assert.ok(tail.equals(bytes.subarray(bytes.length - tail.length)));
+    });
+  }
+
+  void it("is cut when its blob turns out to be wrong", async (test) => {
+    const { body, bytes } = await makeScene(test);
+    await body.read();
+    body.break();
+    const { near } = await connectedSockets(test);
+    assert.equal(body.sendTo(socketDescriptor(near) ?? -1, 1), 0);
+    const rest = await readAll(body);
+    assert.equal(rest.isBroken, true);
+    assert.ok(rest.bytes.length < bytes.length);
   });
 
   void it("sends nothing once it is closed, and lets go of its file", async (test) => {

@@ -1,0 +1,106 @@
+import type { BlobStore } from "../cache/blob-store.ts";
+import type { Verification } from "../cache/blob-verifier.ts";
+import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
+import { resolveRange } from "../oci/range.ts";
+import { cacheStatus } from "../telemetry/cache-status.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import {
+  BLOB_MEDIA_TYPE,
+  type BlobAnswer,
+  type BlobDemand,
+  isWhole,
+} from "./blob-answer.ts";
+import { StoredBody } from "./stored-body.ts";
+import type { StoredReads } from "./stored-reads.ts";
+
+/** A head waits so long for a stored blob to be verified; then its last bytes do. */
+const VERIFIED_HEAD_MS = 10_000;
+
+/** Blobs from the store, and ranges of them. */
+export class StoredBlobs {
+  readonly #store: BlobStore;
+  readonly #index: MetadataIndex;
+  readonly #reads: StoredReads;
+  readonly #clock: Clock;
+
+  constructor(options: {
+    readonly store: BlobStore;
+    readonly index: MetadataIndex;
+    readonly reads: StoredReads;
+    readonly clock: Clock;
+  }) {
+    this.#store = options.store;
+    this.#index = options.index;
+    this.#reads = options.reads;
+    this.#clock = options.clock;
+  }
+
+  /** @returns undefined where the bytes are gone, wrong, or can't be read now */
+  async open(
+    row: BlobRow,
+    { range: spec, client }: BlobDemand,
+  ): Promise<BlobAnswer | undefined> {
+    const { digest, sizeBytes } = row;
+    const range =
+      spec === undefined ? undefined : resolveRange(spec, sizeBytes);
+    const status = cacheStatus.hit();
+    if (range === "unsatisfiable") {
+      return { kind: "unsatisfiable", sizeBytes, status };
+    }
+    if (this.#reads.isWrong(row)) return undefined;
+    const doubt =
+      client !== undefined && isWhole(range, sizeBytes)
+        ? await this.#awaitDoubt(row, client)
+        : {};
+    if (doubt === "wrong") return undefined;
+    const reader = await this.#store
+      .open(digest, sizeBytes)
+      .catch(() => "unreadable" as const);
+    if (reader === "unreadable") return undefined;
+    if (reader === undefined) {
+      // The file is gone or was cut: what the index says of it is worth nothing.
+      await this.#index.forgetBlob(digest).catch(() => {});
+      return undefined;
+    }
+    this.#index.touchBlob(digest, this.#clock.nowMs());
+    this.#reads.noteHit(row);
+    const body = new StoredBody(
+      reader,
+      range?.first ?? 0,
+      range === undefined ? sizeBytes : range.last + 1,
+      // What can't be read is fetched when the engine asks for the rest.
+      () => void this.#index.forgetBlob(digest).catch(() => {}),
+      doubt.verification,
+    );
+    body.onClose = this.#reads.follow(digest, body);
+    return {
+      kind: "body",
+      sizeBytes,
+      range,
+      mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
+      status,
+      ageMs: this.#clock.nowMs() - row.storedAtMs,
+      source: "cache",
+      body,
+    };
+  }
+
+  /**
+   * Has a blob verified that the client was given a moment ago.
+   *
+   * @returns "wrong" where the bytes must not be given, else what is left to wait for
+   */
+  async #awaitDoubt(
+    row: BlobRow,
+    client: string,
+  ): Promise<"wrong" | { readonly verification?: Promise<Verification> }> {
+    const doubt = this.#reads.doubt(client, row);
+    if (doubt === undefined) return {};
+    const { promise: late, resolve } = Promise.withResolvers<"late">();
+    const timer = setTimeout(() => resolve("late"), VERIFIED_HEAD_MS);
+    const ended = await Promise.race([doubt, late]);
+    clearTimeout(timer);
+    if (ended === "wrong") return ended;
+    return ended === "late" ? { verification: doubt } : {};
+  }
+}
