@@ -60,6 +60,8 @@ export interface AppOverrides {
   readonly audit?: Audit;
   /** How long an upstream is waited for where a stale answer may be given. */
   readonly patienceMs?: number;
+  /** Says when failed endpoints are probed in the background. */
+  readonly probeSchedule?: Schedule;
   /** Says when the background scrub goes on. */
   readonly scrubSchedule?: Schedule;
   /** Says when the children of a pulled index are fetched in the background. */
@@ -130,6 +132,7 @@ export async function buildApp(
         clock,
         observer: createObserver(upstream, metrics, log),
         isOffline,
+        probeSchedule: overrides.probeSchedule,
       }),
     onRetired: ({ name, endpoints }) => {
       for (const endpoint of endpoints) {

@@ -63,8 +63,9 @@ export function createUpstreamSet(options: {
   let order = orderOf(members);
 
   const retire = ({ config, mirrored }: Member): void => {
-    onRetired(config);
     const { client } = mirrored;
+    client.retire();
+    onRetired(config);
     const lookLater = (wasIdle: boolean): void => {
       const cancel = schedule(() => {
         const isIdle = client.isIdle();

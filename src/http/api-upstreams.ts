@@ -25,7 +25,7 @@ interface CredentialStatus {
         readonly resetsAtMs: number;
       }
     | undefined;
-  readonly restsForMs: { readonly small: number; readonly blob: number };
+  readonly restsForMs: number;
   readonly isRefused: boolean;
 }
 
@@ -92,7 +92,7 @@ function toJson(status: UpstreamStatus): Record<string, unknown> {
         remaining: budget?.remaining ?? null,
         source: budget?.source ?? null,
         resetsAt: budget === undefined ? null : time(budget.resetsAtMs),
-        restsForSeconds: seconds(Math.max(restsForMs.small, restsForMs.blob)),
+        restsForSeconds: seconds(restsForMs),
         isRefused: credential.isRefused,
       };
     }),

@@ -164,9 +164,13 @@ export function createMirror(options: {
     maxFills: options.maxFills ?? (() => Infinity),
     isSoleUpstream: () => upstreams.size === 1,
   });
-  const gate = new StaleGate(
-    options.patienceMs === undefined ? {} : { patienceMs: options.patienceMs },
-  );
+  // One each for manifests, tags and referrers: a slow list does not make manifests stale.
+  const newGate = (): StaleGate =>
+    new StaleGate(
+      options.patienceMs === undefined
+        ? {}
+        : { patienceMs: options.patienceMs },
+    );
   const negative = new NegativeAnswers(clock);
   const stored = new StoredManifests({ store, index, hot, clock, log });
   const digests = new DigestManifests({
@@ -193,7 +197,7 @@ export function createMirror(options: {
     index,
     links,
     negative,
-    gate,
+    gate: newGate(),
     clock,
     isOffline,
   });
@@ -226,16 +230,16 @@ export function createMirror(options: {
     log,
     schedule: options.childrenSchedule,
   });
-  const listing = { gate, clock, isOffline };
+  const listing = { clock, isOffline };
   const tagLists = new TagLists({
     index,
     clock,
-    revalidation: new ListRevalidation(listing),
+    revalidation: new ListRevalidation({ ...listing, gate: newGate() }),
   });
   const referrers = new Referrers({
     index,
     clock,
-    revalidation: new ListRevalidation(listing),
+    revalidation: new ListRevalidation({ ...listing, gate: newGate() }),
   });
 
   /** The one border at which whatever was thrown becomes an answer. */

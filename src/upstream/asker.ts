@@ -1,6 +1,7 @@
 import { readBody } from "./body.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import type { Endpoint, EndpointRequest } from "./endpoint.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { EndpointRequest } from "./endpoint-request.ts";
 import { UpstreamError } from "./errors.ts";
 import {
   type Ask,
@@ -57,11 +58,12 @@ export class Asker {
 
   /** Like {@link ask}, for answers that are read whole: within a bound of their own, and none in HTML. */
   askSmall<T>(
-    kind: EndpointRequest["kind"],
+    asked: Pick<FailOverRequest, "kind" | "resource">,
     signal: AbortSignal,
     act: (ask: AskSmall, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    return this.ask({ kind, signal }, (endpoint, permit, own) => {
+    const { kind } = asked;
+    return this.ask({ ...asked, signal }, (endpoint, permit, own) => {
       const askWithin =
         (bound: AbortSignal): AskSmall =>
         async (request, deadline) => {
@@ -100,7 +102,7 @@ export class Asker {
     const fault = statusFault(held.answer, upstream, clock);
     if (fault === undefined) return held;
     // Before the slot is free: those who wait for it look at the breaker next.
-    endpoint.settle(request.permit, fault);
+    request.permit.fail(fault, true);
     dismiss(held);
     // Storage that refuses its own signed URL says nothing of who may pull.
     const isStorages =

@@ -126,6 +126,8 @@ export interface UpstreamClient {
     subject: Digest,
     signal: AbortSignal,
   ): Promise<Buffer>;
+  /** It is no longer in force: failed endpoints are not probed in the background any more. */
+  retire(): void;
   /** Breaks everything off. */
   close(): Promise<void>;
 }

@@ -25,6 +25,7 @@ import {
 } from "./client.ts";
 import type { Dispatchers } from "./dispatcher.ts";
 import { Endpoint } from "./endpoint.ts";
+import type { ProbeSchedule } from "./endpoint-probe.ts";
 import { openWays } from "./endpoint-ways.ts";
 import { UpstreamError } from "./errors.ts";
 import { ForeignOrigins } from "./foreign-origins.ts";
@@ -43,6 +44,8 @@ export interface UpstreamClientOptions {
   readonly observer: UpstreamObserver;
   /** True: nothing is dialled; every method throws `breaker-open`. May change at any time. */
   readonly isOffline?: () => boolean;
+  /** When a failed endpoint is probed in the background; absent: by the system's timers. */
+  readonly probeSchedule?: ProbeSchedule | undefined;
   /** In the place of the system's resolver. */
   readonly resolveName?: ResolveName | undefined;
 }
@@ -85,6 +88,8 @@ class HttpUpstreamClient implements UpstreamClient {
       observer,
       closing: this.#closing.signal,
     });
+    const isClosed = (): boolean =>
+      options.isOffline?.() === true || this.#closing.signal.aborted;
     this.#endpoints = config.endpoints.map(
       (url) =>
         new Endpoint({
@@ -94,6 +99,9 @@ class HttpUpstreamClient implements UpstreamClient {
           clock,
           observer,
           tokens: this.#tokens,
+          isClosed,
+          closing: this.#closing.signal,
+          probeSchedule: options.probeSchedule,
           ...openWays(url, {
             config,
             clock,
@@ -109,8 +117,7 @@ class HttpUpstreamClient implements UpstreamClient {
       endpoints: this.#endpoints,
       clock,
       observer,
-      isClosed: () =>
-        options.isOffline?.() === true || this.#closing.signal.aborted,
+      isClosed,
     });
   }
 
@@ -157,12 +164,13 @@ class HttpUpstreamClient implements UpstreamClient {
     reference: Reference,
     signal: AbortSignal,
   ): Promise<UpstreamManifestHead> {
-    return this.#asker.askSmall("manifest", signal, async (ask) => {
-      const held = await ask({
-        method: "HEAD",
-        repository,
-        target: `manifests/${referenceText(reference)}`,
-      });
+    const target = `manifests/${referenceText(reference)}`;
+    const asked = {
+      kind: "manifest",
+      resource: `${repository}/${target}`,
+    } as const;
+    return this.#asker.askSmall(asked, signal, async (ask) => {
+      const held = await ask({ method: "HEAD", repository, target });
       dismiss(held);
       const { header } = held.answer;
       return {
@@ -180,12 +188,13 @@ class HttpUpstreamClient implements UpstreamClient {
     signal: AbortSignal,
     isGenuine: (manifest: UpstreamManifest) => boolean = () => true,
   ): Promise<UpstreamManifest> {
-    return this.#asker.askSmall("manifest", signal, async (ask) => {
-      const held = await ask({
-        method: "GET",
-        repository,
-        target: `manifests/${referenceText(reference)}`,
-      });
+    const target = `manifests/${referenceText(reference)}`;
+    const asked = {
+      kind: "manifest",
+      resource: `${repository}/${target}`,
+    } as const;
+    return this.#asker.askSmall(asked, signal, async (ask) => {
+      const held = await ask({ method: "GET", repository, target });
       const bytes = await this.#asker.read(held, MAX_MANIFEST_BYTES);
       const { header } = held.answer;
       const digestHeader = parseDigest(header("docker-content-digest") ?? "");
@@ -217,12 +226,18 @@ class HttpUpstreamClient implements UpstreamClient {
     digest: Digest,
     signal: AbortSignal,
   ): Promise<{ readonly sizeBytes: number | undefined }> {
-    const told = await this.#asker.askSmall("blob", signal, async (ask) => {
+    const target = `blobs/${digest}`;
+    // Some registries fail every HEAD of a blob, which says nothing of its GET.
+    const asked = {
+      kind: "blob",
+      resource: `HEAD ${repository}/${target}`,
+    } as const;
+    const told = await this.#asker.askSmall(asked, signal, async (ask) => {
       try {
         const held = await ask({
           method: "HEAD",
           repository,
-          target: `blobs/${digest}`,
+          target,
           isTokenDoubted: false,
         });
         dismiss(held);
@@ -249,14 +264,16 @@ class HttpUpstreamClient implements UpstreamClient {
     { offset = 0, lastByte, avoid, signal }: OpenBlobOptions,
   ): Promise<UpstreamBlob> {
     const range = { offset, lastByte };
+    const target = `blobs/${digest}`;
+    const resource = `${repository}/${target}`;
     return this.#asker.ask(
-      { kind: "blob", signal, avoid },
+      { kind: "blob", resource, signal, avoid },
       async (endpoint, permit, own) => {
         const held = await this.#asker.send(endpoint, {
           kind: "blob",
           method: "GET",
           repository,
-          target: `blobs/${digest}`,
+          target,
           range: rangeHeader(range),
           permit,
           signal: own,
@@ -293,8 +310,12 @@ class HttpUpstreamClient implements UpstreamClient {
     signal: AbortSignal,
     after?: Tag,
   ): Promise<UpstreamTags> {
-    return this.#asker.askSmall("tags", signal, (ask, own) =>
-      readTags(this.#asker, ask, { repository, after, signal: own }),
+    const resource = `${repository}/tags/list ${after ?? ""}`;
+    return this.#asker.askSmall(
+      { kind: "tags", resource },
+      signal,
+      (ask, own) =>
+        readTags(this.#asker, ask, { repository, after, signal: own }),
     );
   }
 
@@ -303,12 +324,20 @@ class HttpUpstreamClient implements UpstreamClient {
     subject: Digest,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    return this.#asker.askSmall("referrers", signal, (ask) =>
-      readReferrers(this.#asker, ask, { repository, subject }),
+    const resource = `${repository}/referrers/${subject}`;
+    return this.#asker.askSmall(
+      { kind: "referrers", resource },
+      signal,
+      (ask) => readReferrers(this.#asker, ask, { repository, subject }),
     );
   }
 
+  retire(): void {
+    for (const endpoint of this.#endpoints) endpoint.stopProbing();
+  }
+
   async close(): Promise<void> {
+    this.retire();
     this.#closing.abort();
     await Promise.all(this.#dispatchers.map((one) => one.close()));
   }

@@ -2,6 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { UpstreamCredential } from "../config/config.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { type Budget, isHalfUsed, isSpared, readBudget } from "./budget.ts";
+import type { UpstreamRequestKind } from "./observer.ts";
 import {
   createCredentialSource,
   credentialNames,
@@ -9,8 +10,17 @@ import {
   type Login,
 } from "./credentials.ts";
 
-/** Quotas are for manifests; blobs go on. */
-export type Lane = "blob" | "small";
+/** A quota is for manifests; blobs and lists continue. */
+export type Lane = Exclude<UpstreamRequestKind, "token">;
+
+/** A 429 on a manifest means the pull limit; of anything else one resource says nothing of the next. */
+const MAX_THROTTLED: Readonly<Record<Lane, number>> = {
+  manifest: 1,
+  blob: 3,
+  tags: 3,
+  referrers: 3,
+};
+const LANES = Object.keys(MAX_THROTTLED) as readonly Lane[];
 
 /** Wrong credentials are not tried again for so long where there are others: accounts get locked. */
 const REFUSED_MS = 300_000;
@@ -34,8 +44,8 @@ export interface CredentialState {
         readonly resetsAtMs: number;
       }
     | undefined;
-  /** Requests for manifests and lists, and those for blobs, are held back for so long. */
-  readonly restsForMs: { readonly small: number; readonly blob: number };
+  /** Requests of a kind, mostly those for manifests, are held back for so long. */
+  readonly restsForMs: number;
   /** The upstream refused it lately. */
   readonly isRefused: boolean;
 }
@@ -45,13 +55,21 @@ interface Counted extends Budget {
   readonly forgottenAtMs: number;
 }
 
+class LaneRest {
+  /** By the monotonic clock. */
+  untilMs = 0;
+  /** Resources that were answered 429 since the last other answer; fewer than {@link MAX_THROTTLED}. */
+  readonly throttled = new Set<string>();
+}
+
 /** One account at one endpoint: its login, what is left of its budget, until when it rests. */
 export class PoolMember {
   readonly name: string;
   readonly #source: CredentialSource | undefined;
   readonly #clock: Clock;
-  readonly #restUntilMs: Record<Lane, number> = { blob: 0, small: 0 };
+  readonly #lanes: Readonly<Record<Lane, LaneRest>>;
   #refusedUntilMs = 0;
+  #pulls = 0;
   readonly #counts = new LRUCache<string, Counted>({ max: MAX_SOURCES });
 
   /** @param source undefined: anonymous */
@@ -63,6 +81,12 @@ export class PoolMember {
     this.name = name;
     this.#source = source;
     this.#clock = clock;
+    this.#lanes = {
+      manifest: new LaneRest(),
+      blob: new LaneRest(),
+      tags: new LaneRest(),
+      referrers: new LaneRest(),
+    };
   }
 
   get isAnonymous(): boolean {
@@ -79,13 +103,25 @@ export class PoolMember {
     return this.#source?.readAgain(refused);
   }
 
-  /** A 429 asked to be left alone for so long. */
-  rest(lane: Lane, durationMs: number): void {
-    this.#restUntilMs[lane] = this.#clock.monotonicMs() + durationMs;
+  /**
+   * A 429 for a resource asked to be left alone for so long. The account rests if that was a manifest,
+   * or after three different resources of the kind in a row.
+   */
+  throttle(lane: Lane, resource: string, durationMs: number): void {
+    const entry = this.#lanes[lane];
+    entry.throttled.add(resource);
+    if (entry.throttled.size < MAX_THROTTLED[lane]) return;
+    entry.throttled.clear();
+    entry.untilMs = this.#clock.monotonicMs() + durationMs;
+  }
+
+  /** An answer other than 429 came. */
+  noteAnswer(lane: Lane): void {
+    this.#lanes[lane].throttled.clear();
   }
 
   restMs(lane: Lane): number {
-    return Math.max(0, this.#restUntilMs[lane] - this.#clock.monotonicMs());
+    return Math.max(0, this.#lanes[lane].untilMs - this.#clock.monotonicMs());
   }
 
   refuse(): void {
@@ -106,6 +142,26 @@ export class PoolMember {
       source,
       forgottenAtMs: this.#clock.monotonicMs() + budget.windowMs,
     });
+  }
+
+  /**
+   * A GET of a manifest is on its way and will be counted.
+   *
+   * @returns called once its answer has been observed
+   */
+  beginPull(): () => void {
+    this.#pulls += 1;
+    return () => {
+      this.#pulls -= 1;
+    };
+  }
+
+  /** The budget without the pulls whose answers are still to come. */
+  get budgetLeft(): Budget | undefined {
+    const { budget } = this;
+    if (budget === undefined) return undefined;
+    const remaining = Math.max(0, budget.remaining - this.#pulls);
+    return { ...budget, remaining };
   }
 
   /** Of several sources the one with least left: any may be counted next. */
@@ -134,7 +190,7 @@ export class PoolMember {
           budget.forgottenAtMs -
           this.#clock.monotonicMs(),
       },
-      restsForMs: { small: this.restMs("small"), blob: this.restMs("blob") },
+      restsForMs: Math.max(...LANES.map((lane) => this.restMs(lane))),
       isRefused: this.isRefused,
     };
   }
@@ -187,15 +243,15 @@ export class CredentialPool {
   /** Everyone's budget is nearly used up. */
   get isSpared(): boolean {
     return this.#members
-      .filter((member) => member.restMs("small") === 0)
-      .every(({ budget }) => budget !== undefined && isSpared(budget));
+      .filter((member) => member.restMs("manifest") === 0)
+      .every(({ budgetLeft: left }) => left !== undefined && isSpared(left));
   }
 
   /** Less than half is left of every account's budget. */
   get isHalfUsed(): boolean {
     return this.#members
-      .filter((member) => member.restMs("small") === 0)
-      .every(({ budget }) => budget !== undefined && isHalfUsed(budget));
+      .filter((member) => member.restMs("manifest") === 0)
+      .every(({ budgetLeft: left }) => left !== undefined && isHalfUsed(left));
   }
 
   get states(): readonly CredentialState[] {
@@ -205,8 +261,8 @@ export class CredentialPool {
 
 function isBetter(one: PoolMember, other: PoolMember): boolean {
   if (one.isRefused !== other.isRefused) return other.isRefused;
-  const left = ({ budget }: PoolMember): number =>
-    budget?.remaining ?? Infinity;
+  const left = ({ budgetLeft }: PoolMember): number =>
+    budgetLeft?.remaining ?? Infinity;
   return left(one) > left(other);
 }
 

@@ -1,46 +1,35 @@
 import type { UpstreamConfig } from "../config/config.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import type { RepositoryName } from "../oci/reference.ts";
 import { Authorization, type SentAuthorization } from "./authorization.ts";
-import { discardBody } from "./body.ts";
-import { Breaker, type Permit } from "./breaker.ts";
 import {
   CredentialPool,
   type CredentialState,
-  type Lane,
   type PoolMember,
 } from "./credential-pool.ts";
 import { CredentialError, isOwnFault, type Login } from "./credentials.ts";
+import { EndpointHealth, type Permit } from "./endpoint-health.ts";
+import type { EndpointRequest } from "./endpoint-request.ts";
+import { askRoot } from "./endpoint-root.ts";
+import { EndpointProbe, type ProbeSchedule } from "./endpoint-probe.ts";
 import { UpstreamError } from "./errors.ts";
-import type { Exchange } from "./exchange.ts";
-import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
-import { abortFault, severityOf } from "./faults.ts";
+import type { Answer, Exchange } from "./exchange.ts";
+import type { UpstreamObserver } from "./observer.ts";
+import { type FaultPlace, unlessAborted } from "./faults.ts";
+import { refused, throttled } from "./endpoint-refusals.ts";
 import { Redirects } from "./follow-redirects.ts";
-import { type Identity, requestHeaders } from "./request-headers.ts";
+import type { Identity } from "./request-headers.ts";
 import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
 import { DEFAULT_REST_MS } from "./retry-after.ts";
 import { Slots } from "./slots.ts";
+import { statusFault } from "./status-faults.ts";
 import { type EndpointStatus, type LastError, toLastError } from "./status.ts";
 import type { TokenSource } from "./token-source.ts";
 
-/** Manifests, tokens and lists are small, and nobody should wait for them behind blobs. */
-const SMALL_SLOTS = 8;
+/** Lists may be long and slow. Manifests and tokens are small, and wait for nothing. */
+const LIST_SLOTS = 8;
+const UNLIMITED = 0;
 /** No token; an old one; a scope that was not enough. */
 const MAX_CHALLENGES_ANSWERED = 2;
-
-export interface EndpointRequest {
-  readonly kind: Exclude<UpstreamRequestKind, "token">;
-  readonly method: "GET" | "HEAD";
-  readonly repository: RepositoryName;
-  /** Behind the repository, as in `manifests/latest`; or the whole URL of a further page. */
-  readonly target: string | URL;
-  /** `bytes=5-` */
-  readonly range?: string | undefined;
-  /** False: a 401 to a token that was good so far is an answer (ECR Public, HEAD of a blob). */
-  readonly isTokenDoubted?: boolean;
-  readonly permit: Permit;
-  readonly signal: AbortSignal;
-}
 
 export interface EndpointOptions {
   readonly url: string;
@@ -53,6 +42,11 @@ export interface EndpointOptions {
   readonly exchange: Exchange;
   /** To anywhere else. */
   readonly foreignExchange: Exchange;
+  /** True: nothing is dialled now. */
+  readonly isClosed: () => boolean;
+  /** Ends probes in the background. */
+  readonly closing: AbortSignal;
+  readonly probeSchedule?: ProbeSchedule | undefined;
 }
 
 /**
@@ -63,15 +57,18 @@ export class Endpoint {
   /** As configured. */
   readonly url: string;
   readonly origin: string;
-  readonly breaker: Breaker;
+  readonly #health: EndpointHealth;
+  readonly #probe: EndpointProbe;
   /** What went wrong last where a request for it failed. */
   lastError: LastError | undefined;
   readonly #options: EndpointOptions;
   readonly #base: URL;
+  readonly #place: FaultPlace;
   /** Between `/v2/` and the repository, with a slash behind; mostly empty. */
   readonly #prefix: string;
-  readonly #blobSlots: Slots;
-  readonly #smallSlots: Slots;
+  readonly #slots: Readonly<Record<EndpointRequest["kind"], Slots>>;
+  /** The manifest that was given last. */
+  #lastManifest: Pick<EndpointRequest, "repository" | "target"> | undefined;
   readonly #redirects: Redirects;
   readonly #authorization: Authorization;
   readonly #credentials: CredentialPool;
@@ -82,11 +79,35 @@ export class Endpoint {
     this.url = url;
     this.#base = new URL(url);
     this.origin = this.#base.origin;
+    this.#place = { upstream: config.name, origin: this.origin };
     const path = this.#base.pathname.replaceAll(/^\/+|\/+$/g, "");
     this.#prefix = path === "" ? "" : `${path}/`;
-    this.breaker = new Breaker(clock, (isUp) => observer.onEndpoint(url, isUp));
-    this.#blobSlots = new Slots(config.concurrency, config.name);
-    this.#smallSlots = new Slots(SMALL_SLOTS, config.name);
+    this.#health = new EndpointHealth({
+      origin: this.origin,
+      clock,
+      onChange: (isUp) => {
+        observer.onEndpoint(url, isUp);
+        this.#probe.onChange();
+      },
+    });
+    this.#probe = new EndpointProbe({
+      upstream: config.name,
+      origin: this.origin,
+      health: this.#health,
+      clock,
+      schedule: options.probeSchedule,
+      isClosed: options.isClosed,
+      closing: options.closing,
+      ask: (permit, signal) => this.#askLittle(permit, signal),
+    });
+    const lists = new Slots(LIST_SLOTS, config.name);
+    this.#slots = {
+      blob: new Slots(config.concurrency, config.name),
+      manifest: new Slots(UNLIMITED, config.name),
+      tags: lists,
+      referrers: lists,
+    };
+    const tokenSlots = new Slots(UNLIMITED, config.name);
     this.#redirects = new Redirects({
       upstream: config.name,
       endpoint: this.#base,
@@ -94,8 +115,7 @@ export class Endpoint {
       tokens,
       exchange: options.exchange,
       foreignExchange,
-      // For tokens that are needed while a slot is held: of the same slots, eight could starve each other.
-      slots: new Slots(SMALL_SLOTS, config.name),
+      slots: tokenSlots,
     });
     this.#authorization = new Authorization({
       upstream: config.name,
@@ -103,7 +123,7 @@ export class Endpoint {
       tokenRealms: config.tokenRealms,
       tokens,
       exchange: foreignExchange,
-      slots: this.#smallSlots,
+      slots: tokenSlots,
     });
     this.#credentials = new CredentialPool({
       upstream: config.name,
@@ -115,12 +135,12 @@ export class Endpoint {
 
   /** The breaker is open, or manifests are throttled. */
   get isDown(): boolean {
-    return this.breaker.isOpen || this.#credentials.restMs("small") > 0;
+    return this.#health.isOpen || this.#credentials.restMs("manifest") > 0;
   }
 
   /** Nobody waits for an answer or reads a body. */
   get isIdle(): boolean {
-    return this.#blobSlots.isIdle && this.#smallSlots.isIdle;
+    return Object.values(this.#slots).every(({ isIdle }) => isIdle);
   }
 
   /** What is left of every account's budget is kept for manifests that nobody has cached. */
@@ -139,8 +159,8 @@ export class Endpoint {
   }
 
   get status(): EndpointStatus {
-    const { url, breaker, lastError } = this;
-    const { state, retryAfterMs } = breaker;
+    const { url, lastError } = this;
+    const { state, retryAfterMs } = this.#health;
     return { url, breaker: state, retryAfterMs, lastError };
   }
 
@@ -149,30 +169,29 @@ export class Endpoint {
   }
 
   /** It would be asked now, and is not known to be in trouble. */
-  isReady(kind: UpstreamRequestKind): boolean {
-    return !this.breaker.isOpen && this.#credentials.restMs(laneOf(kind)) <= 0;
+  isReady(kind: EndpointRequest["kind"]): boolean {
+    return !this.#health.isOpenFor(kind) && this.#credentials.restMs(kind) <= 0;
   }
 
-  /** A permit to ask, or why it should not be asked now. */
-  enter(kind: UpstreamRequestKind): Permit | UpstreamError {
-    const restMs = this.#credentials.restMs(laneOf(kind));
-    return restMs > 0
-      ? this.#throttleRefusal(restMs)
-      : (this.breaker.enter() ?? this.#restRefusal());
+  /**
+   * A permit to ask, or why it should not be asked now.
+   *
+   * @param resource the blob, list or manifest
+   */
+  enter(
+    kind: EndpointRequest["kind"],
+    resource: string,
+  ): Permit | UpstreamError {
+    this.#probe.noteUse();
+    const restMs = this.#credentials.restMs(kind);
+    if (restMs > 0) return throttled(this.#place, restMs);
+    const permit = this.#health.enter(kind, resource);
+    return "isProbe" in permit ? permit : refused(this.#place, permit);
   }
 
-  /** Remembers what an error says of this endpoint, and nothing that is another server's. */
-  settle(permit: Permit, error: UpstreamError): void {
-    const severity = severityOf(error);
-    if (error.origin !== this.origin || error.kind === "breaker-open") {
-      permit.abandon();
-    } else if (error.status === 503 && error.retryAfterMs !== undefined) {
-      permit.rest(error.retryAfterMs);
-    } else if (severity === undefined) {
-      permit.succeed();
-    } else {
-      permit.fail(severity);
-    }
+  /** Probes in the background no more. */
+  stopProbing(): void {
+    this.#probe.stop();
   }
 
   /**
@@ -182,7 +201,7 @@ export class Endpoint {
    * @returns any status but 429, holding its slot
    */
   async send(request: EndpointRequest): Promise<HeldAnswer> {
-    const lane = laneOf(request.kind);
+    const lane = request.kind;
     const tried = new Set<PoolMember>();
     let failure: UpstreamError | undefined;
     for (;;) {
@@ -190,17 +209,19 @@ export class Endpoint {
       if (member === undefined) {
         throw (
           failure ??
-          this.#throttleRefusal(this.#credentials.restMs(lane) || 1_000)
+          throttled(this.#place, this.#credentials.restMs(lane) || 1_000)
         );
       }
       tried.add(member);
+      const isPull = lane === "manifest" && request.method === "GET";
+      const endPull = isPull ? member.beginPull() : undefined;
       try {
-        return await this.#sendAs(member, request);
+        return await this.#sendAs(member, request, tried);
       } catch (error) {
         if (!(error instanceof UpstreamError) || request.signal.aborted) {
           throw error;
         }
-        if (error.kind === "rate-limited") restAfter(member, lane, error);
+        if (error.kind === "rate-limited") restAfter(member, request, error);
         else if (!(error instanceof CredentialError)) throw error;
         else if (!error.isLocal) member.refuse();
         if (failure?.kind !== "rate-limited") failure = error;
@@ -212,6 +233,8 @@ export class Endpoint {
             `${error.message} (credential ${member.name})`,
           );
         }
+      } finally {
+        endPull?.();
       }
     }
   }
@@ -220,20 +243,26 @@ export class Endpoint {
   async #sendAs(
     member: PoolMember,
     request: EndpointRequest,
+    tried: ReadonlySet<PoolMember>,
   ): Promise<HeldAnswer> {
-    const login = await this.#bounded(member.login(), request.signal);
+    const login = await unlessAborted(
+      member.login(),
+      request.signal,
+      this.#place,
+    );
     try {
-      return await this.#sendWith(member, login, request);
+      return await this.#sendWith(member, login, request, tried);
     } catch (error) {
       if (!(error instanceof CredentialError) || login === undefined) {
         throw error;
       }
-      const newer = await this.#bounded(
+      const newer = await unlessAborted(
         member.newerLogin(login),
         request.signal,
+        this.#place,
       );
       if (newer === undefined) throw error;
-      return this.#sendWith(member, newer, request);
+      return this.#sendWith(member, newer, request, tried);
     }
   }
 
@@ -241,9 +270,10 @@ export class Endpoint {
     member: PoolMember,
     login: Login | undefined,
     request: EndpointRequest,
+    tried: ReadonlySet<PoolMember>,
   ): Promise<HeldAnswer> {
     const { config, clock } = this.#options;
-    const { repository, signal } = request;
+    const { kind, repository, signal } = request;
     const name = this.#prefix + repository;
     const url =
       request.target instanceof URL
@@ -257,11 +287,19 @@ export class Endpoint {
         clock,
         signal,
         send: () => this.#take(request, url, sent, member),
-        // Those who wait for the slot look at the account's rest next.
-        beforeRelease: (error) =>
-          restAfter(member, laneOf(request.kind), error),
+        // Requests that wait for the slot look at the account's and the resource's rest next.
+        beforeRelease: (error) => {
+          restAfter(member, request, error);
+          if (this.#credentials.choose(kind, tried) === undefined) {
+            request.permit.fail(error, kind !== "manifest");
+          }
+        },
       });
+      member.noteAnswer(kind);
       const { answer } = held;
+      if (kind === "manifest" && answer.status === 200) {
+        this.#lastManifest = { repository, target: request.target };
+      }
       const isChallenge =
         answer.status === 401 &&
         answer.url.origin === this.origin &&
@@ -286,13 +324,13 @@ export class Endpoint {
     member: PoolMember,
   ): Promise<HeldAnswer> {
     const { kind, signal, permit } = request;
-    const slots = kind === "blob" ? this.#blobSlots : this.#smallSlots;
-    const release = await slots.acquire(signal);
+    const release = await this.#slots[kind].acquire(signal);
     try {
       // It may have failed for others while this one waited.
-      const restMs = member.restMs(laneOf(kind));
-      if (restMs > 0) throw this.#throttleRefusal(restMs);
-      if (!permit.isProbe && this.breaker.isOpen) throw this.#restRefusal();
+      const restMs = member.restMs(kind);
+      if (restMs > 0) throw throttled(this.#place, restMs);
+      const { refusal } = permit;
+      if (refusal !== undefined) throw refused(this.#place, refusal);
       // Whoever was not named is counted by the address: no account's budget.
       const isCounted = authorization !== undefined || member.isAnonymous;
       const answer = await this.#redirects.follow(
@@ -309,7 +347,7 @@ export class Endpoint {
         error.kind !== "rate-limited" &&
         !signal.aborted
       ) {
-        this.settle(permit, error);
+        permit.fail(error);
       }
       release();
       throw error;
@@ -322,63 +360,40 @@ export class Endpoint {
    * @see clients.md section 4
    */
   async #ping(signal: AbortSignal): Promise<string | undefined> {
-    const { identity, exchange } = this.#options;
-    const release = await this.#smallSlots.acquire(signal);
-    try {
-      const answer = await exchange({
-        kind: "token",
-        method: "GET",
-        url: new URL("/v2/", this.#base),
-        headers: requestHeaders(identity, {}),
+    const answer = await askRoot(this.#options, this.#base, signal);
+    return answer.status === 401
+      ? answer.header("www-authenticate")
+      : undefined;
+  }
+
+  /** A HEAD of the manifest that was given last: one that never worked would prove nothing. */
+  async #askLittle(permit: Permit, signal: AbortSignal): Promise<void> {
+    const { config, clock } = this.#options;
+    let answer: Answer;
+    const isThrottled = this.#credentials.restMs("manifest") > 0;
+    if (this.#lastManifest === undefined || isThrottled) {
+      answer = await askRoot(this.#options, this.#base, signal);
+    } else {
+      const held = await this.send({
+        ...this.#lastManifest,
+        kind: "manifest",
+        method: "HEAD",
+        permit,
         signal,
       });
-      discardBody(answer.body);
-      return answer.status === 401
-        ? answer.header("www-authenticate")
-        : undefined;
-    } finally {
-      release();
+      dismiss(held);
+      ({ answer } = held);
     }
-  }
-
-  #throttleRefusal(retryAfterMs: number): UpstreamError {
-    return new UpstreamError("rate-limited", `${this.url}: throttled`, {
-      upstream: this.#options.config.name,
-      origin: this.origin,
-      status: 429,
-      retryAfterMs,
-      isLocal: true,
-    });
-  }
-
-  #restRefusal(): UpstreamError {
-    return new UpstreamError("breaker-open", `${this.url}: rests`, {
-      upstream: this.#options.config.name,
-      origin: this.origin,
-      retryAfterMs: Math.max(this.breaker.retryAfterMs, 1_000),
-      isLocal: true,
-    });
-  }
-
-  /** A helper may take its ten seconds; whoever waits may leave earlier. */
-  async #bounded<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-    const place = { upstream: this.#options.config.name, origin: this.origin };
-    const { promise, reject } = Promise.withResolvers<never>();
-    const leave = (): void => reject(abortFault(signal, place));
-    if (signal.aborted) leave();
-    signal.addEventListener("abort", leave, { once: true });
-    try {
-      return await Promise.race([work, promise]);
-    } finally {
-      signal.removeEventListener("abort", leave);
-    }
+    const fault = statusFault(answer, config.name, clock);
+    if (fault !== undefined) throw fault;
   }
 }
 
-function laneOf(kind: UpstreamRequestKind): Lane {
-  return kind === "blob" ? "blob" : "small";
-}
-
-function restAfter(member: PoolMember, lane: Lane, error: UpstreamError): void {
-  member.rest(lane, error.retryAfterMs ?? DEFAULT_REST_MS);
+function restAfter(
+  member: PoolMember,
+  { kind, permit }: EndpointRequest,
+  error: UpstreamError,
+): void {
+  const restMs = error.retryAfterMs ?? DEFAULT_REST_MS;
+  member.throttle(kind, permit.resource ?? "", restMs);
 }

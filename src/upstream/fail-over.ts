@@ -1,10 +1,11 @@
-import type { Permit } from "./breaker.ts";
 import { isOwnFault } from "./credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
+import type { EndpointRequest } from "./endpoint-request.ts";
+import type { Permit } from "./endpoint-health.ts";
 import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
 import { abortFault } from "./faults.ts";
 import { probe, probeBehind } from "./probing.ts";
-import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
+import type { UpstreamObserver } from "./observer.ts";
 
 export interface FailOverOptions {
   readonly upstream: string;
@@ -14,7 +15,9 @@ export interface FailOverOptions {
 }
 
 export interface FailOverRequest {
-  readonly kind: UpstreamRequestKind;
+  readonly kind: EndpointRequest["kind"];
+  /** The blob, list or manifest, by a name that no other shares. */
+  readonly resource: string;
   /** The caller's: what it ends is nobody's fault. */
   readonly signal: AbortSignal;
   /** Endpoints (by their URL) that are asked last. */
@@ -55,7 +58,7 @@ export interface Ask<T> {
  */
 export async function askInOrder<T>(
   options: FailOverOptions,
-  { kind, signal, avoid }: FailOverRequest,
+  { kind, resource, signal, avoid }: FailOverRequest,
   ask: Ask<T>,
 ): Promise<T> {
   const { upstream } = options;
@@ -65,7 +68,7 @@ export async function askInOrder<T>(
     if (signal.aborted) {
       throw abortFault(signal, { upstream, origin: endpoint.origin });
     }
-    const permit = endpoint.enter(kind);
+    const permit = endpoint.enter(kind, resource);
     if (permit instanceof UpstreamError) {
       failure = moreTelling(failure, permit);
       continue;
@@ -124,7 +127,7 @@ async function askOne<T>(
       permit.abandon();
       throw error;
     }
-    endpoint.settle(permit, error);
+    permit.fail(error);
     if (error.kind !== "not-found") {
       if (!error.isLocal) endpoint.noteError(error);
       if (!isOwnFault(error)) observer.onFault(error.kind, error.message);
@@ -138,7 +141,7 @@ function stillResting(upstream: string, endpoint: Endpoint): UpstreamError {
   return new UpstreamError("breaker-open", `${endpoint.url}: rests`, {
     upstream,
     origin: endpoint.origin,
-    retryAfterMs: Math.max(endpoint.breaker.retryAfterMs, 1_000),
+    retryAfterMs: Math.max(endpoint.status.retryAfterMs, 1_000),
   });
 }
 

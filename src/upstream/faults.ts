@@ -21,9 +21,14 @@ const REFUSED: ReadonlySet<string> = new Set([
   "EAI_NONAME",
 ]);
 
-const TIMED_OUT: ReadonlySet<string> = new Set([
+/** No connection in time. */
+const CONNECT_TIMED_OUT: ReadonlySet<string> = new Set([
   "ETIMEDOUT",
   "UND_ERR_CONNECT_TIMEOUT",
+]);
+
+const TIMED_OUT: ReadonlySet<string> = new Set([
+  ...CONNECT_TIMED_OUT,
   "UND_ERR_HEADERS_TIMEOUT",
   "UND_ERR_BODY_TIMEOUT",
 ]);
@@ -43,6 +48,15 @@ const MALFORMED: ReadonlySet<string> = new Set([
   "UND_ERR_INVALID_ARG",
 ]);
 
+/**
+ * A certificate or a handshake that is refused.
+ *
+ * @see https://nodejs.org/api/tls.html#x509-certificate-error-codes
+ */
+const TLS_FAILED =
+  /^(?:ERR_TLS_|ERR_SSL_|EPROTO$|CERT_|CRL_|ERROR_IN_(?:CERT|CRL)_|UNABLE_TO_|INVALID_(?:CA|PURPOSE)$|PATH_LENGTH_EXCEEDED$|HOSTNAME_MISMATCH$|DEPTH_ZERO_SELF_SIGNED_CERT$|SELF_SIGNED_CERT_IN_CHAIN$)/;
+
+const GIVEN_UP = "ENTREPOT_GIVEN_UP";
 const ADDRESS_REFUSED = "ENTREPOT_ADDRESS_REFUSED";
 
 /**
@@ -55,11 +69,6 @@ export function addressRefused(what: string): Error {
     new Error(`a ${what} address, which redirectHosts does not name`),
     { code: ADDRESS_REFUSED },
   );
-}
-
-/** The connection stood, and no answer came: one slow object rather than a dead server. */
-export function isSlowAnswer({ cause }: UpstreamError): boolean {
-  return codeOf(cause) === "UND_ERR_HEADERS_TIMEOUT";
 }
 
 /** Whether one more try on a new connection may help. */
@@ -101,22 +110,51 @@ export function abortFault(
   signal: AbortSignal,
   place: FaultPlace,
 ): UpstreamError {
-  return fault("timeout", `${place.origin}: given up`, place, signal.reason);
+  const why = Object.assign(new Error("given up", { cause: signal.reason }), {
+    code: GIVEN_UP,
+  });
+  return fault("timeout", `${place.origin}: given up`, place, why);
+}
+
+/** Waits for work that goes on for others, or until the caller's own signal aborts. */
+export async function unlessAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal,
+  place: FaultPlace,
+): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const leave = (): void => reject(abortFault(signal, place));
+  if (signal.aborted) leave();
+  signal.addEventListener("abort", leave, { once: true });
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", leave);
+  }
+}
+
+/** Whether a request was ended by its caller, or by a bound that also counts time in our own queue. */
+export function isGivenUp({ cause }: UpstreamError): boolean {
+  return codeOf(cause) === GIVEN_UP;
 }
 
 /**
- * How much an error says of the server it came from: `severe` opens a breaker at once. Answers,
- * even unwelcome ones, say that it lives.
+ * How much an error says of the server it came from: `severe`, no connection could be made, opens a
+ * breaker immediately; `mild` says more of what was asked for. Answers, even unwelcome ones, say that
+ * it lives.
  */
 export function severityOf(
   error: UpstreamError,
 ): "severe" | "mild" | undefined {
   const { kind, status = 0 } = error;
-  if (kind === "timeout") return "severe";
-  // Nobody was asked.
-  if (codeOf(error.cause) === ADDRESS_REFUSED) return undefined;
+  const code = codeOf(error.cause);
+  // Nothing was dialled, or nothing was learnt.
+  if (code === ADDRESS_REFUSED || code === GIVEN_UP) return undefined;
+  if (kind === "timeout") {
+    return CONNECT_TIMED_OUT.has(code) ? "severe" : "mild";
+  }
   if (kind === "unreachable") {
-    return REFUSED.has(codeOf(error.cause)) ? "severe" : "mild";
+    return REFUSED.has(code) || TLS_FAILED.test(code) ? "severe" : "mild";
   }
   const isMild =
     kind === "unavailable" ||

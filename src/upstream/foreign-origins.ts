@@ -1,10 +1,10 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../telemetry/clock.ts";
 import { discardBody } from "./body.ts";
-import { Breaker, type Permit } from "./breaker.ts";
+import { Breaker, type BreakerPermit } from "./breaker.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Answer, Exchange } from "./exchange.ts";
-import { isSlowAnswer, severityOf } from "./faults.ts";
+import { severityOf } from "./faults.ts";
 import { probe } from "./probing.ts";
 import { restOf } from "./retry-after.ts";
 
@@ -49,21 +49,23 @@ export class ForeignOrigins {
   async #ask(
     exchange: Exchange,
     request: Parameters<Exchange>[0],
-    permit: Permit,
+    permit: BreakerPermit,
   ): Promise<Answer> {
+    // Of storage one blob says nothing; the query holds the signature.
+    const isToken = request.kind === "token";
+    const resource = isToken ? {} : { resource: request.url.pathname };
     try {
       const answer = await exchange(request);
-      const restMs = restOf(answer, this.#clock);
-      if (restMs !== undefined) permit.rest(restMs);
-      else if (answer.status >= 500) permit.fail("mild");
-      else permit.succeed();
+      const retryAfterMs = restOf(answer, this.#clock);
+      if (retryAfterMs !== undefined && isToken) permit.rest(retryAfterMs);
+      else if (answer.status >= 500 || retryAfterMs !== undefined) {
+        permit.fail({ severity: "mild", retryAfterMs, ...resource });
+      } else permit.succeed();
       return answer;
     } catch (error) {
       if (error instanceof UpstreamError && !request.signal.aborted) {
         const severity = severityOf(error);
-        if (severity !== undefined) {
-          permit.fail(isSlowAnswer(error) ? "mild" : severity);
-        }
+        if (severity !== undefined) permit.fail({ severity, ...resource });
       }
       permit.abandon();
       throw error;

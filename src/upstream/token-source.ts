@@ -4,7 +4,7 @@ import { readBody } from "./body.ts";
 import { CredentialError } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Answer, Exchange } from "./exchange.ts";
-import { abortFault } from "./faults.ts";
+import { unlessAborted } from "./faults.ts";
 import type { UpstreamObserver } from "./observer.ts";
 import { isRedirect } from "./redirect.ts";
 import type { Identity } from "./request-headers.ts";
@@ -120,7 +120,10 @@ export class TokenSource {
       );
       this.#fetches.set(key, fetching);
     }
-    const token = await this.#waitFor(fetching, request.realm, signal);
+    const token = await unlessAborted(fetching, signal, {
+      upstream: this.#options.upstream,
+      origin: request.realm.origin,
+    });
     return { token, isNew: true };
   }
 
@@ -259,28 +262,6 @@ export class TokenSource {
       status: answer.status,
       cause: fault,
     });
-  }
-
-  async #waitFor(
-    fetching: Promise<string>,
-    realm: URL,
-    signal: AbortSignal,
-  ): Promise<string> {
-    const { promise, reject } = Promise.withResolvers<never>();
-    const leave = (): void =>
-      reject(
-        abortFault(signal, {
-          upstream: this.#options.upstream,
-          origin: realm.origin,
-        }),
-      );
-    if (signal.aborted) leave();
-    signal.addEventListener("abort", leave, { once: true });
-    try {
-      return await Promise.race([fetching, promise]);
-    } finally {
-      signal.removeEventListener("abort", leave);
-    }
   }
 }
 

@@ -26,7 +26,7 @@ import {
 } from "./raw-client.ts";
 import type { ScriptedUpstream } from "./scripted-upstream.ts";
 import { tempDir } from "./temp-dir.ts";
-import { upstreamConfig } from "./upstream-harness.ts";
+import { neverProbe, upstreamConfig } from "./upstream-harness.ts";
 
 export interface TestMirrorOptions {
   readonly offline?: boolean;
@@ -42,6 +42,8 @@ export interface TestMirrorOptions {
     Pick<Config, "audit" | "limits" | "operator" | "scrub" | "trustedProxies">
   >;
   readonly scrubSchedule?: AppOverrides["scrubSchedule"];
+  /** Absent: failed endpoints are not probed in the background. */
+  readonly probeSchedule?: AppOverrides["probeSchedule"];
   /**
    * When the children of a pulled index are fetched; `default`: as by the program. Absent: never, so
    * that a test counts the requests that its clients cause and no others.
@@ -158,7 +160,12 @@ export class TestMirror {
   }
 
   async open(): Promise<void> {
-    const { clock = this.clock, patienceMs, scrubSchedule } = this.#overrides;
+    const {
+      clock = this.clock,
+      patienceMs,
+      probeSchedule = neverProbe,
+      scrubSchedule,
+    } = this.#overrides;
     const { childrenSchedule = never } = this.#overrides;
     const log = createLogger(this.#config.log, {
       write: (line) => {
@@ -169,6 +176,7 @@ export class TestMirror {
     this.#app = await buildApp(this.#config, {
       clock,
       log,
+      probeSchedule,
       ...(patienceMs === undefined ? {} : { patienceMs }),
       ...(scrubSchedule === undefined ? {} : { scrubSchedule }),
       ...(childrenSchedule === "default" ? {} : { childrenSchedule }),

@@ -95,6 +95,7 @@ export class ScriptedRegistry {
       },
       listTags: async () => ({ tags: [], isWhole: true }),
       getReferrers: async () => this.#missing(),
+      retire: () => {},
       close: async () => undefined,
     };
   }

@@ -13,6 +13,7 @@ import {
   type UpstreamErrorKind,
 } from "../../src/upstream/errors.ts";
 import { createUpstreamClient } from "../../src/upstream/create-client.ts";
+import type { ProbeSchedule } from "../../src/upstream/endpoint-probe.ts";
 import type { Answer } from "../../src/upstream/exchange.ts";
 import type { ResolveName } from "../../src/upstream/name-lookup.ts";
 import type {
@@ -72,6 +73,9 @@ export interface TestClient {
   readonly observer: RecordingObserver;
 }
 
+/** For tests that count requests: what is due does not depend on how long they take. */
+export const neverProbe: ProbeSchedule = () => () => {};
+
 /** A client that is closed with the test. */
 export function startUpstreamClient(
   test: AfterTest,
@@ -80,12 +84,15 @@ export function startUpstreamClient(
     readonly clock?: Clock;
     readonly offline?: boolean;
     readonly resolveName?: ResolveName;
+    /** Absent: failed endpoints are not probed in the background. */
+    readonly probeSchedule?: ProbeSchedule;
   } = {},
 ): TestClient {
   const {
     clock = systemClock,
     offline = false,
     resolveName,
+    probeSchedule = neverProbe,
     ...config
   } = overrides;
   const observer = new RecordingObserver();
@@ -96,6 +103,7 @@ export function startUpstreamClient(
     observer,
     isOffline: () => offline,
     resolveName,
+    probeSchedule,
   });
   releaseAfter(test, () => client.close());
   return { client, observer };

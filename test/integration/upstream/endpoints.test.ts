@@ -9,13 +9,16 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import type { AfterTest } from "../../support/temp-dir.ts";
 import {
   ALPINE,
+  repositoryName,
   SIGNAL,
   startUpstreamClient,
   TAG,
+  tagReference,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
 
 const IMAGE = buildImage({ seed: "endpoints", layers: [5_000] });
+const DIGEST = { kind: "digest", digest: IMAGE.manifest.digest } as const;
 const LAYER = IMAGE.blobs[1] ?? assert.fail("no layer");
 
 async function startRegistry(t: AfterTest): Promise<ScriptedUpstream> {
@@ -133,14 +136,15 @@ void describe("endpoints", () => {
     assert.equal((await ask()).kind, "breaker-open");
   });
 
-  void it("that fail in milder ways rest after three calls in a row", async (t) => {
+  void it("that fail in milder ways rest after three resources in a row", async (t) => {
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin]);
     const kinds: UpstreamErrorKind[] = [];
     upstream.when({}, { status: 504 });
     for (let round = 0; round < 5; round++) {
+      assert.equal(client.isDown(), round > 2);
       const error = await upstreamErrorOf(
-        client.headManifest(ALPINE, TAG, SIGNAL),
+        client.headManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
       );
       kinds.push(error.kind);
     }
@@ -155,21 +159,29 @@ void describe("endpoints", () => {
   });
 
   for (const where of ["connect", "headers", "body"] as const) {
-    void it(`that time out in ${where} rest at once: no time-out is waited for twice`, async (t) => {
+    void it(`that time out in ${where}: no time-out is waited for twice for one resource, nor for a fourth`, async (t) => {
       const upstream = await startRegistry(t);
       if (where === "connect") upstream.blackHole();
       if (where === "headers") upstream.when({}, { stallAt: "headers" });
       if (where === "body") upstream.when({}, { stallAt: 10 });
+      for (let round = 0; round < 4; round++) {
+        upstream.content.addImage(ALPINE, IMAGE, `t${round}`);
+      }
       const { client } = startUpstreamClient(t, [upstream.origin], {
         connectTimeoutMs: 300,
         headersTimeoutMs: 300,
         idleTimeoutMs: 300,
       });
-      const ask = () =>
-        upstreamErrorOf(client.getManifest(ALPINE, TAG, SIGNAL));
-      assert.equal((await ask()).kind, "timeout");
-      assert.equal(client.isDown(), true);
-      assert.equal((await ask()).kind, "breaker-open");
+      for (let round = 0; round < 4; round++) {
+        const ask = () =>
+          upstreamErrorOf(
+            client.getManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
+          );
+        const kind = round < 3 ? "timeout" : "breaker-open";
+        assert.equal((await ask()).kind, kind);
+        assert.equal(client.isDown(), round >= 2);
+        assert.equal((await ask()).kind, "breaker-open");
+      }
     });
   }
 
@@ -210,7 +222,7 @@ void describe("endpoints", () => {
     const kinds: UpstreamErrorKind[] = [];
     for (let round = 0; round < 4; round++) {
       const error = await upstreamErrorOf(
-        client.headManifest(ALPINE, TAG, SIGNAL),
+        client.headManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
       );
       kinds.push(error.kind);
       assert.equal(client.isDown(), round >= 2);
@@ -236,7 +248,7 @@ void describe("a 5xx", () => {
     });
   }
 
-  void it("503 with Retry-After is obeyed, for everything", async (t) => {
+  void it("503 with Retry-After is obeyed, for that resource alone", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     upstream.when(
@@ -250,14 +262,40 @@ void describe("a 5xx", () => {
     assert.equal(error.kind, "unavailable");
     assert.equal(error.retryAfterMs, 120_000);
     clock.advance(119_999);
-    assert.equal((await upstreamErrorOf(head())).kind, "breaker-open");
+    const resting = await upstreamErrorOf(head());
+    assert.deepEqual([resting.kind, resting.isLocal], ["breaker-open", true]);
+    assert.equal(upstream.count(), 1);
+    // Nothing else is held back for it.
+    assert.equal(client.isDown(), false);
+    await client.headManifest(ALPINE, DIGEST, SIGNAL);
+    const { body } = await client.openBlob(ALPINE, LAYER.digest, {
+      signal: SIGNAL,
+    });
+    await buffer(body);
+    clock.advance(1);
+    await head();
+  });
+
+  void it("503 with Retry-After is obeyed, for everything, once three resources in a row were answered so", async (t) => {
+    const clock = new FakeClock();
+    const upstream = await startRegistry(t);
+    upstream.when({}, { status: 503, headers: { "retry-after": "120" } });
+    const { client } = startUpstreamClient(t, [upstream.origin], { clock });
+    const ask = (tag: string) =>
+      upstreamErrorOf(client.headManifest(ALPINE, tagReference(tag), SIGNAL));
+    for (const tag of ["a", "b", "a", "c"]) await ask(tag);
+    assert.equal(client.isDown(), true);
+    assert.equal(upstream.count(), 3);
+    clock.advance(119_999);
+    assert.equal((await ask("d")).kind, "breaker-open");
     const blob = await upstreamErrorOf(
       client.openBlob(ALPINE, LAYER.digest, { signal: SIGNAL }),
     );
     assert.equal(blob.kind, "breaker-open");
-    assert.equal(upstream.count(), 1);
+    assert.equal(upstream.count(), 3);
+    upstream.clearRules();
     clock.advance(1);
-    await head();
+    await client.headManifest(ALPINE, TAG, SIGNAL);
     assert.equal(client.isDown(), false);
   });
 });
@@ -335,6 +373,68 @@ void describe("a 429", () => {
   });
 });
 
+void describe("a 429 for a blob or a list", () => {
+  for (const kind of ["blob", "tags", "referrers"] as const) {
+    void it(`is remembered for that ${kind} alone, until three of them in a row are answered so`, async (t) => {
+      const clock = new FakeClock();
+      const upstream = await startRegistry(t);
+      upstream.when(
+        { kind },
+        { status: 429, headers: { "retry-after": "60" } },
+      );
+      const { client } = startUpstreamClient(t, [upstream.origin], { clock });
+      const ask = (place: number): Promise<unknown> => {
+        const repository = repositoryName(`library/r${place}`);
+        if (kind === "tags") return client.listTags(repository, SIGNAL);
+        return kind === "blob"
+          ? client.openBlob(repository, LAYER.digest, { signal: SIGNAL })
+          : client.getReferrers(repository, LAYER.digest, SIGNAL);
+      };
+      for (let place = 0; place < 5; place++) {
+        for (let again = 0; again < 2; again++) {
+          const error = await upstreamErrorOf(ask(place));
+          assert.equal(error.kind, "rate-limited");
+          assert.equal(error.retryAfterMs, 60_000);
+          assert.equal(error.isLocal, again > 0 || place > 2);
+        }
+        // Nothing of another kind is held back.
+        await client.headManifest(ALPINE, TAG, SIGNAL);
+        assert.equal(client.isDown(), false);
+      }
+      assert.equal(upstream.count({ kind }), 3);
+      clock.advance(60_000);
+      await upstreamErrorOf(ask(4));
+      assert.equal(upstream.count({ kind }), 4);
+    });
+  }
+});
+
+void describe("a list that fails", () => {
+  for (const kind of ["tags", "referrers"] as const) {
+    void it(`never closes the endpoint for manifests and blobs, nor for the other lists: ${kind}`, async (t) => {
+      const upstream = await startRegistry(t);
+      upstream.when({ kind }, { status: 504 });
+      const { client, observer } = startUpstreamClient(t, [upstream.origin]);
+      const ask = (list: string, place: number): Promise<unknown> => {
+        const repository = repositoryName(`library/r${place}`);
+        return list === "tags"
+          ? client.listTags(repository, SIGNAL)
+          : client.getReferrers(repository, LAYER.digest, SIGNAL);
+      };
+      for (let place = 0; place < 5; place++) {
+        const error = await upstreamErrorOf(ask(kind, place));
+        assert.equal(error.kind, place < 3 ? "unavailable" : "breaker-open");
+      }
+      assert.equal(client.isDown(), false);
+      assert.deepEqual(observer.endpoints, []);
+      await client.headManifest(ALPINE, TAG, SIGNAL);
+      const other = kind === "tags" ? "referrers" : "tags";
+      await ask(other, 9).catch(() => {});
+      assert.equal(upstream.count({ kind: other }), 1);
+    });
+  }
+});
+
 void describe("a queue", () => {
   for (const status of [429, 503] as const) {
     void it(`behind a ${status} that asks for a rest is not sent after all`, async (t) => {
@@ -351,7 +451,7 @@ void describe("a queue", () => {
       const { client } = startUpstreamClient(t, [upstream.origin]);
       const asked = Promise.all(
         Array.from({ length: 40 }, () =>
-          upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL)),
+          upstreamErrorOf(client.listTags(ALPINE, SIGNAL)),
         ),
       );
       await barrier.arrived(8);
@@ -419,7 +519,7 @@ void describe("a connection", () => {
     });
     const errors = await Promise.all(
       Array.from({ length: 30 }, () =>
-        upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL)),
+        upstreamErrorOf(client.listTags(ALPINE, SIGNAL)),
       ),
     );
     const count = (kind: UpstreamErrorKind): number =>

@@ -1,18 +1,18 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { Breaker, type Permit } from "../../../src/upstream/breaker.ts";
+import { Breaker, type BreakerPermit } from "../../../src/upstream/breaker.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 
 function setUp(): {
   clock: FakeClock;
   breaker: Breaker;
   changes: boolean[];
-  enter: () => Permit;
+  enter: () => BreakerPermit;
 } {
   const clock = new FakeClock();
   const changes: boolean[] = [];
   const breaker = new Breaker(clock, (isUp) => changes.push(isUp));
-  const enter = (): Permit => {
+  const enter = (): BreakerPermit => {
     const permit = breaker.enter();
     assert.ok(permit, "nobody may pass");
     return permit;
@@ -23,7 +23,7 @@ function setUp(): {
 void describe("Breaker", () => {
   void it("opens at the first severe failure, and lets one probe through after 5 s", () => {
     const { clock, breaker, changes, enter } = setUp();
-    enter().fail("severe");
+    enter().fail({ severity: "severe" });
     assert.equal(breaker.isOpen, true);
     assert.equal(breaker.retryAfterMs, 5_000);
     assert.equal(breaker.enter(), undefined);
@@ -41,43 +41,66 @@ void describe("Breaker", () => {
 
   void it("opens at the third mild failure in a row only", () => {
     const { breaker, enter } = setUp();
-    enter().fail("mild");
-    enter().fail("mild");
+    enter().fail({ severity: "mild" });
+    enter().fail({ severity: "mild" });
     enter().succeed();
-    enter().fail("mild");
-    enter().fail("mild");
+    enter().fail({ severity: "mild" });
+    enter().fail({ severity: "mild" });
     assert.equal(breaker.isOpen, false);
-    enter().fail("mild");
+    enter().fail({ severity: "mild" });
     assert.equal(breaker.isOpen, true);
+  });
+
+  void it("counts a resource that fails again and again once", () => {
+    const { breaker, enter } = setUp();
+    const fail = (resource: string): void =>
+      enter().fail({ severity: "mild", resource });
+    for (let round = 0; round < 10; round++) fail("a");
+    fail("b");
+    for (let round = 0; round < 10; round++) fail("a");
+    assert.equal(breaker.isOpen, false);
+    fail("c");
+    assert.equal(breaker.isOpen, true);
+  });
+
+  void it("rests as long as the last of the three that opened it was asked to", () => {
+    const { clock, breaker, enter } = setUp();
+    for (const resource of ["a", "b", "c"]) {
+      enter().fail({ severity: "mild", resource, retryAfterMs: 120_000 });
+    }
+    assert.equal(breaker.retryAfterMs, 120_000);
+    clock.advance(120_000);
+    enter().fail({ severity: "mild", retryAfterMs: 60_000 });
+    assert.equal(breaker.retryAfterMs, 60_000);
   });
 
   void it("doubles the pause with each failed probe, up to 5 min, and begins anew after a success", () => {
     const { clock, breaker, enter } = setUp();
-    enter().fail("severe");
+    enter().fail({ severity: "severe" });
     const pauses: number[] = [];
     for (let round = 0; round < 9; round++) {
       pauses.push(breaker.retryAfterMs / 1000);
       clock.advance(breaker.retryAfterMs);
-      enter().fail("mild");
+      enter().fail({ severity: "mild" });
     }
     assert.deepEqual(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
     clock.advance(300_000);
     enter().succeed();
-    enter().fail("severe");
+    enter().fail({ severity: "severe" });
     assert.equal(breaker.retryAfterMs, 5_000);
   });
 
   void it("counts those that failed together as one", () => {
     const { breaker, enter } = setUp();
     const together = Array.from({ length: 8 }, enter);
-    for (const permit of together) permit.fail("severe");
+    for (const permit of together) permit.fail({ severity: "severe" });
     assert.equal(breaker.retryAfterMs, 5_000);
   });
 
   void it("closes when one that was on its way before succeeds after all", () => {
     const { breaker, enter } = setUp();
     const early = enter();
-    enter().fail("severe");
+    enter().fail({ severity: "severe" });
     early.succeed();
     assert.equal(breaker.isOpen, false);
   });
@@ -86,7 +109,7 @@ void describe("Breaker", () => {
     const { clock, breaker, enter } = setUp();
     enter().abandon();
     assert.equal(breaker.isOpen, false);
-    enter().fail("severe");
+    enter().fail({ severity: "severe" });
     clock.advance(5_000);
     enter().abandon();
     assert.equal(breaker.isOpen, true);
@@ -97,7 +120,7 @@ void describe("Breaker", () => {
     const { breaker, enter } = setUp();
     const permit = enter();
     permit.succeed();
-    permit.fail("severe");
+    permit.fail({ severity: "severe" });
     assert.equal(breaker.isOpen, false);
   });
 
@@ -127,7 +150,7 @@ void describe("Breaker", () => {
 
   void it("does not care for the wall clock", () => {
     const { clock, breaker, enter } = setUp();
-    enter().fail("severe");
+    enter().fail({ severity: "severe" });
     clock.setWall(clock.nowMs() + 10 * 365 * 86_400_000);
     assert.equal(breaker.retryAfterMs, 5_000);
   });

@@ -67,6 +67,18 @@ void describe("an account's budget", () => {
   });
 });
 
+void describe("pulls on their way", () => {
+  void it("are taken off what is left until their answers are in", () => {
+    const member = new PoolMember("anonymous", undefined, new FakeClock());
+    observe(member, "12;w=21600");
+    const ends = [member.beginPull(), member.beginPull()];
+    assert.equal(member.budgetLeft?.remaining, 10);
+    assert.equal(member.budget?.remaining, 12);
+    for (const end of ends) end();
+    assert.equal(member.budgetLeft?.remaining, 12);
+  });
+});
+
 void describe("a pool of accounts", () => {
   const pool = new CredentialPool({
     upstream: "registry.test",
@@ -76,7 +88,7 @@ void describe("a pool of accounts", () => {
   });
   const members: PoolMember[] = [];
   for (let left = 3; left > 0; left--) {
-    const member = pool.choose("small", new Set(members));
+    const member = pool.choose("manifest", new Set(members));
     assert.ok(member);
     members.push(member);
   }
@@ -85,13 +97,13 @@ void describe("a pool of accounts", () => {
   void it("begins in its order, then takes whom nothing is known of, then the one with most left", () => {
     assert.deepEqual([a.name, b.name, c.name], ["a", "b", "c"]);
     observe(a, "50");
-    assert.equal(pool.choose("small"), b);
+    assert.equal(pool.choose("manifest"), b);
     observe(b, "70");
-    assert.equal(pool.choose("small"), c);
+    assert.equal(pool.choose("manifest"), c);
     observe(c, "60");
-    assert.equal(pool.choose("small"), b);
+    assert.equal(pool.choose("manifest"), b);
     observe(b, "9");
-    assert.equal(pool.choose("small"), c);
+    assert.equal(pool.choose("manifest"), c);
     assert.equal(pool.isSpared, false);
     assert.equal(pool.isHalfUsed, false);
     observe(b, "49");
@@ -105,18 +117,18 @@ void describe("a pool of accounts", () => {
   });
 
   void it("passes over who rests or was refused, for one lane alone", () => {
-    c.rest("small", 60_000);
-    assert.equal(pool.choose("small"), a);
+    c.throttle("manifest", "r", 60_000);
+    assert.equal(pool.choose("manifest"), a);
     assert.equal(pool.choose("blob"), c);
     a.refuse();
-    assert.equal(pool.choose("small"), b);
-    assert.equal(pool.restMs("small"), 0);
-    b.rest("small", 30_000);
+    assert.equal(pool.choose("manifest"), b);
+    assert.equal(pool.restMs("manifest"), 0);
+    b.throttle("manifest", "r", 30_000);
     // Refused is better than nobody.
-    assert.equal(pool.choose("small"), a);
-    a.rest("small", 40_000);
-    assert.equal(pool.choose("small"), undefined);
-    assert.equal(pool.restMs("small"), 30_000);
+    assert.equal(pool.choose("manifest"), a);
+    a.throttle("manifest", "r", 40_000);
+    assert.equal(pool.choose("manifest"), undefined);
+    assert.equal(pool.restMs("manifest"), 30_000);
     assert.equal(pool.restMs("blob"), 0);
   });
 });

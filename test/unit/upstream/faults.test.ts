@@ -5,9 +5,11 @@ import {
   type UpstreamErrorKind,
 } from "../../../src/upstream/errors.ts";
 import {
+  abortFault,
   bodyFault,
   dialFault,
   isBrokenConnection,
+  isGivenUp,
   severityOf,
 } from "../../../src/upstream/faults.ts";
 
@@ -24,11 +26,13 @@ const CASES: readonly (readonly [
   ["EAI_AGAIN", "unreachable", "interrupted", "severe"],
   ["EHOSTUNREACH", "unreachable", "interrupted", "severe"],
   ["UND_ERR_CONNECT_TIMEOUT", "timeout", "timeout", "severe"],
-  ["UND_ERR_HEADERS_TIMEOUT", "timeout", "timeout", "severe"],
-  ["UND_ERR_BODY_TIMEOUT", "timeout", "timeout", "severe"],
+  ["UND_ERR_HEADERS_TIMEOUT", "timeout", "timeout", "mild"],
+  ["UND_ERR_BODY_TIMEOUT", "timeout", "timeout", "mild"],
   ["ETIMEDOUT", "timeout", "timeout", "severe"],
-  ["CERT_HAS_EXPIRED", "unreachable", "interrupted", "mild"],
-  ["ERR_TLS_CERT_ALTNAME_INVALID", "unreachable", "interrupted", "mild"],
+  ["CERT_HAS_EXPIRED", "unreachable", "interrupted", "severe"],
+  ["ERR_TLS_CERT_ALTNAME_INVALID", "unreachable", "interrupted", "severe"],
+  ["DEPTH_ZERO_SELF_SIGNED_CERT", "unreachable", "interrupted", "severe"],
+  ["UNABLE_TO_VERIFY_LEAF_SIGNATURE", "unreachable", "interrupted", "severe"],
   ["UND_ERR_SOCKET", "unreachable", "interrupted", "mild"],
   ["ECONNRESET", "unreachable", "interrupted", "mild"],
   ["HPE_INVALID_CHUNK_SIZE", "bad-response", "interrupted", "mild"],
@@ -55,6 +59,13 @@ void describe("faults", () => {
       assert.equal(bodyFault(cause, PLACE).kind, body);
     });
   }
+
+  void it("learns nothing from what was given up on our side", () => {
+    const fault = abortFault(AbortSignal.abort("the queue was long"), PLACE);
+    assert.equal(fault.kind, "timeout");
+    assert.equal(severityOf(fault), undefined);
+    assert.equal(isGivenUp(fault), true);
+  });
 
   void it("leaves an error of ours as it is", () => {
     const ours = new UpstreamError("too-large", "much", PLACE);

@@ -1,0 +1,201 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { AfterTest } from "../../support/after-test.ts";
+import { Barrier } from "../../support/barrier.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+import { buildImage } from "../../support/image-builder.ts";
+import { ManualSchedule } from "../../support/manual-schedule.ts";
+import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import {
+  ALPINE,
+  SIGNAL,
+  startUpstreamClient,
+  TAG,
+  type TestClient,
+  tagReference,
+  upstreamErrorOf,
+} from "../../support/upstream-harness.ts";
+
+const IMAGE = buildImage({ seed: "background", layers: [5_000] });
+const HOUR_MS = 3_600_000;
+
+interface Scene extends TestClient {
+  readonly upstream: ScriptedUpstream;
+  readonly clock: FakeClock;
+  readonly schedule: ManualSchedule;
+}
+
+async function setUp(t: AfterTest): Promise<Scene> {
+  const clock = new FakeClock();
+  const schedule = new ManualSchedule();
+  const upstream = await ScriptedUpstream.start(t);
+  upstream.content.addImage(ALPINE, IMAGE, "1");
+  const started = startUpstreamClient(t, [upstream.origin], {
+    clock,
+    probeSchedule: schedule.start,
+  });
+  return { ...started, upstream, clock, schedule };
+}
+
+function ask({ client }: Scene): Promise<unknown> {
+  return client.headManifest(ALPINE, TAG, SIGNAL);
+}
+
+function breakerOf({ client }: Scene): string | undefined {
+  return client.status().endpoints[0]?.breaker;
+}
+
+/** Lets what is due run, and waits until it has been reported. */
+async function probe(scene: Scene): Promise<void> {
+  scene.schedule.runNext();
+  while (breakerOf(scene) === "half-open") await new Promise(setImmediate);
+}
+
+void describe("an endpoint whose breaker is open", () => {
+  void it("is found back by a HEAD of the manifest that was given last, without a client's request", async (t) => {
+    const scene = await setUp(t);
+    const { client, observer, upstream, clock, schedule } = scene;
+    await ask(scene);
+    await upstream.stop();
+    await upstreamErrorOf(ask(scene));
+    assert.deepEqual(schedule.delaysMs, [5_000]);
+    clock.advance(5_000);
+    await probe(scene);
+    // It is still away: the next one is due after twice the pause.
+    assert.deepEqual(schedule.delaysMs, [10_000]);
+    assert.equal(client.isDown(), true);
+    await upstream.restart();
+    upstream.forgetRequests();
+    clock.advance(10_000);
+    await probe(scene);
+    assert.equal(client.isDown(), false);
+    assert.deepEqual(observer.endpoints, [
+      [upstream.origin, false],
+      [upstream.origin, true],
+    ]);
+    assert.deepEqual(
+      upstream.requests().map(({ method, target }) => [method, target]),
+      [["HEAD", `/v2/${ALPINE}/manifests/1`]],
+    );
+    assert.deepEqual(schedule.delaysMs, []);
+  });
+
+  void it("is asked for the root where no manifest was given yet, and 401 shows that it is up", async (t) => {
+    const scene = await setUp(t);
+    const { client, upstream, clock } = scene;
+    await upstream.stop();
+    await upstreamErrorOf(ask(scene));
+    await upstream.restart();
+    upstream.when({}, { status: 401 });
+    clock.advance(5_000);
+    await probe(scene);
+    assert.equal(client.isDown(), false);
+    assert.deepEqual(
+      upstream.requests().map(({ target }) => target),
+      ["/v2/"],
+    );
+  });
+
+  void it("because three manifests failed is found back by one that was good before", async (t) => {
+    const scene = await setUp(t);
+    const { client, upstream, clock } = scene;
+    await ask(scene);
+    upstream.when({}, { status: 504 });
+    for (const tag of ["a", "b", "c"]) {
+      await upstreamErrorOf(
+        client.headManifest(ALPINE, tagReference(tag), SIGNAL),
+      );
+    }
+    assert.equal(client.isDown(), true);
+    upstream.clearRules();
+    upstream.when({ reference: "c" }, { status: 504 });
+    clock.advance(5_000);
+    await probe(scene);
+    assert.equal(client.isDown(), false);
+  });
+
+  void it("is not probed before its Retry-After is over", async (t) => {
+    const scene = await setUp(t);
+    const { client, upstream, clock, schedule } = scene;
+    upstream.when({}, { status: 503, headers: { "retry-after": "120" } });
+    for (const tag of ["a", "b", "c"]) {
+      await upstreamErrorOf(
+        client.headManifest(ALPINE, tagReference(tag), SIGNAL),
+      );
+    }
+    upstream.forgetRequests();
+    assert.deepEqual(schedule.delaysMs, [120_000]);
+    clock.advance(119_000);
+    await probe(scene);
+    assert.equal(upstream.count(), 0);
+    assert.deepEqual(schedule.delaysMs, [1_000]);
+  });
+
+  void it("is probed for an hour after the last client asked for it, and again when one does", async (t) => {
+    const scene = await setUp(t);
+    const { upstream, clock, schedule } = scene;
+    await upstream.stop();
+    await upstreamErrorOf(ask(scene));
+    let probes = 0;
+    for (let waitedMs = 0; schedule.delaysMs.length > 0; probes++) {
+      const [delayMs = 0] = schedule.delaysMs;
+      waitedMs += delayMs;
+      assert.ok(waitedMs < HOUR_MS + 301_000, "it is probed for ever");
+      clock.advance(delayMs);
+      await probe(scene);
+    }
+    assert.ok(probes > 5);
+    await upstreamErrorOf(ask(scene));
+    assert.equal(schedule.delaysMs.length, 1);
+  });
+
+  void it("is not probed while a client's request is the probe", async (t) => {
+    const scene = await setUp(t);
+    const { upstream, clock, schedule } = scene;
+    await upstream.stop();
+    await upstreamErrorOf(ask(scene));
+    await upstream.restart();
+    const barrier = new Barrier();
+    upstream.when({}, { hold: { at: "headers", barrier } });
+    clock.advance(5_000);
+    const asked = ask(scene);
+    await barrier.arrived(1);
+    schedule.runNext();
+    assert.equal(upstream.count(), 1);
+    barrier.release();
+    await asked;
+    assert.equal(breakerOf(scene), "closed");
+    schedule.runNext();
+    assert.deepEqual(schedule.delaysMs, []);
+  });
+
+  for (const how of ["retire", "close"] as const) {
+    void it(`is not probed after ${how}`, async (t) => {
+      const scene = await setUp(t);
+      const { client, upstream, clock, schedule } = scene;
+      await upstream.stop();
+      await upstreamErrorOf(ask(scene));
+      await client[how]();
+      clock.advance(5_000);
+      assert.deepEqual(schedule.delaysMs, []);
+      await upstreamErrorOf(ask(scene));
+      assert.deepEqual(schedule.delaysMs, []);
+    });
+  }
+
+  void it("has its running probe ended by close", async (t) => {
+    const scene = await setUp(t);
+    const { client, upstream, clock, schedule } = scene;
+    await upstream.stop();
+    await upstreamErrorOf(ask(scene));
+    await upstream.restart();
+    upstream.when({}, { stallAt: "headers" });
+    clock.advance(5_000);
+    schedule.runNext();
+    await upstream.arrived(1);
+    await client.close();
+    await upstream.ended();
+    while (breakerOf(scene) === "half-open") await new Promise(setImmediate);
+    assert.deepEqual(schedule.delaysMs, []);
+  });
+});
