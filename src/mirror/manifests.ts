@@ -5,7 +5,9 @@ import type {
 } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
+import { parseManifest } from "../oci/manifest.ts";
 import {
+  isReferrersTag,
   type Reference,
   REFERRERS_TAG_SUFFIXES,
   referrersTag,
@@ -26,6 +28,7 @@ import {
   current,
   fresh,
   isNotFound,
+  type Manifest,
   type ManifestAnswer,
   missStatus,
 } from "./manifest-answers.ts";
@@ -34,6 +37,9 @@ import type { NegativeAnswers } from "./negative-answers.ts";
 import type { StaleGate } from "./stale-gate.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
 import { answerRevalidated, type TagRevalidation } from "./tag-revalidation.ts";
+
+/** Layers of the tag that holds the signatures of one image; more than any image has. */
+const MAX_SIGNATURES = 256;
 
 /** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
 export class Manifests {
@@ -203,14 +209,15 @@ export class Manifests {
     });
     const revalidate = () => this.#revalidation.run(upstream, key, tag, row);
     const isComplete = () =>
-      this.#index
-        .isComplete(
-          key,
-          row.digest,
-          // There a manifest of the repository is proof enough for its blobs; see Links.
-          this.#links.areManifestsProof(upstream) ? "upstream" : "repository",
-        )
-        .catch(() => false);
+      (isReferrersTag(tag)
+        ? this.#hasSignatures(key, stored)
+        : this.#index.isComplete(
+            key,
+            row.digest,
+            // There a manifest of the repository is proof enough for its blobs; see Links.
+            this.#links.areManifestsProof(upstream) ? "upstream" : "repository",
+          )
+      ).catch(() => false);
 
     if (this.#isOffline()) {
       if (freshness.ifError && (await isComplete())) {
@@ -254,6 +261,25 @@ export class Manifests {
       default:
         return result satisfies never;
     }
+  }
+
+  /**
+   * Whether all that clients fetch of signatures is there: the layers, and never the config. A list
+   * of referrers has none.
+   */
+  async #hasSignatures(
+    key: RepositoryKey,
+    { bytes, mediaType }: Manifest,
+  ): Promise<boolean> {
+    const parsed = parseManifest(bytes, mediaType);
+    if (!parsed.ok || parsed.children.length > MAX_SIGNATURES) return false;
+    for (const { digest, role } of parsed.children) {
+      if (role !== "blob" || digest === parsed.config) continue;
+      if ((await this.#index.getLinkedBlob(key, digest)) === undefined) {
+        return false;
+      }
+    }
+    return true;
   }
 
   #judge(

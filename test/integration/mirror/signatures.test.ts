@@ -68,6 +68,9 @@ async function verify(mirror: TestMirror): Promise<Found> {
     };
   };
   const tagged = await read(`/v2/a/manifests/${SIG_TAG}`);
+  for (const { digest } of tagged.layers ?? []) {
+    assert.equal((await mirror.get(`/v2/a/blobs/${digest}`)).status, 200);
+  }
   const listed = await read(`/v2/a/referrers/${DIGEST}?artifactType=${BUNDLE}`);
   for (const { digest } of listed.manifests ?? []) {
     const { layers = [] } = await read(`/v2/a/manifests/${digest}`);
@@ -142,7 +145,7 @@ for (const referrersApi of [true, false]) {
       const { upstream, mirror } = await setUp(test, referrersApi);
       sign(upstream, 1);
       await verify(mirror);
-      for (const tag of ["v", SIG_TAG]) await pullImage(mirror, "a", tag);
+      await pullImage(mirror, "a", "v");
       await upstream.stop();
       mirror.clock.advance(24 * 3_600_000);
       const stale = await mirror.get(`/v2/a/referrers/${DIGEST}`);
