@@ -6,6 +6,7 @@ import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
 import { LeftPartials } from "./cache/left-partials.ts";
+import { storedBytes } from "./cache/metadata-index.ts";
 import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
 import { settleIntents } from "./cache/settle-intents.ts";
@@ -299,7 +300,7 @@ export async function buildApp(
           upstreams: inForce.upstreams.map(({ name }) => name),
           storage: {
             root: config.storage.root,
-            bytes: totals.blobBytes,
+            bytes: storedBytes(totals),
             limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
             blobs: totals.blobs,
             manifests: totals.manifests,

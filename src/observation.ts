@@ -1,5 +1,9 @@
 import { StorageError } from "./cache/blob-store.ts";
-import type { IndexTotals, MetadataIndex } from "./cache/metadata-index.ts";
+import {
+  type IndexTotals,
+  type MetadataIndex,
+  storedBytes,
+} from "./cache/metadata-index.ts";
 import type { OpenedCache } from "./cache/open-cache.ts";
 import type { Room } from "./cache/room.ts";
 import type { UpstreamConfig } from "./config/config.ts";
@@ -17,7 +21,7 @@ export async function refreshMetrics(
   const totals = await cache.index.totals().catch(() => undefined);
   // An index that does not answer now has the sums of before.
   if (totals === undefined) return;
-  metrics.storageBytes.set(totals.blobBytes);
+  metrics.storageBytes.set(storedBytes(totals));
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
   metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
@@ -27,7 +31,13 @@ export async function refreshMetrics(
 export function rememberTotals(
   index: Pick<MetadataIndex, "totals">,
 ): () => Promise<IndexTotals> {
-  let last: IndexTotals = { blobBytes: 0, blobs: 0, manifests: 0, tags: 0 };
+  let last: IndexTotals = {
+    blobBytes: 0,
+    blobs: 0,
+    manifests: 0,
+    tags: 0,
+    listBytes: 0,
+  };
   return async () => {
     last = await index.totals().catch(() => last);
     return last;

@@ -1,9 +1,19 @@
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
+import { OCTET_STREAM } from "../oci/media-type.ts";
 import { bytesOf, pathOf } from "./index-keys.ts";
 import type { IndexStatements } from "./index-statements.ts";
 import type { IntentRows } from "./intents.ts";
-import type { BlobRecord, RepositoryKey } from "./metadata-index.ts";
+import {
+  type BlobRecord,
+  IndexError,
+  type RepositoryKey,
+} from "./metadata-index.ts";
+
+/** Names of types are an upstream's to choose; well-known are some dozens. */
+const MAX_MEDIA_TYPES = 10_000;
+/** Kept lower, so that names of children leave room for those of manifests. */
+const MAX_EDGE_MEDIA_TYPES = 2_000;
 
 /** Writes blobs with their edges, and the names that rows are made of. Runs in the caller's transactions. */
 export class BlobRows {
@@ -41,7 +51,7 @@ export class BlobRows {
         isManifest: child.role === "manifest" ? 1 : 0,
         isForeign: child.isForeign ? 1 : 0,
         sizeBytes: child.sizeBytes,
-        mediaTypeId: this.mediaTypeId(child.mediaType),
+        mediaTypeId: this.#edgeMediaTypeId(child.mediaType),
       });
     }
   }
@@ -54,11 +64,27 @@ export class BlobRows {
     );
   }
 
+  /** @throws IndexError where upstreams have made up too many */
   mediaTypeId(name: string): number {
+    return this.#mediaTypeId(name, MAX_MEDIA_TYPES) ?? tooMany();
+  }
+
+  /** What a manifest calls a child is only told: beyond a bound it is bytes of any kind. */
+  #edgeMediaTypeId(name: string): number {
     return (
-      this.#statements.findMediaTypeId.get(name)?.id ??
-      Number(this.#statements.insertMediaType.run(name).lastInsertRowid)
+      this.#mediaTypeId(name, MAX_EDGE_MEDIA_TYPES) ??
+      this.mediaTypeId(OCTET_STREAM)
     );
+  }
+
+  /** Rows never go, so that the last one's number is how many there are. */
+  #mediaTypeId(name: string, limit: number): number | undefined {
+    const found = this.#statements.findMediaTypeId.get(name);
+    if (found !== undefined) return found.id;
+    if ((this.#statements.lastMediaTypeId.get()?.id ?? 0) >= limit) {
+      return undefined;
+    }
+    return Number(this.#statements.insertMediaType.run(name).lastInsertRowid);
   }
 
   repositoryId(key: RepositoryKey): number {
@@ -70,4 +96,8 @@ export class BlobRows {
       )
     );
   }
+}
+
+function tooMany(): never {
+  throw new IndexError("the index has too many media types");
 }

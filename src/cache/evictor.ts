@@ -6,11 +6,13 @@ import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { Victim } from "./choose-victims.ts";
 import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
+import { IndexLimit } from "./index-limit.ts";
 import {
   IndexAwayError,
   IndexError,
   type MetadataIndex,
   type RepositoryKey,
+  storedBytes,
 } from "./metadata-index.ts";
 import type { RootRow } from "./root-index.ts";
 import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
@@ -18,7 +20,7 @@ import type { TrackedBlobStore } from "./tracked-blob-store.ts";
 import { Pace, VictimSearch, type Wanted } from "./victim-search.ts";
 
 /** A closed list: it labels a metric. */
-export type EvictionReason = "size" | "free" | "idle" | "operator";
+export type EvictionReason = "size" | "free" | "idle" | "operator" | "index";
 
 export interface EvictedImage extends Victim {
   readonly reason: EvictionReason;
@@ -47,6 +49,8 @@ export interface EvictorOptions {
   /** Clears away what broken downloads and failed writes left; at each look and each order. */
   readonly clearLeftovers?: (partialsBytes: number) => Promise<void>;
   readonly limits: RoomLimits;
+  /** What the index may take at least, however small `maxSize` is. */
+  readonly leastIndexBytes?: number | undefined;
   /** Undefined where the system does not tell. */
   readonly readSpace: () => Promise<Space | undefined>;
   readonly clock: Clock;
@@ -67,6 +71,7 @@ export class Evictor {
   readonly #options: EvictorOptions;
   readonly #schedule: Schedule;
   readonly #search: VictimSearch;
+  readonly #indexLimit: IndexLimit;
   readonly #condemned: CondemnedBlobs;
   /** One job at a time. */
   #last: Promise<unknown> = Promise.resolve();
@@ -81,6 +86,7 @@ export class Evictor {
     this.#options = options;
     this.#schedule = options.schedule ?? scheduleUnref;
     this.#search = new VictimSearch(options);
+    this.#indexLimit = new IndexLimit(options.index, options.leastIndexBytes);
     this.#condemned = new CondemnedBlobs(options);
   }
 
@@ -120,8 +126,8 @@ export class Evictor {
         if (asked !== undefined) await take(asked);
         else await take(this.#idle(Infinity));
       } else {
-        const { blobBytes } = await this.#options.index.totals();
-        const goalBytes = blobBytes - toBytes;
+        const totals = await this.#options.index.totals();
+        const goalBytes = storedBytes(totals) - toBytes;
         if (goalBytes > 0) await take({ reason: "operator", goalBytes });
       }
       return found;
@@ -217,6 +223,16 @@ export class Evictor {
   async #check(): Promise<void> {
     const asked = await this.#asked();
     if (asked !== undefined) await this.#round(asked, false);
+    const maxVictims = await this.#indexLimit.enforce(
+      await this.limitBytes(),
+      new Pace(),
+    );
+    if (maxVictims > 0) {
+      await this.#round(
+        { reason: "index", goalBytes: Infinity, maxVictims },
+        false,
+      );
+    }
   }
 
   /** What the limits ask for; undefined: nothing. */
@@ -227,7 +243,7 @@ export class Evictor {
       index.totals(),
     ]);
     const limitBytes = amountOf(limits.maxSize, space, Infinity);
-    const overSize = totals.blobBytes + extraBytes - limitBytes;
+    const overSize = storedBytes(totals) + extraBytes - limitBytes;
     const overFree =
       space === undefined
         ? 0

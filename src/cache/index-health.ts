@@ -1,7 +1,10 @@
 import type { Database } from "better-sqlite3";
 
 export type AuditTotals = Readonly<
-  Record<"blobs" | "blobBytes" | "manifests" | "tags", number>
+  Record<
+    "blobs" | "blobBytes" | "manifests" | "tags" | "lists" | "listBytes",
+    number
+  >
 >;
 
 /** What can be wrong with the index by itself, whatever is on the disk, and how that is put right. */
@@ -23,16 +26,21 @@ export class IndexHealth {
         blobBytes: 0,
         manifests: 0,
         tags: 0,
+        lists: 0,
+        listBytes: 0,
       };
     return {
       kept: read(
-        `SELECT blobs, blob_bytes AS blobBytes, manifests, tags FROM totals WHERE id = 1`,
+        `SELECT blobs, blob_bytes AS blobBytes, manifests, tags, lists, list_bytes AS listBytes
+         FROM totals WHERE id = 1`,
       ),
       counted: read(
         `SELECT (SELECT count(*) FROM blobs) AS blobs,
            (SELECT coalesce(sum(size_bytes), 0) FROM blobs) AS blobBytes,
            (SELECT count(*) FROM manifests) AS manifests,
-           (SELECT count(*) FROM tags) AS tags`,
+           (SELECT count(*) FROM tags) AS tags,
+           (SELECT count(*) FROM referrers) AS lists,
+           (SELECT coalesce(sum(length(body)), 0) FROM referrers) AS listBytes`,
       ),
     };
   }
@@ -41,8 +49,8 @@ export class IndexHealth {
   putTotals(totals: AuditTotals): void {
     this.#database
       .prepare(
-        `INSERT OR REPLACE INTO totals (id, blobs, blob_bytes, manifests, tags)
-         VALUES (1, :blobs, :blobBytes, :manifests, :tags)`,
+        `INSERT OR REPLACE INTO totals (id, blobs, blob_bytes, manifests, tags, lists, list_bytes)
+         VALUES (1, :blobs, :blobBytes, :manifests, :tags, :lists, :listBytes)`,
       )
       .run(totals);
   }

@@ -5,9 +5,11 @@ import {
   type IndexStatements,
   prepareIndexStatements,
 } from "./index-statements.ts";
+import { IndexSize } from "./index-size.ts";
 import { IndexTransactions } from "./index-transactions.ts";
 import { IntentRows } from "./intents.ts";
 import type { BlobRow, TagRow } from "./metadata-index.ts";
+import { ReferrerRows } from "./referrer-rows.ts";
 import { RecentRows } from "./recent-rows.ts";
 import { type Changed, RootChanges } from "./root-changes.ts";
 import type { RootChange } from "./roots-journal.ts";
@@ -35,6 +37,8 @@ export interface IndexParts {
   readonly rows: BlobRows;
   readonly roots: SqliteRoots;
   readonly rootChanges: RootChanges;
+  readonly referrers: ReferrerRows;
+  readonly size: IndexSize;
   readonly accessTimes: Pick<AccessTimes, "note" | "flush" | "settle">;
   readonly transactions: IndexTransactions;
   /** Forgotten whenever a row changes. */
@@ -87,6 +91,8 @@ export function createIndexParts({
     intents,
     rows,
     roots,
+    referrers: new ReferrerRows(database),
+    size: new IndexSize(database),
     rootChanges: new RootChanges(statements, roots, rows),
     accessTimes: {
       note: (key, atMs) => {

@@ -52,6 +52,9 @@ export function prepareIndexStatements(database: Database) {
     findMediaTypeId: database.prepare<[string], IdColumn>(
       `SELECT id FROM media_types WHERE name = ?`,
     ),
+    lastMediaTypeId: database.prepare<[], IdColumn>(
+      `SELECT coalesce(max(id), 0) AS id FROM media_types`,
+    ),
     insertMediaType: database.prepare<[string]>(
       `INSERT INTO media_types (name) VALUES (?)`,
     ),
@@ -269,21 +272,6 @@ export function prepareIndexStatements(database: Database) {
        ORDER BY name LIMIT ?`,
     ),
 
-    // --- referrers ---
-    getReferrers: database.prepare<
-      [string, Buffer],
-      { readonly body: Buffer; readonly verifiedAtMs: number }
-    >(
-      `SELECT body, verified_at_ms AS verifiedAtMs FROM referrers
-       WHERE repository_id = (SELECT id FROM repositories WHERE path = ?)
-         AND subject_id = (SELECT id FROM digests WHERE digest = ?)`,
-    ),
-    putReferrers: database.prepare<[number, number, Buffer, number]>(
-      `INSERT INTO referrers (repository_id, subject_id, body, verified_at_ms) VALUES (?, ?, ?, ?)
-       ON CONFLICT (subject_id, repository_id) DO UPDATE SET
-         body = excluded.body, verified_at_ms = excluded.verified_at_ms`,
-    ),
-
     getTotals: database.prepare<
       [],
       {
@@ -291,9 +279,11 @@ export function prepareIndexStatements(database: Database) {
         readonly blobBytes: number;
         readonly manifests: number;
         readonly tags: number;
+        readonly listBytes: number;
       }
     >(
-      `SELECT blobs, blob_bytes AS blobBytes, manifests, tags FROM totals WHERE id = 1`,
+      `SELECT blobs, blob_bytes AS blobBytes, manifests, tags, list_bytes AS listBytes
+       FROM totals WHERE id = 1`,
     ),
   };
 }

@@ -63,6 +63,13 @@ export interface IndexTotals {
   readonly blobs: number;
   readonly manifests: number;
   readonly tags: number;
+  /** Of the referrers lists that are kept. */
+  readonly listBytes: number;
+}
+
+/** All that is stored for content, as the limits and `storage_bytes` count it. */
+export function storedBytes({ blobBytes, listBytes }: IndexTotals): number {
+  return blobBytes + listBytes;
 }
 
 /**
@@ -159,11 +166,16 @@ export interface MetadataIndex extends RootIndex {
     key: RepositoryKey,
     subject: Digest,
   ): Promise<ReferrersRow | undefined>;
+  /**
+   * Keeps a list for as long as its subject is linked in the repository, within bounds on all lists.
+   *
+   * @returns whether it is kept
+   */
   putReferrers(
     key: RepositoryKey,
     subject: Digest,
     row: ReferrersRow,
-  ): Promise<void>;
+  ): Promise<boolean>;
 
   /** Notes a use; written in batches, at most 5 s late. Never throws. */
   touchBlob(digest: Digest, atMs: number): void;

@@ -194,6 +194,54 @@ const MIGRATIONS: readonly string[] = [
   -- When the bytes were last compared with the digest; before that, when they were stored.
   ALTER TABLE blobs ADD COLUMN verified_at_ms INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- Any client can name subjects, and each got a row: only lists of what is linked are kept, they go
+  -- with the link, and their bytes count for the limits.
+  CREATE TABLE linked_referrers (
+    id INTEGER PRIMARY KEY,
+    subject_id INTEGER NOT NULL,
+    repository_id INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    verified_at_ms INTEGER NOT NULL,
+    UNIQUE (subject_id, repository_id),
+    FOREIGN KEY (subject_id, repository_id) REFERENCES links (blob_id, repository_id) ON DELETE CASCADE
+  ) STRICT;
+  INSERT INTO linked_referrers (subject_id, repository_id, body, verified_at_ms)
+  SELECT subject_id, referrers.repository_id, body, verified_at_ms
+  FROM referrers
+  JOIN links ON links.blob_id = referrers.subject_id AND links.repository_id = referrers.repository_id;
+  DROP TABLE referrers;
+  ALTER TABLE linked_referrers RENAME TO referrers;
+  CREATE INDEX referrers_by_age ON referrers (verified_at_ms);
+  CREATE INDEX intents_by_repository ON intents (repository_id);
+
+  ALTER TABLE totals ADD COLUMN lists INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE totals ADD COLUMN list_bytes INTEGER NOT NULL DEFAULT 0;
+  UPDATE totals SET lists = (SELECT count(*) FROM referrers),
+    list_bytes = (SELECT coalesce(sum(length(body)), 0) FROM referrers);
+  CREATE TRIGGER referrers_inserted AFTER INSERT ON referrers BEGIN
+    UPDATE totals SET lists = lists + 1, list_bytes = list_bytes + length(new.body);
+  END;
+  CREATE TRIGGER referrers_replaced AFTER UPDATE OF body ON referrers BEGIN
+    UPDATE totals SET list_bytes = list_bytes + length(new.body) - length(old.body);
+  END;
+  CREATE TRIGGER referrers_deleted AFTER DELETE ON referrers BEGIN
+    UPDATE totals SET lists = lists - 1, list_bytes = list_bytes - length(old.body);
+  END;
+
+  DELETE FROM digests
+  WHERE NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.id = digests.id)
+    AND NOT EXISTS (SELECT 1 FROM edges WHERE child_id = digests.id)
+    AND NOT EXISTS (SELECT 1 FROM manifests WHERE subject_id = digests.id)
+    AND NOT EXISTS (SELECT 1 FROM intents WHERE digest_id = digests.id);
+  DELETE FROM repositories
+  WHERE upstream <> ''
+    AND NOT EXISTS (SELECT 1 FROM links WHERE repository_id = repositories.id)
+    AND NOT EXISTS (SELECT 1 FROM tags WHERE repository_id = repositories.id)
+    AND NOT EXISTS (SELECT 1 FROM roots WHERE repository_id = repositories.id)
+    AND id NOT IN (SELECT repository_id FROM intents)
+    AND id NOT IN (SELECT repository_id FROM lost_pins);
+  `,
 ];
 
 /** What `user_version` of an index of this program is. */

@@ -1,3 +1,4 @@
+import type { UnrootedStep } from "./index-size.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference } from "../oci/reference.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
@@ -120,6 +121,14 @@ export interface RootIndex {
    * One that is needed again loses its row too: its bytes are gone.
    */
   forgetCondemned(digests: readonly Digest[]): Promise<void>;
+
+  /** What the index's rows take of its file. */
+  usedBytes(): Promise<number>;
+  /**
+   * Drops links of repositories without any root, some at a time, and the repositories; what is
+   * asked for there again is proven again.
+   */
+  dropUnrooted(): Promise<UnrootedStep>;
 
   /** Notes a request for a manifest: every root of the repository above it was used. */
   touchManifest(key: RepositoryKey, digest: Digest, atMs: number): void;

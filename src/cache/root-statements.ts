@@ -341,8 +341,17 @@ export function prepareRootStatements(database: Database) {
     deleteBlobById: database.prepare<[number]>(
       `DELETE FROM blobs WHERE id = ?`,
     ),
-    listChildIds: database.prepare<[number], { readonly id: number }>(
-      `SELECT child_id AS id FROM edges WHERE parent_id = ?`,
+    /** Every digest that a manifest names: its children and its subject. */
+    listNamedIds: database.prepare<
+      [{ readonly id: number }],
+      { readonly id: number }
+    >(
+      `SELECT child_id AS id FROM edges WHERE parent_id = :id
+       UNION ALL
+       SELECT subject_id AS id FROM manifests WHERE id = :id AND subject_id IS NOT NULL`,
+    ),
+    findDigestId: database.prepare<[Buffer], { readonly id: number }>(
+      `SELECT id FROM digests WHERE digest = ?`,
     ),
     /** Names that nothing uses any more would gather for years. */
     deleteUnusedDigest: database.prepare<[{ readonly id: number }]>(
@@ -351,11 +360,7 @@ export function prepareRootStatements(database: Database) {
          AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.id = :id)
          AND NOT EXISTS (SELECT 1 FROM edges WHERE child_id = :id)
          AND NOT EXISTS (SELECT 1 FROM manifests WHERE subject_id = :id)
-         AND NOT EXISTS (SELECT 1 FROM referrers WHERE subject_id = :id)
          AND NOT EXISTS (SELECT 1 FROM intents WHERE digest_id = :id)`,
-    ),
-    deleteReferrersOf: database.prepare<[number]>(
-      `DELETE FROM referrers WHERE subject_id = ?`,
     ),
 
     // --- uses ---

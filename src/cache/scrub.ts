@@ -302,7 +302,14 @@ export class Scrub {
       await report("reference-broken", () => health.deleteBrokenReferences());
     }
     const { kept, counted } = health.compareTotals();
-    const keys = ["blobs", "blobBytes", "manifests", "tags"] as const;
+    const keys = [
+      "blobs",
+      "blobBytes",
+      "manifests",
+      "tags",
+      "lists",
+      "listBytes",
+    ] as const;
     if (keys.some((key) => kept[key] !== counted[key])) {
       await report("totals-differ", () => health.putTotals(counted));
     }

@@ -129,6 +129,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
   dropIntent(digest: Digest): Promise<void> {
     return this.#transactions.write("dropIntent", () => {
       this.#intents.drop(digest);
+      this.#roots.dropUnusedName(digest);
     });
   }
 
@@ -183,8 +184,8 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     return this.#transactions.write("forgetBlob", () => {
       const afterwards = this.#roots.beforeForgotten(digest);
       this.#statements.deleteBlob.run(bytesOf(digest));
-      afterwards();
       this.#intents.drop(digest);
+      afterwards();
     });
   }
 
@@ -274,7 +275,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     subject: Digest,
   ): Promise<ReferrersRow | undefined> {
     return this.#transactions.read("getReferrers", () =>
-      this.#statements.getReferrers.get(pathOf(key), bytesOf(subject)),
+      this.#parts.referrers.get(key, subject),
     );
   }
 
@@ -282,15 +283,10 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     key: RepositoryKey,
     subject: Digest,
     row: ReferrersRow,
-  ): Promise<void> {
-    return this.#transactions.write("putReferrers", () => {
-      this.#statements.putReferrers.run(
-        this.#rows.repositoryId(key),
-        this.#rows.digestId(subject),
-        row.body,
-        row.verifiedAtMs,
-      );
-    });
+  ): Promise<boolean> {
+    return this.#transactions.write("putReferrers", () =>
+      this.#parts.referrers.put(key, subject, row),
+    );
   }
 
   touchBlob(digest: Digest, atMs: number): void {

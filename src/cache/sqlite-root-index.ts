@@ -2,6 +2,7 @@ import type { Digest } from "../oci/digest.ts";
 import type { Reference } from "../oci/reference.ts";
 import { pathOf } from "./index-keys.ts";
 import type { IndexParts } from "./index-parts.ts";
+import type { UnrootedStep } from "./index-size.ts";
 import type { IndexTransactions } from "./index-transactions.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
 import type {
@@ -116,6 +117,19 @@ export class SqliteRootIndex implements RootIndex {
   ): Promise<readonly { digest: Digest; sizeBytes: number }[]> {
     return this.#transactions.write("listCondemned", () =>
       this.#roots.condemned(limit, except),
+    );
+  }
+
+  usedBytes(): Promise<number> {
+    return this.#transactions.read(
+      "usedBytes",
+      () => this.#parts.size.usedBytes,
+    );
+  }
+
+  dropUnrooted(): Promise<UnrootedStep> {
+    return this.#transactions.write("dropUnrooted", () =>
+      this.#parts.size.dropUnrooted(),
     );
   }
 

@@ -143,7 +143,14 @@ export class SqliteRoots {
       blob === undefined || blob.isManifest === 0
         ? []
         : this.#statements.listStoredChildren.all(blob.id);
+    const named =
+      blob === undefined
+        ? []
+        : [blob, ...this.#statements.listNamedIds.all(blob)];
     return () => {
+      for (const { id } of named) {
+        this.#statements.deleteUnusedDigest.run({ id });
+      }
       for (const { id, usedAtMs } of children) {
         this.#statements.putUnheldRoot.run({
           blobId: id,
@@ -154,6 +161,12 @@ export class SqliteRoots {
         });
       }
     };
+  }
+
+  /** A digest that nothing names any more, for what it was noted did not happen. */
+  dropUnusedName(digest: Digest): void {
+    const found = this.#statements.findDigestId.get(bytesOf(digest));
+    if (found !== undefined) this.#statements.deleteUnusedDigest.run(found);
   }
 
   /** Every tag of the repository that points to the same manifest was used with it. */
@@ -314,9 +327,7 @@ export class SqliteRoots {
       if (blob === undefined) continue;
       // Needed and pinned again while its bytes went.
       if (blob.isManifest === 1) this.#lostPins.keepThoseOf(blob.id, digest);
-      const children =
-        blob.isManifest === 1 ? statements.listChildIds.all(blob.id) : [];
-      statements.deleteReferrersOf.run(blob.id);
+      const children = statements.listNamedIds.all(blob);
       statements.deleteBlobById.run(blob.id);
       statements.deleteUnusedDigest.run(blob);
       for (const child of children) {

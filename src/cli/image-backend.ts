@@ -3,6 +3,7 @@ import type { Writable } from "node:stream";
 import { readDiskSpace } from "../cache/disk-space.ts";
 import { diskLayout } from "../cache/disk-layout.ts";
 import { Evictor } from "../cache/evictor.ts";
+import { storedBytes } from "../cache/metadata-index.ts";
 import { openCache } from "../cache/open-cache.ts";
 import { trackBlobStore } from "../cache/tracked-blob-store.ts";
 import type { Config } from "../config/config.ts";
@@ -196,7 +197,7 @@ async function openRoot(
     return image;
   };
   return {
-    storedBytes: async () => (await index.totals()).blobBytes,
+    storedBytes: async () => storedBytes(await index.totals()),
     async list(pattern) {
       const found: ImageSummary[] = [];
       let last: string | undefined;

@@ -267,7 +267,7 @@ export const OPENAPI = {
                   pulledAt: TIME,
                   reason: {
                     type: "string",
-                    enum: ["size", "free", "idle", "operator"],
+                    enum: ["size", "free", "idle", "operator", "index"],
                   },
                 }),
               },

@@ -1,4 +1,9 @@
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import { LRUCache } from "lru-cache";
+import type {
+  MetadataIndex,
+  ReferrersRow,
+  RepositoryKey,
+} from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { OCI_INDEX } from "../oci/media-type.ts";
@@ -9,10 +14,16 @@ import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { withDeadline } from "../upstream/deadline.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
+import { flightOf } from "./manifest-answers.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
+
+/** Memory for lists of subjects that are not linked, of all repositories together. */
+const MAX_UNLINKED_BYTES = 4 * 1024 * 1024;
+/** Key, row and the cache's own slots. */
+const ENTRY_OVERHEAD_BYTES = 512;
 
 export interface ReferrersAnswer {
   /** An image index. */
@@ -34,6 +45,11 @@ export class Referrers {
   readonly #index: MetadataIndex;
   readonly #clock: Clock;
   readonly #revalidation: ListRevalidation<Buffer>;
+  /** Lists of what the cache has not linked: any client can name subjects, so none is written. */
+  readonly #unlinked = new LRUCache<string, ReferrersRow>({
+    maxSize: MAX_UNLINKED_BYTES,
+    sizeCalculation: ({ body }) => body.length + ENTRY_OVERHEAD_BYTES,
+  });
 
   constructor(options: {
     readonly index: MetadataIndex;
@@ -52,9 +68,9 @@ export class Referrers {
     subject: Digest,
     artifactTypes: readonly string[],
   ): Promise<ReferrersAnswer> {
-    const row = await this.#index
-      .getReferrers(key, subject)
-      .catch(() => undefined);
+    const row =
+      (await this.#index.getReferrers(key, subject).catch(() => undefined)) ??
+      this.#unlinked.get(flightOf(key, subject));
     const ageMs =
       row === undefined ? undefined : this.#clock.nowMs() - row.verifiedAtMs;
     const isFiltered = artifactTypes.length > 0;
@@ -133,8 +149,8 @@ export class Referrers {
   }
 
   /**
-   * That nothing refers to a digest is written down only for what the cache has: for any other, a
-   * client could fill the index with names of its choice.
+   * A list is written down only for what the cache has linked: for any other subject, a client could
+   * fill the index with names of its choice.
    */
   async #keep(
     upstream: MirroredUpstream,
@@ -143,17 +159,17 @@ export class Referrers {
     body: Buffer,
     isEmpty: boolean,
   ): Promise<void> {
-    try {
-      if (isEmpty && !(await this.#index.getLinkedBlob(key, subject))) {
-        this.#revalidation.noteAbsent({ upstream, key, reference: subject });
-        return;
-      }
-      await this.#index.putReferrers(key, subject, {
-        body,
-        verifiedAtMs: this.#clock.nowMs(),
-      });
-    } catch {
-      // The next request asks again.
+    const row = { body, verifiedAtMs: this.#clock.nowMs() };
+    const name = flightOf(key, subject);
+    this.#unlinked.delete(name);
+    const isWritten = await this.#index
+      .putReferrers(key, subject, row)
+      .catch(() => false);
+    if (isWritten) return;
+    if (isEmpty) {
+      this.#revalidation.noteAbsent({ upstream, key, reference: subject });
+    } else {
+      this.#unlinked.set(name, row);
     }
   }
 }

@@ -4,6 +4,7 @@ import {
   type BlobRecord,
   IndexError,
   type MetadataIndex,
+  type ReferrersRow,
   type RepositoryKey,
 } from "../../src/cache/metadata-index.ts";
 import type { ChildDescriptor } from "../../src/oci/descriptor.ts";
@@ -491,18 +492,58 @@ export function metadataIndexContract(
       );
     });
 
-    void it("keeps the referrers of a subject that is not stored", async (test) => {
+    void it("keeps referrers of what is linked in the repository, counts them, and drops them with the link", async (test) => {
       const index = await make(test);
       const subject = named("subject");
-      for (const row of [
+      const rows = [
         { body: Buffer.from("{}"), verifiedAtMs: 1 },
         { body: Buffer.from("[1]"), verifiedAtMs: 2 },
-      ]) {
-        await index.putReferrers(alpine, subject, row);
+      ] as const;
+      const put = (key: RepositoryKey, row: ReferrersRow) =>
+        index.putReferrers(key, subject, row);
+      assert.equal(await put(alpine, rows[0]), false);
+      assert.equal(await index.getReferrers(alpine, subject), undefined);
+      await index.recordBlob(alpine, blob(subject, 10));
+      for (const row of rows) {
+        assert.equal(await put(alpine, row), true);
         assert.deepEqual(await index.getReferrers(alpine, subject), row);
       }
+      assert.equal(await put(busybox, rows[0]), false);
       assert.equal(await index.getReferrers(busybox, subject), undefined);
-      assert.equal((await index.totals()).blobs, 0);
+      await index.link(busybox, subject);
+      assert.equal(await put(busybox, rows[0]), true);
+      assert.deepEqual(await index.totals(), totals(1, 10, 0, 0, 5));
+      await index.forgetBlob(subject);
+      assert.deepEqual(await index.totals(), totals(0, 0, 0, 0));
+      assert.equal(await index.getReferrers(alpine, subject), undefined);
+      await index.recordBlob(alpine, blob(subject, 10));
+      assert.equal(await index.getReferrers(alpine, subject), undefined);
+    });
+
+    void it("drops repositories without a root, with their links, and no others", async (test) => {
+      const index = await make(test);
+      const manifest = manifestOf(named("manifest"), [layer("layer")]);
+      await index.recordBlob(alpine, manifest);
+      await index.putTag(alpine, tag("v"), manifest.digest, 1);
+      await index.recordBlob(alpine, blob(named("layer"), 10));
+      await index.link(busybox, named("layer"));
+      await index.recordBlob(quay, blob(named("alone"), 10));
+      const before = await index.usedBytes();
+      assert(before > 0);
+      assert.deepEqual(await index.dropUnrooted(), { rows: 1, isEnd: true });
+      assert.deepEqual(await index.dropUnrooted(), { rows: 0, isEnd: true });
+      assert.deepEqual(await index.listRepositories(10, undefined), [
+        alpine,
+        quay,
+      ]);
+      assert(await index.getLinkedBlob(alpine, named("layer")));
+      assert(await index.getLinkedBlob(quay, named("alone")));
+      assert.equal(
+        await index.getLinkedBlob(busybox, named("layer")),
+        undefined,
+      );
+      await index.link(busybox, named("layer"));
+      assert(await index.getLinkedBlob(busybox, named("layer")));
     });
 
     void it("takes uses of what it has and of what it has not", async (test) => {
@@ -605,6 +646,7 @@ function totals(
   blobBytes: number,
   manifests: number,
   tags: number,
+  listBytes = 0,
 ): object {
-  return { blobs, blobBytes, manifests, tags };
+  return { blobs, blobBytes, manifests, tags, listBytes };
 }

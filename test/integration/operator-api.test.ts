@@ -176,7 +176,6 @@ void describe("the operator API", () => {
 
   void it("pins, drops and refreshes by reference", async (test) => {
     const { mirror, upstream } = await setUp(test);
-    const bytes = await mirror.metric("entrepot_storage_bytes");
     for (const [method, pinned] of [
       ["PUT", true],
       ["DELETE", false],
@@ -191,6 +190,8 @@ void describe("the operator API", () => {
       status: 200,
       body: { ref: `${APP}:2`, digest: single.manifest.digest, changed: true },
     });
+    // With the referrers list that the refresh has brought.
+    const bytes = await mirror.metric("entrepot_storage_bytes");
     const { body } = await mirror.operate(
       "DELETE",
       `/images/${APP}@${multi.manifest.digest}`,

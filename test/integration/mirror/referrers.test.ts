@@ -71,6 +71,8 @@ void describe("referrers", () => {
   for (const referrersApi of [true, false]) {
     void it(`are those of the upstream's ${referrersApi ? "API" : "fallback tag"}, from the cache for notFoundTtl`, async (test) => {
       const { upstream, mirror } = await setUp(test, { referrersApi });
+      await mirror.get(`/v2/a/manifests/${SUBJECT.digest}`);
+      upstream.forgetRequests();
       const miss = await mirror.get(PATH);
       assert.deepEqual(listed(miss), ALL);
       assert.equal(cacheStatusOf(miss), "fwd=miss; fwd-status=200; stored");
@@ -87,6 +89,31 @@ void describe("referrers", () => {
       assert.equal(upstream.count(), asked);
     });
   }
+
+  void it("of what is not linked here are kept in memory only, and take nothing of the index", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    for (let i = 0; i < 3; i++) {
+      assert.deepEqual(listed(await mirror.get(PATH)), ALL);
+    }
+    assert.equal(upstream.count(), 1);
+    assert.equal(await mirror.metric("entrepot_storage_bytes"), 0);
+    await mirror.restart();
+    assert.deepEqual(listed(await mirror.get(PATH)), ALL);
+    assert.equal(upstream.count(), 2);
+  });
+
+  void it("count for storage_bytes, and go with their subject", async (test) => {
+    const { mirror } = await setUp(test);
+    await mirror.get("/v2/a/manifests/v");
+    const before = await mirror.metric("entrepot_storage_bytes");
+    const { bodyBytes } = await mirror.get(PATH);
+    const bytes = await mirror.metric("entrepot_storage_bytes");
+    assert.equal(bytes, before + bodyBytes);
+    const name = `${upstreamOf({ origin: "http://x" }).name}/a:v`;
+    const gone = await mirror.operate("DELETE", `/images/${name}`);
+    assert.equal(gone.status, 200);
+    assert.equal(await mirror.metric("entrepot_storage_bytes"), 0);
+  });
 
   void it("come in pages from the upstream and whole from here", async (test) => {
     const { mirror } = await setUp(test, { pageSize: 2 });
