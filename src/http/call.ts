@@ -3,6 +3,7 @@ import type { Target } from "../mirror/mirror.ts";
 import type {
   RoutedRegistry,
   RoutedRepository,
+  RouteRefusal,
   UpstreamRoutes,
 } from "../mirror/upstream-routes.ts";
 import { RegistryError } from "../oci/errors.ts";
@@ -11,6 +12,7 @@ import type { BodyTexts } from "./body-texts.ts";
 import type { Exchange } from "./exchange.ts";
 import type { RequestTarget } from "./request-target.ts";
 import type { Head } from "./send.ts";
+import type { UnknownRegistries } from "./unknown-registries.ts";
 
 /** One request on its way through the routes. */
 export interface Call {
@@ -23,6 +25,7 @@ export interface Call {
   /** Those that the request was judged by, whatever is reloaded meanwhile. */
   readonly routes: UpstreamRoutes;
   readonly bodyTexts: BodyTexts;
+  readonly unknownRegistries: UnknownRegistries;
 }
 
 /**
@@ -33,7 +36,7 @@ export interface Call {
 export function route(call: Call, repository: string): RoutedRepository {
   const { asked, request, routes } = call;
   const routed = asked.route(routes, request.headers.host, repository);
-  if (!routed.ok) throw new RegistryError(routed.code, routed);
+  if (!routed.ok) throw refusalOf(call, routed);
   call.exchange.upstream = routed.upstream.name;
   call.exchange.repository = routed.repository;
   return routed;
@@ -49,8 +52,15 @@ export function routeRegistry(call: Call): RoutedRegistry {
   const { prefix, ns } = call.asked.path;
   const { host } = call.request.headers;
   const routed = call.routes.routeRegistry({ prefix, ns, host });
-  if (!routed.ok) throw new RegistryError(routed.code, routed);
+  if (!routed.ok) throw refusalOf(call, routed);
   return routed;
+}
+
+function refusalOf(call: Call, refusal: RouteRefusal): RegistryError {
+  if (refusal.unknown !== undefined) {
+    call.unknownRegistries.note(refusal.unknown);
+  }
+  return new RegistryError(refusal.code, refusal);
 }
 
 /** @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#registry-proxying */

@@ -24,6 +24,7 @@ import { createTargetReader, type RequestTarget } from "./request-target.ts";
 import { sendBlob, sendManifest } from "./send-content.ts";
 import { sendCatalog, sendReferrers, sendTags } from "./send-lists.ts";
 import { beginHead, sendBytes } from "./send.ts";
+import { UnknownRegistries } from "./unknown-registries.ts";
 
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
@@ -47,7 +48,10 @@ export function createRegistryListener(
   const { log, metrics, access, clientAddress } = options;
   const logRequest = createRequestLog(log);
   const readTarget = createTargetReader();
-  const bodyTexts = new BodyTexts();
+  const shared = {
+    bodyTexts: new BodyTexts(),
+    unknownRegistries: new UnknownRegistries(log, metrics),
+  };
   return (request, response) => {
     const exchange = new Exchange();
     exchange.client = clientAddress(request);
@@ -65,7 +69,7 @@ export function createRegistryListener(
       refuse(log, access, request, response, exchange, error);
     try {
       const target = readTarget(request.url ?? "");
-      answer(options, request, response, exchange, target, bodyTexts)?.catch(
+      answer(options, request, response, exchange, target, shared)?.catch(
         refuseFor,
       );
     } catch (error) {
@@ -81,7 +85,7 @@ function answer(
   response: ServerResponse,
   exchange: Exchange,
   asked: RequestTarget | PathRefusal,
-  bodyTexts: BodyTexts,
+  shared: Pick<Call, "bodyTexts" | "unknownRegistries">,
 ): Promise<void> | undefined {
   assertRequestHead(request);
   if (isRead(request) && isRoot(request.url)) {
@@ -121,7 +125,7 @@ function answer(
       asked,
       admission: judged,
       routes,
-      bodyTexts,
+      ...shared,
     });
   };
   return judgement instanceof Promise

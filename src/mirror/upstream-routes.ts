@@ -31,6 +31,15 @@ export interface RouteRefusal {
   readonly ok: false;
   readonly code: RegistryErrorCode;
   readonly detail: string;
+  /** Set if the request named a registry that is not among the upstreams. */
+  readonly unknown?: UnknownRegistry;
+}
+
+export interface UnknownRegistry {
+  /** As the client wrote it. */
+  readonly name: string;
+  /** Where it stood: before `/v2/`, as first component of the repository, or in `ns`. */
+  readonly by: "prefix" | "component" | "namespace";
 }
 
 /** Which upstream a request is for. Look-ups only: no text of a client ever becomes an address. */
@@ -71,15 +80,18 @@ export function createUpstreamRoutes(
     if (prefix !== undefined) {
       const upstream = lookUp(byName, prefix);
       return upstream === undefined
-        ? UNKNOWN_PREFIX
+        ? unknown({ by: "prefix", name: prefix })
         : { upstream, by: "prefix" };
     }
-    const named = lookUp(byName, component);
+    // A name with a port is not a legal component.
+    const named = component?.includes(":")
+      ? undefined
+      : lookUp(byName, component);
     if (named !== undefined) return { upstream: named, by: "component" };
     if (ns !== undefined) {
       const upstream = lookUp(byName, ns);
       return upstream === undefined
-        ? UNKNOWN_NAMESPACE
+        ? unknown({ by: "namespace", name: ns })
         : { upstream, by: "namespace" };
     }
     const upstream =
@@ -90,10 +102,19 @@ export function createUpstreamRoutes(
   return {
     routeRepository(hints, spelled) {
       const slashAt = `${spelled}/`.indexOf("/");
-      const choice = choose(hints, spelled.slice(0, slashAt));
+      const component = spelled.slice(0, slashAt);
+      const choice = choose(hints, component);
       if ("ok" in choice) return choice;
       const { upstream = defaultUpstream, by } = choice;
       if (upstream === undefined) return NO_DEFAULT;
+      if (
+        by === "nothing" &&
+        slashAt < spelled.length &&
+        looksLikeRegistry(component) &&
+        lookUp(byName, component) === undefined
+      ) {
+        return unknown({ by: "component", name: component });
+      }
       const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;
       const repository = canonicalName(upstream, rest);
       if (repository === undefined) return INVALID_NAME;
@@ -117,16 +138,31 @@ interface Choice {
 
 const NO_CHOICE: Choice = { upstream: undefined, by: "nothing" };
 
-const UNKNOWN_PREFIX: RouteRefusal = {
-  ok: false,
-  code: "NAME_UNKNOWN",
-  detail: "no upstream has the name before /v2/",
+/**
+ * An engine takes the first of several components for a registry if it looks like this. A repository
+ * of one component, such as `node.js`, is never a registry.
+ */
+function looksLikeRegistry(component: string): boolean {
+  return /[.:]/.test(component) || component === "localhost";
+}
+
+const PLACES: Readonly<Record<"prefix" | "namespace", string>> = {
+  prefix: "the name before /v2/",
+  namespace: "the name in ns",
 };
-const UNKNOWN_NAMESPACE: RouteRefusal = {
-  ok: false,
-  code: "NAME_UNKNOWN",
-  detail: "no upstream has the name in ns",
-};
+
+function unknown(registry: UnknownRegistry): RouteRefusal {
+  const { by, name } = registry;
+  // A component has been judged by the grammar; the others are any text.
+  const told = by === "component" ? name.toLowerCase() : PLACES[by];
+  return {
+    ok: false,
+    code: "NAME_UNKNOWN",
+    detail: `${told} is not among the upstreams`,
+    unknown: registry,
+  };
+}
+
 const NO_DEFAULT: RouteRefusal = {
   ok: false,
   code: "NAME_UNKNOWN",

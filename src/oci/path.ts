@@ -1,13 +1,17 @@
 import { type Digest, parseDigest } from "./digest.ts";
 import type { RegistryErrorCode } from "./errors.ts";
 import {
+  isNameAfterPort,
   isSpelledName,
   parseTag,
   type Reference,
   referenceText,
 } from "./reference.ts";
 
-/** What a request asks for. `repository` is as the client spelled it: an upstream's name may stand before it. */
+/**
+ * What a request asks for. `repository` is as the client spelled it: an upstream's name may stand
+ * before it, also one with a port, which only the routes refuse.
+ */
 export type DistributionTarget =
   | { readonly kind: "ping" }
   | ({ readonly kind: "catalog" } & Page)
@@ -206,7 +210,7 @@ function parseTarget(
   const isUploadSession = verb === "uploads" && segments.at(-3) === "blobs";
   const repository = segments.slice(0, isUploadSession ? -3 : -2).join("/");
   const named = <T>(make: () => T): T | PathRefusal =>
-    isSpelledName(repository)
+    isSpelledName(repository) || isNameAfterPort(repository)
       ? make()
       : refuse("NAME_INVALID", "repository name breaks the grammar");
 

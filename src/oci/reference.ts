@@ -47,6 +47,23 @@ export function isSpelledName(text: string): boolean {
   return text.length <= MAX_SPELLED_NAME_LENGTH && REPOSITORY_NAME.test(text);
 }
 
+/** A registry with a port, as in `registry.corp:5000` or `[::1]:5000`: not a legal component. */
+const REGISTRY_WITH_PORT =
+  /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$/;
+
+/**
+ * Whether a client wrote a registry with a port before a legal name. The grammar has no such
+ * repository, but the client is better served with the name of what is unknown.
+ */
+export function isNameAfterPort(text: string): boolean {
+  const slashAt = text.indexOf("/");
+  return (
+    slashAt !== -1 &&
+    REGISTRY_WITH_PORT.test(text.slice(0, slashAt)) &&
+    isSpelledName(text.slice(slashAt + 1))
+  );
+}
+
 export function parseTag(text: string): Tag | undefined {
   return TAG.test(text) ? (text as Tag) : undefined;
 }

@@ -153,6 +153,11 @@ export function createMetrics(version: string) {
       "Downloads that ended without a verified blob.",
       ["upstream", "reason"],
     ),
+    unknownRegistries: counter(
+      "unknown_registries_total",
+      "Requests that named a registry that is not among the upstreams: in ns, before /v2/ (prefix) or as first component.",
+      ["by"],
+    ),
     digestMismatches: counter(
       "digest_mismatches_total",
       "Bodies whose bytes were not those of their digest.",

@@ -4,6 +4,7 @@ import { buildImage } from "../../support/image-builder.ts";
 import {
   cacheStatusOf,
   errorCode,
+  errorDetail,
   startMirror,
   type TestMirror,
   upstreamOf,
@@ -287,6 +288,54 @@ void describe("a request's way to its upstream", () => {
       }
     }
     assert.equal(hub.count() + quay.count(), 0);
+  });
+
+  void it("ends in 404 for a first component that looks like a registry and is not one of ours, and nothing is dialled", async (test) => {
+    const { hub, quay, corp, mirror } = await setUp(test);
+    for (const name of [
+      "other.corp/team/app",
+      "other.corp:5000/team/app",
+      "localhost/app",
+      "localhost:5000/app",
+      "127.0.0.1:5000/app",
+    ]) {
+      const registry = name.slice(0, name.indexOf("/"));
+      for (const path of [
+        "manifests/v",
+        `blobs/${HUB_IMAGE.config.digest}`,
+        "tags/list",
+        `referrers/${HUB_IMAGE.manifest.digest}`,
+      ]) {
+        const got = await mirror.get(`/v2/${name}/${path}`);
+        assert.deepEqual(
+          [got.status, errorCode(got), errorDetail(got)],
+          [404, "NAME_UNKNOWN", `${registry} is not among the upstreams`],
+          `${name}/${path}`,
+        );
+      }
+      const head = await mirror.head(`/v2/${name}/manifests/v`);
+      assert.equal(head.status, 404);
+    }
+    for (const upstream of [hub, quay, corp]) assert.equal(upstream.count(), 0);
+    const count = "entrepot_unknown_registries_total";
+    assert.equal(await mirror.metric(`${count}{by="component"}`), 25);
+  });
+
+  void it("counts each unknown registry, and logs each name once and a hundred names at most", async (test) => {
+    const { mirror } = await setUp(test);
+    for (let i = 0; i < 120; i++) {
+      await mirror.get(`/v2/team/app/tags/list?ns=r${i}.example`);
+      await mirror.get(`/v2/?ns=r${i}.example`);
+    }
+    await mirror.get("/evil%0d/v2/");
+    await mirror.get("/prefix.example/v2/");
+    const count = "entrepot_unknown_registries_total";
+    assert.equal(await mirror.metric(`${count}{by="namespace"}`), 240);
+    assert.equal(await mirror.metric(`${count}{by="prefix"}`), 1);
+    const lines = mirror.log.filter(({ msg }) => /not among/.test(String(msg)));
+    assert.equal(lines.length, 100);
+    assert.equal(lines[0]?.["registry"], "r0.example");
+    assert.equal(lines[0]?.["by"], "namespace");
   });
 
   void it("treats the words of every object as names", async (test) => {

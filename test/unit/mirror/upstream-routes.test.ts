@@ -171,10 +171,61 @@ void describe("createUpstreamRoutes", () => {
       repository: "docker.io",
       want: "NAME_INVALID",
     },
+    // A first component that looks like a registry
+    ...[
+      "quay.io.evil/a",
+      "other.corp/team/app",
+      "other.corp:5000/team/app",
+      "registry.corp:5001/team/app",
+      "registry.corp/team/app",
+      "localhost/app",
+      "localhost:5000/app",
+      "[::1]:5000/app",
+      "Other.Corp:5000/app",
+      "1.2/app",
+    ].map((repository) => ({
+      name: `${repository} is of a registry that is not among the upstreams`,
+      repository,
+      want: "NAME_UNKNOWN",
+    })),
     {
-      name: "a first component that only starts like a key is none",
-      repository: "quay.io.evil/a",
-      want: "docker.io quay.io.evil/a",
+      name: "a configured key with a port is not a legal component",
+      repository: "registry.corp:5000/app",
+      want: "NAME_INVALID",
+    },
+    {
+      name: "a first component with a port breaks the grammar where ns decides",
+      repository: "other.corp:5000/app",
+      hints: { ns: "quay.io" },
+      want: "NAME_INVALID",
+    },
+    {
+      name: "a first component that looks like a registry is a part of the name where ns decides",
+      repository: "other.corp/app",
+      hints: { ns: "quay.io" },
+      want: "quay.io other.corp/app quay.io",
+    },
+    {
+      name: "a first component that looks like a registry is a part of the name where Host decides",
+      repository: "other.corp/app",
+      hints: { host: "quay.mirror.internal:5000" },
+      want: "quay.io other.corp/app",
+    },
+    {
+      name: "a first component that looks like a registry is a part of the name where the path before /v2/ decides",
+      repository: "other.corp/app",
+      hints: { prefix: "quay.io" },
+      want: "quay.io other.corp/app",
+    },
+    {
+      name: "a repository of one component is never a registry",
+      repository: "node.js",
+      want: "docker.io library/node.js",
+    },
+    {
+      name: "localhost in another place is a part of the name",
+      repository: "team/localhost",
+      want: "docker.io team/localhost",
     },
     // 3. ns
     {
@@ -342,14 +393,22 @@ void describe("createUpstreamRoutes", () => {
     assert.equal(routeText("quay.io/a", {}, first), "quay.io a");
   });
 
-  void it("never repeats the client's text in a refusal", () => {
+  void it("repeats of the client's text only what may be a host", () => {
     for (const { repository, hints } of table) {
       const routed = routes.routeRepository(
         { ...noHints, ...hints },
         repository,
       );
-      if (!routed.ok) assert.match(routed.detail, /^[a-zA-Z0-9/ ,-]+$/);
+      if (!routed.ok)
+        assert.match(routed.detail, /^[a-zA-Z0-9/ ,._:[\]-]{1,350}$/);
     }
+    const routed = routes.routeRepository(noHints, "other.corp:5000/app");
+    assert.ok(!routed.ok);
+    assert.equal(routed.detail, "other.corp:5000 is not among the upstreams");
+    assert.deepEqual(routed.unknown, {
+      by: "component",
+      name: "other.corp:5000",
+    });
   });
 
   const registries: readonly [
@@ -489,7 +548,10 @@ void describe("one canonical key", () => {
       const isHintless =
         spelt.way === "none" ||
         (spelt.way === "host" && target.hostnames.length === 0);
-      if (isHintless && target !== hub) {
+      if (isHintless && /^[^/]*[.:][^/]*\//.test(canonical)) {
+        // Without a hint the name is taken for another registry's.
+        assert.equal(key, "NAME_UNKNOWN", rawTarget);
+      } else if (isHintless && target !== hub) {
         // Without a hint it is another image, the default upstream's.
         assert(key.startsWith("docker.io/"));
       } else if (key === "NAME_INVALID") {
