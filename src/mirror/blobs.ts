@@ -118,6 +118,22 @@ export class Blobs {
     throw new RegistryError("UNAVAILABLE", { detail: "the fill ended" });
   }
 
+  /**
+   * Fetches a blob that no client asked for: without a reader, so that it gives way to the downloads
+   * of clients. Resolves when the blob is stored, or will not come.
+   *
+   * @throws Refusal, RegistryError, UpstreamError
+   */
+  async prefetch(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<void> {
+    const answer = await this.open(upstream, key, digest, {});
+    if (answer.kind === "body") answer.body.close();
+    await this.#fills.get(key.upstream, digest)?.ended;
+  }
+
   /** @throws Refusal, RegistryError, UpstreamError */
   async stat(
     upstream: MirroredUpstream,

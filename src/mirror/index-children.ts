@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
@@ -12,7 +13,7 @@ import { UpstreamError } from "../upstream/errors.ts";
 import { Refusal } from "./answers.ts";
 import type { Blobs } from "./blobs.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
-import { flightOf, type Manifest } from "./manifest-answers.ts";
+import { flightOf, type ManifestAnswer } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
 
@@ -54,7 +55,7 @@ export class IndexChildren {
   readonly #index: MetadataIndex;
   readonly #stored: StoredManifests;
   readonly #digests: DigestManifests;
-  readonly #blobs: Pick<Blobs, "open">;
+  readonly #blobs: Pick<Blobs, "prefetch">;
   readonly #isOffline: () => boolean;
   readonly #isShort: () => boolean;
   readonly #clock: Clock;
@@ -74,7 +75,7 @@ export class IndexChildren {
     readonly index: MetadataIndex;
     readonly stored: StoredManifests;
     readonly digests: DigestManifests;
-    readonly blobs: Pick<Blobs, "open">;
+    readonly blobs: Pick<Blobs, "prefetch">;
     readonly isOffline: () => boolean;
     /** The storage has no room. */
     readonly isShort: () => boolean;
@@ -95,9 +96,14 @@ export class IndexChildren {
   }
 
   /** A client was given the manifest. Returns immediately and never throws. */
-  onPulled(key: RepositoryKey, { digest, mediaType }: Manifest): void {
+  onPulled(
+    key: RepositoryKey,
+    { digest, mediaType, status }: ManifestAnswer,
+  ): void {
     if (digest === undefined || !isIndex(mediaType) || this.#isStopped) return;
     const name = flightOf(key, digest);
+    // Fetched again: it was evicted, and its children with it.
+    if (status.outcome === "miss") this.#restUntilMs.delete(name);
     const restUntilMs = this.#restUntilMs.get(name);
     if (restUntilMs !== undefined) {
       if (this.#clock.monotonicMs() < restUntilMs) return;
@@ -252,18 +258,11 @@ export class IndexChildren {
     if (sizeBytes > MAX_CONFIG_BYTES || !this.#mayAsk(upstream)) return;
     const row = await this.#index.getLinkedBlob(key, digest);
     if (row !== undefined) return;
-    const answer = await this.#blobs.open(upstream, key, digest, {});
-    if (answer.kind !== "body") return;
-    const { body } = answer;
-    const untilMs = performance.now() + CONFIG_DEADLINE_MS;
-    try {
-      // To its end, so that one is fetched at a time.
-      while ((await body.read()) !== undefined) {
-        if (this.#isStopped || performance.now() > untilMs) return;
-      }
-    } finally {
-      body.close();
-    }
+    const end = new AbortController();
+    await Promise.race([
+      this.#blobs.prefetch(upstream, key, digest),
+      delay(CONFIG_DEADLINE_MS, undefined, { signal: end.signal, ref: false }),
+    ]).finally(() => end.abort());
   }
 }
 

@@ -207,6 +207,17 @@ void describe("the children of a pulled index", () => {
     assert.equal(storage.bytes, 0);
   });
 
+  void it("are fetched again after the index was evicted and pulled again", async (test) => {
+    const { mirror } = await setUp(test);
+    for (let round = 0; round < 2; round += 1) {
+      await pullImage(mirror, "a", "1");
+      await untilFetched(mirror, INDEX.images);
+      await mirror.settled();
+      const removed = await mirror.operate("DELETE", `/images/${NAME}`);
+      assert.equal(removed.status, 200);
+    }
+  });
+
   void it("are at most 32, those of indexes below it included", async (test) => {
     const [inner, outer, flat] = [wideIndex(20), wideIndex(21), wideIndex(40)];
     const nested = manifestOf(
