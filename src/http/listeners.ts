@@ -19,7 +19,8 @@ const SERVER_OPTIONS = {
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   connectionsCheckingInterval: 5_000,
-  maxHeaderSize: 16 * 1024,
+  // podman asks for up to 1 024 ranges at once.
+  maxHeaderSize: 32 * 1024,
   insecureHTTPParser: false,
   // Node's own 400 has no body; the routes look themselves.
   requireHostHeader: false,

@@ -7,6 +7,7 @@ import type { Digest } from "../oci/digest.ts";
 import { formatContentRange, parseRangeHeader } from "../oci/range.ts";
 import type { Reference } from "../oci/reference.ts";
 import { addNamespace, type Call, targetOf } from "./call.ts";
+import { MultipartBody } from "./multipart-body.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import { UnsatisfiedRange } from "./refusals.ts";
 import {
@@ -99,7 +100,7 @@ export async function sendBlob(
     return;
   }
   const blob = await mirror.openBlob(target, digest, {
-    range: allowsRange(header(request, "if-range"), etag)
+    ranges: allowsRange(header(request, "if-range"), etag)
       ? parseRangeHeader(request.headers.range)
       : undefined,
     client: call.exchange.client,
@@ -119,9 +120,20 @@ async function answerBlob(
   { response, exchange }: Call,
   routed: RoutedRepository,
   digest: Digest,
-  blob: BlobAnswer & { kind: "body" },
+  blob: Exclude<BlobAnswer, { kind: "unsatisfiable" }>,
 ): Promise<void> {
   exchange.source = blob.source;
+  if (blob.kind === "parts") {
+    const body = new MultipartBody(blob.body, blob);
+    const head = beginHead(body.contentType);
+    addBlobDescription(head, routed, digest);
+    addCacheStatus(head, blob.status, blob.ageMs, false);
+    head.push("Content-Length", body.lengthBytes);
+    response.writeHead(206, head);
+    if (blob.status.outcome !== "hit") response.flushHeaders();
+    await sendBody(response, exchange, body, body.lengthBytes);
+    return;
+  }
   const { body, range, sizeBytes } = blob;
   const lengthBytes =
     range === undefined ? sizeBytes : range.last - range.first + 1;

@@ -1,6 +1,6 @@
 import type { ByteRange, RangeSpec } from "../oci/range.ts";
 import type { CacheStatus } from "../telemetry/cache-status.ts";
-import type { Body } from "./body.ts";
+import type { Body, RangedBody } from "./body.ts";
 
 /** What blobs are served as that nobody ever called a manifest. */
 export const BLOB_MEDIA_TYPE = "application/octet-stream";
@@ -35,6 +35,19 @@ export type BlobAnswer =
       readonly body: Body;
     }
   | {
+      /** Several parts of the blob, 206 too. */
+      readonly kind: "parts";
+      readonly sizeBytes: number;
+      /** At least two, in the order in which they are sent. */
+      readonly ranges: readonly ByteRange[];
+      readonly mediaType: string;
+      readonly status: CacheStatus;
+      readonly ageMs: number | undefined;
+      readonly source: BodySource;
+      /** The caller sets its ranges, and closes it. */
+      readonly body: RangedBody;
+    }
+  | {
       readonly kind: "unsatisfiable";
       readonly sizeBytes: number;
       readonly status: CacheStatus;
@@ -43,7 +56,7 @@ export type BlobAnswer =
 /** How a client wants a blob. */
 export interface BlobDemand {
   /** Absent: the whole blob. */
-  readonly range?: RangeSpec | undefined;
+  readonly ranges?: readonly RangeSpec[] | undefined;
   /** The client can't be sent a body of unknown length: the size is waited for. */
   readonly isSizeNeeded?: boolean;
   /** The client's address. Absent: the mirror itself asks. */

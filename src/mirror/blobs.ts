@@ -6,7 +6,7 @@ import type {
 } from "../cache/metadata-index.ts";
 import { type Digest, possibleSize } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
-import { type ByteRange, type RangeSpec, resolveRange } from "../oci/range.ts";
+import { type ByteRange, isAscending, resolveRanges } from "../oci/range.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { withDeadline } from "../upstream/deadline.ts";
@@ -76,7 +76,7 @@ export class Blobs {
   }
 
   /**
-   * Opens a blob or a range of it.
+   * Opens a blob, or ranges of it.
    *
    * @throws Refusal, RegistryError, UpstreamError; nothing is open then
    */
@@ -86,7 +86,6 @@ export class Blobs {
     digest: Digest,
     demand: BlobDemand,
   ): Promise<BlobAnswer> {
-    const { range } = demand;
     const startedAtMs = this.#clock.monotonicMs();
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const row = await this.#servableRow(upstream, key, digest);
@@ -98,7 +97,7 @@ export class Blobs {
       }
       const running = this.#fills.get(key.upstream, digest);
       if (running === undefined) {
-        this.#assertFetchable(upstream, key, digest, range);
+        this.#assertFetchable(upstream, key, digest, demand);
       } else if (running.key.repository !== key.repository) {
         await this.#prove(upstream, key, digest, undefined);
         this.#linkWhenStored(running, key);
@@ -150,7 +149,7 @@ export class Blobs {
         ageMs: this.#clock.nowMs() - row.storedAtMs,
       };
     }
-    this.#assertFetchable(upstream, key, digest, undefined);
+    this.#assertFetchable(upstream, key, digest);
     if (!upstream.client.isDown()) {
       const descriptor = await this.#index
         .findDescriptor(key, digest)
@@ -245,11 +244,11 @@ export class Blobs {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
-    range: RangeSpec | undefined,
+    { ranges }: BlobDemand = {},
   ): void {
     if (this.#isOffline()) throw offlineRefusal("blob");
     this.#negative.assertNone(upstream, key, digest, "blob");
-    if (range !== undefined && this.#fills.isBanned(key.upstream, digest)) {
+    if (ranges !== undefined && this.#fills.isBanned(key.upstream, digest)) {
       throw new RegistryError("UNAVAILABLE", {
         detail: "the upstream's bytes were not those of the digest",
       });
@@ -285,7 +284,7 @@ export class Blobs {
   ): Promise<BlobAnswer | undefined> {
     const reader = await fill.openReader();
     if (reader === undefined) return undefined;
-    const { range: spec } = demand;
+    const { ranges: specs } = demand;
     try {
       const { sizeBytes, status } = await this.#headOf(
         upstream,
@@ -306,13 +305,20 @@ export class Blobs {
         ageMs: undefined,
         source: isJoin ? "cache" : "upstream",
       };
-      if (spec === undefined || sizeBytes === undefined) {
+      if (specs === undefined || sizeBytes === undefined) {
         return { ...whole, body: reader.body };
       }
-      const range = resolveRange(spec, sizeBytes);
-      if (range === "unsatisfiable") {
+      const ranges = resolveRanges(specs, sizeBytes);
+      const [range] = ranges;
+      if (range === undefined) {
         reader.body.close();
         return { kind: "unsatisfiable", sizeBytes, status: whole.status };
+      }
+      if (ranges.length > 1) {
+        // A fill is followed forwards only.
+        return isAscending(ranges)
+          ? { ...whole, kind: "parts", sizeBytes, ranges, body: reader.body }
+          : { ...whole, body: reader.body };
       }
       const side = await this.#openSideRange(
         upstream,

@@ -19,6 +19,15 @@ export interface Body {
   close(): void;
 }
 
+/** A body of parts of a blob, one after the other. */
+export interface RangedBody extends Body {
+  /**
+   * Goes on with another part, whose offsets are inclusive, before the first read or after the end
+   * of the part before. Of a blob that is on its way, each part lies after the one before.
+   */
+  setRange(first: number, last: number): void;
+}
+
 /** The rest of a body will not come: the connection is ended before the announced length. */
 export class BrokenBody extends Error {
   constructor(message: string, options?: { cause?: unknown }) {

@@ -1,9 +1,9 @@
 import type { BlobFill } from "./blob-fill.ts";
-import { type Body, BrokenBody } from "./body.ts";
+import { BrokenBody, type RangedBody } from "./body.ts";
 import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
 
 /** One client's view of a fill: the whole blob, or a range of it, at the client's own pace. */
-export class FillReader implements Body {
+export class FillReader implements RangedBody {
   readonly #fill: BlobFill;
   #position = 0;
   #heldFrom = Infinity;
@@ -28,10 +28,12 @@ export class FillReader implements Body {
     return this.#heldFrom;
   }
 
-  /** Narrows the reader before its first read; both offsets are inclusive. */
   setRange(first: number, last: number): void {
     this.#position = first;
     this.#end = last + 1;
+    this.#continuation?.setRange(first, last);
+    // What lies between is not held for this reader any more.
+    this.#fill.onReaderProgress();
   }
 
   async read(): Promise<readonly Uint8Array[] | undefined> {

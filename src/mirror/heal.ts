@@ -49,7 +49,7 @@ export class Healer {
   async #startFill(key: RepositoryKey, digest: Digest): Promise<void> {
     const answer = await this.#mirror.openBlob(key, digest);
     // The fill goes on without a reader.
-    if (answer.kind === "body") answer.body.close();
+    if (answer.kind !== "unsatisfiable") answer.body.close();
   }
 
   async #fetchManifest(

@@ -289,7 +289,7 @@ export function createMirror(options: {
           blobs.open(upstream, key, digest, demand),
           upstream.name,
           (late) => {
-            if (late.kind === "body") late.body.close();
+            if (late.kind !== "unsatisfiable") late.body.close();
           },
         ),
       ),

@@ -107,7 +107,7 @@ export class PinKeeper {
       if (row !== undefined) continue;
       const answer = await this.#mirror.openBlob(key, digest);
       // The fill goes on without a reader.
-      if (answer.kind === "body") answer.body.close();
+      if (answer.kind !== "unsatisfiable") answer.body.close();
     }
   }
 }

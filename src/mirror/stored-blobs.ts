@@ -1,7 +1,7 @@
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { Verification } from "../cache/blob-verifier.ts";
 import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
-import { resolveRange } from "../oci/range.ts";
+import { resolveRanges } from "../oci/range.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import {
@@ -38,13 +38,13 @@ export class StoredBlobs {
   /** @returns undefined where the bytes are gone, wrong, or can't be read now */
   async open(
     row: BlobRow,
-    { range: spec, client }: BlobDemand,
+    { ranges: specs, client }: BlobDemand,
   ): Promise<BlobAnswer | undefined> {
     const { digest, sizeBytes } = row;
-    const range =
-      spec === undefined ? undefined : resolveRange(spec, sizeBytes);
+    const ranges = specs && resolveRanges(specs, sizeBytes);
+    const range = ranges?.[0];
     const status = cacheStatus.hit();
-    if (range === "unsatisfiable") {
+    if (ranges?.length === 0) {
       return { kind: "unsatisfiable", sizeBytes, status };
     }
     if (this.#reads.isWrong(row)) return undefined;
@@ -73,16 +73,17 @@ export class StoredBlobs {
       doubt.verification,
     );
     body.onClose = this.#reads.follow(digest, body);
-    return {
-      kind: "body",
+    const answer = {
       sizeBytes,
-      range,
       mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
       status,
       ageMs: this.#clock.nowMs() - row.storedAtMs,
-      source: "cache",
+      source: "cache" as const,
       body,
     };
+    return ranges !== undefined && ranges.length > 1
+      ? { kind: "parts", ranges, ...answer }
+      : { kind: "body", range, ...answer };
   }
 
   /**

@@ -1,17 +1,17 @@
 import type { BlobReader } from "../cache/blob-store.ts";
 import type { Verification } from "../cache/blob-verifier.ts";
 import { TAIL_BYTES } from "./blob-fill.ts";
-import { type Body, BrokenBody } from "./body.ts";
+import { BrokenBody, type RangedBody } from "./body.ts";
 import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
 
 /** Read between bytes that go without a buffer: enough to be told when the socket takes more. */
 const REMINDER_BYTES = 16 * 1024;
 
 /** A stored blob, or a range of it, read into one buffer that is used again and again. */
-export class StoredBody implements Body {
+export class StoredBody implements RangedBody {
   readonly #reader: BlobReader;
   #position: number;
-  readonly #end: number;
+  #end: number;
   readonly #onUnreadable: () => void;
   #readBytes = READ_BYTES;
   #buffer: Buffer | undefined;
@@ -48,6 +48,11 @@ export class StoredBody implements Body {
   /** @param onClose called once, when it is closed */
   set onClose(onClose: () => void) {
     this.#onClose = onClose;
+  }
+
+  setRange(first: number, last: number): void {
+    this.#position = first;
+    this.#end = last + 1;
   }
 
   /** The stored bytes are wrong: no client gets the last of them. */

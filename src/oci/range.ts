@@ -11,23 +11,46 @@ export interface ByteRange {
   readonly last: number;
 }
 
+/** More than any request head holds. */
+const MAX_HEADER_LENGTH = 32 * 1024;
+/** As many as podman and CRI-O ask for at once. */
+const MAX_RANGES = 1_024;
 /** Longer than any pair of offsets that a number can hold. */
 const MAX_RANGE_LENGTH = 128;
-const SINGLE_RANGE = /^bytes=(?:([0-9]+)-([0-9]*)|-([0-9]+))$/i;
+const UNIT = /^bytes=/i;
+const RANGE = /^(?:([0-9]+)-([0-9]*)|-([0-9]+))$/;
+/** Optional white space around the elements of a list. */
+const AROUND = /^[ \t]+|[ \t]+$/g;
 
 /**
  * Reads a `Range` header. Undefined where it is to be ignored and the whole is answered: another
- * unit, several ranges (podman asks for up to 1024 and takes a 200), or anything malformed.
+ * unit, more than 1 024 ranges, or anything malformed.
  *
+ * @returns at least one range, in the order of the header
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-14.2
  */
 export function parseRangeHeader(
   header: string | undefined,
-): RangeSpec | undefined {
-  if (header === undefined || header.length > MAX_RANGE_LENGTH) {
+): readonly RangeSpec[] | undefined {
+  if (header === undefined || header.length > MAX_HEADER_LENGTH) {
     return undefined;
   }
-  const match = SINGLE_RANGE.exec(header.trim());
+  const text = header.trim();
+  if (!UNIT.test(text)) return undefined;
+  const specs: RangeSpec[] = [];
+  for (const element of text.slice("bytes=".length).split(",")) {
+    const trimmed = element.replace(AROUND, "");
+    // A list may have empty elements.
+    if (trimmed === "") continue;
+    const spec = parseRange(trimmed);
+    if (spec === undefined || specs.length === MAX_RANGES) return undefined;
+    specs.push(spec);
+  }
+  return specs.length === 0 ? undefined : specs;
+}
+
+function parseRange(text: string): RangeSpec | undefined {
+  const match = text.length > MAX_RANGE_LENGTH ? null : RANGE.exec(text);
   if (match === null) return undefined;
   const [, first = "", last = "", length] = match;
   if (length !== undefined) {
@@ -65,6 +88,46 @@ export function resolveRange(
   return spec.length === 0 || sizeBytes === 0
     ? "unsatisfiable"
     : { first: Math.max(0, sizeBytes - spec.length), last: end };
+}
+
+/**
+ * Which bytes are meant by several ranges, in their order. Those that can't be satisfied are left
+ * out; those that overlap become one, in the place of the first. Ranges that only touch stay apart:
+ * clients such as podman count the parts of an answer.
+ *
+ * @returns none where no range can be satisfied
+ */
+export function resolveRanges(
+  specs: readonly RangeSpec[],
+  sizeBytes: number,
+): readonly ByteRange[] {
+  const ranges = specs.flatMap((spec, place) => {
+    const range = resolveRange(spec, sizeBytes);
+    return range === "unsatisfiable" ? [] : [{ ...range, place }];
+  });
+  const merged: typeof ranges = [];
+  for (const range of ranges.toSorted((a, b) => a.first - b.first)) {
+    const before = merged.at(-1);
+    if (before === undefined || range.first > before.last) {
+      merged.push(range);
+    } else {
+      merged[merged.length - 1] = {
+        first: before.first,
+        last: Math.max(before.last, range.last),
+        place: Math.min(before.place, range.place),
+      };
+    }
+  }
+  return merged
+    .toSorted((a, b) => a.place - b.place)
+    .map(({ first, last }) => ({ first, last }));
+}
+
+/** Whether each range lies after the one before. */
+export function isAscending(ranges: readonly ByteRange[]): boolean {
+  return ranges.every(
+    ({ first }, at) => first > (ranges[at - 1]?.last ?? -Infinity),
+  );
 }
 
 /** The `Content-Range` of a 206. */

@@ -4,8 +4,10 @@ import * as fc from "fast-check";
 import {
   formatContentRange,
   formatUnsatisfiedRange,
+  isAscending,
   parseRangeHeader,
   resolveRange,
+  resolveRanges,
 } from "../../../src/oci/range.ts";
 
 const MAX = Number.MAX_SAFE_INTEGER;
@@ -26,9 +28,26 @@ void describe("parseRangeHeader", () => {
   ];
   for (const [header, want] of single) {
     void it(`reads ${header}`, () => {
-      assert.deepEqual(parseRangeHeader(header), want);
+      assert.deepEqual(parseRangeHeader(header), [want]);
     });
   }
+
+  void it("reads several, with white space and empty elements between them", () => {
+    const want = [
+      { kind: "between", first: 5, last: 9 },
+      { kind: "from", first: 2 },
+      { kind: "suffix", length: 3 },
+    ];
+    for (const header of [
+      "bytes=5-9,2-,-3",
+      "bytes= 5-9 ,\t2-,, , -3,",
+      "Bytes=5-9, 2-, -3",
+    ]) {
+      assert.deepEqual(parseRangeHeader(header), want, header);
+    }
+    const most = Array.from({ length: 1_024 }, (_, at) => `${at}-${at}`);
+    assert.equal(parseRangeHeader(`bytes=${most.join(",")}`)?.length, 1_024);
+  });
 
   const ignored = [
     undefined,
@@ -45,12 +64,16 @@ void describe("parseRangeHeader", () => {
     "bytes=1-2-3",
     "bytes=1.0-2",
     "bytes=0x1-2",
-    "bytes= 1-2",
     "bytes =1-2",
     "bytes:1-2",
     "items=0-5",
-    "bytes=0-0,5-9",
-    "bytes=0-0,",
+    "bytes=0-0,9-5",
+    "bytes=0-0,a",
+    "bytes=0-0,1- 2",
+    "bytes=0-0;1-2",
+    "bytes=,",
+    "bytes=0-0, bytes=1-2",
+    `bytes=${Array.from({ length: 1_025 }, (_, at) => `${at}-${at}`).join(",")}`,
     `bytes=${Array.from({ length: 10_000 }, (_, at) => `${at}-${at}`).join(",")}`,
     `bytes=${"0".repeat(65_536)}-`,
     "bytes=0-1\r\nX-Evil: 1",
@@ -81,7 +104,7 @@ void describe("resolveRange", () => {
   ];
   for (const [header, size, want] of cases) {
     void it(`answers ${header.slice(0, 30)} of ${size} with ${want}`, () => {
-      const spec = parseRangeHeader(header);
+      const [spec] = parseRangeHeader(header) ?? [];
       assert(spec !== undefined);
       const range = resolveRange(spec, size);
       const got =
@@ -101,7 +124,7 @@ void describe("resolveRange", () => {
     );
     fc.assert(
       fc.property(header, fc.nat({ max: 20 }), (text, size) => {
-        const spec = parseRangeHeader(text);
+        const [spec] = parseRangeHeader(text) ?? [];
         const [a = "", b = ""] = text.slice("bytes=".length).split("-");
         const isReversed = a !== "" && b !== "" && Number(b) < Number(a);
         assert.equal(spec === undefined, isReversed);
@@ -122,6 +145,71 @@ void describe("resolveRange", () => {
           assert(0 <= range.first && range.first <= range.last);
           assert(range.last < size);
         }
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+void describe("resolveRanges", () => {
+  const cases: readonly [string, string][] = [
+    ["0-1,5-6", "0-1 5-6"],
+    ["5-6,0-1", "5-6 0-1"],
+    // They touch and do not overlap: clients count the parts.
+    ["0-4,5-9", "0-4 5-9"],
+    ["0-5,5-9", "0-9"],
+    ["0-9,2-3", "0-9"],
+    ["2-3,0-9", "0-9"],
+    ["8-9,0-1,1-2", "8-9 0-2"],
+    ["4-6,0-1,6-8", "4-8 0-1"],
+    ["0-1,20-30,5-6", "0-1 5-6"],
+    ["-3,0-1", "7-9 0-1"],
+    ["0-1,8-", "0-1 8-9"],
+    ["20-,-0", ""],
+    ["0-,0-,0-", "0-9"],
+  ];
+  for (const [header, want] of cases) {
+    void it(`makes ${want === "" ? "none" : want} of ${header}`, () => {
+      const specs = parseRangeHeader(`bytes=${header}`);
+      assert(specs !== undefined);
+      const got = resolveRanges(specs, 10);
+      assert.equal(
+        got.map(({ first, last }) => `${first}-${last}`).join(" "),
+        want,
+      );
+      assert.equal(
+        isAscending(got),
+        got.every(
+          ({ first }, at) => at === 0 || first > (got[at - 1]?.last ?? 0),
+        ),
+      );
+    });
+  }
+
+  void it("names each wanted byte once, and no other", () => {
+    const offset = fc.nat({ max: 30 });
+    const ranges = fc.array(fc.tuple(offset, offset), {
+      minLength: 1,
+      maxLength: 8,
+    });
+    fc.assert(
+      fc.property(ranges, fc.nat({ max: 25 }), (pairs, size) => {
+        const specs = pairs.map(([a, b]) => ({
+          kind: "between" as const,
+          first: Math.min(a, b),
+          last: Math.max(a, b),
+        }));
+        const all = Array.from({ length: size }, (_, at) => at);
+        const got = resolveRanges(specs, size).flatMap(({ first, last }) =>
+          all.slice(first, last + 1),
+        );
+        const wanted = all.filter((at) =>
+          specs.some(({ first, last }) => first <= at && at <= last),
+        );
+        assert.deepEqual(
+          got.toSorted((a, b) => a - b),
+          wanted,
+        );
       }),
       { numRuns: 2000 },
     );
