@@ -302,7 +302,10 @@ export const OPENAPI = {
           type: "array",
           items: object({
             name: TEXT,
-            state: { type: "string", enum: ["up", "down", "offline"] },
+            state: {
+              type: "string",
+              enum: ["up", "down", "unauthorized", "offline"],
+            },
             tokensHeld: COUNT,
             endpoints: {
               type: "array",

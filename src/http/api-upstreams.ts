@@ -31,7 +31,7 @@ interface CredentialStatus {
 
 interface UpstreamStatus {
   readonly name: string;
-  readonly state: "up" | "down" | "offline";
+  readonly state: "up" | "down" | "unauthorized" | "offline";
   readonly endpoints: readonly EndpointStatus[];
   readonly credentials: readonly CredentialStatus[];
   readonly tokensHeld: number;

@@ -1,21 +1,29 @@
 import { LRUCache } from "lru-cache";
+import type { Clock } from "../telemetry/clock.ts";
 import { parseChallenges } from "./challenge.ts";
 import { CredentialError, type Login } from "./credentials.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { judgeRealm } from "./realm.ts";
 import type { Slots } from "./slots.ts";
-import { basicAuthorization, type TokenRequest } from "./token-request.ts";
+import {
+  basicAuthorization,
+  tokenKey,
+  type TokenRequest,
+} from "./token-request.ts";
 import type { TokenSource } from "./token-source.ts";
 
 /** What is sent as `Authorization`, and what is known of it. */
 export interface SentAuthorization {
-  readonly value: string;
+  /** Undefined: nothing, because what is remembered led to a failure. */
+  readonly value: string | undefined;
   /** Of a bearer token. */
   readonly request?: TokenRequest;
   readonly token?: string;
   /** Made for this very request: a 401 to it is the last word. */
   readonly isNew: boolean;
+  /** The challenge that was remembered, and how its realm failed. */
+  readonly failed?: { readonly scheme: Scheme; readonly error: UpstreamError };
 }
 
 /** How an endpoint wants to be addressed, learnt from its challenges. */
@@ -36,6 +44,7 @@ export interface AuthorizationOptions {
   /** How realms are asked. */
   readonly exchange: Exchange;
   readonly slots: Slots;
+  readonly clock: Clock;
 }
 
 /** Stands for the repository in a scope that was learnt from another one. */
@@ -43,10 +52,13 @@ const NAME = "\0";
 const DEFAULT_SCOPE = `repository:${NAME}:pull`;
 /** Those that differ from the rest; the cache holds its room from the start. */
 const MAX_REPOSITORIES = 256;
+/** A realm that failed, and that the endpoint has just named again, is asked again after this. */
+const FAILED_REALM_MS = 5_000;
 
 /**
  * What one endpoint's requests are authorized with. Its last challenge is remembered and taken to
- * hold for every repository, so that only the very first request meets a 401.
+ * hold for every repository, so that only the very first request meets a 401. The memory is only a
+ * shortcut: where its realm fails, the endpoint is asked without a token, and its answer replaces it.
  */
 export class Authorization {
   readonly #options: AuthorizationOptions;
@@ -54,6 +66,11 @@ export class Authorization {
   readonly #byRepository = new LRUCache<string, Scheme>({
     max: MAX_REPOSITORIES,
   });
+  /** Named again by the endpoint after they had failed, with the time until which that counts. */
+  readonly #failed = new LRUCache<
+    string,
+    { readonly error: UpstreamError; readonly untilMs: number }
+  >({ max: MAX_REPOSITORIES });
 
   constructor(options: AuthorizationOptions) {
     this.#options = options;
@@ -61,7 +78,7 @@ export class Authorization {
 
   /**
    * What the next request for a repository should carry; undefined where nothing is known yet or
-   * nothing is needed.
+   * nothing is needed. Without a value it asks for the challenge again.
    *
    * @param name the repository as the endpoint knows it
    * @param login whom to ask as; undefined: anonymous
@@ -71,23 +88,31 @@ export class Authorization {
     login: Login | undefined,
     signal: AbortSignal,
   ): Promise<SentAuthorization | undefined> {
-    const learnt = this.#byRepository.get(name);
-    const scheme = learnt ?? this.#latest;
+    const scheme = this.#byRepository.get(name) ?? this.#latest;
     if (scheme === undefined) return undefined;
     if (scheme.name === "basic") {
       return login && { value: basicAuthorization(login), isNew: false };
     }
+    const key = tokenKey(this.#request(scheme, name, login));
+    const failed = this.#failed.get(key);
+    if (failed !== undefined && this.#nowMs < failed.untilMs) {
+      throw failed.error;
+    }
     try {
       return await this.#bearer(scheme, name, login, signal);
     } catch (error) {
-      // The scope was only guessed from another repository's: this one may need no token.
-      const isRefusal =
-        error instanceof UpstreamError &&
-        !(error instanceof CredentialError) &&
-        (error.kind === "unauthorized" || error.kind === "denied");
-      if (learnt === undefined && isRefusal) return undefined;
-      throw error;
+      if (signal.aborted || !mayBeOutdated(error)) throw error;
+      return { value: undefined, isNew: false, failed: { scheme, error } };
     }
+  }
+
+  /** A request that was sent without a token, because of a failure, was not answered 401. */
+  noteAnswered(name: string, sent: SentAuthorization): void {
+    const scheme = sent.failed?.scheme;
+    if (scheme === undefined) return;
+    if (this.#byRepository.get(name) === scheme)
+      this.#byRepository.delete(name);
+    if (this.#latest === scheme) this.#latest = undefined;
   }
 
   /**
@@ -106,6 +131,7 @@ export class Authorization {
   ): Promise<SentAuthorization> {
     const { endpoint, upstream, tokenRealms } = this.#options;
     const challenges = parseChallenges(header ?? "");
+    const shown = sent?.value === undefined ? undefined : sent;
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     const hasBasic = challenges.some(({ scheme }) => scheme === "basic");
     let refusal: string | undefined;
@@ -122,12 +148,15 @@ export class Authorization {
           service: bearer.parameters.get("service"),
           scope: toTemplate(bearer.parameters.get("scope"), name),
         };
-        return this.#renew(scheme, name, sent, login, signal);
+        if (sent?.failed !== undefined) {
+          this.#assertOther(scheme, name, login, sent.failed);
+        }
+        return this.#renew(scheme, name, shown, login, signal);
       }
       refusal = verdict.refusal;
     }
     if (hasBasic && login !== undefined) {
-      if (sent !== undefined && sent.request === undefined) {
+      if (shown !== undefined && shown.request === undefined) {
         throw new CredentialError(
           `${endpoint.origin}: the credentials were refused`,
           { upstream, origin: endpoint.origin, status: 401 },
@@ -146,6 +175,26 @@ export class Authorization {
     throw this.#unauthorized("no challenge that can be answered");
   }
 
+  get #nowMs(): number {
+    return this.#options.clock.monotonicMs();
+  }
+
+  /** @throws the failure of the realm that the endpoint names again */
+  #assertOther(
+    scheme: Scheme & { readonly name: "bearer" },
+    name: string,
+    login: Login | undefined,
+    failed: NonNullable<SentAuthorization["failed"]>,
+  ): void {
+    if (!isSameScheme(scheme, failed.scheme)) return;
+    const { error } = failed;
+    this.#failed.set(tokenKey(this.#request(scheme, name, login)), {
+      error,
+      untilMs: this.#nowMs + FAILED_REALM_MS,
+    });
+    throw error;
+  }
+
   async #renew(
     scheme: Scheme & { readonly name: "bearer" },
     name: string,
@@ -158,8 +207,10 @@ export class Authorization {
       if (sent.isNew) throw this.#unauthorized("a fresh token was refused");
       this.#options.tokens.drop(request, sent.token ?? "");
     }
+    const renewed = await this.#bearer(scheme, name, login, signal);
+    // Not before: a bad challenge does not take the place of one that worked.
     this.#remember(scheme, name);
-    return this.#bearer(scheme, name, login, signal);
+    return renewed;
   }
 
   async #bearer(
@@ -209,6 +260,19 @@ export class Authorization {
       status: 401,
     });
   }
+}
+
+/**
+ * Whether a remembered challenge may be what is wrong: its realm can't be reached, has no tokens, or
+ * refuses a scope that may have been guessed from another repository's. A login that is refused, and
+ * a realm that asks to be left alone, say nothing of the challenge.
+ */
+function mayBeOutdated(error: unknown): error is UpstreamError {
+  return (
+    error instanceof UpstreamError &&
+    !(error instanceof CredentialError) &&
+    error.kind !== "rate-limited"
+  );
 }
 
 /**

@@ -146,11 +146,18 @@ class HttpUpstreamClient implements UpstreamClient {
     const isOffline = this.#options.isOffline?.() === true;
     return {
       name: this.name,
-      state: isOffline ? "offline" : this.isDown() ? "down" : "up",
+      state: isOffline ? "offline" : this.#state(),
       endpoints: this.#endpoints.map(({ status }) => status),
       credentials: this.accounts(),
       tokensHeld: this.#tokens.heldCount,
     };
+  }
+
+  #state(): "up" | "down" | "unauthorized" {
+    if (this.isDown()) return "down";
+    return this.#endpoints.every((one) => one.isDown || one.isUnauthorized)
+      ? "unauthorized"
+      : "up";
   }
 
   accounts(): readonly UpstreamAccount[] {

@@ -1,6 +1,7 @@
 import type { UpstreamConfig } from "../config/config.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { Authorization, type SentAuthorization } from "./authorization.ts";
+import { AuthorizedRequests } from "./authorized-requests.ts";
 import {
   CredentialPool,
   type CredentialState,
@@ -28,8 +29,6 @@ import type { TokenSource } from "./token-source.ts";
 /** Lists may be long and slow. Manifests and tokens are small, and wait for nothing. */
 const LIST_SLOTS = 8;
 const UNLIMITED = 0;
-/** No token; an old one; a scope that was not enough. */
-const MAX_CHALLENGES_ANSWERED = 2;
 
 export interface EndpointOptions {
   readonly url: string;
@@ -70,7 +69,7 @@ export class Endpoint {
   /** The manifest that was given last. */
   #lastManifest: Pick<EndpointRequest, "repository" | "target"> | undefined;
   readonly #redirects: Redirects;
-  readonly #authorization: Authorization;
+  readonly #authorized: AuthorizedRequests;
   readonly #credentials: CredentialPool;
 
   constructor(options: EndpointOptions) {
@@ -117,13 +116,19 @@ export class Endpoint {
       foreignExchange,
       slots: tokenSlots,
     });
-    this.#authorization = new Authorization({
-      upstream: config.name,
+    this.#authorized = new AuthorizedRequests({
       endpoint: this.#base,
-      tokenRealms: config.tokenRealms,
-      tokens,
-      exchange: foreignExchange,
-      slots: tokenSlots,
+      identity: options.identity,
+      exchange: options.exchange,
+      authorization: new Authorization({
+        upstream: config.name,
+        endpoint: this.#base,
+        tokenRealms: config.tokenRealms,
+        tokens,
+        exchange: foreignExchange,
+        slots: tokenSlots,
+        clock,
+      }),
     });
     this.#credentials = new CredentialPool({
       upstream: config.name,
@@ -136,6 +141,11 @@ export class Endpoint {
   /** The breaker is open, or manifests are throttled. */
   get isDown(): boolean {
     return this.#health.isOpen || this.#credentials.restMs("manifest") > 0;
+  }
+
+  /** No request is authorized, though the endpoint itself may be up. */
+  get isUnauthorized(): boolean {
+    return this.#authorized.isUnauthorized;
   }
 
   /** Nobody waits for an answer or reads a body. */
@@ -221,6 +231,9 @@ export class Endpoint {
         if (!(error instanceof UpstreamError) || request.signal.aborted) {
           throw error;
         }
+        if (error instanceof CredentialError) {
+          this.#authorized.noteFailure(error);
+        }
         if (error.kind === "rate-limited") restAfter(member, request, error);
         else if (!(error instanceof CredentialError)) throw error;
         else if (!error.isLocal) member.refuse();
@@ -279,42 +292,32 @@ export class Endpoint {
       request.target instanceof URL
         ? request.target
         : new URL(`/v2/${name}/${request.target}`, this.#base);
-    let authorization = await this.#authorization.prepare(name, login, signal);
-    for (let answered = 0; ; answered++) {
-      const sent = authorization;
-      const held = await sendWithRetry({
-        upstream: config.name,
-        clock,
-        signal,
-        send: () => this.#take(request, url, sent, member),
-        // Requests that wait for the slot look at the account's and the resource's rest next.
-        beforeRelease: (error) => {
-          restAfter(member, request, error);
-          if (this.#credentials.choose(kind, tried) === undefined) {
-            request.permit.fail(error, kind !== "manifest");
-          }
-        },
-      });
-      member.noteAnswer(kind);
-      const { answer } = held;
-      if (kind === "manifest" && answer.status === 200) {
-        this.#lastManifest = { repository, target: request.target };
-      }
-      const isChallenge =
-        answer.status === 401 &&
-        answer.url.origin === this.origin &&
-        answered < MAX_CHALLENGES_ANSWERED &&
-        (sent === undefined || request.isTokenDoubted !== false);
-      if (!isChallenge) return held;
-      dismiss(held);
-      authorization = await this.#authorization.answer(
-        name,
-        answer.header("www-authenticate") ?? (await this.#ping(signal)),
-        sent,
-        login,
-        signal,
-      );
-    }
+    return this.#authorized.send({
+      name,
+      login,
+      signal,
+      isTokenDoubted: request.isTokenDoubted !== false,
+      send: async (sent) => {
+        const held = await sendWithRetry({
+          upstream: config.name,
+          clock,
+          signal,
+          send: () => this.#take(request, url, sent, member),
+          // Requests that wait for the slot look at the account's and the resource's rest next.
+          beforeRelease: (error) => {
+            restAfter(member, request, error);
+            if (this.#credentials.choose(kind, tried) === undefined) {
+              request.permit.fail(error, kind !== "manifest");
+            }
+          },
+        });
+        member.noteAnswer(kind);
+        if (kind === "manifest" && held.answer.status === 200) {
+          this.#lastManifest = { repository, target: request.target };
+        }
+        return held;
+      },
+    });
   }
 
   async #take(
@@ -332,7 +335,8 @@ export class Endpoint {
       const { refusal } = permit;
       if (refusal !== undefined) throw refused(this.#place, refusal);
       // Whoever was not named is counted by the address: no account's budget.
-      const isCounted = authorization !== undefined || member.isAnonymous;
+      const isCounted =
+        authorization?.value !== undefined || member.isAnonymous;
       const answer = await this.#redirects.follow(
         { ...request, url, authorization: authorization?.value },
         (own) => {
@@ -352,18 +356,6 @@ export class Endpoint {
       release();
       throw error;
     }
-  }
-
-  /**
-   * The challenge of the API's root, for a 401 that came without one (gcr.io).
-   *
-   * @see clients.md section 4
-   */
-  async #ping(signal: AbortSignal): Promise<string | undefined> {
-    const answer = await askRoot(this.#options, this.#base, signal);
-    return answer.status === 401
-      ? answer.header("www-authenticate")
-      : undefined;
   }
 
   /** A HEAD of the manifest that was given last: one that never worked would prove nothing. */

@@ -22,7 +22,8 @@ export interface EndpointStatus {
 /** What an operator is shown of an upstream. */
 export interface UpstreamStatus {
   readonly name: string;
-  readonly state: "up" | "down" | "offline";
+  /** `unauthorized`: no token or login can be had, so that every request fails. */
+  readonly state: "up" | "down" | "unauthorized" | "offline";
   /** In the order in which they are asked. */
   readonly endpoints: readonly EndpointStatus[];
   readonly credentials: readonly UpstreamAccount[];

@@ -109,6 +109,40 @@ void describe("GET /api/v1/upstreams", () => {
     assert.equal(await state(), "offline");
   });
 
+  for (const [name, fault, kind] of [
+    ["its realm fails", { status: 500 }, "unavailable"],
+    ["its account is refused", { status: 401, body: "{}" }, "unauthorized"],
+  ] as const) {
+    void it(`says unauthorized, and why, while every request fails because ${name}`, async (t) => {
+      const upstream = await ScriptedUpstream.start(t, {
+        auth: { scheme: "bearer", users: { acme: CANARY } },
+      });
+      upstream.content.addImage("a", buildImage({ seed: "auth" }), "v");
+      const mirror = await startMirror(t, [
+        upstreamOf(upstream, {
+          credentials: [{ username: "acme", password: new Secret(CANARY) }],
+        }),
+      ]);
+      const told = async () => {
+        const { body } = await mirror.operator("/api/v1/upstreams");
+        const { upstreams } = JSON.parse(body.toString()) as {
+          upstreams: readonly {
+            state: string;
+            lastError: { kind: string } | null;
+          }[];
+        };
+        return [upstreams[0]?.state, upstreams[0]?.lastError?.kind];
+      };
+      upstream.when({ kind: "token" }, fault, { beforeAuth: true });
+      assert.notEqual((await mirror.get("/v2/a/manifests/v")).status, 200);
+      assert.deepEqual(await told(), ["unauthorized", kind]);
+      upstream.clearRules();
+      mirror.clock.advance(60_000);
+      assert.equal((await mirror.get("/v2/a/manifests/v")).status, 200);
+      assert.deepEqual(await told(), ["up", kind]);
+    });
+  }
+
   void it("is not on the registry's listener", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const mirror = await startMirror(t, [upstreamOf(upstream)]);

@@ -47,6 +47,19 @@ async function startRegistry(
   return upstream;
 }
 
+/** Challenges name the registry's own port from now on. */
+function moveRealm(upstream: ScriptedUpstream): void {
+  upstream.when(
+    { kind: "manifest", where: isWithoutToken },
+    {
+      headers: {
+        "www-authenticate": `Bearer realm="${upstream.origin}/token",service="scripted",scope="repository:${ALPINE}:pull"`,
+      },
+    },
+    { beforeAuth: true },
+  );
+}
+
 void describe("a token", () => {
   for (const tokenField of ["token", "access_token", "both"] as const) {
     void it(`is taken from ${tokenField}`, async (t) => {
@@ -466,5 +479,112 @@ void describe("a realm", () => {
     );
     assert.equal(again.kind, "breaker-open");
     assert.ok((again.retryAfterMs ?? 0) > 0);
+  });
+});
+
+void describe("a remembered challenge", () => {
+  const LIFE_MS = 300_000;
+
+  /** A client that has a token, whose time to live is over. */
+  async function setUp(t: AfterTest) {
+    const clock = new FakeClock();
+    const upstream = await startRegistry(
+      t,
+      { scheme: "bearer", realm: "port" },
+      clock,
+    );
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      clock,
+      tokenRealms: ["127.0.0.1"],
+    });
+    await client.headManifest(ALPINE, TAG, SIGNAL);
+    clock.advance(LIFE_MS);
+    upstream.forgetRequests();
+    const head = () => client.headManifest(ALPINE, TAG, SIGNAL);
+    return { clock, upstream, client, head };
+  }
+
+  for (const [name, fail] of [
+    ["is gone", (upstream) => upstream.tokenListener?.stop()],
+    [
+      "answers 404",
+      (upstream) =>
+        upstream.when(
+          { listener: "token" },
+          { status: 404 },
+          { beforeAuth: true },
+        ),
+    ],
+    [
+      "answers 500",
+      (upstream) =>
+        upstream.when(
+          { listener: "token" },
+          { status: 500 },
+          { beforeAuth: true },
+        ),
+    ],
+  ] as const satisfies readonly (readonly [
+    string,
+    (upstream: ScriptedUpstream) => unknown,
+  ])[]) {
+    void it(`whose realm ${name} is learnt again from the endpoint, in the same request`, async (t) => {
+      const { clock, upstream, client, head } = await setUp(t);
+      await fail(upstream);
+      moveRealm(upstream);
+      const { digest } = await head();
+      assert.equal(digest, IMAGE.manifest.digest);
+      const own = { listener: "registry" } as const;
+      // One without a token, and one for the new token.
+      assert.equal(upstream.count({ ...own, where: isWithoutToken }), 2);
+      assert.equal(upstream.count({ ...own, kind: "token" }), 1);
+      // It holds for other repositories, and for the next token.
+      upstream.forgetRequests();
+      await client.headManifest(BUSYBOX, TAG, SIGNAL);
+      clock.advance(LIFE_MS);
+      await head();
+      assert.equal(upstream.count({ listener: "token" }), 0);
+    });
+  }
+
+  void it("whose realm fails, and is named again, costs one more request and is not asked for in between", async (t) => {
+    const { clock, upstream, head } = await setUp(t);
+    upstream.when({ listener: "token" }, { status: 404 }, { beforeAuth: true });
+    for (let round = 0; round < 5; round++) {
+      const error = await upstreamErrorOf(head());
+      assert.equal(error.kind, "bad-response");
+    }
+    assert.equal(upstream.count({ listener: "token" }), 1);
+    assert.equal(upstream.count({ kind: "manifest" }), 1);
+    upstream.clearRules();
+    clock.advance(5_000);
+    await head();
+  });
+
+  void it("is forgotten where the endpoint needs no token any more", async (t) => {
+    const { clock, upstream, head } = await setUp(t);
+    await upstream.tokenListener?.stop();
+    upstream.when({ kind: "manifest" }, { status: 200 }, { beforeAuth: true });
+    for (let round = 0; round < 3; round++) {
+      await head();
+      clock.advance(LIFE_MS);
+    }
+    assert.equal(upstream.count({ kind: "manifest" }), 3);
+  });
+
+  void it("that was bad once takes the place of no good one", async (t) => {
+    const { upstream, head } = await setUp(t);
+    await head();
+    upstream.tokens?.revoke();
+    upstream.forgetRequests();
+    const bad = `Bearer realm="${upstream.origin}/nowhere",service="x"`;
+    upstream.when(
+      { kind: "manifest" },
+      { headers: { "www-authenticate": bad } },
+      { times: 1, beforeAuth: true },
+    );
+    await upstreamErrorOf(head());
+    // The token that was good is not taken any more; the realm is asked for another.
+    await head();
   });
 });
