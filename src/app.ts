@@ -146,6 +146,7 @@ export async function buildApp(
     routeRepository: (hints, spelled) =>
       upstreams.routes.routeRepository(hints, spelled),
     routeRegistry: (hints) => upstreams.routes.routeRegistry(hints),
+    listedName: (upstream) => upstreams.routes.listedName(upstream),
   };
   const access = await openAccessControl({
     config: config.access,

@@ -64,6 +64,7 @@ export async function sendCatalog(
     target,
     routed.upstream?.name,
     call.admission.maySee,
+    (upstream) => call.routes.listedName(upstream),
   );
   const head = beginHead("application/json");
   addNextLink(head, call, target, page.nextLast);

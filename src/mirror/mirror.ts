@@ -26,7 +26,7 @@ import {
 import { withinDeadline } from "./answer-deadline.ts";
 import type { BlobAnswer, BlobDemand, BlobHead } from "./blob-answer.ts";
 import { Blobs } from "./blobs.ts";
-import { listRepositories } from "./catalog.ts";
+import { type ListedName, listRepositories } from "./catalog.ts";
 import { Fills } from "./fills.ts";
 import { IndexChildren } from "./index-children.ts";
 import { Links } from "./links.ts";
@@ -81,6 +81,7 @@ export interface Mirror {
     page: PageRequest,
     upstream: string | undefined,
     maySee: (name: string) => boolean,
+    listedName: ListedName,
   ): Promise<Page<string>>;
   /** Asks the upstream what a tag points to now. */
   refreshTag(
@@ -305,8 +306,8 @@ export function createMirror(options: {
       answer(target, "list", undefined, (upstream, key) =>
         referrers.list(upstream, key, subject, artifactTypes),
       ),
-    listRepositories: (page, upstream, maySee) =>
-      listRepositories(index, page, upstream, maySee),
+    listRepositories: (page, upstream, maySee, listedName) =>
+      listRepositories(index, page, upstream, maySee, listedName),
     absence: (wanted) =>
       isOffline() ? offlineRefusal(wanted) : negativeRefusal(wanted),
     refreshTag: (target, tag) =>

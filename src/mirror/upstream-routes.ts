@@ -1,6 +1,10 @@
 import type { UpstreamConfig } from "../config/config.ts";
 import type { RegistryErrorCode } from "../oci/errors.ts";
-import { parseRepositoryName, type RepositoryName } from "../oci/reference.ts";
+import {
+  isSpelledName,
+  parseRepositoryName,
+  type RepositoryName,
+} from "../oci/reference.ts";
 
 /** Where a request may name its upstream; each as the client sent it. */
 export interface RouteHints {
@@ -56,6 +60,13 @@ export interface UpstreamRoutes {
   ): RoutedRepository | RouteRefusal;
   /** For requests without a repository: the ping and the catalog. The default upstream is no hint here. */
   routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal;
+  /**
+   * The name by which the catalog lists an upstream, so that what it lists can be pulled: its key, or
+   * if that has a port its first alias that is a legal component of a repository.
+   *
+   * @param upstream a key; undefined is returned for one that is not in force
+   */
+  listedName(upstream: string): string | undefined;
 }
 
 /**
@@ -100,6 +111,13 @@ export function createUpstreamRoutes(
   };
 
   return {
+    listedName(name) {
+      const upstream = byName.get(name);
+      return upstream?.name === name
+        ? [name, ...upstream.aliases].find(isSpelledName)
+        : undefined;
+    },
+
     routeRepository(hints, spelled) {
       const slashAt = `${spelled}/`.indexOf("/");
       const component = spelled.slice(0, slashAt);

@@ -386,4 +386,33 @@ void describe("the catalog", () => {
     assert.equal(errorCode(bad), "PAGINATION_NUMBER_INVALID");
     assert.equal(upstream.count(), 0);
   });
+
+  void it("lists an upstream with a port by its first alias that can be pulled, or not at all", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    upstream.content.addImage("app", IMAGE, "v");
+    const make = (name: string, aliases: readonly string[]) =>
+      upstreamOf(upstream, { name, aliases, isDefault: false });
+    const mirror = await startMirror(test, [
+      make("one.corp:5000", ["one.corp:443", "corp", "one"]),
+      make("two.corp:5000", ["two.corp:443"]),
+      make("plain.corp", ["aaa"]),
+    ]);
+    for (const name of ["one.corp:5000", "two.corp:5000", "plain.corp"]) {
+      const got = await mirror.get(`/v2/app/manifests/v?ns=${name}`);
+      assert.equal(got.status, 200);
+    }
+    const { repositories } = tagsOf(await mirror.get("/v2/_catalog")) as {
+      repositories: string[];
+    };
+    assert.deepEqual(repositories, ["corp/app", "plain.corp/app"]);
+    for (const name of repositories) {
+      assert.equal((await mirror.get(`/v2/${name}/manifests/v`)).status, 200);
+    }
+    const own = await mirror.get("/v2/_catalog?ns=two.corp:5000");
+    assert.deepEqual(tagsOf(own), { repositories: ["app"] });
+    await mirror.restart({ upstreams: [make("plain.corp", [])] });
+    assert.deepEqual(tagsOf(await mirror.get("/v2/_catalog")), {
+      repositories: ["plain.corp/app"],
+    });
+  });
 });

@@ -34,6 +34,10 @@ function maySee(name: string): boolean {
   return /[37]$/.test(name);
 }
 
+function asNamed(upstream: string): string {
+  return upstream;
+}
+
 void describe("a page of the catalog", () => {
   void it("costs few steps though nothing of all may be seen, however small it is (R1)", async () => {
     for (const n of [1, 2, 999, 1_000]) {
@@ -43,9 +47,10 @@ void describe("a page of the catalog", () => {
         { n, last: undefined },
         undefined,
         () => false,
+        asNamed,
       );
       assert.deepEqual(page, { entries: [], nextLast: undefined });
-      assert.ok(steps.length <= COUNT / 1_000 + 2, `${n}: ${steps.length}`);
+      assert.ok(steps.length <= COUNT / 1_000 + 6, `${n}: ${steps.length}`);
     }
   });
 
@@ -61,6 +66,7 @@ void describe("a page of the catalog", () => {
           { n, last },
           undefined,
           maySee,
+          asNamed,
         );
         seen.push(...page.entries);
         last = page.nextLast;
@@ -78,6 +84,7 @@ void describe("a page of the catalog", () => {
       { n: 5, last: "r04997" },
       "a.example",
       () => true,
+      asNamed,
     );
     assert.deepEqual(page, {
       entries: ["r04998", "r04999"],
@@ -85,4 +92,63 @@ void describe("a page of the catalog", () => {
     });
     assert.deepEqual(steps, [6]);
   });
+
+  void it("lists upstreams by other names in the order of these, and some not at all", async () => {
+    const upstreams = ["a.corp:5000", "a.corp:5001", "b", "b-c", "z.corp:1"];
+    const keys = upstreams
+      .flatMap((upstream) =>
+        ["r1", "r2", "r3"].map((repository) => ({
+          upstream,
+          repository: repository as RepositoryName,
+        })),
+      )
+      .toSorted((one, other) => (pathOf(one) < pathOf(other) ? -1 : 1));
+    const index = {
+      listRepositories: (n: number, last = "") =>
+        Promise.resolve(keys.filter((key) => pathOf(key) > last).slice(0, n)),
+    };
+    const listed: Readonly<Record<string, string>> = {
+      "a.corp:5000": "zeta",
+      b: "b",
+      "b-c": "b-c",
+      "z.corp:1": "a.alias",
+    };
+    const all = ["a.alias", "b-c", "b", "zeta"].flatMap((name) =>
+      [1, 2, 3].map((i) => `${name}/r${i}`),
+    );
+    for (const n of [1, 2, 3, 4, 5, 12, 100]) {
+      const seen: string[] = [];
+      let last: string | undefined;
+      do {
+        const page = await listRepositories(
+          index,
+          { n, last },
+          undefined,
+          () => true,
+          (name) => listed[name],
+        );
+        seen.push(...page.entries);
+        last = page.nextLast;
+      } while (last !== undefined);
+      assert.deepEqual(seen, all, `pages of ${n}`);
+    }
+    for (const last of ["a", "b", "b-c/r9", "b/", "y", "zeta/r2", "zz"]) {
+      const page = await listRepositories(
+        index,
+        { n: 100, last },
+        undefined,
+        () => true,
+        (name) => listed[name],
+      );
+      assert.deepEqual(
+        page.entries,
+        all.filter((name) => name > last),
+        last,
+      );
+    }
+  });
 });
+
+function pathOf({ upstream, repository }: RepositoryKey): string {
+  return `${upstream}/${repository}`;
+}
