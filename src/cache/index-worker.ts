@@ -32,6 +32,12 @@ export interface IndexWorkerData {
 
 /** The thread may wait for others as long as it likes; it holds up nobody. */
 const BUSY_TIMEOUT_MS = 10_000;
+/** What is left of the log where it is begun again; it has grown to what one checkpoint was late. */
+const LOG_LIMIT_BYTES = 1024 * 1024;
+/** A log that writers keep from ever being begun again: 16 MiB. */
+const LONG_LOG_FRAMES = 4_096;
+/** While the log is cut no other connection can write: it waits no longer for a reader. */
+const CUT_TIMEOUT_MS = 50;
 const FAULTS_LISTED = 20;
 
 if (parentPort === null) throw new Error("this file is started as a worker");
@@ -46,6 +52,8 @@ const database = new Database(path, {
 });
 database.pragma("synchronous = NORMAL");
 database.pragma("wal_autocheckpoint = 0");
+// The file is cut by the connection that begins the log again, which is this one.
+database.pragma(`journal_size_limit = ${LOG_LIMIT_BYTES}`);
 database.pragma("cache_size = -1024");
 database.pragma("cell_size_check = ON");
 
@@ -85,12 +93,28 @@ function run(work: IndexWork): readonly string[] {
  * log anew and syncs its header: that is done here too, so that no request does it.
  */
 function checkpoint(): void {
-  const [state] = database.pragma("wal_checkpoint(PASSIVE)") as [
+  const state = copyLog("PASSIVE");
+  let isCopied = state.log > 0 && state.log === state.checkpointed;
+  if (state.log > LONG_LOG_FRAMES && !isCopied) {
+    // The second has little left to copy, and the third next to nothing.
+    copyLog("PASSIVE");
+    database.pragma(`busy_timeout = ${CUT_TIMEOUT_MS}`);
+    isCopied = copyLog("TRUNCATE").busy === 0;
+    database.pragma(`busy_timeout = ${BUSY_TIMEOUT_MS}`);
+  }
+  // Another value each time: SQLite writes no page that stays the same.
+  if (isCopied) database.exec("UPDATE state SET checkpoints = checkpoints + 1");
+}
+
+function copyLog(mode: "PASSIVE" | "TRUNCATE"): {
+  readonly busy: number;
+  readonly log: number;
+  readonly checkpointed: number;
+} {
+  const [state] = database.pragma(`wal_checkpoint(${mode})`) as [
     { busy: number; log: number; checkpointed: number },
   ];
-  if (state.log > 0 && state.log === state.checkpointed) {
-    database.exec("UPDATE state SET scrubbed_id = scrubbed_id");
-  }
+  return state;
 }
 
 function findDamage(isQuick: boolean): readonly string[] {

@@ -242,6 +242,10 @@ const MIGRATIONS: readonly string[] = [
     AND id NOT IN (SELECT repository_id FROM intents)
     AND id NOT IN (SELECT repository_id FROM lost_pins);
   `,
+  `
+  -- Written after each checkpoint, so that the log is begun again by the thread that made it.
+  ALTER TABLE state ADD COLUMN checkpoints INTEGER NOT NULL DEFAULT 0;
+  `,
 ];
 
 /** What `user_version` of an index of this program is. */

@@ -17,10 +17,17 @@ import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
 const OLDEST_SQLITE = "3.51.3";
 /** SQLite waits on the main thread: a lock that somebody holds for longer is tried again later. */
 const BUSY_TIMEOUT_MS = 5;
-const WAL_LIMIT_BYTES = 16 * 1024 * 1024;
+/** What is left of the log where it is begun again. */
+const WAL_LIMIT_BYTES = 1024 * 1024;
 /** A checkpoint on the thread that serves requests: only where the one beside it has failed for long. */
 const LAST_RESORT_CHECKPOINT_PAGES = 16_384;
+/** Where no thread beside it can open the file. */
+const LONE_CHECKPOINT_PAGES = 1_000;
 const PAGE_CACHE_KIB = 8 * 1024;
+/** Free pages below it are room for what comes. */
+const LEAST_FREE_BYTES = 16 * 1024 * 1024;
+/** More would keep a start waiting. */
+const MOST_USED_BYTES = 32 * 1024 * 1024;
 
 /** SQLite's name for a database without a file. */
 export const IN_MEMORY = ":memory:";
@@ -66,6 +73,7 @@ export function openSqliteIndex(
     if (error instanceof IndexError) throw error;
     throw new IndexError(`${path}: ${sqliteCode(error)}`, { cause: error });
   }
+  shrink(database);
   const index = createSqliteMetadataIndex({
     database,
     schedule,
@@ -137,7 +145,10 @@ export function openDatabase(
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = NORMAL");
     database.pragma(`journal_size_limit = ${WAL_LIMIT_BYTES}`);
-    database.pragma(`wal_autocheckpoint = ${LAST_RESORT_CHECKPOINT_PAGES}`);
+    const pages = isExclusive
+      ? LONE_CHECKPOINT_PAGES
+      : LAST_RESORT_CHECKPOINT_PAGES;
+    database.pragma(`wal_autocheckpoint = ${pages}`);
     database.pragma(`cache_size = -${PAGE_CACHE_KIB}`);
     database.pragma("foreign_keys = ON");
     database.pragma("trusted_schema = OFF");
@@ -148,6 +159,29 @@ export function openDatabase(
   } catch (error) {
     database.close();
     throw error;
+  }
+}
+
+/**
+ * A file never shrinks while it is open: what went leaves pages that are used again. Where most of a
+ * large one is such pages, as after a flood, a start writes the rest anew, which takes no longer
+ * than half a second.
+ */
+function shrink(database: Database.Database): void {
+  const read = (name: string): number =>
+    Number(database.pragma(name, { simple: true }));
+  const pageBytes = read("page_size");
+  const freeBytes = read("freelist_count") * pageBytes;
+  const usedBytes = read("page_count") * pageBytes - freeBytes;
+  const isWorthIt = freeBytes >= LEAST_FREE_BYTES && freeBytes > usedBytes;
+  if (database.memory || !isWorthIt || usedBytes > MOST_USED_BYTES) return;
+  try {
+    // A temporary file may have no folder that takes it.
+    database.pragma("temp_store = MEMORY");
+    database.exec("VACUUM");
+    database.pragma("wal_checkpoint(TRUNCATE)");
+  } catch {
+    // On a full disk it stays as large as it is.
   }
 }
 

@@ -90,7 +90,7 @@ void describe("opening the SQLite index", () => {
       synchronous: 1,
       foreign_keys: 1,
       mmap_size: 0,
-      journal_size_limit: 16 * 1024 * 1024,
+      journal_size_limit: 1024 * 1024,
       busy_timeout: 5,
       user_version: SCHEMA_VERSION,
     };
@@ -222,6 +222,21 @@ void describe("opening the SQLite index", () => {
     await index.removeTag(alpine, latest);
     assert.equal(writes, 1);
     assert.equal(index.recallTag(alpine, latest), undefined);
+  });
+
+  void it("writes a large file anew where most of it is free pages, and keeps its rows", async (test) => {
+    const path = join(await tempDir(test), "index.sqlite");
+    const first = open(test, path);
+    await first.index.recordBlob(keyOf("quay.io", "a"), blob(named("b"), 1));
+    first.database.exec(
+      "CREATE TABLE filler (bytes); INSERT INTO filler VALUES (zeroblob(20000000))",
+    );
+    first.database.exec("DROP TABLE filler");
+    await first.index.close();
+    assert.ok(statSync(path).size > 20_000_000);
+    const again = open(test, path);
+    assert.ok(statSync(path).size < 1_000_000);
+    assert.equal((await again.index.totals()).blobs, 1);
   });
 
   void it("says which file it can't open", async (test) => {
