@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { readdir, readFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { DaemonSet } from "kubernetes-models/apps/v1/DaemonSet";
 import { StatefulSet } from "kubernetes-models/apps/v1/StatefulSet";
 import { NetworkPolicy } from "kubernetes-models/networking.k8s.io/v1/NetworkPolicy";
@@ -14,6 +15,8 @@ import {
   makeConfigFolder,
   printedFaults,
 } from "../../support/config-folder.ts";
+import { Child } from "../../support/child-process.ts";
+import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
 import { parseSimpleToml } from "../../support/simple-toml.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../deploy/kubernetes");
@@ -58,6 +61,22 @@ function find<T extends object>(
   );
   assert.ok(manifest, `${Kind.name} ${name}`);
   return new Kind(manifest as never);
+}
+
+const MIRROR_TEXT = await readFile(join(FOLDER, "entrepot.yaml"), "utf8");
+/** Names the mirror too, but was written by hand. */
+const FOREIGN = '[host."http://10.0.0.1:30500"]\n';
+
+/** The text of a file once it is there. */
+async function written(file: string): Promise<string> {
+  for (let left = 400; ; left--) {
+    try {
+      return await readFile(file, "utf8");
+    } catch (error) {
+      if (left === 0) throw error;
+      await delay(25);
+    }
+  }
 }
 
 const mirror = find(StatefulSet, "entrepot").spec;
@@ -161,6 +180,134 @@ void describe("deploy/kubernetes", () => {
     }
     const env = writer?.containers[0]?.env?.[0];
     assert.equal(env?.valueFrom?.fieldRef?.fieldPath, "status.hostIP");
-    assert.ok(writer?.containers[0]?.command?.[2]?.includes(`:${nodePort}`));
+  });
+
+  void it("keeps the clients' addresses at the node port", () => {
+    const service = find(Service, "entrepot").spec;
+    assert.equal(service?.type, "NodePort");
+    assert.equal(service?.externalTrafficPolicy, "Local");
+  });
+
+  void it("says at its head what its rules let through", () => {
+    const head = (MIRROR_TEXT.split("\napiVersion:", 1)[0] ?? "")
+      .replaceAll(/\n# ?/g, " ")
+      .replaceAll(/ +/g, " ");
+    const policy = find(NetworkPolicy, "entrepot").spec;
+    const service = find(Service, "entrepot").spec?.ports?.[0];
+    const [registry, operator, ...otherIngress] = policy?.ingress ?? [];
+    assert.deepEqual(otherIngress, []);
+    assert.equal(registry?.from, undefined);
+    assert.match(head, /registry API is open to every address that reaches it/);
+    assert.ok(head.includes(`the service's port ${service?.port},`));
+    assert.ok(head.includes(`at port ${service?.nodePort} of that node`));
+    const from = operator?.from?.map(({ namespaceSelector }) =>
+      Object.values(namespaceSelector?.matchLabels ?? {}),
+    );
+    assert.deepEqual(from, [["monitoring"]]);
+    assert.match(head, /open to pods of the namespace monitoring alone/);
+    const [names, registries, ...otherEgress] = policy?.egress ?? [];
+    assert.deepEqual(otherEgress, []);
+    assert.deepEqual(
+      names?.to?.map(({ namespaceSelector }) =>
+        Object.values(namespaceSelector?.matchLabels ?? {}),
+      ),
+      [["kube-system"]],
+    );
+    assert.deepEqual(
+      registries?.to?.map(({ ipBlock }) => [ipBlock?.cidr, ipBlock?.except]),
+      [
+        ["0.0.0.0/0", ["169.254.0.0/16"]],
+        ["::/0", ["fe80::/10"]],
+      ],
+    );
+    assert.deepEqual(registries?.ports, [{ port: 443 }]);
+    assert.match(
+      head,
+      /ask the name servers in kube-system, and port 443 of every address but link-local ones/,
+    );
+  });
+
+  void it("has rules for NodeLocal DNS, private registries, a proxy and the nodes' network as comments that are right when they are not", () => {
+    // Prose begins with a letter, a rule with a dash, a key of this place or more spaces.
+    const text = MIRROR_TEXT.replaceAll(/^( +)# (?=- | |from:)/gm, "$1");
+    const [policy] = parseAllDocuments(text)
+      .map((document) => document.toJS() as Manifest)
+      .filter(({ kind }) => kind === "NetworkPolicy");
+    assert.ok(policy);
+    const shown = new NetworkPolicy(policy);
+    shown.validate();
+    const { ingress, egress } = shown.spec ?? {};
+    assert.equal(ingress?.[0]?.from?.[0]?.ipBlock?.cidr, "10.0.0.0/16");
+    assert.deepEqual(
+      egress?.map(({ to, ports }) => [
+        to?.[0]?.ipBlock?.cidr,
+        ports?.map(({ port }) => port),
+      ]),
+      [
+        [undefined, [53, 53]],
+        ["169.254.20.10/32", [53, 53]],
+        ["0.0.0.0/0", [443]],
+        ["10.20.0.0/16", [5000]],
+        ["10.30.0.10/32", [3128]],
+      ],
+    );
+  });
+});
+
+void describe("the DaemonSet of hosts.toml", () => {
+  const [, , script = ""] = writer?.containers[0]?.command ?? [];
+  const names = ["docker.io", "_default"];
+
+  /** Runs its script on folders of a test's own. */
+  async function run(test: AfterTest): Promise<{
+    readonly child: Child;
+    readonly certs: string;
+  }> {
+    const [hosts, certs] = [await tempDir(test), await tempDir(test)];
+    const { data = {} } = find(ConfigMap, "containerd-hosts");
+    for (const [name, text] of Object.entries(data)) {
+      await writeFile(join(hosts, name), text);
+    }
+    const local = script
+      .replaceAll("/certs.d", certs)
+      .replaceAll("/hosts/", `${hosts}/`);
+    const foreign = join(certs, "_default");
+    await mkdir(foreign);
+    await writeFile(join(foreign, "hosts.toml"), FOREIGN);
+    const child = new Child(test, {
+      command: "sh",
+      args: ["-euc", local],
+      env: { NODE: "fd00::1" },
+      isWrapper: false,
+    });
+    return { child, certs };
+  }
+
+  void it("writes what the ConfigMap says, and leaves what another author wrote", async (test) => {
+    const { certs } = await run(test);
+    const text = await written(join(certs, "docker.io/hosts.toml"));
+    assert.match(text, /^# Written by the DaemonSet containerd-hosts/);
+    assert.match(text, /^\[host\."http:\/\/\[fd00::1\]:30500"\]$/m);
+    assert.deepEqual(
+      parseSimpleToml(text).get("server"),
+      "https://registry-1.docker.io",
+    );
+    const foreign = join(certs, "_default/hosts.toml");
+    assert.equal(await readFile(foreign, "utf8"), FOREIGN);
+  });
+
+  void it("removes what it wrote when it ends, and nothing else", async (test) => {
+    const { child, certs } = await run(test);
+    await written(join(certs, "docker.io/hosts.toml"));
+    assert.deepEqual(await child.terminate(), { code: 0, signal: null });
+    assert.deepEqual(await readdir(certs), ["_default"]);
+    const foreign = join(certs, "_default/hosts.toml");
+    assert.equal(await readFile(foreign, "utf8"), FOREIGN);
+  });
+
+  void it("knows the names of the ConfigMap", () => {
+    const { data } = find(ConfigMap, "containerd-hosts");
+    assert.deepEqual(Object.keys(data ?? {}), names);
+    assert.equal(script.split(`for name in ${names.join(" ")}; do`).length, 3);
   });
 });
