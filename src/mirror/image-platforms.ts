@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
 import type { BlobStore } from "../cache/blob-store.ts";
 import type {
@@ -6,6 +5,7 @@ import type {
   MetadataIndex,
   RepositoryKey,
 } from "../cache/metadata-index.ts";
+import type { Pace } from "../cache/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import {
@@ -41,13 +41,12 @@ const MAX_PLATFORMS = 256;
 const MAX_CONTENTS_BYTES = 8 * 1024 * 1024;
 /** Manifests are never larger; a larger config is not read. */
 const MAX_READ_BYTES = 4 * 1024 * 1024;
-/** Others get their turn after so many looks at the index. */
-const LOOKS_AT_ONCE = 16;
 
 /** Reads of what is stored which platforms an image has, and which of them are complete. */
 export class ImagePlatforms {
   readonly #index: MetadataIndex;
   readonly #blobs: Pick<BlobStore, "read">;
+  readonly #pace: Pace;
   readonly #contents = new LRUCache<Digest, Contents>({
     maxSize: MAX_CONTENTS_BYTES,
     sizeCalculation: ({ children }) => 200 + 200 * children.length,
@@ -58,9 +57,11 @@ export class ImagePlatforms {
   constructor(options: {
     readonly index: MetadataIndex;
     readonly blobs: Pick<BlobStore, "read">;
+    readonly pace: Pace;
   }) {
     this.#index = options.index;
     this.#blobs = options.blobs;
+    this.#pace = options.pace;
   }
 
   /**
@@ -77,11 +78,9 @@ export class ImagePlatforms {
       { digest: root, platform: undefined },
     ];
     const seen = new Set([root]);
-    let looks = 0;
     for (const { digest, platform: given } of waiting) {
       if (platforms.length >= MAX_PLATFORMS) break;
-      looks += 1;
-      if (looks % LOOKS_AT_ONCE === 0) await nextTurn();
+      await this.#pace.step();
       const contents = await this.#read(digest);
       for (const child of contents?.children ?? []) {
         if (seen.has(child.digest) || seen.size > MAX_PLATFORMS) continue;

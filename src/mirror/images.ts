@@ -1,4 +1,3 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
 import type {
   EvictedImage,
   EvictionRequest,
@@ -7,6 +6,7 @@ import type {
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { BlobScope, MetadataIndex } from "../cache/metadata-index.ts";
 import type { ImageCursor, RootRow } from "../cache/root-index.ts";
+import { Pace } from "../cache/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compilePattern } from "../oci/glob.ts";
 import { type ImagePlatform, ImagePlatforms } from "./image-platforms.ts";
@@ -80,6 +80,8 @@ export class Images {
   readonly #evictor: Evictor;
   readonly #hasCredentials: (upstream: string) => boolean;
   readonly #platforms: ImagePlatforms;
+  /** The index answers without a wait: a long list would hold up every request. */
+  readonly #pace = new Pace();
 
   constructor(options: {
     readonly index: MetadataIndex;
@@ -90,7 +92,7 @@ export class Images {
     this.#index = options.index;
     this.#evictor = options.evictor;
     this.#hasCredentials = options.hasCredentials;
-    this.#platforms = new ImagePlatforms(options);
+    this.#platforms = new ImagePlatforms({ ...options, pace: this.#pace });
   }
 
   async list({ q, n, last }: ImageQuery): Promise<ImageList> {
@@ -110,11 +112,11 @@ export class Images {
           images.push(await this.#summary(row));
         }
         searchedTo = row;
+        await this.#pace.step();
       }
       searched += page.images.length;
       after = page.next;
       if (after === undefined) return { images, last: undefined };
-      await nextTurn();
     }
     return { images, last: searchedTo && imageText(searchedTo) };
   }
@@ -225,6 +227,7 @@ export class Images {
           await visit(child, node.digest);
           waiting.push(child);
         }
+        await this.#pace.step();
         after = page.next;
       } while (after !== undefined);
     }
