@@ -5,9 +5,9 @@ import { BlobVerifier } from "./cache/blob-verifier.ts";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
 import { HotManifests } from "./cache/hot-manifests.ts";
+import { openCacheOrWait } from "./cache/late-cache.ts";
 import { LeftPartials } from "./cache/left-partials.ts";
 import { storedBytes } from "./cache/metadata-index.ts";
-import { openCache } from "./cache/open-cache.ts";
 import { Room } from "./cache/room.ts";
 import { settleIntents } from "./cache/settle-intents.ts";
 import { trackBlobStore } from "./cache/tracked-blob-store.ts";
@@ -156,7 +156,7 @@ export async function buildApp(
     audit,
     clientAddress,
   });
-  const cache = await openCache({
+  const cache = await openCacheOrWait({
     root: config.storage.root,
     clock,
     log,

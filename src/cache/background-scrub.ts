@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { type Schedule, scheduleUnref } from "./access-times.ts";
+import { IndexAwayError } from "./metadata-index.ts";
 import type { OpenedCache } from "./open-cache.ts";
 import { Scrub, type ScrubOptions } from "./scrub.ts";
 import type { ScrubFinding } from "./scrub-findings.ts";
@@ -56,6 +57,8 @@ export class BackgroundScrub {
       this.#tick = this.#run()
         .catch((error: unknown) => {
           if (this.#abort.signal.aborted) return;
+          // The watch of the root has logged it.
+          if (error instanceof IndexAwayError) return;
           this.#options.log.warn({ err: error }, "the scrub could not go on");
         })
         .then(() => {

@@ -38,8 +38,8 @@ const held = new Set<Database.Database>();
  */
 export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
   let database: Database.Database;
-  createPrivateFile(layout.lockFile);
   try {
+    createPrivateFile(layout.lockFile);
     database = new Database(layout.lockFile, { timeout: 0 });
   } catch (error) {
     throw new StorageError(`lock of ${layout.lockFile}`, systemCode(error), {

@@ -5,8 +5,9 @@ import type { Logger } from "../telemetry/logger.ts";
 import { BackgroundIndex } from "./background-index.ts";
 import type { Ballast } from "./ballast.ts";
 import type { DiskLayout } from "./disk-layout.ts";
+import { forwardTo } from "./forward-index.ts";
 import { IndexAudit } from "./index-audit.ts";
-import { IndexAwayError, type MetadataIndex } from "./metadata-index.ts";
+import type { MetadataIndex } from "./metadata-index.ts";
 import {
   IN_MEMORY,
   moveIndexAside,
@@ -69,9 +70,8 @@ export class KeptIndex {
     this.#warnIfTemporary(opened);
     this.lastRunId = readRunId(opened.database);
     this.isNew = this.lastRunId === "";
-    this.index = forwardTo(
-      () => this.#opened.index,
-      () => options.watch.isAway,
+    this.index = forwardTo(() =>
+      options.watch.isAway ? undefined : this.#opened.index,
     );
   }
 
@@ -178,34 +178,6 @@ export class KeptIndex {
     }
     return { ...opened, background, audit: undefined };
   }
-}
-
-/** Methods that answer at once, and never fail. */
-const QUIET: ReadonlySet<string | symbol> = new Set<keyof MetadataIndex>([
-  "recallLinkedBlob",
-  "recallTag",
-  "touchBlob",
-  "touchManifest",
-  "touchTag",
-]);
-
-/** An object whose methods are those of whatever is in force when they are called. */
-function forwardTo(
-  current: () => MetadataIndex,
-  isAway: () => boolean,
-): MetadataIndex {
-  return new Proxy({} as MetadataIndex, {
-    get: (_target, name) => {
-      if (isAway() && name !== "close") {
-        return QUIET.has(name)
-          ? () => undefined
-          : () => Promise.reject(new IndexAwayError(String(name)));
-      }
-      const index = current();
-      const member: unknown = Reflect.get(index, name, index);
-      return typeof member === "function" ? member.bind(index) : member;
-    },
-  });
 }
 
 /** Empty in a new index; undefined where it can't be read, which the checks will tell more of. */

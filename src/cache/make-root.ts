@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { access, mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
-import { StorageError } from "./blob-store.ts";
+import type { StorageError } from "./blob-store.ts";
 import { asStorageError, systemCode } from "./file-system.ts";
 
 /** The configured storage root can't be used until an operator changes it, or the key. */
@@ -19,19 +19,32 @@ export class StorageRootError extends Error {
 }
 
 /** Faults of the disk, not of the set-up: what is stored is out of reach, and may come back. */
-const DISK_FAULTS = new Set(["ENOSPC", "EDQUOT", "EROFS", "EIO", "ETIMEDOUT"]);
-const SQLITE_DISK_FAULT =
-  /^SQLITE_(?:FULL|IOERR|READONLY|PROTOCOL|CANTOPEN_DIRTYWAL)/;
+const DISK_FAULTS = new Set([
+  "ENOSPC",
+  "EDQUOT",
+  "EROFS",
+  "EIO",
+  "EREMOTEIO",
+  "ESTALE",
+  "ETIMEDOUT",
+  "ENOTCONN",
+  "EHOSTDOWN",
+]);
+const SQLITE_DISK_FAULT = /^SQLITE_(?:FULL|IOERR)/;
 
-/** Whether an error is of the disk itself, so that a mirror starts without its storage. */
-export function isDiskFault(error: unknown): boolean {
+/**
+ * The code of a fault of the disk itself, so that a mirror starts without its storage.
+ *
+ * @returns undefined if something else is wrong
+ */
+export function diskFault(error: unknown): string | undefined {
   for (let cause = error, depth = 0; depth < 5; depth += 1) {
-    if (!(cause instanceof Error)) return false;
-    const code = cause instanceof StorageError ? cause.code : systemCode(cause);
-    if (DISK_FAULTS.has(code) || SQLITE_DISK_FAULT.test(code)) return true;
+    if (!(cause instanceof Error)) return undefined;
+    const code = systemCode(cause);
+    if (DISK_FAULTS.has(code) || SQLITE_DISK_FAULT.test(code)) return code;
     cause = cause.cause;
   }
-  return false;
+  return undefined;
 }
 
 /**
@@ -67,7 +80,7 @@ export async function rootFault(
   error: unknown,
 ): Promise<StorageRootError | StorageError> {
   const cause = asStorageError(`opening the storage root ${root}`, error);
-  if (isDiskFault(error)) return cause;
+  if (diskFault(error) !== undefined) return cause;
   const expected = await expectation(root, cause);
   return new StorageRootError(root, expected, { cause });
 }
@@ -78,7 +91,6 @@ async function expectation(root: string, cause: StorageError): Promise<string> {
   switch (code) {
     case "EACCES":
     case "EPERM":
-    case "SQLITE_PERM":
       return `a folder that user ${process.getuid?.() ?? "of this process"} may read and write${where}`;
     case "ENOENT": {
       const parent = dirname(root);
@@ -91,6 +103,12 @@ async function expectation(root: string, cause: StorageError): Promise<string> {
     case "EISDIR":
     case "ELOOP":
       return `a folder, with folders below it${where}`;
+    case "SQLITE_CANTOPEN":
+    case "SQLITE_READONLY":
+    case "SQLITE_READONLY_DBMOVED":
+    case "SQLITE_READONLY_DIRECTORY":
+    case "SQLITE_PERM":
+      return `files that user ${process.getuid?.() ?? "of this process"} may read and write${where}`;
     default:
       return `a folder that can be used${where}`;
   }

@@ -3,15 +3,15 @@ import type { Logger } from "../telemetry/logger.ts";
 import { Ballast } from "./ballast.ts";
 import { type BlobStore, StorageError } from "./blob-store.ts";
 import { takeCleanMarker, writeCleanMarker } from "./clean-marker.ts";
-import { diskLayout } from "./disk-layout.ts";
-import { type FileSystem, nodeFileSystem } from "./file-system.ts";
+import { type DiskLayout, diskLayout } from "./disk-layout.ts";
+import { type FileSystem, nodeFileSystem, systemCode } from "./file-system.ts";
 import { createFsBlobStore } from "./fs-blob-store.ts";
 import { guardFileSystem } from "./guarded-file-system.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock, type InstanceLock } from "./instance-lock.ts";
 import { KeptIndex } from "./kept-index.ts";
 import { makeRoot, rootFault } from "./make-root.ts";
-import type { MetadataIndex } from "./metadata-index.ts";
+import { IndexError, type MetadataIndex } from "./metadata-index.ts";
 import { Recovery } from "./recovery.ts";
 import { type Absence, RootWatch } from "./root-watch.ts";
 import { RootsJournal } from "./roots-journal.ts";
@@ -228,8 +228,23 @@ export async function openCache(
   } catch (error) {
     watch?.stop();
     lock?.release();
-    throw error instanceof StorageError ? await rootFault(root, error) : error;
+    if (error instanceof StorageError) throw await rootFault(root, error);
+    const denied = asDenied(error, layout);
+    throw denied === undefined ? error : await rootFault(root, denied);
   }
+}
+
+/** What SQLite says of an index file that this process may not open or write. */
+function asDenied(
+  error: unknown,
+  { indexFile }: DiskLayout,
+): StorageError | undefined {
+  if (!(error instanceof IndexError)) return undefined;
+  const { cause } = error;
+  const code = systemCode(cause);
+  return /^SQLITE_(?:CANTOPEN|READONLY|PERM)/.test(code)
+    ? new StorageError(`opening ${indexFile}`, code, { cause })
+    : undefined;
 }
 
 /**

@@ -105,6 +105,8 @@ function openWhereRoom(path: string, isSuspect: boolean): Database.Database {
 }
 
 const NO_ROOM = new Set([
+  "ENOSPC",
+  "EDQUOT",
   "SQLITE_FULL",
   "SQLITE_IOERR_SHMSIZE",
   "SQLITE_IOERR_SHMOPEN",

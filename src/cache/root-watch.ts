@@ -13,7 +13,8 @@ import {
 export type Absence =
   | "the root was moved, deleted or unmounted"
   | "the lock file was replaced or removed"
-  | "the root does not answer";
+  | "the root does not answer"
+  | `the root can't be opened: ${string}`;
 
 const CHECK_EVERY_MS = 2_000;
 /** A file system that takes longer is away; with {@link CHECK_EVERY_MS} it is noticed within 10 s. */

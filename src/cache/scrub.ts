@@ -60,6 +60,8 @@ export interface DroppedBlob {
 }
 
 const PAGE_ROWS = 256;
+/** A blob went while it was looked at, its root did, or this process has no descriptors left. */
+const SAYS_NOTHING = new Set(["ENOENT", "ESTALE", "EMFILE", "ENFILE"]);
 /** Of 0600 and 0640 nothing is in it. */
 const UNSAFE_MODE = 0o137;
 /** Clocks of one machine differ by so much between a write and a look. */
@@ -174,8 +176,7 @@ export class Scrub {
     } catch (error) {
       if (signal?.aborted === true) throw error;
       const code = systemCode(error);
-      // It went while it was looked at, or this process has no descriptors left: both say nothing.
-      if (code === "ENOENT" || code === "EMFILE" || code === "ENFILE") return;
+      if (SAYS_NOTHING.has(code)) return;
       await this.#drop("blob-unreadable", digest);
       return;
     }

@@ -114,20 +114,23 @@ export async function runServe(options: ServeOptions): Promise<number> {
  */
 async function unlessStopped(
   starting: Promise<App>,
-  stopped: Promise<unknown>,
+  stopped: Promise<NodeJS.Signals>,
 ): Promise<App | undefined> {
-  const isStopped = await Promise.race([
-    starting.then(() => false),
-    stopped.then(() => true),
-  ]);
-  if (!isStopped) return starting;
-  const end = new AbortController();
-  const app = await Promise.race([
-    starting.catch(() => undefined),
-    delay(STOP_START_MS, undefined, { signal: end.signal }),
-  ]);
-  end.abort();
-  await app?.close();
+  const signal = await Promise.race([starting.then(() => undefined), stopped]);
+  if (signal === undefined) return starting;
+  let hasEnded = false;
+  await within(
+    STOP_START_MS,
+    starting
+      .then((app) => app.close())
+      .catch(() => undefined)
+      .finally(() => (hasEnded = true)),
+  );
+  if (!hasEnded) {
+    // An exit waits for the thread that waits for the disk; the signal's own end does not.
+    process.removeAllListeners(signal);
+    process.kill(process.pid, signal);
+  }
   return undefined;
 }
 
