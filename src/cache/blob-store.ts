@@ -19,6 +19,8 @@ export class StorageError extends Error {
 /** An open blob. Reads may run side by side; it is closed once, by whoever opened it. */
 export interface BlobReader {
   readonly sizeBytes: number;
+  /** When its bytes were last written, in epoch milliseconds, where the store can say that. */
+  readonly writtenAtMs?: number | undefined;
   /**
    * Reads into the whole of `target` or up to the end of the blob.
    *

@@ -81,14 +81,17 @@ class FsBlobStore implements BlobStore {
     digest: Digest,
     sizeBytes: number,
   ): Promise<BlobReader | undefined> {
-    const file = await this.#openBlob(digest, sizeBytes);
-    return file === undefined
+    const opened = await this.#openBlob(digest, sizeBytes);
+    return opened === undefined
       ? undefined
-      : new FileBlobReader(file, { sizeBytes });
+      : new FileBlobReader(opened.file, {
+          sizeBytes,
+          writtenAtMs: opened.stat.modifiedAtMs,
+        });
   }
 
   async read(digest: Digest, sizeBytes: number): Promise<Buffer | undefined> {
-    const file = await this.#openBlob(digest, sizeBytes);
+    const file = (await this.#openBlob(digest, sizeBytes))?.file;
     if (file === undefined) return undefined;
     try {
       // Not from the pool: the bytes may be kept, and would keep a pool's slab with them.
@@ -105,7 +108,7 @@ class FsBlobStore implements BlobStore {
     sizeBytes: number,
     signal: AbortSignal,
   ): Promise<BlobVerdict | undefined> {
-    const file = await this.#openBlob(digest, sizeBytes);
+    const file = (await this.#openBlob(digest, sizeBytes))?.file;
     if (file === undefined) return undefined;
     try {
       const found = await hashStoredFile(file, {
@@ -211,7 +214,7 @@ class FsBlobStore implements BlobStore {
   async #openBlob(
     digest: Digest,
     sizeBytes: number,
-  ): Promise<SharedFile | undefined> {
+  ): Promise<{ file: SharedFile; stat: FileStat } | undefined> {
     let fd: number;
     try {
       fd = await this.#fileSystem.open(
@@ -224,7 +227,7 @@ class FsBlobStore implements BlobStore {
     }
     const file = new SharedFile(this.#fileSystem, fd);
     const stat = await this.#statOpened(file);
-    if (stat.isFile && stat.sizeBytes === sizeBytes) return file;
+    if (stat.isFile && stat.sizeBytes === sizeBytes) return { file, stat };
     await file.release();
     return undefined;
   }

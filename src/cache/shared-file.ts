@@ -104,6 +104,7 @@ export class SharedFile {
 /** How far a file may be read; grows while it is a partial. */
 export interface Extent {
   readonly sizeBytes: number;
+  readonly writtenAtMs?: number;
 }
 
 /** Takes over one hold of the file and lets go of it when closed. */
@@ -119,6 +120,10 @@ export class FileBlobReader implements BlobReader {
 
   get sizeBytes(): number {
     return this.#extent.sizeBytes;
+  }
+
+  get writtenAtMs(): number | undefined {
+    return this.#extent.writtenAtMs;
   }
 
   read(target: Uint8Array, position: number): Promise<number> {

@@ -141,6 +141,10 @@ class HeldReader implements BlobReader {
     return this.#reader.sizeBytes;
   }
 
+  get writtenAtMs(): number | undefined {
+    return this.#reader.writtenAtMs;
+  }
+
   read(target: Uint8Array, position: number): Promise<number> {
     return this.#reader.read(target, position);
   }

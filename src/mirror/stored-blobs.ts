@@ -48,11 +48,6 @@ export class StoredBlobs {
       return { kind: "unsatisfiable", sizeBytes, status };
     }
     if (this.#reads.isWrong(row)) return undefined;
-    const doubt =
-      client !== undefined && isWhole(range, sizeBytes)
-        ? await this.#awaitDoubt(row, client)
-        : {};
-    if (doubt === "wrong") return undefined;
     const reader = await this.#store
       .open(digest, sizeBytes)
       .catch(() => "unreadable" as const);
@@ -62,8 +57,17 @@ export class StoredBlobs {
       await this.#index.forgetBlob(digest).catch(() => {});
       return undefined;
     }
+    const { writtenAtMs } = reader;
+    const doubt =
+      client !== undefined && isWhole(range, sizeBytes)
+        ? await this.#awaitDoubt(client, row, writtenAtMs)
+        : {};
+    if (doubt === "wrong") {
+      await reader.close();
+      return undefined;
+    }
     this.#index.touchBlob(digest, this.#clock.nowMs());
-    this.#reads.noteHit(row);
+    this.#reads.noteHit(row, writtenAtMs);
     const body = new StoredBody(
       reader,
       range?.first ?? 0,
@@ -87,15 +91,16 @@ export class StoredBlobs {
   }
 
   /**
-   * Has a blob verified that the client was given a moment ago.
+   * Has a blob verified that the client was given a moment ago, or that another process wrote to.
    *
    * @returns "wrong" where the bytes must not be given, else what is left to wait for
    */
   async #awaitDoubt(
-    row: BlobRow,
     client: string,
+    row: BlobRow,
+    writtenAtMs: number | undefined,
   ): Promise<"wrong" | { readonly verification?: Promise<Verification> }> {
-    const doubt = this.#reads.doubt(client, row);
+    const doubt = this.#reads.doubt(client, row, writtenAtMs);
     if (doubt === undefined) return {};
     const { promise: late, resolve } = Promise.withResolvers<"late">();
     const timer = setTimeout(() => resolve("late"), VERIFIED_HEAD_MS);

@@ -29,8 +29,9 @@ export interface Breakable {
  *
  * An engine that was given wrong bytes discards them and asks again, so a client that wants a whole
  * blob twice within two minutes has it verified; then, for two minutes, it may ask as often as it
- * likes: behind one address there may be a hundred clients. A blob that was not verified for long
- * is verified in the background.
+ * likes: behind one address there may be a hundred clients. A blob whose file was written to since
+ * it was last verified was written to by another process: it is verified first. One that was not
+ * verified for long is verified in the background.
  */
 export class StoredReads {
   readonly #verifier: Pick<BlobVerifier, "verify" | "verifyLater"> | undefined;
@@ -40,6 +41,8 @@ export class StoredReads {
   readonly #given = new LRUCache<string, Given>({ max: MAX_REMEMBERED });
   /** When the last verification with a good end began. */
   readonly #verified = new LRUCache<Digest, number>({ max: MAX_REMEMBERED });
+  /** When the bytes that were found right had been written. */
+  readonly #right = new LRUCache<Digest, number>({ max: MAX_REMEMBERED });
   /** When what was found wrong had been stored. */
   readonly #wrong = new LRUCache<Digest, number>({ max: MAX_REMEMBERED });
   readonly #bodies = new Map<Digest, Set<Breakable>>();
@@ -57,29 +60,66 @@ export class StoredReads {
   }
 
   /**
-   * The verification of a blob that the client was given whole a moment ago; undefined where it
-   * need not be waited for.
+   * The verification of a blob that the client was given whole a moment ago, or whose file another
+   * process wrote to; undefined where it need not be waited for.
+   *
+   * @param writtenAtMs when its bytes were last written, where that is known
    */
-  doubt(client: string, row: BlobRow): Promise<Verification> | undefined {
-    const given = this.#given.get(keyOf(client, row.digest));
-    if (given === undefined || this.#verifier === undefined) return undefined;
+  doubt(
+    client: string,
+    row: BlobRow,
+    writtenAtMs: number | undefined,
+  ): Promise<Verification> | undefined {
     const nowMs = this.#clock.monotonicMs();
-    if (nowMs - given.lastMs >= DOUBT_MS) return undefined;
-    if (this.#isVerifiedSince(row.digest, given.sinceMs, nowMs)) {
+    if (
+      this.#verifier === undefined ||
+      !(
+        this.#isGiven(client, row, nowMs) || this.#isRewritten(row, writtenAtMs)
+      )
+    ) {
       return undefined;
     }
     return this.#verifier.verify(row).then((verification) => {
-      if (verification === "right") this.#verified.set(row.digest, nowMs);
+      if (verification === "right") {
+        this.#verified.set(row.digest, nowMs);
+        if (writtenAtMs !== undefined) this.#right.set(row.digest, writtenAtMs);
+      }
       return verification;
     });
   }
 
   /** The bytes of a stored blob are read. */
-  noteHit(row: BlobRow): void {
+  noteHit(row: BlobRow, writtenAtMs: number | undefined): void {
     const sinceMs = this.#clock.nowMs() - row.verifiedAtMs;
-    if (sinceMs >= this.#verifyAfterMs() || sinceMs < -CLOCK_TOLERANCE_MS) {
+    if (
+      sinceMs >= this.#verifyAfterMs() ||
+      sinceMs < -CLOCK_TOLERANCE_MS ||
+      this.#isRewritten(row, writtenAtMs)
+    ) {
       this.#verifier?.verifyLater(row);
     }
+  }
+
+  #isGiven(client: string, { digest }: BlobRow, nowMs: number): boolean {
+    const given = this.#given.get(keyOf(client, digest));
+    return (
+      given !== undefined &&
+      nowMs - given.lastMs < DOUBT_MS &&
+      !this.#isVerifiedSince(digest, given.sinceMs, nowMs)
+    );
+  }
+
+  /** A time ahead of the clock is that of another machine, and says nothing. */
+  #isRewritten(
+    { digest, verifiedAtMs }: BlobRow,
+    writtenAtMs: number | undefined,
+  ): boolean {
+    return (
+      writtenAtMs !== undefined &&
+      writtenAtMs > verifiedAtMs &&
+      writtenAtMs <= this.#clock.nowMs() &&
+      this.#right.get(digest) !== writtenAtMs
+    );
   }
 
   /** A client has all of a blob. @param startedAtMs monotonic: when it asked */

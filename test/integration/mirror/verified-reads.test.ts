@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, utimesSync, writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Barrier } from "../../support/barrier.ts";
@@ -140,6 +140,33 @@ void describe("a stored blob that rots", () => {
   });
 });
 
+void describe("a stored blob that another process wrote to", () => {
+  void it("is right for the first client that wants it whole", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const file = mirror.blobFile(LARGE.digest);
+    rot(file);
+    const written = new Date(mirror.clock.nowMs() + 5_000);
+    utimesSync(file, written, written);
+    await mirror.restart();
+    mirror.clock.advance(10_000);
+    const got = await mirror.get(LARGE_PATH);
+    assert.deepEqual([got.status, got.sha256], [200, LARGE.digest]);
+    await mirror.settled();
+    assert.equal(upstream.count({ kind: "blob", method: "GET" }), 1);
+  });
+
+  void it("is found in the background by a part of it", async (test) => {
+    const { mirror } = await setUp(test);
+    const file = mirror.blobFile(LARGE.digest);
+    rot(file);
+    const written = new Date(mirror.clock.nowMs() + 5_000);
+    utimesSync(file, written, written);
+    mirror.clock.advance(10_000);
+    await mirror.get(LARGE_PATH, { Range: "bytes=0-9" });
+    await verified(mirror, "wrong", 1);
+  });
+});
+
 void describe("a verification", () => {
   void it("is kept in the index: a restart does not repeat it", async (test) => {
     const { mirror } = await setUp(test);
@@ -160,7 +187,7 @@ void describe("a verification", () => {
   void it("is off with `scrub.onRead: off`, but not for the client that asks again", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.reload({ scrub: { dailyShare: 0, onReadMs: Infinity } });
-    mirror.clock.advance(800 * DAY_MS);
+    mirror.clock.advance(100 * DAY_MS);
     await mirror.get(LARGE_PATH);
     assert.equal(await verifications(mirror, "right"), 0);
     await mirror.get(LARGE_PATH);

@@ -49,7 +49,13 @@ export class Podman implements Engine {
 
   async empty(): Promise<void> {
     for (const folder of ["root", "run", "tmp"]) {
-      await rm(join(this.#dir, folder), { recursive: true, force: true });
+      // What podman left running may still take its own away.
+      await rm(join(this.#dir, folder), {
+        recursive: true,
+        force: true,
+        maxRetries: 20,
+        retryDelay: 50,
+      });
     }
   }
 

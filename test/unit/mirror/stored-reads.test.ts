@@ -44,7 +44,7 @@ void describe("reads of stored blobs", () => {
     const row = rowOf("a");
     reads.noteGiven("one", row.digest, 0);
     for (let i = 0; i < 3; i++) {
-      assert.equal(await reads.doubt("one", row), "unknown");
+      assert.equal(await reads.doubt("one", row, undefined), "unknown");
       reads.noteGiven("one", row.digest, clock.monotonicMs());
     }
   });
@@ -53,8 +53,8 @@ void describe("reads of stored blobs", () => {
     const { reads } = makeScene();
     const row = rowOf("a");
     for (let i = 0; i <= 20_000; i++) reads.noteGiven(`${i}`, row.digest, 0);
-    assert.equal(reads.doubt("0", row), undefined);
-    assert.equal(await reads.doubt("1", row), "right");
+    assert.equal(reads.doubt("0", row, undefined), undefined);
+    assert.equal(await reads.doubt("1", row, undefined), "right");
   });
 
   void it("of a blob that was verified long ago, or after now, have it verified in the background", () => {
@@ -62,11 +62,26 @@ void describe("reads of stored blobs", () => {
     const nowMs = clock.nowMs();
     const old = rowOf("old", nowMs - 7 * DAY_MS);
     const ahead = rowOf("ahead", nowMs + DAY_MS);
-    reads.noteHit(rowOf("fresh", nowMs - 7 * DAY_MS + 1));
-    reads.noteHit(rowOf("a little ahead", nowMs + 1_000));
-    reads.noteHit(old);
-    reads.noteHit(ahead);
+    reads.noteHit(rowOf("fresh", nowMs - 7 * DAY_MS + 1), undefined);
+    reads.noteHit(rowOf("a little ahead", nowMs + 1_000), undefined);
+    reads.noteHit(old, undefined);
+    reads.noteHit(ahead, undefined);
     assert.deepEqual(later, [old, ahead]);
+  });
+
+  void it("of a file that another process wrote to are verified first, once", async () => {
+    const { reads, clock, later } = makeScene();
+    const nowMs = clock.nowMs();
+    const row = rowOf("a", nowMs - 5_000);
+    assert.equal(reads.doubt("one", row, nowMs - 5_000), undefined);
+    // The time of a file server's own clock.
+    assert.equal(reads.doubt("one", row, nowMs + 1), undefined);
+    assert.equal(await reads.doubt("one", row, nowMs - 4_000), "right");
+    assert.equal(reads.doubt("one", row, nowMs - 4_000), undefined);
+    reads.noteHit(row, nowMs - 4_000);
+    assert.deepEqual(later, []);
+    reads.noteHit(row, nowMs - 3_000);
+    assert.deepEqual(later, [row]);
   });
 
   void it("are cut where the bytes are wrong, and none begins while these can't be removed", async () => {
