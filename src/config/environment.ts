@@ -6,7 +6,16 @@ import { CONFIG_SCHEMA } from "./schema.ts";
 /** Names the file itself; not a key. */
 export const CONFIG_FILE_VARIABLE = "ENTREPOT_CONFIG";
 
+/** The whole `upstreams` mapping, as YAML or JSON. */
+export const UPSTREAMS_VARIABLE = "ENTREPOT_UPSTREAMS";
+
 const PREFIX = "ENTREPOT_";
+
+/** Read elsewhere. */
+const OTHERS: ReadonlySet<string> = new Set([
+  CONFIG_FILE_VARIABLE,
+  UPSTREAMS_VARIABLE,
+]);
 
 export interface EnvironmentValue {
   readonly name: string;
@@ -41,12 +50,13 @@ export function readEnvironment(
   const warnings: ConfigFault[] = [];
   for (const name of Object.keys(env).sort()) {
     const text = env[name];
-    if (!name.startsWith(PREFIX) || name === CONFIG_FILE_VARIABLE || !text) {
+    if (!name.startsWith(PREFIX) || OTHERS.has(name) || !text) {
       continue;
     }
     const scalar = scalars.get(name);
     if (scalar === undefined) {
-      warnings.push(describeUnknown(name, [...scalars.keys()]));
+      const known = [...scalars.keys(), UPSTREAMS_VARIABLE];
+      warnings.push(describeUnknown(name, known));
       continue;
     }
     const { path, node } = scalar;

@@ -16,7 +16,11 @@ import {
   type UpstreamDocument,
   upstreamsOf,
 } from "./document.ts";
-import { type EnvironmentValue, readEnvironment } from "./environment.ts";
+import {
+  type EnvironmentValue,
+  readEnvironment,
+  UPSTREAMS_VARIABLE,
+} from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
 import { readOperatorToken } from "./operator-token.ts";
 import { resolvePath } from "./files.ts";
@@ -25,6 +29,10 @@ import { findQuantities, type WrittenQuantity } from "./quantities.ts";
 import { CONFIG_SCHEMA } from "./schema.ts";
 import { findSecretFlaw } from "./secret-file.ts";
 import { readUpstreamFiles, type UpstreamFiles } from "./upstream-files.ts";
+import {
+  readUpstreamsVariable,
+  type UpstreamsVariable,
+} from "./upstreams-variable.ts";
 import { type PlacedFault, validateDocument } from "./validate.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
 import { lineOf } from "./yaml-source.ts";
@@ -71,7 +79,14 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const fromEnvironment = environment.values.map((value) =>
     fromCurrentFolder(value, options),
   );
-  const written = mergeSources(file.value, fromEnvironment, options.overrides);
+  const upstreamsVariable = await readUpstreamsVariable(options);
+  const written = mergeSources(
+    upstreamsVariable === undefined || upstreamsVariable.faults.length > 0
+      ? file.value
+      : { ...file.value, upstreams: upstreamsVariable.value },
+    fromEnvironment,
+    options.overrides,
+  );
   const validated = validateDocument(written);
   const document: Pruned<ConfigDocument> = validated.document;
   const faults: PlacedFault[] = validated.isWhole ? [] : [...validated.faults];
@@ -101,13 +116,17 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     document.operator?.tokenFile,
     resolve,
   );
-  faults.push(...operatorToken.faults, ...judgeOwnSecrets(document, file));
+  faults.push(...operatorToken.faults);
+  if (upstreamsVariable === undefined) {
+    faults.push(...judgeOwnSecrets(document, file));
+  }
 
   const locate = (fault: PlacedFault): ConfigFault =>
-    locateFault(fault, file, environment.values);
+    locateFault(fault, file, environment.values, upstreamsVariable);
   const locatedWarnings = [...warnings.map(locate), ...environment.warnings];
   const locatedFaults = [
     ...file.faults,
+    ...(upstreamsVariable?.faults ?? []),
     ...faults.map(locate),
     ...findProcessFaults(options.env),
   ];
@@ -118,7 +137,10 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       ...accessFiles.paths,
       ...operatorToken.paths,
     ],
-    variables: environment.values.map(({ name }) => name),
+    variables: [
+      ...environment.values.map(({ name }) => name),
+      ...(upstreamsVariable === undefined ? [] : [UPSTREAMS_VARIABLE]),
+    ],
   };
   if (!validated.isWhole || locatedFaults.length > 0) {
     return {
@@ -270,9 +292,14 @@ function locateFault(
   fault: PlacedFault,
   file: ConfigFile,
   variables: readonly EnvironmentValue[],
+  upstreams: UpstreamsVariable | undefined,
 ): ConfigFault {
   const path = formatKeyPath(fault.path);
   const { seen, expected } = fault;
+  if (upstreams !== undefined && fault.path[0] === "upstreams") {
+    const line = upstreams.lineOf(fault.path.slice(1));
+    return { file: UPSTREAMS_VARIABLE, line, path, seen, expected };
+  }
   const variable = variables.find(
     (candidate) => formatKeyPath(candidate.path) === path,
   );
