@@ -69,7 +69,7 @@ export class BlobRows {
     return this.#mediaTypeId(name, MAX_MEDIA_TYPES) ?? tooMany();
   }
 
-  /** What a manifest calls a child is only told: beyond a bound it is bytes of any kind. */
+  /** What a manifest calls a child only informs: beyond a bound it is stored as bytes of any kind. */
   #edgeMediaTypeId(name: string): number {
     return (
       this.#mediaTypeId(name, MAX_EDGE_MEDIA_TYPES) ??

@@ -186,7 +186,7 @@ const MIGRATIONS: readonly string[] = [
   CREATE INDEX roots_pinned ON roots (blob_id, repository_id) WHERE is_pinned;
   `,
   `
-  -- What a repository's upstream calls a manifest whose own bytes do not tell, where that is not the
+  -- What a repository's upstream calls a manifest whose own bytes do not say, where that is not the
   -- type in manifests, which is the first that was met.
   ALTER TABLE links ADD COLUMN media_type_id INTEGER REFERENCES media_types (id);
   `,

@@ -108,7 +108,12 @@ export async function openCache(
       options.fileSystem ?? nodeFileSystem,
       watched,
     );
-    const journal = new RootsJournal({ layout, fileSystem, clock });
+    const journal = new RootsJournal({
+      layout,
+      fileSystem,
+      clock,
+      onObsolete: () => recovery.shrinkJournal(),
+    });
     if (!(await prepareFolders(layout, fileSystem))) {
       log.warn({ root }, "no room in the storage root: pulls pass through");
     }

@@ -166,7 +166,7 @@ export function openDatabase(
 
 /**
  * A file never shrinks while it is open: what went leaves pages that are used again. Where most of a
- * large one is such pages, as after a flood, a start writes the rest anew, which takes no longer
+ * large one is such pages, as after a flood, a start rewrites the rest, which takes no longer
  * than half a second.
  */
 function shrink(database: Database.Database): void {

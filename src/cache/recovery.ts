@@ -21,6 +21,7 @@ export class Recovery {
   readonly #options: RecoveryOptions;
   readonly #abort = new AbortController();
   #work: Promise<void> = Promise.resolve();
+  #shrinking: Promise<void> = Promise.resolve();
   #running = 0;
   /** The next start has to do it again. */
   isUnfinished = false;
@@ -67,6 +68,21 @@ export class Recovery {
     });
   }
 
+  /** While the mirror runs: the journal is mostly lines of before. A rebuild ends with the same. */
+  shrinkJournal(): void {
+    const { log } = this.#options;
+    this.#shrinking = this.#shrinking
+      .then(async () => {
+        if (this.isUnfinished || this.#abort.signal.aborted) return;
+        await this.#compact();
+        log.info("obsolete lines of the journal of roots were removed");
+      })
+      .catch((error: unknown) => {
+        if (this.#abort.signal.aborted) return;
+        log.warn({ err: error }, "the journal of roots could not be compacted");
+      });
+  }
+
   async ended(): Promise<void> {
     // What ends may have started more.
     while (this.isRunning) await this.#work;
@@ -75,6 +91,7 @@ export class Recovery {
   async stop(): Promise<void> {
     this.#abort.abort(new Error("the cache is being closed"));
     await this.#work;
+    await this.#shrinking;
   }
 
   #run(work: () => Promise<void>): void {

@@ -57,6 +57,10 @@ const LEAST_LINE_BYTES = 160;
 /** A file that is so much longer than its tags need is worth the work. */
 const SLACK = 3;
 const READ_BYTES = 256 * 1024;
+/** A file that has grown by less is not worth the work while the mirror runs. */
+const LEAST_GROWTH_BYTES = 256 * 1024;
+/** A line that ends a root makes two obsolete, so that a third of the file in such lines is half of it. */
+const END_WEIGHT = 3;
 /** No line of ours is longer. */
 const MAX_LINE_LENGTH = 4_096;
 const { O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_TRUNC, O_NOFOLLOW } =
@@ -77,13 +81,21 @@ export class RootsJournal {
   #hasLost = false;
   #cancel: (() => void) | undefined;
   #turn: Promise<void> = Promise.resolve();
+  readonly #onObsolete: () => void;
+  /** Of the file after the last compaction; before it, at the first append. */
+  #compactBytes: number | undefined;
+  /** As many of the file's as were appended since may be obsolete. */
+  #grownBytes = 0;
 
   constructor(options: {
     readonly layout: DiskLayout;
     readonly fileSystem: FileSystem;
     readonly clock: Clock;
     readonly schedule?: Schedule;
+    /** Called when half of the file may be obsolete, once until it was compacted or has doubled. */
+    readonly onObsolete?: () => void;
   }) {
+    this.#onObsolete = options.onObsolete ?? (() => undefined);
     this.#clock = options.clock;
     this.#layout = options.layout;
     this.#fileSystem = options.fileSystem;
@@ -160,7 +172,20 @@ export class RootsJournal {
           this.#waiting.delete(reference);
         }
       }
+      this.#noteGrowth(batch.values());
     });
+  }
+
+  /** Each line replaces one of the file at most, and one that ends a root is obsolete itself. */
+  #noteGrowth(lines: Iterable<string>): void {
+    for (const line of lines) {
+      this.#grownBytes +=
+        line.length * (line.includes('"digest":null') ? END_WEIGHT : 1);
+    }
+    const limitBytes = Math.max(this.#compactBytes ?? 0, LEAST_GROWTH_BYTES);
+    if (this.#grownBytes <= limitBytes) return;
+    this.#grownBytes = 0;
+    this.#onObsolete();
   }
 
   /**
@@ -171,14 +196,18 @@ export class RootsJournal {
   async compact(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
     let failure: unknown;
     await this.#inTurn(async () => {
+      const hadLost = this.#hasLost;
+      // What is dropped from now on may have been read already.
+      this.#hasLost = false;
       try {
-        await this.#rewrite(pages);
+        this.#compactBytes = await this.#rewrite(pages);
+        this.#grownBytes = 0;
       } catch (error) {
+        this.#hasLost ||= hadLost;
         failure = error;
       }
     });
     if (failure !== undefined) throw failure;
-    this.#hasLost = false;
     await this.flush();
   }
 
@@ -228,6 +257,7 @@ export class RootsJournal {
       O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW,
     );
     try {
+      this.#compactBytes ??= (await this.#fileSystem.stat(fd)).sizeBytes;
       // A batch that was cut is written again in full after a line's end.
       this.#isFirstAppend = true;
       await this.#writeAll(fd, text, 0);
@@ -237,15 +267,18 @@ export class RootsJournal {
     }
   }
 
-  async #rewrite(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
+  /** @returns the file's size */
+  async #rewrite(
+    pages: AsyncIterable<readonly JournalRoot[]>,
+  ): Promise<number> {
     const path = this.#layout.temporaryFile("roots", 0);
     const fd = await this.#fileSystem.open(
       path,
       O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW,
     );
     try {
+      let position = 0;
       try {
-        let position = 0;
         for await (const page of pages) {
           const text = page.map(lineOf).join("");
           position += await this.#writeAll(fd, text, position);
@@ -257,6 +290,7 @@ export class RootsJournal {
       await this.#fileSystem.rename(path, this.#layout.rootsFile);
       await syncFolder(this.#fileSystem, this.#layout.root);
       this.#isFirstAppend = false;
+      return position;
     } catch (error) {
       await this.#fileSystem.unlink(path).catch(() => undefined);
       throw error;

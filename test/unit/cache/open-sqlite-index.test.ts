@@ -224,7 +224,7 @@ void describe("opening the SQLite index", () => {
     assert.equal(index.recallTag(alpine, latest), undefined);
   });
 
-  void it("writes a large file anew where most of it is free pages, and keeps its rows", async (test) => {
+  void it("rewrites a large file if most of it is free pages, and keeps its rows", async (test) => {
     const path = join(await tempDir(test), "index.sqlite");
     const first = open(test, path);
     await first.index.recordBlob(keyOf("quay.io", "a"), blob(named("b"), 1));
