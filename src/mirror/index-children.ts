@@ -52,9 +52,9 @@ type Outcome = "done" | "held" | "failed";
  */
 export class IndexChildren {
   readonly #upstreamOf: (name: string) => MirroredUpstream | undefined;
-  readonly #index: MetadataIndex;
-  readonly #stored: StoredManifests;
-  readonly #digests: DigestManifests;
+  readonly #index: Pick<MetadataIndex, "getLinkedBlob">;
+  readonly #stored: Pick<StoredManifests, "read">;
+  readonly #digests: Pick<DigestManifests, "prefetch">;
   readonly #blobs: Pick<Blobs, "prefetch">;
   readonly #isOffline: () => boolean;
   readonly #isShort: () => boolean;
@@ -72,9 +72,9 @@ export class IndexChildren {
   constructor(options: {
     /** Undefined: no longer configured. */
     readonly upstreamOf: (name: string) => MirroredUpstream | undefined;
-    readonly index: MetadataIndex;
-    readonly stored: StoredManifests;
-    readonly digests: DigestManifests;
+    readonly index: Pick<MetadataIndex, "getLinkedBlob">;
+    readonly stored: Pick<StoredManifests, "read">;
+    readonly digests: Pick<DigestManifests, "prefetch">;
     readonly blobs: Pick<Blobs, "prefetch">;
     readonly isOffline: () => boolean;
     /** The storage has no room. */

@@ -285,6 +285,32 @@ void describe("the children of a pulled index", () => {
     await upstream.arrived(children.length, isChild);
   });
 
+  void it("of one upstream do not wait for those of another", async (test) => {
+    const slow = await ScriptedUpstream.start(test);
+    const quick = await ScriptedUpstream.start(test);
+    const barrier = new Barrier();
+    const [first] = INDEX.images;
+    const isHeld = { reference: first?.manifest.digest ?? "" };
+    slow.when(isHeld, { hold: { at: "headers", barrier } });
+    for (const upstream of [slow, quick]) {
+      upstream.content.addIndex("a", INDEX, "1");
+    }
+    const mirror = await startMirror(
+      test,
+      [
+        upstreamOf(quick),
+        upstreamOf(slow, { name: "slow.example", isDefault: false }),
+      ],
+      { childrenSchedule: "default" },
+    );
+    await mirror.get("/v2/slow.example/a/manifests/1");
+    await slow.arrived(1, isHeld);
+    await mirror.get("/v2/a/manifests/1");
+    await untilFetched(mirror, INDEX.images);
+    assert.equal(slow.count({ kind: "blob" }), 0);
+    barrier.release();
+  });
+
   void it("do not hold up the end of the mirror", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const [, held] = INDEX.images;
