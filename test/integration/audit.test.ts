@@ -200,7 +200,7 @@ for (const { where, client } of [
         [["pin", REF], 0],
         [["unpin", "docker.io/app:v"], 0],
         [["evict", "--to", "0B", "--dry-run"], 0],
-        [["evict", "--to", "0B"], 0],
+        [["evict", "--to", "0B", "--yes"], 0],
       ] as const) {
         assert.equal((await run(...args)).code, code, args.join(" "));
       }
