@@ -23,6 +23,8 @@ interface TagColumns {
   readonly mediaType: string;
   readonly fetchedAtMs: number;
   readonly verifiedAtMs: number;
+  readonly goneAtMs: number | null;
+  readonly isPinned: 0 | 1;
 }
 
 interface EdgeParameters {
@@ -228,7 +230,8 @@ export function prepareIndexStatements(database: Database) {
     // --- tags ---
     getTag: database.prepare<[string, string], TagColumns>(
       `SELECT digests.digest, blobs.size_bytes AS sizeBytes, media_types.name AS mediaType,
-         tags.fetched_at_ms AS fetchedAtMs, tags.verified_at_ms AS verifiedAtMs
+         tags.fetched_at_ms AS fetchedAtMs, tags.verified_at_ms AS verifiedAtMs,
+         tags.gone_at_ms AS goneAtMs, tags.is_pinned AS isPinned
        FROM repositories
        CROSS JOIN tags ON tags.repository_id = repositories.id
        CROSS JOIN blobs ON blobs.id = tags.manifest_id
@@ -257,7 +260,12 @@ export function prepareIndexStatements(database: Database) {
        ON CONFLICT (repository_id, name) DO UPDATE SET
          fetched_at_ms = iif(manifest_id = excluded.manifest_id, fetched_at_ms, excluded.fetched_at_ms),
          manifest_id = excluded.manifest_id,
-         verified_at_ms = excluded.verified_at_ms`,
+         verified_at_ms = excluded.verified_at_ms,
+         gone_at_ms = NULL`,
+    ),
+    markTagGone: database.prepare<[number, string, string]>(
+      `UPDATE tags SET gone_at_ms = ?
+       WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name = ?`,
     ),
     removeTag: database.prepare<[string, string]>(
       `DELETE FROM tags

@@ -34,6 +34,9 @@ export interface TagRow {
   readonly fetchedAtMs: number;
   /** When the upstream last confirmed it. */
   readonly verifiedAtMs: number;
+  /** When the upstream first said that it has the tag no more; undefined: it has. */
+  readonly goneAtMs: number | undefined;
+  readonly isPinned: boolean;
 }
 
 /** A stored blob and all that became known with it; written in one transaction. */
@@ -123,7 +126,10 @@ export interface MetadataIndex extends RootIndex {
   getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined>;
   /** What {@link getTag} would say, at once. @returns undefined where it must be asked; never throws */
   recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined;
-  /** Points the tag to a manifest that is stored; `fetchedAtMs` stays where the digest is the same. */
+  /**
+   * Points the tag to a manifest that is stored, which its upstream has; `fetchedAtMs` stays where the
+   * digest is the same.
+   */
   putTag(
     key: RepositoryKey,
     tag: Tag,
@@ -131,6 +137,8 @@ export interface MetadataIndex extends RootIndex {
     verifiedAtMs: number,
   ): Promise<void>;
   removeTag(key: RepositoryKey, tag: Tag): Promise<void>;
+  /** Notes that the upstream has the tag no more; {@link putTag} takes it back. */
+  markTagGone(key: RepositoryKey, tag: Tag, goneAtMs: number): Promise<void>;
   /** Tags in ASCII order after `last`. */
   listTags(
     key: RepositoryKey,

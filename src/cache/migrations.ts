@@ -246,6 +246,11 @@ const MIGRATIONS: readonly string[] = [
   -- Written after each checkpoint, so that the log is begun again by the thread that made it.
   ALTER TABLE state ADD COLUMN checkpoints INTEGER NOT NULL DEFAULT 0;
   `,
+  `
+  -- When the upstream first said that it has the tag no more; NULL: it has. A rebuilt index counts anew
+  -- from the next such answer.
+  ALTER TABLE tags ADD COLUMN gone_at_ms INTEGER;
+  `,
 ];
 
 /** What `user_version` of an index of this program is. */

@@ -195,7 +195,12 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
       const row = this.#statements.getTag.get(path, tag);
       return this.#parts.recentTags.keep(
         path + USE_SEPARATOR + tag,
-        row && { ...row, digest: digestFrom(row.digest) },
+        row && {
+          ...row,
+          digest: digestFrom(row.digest),
+          goneAtMs: row.goneAtMs ?? undefined,
+          isPinned: row.isPinned === 1,
+        },
       );
     });
   }
@@ -219,6 +224,12 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     return this.#parts.writeRoots("removeTag", () =>
       this.#parts.rootChanges.removeTag(key, tag),
     );
+  }
+
+  markTagGone(key: RepositoryKey, tag: Tag, goneAtMs: number): Promise<void> {
+    return this.#transactions.write("markTagGone", () => {
+      this.#statements.markTagGone.run(goneAtMs, pathOf(key), tag);
+    });
   }
 
   listTags(

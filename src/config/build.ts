@@ -129,6 +129,7 @@ function buildUpstream(
         match,
         ttlMs: duration(ttl),
       })),
+      staleIfGoneMs: duration(freshness.staleIfGone),
       staleIfErrorMs: duration(freshness.staleIfError),
       staleWhileRevalidateMs: duration(freshness.staleWhileRevalidate),
       notFoundTtlMs: duration(freshness.notFoundTtl),

@@ -184,6 +184,8 @@ export interface FreshnessConfig {
   /** First match wins; globs over `repository:tag`. */
   readonly rules: readonly { readonly match: string; readonly ttlMs: number }[];
   /** Infinity for `forever`. */
+  readonly staleIfGoneMs: number;
+  /** Infinity for `forever`. */
   readonly staleIfErrorMs: number;
   readonly staleWhileRevalidateMs: number;
   readonly notFoundTtlMs: number;

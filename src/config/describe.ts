@@ -119,6 +119,7 @@ function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
         match,
         ttl: formatDuration(ttlMs),
       })),
+      staleIfGone: formatDuration(freshness.staleIfGoneMs),
       staleIfError: formatDuration(freshness.staleIfErrorMs),
       staleWhileRevalidate: formatDuration(freshness.staleWhileRevalidateMs),
       notFoundTtl: formatDuration(freshness.notFoundTtlMs),

@@ -59,6 +59,7 @@ export interface UpstreamDocument {
   readonly freshness: {
     readonly tagTtl: string;
     readonly rules: readonly { readonly match: string; readonly ttl: string }[];
+    readonly staleIfGone: string;
     readonly staleIfError: string;
     readonly staleWhileRevalidate: string;
     readonly notFoundTtl: string;

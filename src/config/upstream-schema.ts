@@ -117,6 +117,11 @@ const FRESHNESS = mappingOf(
       "x-expected": "a list of mappings of match and ttl",
       "x-zero": "tagTtl holds for every tag",
     },
+    staleIfGone: duration("0s", {
+      description:
+        "For so long from the first such answer a cached tag is served that the upstream answers with 404, or without credentials with 401 or 403. Pinned images are served in any case.",
+      "x-zero": "it is dropped, and its digest kept",
+    }),
     staleIfError: duration("forever", {
       description:
         "How old a tag may be to be answered when the upstream fails.",
@@ -287,7 +292,7 @@ export const UPSTREAM_SCHEMA = mappingOf(
       maximum: 1024,
       default: 0,
       description:
-        "Connections for blobs per endpoint; more downloads wait in the order they came. Manifests, tokens and lists have 8 of their own.",
+        "Connections for blobs per endpoint; more downloads wait in the order they came. Lists have 8 of their own; manifests and tokens are unlimited.",
       examples: [32],
       "x-expected": "a whole number from 0 to 1024",
       "x-zero": "unlimited",

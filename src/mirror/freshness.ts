@@ -9,6 +9,7 @@ import {
 /** How an upstream's tags age. */
 export interface FreshnessPolicy {
   readonly tagTtlMs: number;
+  readonly staleIfGoneMs: number;
   readonly staleIfErrorMs: number;
   readonly staleWhileRevalidateMs: number;
   readonly notFoundTtlMs: number;
@@ -28,6 +29,7 @@ export function createFreshnessPolicy(
   }));
   return {
     tagTtlMs: config.tagTtlMs,
+    staleIfGoneMs: config.staleIfGoneMs,
     staleIfErrorMs: config.staleIfErrorMs,
     staleWhileRevalidateMs: config.staleWhileRevalidateMs,
     notFoundTtlMs: config.notFoundTtlMs,

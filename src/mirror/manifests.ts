@@ -23,6 +23,7 @@ import {
 } from "./answers.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
 import { type Freshness, judgeFreshness } from "./freshness.ts";
+import { type GoneTags, isGone } from "./gone-tags.ts";
 import type { Links } from "./links.ts";
 import {
   current,
@@ -36,7 +37,11 @@ import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import type { StaleGate } from "./stale-gate.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
-import { answerRevalidated, type TagRevalidation } from "./tag-revalidation.ts";
+import {
+  answerOfGate,
+  type Revalidation,
+  type TagRevalidation,
+} from "./tag-revalidation.ts";
 
 /** Layers of the tag that holds the signatures of one image; more than any image has. */
 const MAX_SIGNATURES = 256;
@@ -49,6 +54,7 @@ export class Manifests {
   readonly #index: MetadataIndex;
   readonly #links: Links;
   readonly #negative: NegativeAnswers;
+  readonly #gone: GoneTags;
   readonly #gate: StaleGate;
   readonly #clock: Clock;
   readonly #isOffline: () => boolean;
@@ -60,6 +66,7 @@ export class Manifests {
     readonly index: MetadataIndex;
     readonly links: Links;
     readonly negative: NegativeAnswers;
+    readonly gone: GoneTags;
     readonly gate: StaleGate;
     readonly clock: Clock;
     readonly isOffline: () => boolean;
@@ -70,6 +77,7 @@ export class Manifests {
     this.#index = options.index;
     this.#links = options.links;
     this.#negative = options.negative;
+    this.#gone = options.gone;
     this.#gate = options.gate;
     this.#clock = options.clock;
     this.#isOffline = options.isOffline;
@@ -163,6 +171,7 @@ export class Manifests {
     const row = this.#index.recallTag(key, tag);
     const bytes = row && this.#stored.recall(key, row.digest);
     if (row === undefined || bytes === undefined) return undefined;
+    if (row.goneAtMs !== undefined) return undefined;
     const freshness = this.#judge(upstream, key, tag, row, nowMs);
     if (freshness.state !== "fresh") return undefined;
     this.#index.touchTag(key, tag, nowMs);
@@ -195,11 +204,7 @@ export class Manifests {
       return this.#missingTag(upstream, key, tag);
     }
     const nowMs = this.#clock.nowMs();
-    const freshness = this.#judge(upstream, key, tag, row, nowMs);
     this.#index.touchTag(key, tag, nowMs);
-    if (freshness.state === "fresh") {
-      return fresh(stored, row, freshness, nowMs);
-    }
     const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
     const stale = (status: CacheStatus): ManifestAnswer => ({
       ...stored,
@@ -208,6 +213,18 @@ export class Manifests {
       isStale: true,
     });
     const revalidate = () => this.#revalidation.run(upstream, key, tag, row);
+    if (row.goneAtMs !== undefined) {
+      return this.#byGoneTag(upstream, key, tag, {
+        row,
+        stored,
+        stale,
+        revalidate,
+      });
+    }
+    const freshness = this.#judge(upstream, key, tag, row, nowMs);
+    if (freshness.state === "fresh") {
+      return fresh(stored, row, freshness, nowMs);
+    }
     const isComplete = () =>
       (isReferrersTag(tag)
         ? this.#hasSignatures(key, stored)
@@ -243,24 +260,54 @@ export class Manifests {
       revalidate,
       mayBeStale,
     );
-    switch (result.kind) {
-      case "done":
-        return result.value.kind === "spared"
-          ? stale(cacheStatus.staleHit())
-          : answerRevalidated(result.value, stored);
-      case "not-asked":
-        return stale(cacheStatus.staleHit());
-      case "too-slow":
-        return stale(cacheStatus.staleAfterFailure(undefined));
-      case "failed":
-        return this.#afterFailure(upstream, result.error, {
-          stale,
-          isAllowed: freshness.ifError,
-          isComplete: mayBeStale,
-        });
-      default:
-        return result satisfies never;
+    if (result.kind !== "failed") {
+      return answerOfGate(result, stored, stale);
     }
+    if (
+      isGone(upstream, result.error) &&
+      (await this.#gone.isKept(upstream, key, tag))
+    ) {
+      return stale(staleStatus(result.error));
+    }
+    return this.#afterFailure(upstream, result.error, {
+      stale,
+      isAllowed: freshness.ifError,
+      isComplete: mayBeStale,
+    });
+  }
+
+  /**
+   * A tag that is gone upstream, as far as it was heard: asked for again after `notFoundTtl`, and
+   * served as long as it may be, whatever of it is stored, since no registry has the rest.
+   */
+  async #byGoneTag(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+    known: {
+      readonly row: TagRow;
+      readonly stored: Manifest;
+      readonly stale: (status: CacheStatus) => ManifestAnswer;
+      readonly revalidate: () => Promise<Revalidation>;
+    },
+  ): Promise<ManifestAnswer> {
+    const { row, stored, stale, revalidate } = known;
+    if (!this.#gone.mayServe(upstream, row)) {
+      await this.#index.removeTag(key, tag).catch(() => {});
+      return this.#missingTag(upstream, key, tag);
+    }
+    if (this.#isOffline() || this.#negative.has(upstream, key, tag)) {
+      return stale(cacheStatus.staleHit());
+    }
+    const result = await this.#gate.revalidate(upstream, revalidate, true);
+    if (result.kind !== "failed") {
+      return answerOfGate(result, stored, stale);
+    }
+    return stale(
+      result.error instanceof UpstreamError
+        ? staleStatus(result.error)
+        : cacheStatus.staleAfterFailure(undefined),
+    );
   }
 
   /**

@@ -27,6 +27,7 @@ import { withinDeadline } from "./answer-deadline.ts";
 import type { BlobAnswer, BlobDemand, BlobHead } from "./blob-answer.ts";
 import { Blobs } from "./blobs.ts";
 import { type ListedName, listRepositories } from "./catalog.ts";
+import { GoneTags } from "./gone-tags.ts";
 import { Fills } from "./fills.ts";
 import { IndexChildren } from "./index-children.ts";
 import { Links } from "./links.ts";
@@ -173,6 +174,7 @@ export function createMirror(options: {
         : { patienceMs: options.patienceMs },
     );
   const negative = new NegativeAnswers(clock);
+  const gone = new GoneTags({ index, clock });
   const stored = new StoredManifests({ store, index, hot, clock, log });
   const digests = new DigestManifests({
     stored,
@@ -191,6 +193,7 @@ export function createMirror(options: {
       stored,
       index,
       negative,
+      gone,
       clock,
       log,
       audit: options.audit ?? NO_AUDIT,
@@ -198,6 +201,7 @@ export function createMirror(options: {
     index,
     links,
     negative,
+    gone,
     gate: newGate(),
     clock,
     isOffline,

@@ -63,6 +63,15 @@ export class NegativeAnswers {
     if (negative !== undefined) throw negativeRefusal(wanted, negative);
   }
 
+  /** It is remembered as absent, or as refused. */
+  has(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    reference: string,
+  ): boolean {
+    return this.#get(upstream, key, reference) !== undefined;
+  }
+
   isAbsent(
     upstream: MirroredUpstream,
     key: RepositoryKey,

@@ -8,13 +8,14 @@ import { parseManifest } from "../oci/manifest.ts";
 import { isSchema1 } from "../oci/media-type.ts";
 import type { Tag } from "../oci/reference.ts";
 import type { Audit } from "../telemetry/audit.ts";
-import { cacheStatus } from "../telemetry/cache-status.ts";
+import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
 import { FailedHeads, isHeadDoubtful } from "./failed-heads.ts";
+import type { GoneTags } from "./gone-tags.ts";
 import {
   current,
   type FetchedManifest,
@@ -27,6 +28,7 @@ import {
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import type { GateResult } from "./stale-gate.ts";
 import { SparedTags } from "./spared-tags.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
 
@@ -48,6 +50,7 @@ export class TagRevalidation {
   readonly #audit: Audit;
   readonly #flights = new SingleFlight<Revalidation>();
   readonly #spared: SparedTags;
+  readonly #gone: GoneTags;
   readonly #failedHeads: FailedHeads;
 
   constructor(options: {
@@ -55,6 +58,7 @@ export class TagRevalidation {
     readonly stored: StoredManifests;
     readonly index: MetadataIndex;
     readonly negative: NegativeAnswers;
+    readonly gone: GoneTags;
     readonly clock: Clock;
     readonly log: Logger;
     readonly audit: Audit;
@@ -66,6 +70,7 @@ export class TagRevalidation {
     this.#clock = options.clock;
     this.#log = options.log;
     this.#audit = options.audit;
+    this.#gone = options.gone;
     this.#spared = new SparedTags(options.clock);
     this.#failedHeads = new FailedHeads(options.clock);
   }
@@ -103,9 +108,7 @@ export class TagRevalidation {
       } catch (error) {
         // Here and not where it is answered: it may have been answered stale long ago.
         this.#negative.note(upstream, key, tag, error);
-        if (isNotFound(error)) {
-          await this.#index.removeTag(key, tag).catch(() => {});
-        }
+        await this.#gone.note(upstream, key, tag, error);
         throw error;
       }
     });
@@ -322,8 +325,28 @@ export class TagRevalidation {
   }
 }
 
+/** The answer of a tag whose upstream was asked, or need not be waited for. */
+export function answerOfGate(
+  result: Exclude<GateResult<Revalidation>, { readonly kind: "failed" }>,
+  stored: Manifest,
+  stale: (status: CacheStatus) => ManifestAnswer,
+): ManifestAnswer {
+  switch (result.kind) {
+    case "done":
+      return result.value.kind === "spared"
+        ? stale(cacheStatus.staleHit())
+        : answerRevalidated(result.value, stored);
+    case "not-asked":
+      return stale(cacheStatus.staleHit());
+    case "too-slow":
+      return stale(cacheStatus.staleAfterFailure(undefined));
+    default:
+      return result satisfies never;
+  }
+}
+
 /** @param stored what was there before */
-export function answerRevalidated(
+function answerRevalidated(
   result: Exclude<Revalidation, { readonly kind: "spared" }>,
   stored: Manifest,
 ): ManifestAnswer {

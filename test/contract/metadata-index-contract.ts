@@ -237,7 +237,12 @@ export function metadataIndexContract(
       await index.recordBlob(alpine, manifestOf(first, []));
       await index.recordBlob(alpine, manifestOf(second, []));
       const latest = tag("latest");
-      const row = { sizeBytes: 1_000, mediaType: OCI_MANIFEST };
+      const row = {
+        sizeBytes: 1_000,
+        mediaType: OCI_MANIFEST,
+        goneAtMs: undefined,
+        isPinned: false,
+      };
       await index.putTag(alpine, latest, first, 1_000);
       await index.putTag(alpine, latest, first, 2_000);
       assert.deepEqual(await index.getTag(alpine, latest), {
@@ -255,6 +260,15 @@ export function metadataIndexContract(
       });
       assert.equal(await index.getTag(quay, latest), undefined);
       assert.deepEqual(await index.totals(), totals(2, 2_000, 2, 1));
+      await index.markTagGone(alpine, latest, 4_000);
+      await index.markTagGone(quay, latest, 4_000);
+      await index.setPinned(alpine, { kind: "tag", tag: latest }, true);
+      const gone = await index.getTag(alpine, latest);
+      assert.deepEqual([gone?.goneAtMs, gone?.isPinned], [4_000, true]);
+      assert.deepEqual(index.recallTag(alpine, latest), gone);
+      await index.putTag(alpine, latest, second, 5_000);
+      const back = await index.getTag(alpine, latest);
+      assert.deepEqual([back?.goneAtMs, back?.isPinned], [undefined, true]);
       await index.removeTag(alpine, latest);
       assert.equal(await index.getTag(alpine, latest), undefined);
       assert.notEqual(await index.getBlob(second), undefined);

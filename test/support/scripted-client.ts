@@ -30,6 +30,7 @@ export class ScriptedRegistry {
       mayPull: () => true,
       freshness: {
         tagTtlMs: 0,
+        staleIfGoneMs: 0,
         staleIfErrorMs: Infinity,
         staleWhileRevalidateMs: 0,
         notFoundTtlMs: 0,

@@ -10,6 +10,7 @@ export const UPSTREAM_DEFAULTS: Omit<UpstreamConfig, "name" | "endpoints"> = {
   freshness: {
     tagTtlMs: 600_000,
     rules: [],
+    staleIfGoneMs: 0,
     staleIfErrorMs: Infinity,
     staleWhileRevalidateMs: 0,
     notFoundTtlMs: 30_000,

@@ -21,6 +21,7 @@ const TTL_MS = 600_000;
 const FRESHNESS: FreshnessConfig = {
   tagTtlMs: TTL_MS,
   rules: [],
+  staleIfGoneMs: 0,
   staleIfErrorMs: Infinity,
   staleWhileRevalidateMs: 0,
   notFoundTtlMs: 30_000,

@@ -237,6 +237,7 @@ void describe("a stale tag", () => {
     const freshness = {
       tagTtlMs: TTL_MS,
       rules: [],
+      staleIfGoneMs: 0,
       staleIfErrorMs: 3_600_000,
       staleWhileRevalidateMs: 0,
       notFoundTtlMs: 30_000,

@@ -90,6 +90,7 @@ upstreams:
       rules:
         - match: "**:latest"
           ttl: 60s
+      staleIfGone: 0s
       staleIfError: forever
       staleWhileRevalidate: 0s
       notFoundTtl: 30s

@@ -110,6 +110,7 @@ upstreams:
       rules:
         - { match: "**:latest", ttl: 1m }
         - { match: "team/*", ttl: forever }
+      staleIfGone: 30d
       staleIfError: 90d
       staleWhileRevalidate: 1.5h
       notFoundTtl: 0s
@@ -162,6 +163,7 @@ log: { level: trace, format: pretty }
         { match: "**:latest", ttlMs: 60_000 },
         { match: "team/*", ttlMs: Infinity },
       ],
+      staleIfGoneMs: 2_592_000_000,
       staleIfErrorMs: 7_776_000_000,
       staleWhileRevalidateMs: 5_400_000,
       notFoundTtlMs: 0,

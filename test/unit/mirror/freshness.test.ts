@@ -17,6 +17,7 @@ void describe("the life of a tag", () => {
       { match: "short/**", ttlMs: 1_000 },
       { match: "long/**", ttlMs: 60 * MINUTE_MS },
     ],
+    staleIfGoneMs: 0,
     staleIfErrorMs: Infinity,
     staleWhileRevalidateMs: 0,
     notFoundTtlMs: 30_000,
