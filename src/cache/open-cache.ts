@@ -1,3 +1,4 @@
+import type { Digest } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { Ballast } from "./ballast.ts";
@@ -12,6 +13,7 @@ import { acquireInstanceLock, type InstanceLock } from "./instance-lock.ts";
 import { KeptIndex } from "./kept-index.ts";
 import { makeRoot, rootFault } from "./make-root.ts";
 import { IndexError, type MetadataIndex } from "./metadata-index.ts";
+import { RebuildWait, waitForRebuild } from "./rebuild-wait.ts";
 import { Recovery } from "./recovery.ts";
 import { type Absence, RootWatch } from "./root-watch.ts";
 import { RootsJournal } from "./roots-journal.ts";
@@ -131,6 +133,12 @@ export async function openCache(
       onReplaced: () => recovery.start({ isSound: true, isLast: false }),
     });
     const { index } = kept;
+    const rebuild = new RebuildWait();
+    const isStored = (digest: Digest): Promise<boolean> =>
+      fileSystem.statPath(layout.blobFile(digest)).then(
+        ({ isFile }) => isFile,
+        () => false,
+      );
     const recovery = new Recovery({
       layout,
       fileSystem,
@@ -138,6 +146,7 @@ export async function openCache(
       log,
       kept,
       journal,
+      rebuild,
     });
     try {
       const settledFills = await settleIntents({
@@ -179,7 +188,7 @@ export async function openCache(
     };
     return {
       blobs,
-      index,
+      index: waitForRebuild(index, rebuild, isStored),
       lock: held,
       scrubParts,
       get audit() {

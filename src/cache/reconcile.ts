@@ -12,12 +12,15 @@ import {
 import { pathOf } from "./index-keys.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import type { RepositoryKey } from "./metadata-index.ts";
+import type { RebuildWait } from "./rebuild-wait.ts";
 import type { JournalRoot } from "./roots-journal.ts";
 import type { RootParts } from "./settle-intents.ts";
 
 export interface ReconcileParts extends RootParts {
   readonly audit: IndexAudit;
   readonly roots: readonly JournalRoot[];
+  /** Present: requests wait for the roots. */
+  readonly rebuild?: RebuildWait | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -49,7 +52,11 @@ const MAX_DEPTH = 5;
  */
 export async function reconcile(parts: ReconcileParts): Promise<Reconciled> {
   const run = new Reconciliation(parts);
-  await run.restoreRoots();
+  try {
+    await run.restoreRoots();
+  } finally {
+    parts.rebuild?.end();
+  }
   await run.adoptFiles();
   await run.dropRows();
   return run.result;
@@ -71,22 +78,39 @@ class Reconciliation {
   }
 
   async restoreRoots(): Promise<void> {
-    const { index, roots } = this.#parts;
+    const { roots, rebuild } = this.#parts;
     // Of digests the newest first: an index is stored after what it names, and restores it.
     const digests = roots.filter((root) => !isTag(root)).toReversed();
-    for (const root of [...roots.filter(isTag), ...digests]) {
-      await this.#turn();
-      const { key, reference, isPinned } = root;
-      const isThere =
-        reference.kind === "tag"
-          ? await this.#restoreTag(root, reference.tag)
-          : await this.#restoreDigest(root);
-      if (isThere === undefined) continue;
-      if (isPinned && !isThere) await index.keepLostPin(key, reference);
-      const found = await index.getRoot(key, reference);
-      if (found !== undefined && found.isPinned !== isPinned) {
-        await index.setPinned(key, reference, isPinned);
+    const inTurn = [...roots.filter(isTag), ...digests];
+    rebuild?.expect(inTurn);
+    for (const next of inTurn) {
+      for (
+        let wanted = rebuild?.takeWanted();
+        wanted !== undefined;
+        wanted = rebuild?.takeWanted()
+      ) {
+        await this.#restoreRoot(wanted);
+        rebuild?.noteRestored(wanted);
       }
+      if (rebuild?.isPending(next) === false) continue;
+      await this.#restoreRoot(next);
+      rebuild?.noteRestored(next);
+    }
+  }
+
+  async #restoreRoot(root: JournalRoot): Promise<void> {
+    const { index } = this.#parts;
+    await this.#turn();
+    const { key, reference, isPinned } = root;
+    const isThere =
+      reference.kind === "tag"
+        ? await this.#restoreTag(root, reference.tag)
+        : await this.#restoreDigest(root);
+    if (isThere === undefined) return;
+    if (isPinned && !isThere) await index.keepLostPin(key, reference);
+    const found = await index.getRoot(key, reference);
+    if (found !== undefined && found.isPinned !== isPinned) {
+      await index.setPinned(key, reference, isPinned);
     }
   }
 

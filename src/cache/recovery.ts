@@ -5,6 +5,7 @@ import type { FileSystem } from "./file-system.ts";
 import { journalPages } from "./journal-pages.ts";
 import type { KeptIndex } from "./kept-index.ts";
 import { reconcile } from "./reconcile.ts";
+import type { RebuildWait } from "./rebuild-wait.ts";
 import type { RootsJournal } from "./roots-journal.ts";
 
 export interface RecoveryOptions {
@@ -14,6 +15,8 @@ export interface RecoveryOptions {
   readonly log: Pick<Logger, "info" | "warn" | "error">;
   readonly kept: KeptIndex;
   readonly journal: RootsJournal;
+  /** Requests wait by it for an index that has less than the journal. */
+  readonly rebuild: RebuildWait;
 }
 
 /** What is done beside the requests after a start, or when the index had to be replaced. */
@@ -49,9 +52,16 @@ export class Recovery {
     this.isUnfinished = true;
     if (isLast) this.#options.kept.markWhole();
     else this.#options.kept.markPartial();
+    const { rebuild } = this.#options;
+    if (!isLast) rebuild.begin();
     this.#run(async () => {
-      if (!isSound && (await this.#isDamaged())) return;
-      await this.#reconcile(isLast);
+      try {
+        if (!isSound && (await this.#isDamaged())) return;
+        await this.#reconcile(isLast);
+      } finally {
+        // A new index in the damaged one's place is filled next.
+        if (!isLast && this.#running === 1) rebuild.end();
+      }
       this.#options.kept.markWhole();
       await this.#compact();
       this.isUnfinished = false;
@@ -90,6 +100,7 @@ export class Recovery {
 
   async stop(): Promise<void> {
     this.#abort.abort(new Error("the cache is being closed"));
+    this.#options.rebuild.end();
     await this.#work;
     await this.#shrinking;
   }
@@ -122,7 +133,8 @@ export class Recovery {
   }
 
   async #reconcile(isLast: boolean): Promise<void> {
-    const { layout, fileSystem, clock, log, kept, journal } = this.#options;
+    const { layout, fileSystem, clock, log, kept, journal, rebuild } =
+      this.#options;
     await journal.flush();
     const result = await reconcile({
       layout,
@@ -130,7 +142,9 @@ export class Recovery {
       clock,
       index: kept.index,
       audit: kept.audit,
-      roots: isLast ? [] : await journal.read(this.#abort.signal),
+      ...(isLast
+        ? { roots: [] }
+        : { roots: await journal.read(this.#abort.signal), rebuild }),
       signal: this.#abort.signal,
     });
     log.info(result, "index and blobs were compared");

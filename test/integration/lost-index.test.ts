@@ -56,6 +56,7 @@ void describe("an index that is lost with the upstreams away", () => {
     await rm(join(mirror.root, "index.sqlite"));
     a.forgetRequests();
     b.forgetRequests();
+    // Asked at once: the requests wait for the rebuild.
     await mirror.restart({ offline: true });
     for (const [repository, reference] of [
       ["a.test/app", BY_NAME.manifest.digest],
@@ -63,10 +64,6 @@ void describe("an index that is lost with the upstreams away", () => {
       ["b.test/moved", OLD.manifest.digest],
       ["b.test/moved", "v"],
     ] as const) {
-      await mirror.answersWith(
-        `/v2/${repository}/manifests/${reference}`,
-        ({ status }) => status === 200,
-      );
       await pullImage(mirror, repository, reference);
     }
     // A link is a repository's own, before the loss and after it.
