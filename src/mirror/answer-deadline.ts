@@ -27,3 +27,18 @@ export async function withinDeadline<T>(
 }
 
 const OVER = Symbol("over");
+
+/**
+ * Bounds waits that follow each other by one patience, which begins now.
+ *
+ * @param refusal made when it is over; thrown by every wait that is not over by then
+ */
+export function withinPatience(
+  patienceMs: number,
+  refusal: () => Error,
+): <T>(work: Promise<T>) => Promise<T> {
+  const { promise: over, reject } = Promise.withResolvers<never>();
+  over.catch(() => {});
+  setTimeout(() => reject(refusal()), Math.max(0, patienceMs)).unref();
+  return (work) => Promise.race([work, over]);
+}

@@ -50,13 +50,16 @@ export interface FillOptions {
   readonly avoid: ReadonlySet<string>;
   /** How long to wait for the first headers, queueing included. */
   readonly headersTimeoutMs: number;
-  /** Bytes of the newest chunks that are held in memory. */
-  readonly windowBytes: number;
+  /** Bytes of the newest chunks that are held in memory: a power of two. May change at any time. */
+  windowBytes(): number;
+  readonly monotonicMs?: () => number;
   open(options: OpenBlobOptions): Promise<UpstreamBlob>;
   /** A hash for bytes that are not stored. */
   createHash(): ContentHash;
   /** Writes the index row; the fill can be joined until it resolves. */
   onVerified(sizeBytes: number, publish: () => Promise<void>): Promise<void>;
+  /** Called before a download that hardly moved on is resumed; resolves when it may. */
+  giveWay?(signal: AbortSignal): Promise<void>;
   onResume(): void;
   /** The storage failed: from here on the bytes are passed through. */
   onDegraded(error: unknown): void;
@@ -100,7 +103,7 @@ export class BlobFill {
     this.digest = options.digest;
     this.#bytes = new FillBytes({
       storage: options.storage,
-      windowBytes: options.windowBytes,
+      windowBytes: () => options.windowBytes(),
       fastestReader: () => this.#fastestReader(),
       isHeld: (start, end) => this.#isHeld(start, end),
       onRoom: () => this.#download.onRoom(),
@@ -113,7 +116,9 @@ export class BlobFill {
       avoid: options.avoid,
       headersTimeoutMs: options.headersTimeoutMs,
       signal: this.#abort.signal,
+      monotonicMs: options.monotonicMs ?? (() => performance.now()),
       open: (request) => options.open(request),
+      giveWay: async () => options.giveWay?.(this.#abort.signal),
       hasReaders: () => this.hasReaders,
       onHead: (head) => this.#headIn.resolve(head),
       onBytes: () => this.#wakeSoon(),
@@ -150,6 +155,21 @@ export class BlobFill {
     const reader = new FillReader(this);
     this.#readers.add(reader);
     return reader;
+  }
+
+  /** Stores nothing from here on: there is no room for it. */
+  passThrough(reason: unknown): void {
+    this.#bytes.passThrough(reason);
+  }
+
+  /** Memory is due to other fills. */
+  onSmallerWindow(): void {
+    if (!this.#isOver) this.#bytes.onSmallerWindow();
+  }
+
+  /** Breaks off a body that hardly moves on, to be resumed. @returns false where it does move on */
+  cutTrickle(): boolean {
+    return !this.#isOver && this.#download.cutTrickle();
   }
 
   /** Ends the fill and keeps what came; its readers are cut off. */
@@ -235,6 +255,7 @@ export class BlobFill {
         this.#options.createHash(),
       ),
       onVerified: async () => {},
+      giveWay: async () => {},
     });
   }
 

@@ -29,20 +29,21 @@ import {
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
+import { openSideRange } from "./side-range.ts";
 import { StoredBlobs } from "./stored-blobs.ts";
 import type { StoredReads } from "./stored-reads.ts";
-import { UpstreamBody } from "./upstream-body.ts";
 
 /** How far ahead of a fill a range must lie to be worth a request of its own. */
 const SIDE_RANGE_AHEAD_BYTES = 8 * 1024 * 1024;
-
-const MAX_SIDE_RANGES = 2;
 
 /** A fill that ended in the moment of joining, then one whose partial was refused, then a fresh one. */
 const MAX_ATTEMPTS = 3;
 
 /** A head that waits for the digest is given up so long before the client has waited for too long. */
 const VERDICT_MARGIN_MS = 500;
+
+/** A client of a fill that waits for its slot is answered so long before it has waited for too long. */
+const QUEUE_MARGIN_MS = 1_000;
 
 /** Blobs: from the store, from a fill that runs, or from a new one. */
 export class Blobs {
@@ -282,7 +283,10 @@ export class Blobs {
     demand: BlobDemand,
     { isJoin, startedAtMs }: { isJoin: boolean; startedAtMs: number },
   ): Promise<BlobAnswer | undefined> {
-    const reader = await fill.openReader();
+    const elapsedMs = this.#clock.monotonicMs() - startedAtMs;
+    const reader = await fill.openReader(
+      ANSWER_DEADLINE_MS - QUEUE_MARGIN_MS - elapsedMs,
+    );
     if (reader === undefined) return undefined;
     const { ranges: specs } = demand;
     try {
@@ -324,7 +328,7 @@ export class Blobs {
         upstream,
         key,
         fill,
-        reader,
+        { receivedBytes: reader.receivedBytes, sizeBytes },
         range,
       );
       if (side !== undefined) {
@@ -387,36 +391,19 @@ export class Blobs {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     fill: Fill,
-    reader: { readonly receivedBytes: number },
+    blob: { readonly receivedBytes: number; readonly sizeBytes: number },
     range: ByteRange,
   ): Promise<Body | undefined> {
     const isFarAhead =
-      range.first > reader.receivedBytes + SIDE_RANGE_AHEAD_BYTES;
-    if (!isFarAhead || fill.sideRanges >= MAX_SIDE_RANGES) return undefined;
-    fill.sideRanges++;
-    const release = () => {
-      fill.sideRanges--;
-    };
-    const abort = new AbortController();
-    const timer = setTimeout(() => abort.abort(), ANSWER_DEADLINE_MS);
-    try {
-      const side = await upstream.client.openBlob(key.repository, fill.digest, {
-        offset: range.first,
-        lastByte: range.last,
-        signal: abort.signal,
-      });
-      if (side.status !== 206 || side.offset !== range.first) {
-        side.body.destroy();
-        release();
-        return undefined;
-      }
-      return new UpstreamBody(side.body, range.last - range.first + 1, release);
-    } catch {
-      // The fill gets there in the end.
-      release();
-      return undefined;
-    } finally {
-      clearTimeout(timer);
-    }
+      range.first > blob.receivedBytes + SIDE_RANGE_AHEAD_BYTES;
+    const release = isFarAhead ? fill.takeSideRange() : undefined;
+    if (release === undefined) return undefined;
+    return openSideRange({
+      range,
+      sizeBytes: blob.sizeBytes,
+      open: (options) =>
+        upstream.client.openBlob(key.repository, fill.digest, options),
+      onClose: release,
+    });
   }
 }

@@ -29,8 +29,8 @@ export type FillStorage =
 
 export interface FillBytesOptions {
   readonly storage: FillStorage;
-  /** Bytes of the newest chunks that are held in memory. */
-  readonly windowBytes: number;
+  /** Bytes of the newest chunks that are held in memory: a power of two. May change at any time. */
+  windowBytes(): number;
   /** Position of the reader nearest to the head; undefined where none can use what is held. */
   fastestReader(): number | undefined;
   /** Whether a reader still has bytes between these positions, which it got from memory. */
@@ -51,7 +51,6 @@ export class FillBytes {
   readonly #partial: PartialBlob | undefined;
   readonly #hash: ContentHash;
   readonly #window: ChunkWindow;
-  readonly #stepBytes: number;
   /** The hash of what was stored when the storage failed: where continuations start from. */
   #passedFrom: { offset: number; hash: ContentHash } | undefined;
   #writing: Promise<void> | undefined;
@@ -61,9 +60,7 @@ export class FillBytes {
 
   constructor(options: FillBytesOptions) {
     this.#options = options;
-    const { storage, windowBytes } = options;
-    // While one step is written the next one is collected.
-    this.#stepBytes = Math.min(WRITE_BYTES, windowBytes >> 1);
+    const { storage } = options;
     if (storage.kind === "partial") {
       this.#partial = storage.partial;
       this.#hash = storage.partial.hash;
@@ -97,7 +94,7 @@ export class FillBytes {
 
   /** Whoever brings more is to wait for {@link FillBytesOptions.onRoom}. */
   get isFull(): boolean {
-    return this.#window.costBytes > this.#options.windowBytes;
+    return this.#window.costBytes > this.#options.windowBytes();
   }
 
   push(bytes: Buffer): void {
@@ -168,7 +165,7 @@ export class FillBytes {
   /** Drops the chunks that nobody needs from memory, and lets more come where there is room. */
   trim(): void {
     // What is stored is held for readers near the head: reading it back costs them a copy and a thread's turn.
-    const { windowBytes } = this.#options;
+    const windowBytes = this.#options.windowBytes();
     const max = this.isStored ? windowBytes * (1 - FREE_PART) : windowBytes;
     const neededFrom = this.isStored
       ? this.storedEnd
@@ -181,6 +178,18 @@ export class FillBytes {
       this.#dropOldest();
     }
     if (!this.isFull) this.#options.onRoom();
+  }
+
+  /** From now on nothing is stored. Called while nothing is written. */
+  passThrough(reason: unknown): void {
+    if (this.#partial !== undefined && this.isStored) {
+      this.#degrade(this.#partial, reason);
+    }
+  }
+
+  onSmallerWindow(): void {
+    this.trim();
+    if (this.storedEnd < this.#stepEnd()) this.#startWriter();
   }
 
   /** Lets go of the memory: readers go on from the file. */
@@ -212,6 +221,11 @@ export class FillBytes {
     this.#openedFile = undefined;
   }
 
+  /** While one step is written the next one is collected. */
+  get #stepBytes(): number {
+    return Math.min(WRITE_BYTES, this.#options.windowBytes() >> 1);
+  }
+
   #startWriter(): void {
     this.#writing ??= this.#write().finally(() => {
       this.#writing = undefined;
@@ -223,7 +237,8 @@ export class FillBytes {
     if (partial === undefined || !this.isStored) return;
     while (partial.writtenBytes < this.#stepEnd()) {
       const from = partial.writtenBytes;
-      const toStep = this.#stepBytes - (from % this.#stepBytes);
+      const stepBytes = this.#stepBytes;
+      const toStep = stepBytes - (from % stepBytes);
       try {
         await partial.append(
           this.#window.slice(from, this.#window.end, toStep, WRITE_CHUNKS),

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { OpenBlobOptions, UpstreamBlob } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
+import { FillPace } from "./fill-pace.ts";
 import { chooseResume } from "./fill-resume.ts";
 
 /** A body that brought so much has brought something: the patience with its upstream starts anew. */
@@ -48,6 +49,9 @@ export interface FillDownloadOptions {
   /** How long to wait for the first headers, queueing included. */
   readonly headersTimeoutMs: number;
   readonly signal: AbortSignal;
+  monotonicMs(): number;
+  /** Called before a download that hardly moved on is resumed; resolves when it may. */
+  giveWay(): Promise<void>;
   open(options: OpenBlobOptions): Promise<UpstreamBlob>;
   hasReaders(): boolean;
   /**
@@ -80,6 +84,9 @@ export class FillDownload {
   resumes = 0;
   readonly #options: FillDownloadOptions;
   #paused: { resume(): unknown } | undefined;
+  /** Of the body that is read now. */
+  #reading: { readonly pace: FillPace; cut(): void } | undefined;
+  #isGivingWay = false;
 
   constructor(options: FillDownloadOptions) {
     this.#options = options;
@@ -119,6 +126,10 @@ export class FillDownload {
           : undefined;
         if (delayMs === undefined || signal.aborted) throw error;
         if (endpoint !== undefined) this.avoid.add(endpoint);
+        if (this.#isGivingWay) {
+          this.#isGivingWay = false;
+          await this.#options.giveWay();
+        }
         if (delayMs > 0) {
           await delay(delayMs, undefined, { signal }).catch(() => {});
         }
@@ -130,8 +141,18 @@ export class FillDownload {
 
   /** The sink takes bytes again, or nobody wants them any more. */
   onRoom(): void {
-    this.#paused?.resume();
+    if (this.#paused === undefined) return;
+    this.#paused.resume();
     this.#paused = undefined;
+    this.#reading?.pace.onFreed();
+  }
+
+  /** Breaks off a body that hardly moves on, to be resumed. @returns false where it does move on */
+  cutTrickle(): boolean {
+    if (this.#reading?.pace.isTrickling !== true) return false;
+    this.#isGivingWay = true;
+    this.#reading.cut();
+    return true;
   }
 
   /** Asks for the bytes that are missing. */
@@ -209,9 +230,24 @@ export class FillDownload {
     let skipBytes = sink.end - upstream.offset;
     let turnBytes = 0;
     let isDone = false;
+    const pace = new FillPace(
+      () => this.#options.monotonicMs(),
+      () => upstream.pacedMs?.() ?? 0,
+    );
+    this.#reading = {
+      pace,
+      cut: () =>
+        body.destroy(
+          new UpstreamError("timeout", "the body hardly moves on", {
+            upstream: upstream.endpoint,
+          }),
+        ),
+    };
     const finish = (settle: () => void) => {
+      if (isDone) return;
       isDone = true;
       this.#paused = undefined;
+      this.#reading = undefined;
       settle();
     };
     body.on("data", (chunk: Buffer) => {
@@ -234,11 +270,13 @@ export class FillDownload {
         return;
       }
       sink.push(bytes);
+      pace.onBytes(bytes.length);
       this.#options.onBytes();
       if (end === this.sizeBytes) finish(resolve);
       else if (sink.isFull) {
         body.pause();
         this.#paused = body;
+        pace.onHeld();
       } else if ((turnBytes += bytes.length) >= TURN_BYTES) {
         turnBytes = 0;
         body.pause();
@@ -249,15 +287,18 @@ export class FillDownload {
     });
     body.on("end", () => finish(resolve));
     body.on("error", (error) => finish(() => reject(error)));
-    body.on("close", () =>
+    const onClose = (): void =>
       finish(() =>
         reject(
-          new UpstreamError("interrupted", "the body ended early", {
-            upstream: upstream.endpoint,
-          }),
+          body.errored ??
+            new UpstreamError("interrupted", "the body ended early", {
+              upstream: upstream.endpoint,
+            }),
         ),
-      ),
-    );
+      );
+    body.on("close", onClose);
+    // It broke while its head was looked at: its events are over.
+    if (body.destroyed) onClose();
     return promise;
   }
 }

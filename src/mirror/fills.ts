@@ -1,36 +1,37 @@
 import type { BlobStore } from "../cache/blob-store.ts";
-import { StorageError } from "../cache/blob-store.ts";
 import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
-import type { Reservation, Room } from "../cache/room.ts";
+import type { Room } from "../cache/room.ts";
 import { type Digest, digestAlgorithm, possibleSize } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamError } from "../upstream/errors.ts";
+import { shareSocketBuffers } from "../upstream/socket-buffers.ts";
 import { BlobFill, type FillEnd } from "./blob-fill.ts";
 import { FillBans, fillKey } from "./fill-bans.ts";
-import type { FillStorage } from "./fill-bytes.ts";
 import type { FillHead } from "./fill-download.ts";
+import { publishVerified } from "./fill-publication.ts";
 import type { FillReader } from "./fill-reader.ts";
-import { FillSlots } from "./fill-slots.ts";
+import {
+  FillSlots,
+  type ReleaseSlot,
+  type SlotRequest,
+  tooManyFills,
+} from "./fill-slots.ts";
+import { type FillPlace, FillStorages } from "./fill-storages.ts";
+import { windowBytesFor } from "./fill-windows.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
+import { withinPatience } from "./answer-deadline.ts";
 
-/** Memory for the newest bytes of all fills together, shared out between those that run. */
-const ALL_WINDOWS_BYTES = 64 * 1024 * 1024;
-/** Twice what is written at once: one half is collected while the other is written. */
-const MAX_WINDOW_BYTES = 4 * 1024 * 1024;
-const MIN_WINDOW_BYTES = 512 * 1024;
-
-/** Why the storage is avoided for a while after it failed: a full disk is not asked for each blob. */
-const STORAGE_REST_MS = 5_000;
+const MAX_SIDE_RANGES = 2;
 
 /** A reader of a fill, and what is known of the blob. */
 export interface JoinedFill {
   readonly body: FillReader;
-  /** @throws UpstreamError where the upstream gave no body */
+  /** @throws UpstreamError where the upstream gave no body; RegistryError where the wait for a slot took too long */
   readonly head: Promise<FillHead>;
   readonly isStored: boolean;
   readonly receivedBytes: number;
@@ -40,27 +41,40 @@ export interface JoinedFill {
   verifiedSize(): Promise<number>;
 }
 
-/** A fill from the moment that it was decided on; its storage may still be on its way. */
+/** A fill from the moment that it was decided on; it may wait for its slot and its storage. */
 export interface Fill {
   readonly digest: Digest;
   /** Where the bytes come from. */
   readonly key: RepositoryKey;
-  /** Ranges that are served from the upstream beside it. */
-  sideRanges: number;
   /** Resolves when the blob is stored, or will not come, and another fill may be started. */
   readonly ended: Promise<void>;
-  /** @returns undefined when it has ended: the blob is stored, or will not come */
-  openReader(): Promise<JoinedFill | undefined>;
+  /**
+   * Opens a reader.
+   *
+   * @param patienceMs how long its client waits for the head, where the fill waits for a slot
+   * @returns undefined when it has ended: the blob is stored, or will not come
+   * @throws RegistryError UNAVAILABLE where the fill waits for its slot for longer
+   */
+  openReader(patienceMs: number): Promise<JoinedFill | undefined>;
+  /**
+   * Allows a range that is served from the upstream beside the fill.
+   *
+   * @returns its end; undefined where there are enough, or the upstream's slots are all held
+   */
+  takeSideRange(): ReleaseSlot | undefined;
 }
 
-interface RunningFill extends Fill {
-  readonly upstream: MirroredUpstream;
+interface RunningFill extends Fill, FillPlace, SlotRequest {
+  readonly client: MirroredUpstream["client"];
   readonly opened: Promise<BlobFill>;
   /** Set once {@link opened} has resolved. */
   blob: BlobFill | undefined;
-  reservation: Reservation | undefined;
+  /** Of the slot that it holds. */
+  release: ReleaseSlot | undefined;
+  isQueued: boolean;
   /** Readers that were promised and are not open yet. */
   waiting: number;
+  sideRanges: number;
 }
 
 /**
@@ -73,12 +87,11 @@ export class Fills {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #metrics: Metrics;
-  readonly #room: Pick<Room, "reserve" | "isShort"> | undefined;
-  readonly #isSoleUpstream: () => boolean;
   readonly #running = new Map<string, RunningFill>();
   readonly #bans: FillBans;
   readonly #slots: FillSlots;
-  #storageRestsUntilMs = -Infinity;
+  readonly #storages: FillStorages;
+  #windowBytes = windowBytesFor(1);
   #isClosing = false;
 
   constructor(options: {
@@ -94,15 +107,28 @@ export class Fills {
     /** No other upstream can have brought what lies in the storage. May change at any time. */
     isSoleUpstream: () => boolean;
   }) {
-    this.#store = options.store;
-    this.#index = options.index;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#metrics = options.metrics;
-    this.#room = options.room;
-    this.#isSoleUpstream = options.isSoleUpstream;
-    this.#bans = new FillBans(options.clock);
-    this.#slots = new FillSlots(options.maxFills, () => this.#endUnread());
+    const { store, index, clock, log, metrics, isSoleUpstream } = options;
+    this.#store = store;
+    this.#index = index;
+    this.#clock = clock;
+    this.#log = log;
+    this.#metrics = metrics;
+    this.#bans = new FillBans(clock);
+    this.#slots = new FillSlots({
+      limit: options.maxFills,
+      makeRoom: (upstream) => this.#makeRoom(upstream),
+      monotonicMs: () => clock.monotonicMs(),
+    });
+    this.#storages = new FillStorages({
+      store,
+      index,
+      clock,
+      log,
+      metrics,
+      room: options.room,
+      isSoleUpstream,
+      stopUnread: () => this.#stopUnread(),
+    });
   }
 
   get(upstream: string, digest: Digest): Fill | undefined {
@@ -121,7 +147,9 @@ export class Fills {
     if (running !== undefined) return running;
     const { promise: opened, resolve } = Promise.withResolvers<BlobFill>();
     const fill: RunningFill = {
-      upstream,
+      upstream: key.upstream,
+      concurrency: upstream.concurrency,
+      client: upstream.client,
       key,
       digest,
       opened,
@@ -130,10 +158,15 @@ export class Fills {
         () => this.#forget(fill),
       ),
       blob: undefined,
+      release: undefined,
+      isQueued: false,
       reservation: undefined,
       waiting: 0,
       sideRanges: 0,
-      openReader: () => this.#openReader(fill),
+      storedEnd: () => fill.blob?.storedEnd ?? 0,
+      isWanted: () => isRead(fill),
+      openReader: (patienceMs) => this.#openReader(fill, patienceMs),
+      takeSideRange: () => this.#takeSideRange(fill),
     };
     this.#running.set(name, fill);
     resolve(this.#open(fill));
@@ -141,7 +174,7 @@ export class Fills {
     return fill;
   }
 
-  /** Whether a fill runs that somebody reads. */
+  /** Whether a fill runs that a client reads. */
   get hasReaders(): boolean {
     return [...this.#running.values()].some(isRead);
   }
@@ -158,14 +191,21 @@ export class Fills {
     );
   }
 
-  async #openReader(fill: RunningFill): Promise<JoinedFill | undefined> {
+  async #openReader(
+    fill: RunningFill,
+    patienceMs: number,
+  ): Promise<JoinedFill | undefined> {
+    // Of the wait for a slot the client hears before its patience ends, and no upstream is blamed.
+    const bounded = fill.isQueued
+      ? withinPatience(patienceMs, tooManyFills)
+      : undefined;
     fill.waiting++;
     try {
-      const blob = await fill.opened;
+      const blob = await (bounded?.(fill.opened) ?? fill.opened);
       if (!blob.isJoinable) return undefined;
       return {
         body: blob.openReader(),
-        head: blob.head,
+        head: bounded?.(blob.head) ?? blob.head,
         get isStored() {
           return blob.isStored;
         },
@@ -182,176 +222,132 @@ export class Fills {
     }
   }
 
+  #takeSideRange(fill: RunningFill): ReleaseSlot | undefined {
+    if (fill.sideRanges >= MAX_SIDE_RANGES) return undefined;
+    const release = this.#slots.takeBeside(fill);
+    if (release === undefined) return undefined;
+    fill.sideRanges++;
+    return () => {
+      fill.sideRanges--;
+      release();
+    };
+  }
+
   async #open(fill: RunningFill): Promise<BlobFill> {
-    const askedAtMs = this.#clock.monotonicMs();
-    const release = await this.#slots.acquire();
+    fill.release = this.#slots.take(fill);
     try {
-      const blob = await this.#openBlob(fill, askedAtMs);
-      void blob.ended.finally(release);
+      if (fill.release === undefined) {
+        fill.isQueued = true;
+        fill.release = await this.#slots.wait(fill);
+        fill.isQueued = false;
+      }
+      this.#shareWindows();
+      const blob = await this.#openBlob(fill);
+      void blob.ended.finally(() => this.#release(fill));
       return blob;
     } catch (error) {
-      release();
+      this.#release(fill);
       throw error;
     }
   }
 
-  async #openBlob(fill: RunningFill, askedAtMs: number): Promise<BlobFill> {
-    const { upstream, key, digest } = fill;
-    await this.#makeRoom(upstream);
+  #release(fill: RunningFill): void {
+    fill.release?.();
+    this.#shareWindows();
+  }
+
+  async #openBlob(fill: RunningFill): Promise<BlobFill> {
+    const { key, digest } = fill;
     const descriptor = await this.#index
       .findDescriptor(key, digest)
       .catch(() => undefined);
     const expectedBytes = possibleSize(digest, descriptor?.sizeBytes);
     const algorithm = digestAlgorithm(digest);
-    const windowBytes = Math.max(
-      MIN_WINDOW_BYTES,
-      Math.min(MAX_WINDOW_BYTES, ALL_WINDOWS_BYTES / (this.#running.size + 1)),
-    );
-    const blob = new BlobFill({
+    const storage = await this.#storages.open(fill, expectedBytes);
+    const blob: BlobFill = new BlobFill({
       digest,
       expectedBytes,
-      windowBytes,
+      windowBytes: () => this.#windowBytes,
       avoid: this.#bans.endpoints(key.upstream, digest),
-      headersTimeoutMs: Math.max(
-        1,
-        Math.round(
-          ANSWER_DEADLINE_MS - (this.#clock.monotonicMs() - askedAtMs),
-        ),
-      ),
-      storage: await this.#openStorage(fill, expectedBytes),
-      open: (options) =>
-        upstream.client.openBlob(key.repository, digest, options),
-      createHash: () => this.#store.createHash(algorithm, expectedBytes),
-      onVerified: async (sizeBytes, publish) => {
-        const isNoted = await this.#index
-          .beginFill(key, { digest, sizeBytes })
-          .then(
-            () => true,
-            () => false,
-          );
-        try {
-          await publish();
-        } catch (error) {
-          await this.#index.dropIntent(digest).catch(() => {});
-          throw error;
+      headersTimeoutMs: ANSWER_DEADLINE_MS,
+      monotonicMs: () => this.#clock.monotonicMs(),
+      storage,
+      open: async (options) => {
+        const body = await fill.client.openBlob(
+          key.repository,
+          digest,
+          options,
+        );
+        if (fill.reservation === undefined && blob.isStored) {
+          await this.#storages
+            .reserve(fill, body.sizeBytes)
+            .catch((error: unknown) => blob.passThrough(error));
         }
-        try {
-          await this.#index.recordBlob(key, {
-            digest,
-            sizeBytes,
-            storedAtMs: this.#clock.nowMs(),
-          });
-        } catch (error) {
-          // No row names the file. What is noted gets its row when the index takes one.
-          if (!isNoted && (await this.#isStored(digest)) !== true) {
-            await this.#store.remove(digest).catch(() => {});
-          }
-          throw error;
-        }
+        return body;
       },
+      createHash: () => this.#store.createHash(algorithm, expectedBytes),
+      onVerified: (sizeBytes, publish) =>
+        publishVerified(
+          { store: this.#store, index: this.#index, clock: this.#clock },
+          key,
+          { digest, sizeBytes },
+          publish,
+        ),
+      giveWay: (signal) => this.#giveWay(fill, signal),
       onResume: () => {
         this.#metrics.upstreamResumes.inc({ upstream: key.upstream });
       },
-      onDegraded: (error) => this.#onStorageFault(error),
+      onDegraded: (error) => this.#storages.onFault(error),
     });
     if (this.#isClosing) void blob.suspend();
     return blob;
   }
 
-  /** A fill that nobody reads gives its place to one that somebody waits for. */
-  async #makeRoom(upstream: MirroredUpstream): Promise<void> {
-    const own = [...this.#running.values()].filter(
-      (fill) => fill.upstream === upstream,
-    );
-    if (own.length < (upstream.concurrency || Infinity)) return;
-    const unread = own.find((fill) => fill.blob !== undefined && !isRead(fill));
-    await unread?.blob?.suspend();
+  /** Lets the fills that wait go first, where one that hardly moves on is to be resumed. */
+  async #giveWay(fill: RunningFill, signal: AbortSignal): Promise<void> {
+    fill.release?.();
+    fill.release = this.#slots.take(fill);
+    fill.release ??= await this.#slots.wait(fill, signal);
   }
 
-  /** The same whatever its upstream, for those who wait for any slot. */
-  #endUnread(): void {
+  /** The window of a fill shrinks as their number grows, of those that run too. */
+  #shareWindows(): void {
+    shareSocketBuffers(this.#slots.held);
+    const windowBytes = windowBytesFor(this.#slots.held);
+    if (windowBytes === this.#windowBytes) return;
+    const isSmaller = windowBytes < this.#windowBytes;
+    this.#windowBytes = windowBytes;
+    if (!isSmaller) return;
+    for (const { blob } of this.#running.values()) blob?.onSmallerWindow();
+  }
+
+  /** A fill without readers gives its slot to one that a client waits for; else one that hardly moves on. */
+  #makeRoom(upstream: string | undefined): void {
+    const candidates = [...this.#running.values()].filter(
+      (fill) =>
+        fill.blob !== undefined &&
+        (upstream === undefined || fill.upstream === upstream),
+    );
+    const unread = candidates.find((fill) => !isRead(fill));
+    if (unread !== undefined) void unread.blob?.suspend();
+    else candidates.find((fill) => fill.blob?.cutTrickle());
+  }
+
+  async #stopUnread(): Promise<boolean> {
     for (const fill of this.#running.values()) {
       if (fill.blob === undefined || isRead(fill)) continue;
       void fill.blob.suspend();
-      return;
+      await fill.ended;
+      return true;
     }
+    return false;
   }
 
   /** It never began. */
   #forget(fill: RunningFill): void {
-    this.#running.delete(fillKey(fill.key.upstream, fill.digest));
+    this.#running.delete(fillKey(fill.upstream, fill.digest));
     fill.reservation?.release();
-    this.#metrics.fillsInProgress.dec({ upstream: fill.key.upstream });
-  }
-
-  async #openStorage(
-    fill: RunningFill,
-    expectedBytes: number | undefined,
-  ): Promise<FillStorage> {
-    const { digest } = fill;
-    if (
-      this.#clock.monotonicMs() >= this.#storageRestsUntilMs &&
-      (await this.#reserve(fill, expectedBytes))
-    ) {
-      try {
-        const partial = await this.#store.openPartial(digest, expectedBytes, {
-          upstream: fill.key.upstream,
-          mayAdopt: await this.#mayAdopt(digest),
-        });
-        return { kind: "partial", partial };
-      } catch (error) {
-        this.#onStorageFault(error);
-      }
-    }
-    return {
-      kind: "none",
-      hash: this.#store.createHash(digestAlgorithm(digest), expectedBytes),
-      offset: 0,
-    };
-  }
-
-  /** @returns false when there is no room for all of it: then none of it is stored */
-  async #reserve(
-    fill: RunningFill,
-    expectedBytes: number | undefined,
-  ): Promise<boolean> {
-    if (expectedBytes === undefined || this.#room === undefined) return true;
-    fill.reservation = await this.#room.reserve(
-      expectedBytes,
-      () => expectedBytes - (fill.blob?.storedEnd ?? 0),
-    );
-    if (fill.reservation !== undefined) return true;
-    this.#noteDegraded(new StorageError("reserve", "ENOSPC"));
-    return false;
-  }
-
-  #onStorageFault(error: unknown): void {
-    this.#storageRestsUntilMs = this.#clock.monotonicMs() + STORAGE_REST_MS;
-    this.#noteDegraded(error);
-  }
-
-  #noteDegraded(error: unknown): void {
-    this.#metrics.storageDegraded.set(1);
-    this.#log.warn(
-      { err: error },
-      "the storage takes no writes: downloads are passed through",
-    );
-  }
-
-  /**
-   * Bytes that lie in the storage and that no row names are of an upstream that is not known: a fill
-   * starts from them only where there is no other.
-   */
-  async #mayAdopt(digest: Digest): Promise<boolean> {
-    return this.#isSoleUpstream() && (await this.#isStored(digest)) === false;
-  }
-
-  /** @returns undefined where the index does not say */
-  #isStored(digest: Digest): Promise<boolean | undefined> {
-    return this.#index.getBlob(digest).then(
-      (row) => row !== undefined,
-      () => undefined,
-    );
+    this.#metrics.fillsInProgress.dec({ upstream: fill.upstream });
   }
 
   async #watch(fill: RunningFill, blob: BlobFill): Promise<void> {
@@ -366,9 +362,7 @@ export class Fills {
     this.#running.delete(fillKey(upstream, fill.digest));
     fill.reservation?.release();
     this.#metrics.fillsInProgress.dec({ upstream });
-    if (end.outcome === "stored" && this.#room?.isShort !== true) {
-      this.#metrics.storageDegraded.set(0);
-    }
+    if (end.outcome === "stored") this.#storages.onStored();
     if (end.outcome === "mismatch") {
       this.#metrics.digestMismatches.inc();
       this.#bans.add(upstream, fill.digest, end.endpoints);

@@ -93,6 +93,8 @@ export class BlobBody extends Readable {
   /** The bandwidth is used up until it fires. */
   #pause: NodeJS.Timeout | undefined;
   #isWanted = false;
+  #pacedMs = 0;
+  #pausedUntilMs = 0;
 
   constructor(options: BlobBodyOptions) {
     super({ highWaterMark: 65_536 });
@@ -107,6 +109,11 @@ export class BlobBody extends Readable {
     if (source.destroyed) process.nextTick(() => this.#fail(source.errored));
     // It may break before its reader has come; the reader finds it destroyed then.
     this.on("error", () => {});
+  }
+
+  /** For how long the bandwidth has held it up in all. */
+  get pacedMs(): number {
+    return this.#pacedMs;
   }
 
   override _read(): void {
@@ -135,6 +142,10 @@ export class BlobBody extends Readable {
   }
 
   #wait(pauseMs: number): void {
+    const nowMs = performance.now();
+    const startMs = Math.max(nowMs, this.#pausedUntilMs);
+    this.#pausedUntilMs = Math.max(startMs, nowMs + pauseMs);
+    this.#pacedMs += this.#pausedUntilMs - startMs;
     clearTimeout(this.#pause);
     this.#pause = setTimeout(() => {
       this.#pause = undefined;

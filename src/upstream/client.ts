@@ -40,6 +40,8 @@ export interface UpstreamBlob {
   readonly sizeBytes: number | undefined;
   /** Errors of the body are UpstreamErrors (`interrupted`, `timeout`). */
   readonly body: Readable;
+  /** For how long the bandwidth has held the body up in all; absent: not at all. */
+  readonly pacedMs?: () => number;
   /** The URL of the endpoint that answered, for {@link OpenBlobOptions.avoid}. */
   readonly endpoint: string;
 }

@@ -305,6 +305,7 @@ class HttpUpstreamClient implements UpstreamClient {
           offset: blob.offset,
           sizeBytes,
           body,
+          pacedMs: () => body.pacedMs,
           endpoint: endpoint.url,
         };
       },

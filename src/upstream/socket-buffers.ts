@@ -9,8 +9,9 @@ import type { Socket } from "node:net";
 /** What one read of a socket takes at most: it stays in the second-level cache. */
 export const SOCKET_READ_BYTES = 256 * 1024;
 
-/** Less than that is copied out, so that what is held in memory never takes more than twice its size. */
-const COPIED_BELOW_BYTES = SOCKET_READ_BYTES / 2;
+/** Each connection keeps the buffer that its next read goes to: of many, each has less. */
+const ALL_READ_BYTES = 16 * 1024 * 1024;
+const MIN_READ_BYTES = 16 * 1024;
 
 /** As many as one download has in hand. */
 const MAX_SPARE = 20;
@@ -20,17 +21,20 @@ const spare: Buffer[] = [];
 const readBytes = new WeakMap<ArrayBufferLike, number>();
 /** The last read was copied out of it: the same socket goes on with it. */
 let kept: Uint8Array | undefined;
+/** What one read takes at most now. */
+let sizeNow = SOCKET_READ_BYTES;
 
 /** `onread` of a socket that is read as a stream all the same. */
 export const readIntoSpareBuffers = {
   buffer(): Uint8Array {
-    const next = kept ?? spare.pop();
+    const next = kept?.length === sizeNow ? kept : spare.pop();
     kept = undefined;
-    return next ?? Buffer.allocUnsafeSlow(SOCKET_READ_BYTES);
+    return next ?? Buffer.allocUnsafeSlow(sizeNow);
   },
   /** Called with the socket as `this`, and right before `buffer` is asked for the next one. */
   callback(this: Socket, sizeBytes: number, buffer: Uint8Array): boolean {
-    if (sizeBytes < COPIED_BELOW_BYTES) {
+    // So that what is held in memory never takes more than twice its size.
+    if (sizeBytes < buffer.length / 2) {
       const bytes = Buffer.allocUnsafeSlow(sizeBytes);
       bytes.set(buffer.subarray(0, sizeBytes));
       const wantsMore = this.push(bytes);
@@ -54,8 +58,22 @@ export function giveSocketBuffer(bytes: Buffer): boolean {
     return false;
   }
   readBytes.delete(buffer);
-  if (spare.length < MAX_SPARE) spare.push(Buffer.from(buffer));
+  if (spare.length < MAX_SPARE && buffer.byteLength === sizeNow) {
+    spare.push(Buffer.from(buffer));
+  }
   return true;
+}
+
+/** So many downloads share the memory that sockets read into. */
+export function shareSocketBuffers(downloads: number): void {
+  const share = ALL_READ_BYTES / Math.max(1, downloads);
+  const size = Math.max(
+    MIN_READ_BYTES,
+    Math.min(SOCKET_READ_BYTES, 2 ** Math.floor(Math.log2(share))),
+  );
+  if (size === sizeNow) return;
+  sizeNow = size;
+  dropSpareBuffers();
 }
 
 /** For the next download they are made anew: an idle mirror has better use for the memory. */

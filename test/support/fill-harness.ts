@@ -153,7 +153,7 @@ export async function startFill(
     expectedBytes: undefined,
     avoid: new Set(),
     headersTimeoutMs: 5_000,
-    windowBytes: 1024 * 1024,
+    windowBytes: () => 1024 * 1024,
     open: upstream.open,
     createHash: () => store.createHash("sha256", undefined),
     onVerified: async (sizeBytes, publish) => {

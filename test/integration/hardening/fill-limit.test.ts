@@ -74,4 +74,56 @@ void describe("the limit of fills", () => {
     assert.equal((await mirror.get(path(0))).bodyBytes, SIZE);
     assert.equal(upstream.count({ ...GET, hasRange: true }), 1);
   });
+
+  void it("resumes a trickling fill behind the one that waits for its slot", async (test) => {
+    const barrier = new Barrier();
+    const upstreams = await Promise.all(
+      [0, 1].map(() => ScriptedUpstream.start(test)),
+    );
+    const [first, second] = upstreams;
+    assert.ok(first && second);
+    const [slow, quick] = ["slow", "quick"].map((seed) =>
+      seededBlob(seed, SIZE),
+    );
+    assert.ok(slow && quick);
+    first.content.addBlob("x", slow);
+    second.content.addBlob("x", quick);
+    first.when(GET, { hold: { at: SIZE / 2, barrier } }, { times: 1 });
+    const mirror = await startMirror(
+      test,
+      [
+        upstreamOf(first, { name: "one.example", idleTimeoutMs: 600_000 }),
+        upstreamOf(second, { name: "two.example", isDefault: false }),
+      ],
+      { config: { limits: { ...LIMITS, fills: 1 } } },
+    );
+    const trickling = mirror.start(`/v2/one.example/x/blobs/${slow.digest}`);
+    await trickling.received(SIZE / 2);
+    mirror.clock.advance(61_000);
+    assert.equal(first.count(GET), 1);
+    const waiting = mirror.start(`/v2/two.example/x/blobs/${quick.digest}`);
+    assert.equal((await waiting.response).sha256, quick.digest);
+    assert.equal((await trickling.response).sha256, slow.digest);
+    assert.equal(first.count({ ...GET, hasRange: true }), 1);
+    barrier.release();
+  });
+
+  void it("cuts no trickling fill while no other waits for its slot", async (test) => {
+    const upstream = await ScriptedUpstream.start(test);
+    const [one, two] = ["a", "b"].map((seed) => seededBlob(seed, SIZE));
+    assert.ok(one && two);
+    for (const blob of [one, two]) upstream.content.addBlob("x", blob);
+    const barrier = new Barrier();
+    upstream.when(GET, { hold: { at: SIZE / 2, barrier } }, { times: 1 });
+    const mirror = await startMirror(test, [
+      upstreamOf(upstream, { idleTimeoutMs: 600_000 }),
+    ]);
+    const held = mirror.start(`/v2/x/blobs/${one.digest}`);
+    await held.received(SIZE / 2);
+    mirror.clock.advance(61_000);
+    assert.equal((await mirror.get(`/v2/x/blobs/${two.digest}`)).status, 200);
+    barrier.release();
+    assert.equal((await held.response).sha256, one.digest);
+    assert.equal(upstream.count(GET), 2);
+  });
 });

@@ -270,6 +270,57 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal(upstream.count({ hasRange: false }), 1);
   });
 
+  void it("that is served beside it is resumed where the upstream cuts it", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const barrier = new Barrier();
+    upstream.when(
+      { hasRange: false },
+      { hold: { at: 4 * MIB, barrier } },
+      { times: 1 },
+    );
+    const fill = mirror.start(pathOf(LARGE));
+    await fill.received(MIB);
+    const cuts = [
+      { cut: { atByte: MIB, by: "fin" } },
+      { cut: { atByte: 70_000, by: "rst" } },
+      { status: 500 },
+    ] as const;
+    const [first, last] = [16 * MIB, 19 * MIB - 1] as const;
+    for (const cut of cuts) {
+      upstream.when({ hasRange: true }, cut, { times: 1 });
+    }
+    const range = { Range: `bytes=${first}-${last}` };
+    const part = await mirror.get(pathOf(LARGE), range);
+    assertIsPart(part, LARGE, [first, last]);
+    assert.ok(upstream.count({ hasRange: true }) >= 3);
+    barrier.release();
+    assert.equal((await fill.response).sha256, LARGE.digest);
+  });
+
+  void it("that is served beside it ends early where the upstream has no more of it", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const barrier = new Barrier();
+    upstream.when(
+      { hasRange: false },
+      { hold: { at: 4 * MIB, barrier } },
+      { times: 1 },
+    );
+    const fill = mirror.start(pathOf(LARGE));
+    await fill.received(MIB);
+    upstream.when(
+      { hasRange: true },
+      { cut: { atByte: MIB, by: "fin" } },
+      { times: 1 },
+    );
+    upstream.when({ hasRange: true }, { status: 404 });
+    const range = { Range: `bytes=${16 * MIB}-${19 * MIB - 1}` };
+    const part = await mirror.get(pathOf(LARGE), range);
+    assert.deepEqual([part.status, part.end], [206, "fin"]);
+    assert.equal(part.bodyBytes, MIB);
+    barrier.release();
+    assert.equal((await fill.response).sha256, LARGE.digest);
+  });
+
   void it("that is far ahead waits for the download where the upstream takes no ranges", async (test) => {
     const { upstream, mirror, barrier, filling } = await heldFill(
       test,

@@ -94,7 +94,7 @@ void describe("a fill", () => {
     });
     const { bytes, digest } = blobOf("steps", 5 * MIB + 5);
     const { fill, upstream } = await startFill(store, digest, {
-      windowBytes: 4 * MIB,
+      windowBytes: () => 4 * MIB,
     });
     upstream.answer(() => ({ sizeBytes: bytes.length }));
     const body = await upstream.body();
@@ -311,12 +311,14 @@ void describe("a fill", () => {
 
   void it("sends what is stored to a socket, but not the tail before it is verified", async (test) => {
     const { store, root } = await makeStore(test);
-    const { bytes, digest } = blobOf("sent", 6 * MIB);
+    // The last whole step of writing ends within the tail.
+    const { bytes, digest } = blobOf("sent", 6 * MIB + TAIL_BYTES / 2);
     const { fill, upstream } = await startFill(store, digest);
     upstream.answer(() => ({ sizeBytes: bytes.length }));
     const body = await upstream.body();
-    body.feed(bytes);
-    while (fill.storedEnd < bytes.length) await nextTurn();
+    // All but the last byte, with which the verification would begin.
+    body.feed(bytes.subarray(0, -1));
+    while (fill.storedEnd < 6 * MIB) await nextTurn();
     await fill.openFile();
     const reader = fill.openReader();
     const { near, far } = await connectedSockets(test);
@@ -335,6 +337,7 @@ void describe("a fill", () => {
     await sendAll(readable);
     assert.equal(reader.position, isOffered ? readable : 0);
     assert.equal(reader.sendTo(socketDescriptor(near) ?? -1, MIB), 0);
+    body.feed(bytes.subarray(-1));
     body.finish();
     assert.equal((await fill.ended).outcome, "stored");
     await sendAll(bytes.length);

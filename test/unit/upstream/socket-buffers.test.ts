@@ -6,6 +6,7 @@ import {
   dropSpareBuffers,
   giveSocketBuffer,
   readIntoSpareBuffers,
+  shareSocketBuffers,
   SOCKET_READ_BYTES,
 } from "../../../src/upstream/socket-buffers.ts";
 import { releaseAfter } from "../../support/after-test.ts";
@@ -23,6 +24,7 @@ function readOf(sizeBytes: number): { bytes: Buffer; target: Uint8Array } {
 
 void describe("buffers that sockets read into", () => {
   afterEach(() => {
+    shareSocketBuffers(1);
     readIntoSpareBuffers.buffer();
     dropSpareBuffers();
   });
@@ -52,6 +54,25 @@ void describe("buffers that sockets read into", () => {
     assert.equal(bytes.buffer.byteLength, 100);
     assert.equal(giveSocketBuffer(bytes), false);
     assert.equal(readIntoSpareBuffers.buffer(), target);
+  });
+
+  void it("are smaller the more downloads share them, and never mixed", () => {
+    const large = readOf(SOCKET_READ_BYTES);
+    for (const [downloads, bytes] of [
+      [64, SOCKET_READ_BYTES],
+      [200, SOCKET_READ_BYTES / 4],
+      [1_000, 16 * 1024],
+      [100_000, 16 * 1024],
+    ] as const) {
+      shareSocketBuffers(downloads);
+      assert.equal(readIntoSpareBuffers.buffer().length, bytes);
+    }
+    giveSocketBuffer(large.bytes);
+    const small = readOf(10_000);
+    assert.equal(small.target.length, 16 * 1024);
+    assert.equal(giveSocketBuffer(small.bytes), true);
+    shareSocketBuffers(1);
+    assert.equal(readIntoSpareBuffers.buffer().length, SOCKET_READ_BYTES);
   });
 
   void it("are let go when a download has ended", () => {
