@@ -31,6 +31,7 @@ import { FileBlobReader, SharedFile } from "./shared-file.ts";
 import {
   BACKGROUND_HASH_FROM_BYTES,
   InlineHash,
+  ReadBackHash,
   type StoredHash,
 } from "./stored-hash.ts";
 
@@ -279,7 +280,7 @@ class FsBlobStore implements BlobStore {
     expectedBytes: number | undefined,
   ): StoredHash {
     if (leftBytes === 0 && isSmall(expectedBytes)) {
-      return new InlineHash(algorithm);
+      return new ReadBackHash(algorithm, file);
     }
     const hash = this.#hashes.open(algorithm, file);
     if (leftBytes > 0) hash.addStored([], leftBytes);
