@@ -175,7 +175,15 @@ export function createMirror(options: {
     );
   const negative = new NegativeAnswers(clock);
   const gone = new GoneTags({ index, clock });
-  const stored = new StoredManifests({ store, index, hot, clock, log });
+  const verifyAfterMs = options.verifyAfterMs ?? (() => Infinity);
+  const stored = new StoredManifests({
+    store,
+    index,
+    hot,
+    clock,
+    log,
+    verifyAfterMs,
+  });
   const digests = new DigestManifests({
     stored,
     index,
@@ -206,7 +214,6 @@ export function createMirror(options: {
     clock,
     isOffline,
   });
-  const verifyAfterMs = options.verifyAfterMs ?? (() => Infinity);
   const reads = new StoredReads({
     verifier: options.verifier,
     clock,

@@ -3,6 +3,7 @@ import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
 import type {
   BlobRecord,
+  BlobRow,
   MetadataIndex,
   RepositoryKey,
 } from "../cache/metadata-index.ts";
@@ -41,6 +42,7 @@ export class StoredManifests {
   /** Manifests on their way to the disk. */
   readonly #storing = new Map<string, Promise<boolean>>();
   readonly #patienceMs: number;
+  readonly #verifyAfterMs: () => number;
   #cancel: (() => void) | undefined;
   #looking: Promise<void> = Promise.resolve();
 
@@ -52,6 +54,8 @@ export class StoredManifests {
     readonly log: Logger;
     readonly schedule?: Schedule;
     readonly patienceMs?: number;
+    /** Files that were verified longer ago are read; absent: none. May change at any time. */
+    readonly verifyAfterMs?: () => number;
   }) {
     this.#store = options.store;
     this.#index = options.index;
@@ -60,6 +64,7 @@ export class StoredManifests {
     this.#log = options.log;
     this.#schedule = options.schedule ?? scheduleUnref;
     this.#patienceMs = options.patienceMs ?? STORE_PATIENCE_MS;
+    this.#verifyAfterMs = options.verifyAfterMs ?? (() => Infinity);
   }
 
   /**
@@ -233,7 +238,7 @@ export class StoredManifests {
     this.#cancel ??= this.#schedule(() => void this.#look(), delayMs);
   }
 
-  /** Puts the file of a manifest that is in memory back where it is gone. */
+  /** Puts the file of a manifest that is in memory back where it is gone, or wrong. */
   async #restore(key: RepositoryKey, digest: Digest): Promise<void> {
     const hot = this.#hot.get(digest);
     if (hot === undefined) return;
@@ -242,9 +247,12 @@ export class StoredManifests {
       if (row?.mediaType === undefined) return;
       const { mediaType } = row;
       const file = await this.#store.open(digest, row.sizeBytes);
-      if (file !== undefined) return await file.close();
+      await file?.close();
+      if (file !== undefined && (await this.#isRight(row))) return;
       // An eviction takes it out of memory before its file.
       if (this.#hot.get(digest) !== hot) return;
+      // A file of that size would be taken for it.
+      if (file !== undefined) await this.#store.remove(digest);
       const { isStored } = await this.keep(key, digest, {
         bytes: hot,
         mediaType,
@@ -252,10 +260,31 @@ export class StoredManifests {
       if (!isStored) return;
       this.#log.warn(
         { upstream: key.upstream, digest },
-        "the file of a manifest was gone and is put back",
+        file === undefined
+          ? "the file of a manifest was gone and is put back"
+          : "the file of a manifest was wrong and is put back",
       );
     } catch {
       // Nobody can tell now; the next time that it is served from memory it is looked for again.
     }
+  }
+
+  /** Reads a file that was not verified for long. */
+  async #isRight({
+    digest,
+    sizeBytes,
+    verifiedAtMs,
+  }: BlobRow): Promise<boolean> {
+    const nowMs = this.#clock.nowMs();
+    if (nowMs - verifiedAtMs < this.#verifyAfterMs()) return true;
+    const bytes = await this.#store.read(digest, sizeBytes);
+    if (
+      bytes === undefined ||
+      digestOf(bytes, digestAlgorithm(digest)) !== digest
+    ) {
+      return false;
+    }
+    await this.#index.noteVerified([digest], nowMs);
+    return true;
   }
 }

@@ -1,5 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync, rmSync, statSync } from "node:fs";
+import {
+  existsSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { type BlobStore, StorageError } from "../../../src/cache/blob-store.ts";
@@ -19,10 +25,12 @@ import { tempDir } from "../../support/temp-dir.ts";
 const key = keyOf("docker.io", "library/app");
 const image = buildImage({ seed: "served", layers: [300] });
 const { manifest } = image;
+const WEEK_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** A cache with an image whose manifest was read into memory. */
 async function setUp(test: AfterTest): Promise<{
   cache: OpenedCache;
+  clock: FakeClock;
   hot: HotManifests;
   stored: StoredManifests;
   schedule: ManualSchedule;
@@ -49,6 +57,7 @@ async function setUp(test: AfterTest): Promise<{
       return cache.blobs.open(...args);
     },
     read: (...args) => cache.blobs.read(...args),
+    remove: (...args) => cache.blobs.remove(...args),
     put: async (...args) => {
       faults.puts += 1;
       await faults.isSlow;
@@ -67,11 +76,21 @@ async function setUp(test: AfterTest): Promise<{
     schedule: schedule.start,
     // Only for what never ends before it.
     patienceMs: 100,
+    verifyAfterMs: () => WEEK_MS,
   });
   const { digest, mediaType, bytes } = manifest;
   assert(await stored.read(key, digest, bytes.length, mediaType));
   const file = diskLayout(root).blobFile(digest);
-  return { cache, hot, stored, schedule, file, opened: () => opened, faults };
+  return {
+    cache,
+    clock,
+    hot,
+    stored,
+    schedule,
+    file,
+    opened: () => opened,
+    faults,
+  };
 }
 
 void describe("a manifest that is served from memory", () => {
@@ -111,6 +130,26 @@ void describe("a manifest that is served from memory", () => {
     assert.equal(statSync(file).size, manifest.bytes.length);
     const { findings } = await cache.scrub({ isRepair: false });
     assert.deepEqual(findings, []);
+  });
+
+  void it("has its file read where that was not verified for a week, and put back where it is wrong", async (test) => {
+    const { cache, clock, stored, file } = await setUp(test);
+    const serve = async (): Promise<number | undefined> => {
+      assert(stored.recall(key, manifest.digest));
+      await stored.settle();
+      return (await cache.index.getBlob(manifest.digest))?.verifiedAtMs;
+    };
+    const isRight = (): boolean => readFileSync(file).equals(manifest.bytes);
+    const rot = (): void => writeFileSync(file, manifest.bytes.toReversed());
+    clock.advance(WEEK_MS);
+    assert.equal(await serve(), clock.nowMs());
+    clock.advance(WEEK_MS - 1);
+    rot();
+    assert.equal(await serve(), clock.nowMs() - WEEK_MS + 1);
+    assert.equal(isRight(), false);
+    clock.advance(1);
+    assert.equal(await serve(), clock.nowMs());
+    assert.equal(isRight(), true);
   });
 
   void it("stays away where an eviction took it out of memory and its row with it", async (test) => {
