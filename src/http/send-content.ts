@@ -132,6 +132,7 @@ async function answerBlob(
     response.writeHead(206, head);
     if (blob.status.outcome !== "hit") response.flushHeaders();
     await sendBody(response, exchange, body, body.lengthBytes);
+    if (response.writableEnded) blob.onGiven?.();
     return;
   }
   const { body, range, sizeBytes } = blob;

@@ -44,6 +44,8 @@ export type BlobAnswer =
       readonly status: CacheStatus;
       readonly ageMs: number | undefined;
       readonly source: BodySource;
+      /** The caller calls it when the client has all of the parts. */
+      readonly onGiven?: (() => void) | undefined;
       /** The caller sets its ranges, and closes it. */
       readonly body: RangedBody;
     }

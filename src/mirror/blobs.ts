@@ -227,15 +227,17 @@ export class Blobs {
       .catch(() => {});
   }
 
-  /** Remembers that the client was given the whole blob, once it was. */
+  /** Remembers that the client was given the whole blob, or several parts of it, once it was. */
   #noted(
     answer: BlobAnswer,
     digest: Digest,
     { client }: BlobDemand,
     startedAtMs: number,
   ): BlobAnswer {
-    if (client === undefined || answer.kind !== "body") return answer;
-    if (!isWhole(answer.range, answer.sizeBytes)) return answer;
+    if (client === undefined || answer.kind === "unsatisfiable") return answer;
+    if (answer.kind === "body" && !isWhole(answer.range, answer.sizeBytes)) {
+      return answer;
+    }
     const onGiven = (): void =>
       this.#reads.noteGiven(client, digest, startedAtMs);
     return { ...answer, onGiven };

@@ -58,8 +58,10 @@ export class StoredBlobs {
       return undefined;
     }
     const { writtenAtMs } = reader;
+    // podman takes a zstd:chunked layer in parts, and compares those.
+    const areParts = ranges !== undefined && ranges.length > 1;
     const doubt =
-      client !== undefined && isWhole(range, sizeBytes)
+      client !== undefined && (areParts || isWhole(range, sizeBytes))
         ? await this.#awaitDoubt(client, row, writtenAtMs)
         : {};
     if (doubt === "wrong") {
@@ -85,7 +87,7 @@ export class StoredBlobs {
       source: "cache" as const,
       body,
     };
-    return ranges !== undefined && ranges.length > 1
+    return areParts
       ? { kind: "parts", ranges, ...answer }
       : { kind: "body", range, ...answer };
   }

@@ -11,7 +11,7 @@ const MAX_REMEMBERED = 20_000;
 /** A clock that was set back must not keep a blob from being verified. */
 const CLOCK_TOLERANCE_MS = 60_000;
 
-/** A whole blob that a client was given. */
+/** A whole blob that a client was given, or several parts of it. */
 interface Given {
   /** When the first answer since the last verification began. */
   readonly sinceMs: number;
@@ -28,7 +28,7 @@ export interface Breakable {
  * Which stored blobs are verified while they are read.
  *
  * An engine that was given wrong bytes discards them and asks again, so a client that wants a whole
- * blob twice within two minutes has it verified; then, for two minutes, it may ask as often as it
+ * blob, or several parts of it, twice within two minutes has it verified; then, for two minutes, it may ask as often as it
  * likes: behind one address there may be a hundred clients. A blob whose file was written to since
  * it was last verified was written to by another process: it is verified first. One that was not
  * verified for long is verified in the background.
