@@ -4,10 +4,11 @@ import { describe, it } from "node:test";
 import type { AfterTest } from "../../support/after-test.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
-import { buildImage } from "../../support/image-builder.ts";
+import { buildImage, seededBlob } from "../../support/image-builder.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import {
   ALPINE,
+  repositoryName,
   SIGNAL,
   startUpstreamClient,
   TAG,
@@ -153,6 +154,85 @@ void describe("storage behind a redirect that failed", () => {
       assert.equal((await buffer(result.body)).length, LAYER.sizeBytes);
       break;
     }
+  });
+});
+
+void describe("storage behind a redirect that fails one blob", () => {
+  for (const status of [503, 429]) {
+    void it(`with ${status} and Retry-After gives the others, and is not asked for that one again`, async (t) => {
+      const upstream = await startRegistry(t, { redirectBlobs: {} });
+      const { client } = startUpstreamClient(t, [upstream.origin], {
+        clock: new FakeClock(),
+      });
+      upstream.when(
+        { listener: "cdn", reference: LAYER.digest },
+        { status, headers: { "retry-after": "60" } },
+      );
+      const open = (digest: typeof LAYER.digest) =>
+        client.openBlob(ALPINE, digest, { signal: SIGNAL });
+      for (let round = 0; round < 5; round++) {
+        const error = await upstreamErrorOf(open(LAYER.digest));
+        assert.equal(error.isLocal, round > 0);
+        const { body } = await open(IMAGE.config.digest);
+        await buffer(body);
+      }
+      assert.equal(
+        upstream.count({ listener: "cdn", reference: LAYER.digest }),
+        1,
+      );
+    });
+  }
+
+  void it("with 503 and Retry-After is left alone once three blobs in a row were answered so", async (t) => {
+    const clock = new FakeClock();
+    const upstream = await startRegistry(t, { redirectBlobs: {} });
+    const blobs = [1, 2, 3, 4].map((at) => seededBlob(`stored ${at}`, 1_000));
+    for (const blob of blobs) upstream.content.addBlob(ALPINE, blob);
+    const { client } = startUpstreamClient(t, [upstream.origin], { clock });
+    upstream.when(
+      { listener: "cdn" },
+      { status: 503, headers: { "retry-after": "60" } },
+    );
+    for (const { digest } of blobs) {
+      await upstreamErrorOf(
+        client.openBlob(ALPINE, digest, { signal: SIGNAL }),
+      );
+    }
+    assert.equal(upstream.count({ listener: "cdn" }), 3);
+    // The endpoint itself is not blamed.
+    assert.equal(client.isDown(), false);
+  });
+});
+
+void describe("slow lists", () => {
+  void it("hold up no manifest, token or blob, and what waits behind them is no failure", async (t) => {
+    const upstream = await startRegistry(t, { auth: { scheme: "bearer" } });
+    const { client } = startUpstreamClient(t, [upstream.origin], {
+      headersTimeoutMs: 18_000,
+    });
+    const barrier = new Barrier();
+    upstream.when({ kind: "tags" }, { hold: { at: "headers", barrier } });
+    const leaving = new AbortController();
+    const lists = Array.from({ length: 40 }, (_, at) =>
+      upstreamErrorOf(
+        client.listTags(repositoryName(`r${at}`), leaving.signal),
+      ),
+    );
+    await barrier.arrived(8);
+    await client.getManifest(ALPINE, TAG, SIGNAL);
+    const { body } = await client.openBlob(ALPINE, LAYER.digest, {
+      signal: SIGNAL,
+    });
+    await buffer(body);
+    leaving.abort();
+    for (const error of await Promise.all(lists)) {
+      assert.equal(error.kind, "timeout");
+    }
+    barrier.release();
+    upstream.clearRules();
+    // Neither those that were sent nor those that waited are held against it.
+    await client.listTags(ALPINE, SIGNAL);
+    assert.equal(client.status().endpoints[0]?.lastError, undefined);
   });
 });
 
