@@ -13,7 +13,8 @@ export interface PageRequest {
 }
 
 /**
- * Cuts a page out of a sorted list. `n` of 0 is an empty page without a next one.
+ * Cuts a page out of a sorted list, in time for the page alone. `n` of 0 is an empty page without a
+ * next one.
  *
  * @param isWhole false where the list itself was cut: there is always more after its end
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags
@@ -25,10 +26,22 @@ export function cutPage<T extends string>(
 ): Page<T> {
   const { n, last } = request;
   if (n === 0) return { entries: [], nextLast: undefined };
-  const rest =
-    last === undefined ? sorted : sorted.filter((entry) => entry > last);
-  const entries = n === undefined ? rest : rest.slice(0, n);
+  const first = last === undefined ? 0 : countUpTo(sorted, last);
+  const entries = sorted.slice(first, n === undefined ? undefined : first + n);
   const end = entries.at(-1);
-  const hasMore = entries.length < rest.length || !isWhole;
+  const hasMore = first + entries.length < sorted.length || !isWhole;
   return { entries, nextLast: hasMore ? end : undefined };
+}
+
+/** How many entries are not after `last`, by halves: a list may have a million. */
+function countUpTo(sorted: readonly string[], last: string): number {
+  let low = 0;
+  let high = sorted.length;
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const entry = sorted[middle];
+    if (entry !== undefined && entry > last) high = middle;
+    else low = middle + 1;
+  }
+  return low;
 }

@@ -14,8 +14,8 @@ import {
 } from "./mirrored-upstream.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
 
-/** Memory for the lists of all repositories together. */
-const MAX_LISTS_BYTES = 16 * 1024 * 1024;
+/** Memory for the lists of all repositories together: the longest that is read from an upstream fits in. */
+const MAX_LISTS_BYTES = 32 * 1024 * 1024;
 
 /** More cached tags of one repository than anybody keeps; a bound for the query. */
 const MAX_CACHED_TAGS = 100_000;
@@ -112,12 +112,12 @@ export class TagLists {
     key: RepositoryKey,
     request: PageRequest,
   ): Promise<TagsAnswer> {
-    const start = await this.#part(upstream, key, undefined);
+    const start = await this.#part(upstream, key, undefined, request);
     const last = parseTag(request.last ?? "");
     const { list, ...told } =
       last === undefined
         ? start
-        : await this.#partWith(upstream, key, start, last);
+        : await this.#partWith(upstream, key, start, last, request);
     return { page: cutPage(list.tags, request, list.isWhole), ...told };
   }
 
@@ -127,6 +127,7 @@ export class TagLists {
     key: RepositoryKey,
     start: TagsPart,
     last: Tag,
+    request: PageRequest,
   ): Promise<TagsPart> {
     for (let part = start; ;) {
       const { tags, isWhole } = part.list;
@@ -135,7 +136,7 @@ export class TagLists {
       const next = start.isStale
         ? this.#stale(key, end, start.status)
         : this.#fresh(upstream, key, end);
-      if (next === undefined) return this.#part(upstream, key, last);
+      if (next === undefined) return this.#part(upstream, key, last, request);
       part = next;
     }
   }
@@ -145,6 +146,7 @@ export class TagLists {
     upstream: MirroredUpstream,
     key: RepositoryKey,
     after: Tag | undefined,
+    request: PageRequest,
   ): Promise<TagsPart> {
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
@@ -156,7 +158,7 @@ export class TagLists {
       part: after ?? "",
       fetch: () => this.#fetch(upstream, key, after),
       isKnown: last !== undefined,
-      stale: last ?? (await this.#cached(key)),
+      stale: last ?? (await this.#cached(key, request)),
     });
     const isLast = last !== undefined && answered.list === last;
     return { ...answered, ageMs: isLast ? this.#ageMs(last) : undefined };
@@ -225,12 +227,20 @@ export class TagLists {
     }
   }
 
-  /** The tags that the cache can answer; undefined where it has none of the repository. */
-  async #cached(key: RepositoryKey): Promise<TagList | undefined> {
-    const tags = await this.#index
-      .listTags(key, MAX_CACHED_TAGS, undefined)
-      .catch(() => []);
-    return tags.length === 0 ? undefined : { tags, isWhole: true };
+  /** Those tags in the cache that a page is cut from; undefined if it has none of the repository. */
+  async #cached(
+    key: RepositoryKey,
+    { n = MAX_CACHED_TAGS, last }: PageRequest,
+  ): Promise<TagList | undefined> {
+    // One more than the page says that there is a next one.
+    const limit = Math.min(n, MAX_CACHED_TAGS) + 1;
+    const list = (count: number, after: string | undefined) =>
+      this.#index.listTags(key, count, after).catch(() => []);
+    const tags = await list(limit, last);
+    const isEmpty =
+      tags.length === 0 &&
+      (last === undefined || (await list(1, undefined)).length === 0);
+    return isEmpty ? undefined : { tags, isWhole: true };
   }
 }
 
