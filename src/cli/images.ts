@@ -153,7 +153,11 @@ async function readCommand(
       };
     case "refresh":
       return async (backend) => {
-        const { digest, changed } = cached(await backend.refresh(ref));
+        const found = await backend.refresh(ref);
+        if (found === undefined) {
+          throw new Failed(1, `${ref} is not found in its registry`);
+        }
+        const { digest, changed } = found;
         return {
           json: { ref, digest, changed },
           text: `${ref} ${changed ? "is now" : "is still"} ${digest}\n`,

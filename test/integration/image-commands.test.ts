@@ -254,6 +254,14 @@ void describe("the commands on images", () => {
       (await run({ name: "refresh", ref: byDigest })).stdout,
       /@sha256:\w+ is still sha256:/,
     );
+    assert.equal((await run({ name: "pin", ref })).code, 0);
+    upstream.content.removeTag("library/app", "1");
+    assert.deepEqual(await run({ name: "refresh", ref }), {
+      code: 1,
+      stdout: "",
+      stderr: `entrepot: ${ref} is not found in its registry\n`,
+    });
+    assert.equal((await run({ name: "inspect", ref })).code, 0);
     await mirror.reload({ offline: true });
     assert.deepEqual(await run({ name: "refresh", ref: byDigest }), {
       code: 1,
