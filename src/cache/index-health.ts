@@ -39,8 +39,9 @@ export class IndexHealth {
            (SELECT coalesce(sum(size_bytes), 0) FROM blobs) AS blobBytes,
            (SELECT count(*) FROM manifests) AS manifests,
            (SELECT count(*) FROM tags) AS tags,
-           (SELECT count(*) FROM referrers) AS lists,
-           (SELECT coalesce(sum(length(body)), 0) FROM referrers) AS listBytes`,
+           (SELECT count(*) FROM referrers) + (SELECT count(*) FROM tag_lists) AS lists,
+           (SELECT coalesce(sum(length(body)), 0) FROM referrers)
+             + (SELECT coalesce(sum(length(body)), 0) FROM tag_lists) AS listBytes`,
       ),
     };
   }

@@ -13,6 +13,7 @@ import { ReferrerRows } from "./referrer-rows.ts";
 import { RecentRows } from "./recent-rows.ts";
 import { type Changed, RootChanges } from "./root-changes.ts";
 import type { RootChange } from "./roots-journal.ts";
+import { TagListRows } from "./tag-list-rows.ts";
 import { SqliteRoots } from "./sqlite-roots.ts";
 import { writeUses } from "./use-keys.ts";
 
@@ -38,6 +39,7 @@ export interface IndexParts {
   readonly roots: SqliteRoots;
   readonly rootChanges: RootChanges;
   readonly referrers: ReferrerRows;
+  readonly tagLists: TagListRows;
   readonly size: IndexSize;
   readonly accessTimes: Pick<AccessTimes, "note" | "flush" | "settle">;
   readonly transactions: IndexTransactions;
@@ -92,6 +94,7 @@ export function createIndexParts({
     rows,
     roots,
     referrers: new ReferrerRows(database),
+    tagLists: new TagListRows(database),
     size: new IndexSize(database),
     rootChanges: new RootChanges(statements, roots, rows),
     accessTimes: {

@@ -58,6 +58,12 @@ export interface ReferrersRow {
   readonly verifiedAtMs: number;
 }
 
+/** The last list of tags of a repository, encoded by its reader. Times are epoch milliseconds. */
+export interface TagListRow {
+  readonly body: Buffer;
+  readonly fetchedAtMs: number;
+}
+
 /** Of what is stored; manifests are blobs too and count as both. */
 export type BlobScope = "repository" | "upstream";
 
@@ -66,7 +72,7 @@ export interface IndexTotals {
   readonly blobs: number;
   readonly manifests: number;
   readonly tags: number;
-  /** Of the referrers lists that are kept. */
+  /** Of the lists of referrers and of tags that are kept. */
   readonly listBytes: number;
 }
 
@@ -184,6 +190,15 @@ export interface MetadataIndex extends RootIndex {
     subject: Digest,
     row: ReferrersRow,
   ): Promise<boolean>;
+
+  getTagList(key: RepositoryKey): Promise<TagListRow | undefined>;
+  /**
+   * Keeps a list for as long as the repository is, within bounds on all lists.
+   *
+   * @returns whether it is kept: only if anything is linked in the repository
+   */
+  putTagList(key: RepositoryKey, row: TagListRow): Promise<boolean>;
+  dropTagList(key: RepositoryKey): Promise<void>;
 
   /** Notes a use; written in batches, at most 5 s late. Never throws. */
   touchBlob(digest: Digest, atMs: number): void;

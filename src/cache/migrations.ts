@@ -251,6 +251,25 @@ const MIGRATIONS: readonly string[] = [
   -- from the next such answer.
   ALTER TABLE tags ADD COLUMN gone_at_ms INTEGER;
   `,
+  `
+  -- The last list of tags that the upstream gave of a repository, for when it is away. A rebuilt index
+  -- has none until the upstream is asked again.
+  CREATE TABLE tag_lists (
+    repository_id INTEGER PRIMARY KEY REFERENCES repositories (id) ON DELETE CASCADE,
+    body BLOB NOT NULL,
+    fetched_at_ms INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX tag_lists_by_age ON tag_lists (fetched_at_ms);
+  CREATE TRIGGER tag_lists_inserted AFTER INSERT ON tag_lists BEGIN
+    UPDATE totals SET lists = lists + 1, list_bytes = list_bytes + length(new.body);
+  END;
+  CREATE TRIGGER tag_lists_replaced AFTER UPDATE OF body ON tag_lists BEGIN
+    UPDATE totals SET list_bytes = list_bytes + length(new.body) - length(old.body);
+  END;
+  CREATE TRIGGER tag_lists_deleted AFTER DELETE ON tag_lists BEGIN
+    UPDATE totals SET lists = lists - 1, list_bytes = list_bytes - length(old.body);
+  END;
+  `,
 ];
 
 /** What `user_version` of an index of this program is. */

@@ -21,6 +21,7 @@ import {
   type MetadataIndex,
   type ReferrersRow,
   type RepositoryKey,
+  type TagListRow,
   type TagRow,
 } from "./metadata-index.ts";
 import { SqliteRootIndex } from "./sqlite-root-index.ts";
@@ -298,6 +299,24 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     return this.#transactions.write("putReferrers", () =>
       this.#parts.referrers.put(key, subject, row),
     );
+  }
+
+  getTagList(key: RepositoryKey): Promise<TagListRow | undefined> {
+    return this.#transactions.read("getTagList", () =>
+      this.#parts.tagLists.get(key),
+    );
+  }
+
+  putTagList(key: RepositoryKey, row: TagListRow): Promise<boolean> {
+    return this.#transactions.write("putTagList", () =>
+      this.#parts.tagLists.put(key, row),
+    );
+  }
+
+  dropTagList(key: RepositoryKey): Promise<void> {
+    return this.#transactions.write("dropTagList", () => {
+      this.#parts.tagLists.drop(key);
+    });
   }
 
   touchBlob(digest: Digest, atMs: number): void {

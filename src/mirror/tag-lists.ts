@@ -7,6 +7,7 @@ import { withDeadline } from "../upstream/deadline.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import type { UpstreamTags } from "../upstream/client.ts";
 import { isNotFound } from "./manifest-answers.ts";
+import { KeptTagLists } from "./kept-tag-lists.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
 import {
   ANSWER_DEADLINE_MS,
@@ -47,12 +48,13 @@ interface KnownTagList extends TagList {
 }
 
 /**
- * The tags of a repository: the upstream's list. While the upstream is down the last known one, which
- * is kept in memory alone, and if there is none the tags in the cache.
+ * The tags of a repository: the upstream's list. While the upstream is down the last known one, and if
+ * there is none the tags in the cache. A list that is whole outlives the process.
  */
 export class TagLists {
   readonly #index: MetadataIndex;
   readonly #clock: Clock;
+  readonly #kept: KeptTagLists;
   readonly #revalidation: ListRevalidation<TagList>;
   readonly #lists = new LRUCache<string, KnownTagList>({
     maxSize: MAX_LISTS_BYTES,
@@ -67,6 +69,7 @@ export class TagLists {
   }) {
     this.#index = options.index;
     this.#clock = options.clock;
+    this.#kept = new KeptTagLists(options);
     this.#revalidation = options.revalidation;
   }
 
@@ -92,6 +95,7 @@ export class TagLists {
   async refresh(upstream: MirroredUpstream, key: RepositoryKey): Promise<void> {
     const list = { key, reference: TAGS_LIST };
     const start = nameOf(key, undefined);
+    await this.#recall(upstream, key);
     if (!this.#lists.has(start)) {
       this.#revalidation.forget(list);
       return;
@@ -148,6 +152,7 @@ export class TagLists {
     after: Tag | undefined,
     request: PageRequest,
   ): Promise<TagsPart> {
+    if (after === undefined) await this.#recall(upstream, key);
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
     const last = this.#lists.get(nameOf(key, after));
@@ -208,7 +213,30 @@ export class TagLists {
     };
     const fetchedAtMs = this.#clock.monotonicMs();
     this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
+    if (after === undefined) {
+      await (list.isWhole
+        ? this.#kept.write(key, list.tags)
+        : this.#kept.drop(key));
+    }
     return list;
+  }
+
+  /** Takes a list into memory that outlived the process, or its place in memory. */
+  async #recall(
+    { freshness }: MirroredUpstream,
+    key: RepositoryKey,
+  ): Promise<void> {
+    const name = nameOf(key, undefined);
+    if (this.#lists.has(name)) return;
+    const kept = await this.#kept.read(key);
+    if (kept === undefined || this.#lists.has(name)) return;
+    // A clock that was set back says nothing: then it counts as just expired.
+    const ageMs = kept.ageMs < 0 ? freshness.tagTtlMs : kept.ageMs;
+    this.#lists.set(name, {
+      tags: kept.tags,
+      isWhole: true,
+      fetchedAtMs: this.#clock.monotonicMs() - ageMs,
+    });
   }
 
   /** A list that the upstream has no more is not the last known one either. */
@@ -222,7 +250,10 @@ export class TagLists {
         upstream.client.listTags(key.repository, signal, after),
       );
     } catch (error) {
-      if (isNotFound(error)) this.#lists.delete(nameOf(key, after));
+      if (isNotFound(error)) {
+        this.#lists.delete(nameOf(key, after));
+        await this.#kept.drop(key);
+      }
       throw error;
     }
   }

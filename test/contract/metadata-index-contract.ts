@@ -506,6 +506,26 @@ export function metadataIndexContract(
       );
     });
 
+    void it("keeps the last list of tags of a repository that has anything linked", async (test) => {
+      const index = await make(test);
+      const rows = [
+        { body: Buffer.from("1"), fetchedAtMs: 1 },
+        { body: Buffer.from("1 2"), fetchedAtMs: 2 },
+      ] as const;
+      assert.equal(await index.putTagList(alpine, rows[0]), false);
+      await index.recordBlob(alpine, blob(named("blob"), 10));
+      assert.equal(await index.getTagList(alpine), undefined);
+      for (const row of rows) {
+        assert.equal(await index.putTagList(alpine, row), true);
+        assert.deepEqual(await index.getTagList(alpine), row);
+      }
+      assert.equal(await index.getTagList(busybox), undefined);
+      assert.deepEqual(await index.totals(), totals(1, 10, 0, 0, 3));
+      await index.dropTagList(alpine);
+      assert.equal(await index.getTagList(alpine), undefined);
+      assert.deepEqual(await index.totals(), totals(1, 10, 0, 0, 0));
+    });
+
     void it("keeps referrers of what is linked in the repository, counts them, and drops them with the link", async (test) => {
       const index = await make(test);
       const subject = named("subject");

@@ -275,6 +275,43 @@ void describe("a list of tags", () => {
     });
   }
 
+  void it("is the last known one after a restart too, if anything of the repository is cached", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    upstream.content.addImage("team/other", IMAGE, "1");
+    await mirror.get("/v2/team/app/manifests/edge");
+    await mirror.get(LIST);
+    await mirror.get("/v2/team/other/tags/list");
+    upstream.forgetRequests();
+    await mirror.restart();
+    mirror.clock.advance(TTL_MS - 1_000);
+    assert.equal(cacheStatusOf(await mirror.get(LIST)), "hit; ttl=1");
+    assert.equal(upstream.count(), 0);
+    await upstream.stop();
+    await mirror.restart();
+    mirror.clock.advance(86_400_000);
+    const stale = await mirror.get(LIST);
+    assert.deepEqual(tagsOf(stale), { name: "team/app", tags: TAGS });
+    assert.match(stale.headers["warning"] ?? "", /^299 /);
+    assert.equal(stale.headers["age"], "86999");
+    const none = await mirror.get("/v2/team/other/tags/list");
+    assert.equal(none.status, 503);
+  });
+
+  void it("is expired after a restart with a clock that was set back", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    await mirror.get("/v2/team/app/manifests/edge");
+    mirror.clock.advance(3_600_000);
+    await mirror.get(LIST);
+    mirror.clock.setWall(mirror.clock.nowMs() - 1_800_000);
+    await mirror.restart();
+    upstream.forgetRequests();
+    assert.deepEqual(tagsOf(await mirror.get(LIST)), {
+      name: "team/app",
+      tags: TAGS,
+    });
+    assert.equal(upstream.count({ kind: "tags" }), 1);
+  });
+
   void it("is forgotten when the upstream has it no more", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get(LIST);
@@ -282,6 +319,7 @@ void describe("a list of tags", () => {
     upstream.when({ kind: "tags" }, { status: 404 });
     assert.equal((await mirror.get(LIST)).status, 404);
     mirror.clock.advance(TTL_MS);
+    await mirror.restart();
     await upstream.stop();
     assert.equal((await mirror.get(LIST)).status, 502);
   });

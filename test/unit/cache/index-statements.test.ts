@@ -65,7 +65,7 @@ void describe("the statements of the index", () => {
          WHERE m.type = 'table' AND f.on_delete = 'CASCADE' AND f.seq = 0`,
       )
       .all();
-    assert.equal(cascades.length, 7);
+    assert.equal(cascades.length, 8);
     for (const { child, column } of cascades) {
       const [step] = database
         .prepare<[], { detail: string }>(
