@@ -11,6 +11,9 @@ const LOOK_EVERY_MS = 250;
 
 const RETRY_AFTER_MS = 2_000;
 
+/** Above the rank of any download that a client waits for. */
+const UNWANTED_RANK = 1e6;
+
 /** A download that asks for a slot. */
 export interface SlotRequest {
   readonly upstream: string;
@@ -44,16 +47,19 @@ interface Waiting {
 
 /**
  * How many downloads into the cache run at once: of all upstreams together, and of each. Those that
- * wait are admitted in the order they came within their upstream, and the upstreams take turns. One
- * that waits for its upstream holds no slot of all, and one that a client waits for goes first.
+ * wait are admitted in the order they came within their upstream; the upstream that holds the fewest
+ * slots comes first, and those that hold as many take turns. One that waits for its upstream holds no
+ * slot of all, and one that a client waits for goes first.
  */
 export class FillSlots {
   readonly #options: FillSlotsOptions;
   readonly #monotonicMs: () => number;
   readonly #heldBy = new Map<string, number>();
-  /** The next upstream's turn comes first; none is empty. */
+  /** Those that had a turn longest ago come first; none is empty. */
   readonly #queues = new Map<string, Set<Waiting>>();
   #held = 0;
+  /** The upstream that got a slot last. */
+  #lastServed = "";
   #look: NodeJS.Timeout | undefined;
   #isClosed = false;
 
@@ -145,6 +151,7 @@ export class FillSlots {
 
   #hold(upstream: string): ReleaseSlot {
     this.#held += 1;
+    this.#lastServed = upstream;
     this.#count(upstream, 1);
     return once(() => {
       this.#held -= 1;
@@ -185,15 +192,20 @@ export class FillSlots {
   /** One that a client waits for, of any upstream, before one that may as well wait longer. */
   #next(): Waiting | undefined {
     if (this.#held >= this.#options.limit()) return undefined;
-    let unwanted: Waiting | undefined;
-    for (const queue of this.#queues.values()) {
-      for (const waiting of queue) {
-        if (!this.#hasOwnRoom(waiting.request)) break;
-        if (waiting.request.isWanted()) return waiting;
-        unwanted ??= waiting;
-      }
+    let best: Waiting | undefined;
+    let bestRank = Infinity;
+    for (const [upstream, queue] of this.#queues) {
+      const waiting = firstOf(queue);
+      if (waiting === undefined || !this.#hasOwnRoom(waiting.request)) continue;
+      const rank =
+        (waiting.request.isWanted() ? 0 : UNWANTED_RANK) +
+        2 * (this.#heldBy.get(upstream) ?? 0) +
+        (upstream === this.#lastServed ? 1 : 0);
+      if (rank >= bestRank) continue;
+      best = waiting;
+      bestRank = rank;
     }
-    return unwanted;
+    return best;
   }
 
   #onLook(): void {
@@ -232,6 +244,16 @@ function unavailable(detail: string): RegistryError {
     detail,
     retryAfterMs: RETRY_AFTER_MS,
   });
+}
+
+/** The first that a client waits for; where there is none, the first. */
+function firstOf(queue: ReadonlySet<Waiting>): Waiting | undefined {
+  let first: Waiting | undefined;
+  for (const waiting of queue) {
+    if (waiting.request.isWanted()) return waiting;
+    first ??= waiting;
+  }
+  return first;
 }
 
 const monotonicMs = (): number => performance.now();

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   FillSlots,
   type FillSlotsOptions,
@@ -63,7 +64,21 @@ void describe("the slots of fills", () => {
     });
     release();
     await Promise.all(waiting);
-    assert.deepEqual(admitted, ["a", "b", "c", "a", "b", "a"]);
+    assert.deepEqual(admitted, ["b", "a", "c", "b", "a", "a"]);
+  });
+
+  void it("go first to the upstream that holds the fewest", async () => {
+    const slots = makeSlots(3);
+    const releases = ["a", "a", "b"].map((name) => held(slots, from(name)));
+    const admitted: string[] = [];
+    const waiting = ["a", "b", "c"].map(async (upstream) => {
+      await slots.wait(from(upstream));
+      admitted.push(upstream);
+    });
+    await nextTurn();
+    for (const release of releases) release();
+    await Promise.all(waiting);
+    assert.deepEqual(admitted, ["c", "a", "b"]);
   });
 
   void it("are not held by those that wait for their upstream", async () => {
