@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { ChildMirror } from "../support/child-mirror.ts";
 import { seededBlob, type TestBlob } from "../support/image-builder.ts";
 import { type RawResponse, rawRequest } from "../support/raw-client.ts";
@@ -120,7 +121,8 @@ void describe(
           timeoutMs: 240_000,
         }),
       );
-      await one.arrived(64, GET);
+      const running = 'entrepot_fills_in_progress{upstream="one.example"} 64';
+      while (!(await mirror.metrics()).includes(running)) await delay(50);
       const pulled = await Promise.all(
         healthy.map((blob) => pull(mirror, "two", blob)),
       );
