@@ -30,6 +30,8 @@ const DISK_FAULTS = new Set([
   "ENOTCONN",
   "EHOSTDOWN",
 ]);
+/** Faults of the process and its limits, whatever the root is. */
+const PROCESS_FAULTS = new Set(["EMFILE", "ENFILE", "ENOMEM", "EAGAIN"]);
 const SQLITE_DISK_FAULT = /^SQLITE_(?:FULL|IOERR)/;
 
 /**
@@ -72,15 +74,17 @@ export async function makeRoot(root: string): Promise<void> {
 }
 
 /**
- * Words for a fault in or below the root that only an operator can mend; a fault of the disk comes
- * out as a StorageError.
+ * Words for a fault in or below the root that only an operator can mend; one of the disk or of this
+ * process comes out as a StorageError.
  */
 export async function rootFault(
   root: string,
   error: unknown,
 ): Promise<StorageRootError | StorageError> {
   const cause = asStorageError(`opening the storage root ${root}`, error);
-  if (diskFault(error) !== undefined) return cause;
+  if (diskFault(error) !== undefined || PROCESS_FAULTS.has(cause.code)) {
+    return cause;
+  }
   const expected = await expectation(root, cause);
   return new StorageRootError(root, expected, { cause });
 }
