@@ -77,10 +77,7 @@ export interface FillOptions {
  */
 export class BlobFill {
   readonly digest: Digest;
-  /**
-   * Rejects when the upstream gave no body; then no client was promised anything. While the
-   * upstream's length contradicts the descriptor it waits for the digest.
-   */
+  /** Rejects when the upstream gave no body; then no client was promised anything. */
   readonly head: Promise<FillHead>;
   /** Resolves when the blob is in the index, or will not come. Never rejects. */
   readonly ended: Promise<FillEnd>;
@@ -194,11 +191,6 @@ export class BlobFill {
 
   get isVerified(): boolean {
     return this.#isVerified;
-  }
-
-  /** The upstream's length contradicts the descriptor, and the digest has not decided yet. */
-  get isSizeDoubted(): boolean {
-    return this.#download.isSizeDoubted && !this.#isVerified;
   }
 
   /**

@@ -294,6 +294,8 @@ export class Blobs {
     try {
       const { sizeBytes, status } = await this.#headOf(
         upstream,
+        key,
+        fill.digest,
         reader,
         demand,
         startedAtMs,
@@ -353,11 +355,13 @@ export class Blobs {
   }
 
   /**
-   * The head of a fill. It may have to wait for the digest, and no longer than a client does; the
-   * fill goes on.
+   * The head of a fill. Where its size is not the one that a manifest of this repository names, it
+   * waits for the digest, and no longer than a client does; the fill goes on.
    */
   async #headOf(
     upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
     reader: JoinedFill,
     { isSizeNeeded }: BlobDemand,
     startedAtMs: number,
@@ -365,7 +369,16 @@ export class Blobs {
     let isWaitingForDigest = false;
     const known = async (): Promise<FillHead> => {
       const head = await reader.head;
-      if (head.sizeBytes !== undefined || isSizeNeeded !== true) return head;
+      const descriptor = await this.#index
+        .findDescriptor(key, digest)
+        .catch(() => undefined);
+      const named = possibleSize(digest, descriptor?.sizeBytes);
+      const sizeBytes = head.sizeBytes ?? named;
+      const isKnown =
+        sizeBytes === undefined
+          ? isSizeNeeded !== true
+          : sizeBytes === (named ?? sizeBytes);
+      if (isKnown) return { ...head, sizeBytes };
       isWaitingForDigest = true;
       return { ...head, sizeBytes: await reader.verifiedSize() };
     };
@@ -379,8 +392,8 @@ export class Blobs {
       );
     } catch (error) {
       const isLate = error instanceof UpstreamError && error.kind === "timeout";
-      const isOwn = isWaitingForDigest || reader.isSizeDoubted;
-      if (!isOwn || (error instanceof UpstreamError && !isLate)) throw error;
+      if (!isWaitingForDigest || (error instanceof UpstreamError && !isLate))
+        throw error;
       throw new UpstreamError(
         "bad-response",
         "no size can be announced before the digest is right",

@@ -54,10 +54,6 @@ export interface FillDownloadOptions {
   giveWay(): Promise<void>;
   open(options: OpenBlobOptions): Promise<UpstreamBlob>;
   hasReaders(): boolean;
-  /**
-   * The head is known: with the upstream's headers, or, where these contradict the descriptor, when
-   * the bytes are verified.
-   */
   onHead(head: FillHead): void;
   /** Bytes came. */
   onBytes(): void;
@@ -79,8 +75,6 @@ export class FillDownload {
   sizeBytes: number | undefined;
   /** The upstream's first headers came. */
   isHeadIn = false;
-  /** The upstream's length is not the descriptor's: no size is announced before the digest is right. */
-  isSizeDoubted = false;
   resumes = 0;
   readonly #options: FillDownloadOptions;
   #paused: { resume(): unknown } | undefined;
@@ -112,7 +106,6 @@ export class FillDownload {
         this.endpoints.add(endpoint);
         await this.#consume(upstream);
         await this.#options.verify(endpoint);
-        if (this.isSizeDoubted) this.#announce(upstream);
         return;
       } catch (error) {
         fruitless = sink.end - before >= FRUITFUL_BYTES ? 1 : fruitless + 1;
@@ -167,20 +160,16 @@ export class FillDownload {
     deadline.addEventListener("abort", onDeadline);
     try {
       const upstream = await this.#dial(waiting.signal);
-      const { expectedBytes } = this.#options;
       this.sizeBytes = upstream.sizeBytes ?? this.sizeBytes;
       this.isHeadIn = true;
-      this.isSizeDoubted =
-        expectedBytes !== undefined && this.sizeBytes !== expectedBytes;
-      if (!this.isSizeDoubted) this.#announce(upstream);
+      this.#options.onHead({
+        sizeBytes: this.sizeBytes,
+        status: upstream.status,
+      });
       return upstream;
     } finally {
       deadline.removeEventListener("abort", onDeadline);
     }
-  }
-
-  #announce({ status }: UpstreamBlob): void {
-    this.#options.onHead({ sizeBytes: this.sizeBytes, status });
   }
 
   async #dial(signal: AbortSignal): Promise<UpstreamBlob> {

@@ -35,8 +35,6 @@ export interface JoinedFill {
   readonly head: Promise<FillHead>;
   readonly isStored: boolean;
   readonly receivedBytes: number;
-  /** The head waits for the digest, because the upstream's length contradicts the descriptor. */
-  readonly isSizeDoubted: boolean;
   /** Waits for the digest. @throws what the fill failed with */
   verifiedSize(): Promise<number>;
 }
@@ -211,9 +209,6 @@ export class Fills {
         },
         get receivedBytes() {
           return blob.receivedBytes;
-        },
-        get isSizeDoubted() {
-          return blob.isSizeDoubted;
         },
         verifiedSize: () => blob.verifiedSize(),
       };

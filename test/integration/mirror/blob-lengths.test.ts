@@ -149,6 +149,35 @@ void describe("a length that contradicts the descriptor", () => {
     });
   }
 
+  void it("holds back only the clients of the repository whose manifest is wrong", async (test) => {
+    const { upstream, mirror } = await setUp(test);
+    const { mediaType } = IMAGE.manifest;
+    const wrong = manifestOf(
+      {
+        schemaVersion: 2,
+        mediaType,
+        config: descriptorJson(IMAGE.config),
+        layers: [{ ...descriptorJson(NAMED), size: 5 }],
+      },
+      mediaType,
+    );
+    upstream.content.addImage("b", IMAGE);
+    upstream.content.addManifest("b", wrong, "wrong");
+    await mirror.get("/v2/b/manifests/wrong");
+    const barrier = new Barrier();
+    upstream.when({ kind: "blob" }, { hold: { at: 150_000, barrier } });
+    const held = mirror.start(`/v2/b/blobs/${NAMED.digest}`);
+    await upstream.sent(150_000, { kind: "blob" });
+    const free = mirror.start(pathOf(NAMED));
+    await free.received(80_000);
+    assert.equal(held.bodyBytes, 0);
+    barrier.release();
+    for (const got of [await held.response, await free.response]) {
+      assert.deepEqual([got.status, got.sha256], [200, NAMED.digest]);
+    }
+    assert.equal(upstream.count({ kind: "blob", method: "GET" }), 1);
+  });
+
   void it("is not asked for a range of, while the digest is not known", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { shortenTo: 70_000 }, { times: 1 });
