@@ -10,7 +10,7 @@ import type { BlobRow, MetadataIndex } from "./metadata-index.ts";
  */
 export type Verification = "right" | "wrong" | "unknown";
 
-/** Beyond it a hit on an old blob is verified when it is hit again. */
+/** Of either kind. Beyond it a blob is verified when it is asked for again. */
 const MAX_WAITING = 1_000;
 /** Verified side by side because a client waits; the thread for hashes is one. */
 const MAX_URGENT = 4;
@@ -54,6 +54,9 @@ export class BlobVerifier {
   /** Verifies a blob for a client that waits. Never rejects. */
   verify(row: BlobRow): Promise<Verification> {
     const { digest } = row;
+    if (this.#urgent.size >= MAX_WAITING && !this.#jobs.has(digest)) {
+      return Promise.resolve("unknown");
+    }
     const job = this.#jobs.get(digest) ?? this.#add(row);
     if (this.#waiting.delete(digest)) this.#urgent.set(digest, job);
     this.#startNext();

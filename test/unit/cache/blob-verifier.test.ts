@@ -136,6 +136,16 @@ void describe("the verifier of stored blobs", () => {
     assert.equal(scene.started.length, 1_001);
   });
 
+  void it("does not keep more than 1 000 clients' blobs waiting either", async () => {
+    const scene = makeScene();
+    const rows = Array.from({ length: 1_200 }, (_, i) => rowOf(`${i}`));
+    const waiting = rows.map((row) => scene.verifier.verify(row));
+    for (const row of rows.slice(0, 1_004)) await scene.judge(row, "right");
+    const ended = await Promise.all(waiting);
+    assert.equal(ended.filter((one) => one === "right").length, 1_004);
+    assert.equal(ended.filter((one) => one === "unknown").length, 196);
+  });
+
   void it("drops what is wrong or can't be read, but not what was fetched meanwhile", async () => {
     for (const verdict of ["wrong", "unreadable"] as const) {
       const scene = makeScene();
