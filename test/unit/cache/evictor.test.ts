@@ -143,6 +143,24 @@ void describe("the evictor", () => {
     assert.equal((await index.totals()).blobBytes, 28 * 1_100);
   });
 
+  void it("lets the images pulled longest ago go while the index is over its bound, a few at each look", async (test) => {
+    const { create, store, tags } = await setUp(test, {
+      maxSize: { bytes: 1_000_000 },
+    });
+    for (let i = 0; i < 20; i++) await store(`t${i + 10}`);
+    let looks = 0;
+    const evictor = create({
+      usedBytes: async () => {
+        looks += 1;
+        return 1024 ** 3;
+      },
+    });
+    evictor.start();
+    await evictor.evict({ isDryRun: true });
+    assert.ok(looks > 0);
+    assert.deepEqual(await tags(), ["t26", "t27", "t28", "t29"]);
+  });
+
   void it("keeps minFree of the file system free", async (test) => {
     let freeBytes = 10_000;
     const { create, store, tags } = await setUp(
