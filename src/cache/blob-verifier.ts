@@ -12,8 +12,8 @@ export type Verification = "right" | "wrong" | "unknown";
 
 /** Of either kind. Beyond it a blob is verified when it is asked for again. */
 const MAX_WAITING = 1_000;
-/** Verified side by side because a client waits; the thread for hashes is one. */
-const MAX_URGENT = 4;
+/** Verified side by side because a client waits: the thread for hashes is one, and downloads wait for it too. */
+const MAX_URGENT = 2;
 
 export interface BlobVerifierOptions {
   readonly blobs: Pick<BlobStore, "verify">;
