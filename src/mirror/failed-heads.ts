@@ -13,8 +13,8 @@ const MAX_TAGS = 10_000;
 /** Statuses that some registries and proxies answer a HEAD with although a GET of the same works. */
 const DOUBTFUL: ReadonlySet<number> = new Set([400, 401, 403, 404, 406]);
 
-/** How the GET went that followed a failed HEAD. */
-export type GetAfterHead = "worked" | "failed";
+/** How the GET went that followed a failed HEAD; `expired`: longer ago than `notFoundTtl`. */
+export type GetAfterHead = "worked" | "failed" | "expired";
 
 /**
  * Tags whose HEAD failed, so that it was followed by a GET: once per tag and `notFoundTtl`, because
@@ -31,14 +31,12 @@ export class FailedHeads {
     this.#clock = clock;
   }
 
-  /** Returns undefined if no GET was sent within the last `notFoundTtl`. */
+  /** Returns undefined if no GET is known to have followed a HEAD. */
   get(key: RepositoryKey, tag: Tag): GetAfterHead | undefined {
-    const name = flightOf(key, tag);
-    const entry = this.#tags.get(name);
+    const entry = this.#tags.get(flightOf(key, tag));
     if (entry === undefined) return undefined;
-    if (this.#clock.monotonicMs() < entry.untilMs) return entry.result;
-    this.#tags.delete(name);
-    return undefined;
+    const isCurrent = this.#clock.monotonicMs() < entry.untilMs;
+    return isCurrent ? entry.result : "expired";
   }
 
   note(
@@ -59,4 +57,17 @@ export function isHeadDoubtful(error: unknown): boolean {
   }
   const { status = 0, isLocal } = error;
   return !isLocal && (DOUBTFUL.has(status) || status >= 500);
+}
+
+/** Whether only the HEAD of this one tag is not sent now, because it failed before. */
+export function isResting(
+  { client }: MirroredUpstream,
+  error: unknown,
+): boolean {
+  return (
+    error instanceof UpstreamError &&
+    error.kind === "breaker-open" &&
+    error.isLocal &&
+    !client.isDown()
+  );
 }

@@ -14,7 +14,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
-import { FailedHeads, isHeadDoubtful } from "./failed-heads.ts";
+import { FailedHeads, isHeadDoubtful, isResting } from "./failed-heads.ts";
 import type { GoneTags } from "./gone-tags.ts";
 import {
   current,
@@ -165,8 +165,12 @@ export class TagRevalidation {
     known: TagRow,
     signal: AbortSignal,
   ): Promise<Revalidation> {
-    if (!isHeadDoubtful(error)) throw error;
     const result = this.#failedHeads.get(key, tag);
+    // HEADs that failed like that before may have made the tag's HEAD rest.
+    const mayGet =
+      isHeadDoubtful(error) ||
+      (result !== undefined && isResting(upstream, error));
+    if (!mayGet) throw error;
     // The GET before confirmed or moved the row a moment ago.
     if (result === "worked") return { kind: "unchanged", row: known };
     if (result === "failed" || upstream.client.isBudgetSpared()) throw error;

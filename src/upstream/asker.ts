@@ -58,7 +58,7 @@ export class Asker {
 
   /** Like {@link ask}, for answers that are read whole: within a bound of their own, and none in HTML. */
   askSmall<T>(
-    asked: Pick<FailOverRequest, "kind" | "resource">,
+    asked: Pick<FailOverRequest, "kind" | "resource" | "isHead">,
     signal: AbortSignal,
     act: (ask: AskSmall, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {

@@ -175,6 +175,7 @@ class HttpUpstreamClient implements UpstreamClient {
     const asked = {
       kind: "manifest",
       resource: `${repository}/${target}`,
+      isHead: true,
     } as const;
     return this.#asker.askSmall(asked, signal, async (ask) => {
       const held = await ask({ method: "HEAD", repository, target });
@@ -234,10 +235,10 @@ class HttpUpstreamClient implements UpstreamClient {
     signal: AbortSignal,
   ): Promise<{ readonly sizeBytes: number | undefined }> {
     const target = `blobs/${digest}`;
-    // Some registries fail every HEAD of a blob, which says nothing of its GET.
     const asked = {
       kind: "blob",
-      resource: `HEAD ${repository}/${target}`,
+      resource: `${repository}/${target}`,
+      isHead: true,
     } as const;
     const told = await this.#asker.askSmall(asked, signal, async (ask) => {
       try {

@@ -82,13 +82,18 @@ export class EndpointHealth {
     return this.#breakers(kind).some(({ isOpen }) => isOpen);
   }
 
-  /** @param resource undefined: a probe that asks for nothing in particular */
+  /**
+   * @param resource undefined: a probe that asks for nothing in particular
+   * @param isHead what is answered to a HEAD is remembered for HEADs: its GET may work all the same
+   */
   enter(
     kind: UpstreamRequestKind,
     resource: string | undefined,
+    isHead = false,
   ): Permit | HealthRefusal {
     const breakers = this.#breakers(kind);
-    const resting = this.#restOf(resource);
+    const restKey = isHead ? `HEAD ${resource}` : resource;
+    const resting = this.#restOf(restKey);
     if (resting !== undefined) return resting;
     if (!breakers.every(({ isPassable }) => isPassable)) {
       return {
@@ -97,12 +102,13 @@ export class EndpointHealth {
         isOfResource: false,
       };
     }
-    return this.#permit(breakers, resource);
+    return this.#permit(breakers, resource, restKey);
   }
 
   #permit(
     [connectionBreaker, groupBreaker]: readonly [Breaker, Breaker],
     resource: string | undefined,
+    restKey: string | undefined,
   ): Permit {
     const connection = connectionBreaker.enter();
     const group = groupBreaker.enter();
@@ -116,7 +122,7 @@ export class EndpointHealth {
     const refusal = (): HealthRefusal | undefined => {
       const breakers = [connectionBreaker, groupBreaker] as const;
       if (isProbe) return undefined;
-      if (!breakers.some(({ isOpen }) => isOpen)) return this.#restOf(resource);
+      if (!breakers.some(({ isOpen }) => isOpen)) return this.#restOf(restKey);
       const retryAfterMs = retryAfterOf(breakers);
       return { retryAfterMs, isThrottled: false, isOfResource: false };
     };
@@ -128,8 +134,8 @@ export class EndpointHealth {
       const isOwn = error.origin === this.#origin;
       const { retryAfterMs } = error;
       const severity = severityOf(error);
-      if (resource !== undefined && isAboutResource(error, isOwn, isAnswer)) {
-        this.#rests.noteFailure(resource, error);
+      if (restKey !== undefined && isAboutResource(error, isOwn, isAnswer)) {
+        this.#rests.noteFailure(restKey, error);
       }
       if (!isOwn || error.isLocal || isGivenUp(error)) {
         abandon();
@@ -159,7 +165,7 @@ export class EndpointHealth {
       },
       succeed: () =>
         report(() => {
-          if (resource !== undefined) this.#rests.noteSuccess(resource);
+          if (restKey !== undefined) this.#rests.noteSuccess(restKey);
           connection?.succeed();
           group?.succeed();
         }),
@@ -168,8 +174,8 @@ export class EndpointHealth {
     };
   }
 
-  #restOf(resource: string | undefined): HealthRefusal | undefined {
-    const rest = resource === undefined ? undefined : this.#rests.get(resource);
+  #restOf(restKey: string | undefined): HealthRefusal | undefined {
+    const rest = restKey === undefined ? undefined : this.#rests.get(restKey);
     return rest && { ...rest, isOfResource: true };
   }
 

@@ -191,11 +191,12 @@ export class Endpoint {
   enter(
     kind: EndpointRequest["kind"],
     resource: string,
+    isHead?: boolean,
   ): Permit | UpstreamError {
     this.#probe.noteUse();
     const restMs = this.#credentials.restMs(kind);
     if (restMs > 0) return throttled(this.#place, restMs);
-    const permit = this.#health.enter(kind, resource);
+    const permit = this.#health.enter(kind, resource, isHead);
     return "isProbe" in permit ? permit : refused(this.#place, permit);
   }
 

@@ -18,6 +18,7 @@ export interface FailOverRequest {
   readonly kind: EndpointRequest["kind"];
   /** The blob, list or manifest, by a name that no other shares. */
   readonly resource: string;
+  readonly isHead?: boolean;
   /** The caller's: what it ends is nobody's fault. */
   readonly signal: AbortSignal;
   /** Endpoints (by their URL) that are asked last. */
@@ -58,7 +59,7 @@ export interface Ask<T> {
  */
 export async function askInOrder<T>(
   options: FailOverOptions,
-  { kind, resource, signal, avoid }: FailOverRequest,
+  { kind, resource, isHead, signal, avoid }: FailOverRequest,
   ask: Ask<T>,
 ): Promise<T> {
   const { upstream } = options;
@@ -68,7 +69,7 @@ export async function askInOrder<T>(
     if (signal.aborted) {
       throw abortFault(signal, { upstream, origin: endpoint.origin });
     }
-    const permit = endpoint.enter(kind, resource);
+    const permit = endpoint.enter(kind, resource, isHead);
     if (permit instanceof UpstreamError) {
       failure = moreTelling(failure, permit);
       continue;

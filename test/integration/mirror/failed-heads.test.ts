@@ -75,19 +75,23 @@ void describe("a HEAD that fails", () => {
     });
   }
 
-  void it("is followed by one GET per tag and notFoundTtl, also if the tag has no time to live", async (test) => {
-    const scene = await setUp(test, { ttlMs: 0 });
-    const { upstream, mirror, clock } = scene;
-    upstream.when({ kind: "manifest", method: "HEAD" }, { status: 403 });
-    for (let asked = 0; asked < 5; asked++) {
-      assert.equal((await mirror.get(TAG)).sha256, OLD.manifest.digest);
-    }
-    assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
-    clock.advance(NOT_FOUND_TTL_MS);
-    upstream.content.addImage("a", NEW, "v");
-    assert.equal((await mirror.get(TAG)).sha256, NEW.manifest.digest);
-    assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 2);
-  });
+  for (const status of [403, 504]) {
+    void it(`with ${status} is followed by one GET per tag and notFoundTtl, also if the tag has no time to live`, async (test) => {
+      const scene = await setUp(test, { ttlMs: 0 });
+      const { upstream, mirror, clock } = scene;
+      upstream.when({ kind: "manifest", method: "HEAD" }, { status });
+      for (let asked = 0; asked < 8; asked++) {
+        const got = await mirror.get(TAG);
+        assert.equal(got.sha256, OLD.manifest.digest);
+        assert.equal(got.headers["warning"], undefined);
+      }
+      assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
+      clock.advance(NOT_FOUND_TTL_MS);
+      upstream.content.addImage("a", NEW, "v");
+      assert.equal((await mirror.get(TAG)).sha256, NEW.manifest.digest);
+      assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 2);
+    });
+  }
 
   void it("is followed by no second GET after one that failed as well", async (test) => {
     const scene = await setUp(test);
