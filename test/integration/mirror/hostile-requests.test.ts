@@ -156,8 +156,8 @@ const MESSAGES: readonly (readonly [string, string])[] = [
   ],
   ["a TLS hello", "\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03"],
   [
-    "a header of 17 KiB",
-    `GET /v2/ HTTP/1.1\r\nHost: m\r\nX: ${"y".repeat(17 * 1024)}\r\n\r\n`,
+    "a header of 33 KiB",
+    `GET /v2/ HTTP/1.1\r\nHost: m\r\nX: ${"y".repeat(33 * 1024)}\r\n\r\n`,
   ],
   [
     "101 headers",
