@@ -7,9 +7,10 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { shareSocketBuffers } from "../upstream/socket-buffers.ts";
-import { BlobFill, type FillEnd } from "./blob-fill.ts";
+import { BlobFill } from "./blob-fill.ts";
 import { FillBans, fillKey } from "./fill-bans.ts";
 import type { FillHead } from "./fill-download.ts";
+import type { FillEnd } from "./fill-options.ts";
 import { publishVerified } from "./fill-publication.ts";
 import type { FillReader } from "./fill-reader.ts";
 import {

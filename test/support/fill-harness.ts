@@ -6,8 +6,9 @@ import {
 } from "../../src/cache/file-system.ts";
 import { createFsBlobStore } from "../../src/cache/fs-blob-store.ts";
 import type { BlobStore } from "../../src/cache/blob-store.ts";
-import { BlobFill, type FillOptions } from "../../src/mirror/blob-fill.ts";
+import { BlobFill } from "../../src/mirror/blob-fill.ts";
 import type { FillStorage } from "../../src/mirror/fill-bytes.ts";
+import type { FillOptions } from "../../src/mirror/fill-options.ts";
 import { type Body, BrokenBody } from "../../src/mirror/body.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import type {

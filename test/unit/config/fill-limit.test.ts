@@ -10,8 +10,8 @@ const GIB = 1024 ** 3;
 void describe("limits.fills of 0", () => {
   for (const [what, descriptors, memoryGib, fills] of [
     ["carries 200 downloads with 1024 open files", 1_024, 16, 224],
-    ["carries 1000 downloads with 8192 open files and 2 GiB", 8_192, 2, 2_016],
-    ["is bounded by the memory", 1_048_576, 0.5, 512],
+    ["carries 1000 downloads with 8192 open files and 2 GiB", 8_192, 2, 1_024],
+    ["is bounded by the memory", 1_048_576, 0.5, 256],
     ["is bounded however much there is", Infinity, 1_024, 4_096],
     ["leaves a few downloads where next to nothing is allowed", 64, 0.001, 4],
   ] as const) {

@@ -348,6 +348,28 @@ void describe("a fill", () => {
     assert.ok(Buffer.concat([...sent, rest.bytes]).equals(bytes));
   });
 
+  void it("stores and lets go of what its window holds when the window shrinks", async (test) => {
+    const { store } = await makeStore(test);
+    const { bytes, digest } = blobOf("shrinks", 6 * MIB);
+    let windowBytes = 4 * MIB;
+    const { fill, upstream } = await startFill(store, digest, {
+      windowBytes: () => windowBytes,
+    });
+    upstream.answer(() => ({ sizeBytes: bytes.length }));
+    const body = await upstream.body();
+    // Less than one step of writing.
+    body.feed(bytes.subarray(0, 2 * MIB - 1));
+    while (fill.receivedBytes < 2 * MIB - 1) await nextTurn();
+    assert.equal(fill.storedEnd, 0);
+    assert.ok(fill.fromWindow(0, MIB, MIB));
+    windowBytes = 64 * 1024;
+    fill.onSmallerWindow();
+    while (fill.storedEnd < 2 * MIB - 64 * 1024) await nextTurn();
+    assert.equal(fill.fromWindow(MIB, 2 * MIB, 1), undefined);
+    body.feed(bytes.subarray(2 * MIB - 1));
+    assert.equal((await fill.ended).outcome, "stored");
+  });
+
   void it("reads into the memory of what is stored, but not into what a reader still has", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("reused", 24 * SOCKET_READ_BYTES);
