@@ -1,5 +1,6 @@
 import { constants } from "node:fs";
 import { type FileSystem, systemCode } from "./file-system.ts";
+import { HungCalls } from "./hung-calls.ts";
 import { RootAwayError, type RootWatch } from "./root-watch.ts";
 
 const { O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_APPEND } = constants;
@@ -11,11 +12,12 @@ const ABSENT = new Set(["ENOENT", "ENOTDIR", "ESTALE"]);
 /**
  * A file system below a storage root that may be moved, deleted or unmounted: nothing is written to
  * a path, and nothing is reported absent, unless the root is still the one that was opened. Files
- * that are open can be read to their end.
+ * that are open can be read to their end. A call for a name that is not answered is given up.
  */
 export function guardFileSystem(
   inner: FileSystem,
   watch: Pick<RootWatch, "isAway" | "assertHere">,
+  hung = new HungCalls(),
 ): FileSystem {
   const reading = async <T>(work: () => Promise<T>): Promise<T> => {
     if (watch.isAway) throw new RootAwayError();
@@ -26,27 +28,41 @@ export function guardFileSystem(
       throw error;
     }
   };
-  const writing = async <T>(work: () => Promise<T>): Promise<T> => {
-    await watch.assertHere();
-    return reading(work);
-  };
+  const looking = <T>(
+    work: () => Promise<T>,
+    onLate?: (result: T) => void,
+  ): Promise<T> => hung.run(() => reading(work), onLate);
+  const changing = <T>(
+    work: () => Promise<T>,
+    onLate?: (result: T) => void,
+  ): Promise<T> =>
+    hung.run(async (isLate) => {
+      await watch.assertHere();
+      if (isLate()) throw new RootAwayError();
+      return reading(work);
+    }, onLate);
   return {
     ...inner,
     open: (path, flags) =>
-      ((flags & WRITES) === 0 ? reading : writing)(() =>
-        inner.open(path, flags),
+      ((flags & WRITES) === 0 ? looking : changing)(
+        () => inner.open(path, flags),
+        (fd) => void inner.close(fd).catch(() => undefined),
       ),
     writev: (fd, chunks, position) =>
       watch.isAway
         ? Promise.reject(new RootAwayError())
         : inner.writev(fd, chunks, position),
-    rename: (from, to) => writing(() => inner.rename(from, to)),
-    unlink: (path) => writing(() => inner.unlink(path)),
-    statPath: (path) => reading(() => inner.statPath(path)),
-    makePrivate: (path) => writing(() => inner.makePrivate(path)),
-    makeFolder: (path) => writing(() => inner.makeFolder(path)),
-    list: (path) => reading(() => inner.list(path)),
+    rename: (from, to) => changing(() => inner.rename(from, to)),
+    unlink: (path) => changing(() => inner.unlink(path)),
+    statPath: (path) => looking(() => inner.statPath(path)),
+    makePrivate: (path) => changing(() => inner.makePrivate(path)),
+    makeFolder: (path) => changing(() => inner.makeFolder(path)),
+    list: (path) => looking(() => inner.list(path)),
+    // These take as long as the folder is large.
     eachName: (path, visit) => reading(() => inner.eachName(path, visit)),
-    removeTree: (path) => writing(() => inner.removeTree(path)),
+    removeTree: async (path) => {
+      await watch.assertHere();
+      await reading(() => inner.removeTree(path));
+    },
   };
 }
