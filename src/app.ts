@@ -126,12 +126,13 @@ export async function buildApp(
   const clientAddress = createClientAddress(config.trustedProxies ?? []);
   const upstreams = createUpstreamSet({
     upstreams: config.upstreams,
-    createClient: (upstream) =>
+    templates: config.upstreamTemplates,
+    createClient: (upstream, onAnswered) =>
       createUpstreamClient({
         config: upstream,
         instanceId,
         clock,
-        observer: createObserver(upstream, metrics, log),
+        observer: createObserver(upstream, metrics, log, onAnswered),
         isOffline,
         probeSchedule: overrides.probeSchedule,
       }),
@@ -146,6 +147,7 @@ export async function buildApp(
     routeRepository: (hints, spelled) =>
       upstreams.routes.routeRepository(hints, spelled),
     routeRegistry: (hints) => upstreams.routes.routeRegistry(hints),
+    findUpstream: (name) => upstreams.routes.findUpstream(name),
     listedName: (upstream) => upstreams.routes.listedName(upstream),
   };
   const access = await openAccessControl({
@@ -204,7 +206,9 @@ export async function buildApp(
     onVerified: (outcome) => metrics.readVerifications.inc({ outcome }),
   });
   const mirror = createMirror({
-    upstreams: upstreams.mirrored,
+    upstreams: upstreams.configured,
+    templated: upstreams.templated,
+    mayBeTemplated: () => (inForce.upstreamTemplates ?? []).length > 0,
     blobs,
     room,
     index: cache.index,
@@ -236,8 +240,7 @@ export async function buildApp(
     mirror,
     index: cache.index,
     hasUpstream: (name) =>
-      !isOffline() &&
-      upstreams.mirrored.some((upstream) => upstream.name === name),
+      !isOffline() && routes.findUpstream(name) !== undefined,
     log,
   });
   const images = new Images({
@@ -286,8 +289,7 @@ export async function buildApp(
       refresh: (image) =>
         refreshImage(
           mirror,
-          (name) =>
-            inForce.upstreams.some((upstream) => upstream.name === name),
+          (name) => routes.findUpstream(name) !== undefined,
           image,
         ),
       scrub: scrubbing.scrub,
@@ -298,7 +300,7 @@ export async function buildApp(
           version: VERSION,
           startedAt,
           offline: inForce.offline,
-          upstreams: inForce.upstreams.map(({ name }) => name),
+          upstreams: upstreams.mirrored.map(({ name }) => name),
           storage: {
             root: config.storage.root,
             bytes: storedBytes(totals),
@@ -363,9 +365,9 @@ export async function buildApp(
           audit,
           clientAddress,
           connections,
-          replaceUpstreams: (configs) => {
-            const isChanged = upstreams.replace(configs);
-            if (isChanged) mirror.replaceUpstreams(upstreams.mirrored);
+          replaceUpstreams: (configs, templates) => {
+            const isChanged = upstreams.replace(configs, templates);
+            if (isChanged) mirror.replaceUpstreams(upstreams.configured);
             return isChanged;
           },
           setEviction: (eviction) => {

@@ -24,7 +24,10 @@ export interface ReloadableParts {
   readonly clientAddress: SwitchableClientAddress;
   readonly connections: Pick<BoundServers, "setLimits">;
   /** @returns whether anything is another than before */
-  readonly replaceUpstreams: (upstreams: Config["upstreams"]) => boolean;
+  readonly replaceUpstreams: (
+    upstreams: Config["upstreams"],
+    templates: Config["upstreams"],
+  ) => boolean;
   readonly setEviction: (eviction: Config["eviction"]) => void;
   readonly log: Logger;
   /** Undefined where the log is a test's own. */
@@ -76,7 +79,10 @@ export async function applyConfig(
   setInForce(next);
   tls?.takeOver();
   access?.takeOver();
-  if (parts.replaceUpstreams(next.upstreams)) changed.push("upstreams");
+  const { upstreams, upstreamTemplates = [] } = next;
+  if (parts.replaceUpstreams(upstreams, upstreamTemplates)) {
+    changed.push("upstreams");
+  }
   if (differs("eviction")) parts.setEviction(next.eviction);
   if (differs("trustedProxies")) {
     parts.clientAddress.trust(next.trustedProxies ?? []);

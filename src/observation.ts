@@ -51,7 +51,7 @@ export function refreshBudgets(
 ): void {
   metrics.upstreamRatelimitLimit.reset();
   metrics.upstreamRatelimitRemaining.reset();
-  for (const { name: upstream, client } of upstreams) {
+  for (const { metricLabel: upstream, client } of upstreams) {
     // Of several endpoints that count an account the first one's, which is set last.
     for (const { name: credential, budget } of client.accounts().toReversed()) {
       if (budget === undefined) continue;
@@ -104,29 +104,39 @@ function faultCode(error: unknown): string {
   return error instanceof StorageError ? error.code : "unknown";
 }
 
-/** Binds what happens upstream to metrics and the log. */
+/**
+ * Binds what happens upstream to metrics and the log. Clients choose the names of upstreams that are
+ * made from templates: they are counted together, and have no gauge of their endpoints.
+ *
+ * @param onAnswered called whenever the registry, or a server that it leads to, has answered
+ */
 export function createObserver(
   upstream: UpstreamConfig,
   metrics: Metrics,
   log: Logger,
+  onAnswered: () => void,
 ): UpstreamObserver {
-  const { name } = upstream;
-  for (const endpoint of upstream.endpoints) {
-    metrics.upstreamUp.set({ upstream: name, endpoint }, 1);
-  }
+  const { name, template } = upstream;
+  const label = template ?? name;
+  const setUp = (endpoint: string, isUp: boolean): void => {
+    if (template !== undefined) return;
+    metrics.upstreamUp.set({ upstream: name, endpoint }, isUp ? 1 : 0);
+  };
+  for (const endpoint of upstream.endpoints) setUp(endpoint, true);
   return {
     onResponse: ({ kind, method, status, durationMs }) => {
-      metrics.upstreamRequests.inc({ upstream: name, kind, method, status });
+      if (status !== "error" && status < 500) onAnswered();
+      metrics.upstreamRequests.inc({ upstream: label, kind, method, status });
       metrics.upstreamRequestDuration.observe(
-        { upstream: name, kind },
+        { upstream: label, kind },
         durationMs / 1000,
       );
     },
     onReceivedBytes: (bytes) => {
-      metrics.upstreamReceivedBytes.inc({ upstream: name }, bytes);
+      metrics.upstreamReceivedBytes.inc({ upstream: label }, bytes);
     },
     onEndpoint: (endpoint, isUp) => {
-      metrics.upstreamUp.set({ upstream: name, endpoint }, isUp ? 1 : 0);
+      setUp(endpoint, isUp);
       log[isUp ? "info" : "warn"](
         { upstream: name, endpoint },
         isUp ? "the endpoint is back" : "the endpoint is down",

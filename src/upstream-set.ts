@@ -8,6 +8,7 @@ import {
   createUpstreamRoutes,
   type UpstreamRoutes,
 } from "./mirror/upstream-routes.ts";
+import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
 import type { UpstreamClient } from "./upstream/client.ts";
 
 /**
@@ -16,9 +17,16 @@ import type { UpstreamClient } from "./upstream/client.ts";
  */
 const LOOK_AFTER_MS = 30_000;
 
+/** Clients may name registries of templates faster than those before them come to rest. */
+const MAX_RETIRING = 1_000;
+
 /** The upstreams in force, and the way to others. */
 export interface UpstreamSet {
   readonly mirrored: readonly MirroredUpstream[];
+  /** Those of the configuration alone. */
+  readonly configured: readonly MirroredUpstream[];
+  /** Those that requests made from templates; a part of {@link mirrored} once their registries answered. */
+  readonly templated: Pick<TemplateUpstreams, "find" | "peek">;
   /** Of the configuration in force: one request asks for them once. */
   readonly routes: UpstreamRoutes;
   /**
@@ -27,40 +35,49 @@ export interface UpstreamSet {
    *
    * @returns whether anything is another than before
    */
-  replace(configs: readonly UpstreamConfig[]): boolean;
+  replace(
+    configs: readonly UpstreamConfig[],
+    templates?: readonly UpstreamConfig[],
+  ): boolean;
   close(): Promise<void>;
 }
 
-interface Member {
-  readonly config: UpstreamConfig;
-  readonly fingerprint: string;
-  readonly mirrored: MirroredUpstream;
-}
-
-/** @param onRetired told of a configuration that is no longer in force */
+/**
+ * @param createClient is given what to call when the registry has answered
+ * @param onRetired told of a configuration that is no longer in force
+ */
 export function createUpstreamSet(options: {
   readonly upstreams: readonly UpstreamConfig[];
-  readonly createClient: (config: UpstreamConfig) => UpstreamClient;
+  readonly templates?: readonly UpstreamConfig[] | undefined;
+  readonly createClient: (
+    config: UpstreamConfig,
+    onAnswered: () => void,
+  ) => UpstreamClient;
   readonly onRetired: (config: UpstreamConfig) => void;
   readonly schedule?: Schedule;
 }): UpstreamSet {
   const { createClient, onRetired, schedule = scheduleUnref } = options;
   /** Each with the end of its next look. */
   const retiring = new Map<UpstreamClient, () => void>();
-  const makeMember = (config: UpstreamConfig): Member => ({
+  const makeMember = (
+    config: UpstreamConfig,
+    onAnswered: () => void = () => {},
+  ): Member => ({
     config,
     fingerprint: fingerprintOf(config),
     mirrored: {
       name: config.name,
+      metricLabel: config.template ?? config.name,
       concurrency: config.concurrency,
       freshness: createFreshnessPolicy(config.freshness),
       mayPull: createPullPolicy(config),
-      client: createClient(config),
+      client: createClient(config, onAnswered),
     },
   });
-  let members = options.upstreams.map(makeMember);
-  let routes = createUpstreamRoutes(options.upstreams);
-  let order = orderOf(members);
+  let members = options.upstreams.map((config) => makeMember(config));
+  let templates = options.templates ?? [];
+  let routes = createUpstreamRoutes(options.upstreams, templates);
+  let order = orderOf(members, templates);
 
   const retire = ({ config, mirrored }: Member): void => {
     const { client } = mirrored;
@@ -81,14 +98,28 @@ export function createUpstreamSet(options: {
     lookLater(false);
   };
 
+  const configured = () => members.map(({ mirrored }) => mirrored);
+  const templated = new TemplateUpstreams({
+    configOf: (name) => routes.findUpstream(name),
+    makeMember,
+    fingerprintOf,
+    retire,
+    isFull: () => retiring.size >= MAX_RETIRING,
+    schedule,
+  });
+
   return {
     get mirrored() {
-      return members.map(({ mirrored }) => mirrored);
+      return [...configured(), ...templated.mirrored];
     },
+    get configured() {
+      return configured();
+    },
+    templated,
     get routes() {
       return routes;
     },
-    replace: (configs) => {
+    replace: (configs, nextTemplates = []) => {
       const before = new Map(members.map((one) => [one.fingerprint, one]));
       const same = new Set<Member>();
       const gone = () => members.filter((member) => !same.has(member));
@@ -105,17 +136,23 @@ export function createUpstreamSet(options: {
         const kept = before.get(fingerprintOf(config));
         next.push(kept ?? makeMember(config));
       }
-      const nextOrder = orderOf(next);
+      const nextOrder = orderOf(next, nextTemplates);
       const isChanged = nextOrder !== order;
       members = next;
       order = nextOrder;
-      routes = createUpstreamRoutes(configs);
+      if (isChanged) {
+        templates = nextTemplates;
+        routes = createUpstreamRoutes(configs, templates);
+        templated.reload();
+      }
       return isChanged;
     },
     close: async () => {
       for (const cancel of retiring.values()) cancel();
       const clients = [
-        ...members.map(({ mirrored }) => mirrored.client),
+        ...[...members, ...templated.takeAll()].map(
+          ({ mirrored }) => mirrored.client,
+        ),
         ...retiring.keys(),
       ];
       retiring.clear();
@@ -125,8 +162,14 @@ export function createUpstreamSet(options: {
 }
 
 /** The first that two share decides, so their order is a part of what they mean. */
-function orderOf(members: readonly Member[]): string {
-  return members.map(({ fingerprint }) => fingerprint).join(" ");
+function orderOf(
+  members: readonly Member[],
+  templates: readonly UpstreamConfig[],
+): string {
+  return [
+    ...members.map(({ fingerprint }) => fingerprint),
+    ...templates.map(fingerprintOf),
+  ].join(" ");
 }
 
 /** Secrets included, and not to be found in it. */

@@ -190,7 +190,10 @@ async function openRoot(
     }
     return new AuditedImages(images, audit, "command-line");
   };
-  const routes = createUpstreamRoutes(config.upstreams);
+  const routes = createUpstreamRoutes(
+    config.upstreams,
+    config.upstreamTemplates,
+  );
   const read = (ref: string) => {
     const image = parseImageReference(ref, routes);
     if (image === undefined) throw new Failed(2, `${ref} is no reference`);

@@ -125,10 +125,9 @@ async function readCommand(
     };
   }
   const { name, ref } = command;
-  if (
-    parseImageReference(ref, createUpstreamRoutes(config.upstreams)) ===
-    undefined
-  ) {
+  const { upstreams, upstreamTemplates } = config;
+  const routes = createUpstreamRoutes(upstreams, upstreamTemplates);
+  if (parseImageReference(ref, routes) === undefined) {
     throw new Failed(
       2,
       `${ref} is no reference: upstream/repository:tag or upstream/repository@digest`,

@@ -13,7 +13,7 @@ import {
   isList,
   type UpstreamDocument,
 } from "./document.ts";
-import { parseEndpoint, parseListenAddress } from "./forms.ts";
+import { isTemplate, parseEndpoint, parseListenAddress } from "./forms.ts";
 import { helperProgram } from "./helper-program.ts";
 import { chooseProxy } from "./proxy.ts";
 import {
@@ -52,6 +52,11 @@ export function buildConfig(
   const auditFile = document.audit.file;
   const tls = buildServerTls(document.tls, resolve);
   const access = buildAccess(document.access, resolve);
+  const upstreams = Object.entries(document.upstreams ?? {}).map(
+    ([name, upstream]) =>
+      buildUpstream(name, upstream, files.get(name), resolve, env),
+  );
+  const templates = upstreams.filter(({ name }) => isTemplate(name));
   return freeze({
     listen: (isList(listen) ? listen : [listen]).map(listenAddress),
     ...(tls === undefined ? {} : { tls }),
@@ -77,10 +82,8 @@ export function buildConfig(
       onReadMs: known(parseDurationOrOff(scrub.onRead), "scrub"),
     },
     offline,
-    upstreams: Object.entries(document.upstreams ?? {}).map(
-      ([name, upstream]) =>
-        buildUpstream(name, upstream, files.get(name), resolve, env),
-    ),
+    upstreams: upstreams.filter(({ name }) => !isTemplate(name)),
+    ...(templates.length === 0 ? {} : { upstreamTemplates: templates }),
     ...(access === undefined ? {} : { access }),
     trustedProxies,
     limits: {
@@ -108,9 +111,9 @@ function buildUpstream(
 ): UpstreamConfig {
   const isHub = name === DOCKER_HUB;
   const { freshness, tls } = upstream;
-  const endpoints = upstream.endpoints ?? [
-    isHub ? DOCKER_HUB_ENDPOINT : `https://${name}`,
-  ];
+  const endpoints = isTemplate(name)
+    ? []
+    : (upstream.endpoints ?? [isHub ? DOCKER_HUB_ENDPOINT : `https://${name}`]);
   const aliases = upstream.aliases ?? (isHub ? [...DOCKER_HUB_ALIASES] : []);
   return {
     name,

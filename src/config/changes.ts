@@ -26,7 +26,9 @@ export function describeChanges(
   config: Config,
   folders: DefaultFolders,
 ): Record<string, unknown> {
-  const names = config.upstreams.map(({ name }) => name);
+  const names = [...config.upstreams, ...(config.upstreamTemplates ?? [])].map(
+    ({ name }) => name,
+  );
   const isWellKnown = isDeepStrictEqual(names, WELL_KNOWN_UPSTREAMS);
   const { upstreams, ...others } = describeConfig(config);
   const { upstreams: defaults, ...otherDefaults } = describeConfig(

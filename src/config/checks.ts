@@ -10,6 +10,7 @@ import {
 import { findExposureRisks } from "./exposure-checks.ts";
 import type { KeyPath } from "./fault.ts";
 import { isLoopbackUrl, parseListenAddress } from "./forms.ts";
+import { checkTemplate } from "./template-checks.ts";
 import type { PlacedFault } from "./validate.ts";
 import { DOCKER_HUB, DOCKER_HUB_ALIASES } from "./well-known-upstreams.ts";
 
@@ -28,6 +29,7 @@ export function checkDocument(
     ...checkHostnames(document),
     ...checkDefault(document),
     ...upstreamsOf(document).flatMap(([name, upstream]) => [
+      ...checkTemplate(name, upstream),
       ...checkCredentials(name, upstream, isFaulty),
       ...checkClientCertificate(name, upstream, isFaulty),
     ]),

@@ -21,6 +21,8 @@ export interface Config {
   readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];
+  /** Keys with `*`, in the file's order: settings of registries that requests name; absent: none. */
+  readonly upstreamTemplates?: readonly UpstreamConfig[];
   /** Absent: whoever reaches the mirror may pull. */
   readonly access?: AccessConfig;
   /** Addresses and CIDRs whose `X-Forwarded-*` are believed; absent: none. */
@@ -108,8 +110,10 @@ export interface AccessRule {
 export interface UpstreamConfig {
   /** The key, as in an image reference: `docker.io`, `registry.corp:5000`. */
   readonly name: string;
+  /** The key with `*` that it was made from, when a request named it. */
+  readonly template?: string;
   readonly isDefault: boolean;
-  /** Absolute http(s) URLs without a trailing slash; a path goes between `/v2/` and the repository. */
+  /** Absolute http(s) URLs without a trailing slash; a path goes between `/v2/` and the repository. Empty for a template. */
   readonly endpoints: readonly string[];
   readonly aliases: readonly string[];
   readonly hostnames: readonly string[];

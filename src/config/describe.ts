@@ -6,7 +6,7 @@ import type {
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
-import { formatListenAddress } from "./forms.ts";
+import { formatListenAddress, isTemplate } from "./forms.ts";
 import {
   formatAmount,
   formatDailyShare,
@@ -46,10 +46,9 @@ export function describeConfig(config: Config): Record<string, unknown> {
     },
     offline,
     upstreams: Object.fromEntries(
-      config.upstreams.map((upstream) => [
-        upstream.name,
-        describeUpstream(upstream),
-      ]),
+      [...config.upstreams, ...(config.upstreamTemplates ?? [])].map(
+        (upstream) => [upstream.name, describeUpstream(upstream)],
+      ),
     ),
     ...(config.access === undefined
       ? {}
@@ -107,7 +106,7 @@ function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
   const { credentials, freshness, tls } = upstream;
   return {
     default: upstream.isDefault,
-    endpoints: upstream.endpoints,
+    ...(isTemplate(upstream.name) ? {} : { endpoints: upstream.endpoints }),
     aliases: upstream.aliases,
     hostnames: upstream.hostnames,
     libraryPrefix: upstream.libraryPrefix,

@@ -44,12 +44,16 @@ export type FormName =
   | "realm"
   | "redirectHost"
   | "registry"
+  | "registryOrTemplate"
   | "repositories";
 
 const HOST =
   "(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])";
 const HOST_PATTERN = `^${HOST}(?::[0-9]{1,5})?$`;
 const HOST_AND_PORT = new RegExp(HOST_PATTERN);
+/** With a `*` at least, which stands for any text, dots included. */
+const TEMPLATE_HOST = "[a-z0-9_.-]*[*][a-z0-9_.*-]*";
+const TEMPLATE = new RegExp(`^${TEMPLATE_HOST}(?::[0-9]{1,5})?$`);
 const LISTEN_PATTERN = `^(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$`;
 const LISTEN = new RegExp(LISTEN_PATTERN);
 const ENDPOINT_PATTERN = "^https?://[^\\s@?#\\\\]+$";
@@ -108,6 +112,19 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
     // `/v2/v2/…` would be the path before `/v2/` and the first component at once.
     pattern: `^(?!v2$)${HOST}(?::[0-9]{1,5})?$`,
     findFlaw: (text) => (text === "v2" ? FLAW : findHostFlaw(text)),
+  },
+  registryOrTemplate: {
+    pattern: `^(?!v2$)(?:${HOST}|${TEMPLATE_HOST})(?::[0-9]{1,5})?$`,
+    findFlaw: (text) => {
+      if (text === "v2") return FLAW;
+      if (!isTemplate(text)) return findHostFlaw(text);
+      return TEMPLATE.test(text)
+        ? undefined
+        : {
+            expected:
+              'a template in lower case such as "*", "*.corp" or "*.corp:5000"',
+          };
+    },
   },
   endpoint: { pattern: ENDPOINT_PATTERN, findFlaw: findEndpointFlaw },
   network: {
@@ -268,4 +285,9 @@ function findEndpointFlaw(text: string): FormFlaw | undefined {
   return endpoint.endsWith("/v2")
     ? { expected: `the URL without /v2: ${endpoint.slice(0, -3)}` }
     : undefined;
+}
+
+/** Whether a key of `upstreams` stands for every registry whose name matches it. */
+export function isTemplate(key: string): boolean {
+  return key.includes("*");
 }

@@ -162,12 +162,13 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
     },
     upstreams: {
       type: "object",
-      propertyNames: textOf("registry", {
+      propertyNames: textOf("registryOrTemplate", {
         "x-expected":
           "a registry's name in lower case, such as quay.io or registry.corp:5000, and not v2",
       }),
       additionalProperties: UPSTREAM_SCHEMA,
-      description: "The registries that are mirrored, by their names.",
+      description:
+        'The registries that are mirrored, by their names. A name with `*`, such as `"*"` or `"*.corp"`, is a template: a registry that a request names (in `?ns=`, in a path before `/v2/` or, without a port, as first component) and that has no entry of its own is mirrored with the settings of the most specific template that it matches, at `https://` and its name, if its address is public or `redirectHosts` names it. A template has no `default`, `endpoints`, `aliases`, `hostnames`, `credentials`, `tokenRealms`, client certificate or `tls.insecureSkipVerify`.',
       "x-expected": "a mapping of registries' names",
       "x-zero": "an empty mapping mirrors nothing",
       "x-absent": `${WELL_KNOWN_UPSTREAMS.join(", ")}; the first is the default upstream`,

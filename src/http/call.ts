@@ -38,6 +38,7 @@ export function route(call: Call, repository: string): RoutedRepository {
   const routed = asked.route(routes, request.headers.host, repository);
   if (!routed.ok) throw refusalOf(call, routed);
   call.exchange.upstream = routed.upstream.name;
+  call.exchange.template = routed.upstream.template;
   call.exchange.repository = routed.repository;
   return routed;
 }

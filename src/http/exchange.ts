@@ -27,6 +27,8 @@ export interface AskedHead {
 export class Exchange {
   kind: RequestKind = "other";
   upstream: string | undefined;
+  /** In the place of the upstream's name in metrics; undefined: its name. */
+  template: string | undefined;
   repository: string | undefined;
   reference: string | undefined;
   cache: CacheStatus | undefined;
@@ -62,7 +64,7 @@ export class Exchange {
         status: isWhole
           ? (STATUS_CLASSES[Math.floor(statusCode / 100)] ?? "error")
           : "error",
-        upstream,
+        upstream: this.template ?? upstream,
         outcome: cache?.outcome,
         source: this.source,
       },

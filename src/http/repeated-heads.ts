@@ -189,6 +189,7 @@ export class RepeatedHeads {
     exchange.client = client;
     exchange.kind = asked.kind;
     exchange.upstream = routed.upstream.name;
+    exchange.template = routed.upstream.template;
     exchange.repository = routed.repository;
     exchange.reference = asked.reference;
     exchange.cache = manifest.status;

@@ -65,6 +65,8 @@ export interface Fill {
 
 interface RunningFill extends Fill, FillPlace, SlotRequest {
   readonly client: MirroredUpstream["client"];
+  /** What stands for its upstream in metrics. */
+  readonly metricLabel: string;
   readonly opened: Promise<BlobFill>;
   /** Set once {@link opened} has resolved. */
   blob: BlobFill | undefined;
@@ -149,6 +151,7 @@ export class Fills {
       upstream: key.upstream,
       concurrency: upstream.concurrency,
       client: upstream.client,
+      metricLabel: upstream.metricLabel,
       key,
       digest,
       opened,
@@ -169,7 +172,7 @@ export class Fills {
     };
     this.#running.set(name, fill);
     resolve(this.#open(fill));
-    this.#metrics.fillsInProgress.inc({ upstream: key.upstream });
+    this.#metrics.fillsInProgress.inc({ upstream: fill.metricLabel });
     return fill;
   }
 
@@ -291,7 +294,7 @@ export class Fills {
         ),
       giveWay: (signal) => this.#giveWay(fill, signal),
       onResume: () => {
-        this.#metrics.upstreamResumes.inc({ upstream: key.upstream });
+        this.#metrics.upstreamResumes.inc({ upstream: fill.metricLabel });
       },
       onDegraded: (error) => this.#storages.onFault(error),
     });
@@ -343,7 +346,7 @@ export class Fills {
   #forget(fill: RunningFill): void {
     this.#running.delete(fillKey(fill.upstream, fill.digest));
     fill.reservation?.release();
-    this.#metrics.fillsInProgress.dec({ upstream: fill.upstream });
+    this.#metrics.fillsInProgress.dec({ upstream: fill.metricLabel });
   }
 
   async #watch(fill: RunningFill, blob: BlobFill): Promise<void> {
@@ -357,14 +360,17 @@ export class Fills {
     const { upstream } = fill.key;
     this.#running.delete(fillKey(upstream, fill.digest));
     fill.reservation?.release();
-    this.#metrics.fillsInProgress.dec({ upstream });
+    this.#metrics.fillsInProgress.dec({ upstream: fill.metricLabel });
     if (end.outcome === "stored") this.#storages.onStored();
     if (end.outcome === "mismatch") {
       this.#metrics.digestMismatches.inc();
       this.#bans.add(upstream, fill.digest, end.endpoints);
     }
     if (end.outcome === "mismatch" || end.outcome === "broken") {
-      this.#metrics.fillFailures.inc({ upstream, reason: reasonOf(end) });
+      this.#metrics.fillFailures.inc({
+        upstream: fill.metricLabel,
+        reason: reasonOf(end),
+      });
     }
     this.#log[end.error === undefined ? "info" : "warn"](
       {

@@ -115,6 +115,13 @@ export interface Mirror {
   close(): Promise<void>;
 }
 
+export interface TemplatedUpstreams {
+  /** @throws UpstreamError if no other may be made now */
+  find(name: string): MirroredUpstream | undefined;
+  /** One that was made. */
+  peek(name: string): MirroredUpstream | undefined;
+}
+
 /** How an upstream answers for a list that it has not, or that is not for the mirror. */
 const WITHHELD: ReadonlySet<UpstreamErrorKind> = new Set([
   "not-found",
@@ -124,6 +131,10 @@ const WITHHELD: ReadonlySet<UpstreamErrorKind> = new Set([
 
 export function createMirror(options: {
   readonly upstreams: readonly MirroredUpstream[];
+  /** Upstreams that requests make from templates; absent: none. */
+  readonly templated?: TemplatedUpstreams;
+  /** Whether there may be any. May change at any time. */
+  readonly mayBeTemplated?: () => boolean;
   readonly blobs: BlobStore;
   readonly index: MetadataIndex;
   readonly hot: HotManifests;
@@ -151,6 +162,13 @@ export function createMirror(options: {
 }): Mirror {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
+  /** Without those that only requests on their way still ask for. */
+  let inForce: ReadonlySet<string> = new Set(upstreams.keys());
+  const { templated, mayBeTemplated = () => false } = options;
+  const peek = (name: string): MirroredUpstream | undefined =>
+    inForce.has(name)
+      ? upstreams.get(name)
+      : (templated?.peek(name) ?? upstreams.get(name));
   const links = new Links({
     index,
     isOffline,
@@ -164,7 +182,7 @@ export function createMirror(options: {
     metrics,
     room: options.room,
     maxFills: options.maxFills ?? (() => Infinity),
-    isSoleUpstream: () => upstreams.size === 1,
+    isSoleUpstream: () => upstreams.size === 1 && !mayBeTemplated(),
   });
   // One each for manifests, tags and referrers: a slow list does not make manifests stale.
   const newGate = (): StaleGate =>
@@ -231,7 +249,7 @@ export function createMirror(options: {
     isOffline,
   });
   const children = new IndexChildren({
-    upstreamOf: (name) => upstreams.get(name),
+    upstreamOf: peek,
     index,
     stored,
     digests,
@@ -254,6 +272,19 @@ export function createMirror(options: {
     revalidation: new ListRevalidation({ ...listing, gate: newGate() }),
   });
 
+  /** @throws Refusal if it may not be made now */
+  const upstreamOf = (name: string, wanted: Wanted): MirroredUpstream => {
+    let upstream: MirroredUpstream | undefined;
+    try {
+      upstream = inForce.has(name) ? undefined : templated?.find(name);
+    } catch (error) {
+      throw toRefusal(error, { wanted, hasCredentials: false });
+    }
+    upstream ??= upstreams.get(name);
+    if (upstream === undefined) throw new TypeError(`no upstream ${name}`);
+    return upstream;
+  };
+
   /** The one border at which whatever was thrown becomes an answer. */
   const answer = async <T>(
     target: Target,
@@ -261,10 +292,7 @@ export function createMirror(options: {
     reference: Reference | undefined,
     work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,
   ): Promise<T> => {
-    const upstream = upstreams.get(target.upstream);
-    if (upstream === undefined) {
-      throw new TypeError(`no upstream ${target.upstream}`);
-    }
+    const upstream = upstreamOf(target.upstream, wanted);
     // Before anything is looked up: what was cached under another policy is not served either.
     if (!upstream.mayPull(target.repository, reference)) {
       throw policyRefusal(wanted);
@@ -287,7 +315,7 @@ export function createMirror(options: {
         return found;
       }),
     recallManifest: (target, reference) => {
-      const upstream = upstreams.get(target.upstream);
+      const upstream = peek(target.upstream);
       const found =
         upstream?.mayPull(target.repository, reference) === true
           ? manifests.recall(upstream, target, reference)
@@ -335,6 +363,7 @@ export function createMirror(options: {
       }),
     replaceUpstreams: (replaced) => {
       for (const upstream of replaced) upstreams.set(upstream.name, upstream);
+      inForce = new Set(replaced.map(({ name }) => name));
     },
     dropWrong: (row, remove) => reads.dropWrong(row, remove),
     settleServed: () => stored.settle(),

@@ -6,6 +6,8 @@ import type { PullPolicy } from "./pull-policy.ts";
 export interface MirroredUpstream {
   /** The key in the configuration, and the first half of every repository's key. */
   readonly name: string;
+  /** In the place of the name in metrics: those of one template are counted together. */
+  readonly metricLabel: string;
   readonly client: UpstreamClient;
   readonly freshness: FreshnessPolicy;
   readonly mayPull: PullPolicy;

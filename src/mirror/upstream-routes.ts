@@ -1,5 +1,6 @@
 import type { UpstreamConfig } from "../config/config.ts";
 import type { RegistryErrorCode } from "../oci/errors.ts";
+import { createUpstreamTemplates } from "./upstream-templates.ts";
 import {
   isSpelledName,
   parseRepositoryName,
@@ -61,6 +62,11 @@ export interface UpstreamRoutes {
   /** For requests without a repository: the ping and the catalog. The default upstream is no hint here. */
   routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal;
   /**
+   * The upstream of a canonical name, as it is in the keys of the cache: a configured one, or one
+   * made from a template.
+   */
+  findUpstream(name: string): UpstreamConfig | undefined;
+  /**
    * The name by which the catalog lists an upstream, so that what it lists can be pulled: its key, or
    * if that has a port its first alias that is a legal component of a repository.
    *
@@ -71,9 +77,11 @@ export interface UpstreamRoutes {
 
 /**
  * @param upstreams in the configuration's order; where two share a name or a hostname the first has it
+ * @param templateConfigs for registries that requests name and that none of these are
  */
 export function createUpstreamRoutes(
   upstreams: readonly UpstreamConfig[],
+  templateConfigs: readonly UpstreamConfig[] = [],
 ): UpstreamRoutes {
   const byName = new Map<string, UpstreamConfig>();
   const byHostname = new Map<string, UpstreamConfig>();
@@ -83,13 +91,21 @@ export function createUpstreamRoutes(
     for (const host of upstream.hostnames) addOnce(byHostname, host, upstream);
   }
   const defaultUpstream = upstreams.find(({ isDefault }) => isDefault);
+  const templates = createUpstreamTemplates(templateConfigs, (name) =>
+    byName.has(name),
+  );
+  const findUpstream = (text: string): UpstreamConfig | undefined => {
+    const name = normaliseName(text);
+    if (name === undefined) return undefined;
+    return byName.get(name) ?? templates.find(name);
+  };
 
   const choose = (
     { prefix, ns, host }: RouteHints,
     component: string | undefined,
   ): Choice | RouteRefusal => {
     if (prefix !== undefined) {
-      const upstream = lookUp(byName, prefix);
+      const upstream = findUpstream(prefix);
       return upstream === undefined
         ? unknown({ by: "prefix", name: prefix })
         : { upstream, by: "prefix" };
@@ -100,10 +116,16 @@ export function createUpstreamRoutes(
       : lookUp(byName, component);
     if (named !== undefined) return { upstream: named, by: "component" };
     if (ns !== undefined) {
-      const upstream = lookUp(byName, ns);
-      return upstream === undefined
-        ? unknown({ by: "namespace", name: ns })
-        : { upstream, by: "namespace" };
+      const upstream = findUpstream(ns);
+      if (upstream === undefined) {
+        return unknown({ by: "namespace", name: ns });
+      }
+      // k3s and BuildKit send a registry's name in both places.
+      const isTwice =
+        upstream.template !== undefined &&
+        component !== undefined &&
+        normaliseName(component) === normaliseName(ns);
+      return { upstream, by: isTwice ? "component" : "namespace" };
     }
     const upstream =
       lookUp(byHostname, host) ?? lookUp(byHostname, withoutPort(host));
@@ -111,8 +133,13 @@ export function createUpstreamRoutes(
   };
 
   return {
+    findUpstream(name) {
+      const upstream = findUpstream(name);
+      return upstream?.name === name ? upstream : undefined;
+    },
+
     listedName(name) {
-      const upstream = byName.get(name);
+      const upstream = findUpstream(name);
       return upstream?.name === name
         ? [name, ...upstream.aliases].find(isSpelledName)
         : undefined;
@@ -123,14 +150,20 @@ export function createUpstreamRoutes(
       const component = spelled.slice(0, slashAt);
       const choice = choose(hints, component);
       if ("ok" in choice) return choice;
-      const { upstream = defaultUpstream, by } = choice;
-      if (upstream === undefined) return NO_DEFAULT;
-      if (
-        by === "nothing" &&
+      const isForeign =
+        choice.by === "nothing" &&
         slashAt < spelled.length &&
         looksLikeRegistry(component) &&
-        lookUp(byName, component) === undefined
-      ) {
+        lookUp(byName, component) === undefined;
+      // A name with a port is not a legal component.
+      const templated =
+        isForeign && !component.includes(":") && component !== "localhost"
+          ? findUpstream(component)
+          : undefined;
+      const by = templated === undefined ? choice.by : "component";
+      const upstream = templated ?? choice.upstream ?? defaultUpstream;
+      if (upstream === undefined) return NO_DEFAULT;
+      if (isForeign && templated === undefined) {
         return unknown({ by: "component", name: component });
       }
       const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;

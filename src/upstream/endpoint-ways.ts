@@ -29,13 +29,15 @@ export function openWays(
   const { origin, hostname } = new URL(endpoint);
   const policy = new AddressPolicy(config.redirectHosts);
   const address = hostname.replace(/^\[(.*)\]$/, "$1");
-  if (isIP(address) !== 0) policy.noteHome(address);
+  // Where a template's registry is was said by a client, and not by the operator.
+  const isTrusted = config.template === undefined;
+  if (isTrusted && isIP(address) !== 0) policy.noteHome(address);
   const open = (side: "endpoint" | "foreign"): Exchange => {
     const dispatchers = createDispatchers({ config, lookup, policy, side });
     onOpened(dispatchers);
     return createExchange({ config, dispatchers, clock, observer });
   };
-  const exchange = open("endpoint");
+  const exchange = open(isTrusted ? "endpoint" : "foreign");
   const elsewhere = open("foreign");
   return {
     exchange,

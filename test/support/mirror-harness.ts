@@ -39,7 +39,15 @@ export interface TestMirrorOptions {
   readonly tls?: ServerTlsConfig;
   /** Other parts of the configuration. */
   readonly config?: Partial<
-    Pick<Config, "audit" | "limits" | "operator" | "scrub" | "trustedProxies">
+    Pick<
+      Config,
+      | "audit"
+      | "limits"
+      | "operator"
+      | "scrub"
+      | "trustedProxies"
+      | "upstreamTemplates"
+    >
   >;
   readonly scrubSchedule?: AppOverrides["scrubSchedule"];
   /** Absent: failed endpoints are not probed in the background. */

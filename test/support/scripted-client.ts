@@ -26,6 +26,7 @@ export class ScriptedRegistry {
   upstream(name: string): MirroredUpstream {
     return {
       name,
+      metricLabel: name,
       concurrency: 8,
       mayPull: () => true,
       freshness: {

@@ -222,11 +222,11 @@ void describe("a request's way to its upstream", () => {
     const catalog = await mirror.get("/v2/_catalog");
     assert.deepEqual(JSON.parse(catalog.body.toString()), {
       repositories: [
+        "corp/team/app",
         "docker.io/library/app",
         "docker.io/team/app",
         "quay.io/app",
         "quay.io/team/app",
-        "registry.corp:5000/team/app",
       ],
     });
   });
