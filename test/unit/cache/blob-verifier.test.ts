@@ -24,6 +24,8 @@ interface Scene {
   readonly started: Digest[];
   readonly verified: Digest[];
   readonly dropped: [Digest, string][];
+  /** Nothing can be read of the index, and nothing removed. */
+  isBroken: boolean;
   readonly outcomes: Verification[];
   storedAtMs: number;
   /** Ends the verification that runs of this blob. */
@@ -39,6 +41,7 @@ function makeScene(): Scene {
     started: [],
     verified: [],
     dropped: [],
+    isBroken: false,
     outcomes: [],
     storedAtMs: 1,
     async judge(row: BlobRow, verdict: BlobVerdict | undefined) {
@@ -66,11 +69,13 @@ function makeScene(): Scene {
       },
       index: {
         getBlob: (digest) =>
-          Promise.resolve({
-            ...rowOf(""),
-            digest,
-            storedAtMs: scene.storedAtMs,
-          }),
+          scene.isBroken
+            ? Promise.reject(new Error("the index is broken"))
+            : Promise.resolve({
+                ...rowOf(""),
+                digest,
+                storedAtMs: scene.storedAtMs,
+              }),
         noteVerified: (digests) => {
           scene.verified.push(...digests);
           return Promise.resolve();
@@ -78,7 +83,9 @@ function makeScene(): Scene {
       },
       drop: ({ digest }, verdict) => {
         scene.dropped.push([digest, verdict]);
-        return Promise.resolve();
+        return scene.isBroken
+          ? Promise.reject(new Error("the disk is read-only"))
+          : Promise.resolve();
       },
       onVerified: (outcome) => scene.outcomes.push(outcome),
     }),
@@ -157,9 +164,19 @@ void describe("the verifier of stored blobs", () => {
       scene.storedAtMs = 2;
       const again = scene.verifier.verify(row);
       await scene.judge(row, verdict);
-      assert.equal(await again, "unknown");
+      assert.equal(await again, "wrong");
       assert.equal(scene.dropped.length, 1);
     }
+  });
+
+  void it("never lets wrong bytes pass because they can't be dropped", async () => {
+    const scene = makeScene();
+    scene.isBroken = true;
+    const row = rowOf("a");
+    const waiting = scene.verifier.verify(row);
+    await scene.judge(row, "wrong");
+    assert.equal(await waiting, "wrong");
+    assert.deepEqual(scene.dropped, [[row.digest, "wrong"]]);
   });
 
   void it("says nothing of a blob that is gone, and of all when it is stopped", async () => {
