@@ -41,13 +41,31 @@ export function guardFileSystem(
       if (isLate()) throw new RootAwayError();
       return reading(work);
     }, onLate);
+  /** Whether what was opened is in the root: it may have gone since it was looked at. */
+  const openHere = async (path: string, flags: number): Promise<number> => {
+    const fd = await inner.open(path, flags);
+    try {
+      await watch.assertHere();
+      return fd;
+    } catch (error) {
+      // Nothing is written yet; an empty file can only be the one that was just made.
+      const stat = await inner.stat(fd).catch(() => undefined);
+      await inner.close(fd).catch(() => undefined);
+      if ((flags & O_CREAT) !== 0 && stat?.sizeBytes === 0) {
+        await inner.unlink(path).catch(() => undefined);
+      }
+      throw error;
+    }
+  };
+  const closeLate = (fd: number): void => {
+    void inner.close(fd).catch(() => undefined);
+  };
   return {
     ...inner,
     open: (path, flags) =>
-      ((flags & WRITES) === 0 ? looking : changing)(
-        () => inner.open(path, flags),
-        (fd) => void inner.close(fd).catch(() => undefined),
-      ),
+      (flags & WRITES) === 0
+        ? looking(() => inner.open(path, flags), closeLate)
+        : changing(() => openHere(path, flags), closeLate),
     writev: (fd, chunks, position) =>
       watch.isAway
         ? Promise.reject(new RootAwayError())

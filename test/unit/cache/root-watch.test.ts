@@ -105,6 +105,58 @@ void describe("the watch of a storage root", () => {
     assert.equal(watch.absence, "the root was moved, deleted or unmounted");
   });
 
+  void it("writes nothing to a folder that took the root's place in the last moment", async (test) => {
+    const { root, watch } = await setUp(test);
+    await writeFile(join(root, "roots.jsonl"), "ours");
+    let isSwapped = false;
+    const fileSystem = guardFileSystem(
+      {
+        ...nodeFileSystem,
+        open: async (...input) => {
+          if (!isSwapped) {
+            isSwapped = true;
+            await rename(root, `${root}-moved`);
+            await mkdir(root);
+            await writeFile(join(root, "roots.jsonl"), "theirs");
+          }
+          return nodeFileSystem.open(...input);
+        },
+      },
+      watch,
+    );
+    const { O_CREAT, O_WRONLY, O_APPEND } = constants;
+    for (const name of ["roots.jsonl", "new"]) {
+      await assert.rejects(
+        fileSystem.open(join(root, name), O_WRONLY | O_CREAT | O_APPEND),
+        { code: "ESTALE" },
+      );
+    }
+    assert.deepEqual(await readdir(root), ["roots.jsonl"]);
+  });
+
+  void it("leaves no file that it made in such a folder", async (test) => {
+    const { root, watch } = await setUp(test);
+    const fileSystem = guardFileSystem(
+      {
+        ...nodeFileSystem,
+        open: async (...input) => {
+          await rename(root, `${root}-moved`);
+          await mkdir(root);
+          return nodeFileSystem.open(...input);
+        },
+      },
+      watch,
+    );
+    await assert.rejects(
+      fileSystem.open(
+        join(root, "roots.jsonl"),
+        constants.O_WRONLY | constants.O_CREAT,
+      ),
+      { code: "ESTALE" },
+    );
+    assert.deepEqual(await readdir(root), []);
+  });
+
   void it("says so of a file that is absent from the root that was opened", async (test) => {
     const { root, fileSystem, watch } = await setUp(test);
     await assert.rejects(fileSystem.statPath(join(root, "absent")), {
