@@ -9,7 +9,7 @@ interface Call {
 
 /**
  * Bounds calls that the system may never answer, as on a network file system whose server is gone:
- * whoever waits goes on without the storage. The call itself can't be ended.
+ * the caller goes on without the storage. The call itself can't be ended.
  */
 export class HungCalls {
   readonly #patienceMs: number;

@@ -174,7 +174,7 @@ void describe("a storage root that goes under a running mirror", () => {
       barrier.release();
       const { status, end, sha256 } = await running.response;
       assert.deepEqual([status, end, sha256], [200, "complete", big.digest]);
-      // Of what is out of reach nothing is told; of what is pulled nothing is kept.
+      // The storage is out of reach: nothing is served from it and nothing is kept.
       assert.ok((await scene.pull("kept", LAYERS)) > 0);
       assert.ok((await scene.pull("later", LAYERS)) > 0);
       assert.ok((await scene.pull("later", LAYERS)) > 0);

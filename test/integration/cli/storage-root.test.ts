@@ -7,7 +7,7 @@ import { ChildMirror } from "../../support/child-mirror.ts";
 import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
 
 const MAIN = join(import.meta.dirname, "../../../src/main.ts");
-const NOBODY = "65534";
+const OTHER_USER = "65534";
 
 /** Runs the program on a storage root until it ends by itself. */
 async function serve(
@@ -118,7 +118,7 @@ void describe("a storage root that an operator must mend", () => {
       const { code, output } = await serve(
         test,
         root,
-        isRoot ? ["setpriv", "--clear-groups", "--reuid", NOBODY] : [],
+        isRoot ? ["setpriv", "--clear-groups", "--reuid", OTHER_USER] : [],
       );
       await chmod(folder, 0o755);
       assert.ok(output.includes(`storage.root: got ${root}; `), output);
