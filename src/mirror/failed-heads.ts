@@ -13,8 +13,12 @@ const MAX_TAGS = 10_000;
 /** Statuses that some registries and proxies answer a HEAD with although a GET of the same works. */
 const DOUBTFUL: ReadonlySet<number> = new Set([400, 401, 403, 404, 406]);
 
-/** How the GET went that followed a failed HEAD; `expired`: longer ago than `notFoundTtl`. */
-export type GetAfterHead = "worked" | "failed" | "expired";
+/** How the GET went that followed a failed HEAD. */
+export type GetAfterHead =
+  | { readonly kind: "worked" }
+  | { readonly kind: "failed"; readonly error: unknown }
+  /** Longer ago than `notFoundTtl`. */
+  | { readonly kind: "expired" };
 
 /**
  * Tags whose HEAD failed, so that it was followed by a GET: once per tag and `notFoundTtl`, because
@@ -36,7 +40,7 @@ export class FailedHeads {
     const entry = this.#tags.get(flightOf(key, tag));
     if (entry === undefined) return undefined;
     const isCurrent = this.#clock.monotonicMs() < entry.untilMs;
-    return isCurrent ? entry.result : "expired";
+    return isCurrent ? entry.result : { kind: "expired" };
   }
 
   note(

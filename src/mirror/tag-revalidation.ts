@@ -15,7 +15,7 @@ import type { UpstreamManifest } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import type { DigestManifests } from "./digest-manifests.ts";
 import { FailedHeads, isHeadDoubtful, isResting } from "./failed-heads.ts";
-import type { GoneTags } from "./gone-tags.ts";
+import { type GoneTags, isGone } from "./gone-tags.ts";
 import {
   current,
   type FetchedManifest,
@@ -172,9 +172,10 @@ export class TagRevalidation {
       (result !== undefined && isResting(upstream, error));
     if (!mayGet) throw error;
     // The GET before confirmed or moved the row a moment ago.
-    if (result === "worked") return { kind: "unchanged", row: known };
-    if (result === "failed" || upstream.client.isBudgetSpared()) throw error;
-    this.#failedHeads.note(upstream, key, tag, "failed");
+    if (result?.kind === "worked") return { kind: "unchanged", row: known };
+    // A HEAD that is wrong once is wrong again: the GET says more, also if it failed.
+    if (result?.kind === "failed") throw result.error;
+    if (upstream.client.isBudgetSpared()) throw error;
     try {
       const found = await this.#resolveByBody(
         upstream,
@@ -183,11 +184,18 @@ export class TagRevalidation {
         known,
         signal,
       );
-      this.#failedHeads.note(upstream, key, tag, "worked");
+      this.#failedHeads.note(upstream, key, tag, { kind: "worked" });
       return found;
     } catch (second) {
-      // Nothing was dialled for it: the HEAD's answer says more.
-      throw second instanceof UpstreamError && second.isLocal ? error : second;
+      if (second instanceof UpstreamError && second.isLocal) {
+        // Nothing was dialled for it: only a GET shows that the tag is gone.
+        throw isGone(upstream, error) ? second : error;
+      }
+      this.#failedHeads.note(upstream, key, tag, {
+        kind: "failed",
+        error: second,
+      });
+      throw second;
     }
   }
 

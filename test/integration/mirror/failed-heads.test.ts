@@ -103,6 +103,30 @@ void describe("a HEAD that fails", () => {
     assert.deepEqual(methods(scene), ["HEAD", "GET", "HEAD"]);
   });
 
+  void it("with 404 drops no tag whose GET failed for another reason", async (test) => {
+    const scene = await setUp(test);
+    const { upstream, mirror, clock } = scene;
+    upstream.when({ kind: "manifest", method: "HEAD" }, { status: 404 });
+    upstream.when({ kind: "manifest", method: "GET" }, { status: 504 });
+    for (let asked = 0; asked < 5; asked++) {
+      assert.equal((await mirror.get(TAG)).status, 502);
+    }
+    assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
+    // Often enough for the GET to rest: then none is sent, which says nothing of the tag either.
+    for (let failed = 0; failed < 3; failed++) {
+      clock.advance(NOT_FOUND_TTL_MS);
+      assert.notEqual((await mirror.get(TAG)).status, 404);
+    }
+    upstream.clearRules();
+    upstream.when({ kind: "manifest", method: "HEAD" }, { status: 404 });
+    clock.advance(TTL_MS);
+    const back = await mirror.get(TAG);
+    assert.equal(
+      cacheStatusOf(back),
+      "fwd=stale; fwd-status=200; detail=revalidated",
+    );
+  });
+
   void it("is followed by no GET while the budget is conserved", async (test) => {
     const scene = await setUp(test);
     const { upstream, mirror, clock } = scene;

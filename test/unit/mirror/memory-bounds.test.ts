@@ -52,7 +52,8 @@ function memories(): Record<string, Memory> {
     },
     "tags whose HEAD failed": {
       max: 10_000,
-      add: (at) => heads.note(UPSTREAM, key(at), V, "failed"),
+      add: (at) =>
+        heads.note(UPSTREAM, key(at), V, { kind: "failed", error: undefined }),
       has: (at) => heads.get(key(at), V) !== undefined,
     },
     "resources that rest": {
