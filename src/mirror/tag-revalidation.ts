@@ -173,8 +173,10 @@ export class TagRevalidation {
     if (!mayGet) throw error;
     // The GET before confirmed or moved the row a moment ago.
     if (result?.kind === "worked") return { kind: "unchanged", row: known };
-    // A HEAD that is wrong once is wrong again: the GET says more, also if it failed.
-    if (result?.kind === "failed") throw result.error;
+    // Only a GET shows that the tag is gone.
+    if (result?.kind === "failed") {
+      throw isGone(upstream, error) ? result.error : error;
+    }
     if (upstream.client.isBudgetSpared()) throw error;
     try {
       const found = await this.#resolveByBody(
@@ -188,7 +190,7 @@ export class TagRevalidation {
       return found;
     } catch (second) {
       if (second instanceof UpstreamError && second.isLocal) {
-        // Nothing was dialled for it: only a GET shows that the tag is gone.
+        // Nothing was dialled for it.
         throw isGone(upstream, error) ? second : error;
       }
       this.#failedHeads.note(upstream, key, tag, {
