@@ -102,13 +102,16 @@ export class EndpointHealth {
         isOfResource: false,
       };
     }
-    return this.#permit(breakers, resource, restKey);
+    return this.#permit(breakers, resource, restKey, {
+      isManifestHead: isHead && kind === "manifest",
+    });
   }
 
   #permit(
     [connectionBreaker, groupBreaker]: readonly [Breaker, Breaker],
     resource: string | undefined,
     restKey: string | undefined,
+    { isManifestHead }: { readonly isManifestHead: boolean },
   ): Permit {
     const connection = connectionBreaker.enter();
     const group = groupBreaker.enter();
@@ -137,8 +140,16 @@ export class EndpointHealth {
       if (restKey !== undefined && isAboutResource(error, isOwn, isAnswer)) {
         this.#rests.noteFailure(restKey, error);
       }
+      // Some registries answer 5xx to every HEAD of a manifest: the GET that follows says more.
+      const isHeadAlone =
+        isManifestHead &&
+        error.status !== undefined &&
+        retryAfterMs === undefined;
       if (!isOwn || error.isLocal || isGivenUp(error)) {
         abandon();
+      } else if (isHeadAlone && severity === "mild") {
+        connection?.succeed();
+        group?.abandon();
       } else if (severity === undefined) {
         connection?.succeed();
         group?.succeed();

@@ -12,8 +12,9 @@ import { EndpointHealth, type Permit } from "./endpoint-health.ts";
 import type { EndpointRequest } from "./endpoint-request.ts";
 import { askRoot } from "./endpoint-root.ts";
 import { EndpointProbe, type ProbeSchedule } from "./endpoint-probe.ts";
+import { ProbeTarget } from "./probe-target.ts";
 import { UpstreamError } from "./errors.ts";
-import type { Answer, Exchange } from "./exchange.ts";
+import type { Exchange } from "./exchange.ts";
 import type { UpstreamObserver } from "./observer.ts";
 import { type FaultPlace, unlessAborted } from "./faults.ts";
 import { refused, throttled } from "./endpoint-refusals.ts";
@@ -66,8 +67,7 @@ export class Endpoint {
   /** Between `/v2/` and the repository, with a slash behind; mostly empty. */
   readonly #prefix: string;
   readonly #slots: Readonly<Record<EndpointRequest["kind"], Slots>>;
-  /** The manifest that was given last. */
-  #lastManifest: Pick<EndpointRequest, "repository" | "target"> | undefined;
+  readonly #probeTarget = new ProbeTarget();
   readonly #redirects: Redirects;
   readonly #authorized: AuthorizedRequests;
   readonly #credentials: CredentialPool;
@@ -313,8 +313,8 @@ export class Endpoint {
           },
         });
         member.noteAnswer(kind);
-        if (kind === "manifest" && held.answer.status === 200) {
-          this.#lastManifest = { repository, target: request.target };
+        if (kind === "manifest" && request.permit.resource !== undefined) {
+          this.#probeTarget.note(request, held.answer.status);
         }
         return held;
       },
@@ -359,24 +359,23 @@ export class Endpoint {
     }
   }
 
-  /** A HEAD of the manifest that was given last: one that never worked would prove nothing. */
   async #askLittle(permit: Permit, signal: AbortSignal): Promise<void> {
     const { config, clock } = this.#options;
-    let answer: Answer;
-    const isThrottled = this.#credentials.restMs("manifest") > 0;
-    if (this.#lastManifest === undefined || isThrottled) {
-      answer = await askRoot(this.#options, this.#base, signal);
-    } else {
-      const held = await this.send({
-        ...this.#lastManifest,
-        kind: "manifest",
-        method: "HEAD",
-        permit,
-        signal,
-      });
-      dismiss(held);
-      ({ answer } = held);
-    }
+    const answer = await this.#probeTarget.ask({
+      head: async (manifest) => {
+        const held = await this.send({
+          ...manifest,
+          kind: "manifest",
+          method: "HEAD",
+          permit,
+          signal,
+        });
+        dismiss(held);
+        return held.answer;
+      },
+      root: () => askRoot(this.#options, this.#base, signal),
+      isThrottled: this.#credentials.restMs("manifest") > 0,
+    });
     const fault = statusFault(answer, config.name, clock);
     if (fault !== undefined) throw fault;
   }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { Barrier } from "../../support/barrier.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { buildImage } from "../../support/image-builder.ts";
 import {
@@ -101,6 +102,34 @@ void describe("a HEAD that fails", () => {
       assert.equal((await mirror.get(TAG)).status, 502);
     }
     assert.deepEqual(methods(scene), ["HEAD", "GET", "HEAD"]);
+  });
+
+  void it("for many tags at the same time leaves the registry up, since the GETs work", async (test) => {
+    const scene = await setUp(test);
+    const { upstream, mirror, clock } = scene;
+    const repositories = ["b", "c", "d", "e"];
+    for (const name of repositories) {
+      upstream.content.addImage(name, OLD, "v");
+      const cold = await mirror.get(`/v2/${name}/manifests/v`);
+      assert.equal(cold.status, 200);
+    }
+    clock.advance(TTL_MS);
+    const barrier = new Barrier();
+    upstream.when(
+      { kind: "manifest", method: "HEAD" },
+      { status: 504, hold: { at: "headers", barrier } },
+    );
+    const answers = repositories.map((name) =>
+      mirror.get(`/v2/${name}/manifests/v`),
+    );
+    await barrier.arrived(repositories.length);
+    barrier.release();
+    for (const answer of await Promise.all(answers)) {
+      assert.equal(
+        cacheStatusOf(answer),
+        "fwd=stale; fwd-status=200; detail=revalidated",
+      );
+    }
   });
 
   void it("with 404 drops no tag whose GET failed for another reason", async (test) => {

@@ -103,7 +103,7 @@ void describe("an endpoint whose breaker is open", () => {
     upstream.when({}, { status: 504 });
     for (const tag of ["a", "b", "c"]) {
       await upstreamErrorOf(
-        client.headManifest(ALPINE, tagReference(tag), SIGNAL),
+        client.getManifest(ALPINE, tagReference(tag), SIGNAL),
       );
     }
     assert.equal(client.isDown(), true);
@@ -113,6 +113,30 @@ void describe("an endpoint whose breaker is open", () => {
     await probe(scene);
     assert.equal(client.isDown(), false);
   });
+
+  for (const hasHeadWorked of [false, true]) {
+    const before = hasHeadWorked ? "no longer works" : "never worked";
+    void it(`is found back though HEAD ${before} there, where GET does`, async (t) => {
+      const scene = await setUp(t);
+      const { client, upstream, clock } = scene;
+      if (hasHeadWorked) await ask(scene);
+      upstream.when({ method: "HEAD" }, { status: 504 });
+      if (hasHeadWorked) await upstreamErrorOf(ask(scene));
+      await client.getManifest(ALPINE, TAG, SIGNAL);
+      upstream.when({ kind: "manifest" }, { status: 504 });
+      for (const tag of ["a", "b", "c"]) {
+        await upstreamErrorOf(
+          client.getManifest(ALPINE, tagReference(tag), SIGNAL),
+        );
+      }
+      assert.equal(client.isDown(), true);
+      upstream.clearRules();
+      upstream.when({ method: "HEAD" }, { status: 504 });
+      clock.advance(5_000);
+      await probe(scene);
+      assert.equal(client.isDown(), false);
+    });
+  }
 
   void it("is not probed before its Retry-After is over", async (t) => {
     const scene = await setUp(t);

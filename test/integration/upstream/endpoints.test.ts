@@ -144,7 +144,7 @@ void describe("endpoints", () => {
     for (let round = 0; round < 5; round++) {
       assert.equal(client.isDown(), round > 2);
       const error = await upstreamErrorOf(
-        client.headManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
+        client.getManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
       );
       kinds.push(error.kind);
     }
@@ -222,7 +222,7 @@ void describe("endpoints", () => {
     const kinds: UpstreamErrorKind[] = [];
     for (let round = 0; round < 4; round++) {
       const error = await upstreamErrorOf(
-        client.headManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
+        client.getManifest(ALPINE, tagReference(`t${round}`), SIGNAL),
       );
       kinds.push(error.kind);
       assert.equal(client.isDown(), round >= 2);
