@@ -38,11 +38,13 @@ export class Room {
    * Promises room, made by eviction where need be.
    *
    * @param remainingBytes what is still to come of it; read whenever somebody else asks
+   * @param mayEvict false: only what is free now counts, and nothing goes for it
    * @returns undefined when there is none
    */
   async reserve(
     bytes: number,
     remainingBytes: () => number,
+    mayEvict = true,
   ): Promise<Reservation | undefined> {
     let promised = 0;
     for (const remaining of this.#reserved)
@@ -52,14 +54,17 @@ export class Room {
     const release = (): void => {
       this.#reserved.delete(remainingBytes);
     };
-    this.#isShort = !(await this.#hasRoom(promised + bytes));
+    const wanted = promised + bytes;
+    this.#isShort = !(await (mayEvict
+      ? this.#hasRoom(wanted)
+      : this.#isFree(wanted)));
     if (!this.#isShort) return { release };
     release();
     return undefined;
   }
 
   async #hasRoom(bytes: number): Promise<boolean> {
-    const { evictor, readSpace } = this.#options;
+    const { evictor } = this.#options;
     const end = new AbortController();
     const hasRoom = await Promise.race([
       evictor.makeRoom(bytes).catch(() => undefined),
@@ -68,8 +73,11 @@ export class Room {
       ),
     ]);
     end.abort();
-    if (hasRoom !== undefined) return hasRoom;
-    const space = await readSpace();
+    return hasRoom ?? this.#isFree(bytes);
+  }
+
+  async #isFree(bytes: number): Promise<boolean> {
+    const space = await this.#options.readSpace();
     return space === undefined || space.freeBytes > bytes;
   }
 }

@@ -13,7 +13,7 @@ import { isInIndex } from "./fill-publication.ts";
 const STORAGE_REST_MS = 5_000;
 
 /** Room that a blob of unknown size must find ahead of it. */
-const UNKNOWN_SIZE_BYTES = 64 * 1024 * 1024;
+const UNKNOWN_SIZE_BYTES = 16 * 1024 * 1024;
 
 /** Fills without readers that are stopped for the room of one that has some. */
 const MAX_STOPPED = 8;
@@ -67,7 +67,7 @@ export class FillStorages {
     if (
       clock.monotonicMs() >= this.#restsUntilMs &&
       (expectedBytes === undefined ||
-        (await this.#hasReserved(place, expectedBytes)))
+        (await this.#hasReserved(place, expectedBytes, true)))
     ) {
       try {
         const partial = await store.openPartial(digest, expectedBytes, {
@@ -87,7 +87,8 @@ export class FillStorages {
   }
 
   /**
-   * Reserves room for a fill that has none yet, before its head is sent.
+   * Reserves room for a fill that has none yet, before its head is sent. Nothing is evicted for a size
+   * that only the upstream says: the evictor follows once the blob is stored.
    *
    * @param sizeBytes what the upstream says; undefined: nothing
    * @throws StorageError where there is none
@@ -97,7 +98,7 @@ export class FillStorages {
     sizeBytes: number | undefined,
   ): Promise<void> {
     if (place.reservation !== undefined) return;
-    if (!(await this.#hasReserved(place, sizeBytes))) {
+    if (!(await this.#hasReserved(place, sizeBytes, false))) {
       throw new StorageError(RESERVE, "ENOSPC");
     }
   }
@@ -126,6 +127,7 @@ export class FillStorages {
   async #hasReserved(
     place: FillPlace,
     sizeBytes: number | undefined,
+    mayEvict: boolean,
   ): Promise<boolean> {
     const { room } = this.#options;
     if (room === undefined) return true;
@@ -137,6 +139,7 @@ export class FillStorages {
       place.reservation = await room.reserve(
         sizeBytes ?? UNKNOWN_SIZE_BYTES,
         remaining,
+        mayEvict,
       );
       if (place.reservation !== undefined) return true;
       if (stopped === MAX_STOPPED || !(await this.#options.stopUnread())) break;

@@ -69,6 +69,6 @@ void describe("the storage of a fill", () => {
       operation: "reserve",
       code: "ENOSPC",
     });
-    assert.equal(made.asked.at(-1), 64 * 1024 * 1024);
+    assert.equal(made.asked.at(-1), 16 * 1024 * 1024);
   });
 });
