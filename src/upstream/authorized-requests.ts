@@ -1,6 +1,7 @@
 import type { Authorization, SentAuthorization } from "./authorization.ts";
 import { CredentialError, type Login } from "./credentials.ts";
 import { askRoot } from "./endpoint-root.ts";
+import type { Permit } from "./endpoint-health.ts";
 import { UpstreamError } from "./errors.ts";
 import type { Exchange } from "./exchange.ts";
 import { isGivenUp } from "./faults.ts";
@@ -25,6 +26,8 @@ export interface AuthorizedRequest {
   readonly login: Login | undefined;
   /** False: a 401 to a token that was good so far is an answer. */
   readonly isTokenDoubted: boolean;
+  /** Of the endpoint. */
+  readonly permit: Pick<Permit, "fail" | "abandon">;
   readonly signal: AbortSignal;
   readonly send: (
     authorization: SentAuthorization | undefined,
@@ -52,9 +55,13 @@ export class AuthorizedRequests {
 
   /** @throws UpstreamError as {@link Authorization} does, and what `send` throws */
   async send(request: AuthorizedRequest): Promise<HeldAnswer> {
-    const { name, login, signal, isTokenDoubted, send } = request;
+    const { name, login, signal, isTokenDoubted, send, permit } = request;
     const { authorization, endpoint } = this.#options;
-    let sent = await this.#noting(authorization.prepare(name, login, signal));
+    let sent = await this.#noting(
+      authorization.prepare(name, login, signal),
+      permit,
+      undefined,
+    );
     for (let answered = 0; ; answered++) {
       const held = await send(sent);
       const { answer } = held;
@@ -79,6 +86,8 @@ export class AuthorizedRequests {
           login,
           signal,
         ),
+        permit,
+        answer.status,
       );
     }
   }
@@ -95,13 +104,48 @@ export class AuthorizedRequests {
       : undefined;
   }
 
-  async #noting<T>(work: Promise<T>): Promise<T> {
+  /** @param status what the endpoint has answered to the same request */
+  async #noting<T>(
+    work: Promise<T>,
+    permit: AuthorizedRequest["permit"],
+    status: number | undefined,
+  ): Promise<T> {
     try {
       return await work;
     } catch (error) {
       this.noteFailure(error);
+      this.#reportRealm(error, permit, status);
       throw error;
     }
+  }
+
+  /**
+   * A realm that fails says nothing of the endpoint, nor of what was asked for, also where both are one
+   * server: one repository's token must not close a registry.
+   */
+  #reportRealm(
+    error: unknown,
+    permit: AuthorizedRequest["permit"],
+    status: number | undefined,
+  ): void {
+    if (!(error instanceof UpstreamError)) return;
+    // Another account is asked with.
+    if (error instanceof CredentialError || error.kind === "rate-limited") {
+      return;
+    }
+    if (status === undefined) {
+      permit.abandon();
+      return;
+    }
+    const { origin } = this.#options.endpoint;
+    const { upstream } = error;
+    permit.fail(
+      new UpstreamError("unauthorized", `${origin}: ${status}`, {
+        upstream,
+        origin,
+        status,
+      }),
+    );
   }
 }
 

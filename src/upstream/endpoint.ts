@@ -298,6 +298,7 @@ export class Endpoint {
       login,
       signal,
       isTokenDoubted: request.isTokenDoubted !== false,
+      permit: request.permit,
       send: async (sent) => {
         const held = await sendWithRetry({
           upstream: config.name,

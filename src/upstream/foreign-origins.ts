@@ -3,7 +3,7 @@ import type { Clock } from "../telemetry/clock.ts";
 import { discardBody } from "./body.ts";
 import { Breaker, type BreakerPermit } from "./breaker.ts";
 import { UpstreamError } from "./errors.ts";
-import type { Answer, Exchange } from "./exchange.ts";
+import type { Answer, Exchange, ExchangeRequest } from "./exchange.ts";
 import { severityOf } from "./faults.ts";
 import { probe } from "./probing.ts";
 import { restOf } from "./retry-after.ts";
@@ -48,24 +48,23 @@ export class ForeignOrigins {
 
   async #ask(
     exchange: Exchange,
-    request: Parameters<Exchange>[0],
+    request: ExchangeRequest,
     permit: BreakerPermit,
   ): Promise<Answer> {
-    // Of storage one blob says nothing; the query holds the signature.
-    const isToken = request.kind === "token";
-    const resource = isToken ? {} : { resource: request.url.pathname };
+    const resource = resourceOf(request);
     try {
       const answer = await exchange(request);
       const retryAfterMs = restOf(answer, this.#clock);
-      if (retryAfterMs !== undefined && isToken) permit.rest(retryAfterMs);
+      const isThrottled = answer.status === 429 && request.kind === "token";
+      if (retryAfterMs !== undefined && isThrottled) permit.rest(retryAfterMs);
       else if (answer.status >= 500 || retryAfterMs !== undefined) {
-        permit.fail({ severity: "mild", retryAfterMs, ...resource });
+        permit.fail({ severity: "mild", retryAfterMs, resource });
       } else permit.succeed();
       return answer;
     } catch (error) {
       if (error instanceof UpstreamError && !request.signal.aborted) {
         const severity = severityOf(error);
-        if (severity !== undefined) permit.fail({ severity, ...resource });
+        if (severity !== undefined) permit.fail({ severity, resource });
       }
       permit.abandon();
       throw error;
@@ -79,4 +78,15 @@ export class ForeignOrigins {
       retryAfterMs: breaker.retryAfterMs,
     });
   }
+}
+
+/**
+ * One blob says nothing of storage, and one repository's token nothing of a realm. The query of a
+ * blob's URL holds the signature, that of a realm's the scope; a POST has the scope in its body.
+ */
+function resourceOf({ kind, url, body }: ExchangeRequest): string {
+  if (kind !== "token") return url.pathname;
+  return body === undefined
+    ? url.search
+    : (new URLSearchParams(body).get("scope") ?? "");
 }

@@ -9,6 +9,7 @@ import type { UpstreamObserver } from "./observer.ts";
 import { isRedirect } from "./redirect.ts";
 import type { Identity } from "./request-headers.ts";
 import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
+import { ResourceRests } from "./resource-rests.ts";
 import { DEFAULT_REST_MS } from "./retry-after.ts";
 import type { Slots } from "./slots.ts";
 import { statusFault } from "./status-faults.ts";
@@ -71,12 +72,15 @@ export class TokenSource {
     string,
     { readonly error: UpstreamError; readonly untilMs: number }
   >({ max: MAX_REFUSALS });
+  /** One that times out or fails again and again is not asked for at every request. */
+  readonly #rests: ResourceRests;
   readonly #fetches = new Map<string, Promise<string>>();
   /** Origins of realms that know no OAuth2. */
   readonly #getOnly = new LRUCache<string, true>({ max: MAX_REALMS });
 
   constructor(options: TokenSourceOptions) {
     this.#options = options;
+    this.#rests = new ResourceRests(options.clock);
   }
 
   /** Tokens in memory, those whose life is over but not yet forgotten left out. */
@@ -145,15 +149,24 @@ export class TokenSource {
       const renewAtMs = this.#options.clock.monotonicMs() + lifeMs * USED_LIFE;
       this.#tokens.set(key, { token, renewAtMs });
       this.#refusals.delete(key);
+      this.#rests.noteSuccess(key);
       return token;
     } catch (error) {
-      const restMs = restAfter(error);
+      const restMs = restAfter(error) ?? this.#restAfterFailure(key, error);
       if (restMs !== undefined && error instanceof UpstreamError) {
         const untilMs = this.#options.clock.monotonicMs() + restMs;
         this.#refusals.set(key, { error, untilMs });
       }
       throw error;
     }
+  }
+
+  #restAfterFailure(key: string, error: unknown): number | undefined {
+    if (!(error instanceof UpstreamError)) return undefined;
+    // The realm's own breaker says until when.
+    if (error.kind === "breaker-open") return undefined;
+    this.#rests.noteFailure(key, error);
+    return this.#rests.get(key)?.retryAfterMs;
   }
 
   async #ask(

@@ -21,6 +21,10 @@ const CREDENTIALS: Partial<UpstreamConfig> = {
   credentials: [{ username: "acme", password: new Secret("canary-password") }],
 };
 
+function isSick({ target }: { readonly target: string }): boolean {
+  return target.includes("sick");
+}
+
 /** A mirror whose upstream's realm fails from now on, with one image in the cache. */
 async function startBroken(
   test: AfterTest,
@@ -47,8 +51,7 @@ void describe("a token realm", () => {
     status: number,
     code: string,
   ])[] = [
-    // Asked twice for the first; its breaker opens in the midst of the second.
-    ["500", { status: 500 }, 503, "UNAVAILABLE"],
+    ["500", { status: 500 }, 502, "UNAVAILABLE"],
     [
       "HTML",
       {
@@ -112,6 +115,46 @@ void describe("a token realm", () => {
     // One for each of the two scopes.
     assert.equal(upstream.count({ kind: "token" }), 2);
   });
+
+  const SICK_FAULTS: readonly (readonly [
+    name: string,
+    fault: Misbehaviour,
+    maxAsked: number,
+  ])[] = [
+    ["500", { status: 500 }, 6],
+    ["504", { status: 504 }, 3],
+    [
+      "503 with Retry-After",
+      { status: 503, headers: { "retry-after": "60" } },
+      1,
+    ],
+    ["nothing in time", { stallAt: "headers" }, 1],
+  ];
+  for (const realm of ["origin", "port"] as const) {
+    for (const [name, fault, maxAsked] of SICK_FAULTS) {
+      const where = realm === "origin" ? "endpoint's own" : "port of its own";
+      void it(`on the ${where} that answers ${name} for one repository gives the others their tokens`, async (test) => {
+        const upstream = await ScriptedUpstream.start(test, {
+          auth: { scheme: "bearer", realm },
+        });
+        upstream.content.addImage("well", IMAGE, "v");
+        const mirror = await startMirror(test, [
+          upstreamOf(upstream, {
+            tokenRealms: ["127.0.0.1"],
+            headersTimeoutMs: 300,
+          }),
+        ]);
+        upstream.when({ kind: "token", where: isSick }, fault);
+        for (let at = 0; at < 6; at++) {
+          const sick = await mirror.get(`/v2/sick/manifests/v${at}`);
+          assert.ok(sick.status >= 502);
+        }
+        assert.equal((await mirror.get("/v2/well/manifests/v")).status, 200);
+        const asked = upstream.count({ kind: "token", where: isSick });
+        assert.ok(asked <= maxAsked, `${asked} times`);
+      });
+    }
+  }
 
   for (const retryAfter of ["60", "soon", undefined]) {
     const restMs = retryAfter === "60" ? 60_000 : 30_000;
