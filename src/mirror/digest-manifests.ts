@@ -10,12 +10,14 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import { withDeadline } from "../upstream/deadline.ts";
 import { offlineRefusal } from "./answers.ts";
+import { isHeadDoubtful } from "./failed-heads.ts";
 import type { Links } from "./links.ts";
 import {
   current,
   type FetchedManifest,
   flightOf,
   isHeadUnknown,
+  isNotFound,
   type Manifest,
   type ManifestAnswer,
   missStatus,
@@ -174,7 +176,7 @@ export class DigestManifests {
     return manifest && { manifest, storedAtMs };
   }
 
-  /** @returns false where HEAD is not offered: then only the bytes prove anything */
+  /** @returns false if HEAD is not offered or does not work: then only the bytes prove anything */
   async #isProven(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -187,6 +189,7 @@ export class DigestManifests {
       return true;
     } catch (error) {
       if (isHeadUnknown(error)) return false;
+      if (isHeadDoubtful(error) && !isNotFound(error)) return false;
       this.#negative.note(upstream, key, digest, error);
       throw error;
     }

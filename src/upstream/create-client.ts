@@ -352,10 +352,9 @@ class HttpUpstreamClient implements UpstreamClient {
   }
 }
 
-/** ECR Public answers 401, some CDNs 403 to a HEAD whose GET they signed, others 400, 405 or 501. */
+/** ECR Public answers 401, some CDNs 403 to a HEAD whose GET they signed, others 400, 405, 406 or 5xx. */
 function isHeadRefused(error: unknown): boolean {
-  return (
-    error instanceof UpstreamError &&
-    [400, 401, 403, 405, 501].includes(error.status ?? 0)
-  );
+  if (!(error instanceof UpstreamError) || error.isLocal) return false;
+  const { status = 0 } = error;
+  return [400, 401, 403, 405, 406].includes(status) || status >= 500;
 }

@@ -102,16 +102,14 @@ export class EndpointHealth {
         isOfResource: false,
       };
     }
-    return this.#permit(breakers, resource, restKey, {
-      isManifestHead: isHead && kind === "manifest",
-    });
+    return this.#permit(breakers, resource, restKey, isHead);
   }
 
   #permit(
     [connectionBreaker, groupBreaker]: readonly [Breaker, Breaker],
     resource: string | undefined,
     restKey: string | undefined,
-    { isManifestHead }: { readonly isManifestHead: boolean },
+    isHead: boolean,
   ): Permit {
     const connection = connectionBreaker.enter();
     const group = groupBreaker.enter();
@@ -140,11 +138,9 @@ export class EndpointHealth {
       if (restKey !== undefined && isAboutResource(error, isOwn, isAnswer)) {
         this.#rests.noteFailure(restKey, error);
       }
-      // Some registries answer 5xx to every HEAD of a manifest: the GET that follows says more.
+      // Some registries answer 5xx to every HEAD: the GET that follows says more.
       const isHeadAlone =
-        isManifestHead &&
-        error.status !== undefined &&
-        retryAfterMs === undefined;
+        isHead && error.status !== undefined && retryAfterMs === undefined;
       if (!isOwn || error.isLocal || isGivenUp(error)) {
         abandon();
       } else if (isHeadAlone && severity === "mild") {
