@@ -31,6 +31,11 @@ export function openBatchedLines(
     maxLength: MAX_WAITING_BYTES,
   });
   stream.on("drop", onLost);
+  let isFailing = false;
+  // A full disk or a terminal that was closed costs records, never requests. What could not be
+  // written is tried again with the next batch.
+  stream.on("error", () => (isFailing = true));
+  stream.on("write", () => (isFailing = false));
   let lines: string[] = [];
   let length = 0;
   let timer: NodeJS.Timeout | undefined;
@@ -49,7 +54,11 @@ export function openBatchedLines(
   // Before the stream's own listeners, which write out what it has then; beside a batch that a
   // thread may still be writing, which is why an orderly end awaits a flush.
   process.prependListener("beforeExit", handOn);
-  process.prependListener("exit", handOn);
+  process.prependListener("exit", () => {
+    handOn();
+    // The stream's own listener repeats a write that fails without end, and the process stays.
+    if (isFailing) stream.destroy();
+  });
   return {
     write: (line) => {
       lines.push(line);

@@ -8,17 +8,23 @@ export interface Flushable {
 
 /**
  * Waits until what is left in a stream is out, but not for a reader that takes nothing. Never
- * rejects: what can't be written the stream tells by itself, and that a pipe can't be synced is no
- * fault.
+ * rejects: what can't be written the stream reports by itself, and that a pipe can't be synced is
+ * not a fault.
  *
- * @returns false where something is left
+ * @returns false if something is left
  */
 export function flushWithin(stream: Flushable): Promise<boolean> {
   return new Promise((resolve) => {
     const timer = setTimeout(() => resolve(false), FLUSH_WITHIN_MS);
-    stream.flush(() => {
+    stream.flush((error) => {
       clearTimeout(timer);
-      resolve(true);
+      resolve(!isFailedWrite(error));
     });
   });
+}
+
+function isFailedWrite(error: Error | null | undefined): boolean {
+  return error instanceof Error && "syscall" in error
+    ? error.syscall === "write"
+    : false;
 }
