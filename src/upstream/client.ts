@@ -128,7 +128,7 @@ export interface UpstreamClient {
     subject: Digest,
     signal: AbortSignal,
   ): Promise<Buffer>;
-  /** It is no longer in force: failed endpoints are not probed in the background any more. */
+  /** It is no longer in force: failed endpoints are neither probed in the background nor reported any more. */
   retire(): void;
   /** Breaks everything off. */
   close(): Promise<void>;

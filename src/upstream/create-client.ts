@@ -342,7 +342,7 @@ class HttpUpstreamClient implements UpstreamClient {
   }
 
   retire(): void {
-    for (const endpoint of this.#endpoints) endpoint.stopProbing();
+    for (const endpoint of this.#endpoints) endpoint.retire();
   }
 
   async close(): Promise<void> {

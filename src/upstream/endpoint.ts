@@ -59,6 +59,7 @@ export class Endpoint {
   readonly origin: string;
   readonly #health: EndpointHealth;
   readonly #probe: EndpointProbe;
+  #isRetired = false;
   /** What went wrong last where a request for it failed. */
   lastError: LastError | undefined;
   readonly #options: EndpointOptions;
@@ -85,7 +86,8 @@ export class Endpoint {
       origin: this.origin,
       clock,
       onChange: (isUp) => {
-        observer.onEndpoint(url, isUp);
+        // Its successor after a reload has the same name.
+        if (!this.#isRetired) observer.onEndpoint(url, isUp);
         this.#probe.onChange();
       },
     });
@@ -193,15 +195,20 @@ export class Endpoint {
     resource: string,
     isHead?: boolean,
   ): Permit | UpstreamError {
-    this.#probe.noteUse();
     const restMs = this.#credentials.restMs(kind);
     if (restMs > 0) return throttled(this.#place, restMs);
     const permit = this.#health.enter(kind, resource, isHead);
     return "isProbe" in permit ? permit : refused(this.#place, permit);
   }
 
-  /** Probes in the background no more. */
-  stopProbing(): void {
+  /** A client asks for something of its upstream, of this endpoint or of another one. */
+  noteUse(): void {
+    this.#probe.noteUse();
+  }
+
+  /** Neither probes in the background nor reports to the observer any more. */
+  retire(): void {
+    this.#isRetired = true;
     this.#probe.stop();
   }
 

@@ -65,6 +65,7 @@ export async function askInOrder<T>(
   const { upstream } = options;
   const endpoints = inOrder(options.endpoints, avoid);
   let failure: UpstreamError | undefined;
+  for (const endpoint of endpoints) endpoint.noteUse();
   for (const [at, endpoint] of endpoints.entries()) {
     if (signal.aborted) {
       throw abortFault(signal, { upstream, origin: endpoint.origin });

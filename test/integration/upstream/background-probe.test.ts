@@ -173,6 +173,32 @@ void describe("an endpoint whose breaker is open", () => {
     assert.equal(schedule.delaysMs.length, 1);
   });
 
+  void it("is probed while another endpoint of its upstream is in use", async (t) => {
+    const clock = new FakeClock();
+    const schedule = new ManualSchedule();
+    const first = await ScriptedUpstream.start(t);
+    const second = await ScriptedUpstream.start(t);
+    first.content.addImage(ALPINE, IMAGE, "1");
+    const { client, observer } = startUpstreamClient(
+      t,
+      [first.origin, second.origin],
+      { clock, probeSchedule: schedule.start },
+    );
+    await second.stop();
+    first.when({}, { status: 504 }, { times: 1 });
+    await upstreamErrorOf(client.getManifest(ALPINE, TAG, SIGNAL));
+    assert.deepEqual(observer.endpoints, [[second.origin, false]]);
+    clock.advance(HOUR_MS);
+    await client.getManifest(ALPINE, TAG, SIGNAL);
+    await second.restart();
+    schedule.runNext();
+    await second.arrived(1);
+    while (client.status().endpoints[1]?.breaker !== "closed") {
+      await new Promise(setImmediate);
+    }
+    assert.deepEqual(observer.endpoints.at(-1), [second.origin, true]);
+  });
+
   void it("is not probed while a client's request is the probe", async (t) => {
     const scene = await setUp(t);
     const { upstream, clock, schedule } = scene;

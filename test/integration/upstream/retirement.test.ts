@@ -13,6 +13,7 @@ import {
   ALPINE,
   RecordingObserver,
   SIGNAL,
+  startUpstreamClient,
   TAG,
   upstreamConfig,
   upstreamErrorOf,
@@ -67,5 +68,15 @@ void describe("an upstream that is no longer in force", () => {
       client.getManifest(ALPINE, TAG, SIGNAL),
     );
     assert.equal(closed.kind, "breaker-open");
+  });
+
+  void it("no longer reports its endpoints, whose names its successor has", async (t) => {
+    const upstream = await ScriptedUpstream.start(t);
+    const { client, observer } = startUpstreamClient(t, [upstream.origin]);
+    client.retire();
+    await upstream.stop();
+    await upstreamErrorOf(client.getManifest(ALPINE, TAG, SIGNAL));
+    assert.equal(client.isDown(), true);
+    assert.deepEqual(observer.endpoints, []);
   });
 });
