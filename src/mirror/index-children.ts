@@ -189,7 +189,8 @@ export class IndexChildren {
         if (!upstream.mayPull(key.repository, reference)) continue;
         try {
           const fetched = await this.#fetchChild(upstream, key, child.digest);
-          if (fetched === "not-stored") return "held";
+          // Or every hit of the index would cost a pull while the disk fails.
+          if (fetched === "not-stored") return "failed";
           if (fetched === "index") indexes.push(child.digest);
         } catch (error) {
           this.#log.debug(

@@ -344,6 +344,10 @@ async function pullAgain(
   return due;
 }
 
+function isOther({ msg }: { readonly msg?: unknown }): boolean {
+  return msg !== "a manifest could not be stored";
+}
+
 /** What Docker Hub says of its pull limit. */
 const says = (remaining: number) => ({
   headers: {
@@ -432,6 +436,26 @@ void describe("the children of a pulled index are left alone", () => {
           .reduce((sum, count) => sum + count),
       0,
     );
+  });
+
+  void it("for an hour after one could not be stored, though the index is a hit", async (test) => {
+    const schedule = new ManualSchedule();
+    const { upstream, mirror } = await setUp(test, {
+      childrenSchedule: schedule.start,
+    });
+    await mirror.get("/v2/a/manifests/1");
+    await mirror.loseStorage();
+    const [first] = INDEX.images;
+    const reference = first?.manifest.digest ?? "";
+    assert.equal(await pullAgain(mirror, schedule), 1);
+    await upstream.arrived(1, { reference });
+    for (let left = 4_000; mirror.log.every(isOther); left -= 1) {
+      assert.notEqual(left, 0, JSON.stringify(mirror.log));
+      await delay(POLL_MS);
+    }
+    mirror.clock.advance(3_599_999);
+    assert.equal(await pullAgain(mirror, schedule), 0);
+    assert.equal(upstream.count({ reference }), 1);
   });
 
   void it("for an hour after the upstream failed, and one that is absent is passed over", async (test) => {
