@@ -16,7 +16,7 @@ export interface UpstreamTemplates {
    * The configuration for a registry that a request names. Nothing is dialled, and nothing but a
    * bounded memory of names is kept.
    *
-   * @param name in lower case, without the root's dot
+   * @param name in lower case, without the root's dot; with the port 443 it is the name without one
    * @returns undefined if no template matches, or if it is not a host with an optional port
    */
   find(name: string): UpstreamConfig | undefined;
@@ -44,12 +44,15 @@ export function createUpstreamTemplates(
     .toSorted((one, other) => other.specificity - one.specificity);
   const made = new LRUCache<string, UpstreamConfig>({ max: MAX_MADE });
   return {
-    find(name) {
-      if (compiled.length === 0 || isConfigured(name)) return undefined;
-      const known = made.get(name);
+    find(written) {
+      if (compiled.length === 0) return undefined;
+      const known = made.get(written);
       if (known !== undefined) return known;
-      const host = parseHost(name);
+      const host = parseHost(written);
       if (host === undefined) return undefined;
+      // Otherwise a client that writes the port out gets past the settings of the registry's key.
+      const name = host.port === HTTPS_PORT ? host.hostname : written;
+      if (isConfigured(name)) return undefined;
       const template = compiled.find(({ matches }) =>
         matches(host.hostname, host.port),
       );
@@ -59,7 +62,7 @@ export function createUpstreamTemplates(
         isHub && !isConfigured(DOCKER_HUB)
           ? makeHub(template.config)
           : make(template.config, name);
-      made.set(name, config);
+      made.set(written, config);
       return config;
     },
   };
@@ -83,6 +86,8 @@ function makeHub(template: UpstreamConfig): UpstreamConfig {
   });
 }
 
+const HTTPS_PORT = "443";
+
 const LABEL = "[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?";
 const HOST_AND_PORT = new RegExp(
   `^(${LABEL}(?:\\.${LABEL})*|\\[[0-9a-f:.]+\\])(?::([0-9]{1,5}))?$`,
@@ -90,15 +95,16 @@ const HOST_AND_PORT = new RegExp(
 
 /**
  * A name that means the same to a URL: no user, path or query, and no other spelling of an address
- * (`0x7f.1`, `2130706433`).
+ * (`0x7f.1`, `2130706433`) or of a port (`0443`).
  */
 function parseHost(
   name: string,
-):
-  { readonly hostname: string; readonly port: string | undefined } | undefined {
-  const [, hostname = "", port] = HOST_AND_PORT.exec(name) ?? [];
+): { readonly hostname: string; readonly port: string } | undefined {
+  const [, hostname = "", port = HTTPS_PORT] = HOST_AND_PORT.exec(name) ?? [];
   const url = URL.parse(`https://${name}`);
-  return url?.hostname === hostname && url.pathname === "/"
+  return url?.hostname === hostname &&
+    (url.port || HTTPS_PORT) === port &&
+    url.pathname === "/"
     ? { hostname, port }
     : undefined;
 }
