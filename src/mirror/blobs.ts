@@ -22,13 +22,14 @@ import {
 } from "./blob-answer.ts";
 import { type FillHead, PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
-import type { Fill, Fills, JoinedFill } from "./fills.ts";
+import type { Fills } from "./fills.ts";
 import type { Links } from "./links.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
+import type { Fill, JoinedFill } from "./running-fill.ts";
 import { openSideRange } from "./side-range.ts";
 import { StoredBlobs } from "./stored-blobs.ts";
 import type { StoredReads } from "./stored-reads.ts";

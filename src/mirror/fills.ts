@@ -9,74 +9,24 @@ import { UpstreamError } from "../upstream/errors.ts";
 import { shareSocketBuffers } from "../upstream/socket-buffers.ts";
 import { BlobFill } from "./blob-fill.ts";
 import { FillBans, fillKey } from "./fill-bans.ts";
-import type { FillHead } from "./fill-download.ts";
 import type { FillEnd } from "./fill-options.ts";
 import { publishVerified } from "./fill-publication.ts";
-import type { FillReader } from "./fill-reader.ts";
-import {
-  FillSlots,
-  type ReleaseSlot,
-  type SlotRequest,
-  tooManyFills,
-} from "./fill-slots.ts";
-import { type FillPlace, FillStorages } from "./fill-storages.ts";
+import { FillSlots, type ReleaseSlot, tooManyFills } from "./fill-slots.ts";
+import { FillStorages } from "./fill-storages.ts";
 import { windowBytesFor } from "./fill-windows.ts";
 import {
   ANSWER_DEADLINE_MS,
   type MirroredUpstream,
 } from "./mirrored-upstream.ts";
+import {
+  type Fill,
+  isRead,
+  type JoinedFill,
+  type RunningFill,
+} from "./running-fill.ts";
 import { withinPatience } from "./answer-deadline.ts";
 
 const MAX_SIDE_RANGES = 2;
-
-/** A reader of a fill, and what is known of the blob. */
-export interface JoinedFill {
-  readonly body: FillReader;
-  /** @throws UpstreamError where the upstream gave no body; RegistryError where the wait for a slot took too long */
-  readonly head: Promise<FillHead>;
-  readonly isStored: boolean;
-  readonly receivedBytes: number;
-  /** Waits for the digest. @throws what the fill failed with */
-  verifiedSize(): Promise<number>;
-}
-
-/** A fill from the moment that it was decided on; it may wait for its slot and its storage. */
-export interface Fill {
-  readonly digest: Digest;
-  /** Where the bytes come from. */
-  readonly key: RepositoryKey;
-  /** Resolves when the blob is stored, or will not come, and another fill may be started. */
-  readonly ended: Promise<void>;
-  /**
-   * Opens a reader.
-   *
-   * @param patienceMs how long its client waits for the head, where the fill waits for a slot
-   * @returns undefined when it has ended: the blob is stored, or will not come
-   * @throws RegistryError UNAVAILABLE where the fill waits for its slot for longer
-   */
-  openReader(patienceMs: number): Promise<JoinedFill | undefined>;
-  /**
-   * Allows a range that is served from the upstream beside the fill.
-   *
-   * @returns its end; undefined where there are enough, or the upstream's slots are all held
-   */
-  takeSideRange(): ReleaseSlot | undefined;
-}
-
-interface RunningFill extends Fill, FillPlace, SlotRequest {
-  readonly client: MirroredUpstream["client"];
-  /** What stands for its upstream in metrics. */
-  readonly metricLabel: string;
-  readonly opened: Promise<BlobFill>;
-  /** Set once {@link opened} has resolved. */
-  blob: BlobFill | undefined;
-  /** Of the slot that it holds. */
-  release: ReleaseSlot | undefined;
-  isQueued: boolean;
-  /** Readers that were promised and are not open yet. */
-  waiting: number;
-  sideRanges: number;
-}
 
 /**
  * All fills that run: one for each (upstream, digest), however many clients ask. Two upstreams that
@@ -386,10 +336,6 @@ export class Fills {
       "fill",
     );
   }
-}
-
-function isRead(fill: RunningFill): boolean {
-  return fill.waiting > 0 || fill.blob?.hasReaders === true;
 }
 
 /** A closed list: it labels a metric. */
