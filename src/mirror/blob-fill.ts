@@ -87,7 +87,11 @@ export class BlobFill {
 
   /** Whether a new reader will get all it asks for, as far as is known. */
   get isJoinable(): boolean {
-    return !this.#isOver && this.#failure === undefined;
+    return (
+      !this.#isOver &&
+      this.#failure === undefined &&
+      !this.#abort.signal.aborted
+    );
   }
 
   /** Whether the bytes go into the cache, as far as is known. */

@@ -112,6 +112,7 @@ export class Fills {
       blob: undefined,
       release: undefined,
       isQueued: false,
+      isReserving: false,
       reservation: undefined,
       waiting: 0,
       sideRanges: 0,
@@ -228,9 +229,15 @@ export class Fills {
           options,
         );
         if (fill.reservation === undefined && blob.isStored) {
+          fill.isReserving = true;
           await this.#storages
             .reserve(fill, body.sizeBytes)
-            .catch((error: unknown) => blob.passThrough(error));
+            .catch((error: unknown) => {
+              blob.passThrough(error);
+              // The bytes would reach neither the storage nor a client.
+              if (!isRead(fill)) void blob.suspend();
+            });
+          fill.isReserving = false;
         }
         return body;
       },
@@ -284,7 +291,7 @@ export class Fills {
 
   async #stopUnread(): Promise<boolean> {
     for (const fill of this.#running.values()) {
-      if (fill.blob === undefined || isRead(fill)) continue;
+      if (fill.blob === undefined || fill.isReserving || isRead(fill)) continue;
       void fill.blob.suspend();
       await fill.ended;
       return true;

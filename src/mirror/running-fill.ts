@@ -52,6 +52,8 @@ export interface RunningFill extends Fill, FillPlace, SlotRequest {
   /** Of the slot that it holds. */
   release: ReleaseSlot | undefined;
   isQueued: boolean;
+  /** It waits for room that others may have to give: its own end would wait for that. */
+  isReserving: boolean;
   /** Readers that were promised and are not open yet. */
   waiting: number;
   sideRanges: number;

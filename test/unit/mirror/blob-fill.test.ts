@@ -407,6 +407,18 @@ void describe("a fill", () => {
     assert.equal((await store.read(digest, bytes.length))?.equals(bytes), true);
   });
 
+  void it("can't be joined from the moment that it is suspended", async (test) => {
+    const { store } = await makeStore(test);
+    const { bytes, digest } = blobOf("joined late", 200_000);
+    const { fill, upstream } = await startFill(store, digest);
+    upstream.answer(() => ({ sizeBytes: bytes.length }));
+    await fill.head;
+    assert.equal(fill.isJoinable, true);
+    const suspended = fill.suspend();
+    assert.equal(fill.isJoinable, false);
+    await suspended;
+  });
+
   void it("goes on when its last reader leaves, and keeps what came when it is suspended", async (test) => {
     const { store, root } = await makeStore(test);
     const { bytes, digest } = blobOf("left", 2 * MIB);
