@@ -51,7 +51,7 @@ import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { LogOutput } from "./telemetry/log-output.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { createUpstreamClient } from "./upstream/create-client.ts";
-import { createUpstreamSet } from "./upstream-set.ts";
+import { createUpstreamSet, namesUpstream } from "./upstream-set.ts";
 import { VERSION } from "./version.ts";
 
 /** What tests put in the place of the real thing. */
@@ -287,11 +287,7 @@ export async function buildApp(
       audit,
       routes,
       refresh: (image) =>
-        refreshImage(
-          mirror,
-          (name) => routes.findUpstream(name) !== undefined,
-          image,
-        ),
+        refreshImage(mirror, (name) => namesUpstream(upstreams, name), image),
       scrub: scrubbing.scrub,
       status: async () => {
         const totals = await totalsNow();

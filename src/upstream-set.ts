@@ -6,6 +6,7 @@ import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
 import { createPullPolicy } from "./mirror/pull-policy.ts";
 import {
   createUpstreamRoutes,
+  looksLikeRegistry,
   type UpstreamRoutes,
 } from "./mirror/upstream-routes.ts";
 import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
@@ -159,6 +160,23 @@ export function createUpstreamSet(options: {
       await Promise.all(clients.map((client) => client.close()));
     },
   };
+}
+
+/**
+ * Whether the first part of an operator's reference names an upstream. `team` of `team/app:1` matches
+ * the template `*`, but is the name of a registry only if a client's `ns` has made it one.
+ */
+export function namesUpstream(
+  { routes, templated }: Pick<UpstreamSet, "routes" | "templated">,
+  name: string,
+): boolean {
+  const config = routes.findUpstream(name);
+  if (config === undefined) return false;
+  return (
+    config.template === undefined ||
+    looksLikeRegistry(name) ||
+    templated.peek(name) !== undefined
+  );
 }
 
 /** The first that two share decides, so their order is a part of what they mean. */

@@ -21,6 +21,7 @@ import {
   Images,
   type ImageSummary,
 } from "../mirror/images.ts";
+import { NOT_AMONG_UPSTREAMS } from "../mirror/refresh-image.ts";
 import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
 import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import { systemClock } from "../telemetry/clock.ts";
@@ -86,9 +87,11 @@ function askMirror(ask: AskMirror): ImageBackend {
   ): Promise<T | undefined> => {
     const answer = await ask(method, `/api/v1${path}`, body);
     if (answer.status === 404) {
-      if (detailOf(answer.body) === "offline") {
+      const detail = detailOf(answer.body);
+      if (detail === "offline") {
         throw new Failed(1, "the running mirror is offline");
       }
+      if (detail.endsWith(NOT_AMONG_UPSTREAMS)) throw new Failed(1, detail);
       return undefined;
     }
     if (answer.status !== 200) {

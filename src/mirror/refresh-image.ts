@@ -3,11 +3,14 @@ import { RegistryError } from "../oci/errors.ts";
 import type { ImageReference } from "./image-reference.ts";
 import type { Mirror } from "./mirror.ts";
 
+/** The end of the detail if a reference names a registry that is not an upstream. */
+export const NOT_AMONG_UPSTREAMS = "is not among the upstreams";
+
 /**
  * Asks the upstream again for what may have changed of an image: what its tag points to, what refers
  * to it, and the repository's list of tags. The manifest of a digest never changes.
  *
- * @param hasUpstream whether the upstream is configured
+ * @param hasUpstream whether a registry of this name may be asked
  * @throws Refusal, RegistryError
  */
 export async function refreshImage(
@@ -16,7 +19,9 @@ export async function refreshImage(
   { key, reference }: ImageReference,
 ): Promise<{ digest: Digest; changed: boolean }> {
   if (!hasUpstream(key.upstream)) {
-    throw new RegistryError("NAME_UNKNOWN", { detail: "no such upstream" });
+    throw new RegistryError("NAME_UNKNOWN", {
+      detail: `${key.upstream} ${NOT_AMONG_UPSTREAMS}`,
+    });
   }
   if (reference.kind === "digest") {
     const { digest = reference.digest } = await mirror.getManifest(

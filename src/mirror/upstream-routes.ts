@@ -193,7 +193,7 @@ const NO_CHOICE: Choice = { upstream: undefined, by: "nothing" };
  * An engine takes the first of several components for a registry if it looks like this. A repository
  * of one component, such as `node.js`, is never a registry.
  */
-function looksLikeRegistry(component: string): boolean {
+export function looksLikeRegistry(component: string): boolean {
   return /[.:]/.test(component) || component === "localhost";
 }
 

@@ -262,6 +262,11 @@ void describe("the commands on images", () => {
       stderr: `entrepot: ${ref} is not found in its registry\n`,
     });
     assert.equal((await run({ name: "inspect", ref })).code, 0);
+    assert.deepEqual(await run({ name: "refresh", ref: "team/app:1" }), {
+      code: 1,
+      stdout: "",
+      stderr: "entrepot: team is not among the upstreams\n",
+    });
     await mirror.reload({ offline: true });
     assert.deepEqual(await run({ name: "refresh", ref: byDigest }), {
       code: 1,

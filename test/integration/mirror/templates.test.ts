@@ -186,6 +186,17 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal(refreshed.status, 200);
   });
 
+  void it("is not made of the first component of an operator's reference that has no dot or colon", async (test) => {
+    const { mirror } = await setUp(test);
+    const refreshed = await mirror.operate(
+      "POST",
+      "/images/team/app:v/refresh",
+    );
+    assert.equal(refreshed.status, 404);
+    assert.match(JSON.stringify(refreshed.body), /team is not among the upstr/);
+    assert.equal((await upstreamNames(mirror)).length, 1);
+  });
+
   void it("goes with its template at a reload, and is back with it", async (test) => {
     const { one, template, mirror } = await setUp(test);
     await pull(mirror, one.host);
