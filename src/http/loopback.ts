@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import { isLoopbackAddress } from "./client-address.ts";
 import { canonicalAddress } from "./client-auth/networks.ts";
-import { countHosts } from "./request-head.ts";
+import { countHosts, hasTooManyHeaders } from "./request-head.ts";
 
 /** The parts of a request that this file reads. */
 export type RequestOrigin = Pick<
@@ -40,6 +40,8 @@ export function isLoopbackClient(
   const { headers, rawHeaders, socket } = request;
   return (
     isLoopbackAddress(canonicalAddress(socket.remoteAddress)) &&
+    // Some releases of Node drop the last of very many: a proxy appends its own there.
+    !hasTooManyHeaders(rawHeaders) &&
     !Object.keys(headers).some(isForwardingHeader) &&
     (headers.origin === undefined ||
       (origin === "own" && !hasForeignOrigin(request))) &&

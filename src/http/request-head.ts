@@ -23,7 +23,7 @@ export function assertRequestHead(request: IncomingMessage): void {
   if (httpVersion !== "1.1" && httpVersion !== "1.0") {
     throw malformed("HTTP version is neither 1.0 nor 1.1");
   }
-  if (rawHeaders.length > 2 * MAX_HEADERS) {
+  if (hasTooManyHeaders(rawHeaders)) {
     throw malformed("request has too many headers", 431);
   }
   const hosts = countHosts(rawHeaders);
@@ -36,6 +36,11 @@ export function assertRequestHead(request: IncomingMessage): void {
   if (isRead(request) && bodyBytes(request) > MAX_IGNORED_BODY_BYTES) {
     throw malformed("GET and HEAD have no body");
   }
+}
+
+/** Whether some of the headers may be missing here. */
+export function hasTooManyHeaders(rawHeaders: readonly string[]): boolean {
+  return rawHeaders.length > 2 * MAX_HEADERS;
 }
 
 /** How many `Host` headers there are: Node keeps the first, a proxy may have believed the last. */

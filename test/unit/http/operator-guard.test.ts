@@ -204,6 +204,17 @@ void describe("the operator API without a token", () => {
     });
   }
 
+  void it("does not take a request with more headers than may be read for this machine's", async () => {
+    for (const [length, status] of [
+      [90, 200],
+      [101, 403],
+    ] as const) {
+      const names = Array.from({ length }, (_, i) => [`x-${i}`, "1"]);
+      const headers: Record<string, string> = Object.fromEntries(names);
+      assert.equal((await ask(makeApp(undefined), { headers })).status, status);
+    }
+  });
+
   void it("is not moved by a method in a header", async () => {
     const headers = { "x-http-method-override": "GET" };
     const ask1: Ask = { from: "10.0.0.1", method: "POST", headers };
