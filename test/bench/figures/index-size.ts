@@ -49,7 +49,9 @@ async function startWithBlobs(
     const addBlob = database.prepare(
       "INSERT INTO blobs (id, size_bytes, stored_at_ms, used_at_ms) VALUES (?, 1000, ?, ?)",
     );
-    const addLink = database.prepare("INSERT INTO links VALUES (?, ?)");
+    const addLink = database.prepare(
+      "INSERT INTO links (blob_id, repository_id) VALUES (?, ?)",
+    );
     // Named by no manifest, each is there for its own sake, and used a moment ago: none is evicted.
     const addRoot = database.prepare("INSERT INTO roots VALUES (?, ?, ?, 0)");
     for (let blob = 0; blob < count; blob++) {
