@@ -374,12 +374,14 @@ export class Blobs {
         .findDescriptor(key, digest)
         .catch(() => undefined);
       const named = possibleSize(digest, descriptor?.sizeBytes);
-      const sizeBytes = head.sizeBytes ?? named;
+      const { sizeBytes } = head;
+      // A size that only a manifest of a later time names is not announced: the fill withholds the
+      // tail of its own end, which may lie beyond it.
       const isKnown =
         sizeBytes === undefined
           ? isSizeNeeded !== true
           : sizeBytes === (named ?? sizeBytes);
-      if (isKnown) return { ...head, sizeBytes };
+      if (isKnown) return head;
       isWaitingForDigest = true;
       return { ...head, sizeBytes: await reader.verifiedSize() };
     };

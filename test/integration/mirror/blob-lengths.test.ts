@@ -178,6 +178,44 @@ void describe("a length that contradicts the descriptor", () => {
     assert.equal(upstream.count({ kind: "blob", method: "GET" }), 1);
   });
 
+  for (const [what, size] of [
+    ["too small", 100_000],
+    ["too large", 300_000],
+  ] as const) {
+    void it(`that is ${what} completes no body of a download that has none`, async (test) => {
+      const { upstream, mirror } = await setUp(test);
+      const { mediaType } = IMAGE.manifest;
+      const wrong = manifestOf(
+        {
+          schemaVersion: 2,
+          mediaType,
+          config: descriptorJson(IMAGE.config),
+          layers: [{ ...descriptorJson(UNNAMED), size }],
+        },
+        mediaType,
+      );
+      const barrier = new Barrier();
+      upstream.when(
+        { kind: "blob" },
+        { framing: "chunked", hold: { at: 190_000, barrier } },
+      );
+      const first = mirror.start(pathOf(UNNAMED));
+      await first.received(100_000);
+      // Known only when the download runs already.
+      upstream.content.addManifest("a", wrong, "wrong");
+      await mirror.get("/v2/a/manifests/wrong");
+      const joined = mirror.start(pathOf(UNNAMED));
+      await joined.received(30_000);
+      barrier.release();
+      const got = await joined.response;
+      assert.ok(
+        got.sha256 === UNNAMED.digest || got.end !== "complete",
+        `a body of ${joined.bodyBytes} bytes that ended ${got.end}`,
+      );
+      assert.equal((await first.response).sha256, UNNAMED.digest);
+    });
+  }
+
   void it("is not asked for a range of, while the digest is not known", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { shortenTo: 70_000 }, { times: 1 });
