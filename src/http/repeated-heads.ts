@@ -181,7 +181,7 @@ export class RepeatedHeads {
       head.request;
     const routed = asked.route(currentRoutes(), host, repository);
     if (!routed.ok) return undefined;
-    const manifest = mirror.recallManifest(targetOf(routed), reference);
+    const manifest = mirror.recallManifest(targetOf(routed), reference, isHead);
     if (manifest === undefined) return undefined;
     const sentBytes = isHead ? 0 : manifest.bytes.length;
     // Remembered anew, with what it counts for now.

@@ -31,10 +31,10 @@ export function sendManifest(
   reference: Reference,
 ): Promise<void> | undefined {
   const target = targetOf(routed);
-  const recalled = mirror.recallManifest(target, reference);
+  const recalled = mirror.recallManifest(target, reference, call.isHead);
   if (recalled === undefined) {
     return mirror
-      .getManifest(target, reference)
+      .getManifest(target, reference, call.isHead)
       .then((manifest) => answerManifest(call, routed, manifest));
   }
   answerManifest(call, routed, recalled);

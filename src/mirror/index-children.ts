@@ -95,15 +95,20 @@ export class IndexChildren {
     this.#schedule = options.schedule ?? scheduleUnref;
   }
 
-  /** A client was given the manifest. Returns immediately and never throws. */
-  onPulled(
+  /**
+   * A client was given the manifest, or only its head: programs that watch tags send HEAD without
+   * end and pull nothing. Returns immediately and never throws.
+   */
+  onAnswered(
     key: RepositoryKey,
     { digest, mediaType, status }: ManifestAnswer,
+    isHead: boolean,
   ): void {
     if (digest === undefined || !isIndex(mediaType) || this.#isStopped) return;
     const name = flightOf(key, digest);
     // Fetched again: it was evicted, and its children with it.
     if (status.outcome === "miss") this.#restUntilMs.delete(name);
+    if (isHead) return;
     const restUntilMs = this.#restUntilMs.get(name);
     if (restUntilMs !== undefined) {
       if (this.#clock.monotonicMs() < restUntilMs) return;

@@ -54,11 +54,17 @@ export interface Target {
 
 /** Answers readers. Every method throws {@link Refusal} and nothing else. */
 export interface Mirror {
-  getManifest(target: Target, reference: Reference): Promise<ManifestAnswer>;
+  /** @param isHead only the head is wanted, which is not a pull; absent: the manifest is pulled */
+  getManifest(
+    target: Target,
+    reference: Reference,
+    isHead?: boolean,
+  ): Promise<ManifestAnswer>;
   /** A hit that is in memory, at once; undefined where {@link getManifest} must be asked. Never throws. */
   recallManifest(
     target: Target,
     reference: Reference,
+    isHead?: boolean,
   ): ManifestAnswer | undefined;
   /** The caller closes the answer's body. */
   openBlob(
@@ -308,19 +314,19 @@ export function createMirror(options: {
   };
 
   return {
-    getManifest: (target, reference) =>
+    getManifest: (target, reference, isHead = false) =>
       answer(target, "manifest", reference, async (upstream, key) => {
         const found = await manifests.get(upstream, key, reference);
-        children.onPulled(key, found);
+        children.onAnswered(key, found, isHead);
         return found;
       }),
-    recallManifest: (target, reference) => {
+    recallManifest: (target, reference, isHead = false) => {
       const upstream = peek(target.upstream);
       const found =
         upstream?.mayPull(target.repository, reference) === true
           ? manifests.recall(upstream, target, reference)
           : undefined;
-      if (found !== undefined) children.onPulled(target, found);
+      if (found !== undefined) children.onAnswered(target, found, isHead);
       return found;
     },
     openBlob: (target, digest, demand = {}) =>

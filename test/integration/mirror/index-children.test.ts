@@ -389,6 +389,16 @@ void describe("the children of a pulled index are left alone", () => {
     await untilFetched(mirror, INDEX.images);
   });
 
+  void it("while clients ask only for the head of the index, cold or cached", async (test) => {
+    const schedule = new ManualSchedule();
+    const { mirror } = await setUp(test, { childrenSchedule: schedule.start });
+    for (let asked = 0; asked < 3; asked += 1) {
+      assert.equal((await mirror.head("/v2/a/manifests/1")).status, 200);
+    }
+    assert.deepEqual(schedule.delaysMs, []);
+    assert.equal(await pullAgain(mirror, schedule), 1);
+  });
+
   void it("while the mirror is offline", async (test) => {
     const schedule = new ManualSchedule();
     const { upstream, mirror } = await setUp(test, {

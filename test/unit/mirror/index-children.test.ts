@@ -45,7 +45,7 @@ class Scene {
   }
 
   pull(upstream: string, name: string): void {
-    this.children.onPulled(
+    this.children.onAnswered(
       { upstream, repository: REPOSITORY },
       {
         bytes: Buffer.alloc(0),
@@ -55,6 +55,7 @@ class Scene {
         ageMs: 0,
         isStale: false,
       },
+      false,
     );
   }
 
