@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
-import type { Schedule } from "./cache/access-times.ts";
 import { BlobVerifier } from "./cache/blob-verifier.ts";
 import { readDiskSpace } from "./cache/disk-space.ts";
 import { Evictor } from "./cache/evictor.ts";
@@ -46,7 +45,7 @@ import {
 import { startScrubbing } from "./scrubbing.ts";
 import type { Audit } from "./telemetry/audit.ts";
 import { AuditSwitch } from "./telemetry/audit-switch.ts";
-import { type Clock, systemClock } from "./telemetry/clock.ts";
+import { type Clock, type Schedule, systemClock } from "./telemetry/clock.ts";
 import { createLogger, type Logger } from "./telemetry/logger.ts";
 import { LogOutput } from "./telemetry/log-output.ts";
 import { createMetrics, type Metrics } from "./telemetry/metrics.ts";

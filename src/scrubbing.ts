@@ -1,4 +1,3 @@
-import type { Schedule } from "./cache/access-times.ts";
 import { BackgroundScrub } from "./cache/background-scrub.ts";
 import type { OpenedCache } from "./cache/open-cache.ts";
 import type { BlobRow } from "./cache/metadata-index.ts";
@@ -7,7 +6,7 @@ import { SCRUB_CODES, type ScrubFinding } from "./cache/scrub-findings.ts";
 import type { Config } from "./config/config.ts";
 import { Healer } from "./mirror/heal.ts";
 import type { Mirror } from "./mirror/mirror.ts";
-import type { Clock } from "./telemetry/clock.ts";
+import type { Clock, Schedule } from "./telemetry/clock.ts";
 import type { Logger } from "./telemetry/logger.ts";
 import type { Metrics } from "./telemetry/metrics.ts";
 

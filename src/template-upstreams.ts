@@ -1,7 +1,7 @@
-import type { Schedule } from "./cache/access-times.ts";
 import type { UpstreamConfig } from "./config/config.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
 import { UpstreamError } from "./upstream/errors.ts";
+import type { Schedule } from "./telemetry/clock.ts";
 
 /** Registries that have answered. */
 const MAX_PLACES = 100;

@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { type Schedule, scheduleUnref } from "./cache/access-times.ts";
 import { Secret, type UpstreamConfig } from "./config/config.ts";
 import { createFreshnessPolicy } from "./mirror/freshness.ts";
 import type { MirroredUpstream } from "./mirror/mirrored-upstream.ts";
@@ -11,6 +10,7 @@ import {
 } from "./mirror/upstream-routes.ts";
 import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
 import type { UpstreamClient } from "./upstream/client.ts";
+import { type Schedule, scheduleUnref } from "./telemetry/clock.ts";
 
 /**
  * How often it is looked whether one that is no longer in force has come to rest. Two looks must

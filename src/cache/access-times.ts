@@ -1,12 +1,5 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
-
-/** Runs something later, once; what it gives back calls it off. Never keeps the process alive. */
-export type Schedule = (run: () => void, delayMs: number) => () => void;
-
-export const scheduleUnref: Schedule = (run, delayMs) => {
-  const timer = setTimeout(run, delayMs).unref();
-  return () => clearTimeout(timer);
-};
+import type { Schedule } from "../telemetry/clock.ts";
 
 /** What was used, and the epoch milliseconds of the last time. */
 export type Uses = readonly (readonly [string, number])[];

@@ -1,5 +1,4 @@
 import { Worker } from "node:worker_threads";
-import { type Schedule, scheduleUnref } from "./access-times.ts";
 import { type FileIdentity, identifyFileNow } from "./file-identity.ts";
 import type {
   IndexWork,
@@ -7,6 +6,7 @@ import type {
   IndexWorkReply,
 } from "./index-worker.ts";
 import { IndexError } from "./metadata-index.ts";
+import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 
 /** A checkpoint comes so long after the first write since the last one. */
 const CHECKPOINT_AFTER_MS = 5_000;

@@ -1,7 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Clock } from "../telemetry/clock.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { type Schedule, scheduleUnref } from "./access-times.ts";
 import { IndexAwayError } from "./metadata-index.ts";
 import type { OpenedCache } from "./open-cache.ts";
 import { Scrub, type ScrubOptions } from "./scrub.ts";

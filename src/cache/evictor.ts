@@ -1,8 +1,11 @@
-import type { Reference } from "../oci/reference.ts";
-import type { Clock } from "../telemetry/clock.ts";
+import type { Reference, RepositoryKey } from "../oci/reference.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { Victim } from "./choose-victims.ts";
 import { CondemnedBlobs } from "./condemned-blobs.ts";
 import type { HotManifests } from "./hot-manifests.ts";
@@ -11,7 +14,6 @@ import {
   IndexAwayError,
   IndexError,
   type MetadataIndex,
-  type RepositoryKey,
   storedBytes,
 } from "./metadata-index.ts";
 import type { RootRow } from "./root-index.ts";

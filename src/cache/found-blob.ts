@@ -6,7 +6,7 @@ import {
   digestAlgorithm,
   digestSoFar,
 } from "../oci/digest.ts";
-import { parseManifest } from "../oci/manifest.ts";
+import { MAX_MANIFEST_BYTES, parseManifest } from "../oci/manifest.ts";
 import type { FileSystem } from "./file-system.ts";
 import type { BlobRecord } from "./metadata-index.ts";
 import { SharedFile } from "./shared-file.ts";
@@ -14,9 +14,6 @@ import { SharedFile } from "./shared-file.ts";
 const CAREFULLY =
   constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const READ_BYTES = 256 * 1024;
-/** What an upstream may send as a manifest at most; nothing larger was ever stored as one. */
-export const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
-
 /** Waits as long as the bytes that were read should take. */
 export type Pace = (bytes: number) => Promise<void>;
 

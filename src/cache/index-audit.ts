@@ -1,10 +1,9 @@
 import type { Database, Statement } from "better-sqlite3";
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import { type Digest, parseDigest } from "../oci/digest.ts";
-import type { RepositoryName, Tag } from "../oci/reference.ts";
+import type { RepositoryKey, RepositoryName, Tag } from "../oci/reference.ts";
 import { IndexHealth } from "./index-health.ts";
 import { bytesOf } from "./index-keys.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
 
 /** A stored blob as the index knows it. */
 export interface AuditRow {

@@ -1,5 +1,6 @@
 import { type Digest, digestHex, parseDigest } from "../oci/digest.ts";
-import { IndexError, type RepositoryKey } from "./metadata-index.ts";
+import { IndexError } from "./metadata-index.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** A repository's path, as in `docker.io/library/alpine`; an upstream's name holds no slash. */
 export function pathOf(key: RepositoryKey): string {

@@ -1,5 +1,5 @@
 import type { Database } from "better-sqlite3";
-import { AccessTimes, type Schedule } from "./access-times.ts";
+import { AccessTimes } from "./access-times.ts";
 import { BlobRows } from "./blob-rows.ts";
 import {
   type IndexStatements,
@@ -16,6 +16,7 @@ import type { RootChange } from "./roots-journal.ts";
 import { TagListRows } from "./tag-list-rows.ts";
 import { SqliteRoots } from "./sqlite-roots.ts";
 import { writeUses } from "./use-keys.ts";
+import type { Schedule } from "../telemetry/clock.ts";
 
 export interface IndexOptions {
   /** Migrated, and closed with the index. */

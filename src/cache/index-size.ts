@@ -1,15 +1,9 @@
 import type { Database, Statement } from "better-sqlite3";
+import type { UnrootedStep } from "./root-index.ts";
 
 /** How far one step looks and what it deletes at most: a millisecond or two. */
 const REPOSITORIES_A_STEP = 64;
 const LINKS_A_STEP = 500;
-
-export interface UnrootedStep {
-  /** Rows that went. */
-  readonly rows: number;
-  /** Every repository was looked at: the next step begins with the first. */
-  readonly isEnd: boolean;
-}
 
 /**
  * What the index itself takes, and what can go from it without a blob: links of repositories that

@@ -1,19 +1,7 @@
 import type { Database, Statement } from "better-sqlite3";
 import { type Digest, digestHex, parseDigest } from "../oci/digest.ts";
 import type { RepositoryName } from "../oci/reference.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
-
-/** Verified bytes that are about to be published, with all that their row needs. */
-export interface FillIntent {
-  readonly digest: Digest;
-  readonly sizeBytes: number;
-  /** Present: a manifest. */
-  readonly mediaType?: string;
-}
-
-export interface NotedIntent extends FillIntent {
-  readonly key: RepositoryKey;
-}
+import type { NotedIntent } from "./metadata-index.ts";
 
 interface IntentColumns {
   readonly digest: Buffer;

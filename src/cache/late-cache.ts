@@ -1,4 +1,3 @@
-import { type Schedule, scheduleUnref } from "./access-times.ts";
 import { type BlobStore, StorageError } from "./blob-store.ts";
 import { diskLayout } from "./disk-layout.ts";
 import { nodeFileSystem } from "./file-system.ts";
@@ -12,6 +11,7 @@ import {
   type OpenedCache,
 } from "./open-cache.ts";
 import { RootAwayError } from "./root-watch.ts";
+import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 
 const RETRY_AFTER_MS = 5_000;
 

@@ -1,15 +1,7 @@
 import type { ChildDescriptor, Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { RepositoryName, Tag } from "../oci/reference.ts";
-import type { FillIntent, NotedIntent } from "./intents.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { RootIndex } from "./root-index.ts";
-
-/** The one canonical key of a repository, whatever spelling a client used. */
-export interface RepositoryKey {
-  /** A key of the configuration's `upstreams`. */
-  readonly upstream: string;
-  readonly repository: RepositoryName;
-}
 
 /**
  * A blob that is stored. `mediaType` is there for manifests only: that of the repository or the
@@ -50,6 +42,18 @@ export interface BlobRecord {
     readonly children: readonly ChildDescriptor[];
     readonly subject: Digest | undefined;
   };
+}
+
+/** Verified bytes that are about to be published, with all that their row needs. */
+export interface FillIntent {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** Present: a manifest. */
+  readonly mediaType?: string;
+}
+
+export interface NotedIntent extends FillIntent {
+  readonly key: RepositoryKey;
 }
 
 /** An answer of the referrers API as last seen: the bytes of an image index. */

@@ -1,7 +1,10 @@
 import { lstatSync, renameSync } from "node:fs";
 import Database from "better-sqlite3";
-import type { Clock } from "../telemetry/clock.ts";
-import { type Schedule, scheduleUnref } from "./access-times.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
 import { IndexError, type MetadataIndex } from "./metadata-index.ts";
 import { migrate } from "./migrations.ts";
 import { createPrivateFile } from "./private-file.ts";

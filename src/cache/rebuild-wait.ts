@@ -1,8 +1,12 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Digest } from "../oci/digest.ts";
-import { type Reference, referenceText } from "../oci/reference.ts";
+import {
+  type Reference,
+  referenceText,
+  type RepositoryKey,
+} from "../oci/reference.ts";
 import { pathOf } from "./index-keys.ts";
-import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
+import type { MetadataIndex } from "./metadata-index.ts";
 import type { JournalRoot } from "./roots-journal.ts";
 
 /** A request waits no longer for what is on disk; then it passes through. */

@@ -1,20 +1,15 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import { type Digest, DIGEST_ALGORITHMS, parseDigest } from "../oci/digest.ts";
-import type { Tag } from "../oci/reference.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import { type FileStat, systemCode } from "./file-system.ts";
-import {
-  MAX_MANIFEST_BYTES,
-  readBlobFile,
-  readManifestContent,
-  recordOf,
-} from "./found-blob.ts";
+import { readBlobFile, readManifestContent, recordOf } from "./found-blob.ts";
 import { pathOf } from "./index-keys.ts";
 import type { IndexAudit } from "./index-audit.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
 import type { RebuildWait } from "./rebuild-wait.ts";
 import type { JournalRoot } from "./roots-journal.ts";
 import type { RootParts } from "./settle-intents.ts";
+import { MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 
 export interface ReconcileParts extends RootParts {
   readonly audit: IndexAudit;

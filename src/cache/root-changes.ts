@@ -1,9 +1,9 @@
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, Tag } from "../oci/reference.ts";
+import type { Reference, RepositoryKey, Tag } from "../oci/reference.ts";
 import type { BlobRows } from "./blob-rows.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import type { IndexStatements } from "./index-statements.ts";
-import { IndexError, type RepositoryKey } from "./metadata-index.ts";
+import { IndexError } from "./metadata-index.ts";
 import type { RootChange } from "./roots-journal.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 

@@ -1,7 +1,5 @@
-import type { UnrootedStep } from "./index-size.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { Reference } from "../oci/reference.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
+import type { Reference, RepositoryKey } from "../oci/reference.ts";
 
 /**
  * What is kept for its own sake, with its graph, and leaves as a whole: a tag; a manifest that was
@@ -134,4 +132,11 @@ export interface RootIndex {
   touchManifest(key: RepositoryKey, digest: Digest, atMs: number): void;
   /** Writes the noted uses, in slices that hold nobody up. */
   settleUses(): Promise<void>;
+}
+
+export interface UnrootedStep {
+  /** Rows that went. */
+  readonly rows: number;
+  /** Every repository was looked at: the next step begins with the first. */
+  readonly isEnd: boolean;
 }

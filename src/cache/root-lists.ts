@@ -1,7 +1,11 @@
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import type {
+  Reference,
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../oci/reference.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
 import type {
   ChildPage,
   GraphNode,

@@ -1,5 +1,4 @@
 import type { Logger } from "../telemetry/logger.ts";
-import { type Schedule, scheduleUnref } from "./access-times.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import {
   type FileIdentity,
@@ -8,6 +7,7 @@ import {
   identifyFolder,
   identifyFolderNow,
 } from "./file-identity.ts";
+import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 
 /** Why the storage is not used, in words for `/readyz` and the log. */
 export type Absence =

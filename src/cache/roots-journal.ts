@@ -5,14 +5,17 @@ import {
   parseRepositoryName,
   type Reference,
   referenceText,
+  type RepositoryKey,
 } from "../oci/reference.ts";
 import { isMediaType } from "../oci/media-type.ts";
-import type { Clock } from "../telemetry/clock.ts";
-import { type Schedule, scheduleUnref } from "./access-times.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import { type FileSystem, systemCode } from "./file-system.ts";
 import { syncFolder } from "./fs-blob-store.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
 
 /*
  * root/roots.jsonl is the insurance of the index: what no blob can tell. A line for each tag that

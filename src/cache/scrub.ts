@@ -21,12 +21,13 @@ import {
   recordOf,
 } from "./found-blob.ts";
 import type { AuditRow, DroppedTag, IndexAudit } from "./index-audit.ts";
-import type { MetadataIndex, RepositoryKey } from "./metadata-index.ts";
+import type { MetadataIndex } from "./metadata-index.ts";
 import {
   type ScrubCode,
   type ScrubFinding,
   ScrubFindings,
 } from "./scrub-findings.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 export interface ScrubReport {
   /** Blobs that were read in full. */

@@ -3,8 +3,7 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import type { FileStat, FileSystem } from "./file-system.ts";
 import { readBlobFile, readManifestContent, recordOf } from "./found-blob.ts";
-import type { NotedIntent } from "./intents.ts";
-import type { MetadataIndex } from "./metadata-index.ts";
+import type { MetadataIndex, NotedIntent } from "./metadata-index.ts";
 import type { TrackedBlobStore } from "./tracked-blob-store.ts";
 
 /** Where a storage root is brought in order. */

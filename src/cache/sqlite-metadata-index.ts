@@ -1,6 +1,6 @@
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { RepositoryName, Tag } from "../oci/reference.ts";
+import type { RepositoryKey, RepositoryName, Tag } from "../oci/reference.ts";
 import type { BlobRows } from "./blob-rows.ts";
 import { hasCompleteImage } from "./completeness.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
@@ -11,16 +11,17 @@ import {
 } from "./index-parts.ts";
 import type { IndexStatements } from "./index-statements.ts";
 import type { IndexTransactions } from "./index-transactions.ts";
-import type { FillIntent, IntentRows, NotedIntent } from "./intents.ts";
+import type { IntentRows } from "./intents.ts";
 import {
   type BlobRecord,
   type BlobRow,
   type BlobScope,
+  type FillIntent,
   IndexError,
   type IndexTotals,
   type MetadataIndex,
+  type NotedIntent,
   type ReferrersRow,
-  type RepositoryKey,
   type TagListRow,
   type TagRow,
 } from "./metadata-index.ts";

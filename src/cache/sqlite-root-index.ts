@@ -1,10 +1,8 @@
 import type { Digest } from "../oci/digest.ts";
-import type { Reference } from "../oci/reference.ts";
+import type { Reference, RepositoryKey } from "../oci/reference.ts";
 import { pathOf } from "./index-keys.ts";
 import type { IndexParts } from "./index-parts.ts";
-import type { UnrootedStep } from "./index-size.ts";
 import type { IndexTransactions } from "./index-transactions.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
 import type {
   ChildPage,
   GraphNode,
@@ -15,6 +13,7 @@ import type {
   RootIndex,
   RootPage,
   RootRow,
+  UnrootedStep,
 } from "./root-index.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 import { USE_SEPARATOR } from "./use-keys.ts";

@@ -1,9 +1,8 @@
 import type { Database } from "better-sqlite3";
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, Tag } from "../oci/reference.ts";
+import type { Reference, RepositoryKey, Tag } from "../oci/reference.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import { LostPins } from "./lost-pins.ts";
-import type { RepositoryKey } from "./metadata-index.ts";
 import type { LostPin } from "./root-index.ts";
 import { NOBODYS_PATH, RootLists } from "./root-lists.ts";
 import {

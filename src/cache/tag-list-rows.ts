@@ -1,7 +1,8 @@
 import type { Database, Statement } from "better-sqlite3";
 import { pathOf } from "./index-keys.ts";
-import type { RepositoryKey, TagListRow } from "./metadata-index.ts";
+import type { TagListRow } from "./metadata-index.ts";
 import type { ListBounds } from "./referrer-rows.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** A thousand repositories are listed by one client or another; few lists have more than some KiB. */
 const DEFAULT_BOUNDS: ListBounds = {

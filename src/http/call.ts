@@ -1,5 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { Target } from "../mirror/mirror.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 import type {
   RoutedRegistry,
   RoutedRepository,
@@ -44,7 +44,7 @@ export function route(call: Call, repository: string): RoutedRepository {
 }
 
 /** The same for the mirror. */
-export function targetOf(routed: RoutedRepository): Target {
+export function targetOf(routed: RoutedRepository): RepositoryKey {
   return { upstream: routed.upstream.name, repository: routed.repository };
 }
 

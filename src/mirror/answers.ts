@@ -3,7 +3,7 @@ import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 
 /** containerd asks again at once and c/image waits what it is told: longer helps nobody. */
-const MAX_RETRY_AFTER_MS = 10_000;
+const MAX_CLIENT_RETRY_AFTER_MS = 10_000;
 
 /** What is told where the upstream said nothing of when to come back. */
 const DEFAULT_RETRY_AFTER_MS = 5_000;
@@ -67,7 +67,7 @@ export function judgeUpstreamFailure(
       return verdict("always", "TOOMANYREQUESTS", {
         detail: "the upstream's rate limit is reached",
         retryAfterMs: Math.min(
-          MAX_RETRY_AFTER_MS,
+          MAX_CLIENT_RETRY_AFTER_MS,
           failure.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS,
         ),
       });
@@ -80,7 +80,7 @@ export function judgeUpstreamFailure(
             ? "too many requests wait for the upstream"
             : "the upstream is down",
         retryAfterMs: Math.min(
-          MAX_RETRY_AFTER_MS,
+          MAX_CLIENT_RETRY_AFTER_MS,
           failure.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS,
         ),
       });

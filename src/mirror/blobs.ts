@@ -1,15 +1,11 @@
 import type { BlobStore } from "../cache/blob-store.ts";
-import type {
-  BlobRow,
-  MetadataIndex,
-  RepositoryKey,
-} from "../cache/metadata-index.ts";
+import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
 import { type Digest, possibleSize } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { type ByteRange, isAscending, resolveRanges } from "../oci/range.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { withDeadline } from "../upstream/deadline.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import { offlineRefusal } from "./answers.ts";
@@ -24,15 +20,13 @@ import { type FillHead, PartialRefused } from "./fill-download.ts";
 import type { Body } from "./body.ts";
 import type { Fills } from "./fills.ts";
 import type { Links } from "./links.ts";
-import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+import { type MirroredUpstream } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import type { Fill, JoinedFill } from "./running-fill.ts";
 import { openSideRange } from "./side-range.ts";
 import { StoredBlobs } from "./stored-blobs.ts";
 import type { StoredReads } from "./stored-reads.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** How far ahead of a fill a range must lie to be worth a request of its own. */
 const SIDE_RANGE_AHEAD_BYTES = 8 * 1024 * 1024;

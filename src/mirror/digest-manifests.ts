@@ -1,14 +1,10 @@
-import type {
-  BlobRow,
-  MetadataIndex,
-  RepositoryKey,
-} from "../cache/metadata-index.ts";
+import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
-import { withDeadline } from "../upstream/deadline.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
 import { offlineRefusal } from "./answers.ts";
 import { isHeadDoubtful } from "./failed-heads.ts";
 import type { Links } from "./links.ts";
@@ -22,13 +18,11 @@ import {
   type ManifestAnswer,
   missStatus,
 } from "./manifest-answers.ts";
-import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+import { type MirroredUpstream } from "./mirrored-upstream.ts";
 import type { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** Manifests by digest: stored, proven for the repository, or fetched. */
 export class DigestManifests {

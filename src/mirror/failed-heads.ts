@@ -1,6 +1,5 @@
 import { LRUCache } from "lru-cache";
-import type { RepositoryKey } from "../cache/metadata-index.ts";
-import type { Tag } from "../oci/reference.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { CredentialError } from "../upstream/credentials.ts";
 import { UpstreamError } from "../upstream/errors.ts";

@@ -1,7 +1,8 @@
 import type { BlobStore } from "../cache/blob-store.ts";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /**
  * Publishes verified bytes and writes their row and their link, in the order that a crash at any

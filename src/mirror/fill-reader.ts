@@ -1,10 +1,41 @@
-import type { BlobFill } from "./blob-fill.ts";
+import type { BlobReader } from "../cache/blob-store.ts";
 import { BrokenBody, type RangedBody } from "./body.ts";
 import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
 
+/** A fill as its readers see it: bytes that may be read by now, and where they are. */
+export interface ReadableFill {
+  /** Settles once the upstream's answer is known. */
+  readonly head: Promise<unknown>;
+  /** Undefined until the size is known. */
+  readonly sizeBytes: number | undefined;
+  readonly isVerified: boolean;
+  readonly failure: Error | undefined;
+  /** Position after the last byte that a reader may have now. */
+  readonly readableEnd: number;
+  /** Position after the last byte in the file. */
+  readonly storedEnd: number;
+  /** The file, if it is open already. */
+  readonly openedFile: BlobReader | undefined;
+  openFile(): Promise<BlobReader>;
+  /** Returns bytes that are still in memory; undefined if those at `position` are not. */
+  fromWindow(
+    position: number,
+    limit: number,
+    maxBytes: number,
+  ): readonly Uint8Array[] | undefined;
+  /** Returns another fill, of the bytes from `position` on, for one reader. */
+  continuation(
+    position: number,
+  ): { openReader(): FillReader } & Pick<ReadableFill, "head">;
+  /** Resolves at the next change of any of these. */
+  changed(): Promise<void>;
+  onReaderProgress(): void;
+  onReaderClosed(reader: FillReader): void;
+}
+
 /** One client's view of a fill: the whole blob, or a range of it, at the client's own pace. */
 export class FillReader implements RangedBody {
-  readonly #fill: BlobFill;
+  readonly #fill: ReadableFill;
   #position = 0;
   #heldFrom = Infinity;
   /** Position after the last byte wanted; undefined until the size is known. */
@@ -14,7 +45,7 @@ export class FillReader implements RangedBody {
   #isReading = false;
   #isClosed = false;
 
-  constructor(fill: BlobFill) {
+  constructor(fill: ReadableFill) {
     this.#fill = fill;
   }
 

@@ -1,5 +1,5 @@
 import type { BlobStore } from "../cache/blob-store.ts";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
 import type { Room } from "../cache/room.ts";
 import { type Digest, digestAlgorithm, possibleSize } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
@@ -14,10 +14,7 @@ import { publishVerified } from "./fill-publication.ts";
 import { FillSlots, type ReleaseSlot, tooManyFills } from "./fill-slots.ts";
 import { FillStorages } from "./fill-storages.ts";
 import { windowBytesFor } from "./fill-windows.ts";
-import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+import { type MirroredUpstream } from "./mirrored-upstream.ts";
 import {
   type Fill,
   isRead,
@@ -25,6 +22,8 @@ import {
   type RunningFill,
 } from "./running-fill.ts";
 import { withinPatience } from "./answer-deadline.ts";
+import { ANSWER_DEADLINE_MS } from "../upstream/deadline.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 const MAX_SIDE_RANGES = 2;
 

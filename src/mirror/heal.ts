@@ -1,8 +1,9 @@
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
 import type { DroppedBlob } from "../cache/scrub.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Mirror } from "./mirror.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /**
  * Fetches again what a scrub had to drop, and points the tags to it that did before, so that an

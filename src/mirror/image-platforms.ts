@@ -1,10 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { BlobStore } from "../cache/blob-store.ts";
-import type {
-  BlobScope,
-  MetadataIndex,
-  RepositoryKey,
-} from "../cache/metadata-index.ts";
+import type { BlobScope, MetadataIndex } from "../cache/metadata-index.ts";
 import type { Pace } from "../cache/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
@@ -13,6 +9,7 @@ import {
   readConfigPlatform,
   readIndexPlatforms,
 } from "../oci/platform.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** A platform that an image is published for. */
 export interface ImagePlatform {

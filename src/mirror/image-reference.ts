@@ -1,9 +1,9 @@
-import type { RepositoryKey } from "../cache/metadata-index.ts";
 import {
   parseReference,
   parseRepositoryName,
   type Reference,
   referenceText,
+  type RepositoryKey,
 } from "../oci/reference.ts";
 import type { UpstreamRoutes } from "./upstream-routes.ts";
 

@@ -1,14 +1,20 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
-import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
 import type { Descriptor } from "../oci/descriptor.ts";
 import type { Digest } from "../oci/digest.ts";
-import { type ParsedManifest, parseManifest } from "../oci/manifest.ts";
+import {
+  MAX_MANIFEST_BYTES,
+  type ParsedManifest,
+  parseManifest,
+} from "../oci/manifest.ts";
 import { isIndex } from "../oci/media-type.ts";
-import type { Clock } from "../telemetry/clock.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { MAX_MANIFEST_BYTES } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { Refusal } from "./answers.ts";
 import type { Blobs } from "./blobs.ts";
@@ -16,6 +22,7 @@ import type { DigestManifests } from "./digest-manifests.ts";
 import { flightOf, type ManifestAnswer } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** Of one index, those of the indexes below it included. */
 const MAX_CHILDREN = 32;

@@ -1,7 +1,7 @@
 import { promisify } from "node:util";
 import { deflateRaw, inflateRaw } from "node:zlib";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
-import type { Tag } from "../oci/reference.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 
 /** An upstream's list is never longer. */

@@ -1,16 +1,10 @@
-import type {
-  BlobRow,
-  MetadataIndex,
-  RepositoryKey,
-} from "../cache/metadata-index.ts";
+import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
-import { withDeadline } from "../upstream/deadline.ts";
-import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
+import { type MirroredUpstream } from "./mirrored-upstream.ts";
 import { offlineRefusal } from "./answers.ts";
 import { SingleFlight } from "./single-flight.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /**
  * Proof that a repository may serve a digest. Bytes are shared by all repositories that have

@@ -1,4 +1,3 @@
-import type { RepositoryKey } from "../cache/metadata-index.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
@@ -11,6 +10,7 @@ import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import { NegativeAnswers } from "./negative-answers.ts";
 import { SingleFlight } from "./single-flight.ts";
 import type { StaleGate } from "./stale-gate.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** One list that is no longer, or not yet, to be answered from memory. */
 export interface ListQuestion<T> {

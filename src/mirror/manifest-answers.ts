@@ -1,6 +1,6 @@
-import type { RepositoryKey, TagRow } from "../cache/metadata-index.ts";
+import type { TagRow } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { Tag } from "../oci/reference.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import type { Freshness } from "./freshness.ts";

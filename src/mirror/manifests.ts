@@ -1,8 +1,4 @@
-import type {
-  MetadataIndex,
-  RepositoryKey,
-  TagRow,
-} from "../cache/metadata-index.ts";
+import type { MetadataIndex, TagRow } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { parseManifest } from "../oci/manifest.ts";
@@ -11,6 +7,7 @@ import {
   type Reference,
   REFERRERS_TAG_SUFFIXES,
   referrersTag,
+  type RepositoryKey,
   type Tag,
 } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";

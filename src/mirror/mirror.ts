@@ -1,17 +1,12 @@
-import type { Schedule } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { BlobVerifier } from "../cache/blob-verifier.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
-import type {
-  BlobRow,
-  MetadataIndex,
-  RepositoryKey,
-} from "../cache/metadata-index.ts";
+import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
 import type { Room } from "../cache/room.ts";
 import type { Digest } from "../oci/digest.ts";
-import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
+import type { Reference, RepositoryKey, Tag } from "../oci/reference.ts";
 import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
-import type { Clock } from "../telemetry/clock.ts";
+import type { Clock, Schedule } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamError, type UpstreamErrorKind } from "../upstream/errors.ts";
@@ -45,37 +40,30 @@ import { Referrers, type ReferrersAnswer } from "./referrers.ts";
 import { StaleGate } from "./stale-gate.ts";
 import { TagLists, type TagsAnswer } from "./tag-lists.ts";
 
-/** What the mirror is asked for: one repository of one of its upstreams. */
-export interface Target {
-  /** A key of the configuration's upstreams. */
-  readonly upstream: string;
-  readonly repository: RepositoryName;
-}
-
 /** Answers readers. Every method throws {@link Refusal} and nothing else. */
 export interface Mirror {
   /** @param isHead only the head is wanted, which is not a pull; absent: the manifest is pulled */
   getManifest(
-    target: Target,
+    target: RepositoryKey,
     reference: Reference,
     isHead?: boolean,
   ): Promise<ManifestAnswer>;
   /** A hit that is in memory, at once; undefined where {@link getManifest} must be asked. Never throws. */
   recallManifest(
-    target: Target,
+    target: RepositoryKey,
     reference: Reference,
     isHead?: boolean,
   ): ManifestAnswer | undefined;
   /** The caller closes the answer's body. */
   openBlob(
-    target: Target,
+    target: RepositoryKey,
     digest: Digest,
     demand?: BlobDemand,
   ): Promise<BlobAnswer>;
-  statBlob(target: Target, digest: Digest): Promise<BlobHead>;
-  listTags(target: Target, page: PageRequest): Promise<TagsAnswer>;
+  statBlob(target: RepositoryKey, digest: Digest): Promise<BlobHead>;
+  listTags(target: RepositoryKey, page: PageRequest): Promise<TagsAnswer>;
   listReferrers(
-    target: Target,
+    target: RepositoryKey,
     subject: Digest,
     artifactTypes: readonly string[],
   ): Promise<ReferrersAnswer>;
@@ -92,14 +80,14 @@ export interface Mirror {
   ): Promise<Page<string>>;
   /** Asks the upstream what a tag points to now. */
   refreshTag(
-    target: Target,
+    target: RepositoryKey,
     tag: Tag,
   ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
   /**
    * Asks the upstream again what refers to a manifest, and for the repository's list of tags if it
    * is remembered. An upstream that has no such list, or does not show it, is no failure.
    */
-  refreshLists(target: Target, subject: Digest): Promise<void>;
+  refreshLists(target: RepositoryKey, subject: Digest): Promise<void>;
   /** What is answered where something is not there: the same for what somebody may not have. */
   absence(wanted: Wanted): Refusal;
   /** Downloads that somebody waits for run. */
@@ -293,7 +281,7 @@ export function createMirror(options: {
 
   /** The one border at which whatever was thrown becomes an answer. */
   const answer = async <T>(
-    target: Target,
+    target: RepositoryKey,
     wanted: Wanted,
     reference: Reference | undefined,
     work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,

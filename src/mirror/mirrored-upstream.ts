@@ -14,6 +14,3 @@ export interface MirroredUpstream {
   /** Bodies that may be downloaded at once; 0: unlimited. */
   readonly concurrency: number;
 }
-
-/** An answer is in, or an error is out, before containerd's 30 s are over: tokens, retries and queueing included. */
-export const ANSWER_DEADLINE_MS = 18_000;

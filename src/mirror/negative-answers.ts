@@ -1,9 +1,9 @@
 import { LRUCache } from "lru-cache";
-import type { RepositoryKey } from "../cache/metadata-index.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { negativeRefusal, type Wanted } from "./answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** Random names cost a bounded place in memory and none on disk. */
 const MAX_ENTRIES = 10_000;

@@ -1,10 +1,10 @@
-import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
 import type { MetadataIndex } from "../cache/metadata-index.ts";
 import type { LostPin } from "../cache/root-index.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { referenceText } from "../oci/reference.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Mirror } from "./mirror.ts";
+import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 
 const LOOK_EVERY_MS = 60_000;
 /** Pins are set by hand: there are few. */

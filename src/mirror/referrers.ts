@@ -1,24 +1,17 @@
 import { LRUCache } from "lru-cache";
-import type {
-  MetadataIndex,
-  ReferrersRow,
-  RepositoryKey,
-} from "../cache/metadata-index.ts";
+import type { MetadataIndex, ReferrersRow } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { OCI_INDEX } from "../oci/media-type.ts";
 import { emptyImageIndex, filterReferrers } from "../oci/referrers.ts";
-import { referrersTag } from "../oci/reference.ts";
+import { referrersTag, type RepositoryKey } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { UpstreamError } from "../upstream/errors.ts";
-import { withDeadline } from "../upstream/deadline.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
 import { flightOf } from "./manifest-answers.ts";
-import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+import { type MirroredUpstream } from "./mirrored-upstream.ts";
 
 /** Memory for lists of subjects that are not linked, of all repositories together. */
 const MAX_UNLINKED_BYTES = 4 * 1024 * 1024;

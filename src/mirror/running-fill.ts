@@ -1,4 +1,3 @@
-import type { RepositoryKey } from "../cache/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { BlobFill } from "./blob-fill.ts";
 import type { FillHead } from "./fill-download.ts";
@@ -6,6 +5,7 @@ import type { FillReader } from "./fill-reader.ts";
 import type { ReleaseSlot, SlotRequest } from "./fill-slots.ts";
 import type { FillPlace } from "./fill-storages.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** A reader of a fill, and what is known of the blob. */
 export interface JoinedFill {

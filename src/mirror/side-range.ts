@@ -1,11 +1,10 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { ByteRange } from "../oci/range.ts";
-import { withDeadline } from "../upstream/deadline.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
 import type { OpenBlobOptions, UpstreamBlob } from "../upstream/client.ts";
 import { UpstreamError } from "../upstream/errors.ts";
 import { type Body, BrokenBody } from "./body.ts";
 import { chooseResume } from "./fill-resume.ts";
-import { ANSWER_DEADLINE_MS } from "./mirrored-upstream.ts";
 
 /** A body that brought so much resets the count of those that brought nothing. */
 const FRUITFUL_BYTES = 64 * 1024;

@@ -1,5 +1,4 @@
-import type { RepositoryKey } from "../cache/metadata-index.ts";
-import type { Tag } from "../oci/reference.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 

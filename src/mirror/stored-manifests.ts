@@ -1,16 +1,18 @@
-import { type Schedule, scheduleUnref } from "../cache/access-times.ts";
 import type { BlobStore } from "../cache/blob-store.ts";
 import type { HotManifests } from "../cache/hot-manifests.ts";
 import type {
   BlobRecord,
   BlobRow,
   MetadataIndex,
-  RepositoryKey,
 } from "../cache/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { parseManifest } from "../oci/manifest.ts";
-import type { Clock } from "../telemetry/clock.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { UpstreamManifest } from "../upstream/client.ts";
 import {
@@ -18,6 +20,7 @@ import {
   flightOf,
   type Manifest,
 } from "./manifest-answers.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 
 /** An engine waits for a manifest that is here already no longer than this for the disk. */
 const STORE_PATIENCE_MS = 2_000;

@@ -1,18 +1,15 @@
 import { LRUCache } from "lru-cache";
-import type { MetadataIndex, RepositoryKey } from "../cache/metadata-index.ts";
-import { parseTag, type Tag } from "../oci/reference.ts";
+import type { MetadataIndex } from "../cache/metadata-index.ts";
+import { parseTag, type RepositoryKey, type Tag } from "../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { withDeadline } from "../upstream/deadline.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
 import { withinDeadline } from "./answer-deadline.ts";
 import type { UpstreamTags } from "../upstream/client.ts";
 import { isNotFound } from "./manifest-answers.ts";
 import { KeptTagLists } from "./kept-tag-lists.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
-import {
-  ANSWER_DEADLINE_MS,
-  type MirroredUpstream,
-} from "./mirrored-upstream.ts";
+import { type MirroredUpstream } from "./mirrored-upstream.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
 
 /** Memory for the lists of all repositories together: the longest that is read from an upstream fits in. */

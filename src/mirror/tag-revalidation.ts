@@ -1,12 +1,8 @@
-import type {
-  MetadataIndex,
-  RepositoryKey,
-  TagRow,
-} from "../cache/metadata-index.ts";
+import type { MetadataIndex, TagRow } from "../cache/metadata-index.ts";
 import { type Digest, digestOf } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
 import { isSchema1 } from "../oci/media-type.ts";
-import type { Tag } from "../oci/reference.ts";
+import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { Audit } from "../telemetry/audit.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import type { Clock } from "../telemetry/clock.ts";

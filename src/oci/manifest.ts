@@ -18,6 +18,9 @@ import {
   parseContentType,
 } from "./media-type.ts";
 
+/** The largest manifest that is fetched or stored; containerd and c/image reject larger ones. */
+export const MAX_MANIFEST_BYTES = 4_194_304;
+
 /** What a manifest says, as far as a mirror needs to know it. */
 export interface ParsedManifest extends ManifestType {
   readonly ok: true;

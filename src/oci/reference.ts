@@ -108,3 +108,10 @@ const REFERRERS_TAG = /^sha(?:256|512)-[0-9a-f]{64}(?:\.[a-z]{1,16})?$/;
 export function isReferrersTag(tag: Tag): boolean {
   return REFERRERS_TAG.test(tag);
 }
+
+/** The one canonical key of a repository, whatever spelling a client used. */
+export interface RepositoryKey {
+  /** A key of the configuration's `upstreams`. */
+  readonly upstream: string;
+  readonly repository: RepositoryName;
+}

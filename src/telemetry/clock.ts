@@ -10,3 +10,11 @@ export const systemClock: Clock = {
   nowMs: () => Date.now(),
   monotonicMs: () => performance.now(),
 };
+
+/** Runs something later, once; what it gives back calls it off. Never keeps the process alive. */
+export type Schedule = (run: () => void, delayMs: number) => () => void;
+
+export const scheduleUnref: Schedule = (run, delayMs) => {
+  const timer = setTimeout(run, delayMs).unref();
+  return () => clearTimeout(timer);
+};

@@ -1,8 +1,7 @@
 import type { Readable } from "node:stream";
-import type { UpstreamStatus } from "./status.ts";
+import type { UpstreamAccount, UpstreamStatus } from "./status.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
-import type { CredentialState } from "./credential-pool.ts";
 
 /** What a HEAD of a manifest told; each part may be missing. */
 export interface UpstreamManifestHead {
@@ -50,11 +49,6 @@ export interface UpstreamTags {
   readonly tags: readonly Tag[];
   /** False where a bound (pages, bytes, time) cut the list. */
   readonly isWhole: boolean;
-}
-
-/** An account at one endpoint. */
-export interface UpstreamAccount extends CredentialState {
-  readonly endpoint: string;
 }
 
 /**
@@ -133,6 +127,3 @@ export interface UpstreamClient {
   /** Breaks everything off. */
   close(): Promise<void>;
 }
-
-/** containerd and c/image refuse larger manifests. */
-export const MAX_MANIFEST_BYTES = 4_194_304;

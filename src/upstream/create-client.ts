@@ -14,9 +14,7 @@ import { Bandwidth } from "./bandwidth.ts";
 import { judgeBlobAnswer, rangeHeader } from "./blob-answers.ts";
 import { BlobBody, parseLength } from "./body.ts";
 import {
-  MAX_MANIFEST_BYTES,
   type OpenBlobOptions,
-  type UpstreamAccount,
   type UpstreamBlob,
   type UpstreamClient,
   type UpstreamManifest,
@@ -33,8 +31,9 @@ import { NameLookup, type ResolveName } from "./name-lookup.ts";
 import type { UpstreamObserver } from "./observer.ts";
 import { readReferrers, readTags } from "./read-lists.ts";
 import { dismiss } from "./retry.ts";
-import type { UpstreamStatus } from "./status.ts";
+import type { UpstreamAccount, UpstreamStatus } from "./status.ts";
 import { TokenSource } from "./token-source.ts";
+import { MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 
 export interface UpstreamClientOptions {
   readonly config: UpstreamConfig;

@@ -26,3 +26,6 @@ export async function withDeadline<T>(
     closing?.removeEventListener("abort", close);
   }
 }
+
+/** An answer is in, or an error is out, before containerd's 30 s are over: tokens, retries and queueing included. */
+export const ANSWER_DEADLINE_MS = 18_000;

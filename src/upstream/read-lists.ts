@@ -1,7 +1,7 @@
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
 import type { Asker, AskSmall } from "./asker.ts";
-import { MAX_MANIFEST_BYTES, type UpstreamTags } from "./client.ts";
+import { type UpstreamTags } from "./client.ts";
 import { UpstreamError } from "./errors.ts";
 import {
   joinReferrers,
@@ -11,6 +11,7 @@ import {
   parseTagsPage,
 } from "./lists.ts";
 import { PageWalk } from "./page-walk.ts";
+import { MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 
 /** Of a referrers list, all pages together: the index they make has to be one that engines take. */
 const MAX_REFERRERS_BYTES = MAX_MANIFEST_BYTES;

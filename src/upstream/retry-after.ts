@@ -2,7 +2,7 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { Answer } from "./exchange.ts";
 
 /** However long an upstream asks to be left alone, it is asked again after this. */
-export const MAX_RETRY_AFTER_MS = 15 * 60_000;
+export const MAX_UPSTREAM_RETRY_AFTER_MS = 15 * 60_000;
 
 /** A 429 that asks for less is no quota but a brake; it is waited for within the request. */
 export const MAX_WAITED_MS = 1_000;
@@ -27,7 +27,7 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 
 /**
  * Milliseconds of a `Retry-After`: seconds, an HTTP date, or a duration with its unit (ghcr.io);
- * at most {@link MAX_RETRY_AFTER_MS}, a date in the past is 0. Anything else is undefined.
+ * at most {@link MAX_UPSTREAM_RETRY_AFTER_MS}, a date in the past is 0. Anything else is undefined.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
  */
@@ -79,5 +79,5 @@ export function retryAfterOf(answer: Answer, clock: Clock): number | undefined {
 }
 
 function bounded(ms: number): number {
-  return Math.min(Math.max(ms, 0), MAX_RETRY_AFTER_MS);
+  return Math.min(Math.max(ms, 0), MAX_UPSTREAM_RETRY_AFTER_MS);
 }

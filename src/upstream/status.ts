@@ -1,6 +1,11 @@
 import type { BreakerState } from "./breaker.ts";
-import type { UpstreamAccount } from "./client.ts";
 import type { UpstreamError, UpstreamErrorKind } from "./errors.ts";
+import type { CredentialState } from "./credential-pool.ts";
+
+/** An account at one endpoint. */
+export interface UpstreamAccount extends CredentialState {
+  readonly endpoint: string;
+}
 
 /** The last thing that went wrong somewhere. */
 export interface LastError {

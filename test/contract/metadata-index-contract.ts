@@ -5,13 +5,13 @@ import {
   IndexError,
   type MetadataIndex,
   type ReferrersRow,
-  type RepositoryKey,
 } from "../../src/cache/metadata-index.ts";
 import type { ChildDescriptor } from "../../src/oci/descriptor.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import {
   parseRepositoryName,
   parseTag,
+  type RepositoryKey,
   type Tag,
 } from "../../src/oci/reference.ts";
 import type { AfterTest } from "../support/after-test.ts";

@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 import type {
   BlobRecord,
   MetadataIndex,
-  RepositoryKey,
 } from "../../src/cache/metadata-index.ts";
 import type {
   ImageCursor,
@@ -12,7 +11,7 @@ import type {
   RootRow,
 } from "../../src/cache/root-index.ts";
 import type { Digest } from "../../src/oci/digest.ts";
-import { referenceText } from "../../src/oci/reference.ts";
+import { referenceText, type RepositoryKey } from "../../src/oci/reference.ts";
 import type { AfterTest } from "../support/after-test.ts";
 import {
   blob,

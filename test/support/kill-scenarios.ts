@@ -7,11 +7,11 @@ import { Evictor } from "../../src/cache/evictor.ts";
 import { migrate } from "../../src/cache/migrations.ts";
 import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
 import { scrubRoot } from "../../src/cache/scrub-root.ts";
-import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
 import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
 import {
   parseRepositoryName,
   parseTag,
+  type RepositoryKey,
   type Tag,
 } from "../../src/oci/reference.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";

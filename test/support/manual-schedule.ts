@@ -1,4 +1,4 @@
-import type { Schedule } from "../../src/cache/access-times.ts";
+import type { Schedule } from "../../src/telemetry/clock.ts";
 
 /** Things that are to run later, run when a test says so. */
 export class ManualSchedule {

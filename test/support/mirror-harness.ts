@@ -5,7 +5,6 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
 import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
-import type { Schedule } from "../../src/cache/access-times.ts";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import type {
   AccessConfig,
@@ -27,6 +26,7 @@ import {
 import type { ScriptedUpstream } from "./scripted-upstream.ts";
 import { tempDir } from "./temp-dir.ts";
 import { neverProbe, upstreamConfig } from "./upstream-harness.ts";
+import type { Schedule } from "../../src/telemetry/clock.ts";
 
 export interface TestMirrorOptions {
   readonly offline?: boolean;

@@ -3,7 +3,6 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { diskLayout } from "../../src/cache/disk-layout.ts";
 import { Evictor } from "../../src/cache/evictor.ts";
-import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
 import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
 import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
 import type { Mirror } from "../../src/mirror/mirror.ts";
@@ -12,6 +11,7 @@ import {
   parseRepositoryName,
   parseTag,
   referenceText,
+  type RepositoryKey,
   type Tag,
 } from "../../src/oci/reference.ts";
 import { FakeClock } from "./fake-clock.ts";

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { StorageError } from "../../src/cache/blob-store.ts";
 import { HotManifests } from "../../src/cache/hot-manifests.ts";
-import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
 import type { OpenedCache } from "../../src/cache/open-cache.ts";
 import { createMirror, type Mirror } from "../../src/mirror/mirror.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
-import type { Tag } from "../../src/oci/reference.ts";
+import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
 import type { Clock } from "../../src/telemetry/clock.ts";
 import type { Logger } from "../../src/telemetry/logger.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";

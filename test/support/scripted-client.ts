@@ -1,8 +1,7 @@
 import { Readable } from "node:stream";
-import type { RepositoryKey } from "../../src/cache/metadata-index.ts";
 import type { MirroredUpstream } from "../../src/mirror/mirrored-upstream.ts";
 import type { Digest } from "../../src/oci/digest.ts";
-import type { Tag } from "../../src/oci/reference.ts";
+import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
 import type { UpstreamClient } from "../../src/upstream/client.ts";
 import { UpstreamError } from "../../src/upstream/errors.ts";
 import type { TestBlob, TestImage, TestManifest } from "./image-builder.ts";

@@ -1,11 +1,8 @@
 import assert from "node:assert/strict";
 import type { BlobStore } from "../../src/cache/blob-store.ts";
-import type {
-  MetadataIndex,
-  RepositoryKey,
-} from "../../src/cache/metadata-index.ts";
+import type { MetadataIndex } from "../../src/cache/metadata-index.ts";
 import { parseManifest } from "../../src/oci/manifest.ts";
-import type { Tag } from "../../src/oci/reference.ts";
+import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
 import type {
   TestBlob,
   TestImage,

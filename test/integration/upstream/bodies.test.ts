@@ -5,7 +5,6 @@ import { describe, it } from "node:test";
 import { gunzipSync } from "node:zlib";
 import type { Digest } from "../../../src/oci/digest.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
-import { MAX_MANIFEST_BYTES } from "../../../src/upstream/client.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { buildImage, seededBlob } from "../../support/image-builder.ts";
 import { readParts } from "../../support/seeded-bytes.ts";
@@ -19,6 +18,7 @@ import {
   TAG,
   upstreamErrorOf,
 } from "../../support/upstream-harness.ts";
+import { MAX_MANIFEST_BYTES } from "../../../src/oci/manifest.ts";
 
 const BLOB = seededBlob("bodies", 300_000);
 const BYTES = Buffer.concat([...readParts(BLOB)]);

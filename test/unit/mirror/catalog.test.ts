@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { RepositoryKey } from "../../../src/cache/metadata-index.ts";
 import { listRepositories } from "../../../src/mirror/catalog.ts";
-import type { RepositoryName } from "../../../src/oci/reference.ts";
+import type {
+  RepositoryKey,
+  RepositoryName,
+} from "../../../src/oci/reference.ts";
 
 const COUNT = 10_000;
 

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { RepositoryKey } from "../../../src/cache/metadata-index.ts";
 import { FailureLimit } from "../../../src/http/client-auth/failure-limits.ts";
 import { FailedHeads } from "../../../src/mirror/failed-heads.ts";
 import { FillBans } from "../../../src/mirror/fill-bans.ts";
@@ -10,6 +9,7 @@ import { UpstreamError } from "../../../src/upstream/errors.ts";
 import { ResourceRests } from "../../../src/upstream/resource-rests.ts";
 import { keyOf, named, tag } from "../../contract/metadata-index-contract.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
+import type { RepositoryKey } from "../../../src/oci/reference.ts";
 
 const UPSTREAM = {
   client: { isBudgetSpared: () => true },

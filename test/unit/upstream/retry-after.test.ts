@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import * as fc from "fast-check";
 import {
   findRetryAfter,
-  MAX_RETRY_AFTER_MS,
+  MAX_UPSTREAM_RETRY_AFTER_MS,
   parseRetryAfter,
 } from "../../../src/upstream/retry-after.ts";
 
@@ -13,10 +13,10 @@ const CASES: readonly (readonly [string, number | undefined])[] = [
   ["0", 0],
   ["60", 60_000],
   [" 1.5 ", 1_500],
-  ["99999999999", MAX_RETRY_AFTER_MS],
+  ["99999999999", MAX_UPSTREAM_RETRY_AFTER_MS],
   ["Thu, 01 Jan 2026 12:00:30 GMT", 30_000],
   ["Thu, 01 Jan 2026 11:00:00 GMT", 0],
-  ["Fri, 01 Jan 2027 12:00:00 GMT", MAX_RETRY_AFTER_MS],
+  ["Fri, 01 Jan 2027 12:00:00 GMT", MAX_UPSTREAM_RETRY_AFTER_MS],
   ["Fri, 99 Foo 2027 12:00:00 GMT", undefined],
   ["1.16ms, allowed: 44000/minute", 1.16],
   ["250 ms", 250],
@@ -40,7 +40,7 @@ void describe("parseRetryAfter", () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         const ms = parseRetryAfter(text, NOW_MS) ?? 0;
-        assert.ok(ms >= 0 && ms <= MAX_RETRY_AFTER_MS);
+        assert.ok(ms >= 0 && ms <= MAX_UPSTREAM_RETRY_AFTER_MS);
       }),
     );
   });
