@@ -1,5 +1,5 @@
 import { Command, CommanderError, Option } from "commander";
-import { VERSION } from "../version.ts";
+import { VERSION } from "../telemetry/version.ts";
 import { addImageCommands } from "./image-commands.ts";
 import type { ImageCommand } from "./images.ts";
 

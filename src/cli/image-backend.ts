@@ -1,27 +1,27 @@
 import { existsSync } from "node:fs";
 import type { Writable } from "node:stream";
-import { readDiskSpace } from "../cache/disk-space.ts";
-import { diskLayout } from "../cache/disk-layout.ts";
-import { Evictor } from "../cache/evictor.ts";
-import { storedBytes } from "../cache/metadata-index.ts";
-import { openCache } from "../cache/open-cache.ts";
-import { trackBlobStore } from "../cache/tracked-blob-store.ts";
+import { readDiskSpace } from "../storage/local/root/disk-space.ts";
+import { diskLayout } from "../storage/local/root/disk-layout.ts";
+import { Evictor } from "../retention/evictor.ts";
+import { storedBytes } from "../storage/metadata-index.ts";
+import { openCache } from "../storage/local/open-cache.ts";
+import { trackBlobStore } from "../storage/tracked-blob-store.ts";
 import type { Config } from "../config/config.ts";
-import type { MirrorStatus } from "../http/api-status.ts";
-import { createRoomLimits } from "../mirror/eviction-limits.ts";
-import { AuditedImages } from "../mirror/audited-images.ts";
+import type { MirrorStatus } from "../http/operator/api-status.ts";
+import { createRoomLimits } from "../retention/eviction-limits.ts";
+import { AuditedImages } from "../images/audited-images.ts";
 import {
   parseImageReference,
   parseImageText,
-} from "../mirror/image-reference.ts";
+} from "../images/image-reference.ts";
 import {
   type EvictionReport,
   type ImageDetail,
   type ImageList,
   Images,
   type ImageSummary,
-} from "../mirror/images.ts";
-import { NOT_AMONG_UPSTREAMS } from "../mirror/refresh-image.ts";
+} from "../images/images.ts";
+import { NOT_AMONG_UPSTREAMS } from "../images/refresh-image.ts";
 import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
 import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import { systemClock } from "../telemetry/clock.ts";

@@ -1,18 +1,18 @@
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { readDiskSpace } from "../cache/disk-space.ts";
-import { RootInUseError } from "../cache/instance-lock.ts";
+import { readDiskSpace } from "../storage/local/root/disk-space.ts";
+import { RootInUseError } from "../storage/local/root/instance-lock.ts";
 import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
-import { formatListenAddress } from "../config/forms.ts";
+import { formatListenAddress } from "../config/schema/forms.ts";
 import { loadConfig } from "../config/load.ts";
-import { parseAmount, SIZE_EXPECTED } from "../config/units.ts";
-import { parseImageReference } from "../mirror/image-reference.ts";
+import { parseAmount, SIZE_EXPECTED } from "../config/schema/units.ts";
+import { parseImageReference } from "../images/image-reference.ts";
 import type {
   EvictionReport,
   ImageDetail,
   ImageSummary,
-} from "../mirror/images.ts";
+} from "../images/images.ts";
 import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
 import type { Confirm } from "./confirm.ts";
 import {

@@ -1,8 +1,8 @@
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { RootInUseError } from "../cache/instance-lock.ts";
-import type { ScrubReport } from "../cache/scrub.ts";
-import { scrubRoot } from "../cache/scrub-root.ts";
+import { RootInUseError } from "../storage/local/root/instance-lock.ts";
+import type { ScrubReport } from "../storage/local/upkeep/scrub.ts";
+import { scrubRoot } from "../storage/local/upkeep/scrub-root.ts";
 import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";

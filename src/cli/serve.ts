@@ -1,12 +1,12 @@
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
-import { type App, buildApp } from "../app.ts";
-import { StorageRootError } from "../cache/make-root.ts";
+import { type App, buildApp } from "../app/app.ts";
+import { StorageRootError } from "../storage/local/root/make-root.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
-import { ListenError } from "../http/listen-error.ts";
-import { watchConfig } from "../reload.ts";
+import { ListenError } from "../http/server/listen-error.ts";
+import { watchConfig } from "../app/reload.ts";
 import { type BoundAddresses, startLines } from "./start-lines.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
 

@@ -1,6 +1,6 @@
 import type { ConfigDocument, Pruned } from "./document.ts";
 import type { KeyPath } from "./fault.ts";
-import { isLoopbackUrl } from "./forms.ts";
+import { isLoopbackUrl } from "./schema/forms.ts";
 import type { PlacedFault } from "./validate.ts";
 
 /** Faults between the keys of `tls` and `access`. */

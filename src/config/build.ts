@@ -13,8 +13,12 @@ import {
   isList,
   type UpstreamDocument,
 } from "./document.ts";
-import { isTemplate, parseEndpoint, parseListenAddress } from "./forms.ts";
-import { helperProgram } from "./helper-program.ts";
+import {
+  isTemplate,
+  parseEndpoint,
+  parseListenAddress,
+} from "./schema/forms.ts";
+import { helperProgram } from "./files/helper-program.ts";
 import { chooseProxy } from "./proxy.ts";
 import {
   parseAmount,
@@ -22,13 +26,13 @@ import {
   parseDurationOrOff,
   parseDuration,
   parseSize,
-} from "./units.ts";
-import type { UpstreamFiles } from "./upstream-files.ts";
+} from "./schema/units.ts";
+import type { UpstreamFiles } from "./files/upstream-files.ts";
 import {
   DOCKER_HUB,
   DOCKER_HUB_ALIASES,
   DOCKER_HUB_ENDPOINT,
-} from "./well-known-upstreams.ts";
+} from "./schema/well-known-upstreams.ts";
 
 /**
  * Turns a document without faults into the configuration, frozen to its leaves.

@@ -4,11 +4,11 @@ import { isMapping } from "./config-file.ts";
 import type { Config } from "./config.ts";
 import { describeConfig } from "./describe.ts";
 import type { KeyPath } from "./fault.ts";
-import { resolvePath } from "./files.ts";
-import { schemaAt } from "./schema-node.ts";
-import { CONFIG_SCHEMA } from "./schema.ts";
+import { resolvePath } from "./files/files.ts";
+import { schemaAt } from "./schema/schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { validateDocument } from "./validate.ts";
-import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
+import { WELL_KNOWN_UPSTREAMS } from "./schema/well-known-upstreams.ts";
 
 /** The folders that defaults are resolved against. */
 export interface DefaultFolders {

@@ -9,10 +9,13 @@ import {
 } from "./document.ts";
 import { findExposureRisks } from "./exposure-checks.ts";
 import type { KeyPath } from "./fault.ts";
-import { isLoopbackUrl, parseListenAddress } from "./forms.ts";
+import { isLoopbackUrl, parseListenAddress } from "./schema/forms.ts";
 import { checkTemplate } from "./template-checks.ts";
 import type { PlacedFault } from "./validate.ts";
-import { DOCKER_HUB, DOCKER_HUB_ALIASES } from "./well-known-upstreams.ts";
+import {
+  DOCKER_HUB,
+  DOCKER_HUB_ALIASES,
+} from "./schema/well-known-upstreams.ts";
 
 /**
  * Faults between keys, which no schema tells well.

@@ -1,7 +1,7 @@
 import { dirname } from "node:path";
 import { CONFIG_FILE_VARIABLE } from "./environment.ts";
 import { type ConfigFault, formatKeyPath } from "./fault.ts";
-import { type FileText, readTextFile, resolvePath } from "./files.ts";
+import { type FileText, readTextFile, resolvePath } from "./files/files.ts";
 import { type LineTree, readYaml, type YamlFault } from "./yaml-source.ts";
 
 /** Read where neither `--config` nor `$ENTREPOT_CONFIG` names a file; it need not be there. */

@@ -6,13 +6,13 @@ import type {
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
-import { formatListenAddress, isTemplate } from "./forms.ts";
+import { formatListenAddress, isTemplate } from "./schema/forms.ts";
 import {
   formatAmount,
   formatDailyShare,
   formatDuration,
   formatDurationOrOff,
-} from "./units.ts";
+} from "./schema/units.ts";
 
 /**
  * The configuration in force, written as a configuration: every key, units in human form, paths

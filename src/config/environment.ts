@@ -1,7 +1,7 @@
 import type { ConfigFault, KeyPath } from "./fault.ts";
 import { chooseNearestKey } from "./nearest-key.ts";
-import type { SchemaNode, SchemaType } from "./schema-node.ts";
-import { CONFIG_SCHEMA } from "./schema.ts";
+import type { SchemaNode, SchemaType } from "./schema/schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
 
 /** Names the file itself; not a key. */
 export const CONFIG_FILE_VARIABLE = "ENTREPOT_CONFIG";

@@ -5,7 +5,7 @@ import {
   type Pruned,
   upstreamsOf,
 } from "./document.ts";
-import { isLoopbackUrl, parseListenAddress } from "./forms.ts";
+import { isLoopbackUrl, parseListenAddress } from "./schema/forms.ts";
 import type { PlacedFault } from "./validate.ts";
 
 /** What is allowed, and lets others read what only this mirror's credentials may. */

@@ -1,4 +1,4 @@
-import type { JudgedFiles } from "./access-files.ts";
+import type { JudgedFiles } from "./files/access-files.ts";
 import { buildAccess, buildServerTls } from "./build-access.ts";
 import { buildConfig } from "./build.ts";
 import { checkDocument, findRisks } from "./checks.ts";
@@ -22,19 +22,22 @@ import {
   UPSTREAMS_VARIABLE,
 } from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
-import { readOperatorToken } from "./operator-token.ts";
-import { resolvePath } from "./files.ts";
-import { parseProxy } from "./forms.ts";
+import { readOperatorToken } from "./files/operator-token.ts";
+import { resolvePath } from "./files/files.ts";
+import { parseProxy } from "./schema/forms.ts";
 import { findQuantities, type WrittenQuantity } from "./quantities.ts";
-import { CONFIG_SCHEMA } from "./schema.ts";
-import { findSecretFlaw } from "./secret-file.ts";
-import { readUpstreamFiles, type UpstreamFiles } from "./upstream-files.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
+import { findSecretFlaw } from "./files/secret-file.ts";
+import {
+  readUpstreamFiles,
+  type UpstreamFiles,
+} from "./files/upstream-files.ts";
 import {
   readUpstreamsVariable,
   type UpstreamsVariable,
 } from "./upstreams-variable.ts";
 import { type PlacedFault, validateDocument } from "./validate.ts";
-import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
+import { WELL_KNOWN_UPSTREAMS } from "./schema/well-known-upstreams.ts";
 import { lineOf } from "./yaml-source.ts";
 
 export interface LoadOptions extends ConfigFileOptions {
@@ -181,7 +184,7 @@ async function judgeAccessFiles(
   if (tls === undefined && access === undefined) {
     return { faults: [], warnings: [], paths: [] };
   }
-  const files = await import("./access-files.ts");
+  const files = await import("./files/access-files.ts");
   return files.judgeAccessFiles(tls, access);
 }
 

@@ -1,5 +1,5 @@
 import { type ProxyConfig, Secret } from "./config.ts";
-import { parseProxy } from "./forms.ts";
+import { parseProxy } from "./schema/forms.ts";
 
 /**
  * The proxies of an upstream: its own for everything, else those of the environment. The spelling

@@ -1,6 +1,6 @@
 import type { KeyPath } from "./fault.ts";
-import type { FormName } from "./forms.ts";
-import type { SchemaNode } from "./schema-node.ts";
+import type { FormName } from "./schema/forms.ts";
+import type { SchemaNode } from "./schema/schema-node.ts";
 
 /** A size, a share or a duration as the operator wrote it: `1536MiB` and `60s` stay what they are. */
 export interface WrittenQuantity {

@@ -4,7 +4,7 @@ import {
   type UpstreamDocument,
 } from "./document.ts";
 import { formatSeen, type KeyPath } from "./fault.ts";
-import { isTemplate } from "./forms.ts";
+import { isTemplate } from "./schema/forms.ts";
 import type { PlacedFault } from "./validate.ts";
 
 const AT_TEMPLATE = "at a template, which any registry may match";

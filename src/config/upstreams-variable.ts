@@ -1,7 +1,7 @@
 import { isMapping } from "./config-file.ts";
 import { UPSTREAMS_VARIABLE } from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
-import { resolvePath } from "./files.ts";
+import { resolvePath } from "./files/files.ts";
 import { type LineTree, lineOf, readYaml } from "./yaml-source.ts";
 
 /** The `upstreams` key, as an environment variable gives it; it takes the place of the file's. */

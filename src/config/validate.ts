@@ -1,11 +1,11 @@
 import { Ajv, type ErrorObject } from "ajv";
 import type { ConfigDocument, Pruned } from "./document.ts";
 import { formatKind, formatSeen, type KeyPath } from "./fault.ts";
-import { FORMS, type FormFlaw, type FormName } from "./forms.ts";
+import { FORMS, type FormFlaw, type FormName } from "./schema/forms.ts";
 import { chooseNearestKey } from "./nearest-key.ts";
-import { schemaAt, type SchemaNode } from "./schema-node.ts";
-import { CONFIG_SCHEMA } from "./schema.ts";
-import { parseDuration } from "./units.ts";
+import { schemaAt, type SchemaNode } from "./schema/schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
+import { parseDuration } from "./schema/units.ts";
 
 /** A fault whose place is known by keys; the caller knows the file and the line of them. */
 export interface PlacedFault {

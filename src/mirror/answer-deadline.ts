@@ -1,5 +1,5 @@
-import { UpstreamError } from "../upstream/errors.ts";
-import { ANSWER_DEADLINE_MS } from "../upstream/deadline.ts";
+import { UpstreamError } from "../wire/errors.ts";
+import { ANSWER_DEADLINE_MS } from "../wire/deadline.ts";
 
 /**
  * Bounds a wait whose steps (a proof, a fill, the end of another fill) have bounds of their own:

@@ -1,6 +1,6 @@
 import { RegistryError, type RegistryErrorCode } from "../oci/errors.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
-import { UpstreamError } from "../upstream/errors.ts";
+import { UpstreamError } from "../wire/errors.ts";
 
 /** containerd asks again at once and c/image waits what it is told: longer helps nobody. */
 const MAX_CLIENT_RETRY_AFTER_MS = 10_000;

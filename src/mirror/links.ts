@@ -1,6 +1,6 @@
-import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
+import type { BlobRow, MetadataIndex } from "../storage/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
-import { ANSWER_DEADLINE_MS, withDeadline } from "../upstream/deadline.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../wire/deadline.ts";
 import { type MirroredUpstream } from "./mirrored-upstream.ts";
 import { offlineRefusal } from "./answers.ts";
 import { SingleFlight } from "./single-flight.ts";

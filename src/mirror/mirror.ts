@@ -1,15 +1,15 @@
-import type { BlobStore } from "../cache/blob-store.ts";
-import type { BlobVerifier } from "../cache/blob-verifier.ts";
-import type { HotManifests } from "../cache/hot-manifests.ts";
-import type { BlobRow, MetadataIndex } from "../cache/metadata-index.ts";
-import type { Room } from "../cache/room.ts";
+import type { BlobStore } from "../storage/blob-store.ts";
+import type { BlobVerifier } from "../storage/local/blobs/blob-verifier.ts";
+import type { HotManifests } from "../storage/hot-manifests.ts";
+import type { BlobRow, MetadataIndex } from "../storage/metadata-index.ts";
+import type { Room } from "../retention/room.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, RepositoryKey, Tag } from "../oci/reference.ts";
 import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock, Schedule } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
-import { UpstreamError, type UpstreamErrorKind } from "../upstream/errors.ts";
+import { UpstreamError, type UpstreamErrorKind } from "../wire/errors.ts";
 import {
   negativeRefusal,
   offlineRefusal,
@@ -19,26 +19,26 @@ import {
   type Wanted,
 } from "./answers.ts";
 import { withinDeadline } from "./answer-deadline.ts";
-import type { BlobAnswer, BlobDemand, BlobHead } from "./blob-answer.ts";
-import { Blobs } from "./blobs.ts";
-import { type ListedName, listRepositories } from "./catalog.ts";
-import { GoneTags } from "./gone-tags.ts";
-import { Fills } from "./fills.ts";
-import { IndexChildren } from "./index-children.ts";
+import type { BlobAnswer, BlobDemand, BlobHead } from "./blobs/blob-answer.ts";
+import { Blobs } from "./blobs/blobs.ts";
+import { type ListedName, listRepositories } from "./lists/catalog.ts";
+import { GoneTags } from "./manifests/gone-tags.ts";
+import { Fills } from "./fills/fills.ts";
+import { IndexChildren } from "./manifests/index-children.ts";
 import { Links } from "./links.ts";
-import { DigestManifests } from "./digest-manifests.ts";
-import { ListRevalidation } from "./list-revalidation.ts";
-import type { ManifestAnswer } from "./manifest-answers.ts";
-import { Manifests } from "./manifests.ts";
-import { StoredManifests } from "./stored-manifests.ts";
-import { StoredReads } from "./stored-reads.ts";
-import { TagRevalidation } from "./tag-revalidation.ts";
+import { DigestManifests } from "./manifests/digest-manifests.ts";
+import { ListRevalidation } from "./lists/list-revalidation.ts";
+import type { ManifestAnswer } from "./manifests/manifest-answers.ts";
+import { Manifests } from "./manifests/manifests.ts";
+import { StoredManifests } from "./manifests/stored-manifests.ts";
+import { StoredReads } from "./blobs/stored-reads.ts";
+import { TagRevalidation } from "./manifests/tag-revalidation.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import { NegativeAnswers } from "./negative-answers.ts";
-import type { Page, PageRequest } from "./pages.ts";
-import { Referrers, type ReferrersAnswer } from "./referrers.ts";
+import type { Page, PageRequest } from "./lists/pages.ts";
+import { Referrers, type ReferrersAnswer } from "./lists/referrers.ts";
 import { StaleGate } from "./stale-gate.ts";
-import { TagLists, type TagsAnswer } from "./tag-lists.ts";
+import { TagLists, type TagsAnswer } from "./lists/tag-lists.ts";
 
 /** Answers readers. Every method throws {@link Refusal} and nothing else. */
 export interface Mirror {

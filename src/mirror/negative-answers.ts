@@ -1,6 +1,6 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../telemetry/clock.ts";
-import { UpstreamError } from "../upstream/errors.ts";
+import { UpstreamError } from "../wire/errors.ts";
 import { negativeRefusal, type Wanted } from "./answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import type { RepositoryKey } from "../oci/reference.ts";

@@ -4,7 +4,7 @@ import {
   DOCKER_HUB,
   DOCKER_HUB_ALIASES,
   DOCKER_HUB_ENDPOINT,
-} from "../config/well-known-upstreams.ts";
+} from "../config/schema/well-known-upstreams.ts";
 import { compilePattern, type PatternMatcher } from "../oci/glob.ts";
 
 /** Configurations that were made for names; a client may name any number. */

@@ -1,8 +1,8 @@
-import { readBody } from "./body.ts";
+import { readBody } from "../wire/body.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { EndpointRequest } from "./endpoint-request.ts";
-import { UpstreamError } from "./errors.ts";
+import { UpstreamError } from "../wire/errors.ts";
 import {
   type Ask,
   askInOrder,
@@ -10,9 +10,9 @@ import {
   type FailOverRequest,
 } from "./fail-over.ts";
 import { isHtml } from "./lists.ts";
-import { dismiss, type HeldAnswer } from "./retry.ts";
-import { statusFault } from "./status-faults.ts";
-import { withDeadline } from "./deadline.ts";
+import { dismiss, type HeldAnswer } from "../wire/retry.ts";
+import { statusFault } from "../wire/status-faults.ts";
+import { withDeadline } from "../wire/deadline.ts";
 
 /** What a small answer may take in all, however slowly its bytes drip. */
 const MAX_SMALL_MS = 60_000;

@@ -1,6 +1,6 @@
 import { type Digest, possibleSize } from "../oci/digest.ts";
-import { parseLength } from "./body.ts";
-import type { Answer } from "./exchange.ts";
+import { parseLength } from "../wire/body.ts";
+import type { Answer } from "../wire/exchange.ts";
 
 export interface BlobRange {
   readonly offset: number;

@@ -8,11 +8,11 @@ import {
   type Tag,
 } from "../oci/reference.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { VERSION } from "../version.ts";
+import { VERSION } from "../telemetry/version.ts";
 import { Asker } from "./asker.ts";
-import { Bandwidth } from "./bandwidth.ts";
+import { Bandwidth } from "../wire/bandwidth.ts";
 import { judgeBlobAnswer, rangeHeader } from "./blob-answers.ts";
-import { BlobBody, parseLength } from "./body.ts";
+import { BlobBody, parseLength } from "../wire/body.ts";
 import {
   type OpenBlobOptions,
   type UpstreamBlob,
@@ -21,18 +21,18 @@ import {
   type UpstreamManifestHead,
   type UpstreamTags,
 } from "./client.ts";
-import type { Dispatchers } from "./dispatcher.ts";
+import type { Dispatchers } from "../wire/dispatcher.ts";
 import { Endpoint } from "./endpoint.ts";
 import type { ProbeSchedule } from "./endpoint-probe.ts";
 import { openWays } from "./endpoint-ways.ts";
-import { UpstreamError } from "./errors.ts";
+import { UpstreamError } from "../wire/errors.ts";
 import { ForeignOrigins } from "./foreign-origins.ts";
-import { NameLookup, type ResolveName } from "./name-lookup.ts";
-import type { UpstreamObserver } from "./observer.ts";
+import { NameLookup, type ResolveName } from "../wire/name-lookup.ts";
+import type { UpstreamObserver } from "../wire/observer.ts";
 import { readReferrers, readTags } from "./read-lists.ts";
-import { dismiss } from "./retry.ts";
+import { dismiss } from "../wire/retry.ts";
 import type { UpstreamAccount, UpstreamStatus } from "./status.ts";
-import { TokenSource } from "./token-source.ts";
+import { TokenSource } from "./auth/token-source.ts";
 import { MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 
 export interface UpstreamClientOptions {

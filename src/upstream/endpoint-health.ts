@@ -1,8 +1,8 @@
 import type { Clock } from "../telemetry/clock.ts";
 import { Breaker, type BreakerState } from "./breaker.ts";
-import type { UpstreamError } from "./errors.ts";
-import { isGivenUp, severityOf } from "./faults.ts";
-import type { UpstreamRequestKind } from "./observer.ts";
+import type { UpstreamError } from "../wire/errors.ts";
+import { isGivenUp, severityOf } from "../wire/faults.ts";
+import type { UpstreamRequestKind } from "../wire/observer.ts";
 import { type ResourceRest, ResourceRests } from "./resource-rests.ts";
 
 /** Manifests and blobs are judged together; a list that fails says nothing of them. */

@@ -1,6 +1,6 @@
 import type { Clock } from "../telemetry/clock.ts";
 import type { EndpointHealth, Permit } from "./endpoint-health.ts";
-import { UpstreamError } from "./errors.ts";
+import { UpstreamError } from "../wire/errors.ts";
 
 /** Calls back after a delay; returns the way to cancel it. */
 export type ProbeSchedule = (run: () => void, delayMs: number) => () => void;

@@ -1,6 +1,6 @@
 import type { HealthRefusal } from "./endpoint-health.ts";
-import { UpstreamError } from "./errors.ts";
-import type { FaultPlace } from "./faults.ts";
+import { UpstreamError } from "../wire/errors.ts";
+import type { FaultPlace } from "../wire/faults.ts";
 
 const MIN_RETRY_AFTER_MS = 1_000;
 

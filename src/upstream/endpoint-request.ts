@@ -1,6 +1,6 @@
 import type { RepositoryName } from "../oci/reference.ts";
 import type { Permit } from "./endpoint-health.ts";
-import type { UpstreamRequestKind } from "./observer.ts";
+import type { UpstreamRequestKind } from "../wire/observer.ts";
 
 /** One question to an endpoint. */
 export interface EndpointRequest {

@@ -1,6 +1,6 @@
-import { discardBody } from "./body.ts";
-import type { Answer, Exchange } from "./exchange.ts";
-import { type Identity, requestHeaders } from "./request-headers.ts";
+import { discardBody } from "../wire/body.ts";
+import type { Answer, Exchange } from "../wire/exchange.ts";
+import { type Identity, requestHeaders } from "../wire/request-headers.ts";
 
 /** Asks for the root of the API, without a token. */
 export async function askRoot(

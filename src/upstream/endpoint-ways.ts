@@ -1,14 +1,14 @@
 import { isIP } from "node:net";
-import { AddressPolicy } from "./address-policy.ts";
-import { createDispatchers, type Dispatchers } from "./dispatcher.ts";
+import { AddressPolicy } from "../wire/address-policy.ts";
+import { createDispatchers, type Dispatchers } from "../wire/dispatcher.ts";
 import type { EndpointOptions } from "./endpoint.ts";
 import {
   createExchange,
   type Exchange,
   type ExchangeOptions,
-} from "./exchange.ts";
+} from "../wire/exchange.ts";
 import type { ForeignOrigins } from "./foreign-origins.ts";
-import type { NameLookup } from "./name-lookup.ts";
+import type { NameLookup } from "../wire/name-lookup.ts";
 
 export interface EndpointWaysOptions extends Omit<
   ExchangeOptions,

@@ -1,31 +1,35 @@
 import type { UpstreamConfig } from "../config/config.ts";
 import type { Clock } from "../telemetry/clock.ts";
-import { Authorization, type SentAuthorization } from "./authorization.ts";
-import { AuthorizedRequests } from "./authorized-requests.ts";
+import { Authorization, type SentAuthorization } from "./auth/authorization.ts";
+import { AuthorizedRequests } from "./auth/authorized-requests.ts";
 import {
   CredentialPool,
   type CredentialState,
   type PoolMember,
-} from "./credential-pool.ts";
-import { CredentialError, isOwnFault, type Login } from "./credentials.ts";
+} from "./credentials/credential-pool.ts";
+import {
+  CredentialError,
+  isOwnFault,
+  type Login,
+} from "./credentials/credentials.ts";
 import { EndpointHealth, type Permit } from "./endpoint-health.ts";
 import type { EndpointRequest } from "./endpoint-request.ts";
 import { askRoot } from "./endpoint-root.ts";
 import { EndpointProbe, type ProbeSchedule } from "./endpoint-probe.ts";
 import { ProbeTarget } from "./probe-target.ts";
-import { UpstreamError } from "./errors.ts";
-import type { Exchange } from "./exchange.ts";
-import type { UpstreamObserver } from "./observer.ts";
-import { type FaultPlace, unlessAborted } from "./faults.ts";
+import { UpstreamError } from "../wire/errors.ts";
+import type { Exchange } from "../wire/exchange.ts";
+import type { UpstreamObserver } from "../wire/observer.ts";
+import { type FaultPlace, unlessAborted } from "../wire/faults.ts";
 import { refused, throttled } from "./endpoint-refusals.ts";
 import { Redirects } from "./follow-redirects.ts";
-import type { Identity } from "./request-headers.ts";
-import { dismiss, type HeldAnswer, sendWithRetry } from "./retry.ts";
-import { DEFAULT_REST_MS } from "./retry-after.ts";
-import { Slots } from "./slots.ts";
-import { statusFault } from "./status-faults.ts";
+import type { Identity } from "../wire/request-headers.ts";
+import { dismiss, type HeldAnswer, sendWithRetry } from "../wire/retry.ts";
+import { DEFAULT_REST_MS } from "../wire/retry-after.ts";
+import { Slots } from "../wire/slots.ts";
+import { statusFault } from "../wire/status-faults.ts";
 import { type EndpointStatus, type LastError, toLastError } from "./status.ts";
-import type { TokenSource } from "./token-source.ts";
+import type { TokenSource } from "./auth/token-source.ts";
 
 /** Lists may be long and slow. Manifests and tokens are small, and wait for nothing. */
 const LIST_SLOTS = 8;

@@ -1,11 +1,11 @@
-import { isOwnFault } from "./credentials.ts";
+import { isOwnFault } from "./credentials/credentials.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { EndpointRequest } from "./endpoint-request.ts";
 import type { Permit } from "./endpoint-health.ts";
-import { UpstreamError, type UpstreamErrorKind } from "./errors.ts";
-import { abortFault } from "./faults.ts";
+import { UpstreamError, type UpstreamErrorKind } from "../wire/errors.ts";
+import { abortFault } from "../wire/faults.ts";
 import { probe, probeBehind } from "./probing.ts";
-import type { UpstreamObserver } from "./observer.ts";
+import type { UpstreamObserver } from "../wire/observer.ts";
 
 export interface FailOverOptions {
   readonly upstream: string;

@@ -1,12 +1,12 @@
-import { discardBody } from "./body.ts";
-import { parseChallenges } from "./challenge.ts";
-import { UpstreamError } from "./errors.ts";
-import type { Answer, Exchange, ExchangeRequest } from "./exchange.ts";
-import { isRedirect, judgeRedirect, MAX_REDIRECTS } from "./redirect.ts";
-import { type Identity, requestHeaders } from "./request-headers.ts";
-import type { Slots } from "./slots.ts";
-import type { TokenRequest } from "./token-request.ts";
-import type { TokenSource } from "./token-source.ts";
+import { discardBody } from "../wire/body.ts";
+import { parseChallenges } from "./auth/challenge.ts";
+import { UpstreamError } from "../wire/errors.ts";
+import type { Answer, Exchange, ExchangeRequest } from "../wire/exchange.ts";
+import { isRedirect, judgeRedirect, MAX_REDIRECTS } from "../wire/redirect.ts";
+import { type Identity, requestHeaders } from "../wire/request-headers.ts";
+import type { Slots } from "../wire/slots.ts";
+import type { TokenRequest } from "./auth/token-request.ts";
+import type { TokenSource } from "./auth/token-source.ts";
 
 export interface RedirectsOptions {
   readonly upstream: string;

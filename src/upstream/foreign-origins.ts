@@ -1,12 +1,12 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../telemetry/clock.ts";
-import { discardBody } from "./body.ts";
+import { discardBody } from "../wire/body.ts";
 import { Breaker, type BreakerPermit } from "./breaker.ts";
-import { UpstreamError } from "./errors.ts";
-import type { Answer, Exchange, ExchangeRequest } from "./exchange.ts";
-import { severityOf } from "./faults.ts";
+import { UpstreamError } from "../wire/errors.ts";
+import type { Answer, Exchange, ExchangeRequest } from "../wire/exchange.ts";
+import { severityOf } from "../wire/faults.ts";
 import { probe } from "./probing.ts";
-import { restOf } from "./retry-after.ts";
+import { restOf } from "../wire/retry-after.ts";
 
 /** Storage behind redirects has many names; the breakers of those not met lately are forgotten. */
 const MAX_ORIGINS = 64;

@@ -2,7 +2,7 @@ import { scanJson } from "../oci/json-scan.ts";
 import { parseNextLink } from "../oci/link.ts";
 import { OCI_INDEX, parseContentType } from "../oci/media-type.ts";
 import { parseTag, type Tag } from "../oci/reference.ts";
-import type { Answer } from "./exchange.ts";
+import type { Answer } from "../wire/exchange.ts";
 
 /** @see design.md section 5: what there is after so much is the answer */
 export const MAX_TAGS_BYTES = 10_485_760;

@@ -1,5 +1,5 @@
 import type { EndpointRequest } from "./endpoint-request.ts";
-import type { Answer } from "./exchange.ts";
+import type { Answer } from "../wire/exchange.ts";
 
 type Named = Pick<EndpointRequest, "repository" | "target">;
 

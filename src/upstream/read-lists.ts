@@ -2,7 +2,7 @@ import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
 import type { Asker, AskSmall } from "./asker.ts";
 import { type UpstreamTags } from "./client.ts";
-import { UpstreamError } from "./errors.ts";
+import { UpstreamError } from "../wire/errors.ts";
 import {
   joinReferrers,
   MAX_TAGS_BYTES,

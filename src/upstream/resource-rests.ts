@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../telemetry/clock.ts";
-import type { UpstreamError } from "./errors.ts";
-import { DEFAULT_REST_MS } from "./retry-after.ts";
+import type { UpstreamError } from "../wire/errors.ts";
+import { DEFAULT_REST_MS } from "../wire/retry-after.ts";
 
 /** Of those that failed longest ago nothing is remembered: they are asked for once more. */
 const MAX_RESOURCES = 1_000;

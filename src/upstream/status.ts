@@ -1,6 +1,6 @@
 import type { BreakerState } from "./breaker.ts";
-import type { UpstreamError, UpstreamErrorKind } from "./errors.ts";
-import type { CredentialState } from "./credential-pool.ts";
+import type { UpstreamError, UpstreamErrorKind } from "../wire/errors.ts";
+import type { CredentialState } from "./credentials/credential-pool.ts";
 
 /** An account at one endpoint. */
 export interface UpstreamAccount extends CredentialState {

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
-import { parseDuration, parseSize } from "../../src/config/units.ts";
+import { parseDuration, parseSize } from "../../src/config/schema/units.ts";
 import type { Figure } from "./figure.ts";
 import { FIGURES } from "./figures.ts";
 import { describeMachine, type Machine, missingCommands } from "./machine.ts";

@@ -4,7 +4,7 @@ import type {
   BlobReader,
   BlobStore,
   PartialBlob,
-} from "../../src/cache/blob-store.ts";
+} from "../../src/storage/blob-store.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import { seededBytes } from "../support/seeded-bytes.ts";
 import type { AfterTest } from "../support/after-test.ts";

@@ -1,6 +1,9 @@
-import { diskLayout, layoutFolders } from "../../src/cache/disk-layout.ts";
-import { nodeFileSystem } from "../../src/cache/file-system.ts";
-import { createFsBlobStore } from "../../src/cache/fs-blob-store.ts";
+import {
+  diskLayout,
+  layoutFolders,
+} from "../../src/storage/local/root/disk-layout.ts";
+import { nodeFileSystem } from "../../src/storage/local/root/file-system.ts";
+import { createFsBlobStore } from "../../src/storage/local/blobs/fs-blob-store.ts";
 import { releaseAfter } from "../support/after-test.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { blobStoreContract } from "./blob-store-contract.ts";

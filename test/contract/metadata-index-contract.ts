@@ -5,7 +5,7 @@ import {
   IndexError,
   type MetadataIndex,
   type ReferrersRow,
-} from "../../src/cache/metadata-index.ts";
+} from "../../src/storage/metadata-index.ts";
 import type { ChildDescriptor } from "../../src/oci/descriptor.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import {

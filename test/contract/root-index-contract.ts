@@ -3,13 +3,13 @@ import { describe, it } from "node:test";
 import type {
   BlobRecord,
   MetadataIndex,
-} from "../../src/cache/metadata-index.ts";
+} from "../../src/storage/metadata-index.ts";
 import type {
   ImageCursor,
   ImagePage,
   RootCursor,
   RootRow,
-} from "../../src/cache/root-index.ts";
+} from "../../src/storage/root-index.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { referenceText, type RepositoryKey } from "../../src/oci/reference.ts";
 import type { AfterTest } from "../support/after-test.ts";

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import type { MetadataIndex } from "../../src/cache/metadata-index.ts";
-import { openSqliteIndex } from "../../src/cache/open-sqlite-index.ts";
+import type { MetadataIndex } from "../../src/storage/metadata-index.ts";
+import { openSqliteIndex } from "../../src/storage/local/index/open-sqlite-index.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";

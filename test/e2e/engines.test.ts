@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { before, describe, it, type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import type { ImageDetail } from "../../src/mirror/images.ts";
+import type { ImageDetail } from "../../src/images/images.ts";
 import { type AfterTest, afterSuite } from "../support/after-test.ts";
 import { ChildMirror } from "../support/child-mirror.ts";
 import { Buildah } from "../support/engines/buildah.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { readFileSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { before, describe, it } from "node:test";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { type AfterTest, afterSuite } from "../support/after-test.ts";
 import { ChildMirror, hubConfig } from "../support/child-mirror.ts";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it, type TestContext } from "node:test";
-import type { ImageSummary } from "../../src/mirror/images.ts";
+import type { ImageSummary } from "../../src/images/images.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import {
   buildImage,

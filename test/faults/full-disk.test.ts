@@ -3,7 +3,7 @@ import { appendFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { openCache } from "../../src/cache/open-cache.ts";
+import { openCache } from "../../src/storage/local/open-cache.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { releaseAfter } from "../support/after-test.ts";

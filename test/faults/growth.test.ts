@@ -3,7 +3,10 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
-import { type OpenedCache, openCache } from "../../src/cache/open-cache.ts";
+import {
+  type OpenedCache,
+  openCache,
+} from "../../src/storage/local/open-cache.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import {
   blob,

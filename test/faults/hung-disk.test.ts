@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { imageOf, StorageScene } from "../support/storage-scene.ts";
 import { tempDir } from "../support/temp-dir.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { scrubRoot } from "../../src/cache/scrub-root.ts";
+import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { growthOf, judgeBaseline } from "../support/baseline.ts";
 import { LongRun } from "../support/long-run.ts";

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { StorageError } from "../../src/cache/blob-store.ts";
-import { openCache } from "../../src/cache/open-cache.ts";
-import { scrubRoot } from "../../src/cache/scrub-root.ts";
+import { StorageError } from "../../src/storage/blob-store.ts";
+import { openCache } from "../../src/storage/local/open-cache.ts";
+import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { FaultyFileSystem } from "../support/faulty-file-system.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import Database from "better-sqlite3";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
 import { buildImage, seededBlob } from "../support/image-builder.ts";
 import { type RawResponse, rawRequest } from "../support/raw-client.ts";

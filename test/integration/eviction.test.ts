@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { describe, it } from "node:test";
-import type { ImageSummary } from "../../src/mirror/images.ts";
+import type { ImageSummary } from "../../src/images/images.ts";
 import { Barrier } from "../support/barrier.ts";
 import {
   buildImage,

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { readdirSync } from "node:fs";
 import { describe, it } from "node:test";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
-import { IndexError } from "../../src/cache/metadata-index.ts";
-import { openCache } from "../../src/cache/open-cache.ts";
-import { settleIntents } from "../../src/cache/settle-intents.ts";
-import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import { IndexError } from "../../src/storage/metadata-index.ts";
+import { openCache } from "../../src/storage/local/open-cache.ts";
+import { settleIntents } from "../../src/storage/local/upkeep/settle-intents.ts";
+import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";

@@ -3,11 +3,11 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { describe, it } from "node:test";
-import { acquireInstanceLock } from "../../src/cache/instance-lock.ts";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { acquireInstanceLock } from "../../src/storage/local/root/instance-lock.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import type { Confirmation } from "../../src/cli/confirm.ts";
 import { type ImageCommand, runImageCommand } from "../../src/cli/images.ts";
-import type { ImageSummary } from "../../src/mirror/images.ts";
+import type { ImageSummary } from "../../src/images/images.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { buildImage } from "../support/image-builder.ts";
 import {

@@ -12,12 +12,12 @@ import {
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { RootInUseError } from "../../src/cache/instance-lock.ts";
+import { RootInUseError } from "../../src/storage/local/root/instance-lock.ts";
 import {
   openCache,
   type OpenCacheOptions,
   type OpenedCache,
-} from "../../src/cache/open-cache.ts";
+} from "../../src/storage/local/open-cache.ts";
 import { content } from "../contract/blob-store-contract.ts";
 import {
   keyOf,

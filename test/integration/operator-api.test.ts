@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { OPENAPI } from "../../src/http/api-openapi.ts";
+import { OPENAPI } from "../../src/http/operator/api-openapi.ts";
 import { buildImage, buildMultiArch } from "../support/image-builder.ts";
 import {
   startMirror,

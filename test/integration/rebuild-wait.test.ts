@@ -2,14 +2,14 @@ import assert from "node:assert/strict";
 import { rmSync } from "node:fs";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import {
   type FileSystem,
   nodeFileSystem,
-} from "../../src/cache/file-system.ts";
-import { openCache } from "../../src/cache/open-cache.ts";
-import { RebuildWait } from "../../src/cache/rebuild-wait.ts";
-import type { JournalRoot } from "../../src/cache/roots-journal.ts";
+} from "../../src/storage/local/root/file-system.ts";
+import { openCache } from "../../src/storage/local/open-cache.ts";
+import { RebuildWait } from "../../src/storage/local/upkeep/rebuild-wait.ts";
+import type { JournalRoot } from "../../src/storage/local/upkeep/roots-journal.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { Barrier } from "../support/barrier.ts";

@@ -13,9 +13,12 @@ import {
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
-import type { FileSystem } from "../../src/cache/file-system.ts";
-import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import type { FileSystem } from "../../src/storage/local/root/file-system.ts";
+import {
+  openCache,
+  type OpenedCache,
+} from "../../src/storage/local/open-cache.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";

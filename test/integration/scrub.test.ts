@@ -12,11 +12,14 @@ import {
 } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
-import { openCache } from "../../src/cache/open-cache.ts";
-import { openDatabase } from "../../src/cache/open-sqlite-index.ts";
-import { SCRUB_CODES, type ScrubCode } from "../../src/cache/scrub-findings.ts";
-import { scrubRoot } from "../../src/cache/scrub-root.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openDatabase } from "../../src/storage/local/index/open-sqlite-index.ts";
+import {
+  SCRUB_CODES,
+  type ScrubCode,
+} from "../../src/storage/local/upkeep/scrub-findings.ts";
+import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import type { AfterTest } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";

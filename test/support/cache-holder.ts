@@ -2,7 +2,7 @@
  * A process that opens the cache at the root it is given, leaves half a blob behind as a fill
  * does, says so in a line, and waits to be killed.
  */
-import { openCache } from "../../src/cache/open-cache.ts";
+import { openCache } from "../../src/storage/local/open-cache.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { seededBytes } from "./seeded-bytes.ts";

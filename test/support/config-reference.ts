@@ -3,8 +3,8 @@ import { join } from "node:path";
 import { format } from "prettier";
 import { stringify } from "yaml";
 import { scalarPaths } from "../../src/config/environment.ts";
-import type { SchemaNode } from "../../src/config/schema-node.ts";
-import { CONFIG_SCHEMA } from "../../src/config/schema.ts";
+import type { SchemaNode } from "../../src/config/schema/schema-node.ts";
+import { CONFIG_SCHEMA } from "../../src/config/schema/schema.ts";
 
 /**
  * What `config/` publishes of the schema. Run as a program it writes both files again:

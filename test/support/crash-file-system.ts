@@ -3,7 +3,7 @@ import { dirname, join, relative } from "node:path";
 import {
   type FileSystem,
   nodeFileSystem,
-} from "../../src/cache/file-system.ts";
+} from "../../src/storage/local/root/file-system.ts";
 
 /** A file's bytes as they were written: each write, and how far the disk is known to have them. */
 interface CrashFile {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { ImageSummary } from "../../src/mirror/images.ts";
+import type { ImageSummary } from "../../src/images/images.ts";
 import type { ChildMirror } from "./child-mirror.ts";
 import type { TestBlob } from "./image-builder.ts";
 import { type RawRequest, type RawResponse, rawRequest } from "./raw-client.ts";

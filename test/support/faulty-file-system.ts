@@ -1,7 +1,7 @@
 import {
   type FileSystem,
   nodeFileSystem,
-} from "../../src/cache/file-system.ts";
+} from "../../src/storage/local/root/file-system.ts";
 
 /** Those that fail with a code. */
 type Call = Exclude<keyof FileSystem, "pageCache">;

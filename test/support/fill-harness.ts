@@ -1,21 +1,24 @@
 import { Readable } from "node:stream";
-import { diskLayout, layoutFolders } from "../../src/cache/disk-layout.ts";
+import {
+  diskLayout,
+  layoutFolders,
+} from "../../src/storage/local/root/disk-layout.ts";
 import {
   type FileSystem,
   nodeFileSystem,
-} from "../../src/cache/file-system.ts";
-import { createFsBlobStore } from "../../src/cache/fs-blob-store.ts";
-import type { BlobStore } from "../../src/cache/blob-store.ts";
-import { BlobFill } from "../../src/mirror/blob-fill.ts";
-import type { FillStorage } from "../../src/mirror/fill-bytes.ts";
-import type { FillOptions } from "../../src/mirror/fill-options.ts";
-import { type Body, BrokenBody } from "../../src/mirror/body.ts";
+} from "../../src/storage/local/root/file-system.ts";
+import { createFsBlobStore } from "../../src/storage/local/blobs/fs-blob-store.ts";
+import type { BlobStore } from "../../src/storage/blob-store.ts";
+import { BlobFill } from "../../src/mirror/fills/blob-fill.ts";
+import type { FillStorage } from "../../src/mirror/fills/fill-bytes.ts";
+import type { FillOptions } from "../../src/mirror/fills/fill-options.ts";
+import { type Body, BrokenBody } from "../../src/mirror/blobs/body.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import type {
   OpenBlobOptions,
   UpstreamBlob,
 } from "../../src/upstream/client.ts";
-import { UpstreamError } from "../../src/upstream/errors.ts";
+import { UpstreamError } from "../../src/wire/errors.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { seededBytes } from "./seeded-bytes.ts";
 import { tempDir } from "./temp-dir.ts";

@@ -1,5 +1,5 @@
 import { openSync } from "node:fs";
-import { askHelper } from "../../src/upstream/credential-helper.ts";
+import { askHelper } from "../../src/upstream/credentials/credential-helper.ts";
 
 // Run with a low limit of open files: asks a helper while none is left, and prints the answer.
 await askHelper("true", "registry.test");

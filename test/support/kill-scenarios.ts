@@ -2,12 +2,15 @@ import assert from "node:assert/strict";
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import Database from "better-sqlite3";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
-import { Evictor } from "../../src/cache/evictor.ts";
-import { migrate } from "../../src/cache/migrations.ts";
-import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
-import { scrubRoot } from "../../src/cache/scrub-root.ts";
-import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import { Evictor } from "../../src/retention/evictor.ts";
+import { migrate } from "../../src/storage/local/index/migrations.ts";
+import {
+  openCache,
+  type OpenedCache,
+} from "../../src/storage/local/open-cache.ts";
+import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
+import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import {
   parseRepositoryName,
   parseTag,

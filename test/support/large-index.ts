@@ -1,5 +1,5 @@
 import type { Database } from "better-sqlite3";
-import { openDatabase } from "../../src/cache/open-sqlite-index.ts";
+import { openDatabase } from "../../src/storage/local/index/open-sqlite-index.ts";
 
 export interface LargeIndex {
   readonly blobs: number;

@@ -3,8 +3,8 @@ import { readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { DatabaseSync } from "node:sqlite";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
-import type { ImageSummary } from "../../src/mirror/images.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import type { ImageSummary } from "../../src/images/images.ts";
 import type { AfterTest } from "./after-test.ts";
 import {
   COLLECTING,

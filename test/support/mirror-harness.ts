@@ -4,8 +4,8 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import { join } from "node:path";
 import { setImmediate } from "node:timers/promises";
-import { type App, type AppOverrides, buildApp } from "../../src/app.ts";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
+import { type App, type AppOverrides, buildApp } from "../../src/app/app.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import type {
   AccessConfig,
   Config,

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
-import { diskLayout } from "../../src/cache/disk-layout.ts";
-import { Evictor } from "../../src/cache/evictor.ts";
-import { openCache, type OpenedCache } from "../../src/cache/open-cache.ts";
-import { trackBlobStore } from "../../src/cache/tracked-blob-store.ts";
+import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import { Evictor } from "../../src/retention/evictor.ts";
+import {
+  openCache,
+  type OpenedCache,
+} from "../../src/storage/local/open-cache.ts";
+import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import type { Mirror } from "../../src/mirror/mirror.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { StorageError } from "../../src/cache/blob-store.ts";
-import { HotManifests } from "../../src/cache/hot-manifests.ts";
-import type { OpenedCache } from "../../src/cache/open-cache.ts";
+import { StorageError } from "../../src/storage/blob-store.ts";
+import { HotManifests } from "../../src/storage/hot-manifests.ts";
+import type { OpenedCache } from "../../src/storage/local/open-cache.ts";
 import { createMirror, type Mirror } from "../../src/mirror/mirror.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";

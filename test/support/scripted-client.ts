@@ -3,7 +3,7 @@ import type { MirroredUpstream } from "../../src/mirror/mirrored-upstream.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
 import type { UpstreamClient } from "../../src/upstream/client.ts";
-import { UpstreamError } from "../../src/upstream/errors.ts";
+import { UpstreamError } from "../../src/wire/errors.ts";
 import type { TestBlob, TestImage, TestManifest } from "./image-builder.ts";
 
 /** The images of a registry in this process, behind the interface of its client: no socket is opened. */

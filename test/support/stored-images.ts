@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { BlobStore } from "../../src/cache/blob-store.ts";
-import type { MetadataIndex } from "../../src/cache/metadata-index.ts";
+import type { BlobStore } from "../../src/storage/blob-store.ts";
+import type { MetadataIndex } from "../../src/storage/metadata-index.ts";
 import { parseManifest } from "../../src/oci/manifest.ts";
 import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
 import type {

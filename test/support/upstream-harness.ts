@@ -11,15 +11,15 @@ import type { UpstreamClient } from "../../src/upstream/client.ts";
 import {
   UpstreamError,
   type UpstreamErrorKind,
-} from "../../src/upstream/errors.ts";
+} from "../../src/wire/errors.ts";
 import { createUpstreamClient } from "../../src/upstream/create-client.ts";
 import type { ProbeSchedule } from "../../src/upstream/endpoint-probe.ts";
-import type { Answer } from "../../src/upstream/exchange.ts";
-import type { ResolveName } from "../../src/upstream/name-lookup.ts";
+import type { Answer } from "../../src/wire/exchange.ts";
+import type { ResolveName } from "../../src/wire/name-lookup.ts";
 import type {
   UpstreamObserver,
   UpstreamResponseEvent,
-} from "../../src/upstream/observer.ts";
+} from "../../src/wire/observer.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { UPSTREAM_DEFAULTS } from "./upstream-defaults.ts";
 

@@ -14,7 +14,7 @@ import { formatChallenge } from "./challenge.ts";
 import { parseAuthorization } from "./credentials.ts";
 import { ANONYMOUS, type Identity } from "./identity.ts";
 import type { KnownClients } from "./known-clients.ts";
-import type { ClientAddress } from "../client-address.ts";
+import type { ClientAddress } from "../server/client-address.ts";
 import { compileNetworks, type NetworkMatcher } from "./networks.ts";
 import { createPolicy, type Policy, type Right } from "./policy.ts";
 import { ROUTE_RIGHTS } from "./route-rights.ts";

@@ -1,7 +1,7 @@
-import { readHtpasswd } from "../../config/access-files.ts";
+import { readHtpasswd } from "../../config/files/access-files.ts";
 import type { AccessConfig } from "../../config/config.ts";
-import { type FileWatch, watchFiles } from "../../config/file-watch.ts";
-import { readTokenKeys } from "../../config/token-keys.ts";
+import { type FileWatch, watchFiles } from "../../config/files/file-watch.ts";
+import { readTokenKeys } from "../../config/files/token-keys.ts";
 import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";

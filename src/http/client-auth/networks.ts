@@ -1,5 +1,5 @@
 import { BlockList, isIP } from "node:net";
-import { parseNetwork } from "../../config/forms.ts";
+import { parseNetwork } from "../../config/schema/forms.ts";
 
 /** Whether an address lies in one of some networks. */
 export type NetworkMatcher = (address: string) => boolean;

@@ -1,6 +1,9 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { LRUCache } from "lru-cache";
-import { bcryptCost, type PasswordHashes } from "../../config/htpasswd.ts";
+import {
+  bcryptCost,
+  type PasswordHashes,
+} from "../../config/files/htpasswd.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { FailureLimit } from "./failure-limits.ts";
 import { addressGroup } from "./networks.ts";

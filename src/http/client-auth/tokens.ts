@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from "node:crypto";
 import { LRUCache } from "lru-cache";
 import type { AccessAction, TokenServerConfig } from "../../config/config.ts";
-import type { TokenKey } from "../../config/token-keys.ts";
+import type { TokenKey } from "../../config/files/token-keys.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { Identity, TokenGrants } from "./identity.ts";
 import { libtrustKeyId } from "./libtrust-key-id.ts";

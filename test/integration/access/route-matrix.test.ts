@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { describe, it } from "node:test";
 import type { AccessConfig } from "../../../src/config/config.ts";
 import { ROUTE_RIGHTS } from "../../../src/http/client-auth/route-rights.ts";
-import { createRegistryListener } from "../../../src/http/registry-routes.ts";
+import { createRegistryListener } from "../../../src/http/registry/registry-routes.ts";
 import { negativeRefusal } from "../../../src/mirror/answers.ts";
 import type { Mirror } from "../../../src/mirror/mirror.ts";
 import { createUpstreamRoutes } from "../../../src/mirror/upstream-routes.ts";

@@ -7,9 +7,9 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { connect, type SecureVersion, type TLSSocket } from "node:tls";
 import type { ServerTlsConfig } from "../../../src/config/config.ts";
-import { keepHalfOpen } from "../../../src/http/half-open.ts";
-import { Listeners } from "../../../src/http/listeners.ts";
-import { openServerTls } from "../../../src/http/server-tls.ts";
+import { keepHalfOpen } from "../../../src/http/server/half-open.ts";
+import { Listeners } from "../../../src/http/server/listeners.ts";
+import { openServerTls } from "../../../src/http/server/server-tls.ts";
 import { createLogger } from "../../../src/telemetry/logger.ts";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import {

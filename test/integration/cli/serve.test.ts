@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { describe, it } from "node:test";
-import { diskLayout } from "../../../src/cache/disk-layout.ts";
+import { diskLayout } from "../../../src/storage/local/root/disk-layout.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { Child } from "../../support/child-process.ts";
 import { ChildMirror, hubConfig } from "../../support/child-mirror.ts";

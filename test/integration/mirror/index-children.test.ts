@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
-import type { ImageSummary } from "../../../src/mirror/images.ts";
+import type { ImageSummary } from "../../../src/images/images.ts";
 import type { Digest } from "../../../src/oci/digest.ts";
 import { Barrier } from "../../support/barrier.ts";
 import {

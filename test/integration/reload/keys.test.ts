@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { diskLayout } from "../../../src/cache/disk-layout.ts";
+import { diskLayout } from "../../../src/storage/local/root/disk-layout.ts";
 import type { UpstreamConfig } from "../../../src/config/config.ts";
 import { accessConfig } from "../../support/access.ts";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";

@@ -4,7 +4,7 @@ import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import { type ProxyConfig, Secret } from "../../../src/config/config.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
-import { NameLookup } from "../../../src/upstream/name-lookup.ts";
+import { NameLookup } from "../../../src/wire/name-lookup.ts";
 import type { AfterTest } from "../../support/after-test.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { ForwardProxy } from "../../support/forward-proxy.ts";

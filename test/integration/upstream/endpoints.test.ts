@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
-import type { UpstreamErrorKind } from "../../../src/upstream/errors.ts";
+import type { UpstreamErrorKind } from "../../../src/wire/errors.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { buildImage } from "../../support/image-builder.ts";

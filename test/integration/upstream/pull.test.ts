@@ -3,7 +3,7 @@ import { buffer } from "node:stream/consumers";
 import { it } from "node:test";
 import { Secret } from "../../../src/config/config.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
-import { VERSION } from "../../../src/version.ts";
+import { VERSION } from "../../../src/telemetry/version.ts";
 import { AMD64, ARM64, buildMultiArch } from "../../support/image-builder.ts";
 import { readParts } from "../../support/seeded-bytes.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";

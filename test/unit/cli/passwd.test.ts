@@ -3,7 +3,7 @@ import { PassThrough } from "node:stream";
 import { describe, it } from "node:test";
 import { compareSync } from "bcryptjs";
 import { runPasswd } from "../../../src/cli/passwd.ts";
-import { parseHtpasswd } from "../../../src/config/htpasswd.ts";
+import { parseHtpasswd } from "../../../src/config/files/htpasswd.ts";
 import { CollectedOutput } from "../../support/collected-output.ts";
 
 interface Told {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { describeConfig } from "../../../src/config/describe.ts";
-import { parseHtpasswd } from "../../../src/config/htpasswd.ts";
+import { parseHtpasswd } from "../../../src/config/files/htpasswd.ts";
 import { htpasswdText } from "../../support/access.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import {

@@ -6,7 +6,7 @@ import {
   readEnvironment,
   scalarPaths,
 } from "../../../src/config/environment.ts";
-import { CONFIG_SCHEMA } from "../../../src/config/schema.ts";
+import { CONFIG_SCHEMA } from "../../../src/config/schema/schema.ts";
 import {
   makeConfigFolder,
   printedFaults,

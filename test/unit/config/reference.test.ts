@@ -5,9 +5,9 @@ import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { Ajv } from "ajv";
 import { parse } from "yaml";
-import { FORMS } from "../../../src/config/forms.ts";
-import { CONFIG_SCHEMA } from "../../../src/config/schema.ts";
-import type { SchemaNode } from "../../../src/config/schema-node.ts";
+import { FORMS } from "../../../src/config/schema/forms.ts";
+import { CONFIG_SCHEMA } from "../../../src/config/schema/schema.ts";
+import type { SchemaNode } from "../../../src/config/schema/schema-node.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import {
   type ConfigFolder,

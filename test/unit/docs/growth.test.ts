@@ -6,7 +6,7 @@ import { test } from "node:test";
 import {
   IN_MEMORY,
   openDatabase,
-} from "../../../src/cache/open-sqlite-index.ts";
+} from "../../../src/storage/local/index/open-sqlite-index.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
 const ROW = /^\|[^|]+\|[^|]+\|[^|]+\|[^|]+\| `([^`]+)`: "(.+)" +\|$/;

@@ -4,7 +4,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { parse as parseYaml } from "yaml";
-import { WELL_KNOWN_UPSTREAMS } from "../../../src/config/well-known-upstreams.ts";
+import { WELL_KNOWN_UPSTREAMS } from "../../../src/config/schema/well-known-upstreams.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import { makeConfigFolder } from "../../support/config-folder.ts";

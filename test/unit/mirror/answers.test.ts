@@ -15,7 +15,7 @@ import {
   UpstreamError,
   type UpstreamErrorKind,
   type UpstreamErrorOptions,
-} from "../../../src/upstream/errors.ts";
+} from "../../../src/wire/errors.ts";
 
 const CANARY = "canary: <b>upstream's own words</b>";
 

@@ -1,8 +1,8 @@
 import assert, { AssertionError } from "node:assert/strict";
 import { describe, it } from "node:test";
-import { StorageError } from "../../../src/cache/blob-store.ts";
+import { StorageError } from "../../../src/storage/blob-store.ts";
 import { createLogger } from "../../../src/telemetry/logger.ts";
-import { UpstreamError } from "../../../src/upstream/errors.ts";
+import { UpstreamError } from "../../../src/wire/errors.ts";
 
 interface ErrorRecord {
   readonly message: string;

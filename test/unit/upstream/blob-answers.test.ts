@@ -6,7 +6,7 @@ import {
   rangeHeader,
 } from "../../../src/upstream/blob-answers.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
-import type { Answer } from "../../../src/upstream/exchange.ts";
+import type { Answer } from "../../../src/wire/exchange.ts";
 import { upstreamAnswer } from "../../support/upstream-harness.ts";
 
 const DIGEST = digestOf(Buffer.from("a blob"));

@@ -7,7 +7,7 @@ import {
   nextPage,
   parseTagsPage,
 } from "../../../src/upstream/lists.ts";
-import type { Answer } from "../../../src/upstream/exchange.ts";
+import type { Answer } from "../../../src/wire/exchange.ts";
 import { upstreamAnswer } from "../../support/upstream-harness.ts";
 
 function listAnswer(headers: Record<string, string>): Answer {

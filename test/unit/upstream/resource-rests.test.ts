@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import {
   UpstreamError,
   type UpstreamErrorKind,
-} from "../../../src/upstream/errors.ts";
+} from "../../../src/wire/errors.ts";
 import { ResourceRests } from "../../../src/upstream/resource-rests.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { compareSync } from "bcryptjs";
-import { bcryptCost, parseHtpasswd } from "../../../../src/config/htpasswd.ts";
+import {
+  bcryptCost,
+  parseHtpasswd,
+} from "../../../../src/config/files/htpasswd.ts";
 import type { PasswordHasher } from "../../../../src/http/client-auth/password-hasher.ts";
 import {
   createPasswordHasher,

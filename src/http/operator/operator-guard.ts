@@ -1,0 +1,168 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { hostname } from "node:os";
+import type { IncomingHttpHeaders } from "node:http";
+import { isIP } from "node:net";
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import type { Secret } from "../../config/config.ts";
+import { type RegistryErrorCode, registryErrorBody } from "../../oci/errors.ts";
+import type { Audit } from "../../telemetry/audit.ts";
+import { isLoopbackAddress } from "../server/client-address.ts";
+import { canonicalAddress } from "../client-auth/networks.ts";
+import {
+  hasForeignOrigin,
+  hostName,
+  isLoopbackClient,
+} from "../server/loopback.ts";
+import { countHosts } from "../registry/request-head.ts";
+
+export interface OperatorGuardOptions {
+  /** Asked for by everything that is not open; absent: clients of this machine only. */
+  readonly token: () => Secret | undefined;
+  /** The host of `operator.listen`; a name there is allowed as `Host`. */
+  readonly listenHost: string | undefined;
+  readonly audit: Audit;
+}
+
+/** Told to whoever asks. */
+const OPEN_ROUTES: ReadonlySet<string> = new Set([
+  "/healthz",
+  "/readyz",
+  "/metrics",
+]);
+
+interface OperatorRefusal {
+  readonly status: 401 | 403;
+  readonly code: RegistryErrorCode;
+  readonly detail: string;
+}
+
+/**
+ * Stands in front of every route of the operator API, also of those that are not there.
+ *
+ * A request with an `Origin` other than the listener's own is refused, and a client of this machine
+ * must call it by an address or a name of this machine, for a page may have the browser ask
+ * 127.0.0.1 under a name of its own (DNS rebinding). Without a token only loopback clients are
+ * answered.
+ */
+export function guardOperatorApp(
+  app: FastifyInstance,
+  options: OperatorGuardOptions,
+): void {
+  const listenHost = (options.listenHost ?? "").toLowerCase();
+  const hostnames: ReadonlySet<string> = new Set(
+    listenHost === "" || isIP(listenHost) !== 0 ? [] : [listenHost],
+  );
+  const ownNames: ReadonlySet<string> = new Set([
+    "localhost",
+    hostname().toLowerCase(),
+    ...hostnames,
+  ]);
+  app.addHook("onRequest", async (request, reply) => {
+    // The matched route, not the path as it was written: there is one spelling of it.
+    const route = request.routeOptions.url ?? "";
+    const isOpen = OPEN_ROUTES.has(route);
+    const refusal = judge(request, isOpen, options.token(), {
+      ownNames,
+      hostnames,
+    });
+    if (refusal === undefined) return;
+    const { status, code, detail } = refusal;
+    if (!isOpen) {
+      options.audit.record({
+        event: "denied",
+        client: canonicalAddress(request.raw.socket.remoteAddress),
+        method: request.method,
+        kind: "api",
+        reference: route,
+        reason: detail,
+      });
+    }
+    if (status === 401) reply.header("WWW-Authenticate", "Bearer");
+    await reply
+      .code(status)
+      .type("application/json")
+      .send(registryErrorBody(code, undefined, detail));
+  });
+  app.addHook("onSend", async (_request, reply) => {
+    reply.headers({
+      "X-Content-Type-Options": "nosniff",
+      "Cache-Control": "no-store",
+    });
+  });
+}
+
+interface ListenerNames {
+  /** Names of this machine: a loopback client may call it by these, whatever it asks for. */
+  readonly ownNames: ReadonlySet<string>;
+  /** Names of the configuration. */
+  readonly hostnames: ReadonlySet<string>;
+}
+
+function judge(
+  request: FastifyRequest,
+  isOpen: boolean,
+  token: Secret | undefined,
+  { ownNames, hostnames }: ListenerNames,
+): OperatorRefusal | undefined {
+  const { headers, rawHeaders, socket, url = "" } = request.raw;
+  if (hasForeignOrigin(request.raw) || isOfAnotherPage(headers)) {
+    return deny("scripts of other pages are not clients of this API");
+  }
+  // Of two names that the request calls this machine by it is not told which one was believed before.
+  if (countHosts(rawHeaders) > 1 || !url.startsWith("/")) {
+    return deny("the request has more than one host");
+  }
+  const isLoopback = isLoopbackAddress(canonicalAddress(socket.remoteAddress));
+  if (isLoopback && !isOwnHost(headers.host ?? "", ownNames)) {
+    return deny("the Host is no name of this machine");
+  }
+  if (isOpen) return undefined;
+  if (token !== undefined) {
+    return isToken(headers.authorization, token)
+      ? undefined
+      : {
+          status: 401,
+          code: "UNAUTHORIZED",
+          detail: "the token of operator.tokenFile is asked for",
+        };
+  }
+  return isLoopbackClient(request.raw, { hostnames, origin: "own" })
+    ? undefined
+    : deny("without operator.tokenFile only loopback clients are answered");
+}
+
+/**
+ * A page elsewhere has its images and scripts fetched without an `Origin`. A link that somebody
+ * follows is their own doing.
+ *
+ * @see https://www.w3.org/TR/fetch-metadata/
+ */
+function isOfAnotherPage(headers: IncomingHttpHeaders): boolean {
+  const site = headers["sec-fetch-site"];
+  return (
+    (site === "cross-site" || site === "same-site") &&
+    headers["sec-fetch-mode"] !== "navigate"
+  );
+}
+
+function deny(detail: string): OperatorRefusal {
+  return { status: 403, code: "DENIED", detail };
+}
+
+function isOwnHost(host: string, ownNames: ReadonlySet<string>): boolean {
+  const name = hostName(host);
+  return isIP(name) !== 0 || ownNames.has(name) || name.endsWith(".localhost");
+}
+
+/** Compared in constant time, whatever the lengths. */
+function isToken(authorization: string | undefined, token: Secret): boolean {
+  const [, given] = /^Bearer +(\S+) *$/i.exec(authorization ?? "") ?? [];
+  return (
+    given !== undefined &&
+    timingSafeEqual(sha256(given), sha256(token.reveal()))
+  );
+}
+
+function sha256(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}

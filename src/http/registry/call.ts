@@ -1,0 +1,73 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { RepositoryKey } from "../../oci/reference.ts";
+import type {
+  RoutedRegistry,
+  RoutedRepository,
+  RouteRefusal,
+  UpstreamRoutes,
+} from "../../mirror/upstream-routes.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import type { Admission } from "../client-auth/access-control.ts";
+import type { BodyTexts } from "../fast-path/body-texts.ts";
+import type { Exchange } from "./exchange.ts";
+import type { RequestTarget } from "./request-target.ts";
+import type { Head } from "./send.ts";
+import type { UnknownRegistries } from "./unknown-registries.ts";
+
+/** One request on its way through the routes. */
+export interface Call {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly exchange: Exchange;
+  readonly isHead: boolean;
+  readonly asked: RequestTarget;
+  readonly admission: Admission;
+  /** Those that the request was judged by, whatever is reloaded meanwhile. */
+  readonly routes: UpstreamRoutes;
+  readonly bodyTexts: BodyTexts;
+  readonly unknownRegistries: UnknownRegistries;
+}
+
+/**
+ * Which upstream and repository a request means; told to its log line too.
+ *
+ * @throws RegistryError where no upstream is meant, or the name is none
+ */
+export function route(call: Call, repository: string): RoutedRepository {
+  const { asked, request, routes } = call;
+  const routed = asked.route(routes, request.headers.host, repository);
+  if (!routed.ok) throw refusalOf(call, routed);
+  call.exchange.upstream = routed.upstream.name;
+  call.exchange.template = routed.upstream.template;
+  call.exchange.repository = routed.repository;
+  return routed;
+}
+
+/** The same for the mirror. */
+export function targetOf(routed: RoutedRepository): RepositoryKey {
+  return { upstream: routed.upstream.name, repository: routed.repository };
+}
+
+/** For what has no repository: an upstream that is named must be one of ours. @throws RegistryError */
+export function routeRegistry(call: Call): RoutedRegistry {
+  const { prefix, ns } = call.asked.path;
+  const { host } = call.request.headers;
+  const routed = call.routes.routeRegistry({ prefix, ns, host });
+  if (!routed.ok) throw refusalOf(call, routed);
+  return routed;
+}
+
+function refusalOf(call: Call, refusal: RouteRefusal): RegistryError {
+  if (refusal.unknown !== undefined) {
+    call.unknownRegistries.note(refusal.unknown);
+  }
+  return new RegistryError(refusal.code, refusal);
+}
+
+/** @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#registry-proxying */
+export function addNamespace(
+  head: Head,
+  { namespace }: { readonly namespace: string | undefined },
+): void {
+  if (namespace !== undefined) head.push("OCI-Namespace", namespace);
+}

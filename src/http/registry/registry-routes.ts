@@ -1,0 +1,252 @@
+import type {
+  IncomingMessage,
+  RequestListener,
+  ServerResponse,
+} from "node:http";
+import type { Wanted } from "../../mirror/answers.ts";
+import type { Mirror } from "../../mirror/mirror.ts";
+import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import type { DistributionTarget, PathRefusal } from "../../oci/path.ts";
+import type { Audit, AuditEvent } from "../../telemetry/audit.ts";
+import type { Logger } from "../../telemetry/logger.ts";
+import type { Metrics } from "../../telemetry/metrics.ts";
+import { createRequestLog } from "../../telemetry/request-log.ts";
+import { BodyTexts } from "../fast-path/body-texts.ts";
+import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
+import type { ClientAddress } from "../server/client-address.ts";
+import type {
+  AccessControl,
+  Judgement,
+} from "../client-auth/access-control.ts";
+import { Exchange } from "./exchange.ts";
+import { refuse } from "./refusals.ts";
+import { assertRequestHead } from "./request-head.ts";
+import type { RepeatedHeads } from "../fast-path/repeated-heads.ts";
+import { createTargetReader, type RequestTarget } from "./request-target.ts";
+import { sendBlob, sendManifest } from "./send-content.ts";
+import { sendCatalog, sendReferrers, sendTags } from "./send-lists.ts";
+import { beginHead, sendBytes } from "./send.ts";
+import { UnknownRegistries } from "./unknown-registries.ts";
+
+export interface RegistryRoutesOptions {
+  readonly mirror: Mirror;
+  /** Of the configuration in force; asked for once a request. */
+  readonly currentRoutes: () => UpstreamRoutes;
+  readonly access: AccessControl;
+  readonly clientAddress: ClientAddress;
+  readonly audit: Audit;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  /** Ours in `Via`: a request that carries it has come back to us. */
+  readonly instanceId: string;
+  /** Told of what was answered from memory. */
+  readonly repeatedHeads?: Pick<RepeatedHeads, "noteRecalled">;
+}
+
+/** The registry API: it reads the target, asks the mirror and sends; nothing else. */
+export function createRegistryListener(
+  options: RegistryRoutesOptions,
+): RequestListener {
+  const { log, metrics, access, clientAddress } = options;
+  const logRequest = createRequestLog(log);
+  const readTarget = createTargetReader();
+  const shared = {
+    bodyTexts: new BodyTexts(),
+    unknownRegistries: new UnknownRegistries(log, metrics),
+  };
+  return (request, response) => {
+    const exchange = new Exchange();
+    exchange.client = clientAddress(request);
+    response.on("close", () => {
+      const { method, url, headers } = request;
+      exchange.report(
+        { method, url, userAgent: headers["user-agent"] },
+        response.statusCode,
+        response.writableFinished,
+        logRequest,
+        metrics,
+      );
+    });
+    const refuseFor = (error: unknown) =>
+      refuse(log, access, request, response, exchange, error);
+    try {
+      const target = readTarget(request.url ?? "");
+      answer(options, request, response, exchange, target, shared)?.catch(
+        refuseFor,
+      );
+    } catch (error) {
+      refuseFor(error);
+    }
+  };
+}
+
+/** @returns undefined where it is done */
+function answer(
+  options: RegistryRoutesOptions,
+  request: IncomingMessage,
+  response: ServerResponse,
+  exchange: Exchange,
+  asked: RequestTarget | PathRefusal,
+  shared: Pick<Call, "bodyTexts" | "unknownRegistries">,
+): Promise<void> | undefined {
+  assertRequestHead(request);
+  if (isRead(request) && isRoot(request.url)) {
+    sendGreeting(response, exchange, request.method === "HEAD");
+    return undefined;
+  }
+  if (!asked.ok) {
+    const { onRead, detail } = asked;
+    throw onRead !== undefined && isRead(request)
+      ? new RegistryError(onRead, { detail })
+      : new RegistryError(asked.code, asked);
+  }
+  exchange.kind = asked.kind;
+  if (options.access.isRestricting) {
+    // What stands between must not give one client's answer to another; errors, and what moves, to nobody.
+    response.setHeader("Vary", "Authorization");
+    response.setHeader(
+      "Cache-Control",
+      isImmutable(asked.path.target) ? "private" : "private, no-store",
+    );
+  }
+  // Before anything is looked up: what may not be had is as what is not there.
+  const routes = options.currentRoutes();
+  const judgement = options.access.judge(request, asked.path);
+  const proceed = (judged: Judgement) => {
+    if (judged.kind === "denied") {
+      options.audit.record(
+        denialOf(routes, request, judged.user, exchange, asked),
+      );
+      throw options.mirror.absence(wantedBy(asked.path.target));
+    }
+    return dispatch(options, {
+      request,
+      response,
+      exchange,
+      isHead: request.method === "HEAD",
+      asked,
+      admission: judged,
+      routes,
+      ...shared,
+    });
+  };
+  return judgement instanceof Promise
+    ? judgement.then(proceed)
+    : proceed(judgement);
+}
+
+/** @returns undefined where it is done */
+function dispatch(
+  options: RegistryRoutesOptions,
+  call: Call,
+): Promise<void> | undefined {
+  const { exchange, request } = call;
+  const { mirror, instanceId } = options;
+  const { target } = call.asked.path;
+  exchange.user = call.admission.user;
+  if (!isRead(request) || target.kind === "upload") {
+    throw new RegistryError("UNSUPPORTED", {
+      detail: "this is a mirror: it can only be pulled from",
+    });
+  }
+  if (request.headers.via?.includes(`entrepot-${instanceId}`)) {
+    throw new RegistryError("UNAVAILABLE", {
+      status: 508,
+      detail: "the mirror is its own upstream",
+    });
+  }
+  switch (target.kind) {
+    case "ping":
+      sendPing(call);
+      return undefined;
+    case "catalog":
+      return sendCatalog(mirror, call, target);
+    case "manifest": {
+      const routed = route(call, target.repository);
+      exchange.reference = call.asked.reference;
+      const sending = sendManifest(mirror, call, routed, target.reference);
+      if (sending === undefined) options.repeatedHeads?.noteRecalled(call);
+      return sending;
+    }
+    case "blob": {
+      const routed = route(call, target.repository);
+      exchange.reference = target.digest;
+      return sendBlob(mirror, call, routed, target.digest);
+    }
+    case "tags":
+      return sendTags(mirror, call, target);
+    case "referrers": {
+      const routed = route(call, target.repository);
+      exchange.reference = target.digest;
+      return sendReferrers(mirror, call, routed, target);
+    }
+    default:
+      return target satisfies never;
+  }
+}
+
+function isRead({ method }: IncomingMessage): boolean {
+  return method === "GET" || method === "HEAD";
+}
+
+/** A person's browser asks for it; no client of the API does. */
+const GREETING =
+  "Entrepot, a pull-through mirror of container registries. The registry API is at /v2/; the README describes how to point an engine at it.\n";
+
+function isRoot(target: string | undefined): boolean {
+  return target === "/" || target?.startsWith("/?") === true;
+}
+
+function sendGreeting(
+  response: ServerResponse,
+  exchange: Exchange,
+  isHead: boolean,
+): void {
+  const head = beginHead("text/plain; charset=utf-8");
+  sendBytes(response, exchange, 200, head, GREETING, isHead);
+}
+
+function sendPing(call: Call): void {
+  const head = beginHead("application/json");
+  addNamespace(head, routeRegistry(call));
+  sendBytes(call.response, call.exchange, 200, head, "{}", call.isHead);
+}
+
+function denialOf(
+  routes: UpstreamRoutes,
+  request: IncomingMessage,
+  user: string | undefined,
+  exchange: Exchange,
+  asked: RequestTarget,
+): AuditEvent {
+  const { path, reference } = asked;
+  const routed =
+    "repository" in path.target
+      ? asked.route(routes, request.headers.host, path.target.repository)
+      : undefined;
+  return {
+    event: "denied",
+    client: exchange.client ?? "",
+    user,
+    method: request.method ?? "",
+    kind: exchange.kind,
+    // What was meant, whatever the spelling.
+    repository: routed?.ok
+      ? `${routed.upstream.name}/${routed.repository}`
+      : undefined,
+    reference,
+  };
+}
+
+/** The same bytes for ever, where it is there at all. */
+function isImmutable(target: DistributionTarget): boolean {
+  return (
+    target.kind === "blob" ||
+    (target.kind === "manifest" && target.reference.kind === "digest")
+  );
+}
+
+function wantedBy({ kind }: DistributionTarget): Wanted {
+  return kind === "manifest" || kind === "blob" ? kind : "list";
+}

@@ -1,0 +1,173 @@
+import type { IncomingMessage } from "node:http";
+import type { BlobAnswer } from "../../mirror/blobs/blob-answer.ts";
+import type { ManifestAnswer } from "../../mirror/manifests/manifest-answers.ts";
+import type { Mirror } from "../../mirror/mirror.ts";
+import type { RoutedRepository } from "../../mirror/upstream-routes.ts";
+import type { Digest } from "../../oci/digest.ts";
+import { formatContentRange, parseRangeHeader } from "../../oci/range.ts";
+import type { Reference } from "../../oci/reference.ts";
+import { addNamespace, type Call, targetOf } from "./call.ts";
+import { MultipartBody } from "./multipart-body.ts";
+import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
+import { UnsatisfiedRange } from "./refusals.ts";
+import {
+  addCacheStatus,
+  beginHead,
+  type Head,
+  sendBody,
+  sendBytes,
+  sendHead,
+} from "./send.ts";
+
+/**
+ * @returns undefined where it was in memory and is sent: the way of most requests has nothing to
+ *   wait for
+ * @throws Refusal, RegistryError, at once or later
+ */
+export function sendManifest(
+  mirror: Mirror,
+  call: Call,
+  routed: RoutedRepository,
+  reference: Reference,
+): Promise<void> | undefined {
+  const target = targetOf(routed);
+  const recalled = mirror.recallManifest(target, reference, call.isHead);
+  if (recalled === undefined) {
+    return mirror
+      .getManifest(target, reference, call.isHead)
+      .then((manifest) => answerManifest(call, routed, manifest));
+  }
+  answerManifest(call, routed, recalled);
+  return undefined;
+}
+
+function answerManifest(
+  { request, response, exchange, isHead, bodyTexts }: Call,
+  routed: RoutedRepository,
+  manifest: ManifestAnswer,
+): void {
+  const { bytes, digest, status } = manifest;
+  exchange.cache = status;
+  const head = manifestHead(routed, manifest);
+  const ifNoneMatch = request.headers["if-none-match"];
+  if (digest !== undefined && matchesIfNoneMatch(ifNoneMatch, etagOf(digest))) {
+    sendHead(response, 304, head);
+  } else {
+    const body = bodyTexts.of(bytes) ?? bytes;
+    sendBytes(response, exchange, 200, head, body, isHead, "latin1");
+  }
+}
+
+/** What is told of a manifest, but for its length. */
+export function manifestHead(
+  routed: RoutedRepository,
+  { mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
+): Head {
+  const head = beginHead(mediaType);
+  if (digest !== undefined) {
+    head.push("Docker-Content-Digest", digest, "ETag", etagOf(digest));
+  }
+  addNamespace(head, routed);
+  addCacheStatus(head, status, ageMs, isStale);
+  return head;
+}
+
+/** @throws Refusal, RegistryError, UnsatisfiedRange */
+export async function sendBlob(
+  mirror: Mirror,
+  call: Call,
+  routed: RoutedRepository,
+  digest: Digest,
+): Promise<void> {
+  const { request } = call;
+  const target = targetOf(routed);
+  const etag = etagOf(digest);
+  const isUnchanged = matchesIfNoneMatch(
+    request.headers["if-none-match"],
+    etag,
+  );
+  if (call.isHead || isUnchanged) {
+    const blob = await mirror.statBlob(target, digest);
+    const { status, mediaType, ageMs, sizeBytes } = blob;
+    call.exchange.cache = status;
+    const head = beginHead(mediaType);
+    addBlobDescription(head, routed, digest);
+    addCacheStatus(head, status, ageMs, false);
+    if (sizeBytes !== undefined && !isUnchanged) {
+      head.push("Content-Length", sizeBytes);
+    }
+    sendHead(call.response, isUnchanged ? 304 : 200, head);
+    return;
+  }
+  const blob = await mirror.openBlob(target, digest, {
+    ranges: allowsRange(header(request, "if-range"), etag)
+      ? parseRangeHeader(request.headers.range)
+      : undefined,
+    client: call.exchange.client,
+    // It has no chunks.
+    isSizeNeeded: request.httpVersion === "1.0",
+  });
+  call.exchange.cache = blob.status;
+  if (blob.kind === "unsatisfiable") {
+    const head: Head = [];
+    addBlobDescription(head, routed, digest);
+    throw new UnsatisfiedRange(blob.sizeBytes, head);
+  }
+  await answerBlob(call, routed, digest, blob);
+}
+
+async function answerBlob(
+  { response, exchange }: Call,
+  routed: RoutedRepository,
+  digest: Digest,
+  blob: Exclude<BlobAnswer, { kind: "unsatisfiable" }>,
+): Promise<void> {
+  exchange.source = blob.source;
+  if (blob.kind === "parts") {
+    const body = new MultipartBody(blob.body, blob);
+    const head = beginHead(body.contentType);
+    addBlobDescription(head, routed, digest);
+    addCacheStatus(head, blob.status, blob.ageMs, false);
+    head.push("Content-Length", body.lengthBytes);
+    response.writeHead(206, head);
+    if (blob.status.outcome !== "hit") response.flushHeaders();
+    await sendBody(response, exchange, body, body.lengthBytes);
+    if (response.writableEnded) blob.onGiven?.();
+    return;
+  }
+  const { body, range, sizeBytes } = blob;
+  const lengthBytes =
+    range === undefined ? sizeBytes : range.last - range.first + 1;
+  const head = beginHead(blob.mediaType);
+  addBlobDescription(head, routed, digest);
+  addCacheStatus(head, blob.status, blob.ageMs, false);
+  if (range !== undefined && sizeBytes !== undefined) {
+    head.push("Content-Range", formatContentRange(range, sizeBytes));
+  }
+  if (lengthBytes !== undefined) head.push("Content-Length", lengthBytes);
+  response.writeHead(range === undefined ? 200 : 206, head);
+  // A fill's first bytes may be withheld for a while: the headers are not.
+  if (blob.status.outcome !== "hit") response.flushHeaders();
+  await sendBody(response, exchange, body, lengthBytes);
+  if (response.writableEnded) blob.onGiven?.();
+}
+
+/** On every answer that is about a blob, 416 too. */
+function addBlobDescription(
+  head: Head,
+  routed: RoutedRepository,
+  digest: Digest,
+): void {
+  head.push("Docker-Content-Digest", digest, "ETag", etagOf(digest));
+  head.push("Accept-Ranges", "bytes", "Content-Disposition", "attachment");
+  addNamespace(head, routed);
+}
+
+function etagOf(digest: Digest): string {
+  return `"${digest}"`;
+}
+
+function header(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === "string" ? value : undefined;
+}

@@ -1,0 +1,93 @@
+import type { Mirror } from "../../mirror/mirror.ts";
+import type { RoutedRepository } from "../../mirror/upstream-routes.ts";
+import { formatNextLink } from "../../oci/link.ts";
+import { OCI_INDEX } from "../../oci/media-type.ts";
+import {
+  type DistributionTarget,
+  formatDistributionPath,
+} from "../../oci/path.ts";
+import {
+  addNamespace,
+  type Call,
+  route,
+  routeRegistry,
+  targetOf,
+} from "./call.ts";
+import { addCacheStatus, beginHead, type Head, sendBytes } from "./send.ts";
+
+/** @throws Refusal, RegistryError */
+export async function sendTags(
+  mirror: Mirror,
+  call: Call,
+  target: DistributionTarget & { kind: "tags" },
+): Promise<void> {
+  const routed = route(call, target.repository);
+  const tags = await mirror.listTags(targetOf(routed), target);
+  call.exchange.cache = tags.status;
+  const head = beginHead("application/json");
+  addNextLink(head, call, target, tags.page.nextLast);
+  addNamespace(head, routed);
+  addCacheStatus(head, tags.status, tags.ageMs, tags.isStale);
+  const body = { name: target.repository, tags: tags.page.entries };
+  send(call, head, JSON.stringify(body));
+}
+
+/** @throws Refusal */
+export async function sendReferrers(
+  mirror: Mirror,
+  call: Call,
+  routed: RoutedRepository,
+  { digest, artifactTypes }: DistributionTarget & { kind: "referrers" },
+): Promise<void> {
+  const referrers = await mirror.listReferrers(
+    targetOf(routed),
+    digest,
+    artifactTypes,
+  );
+  call.exchange.cache = referrers.status;
+  const { status, ageMs, isStale } = referrers;
+  const head = beginHead(OCI_INDEX);
+  if (referrers.isFiltered) head.push("OCI-Filters-Applied", "artifactType");
+  addNamespace(head, routed);
+  addCacheStatus(head, status, ageMs, isStale);
+  send(call, head, referrers.bytes);
+}
+
+/** Names of repositories that the client may read. @throws Refusal, RegistryError */
+export async function sendCatalog(
+  mirror: Mirror,
+  call: Call,
+  target: DistributionTarget & { kind: "catalog" },
+): Promise<void> {
+  const routed = routeRegistry(call);
+  const page = await mirror.listRepositories(
+    target,
+    routed.upstream?.name,
+    call.admission.maySee,
+    (upstream) => call.routes.listedName(upstream),
+  );
+  const head = beginHead("application/json");
+  addNextLink(head, call, target, page.nextLast);
+  addNamespace(head, routed);
+  send(call, head, JSON.stringify({ repositories: page.entries }));
+}
+
+function send(
+  { response, exchange, isHead }: Call,
+  head: Head,
+  body: Buffer | string,
+): void {
+  sendBytes(response, exchange, 200, head, body, isHead);
+}
+
+/** Leads to the next page in the client's own spelling of the path. */
+function addNextLink(
+  head: Head,
+  { asked }: Call,
+  target: DistributionTarget & { kind: "tags" | "catalog" },
+  nextLast: string | undefined,
+): void {
+  if (nextLast === undefined) return;
+  const next = { ...asked.path, target: { ...target, last: nextLast } };
+  head.push("Link", formatNextLink(formatDistributionPath(next)));
+}

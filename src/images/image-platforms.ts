@@ -1,0 +1,146 @@
+import { LRUCache } from "lru-cache";
+import type { BlobStore } from "../storage/blob-store.ts";
+import type { BlobScope, MetadataIndex } from "../storage/metadata-index.ts";
+import type { Pace } from "../retention/victim-search.ts";
+import type { Digest } from "../oci/digest.ts";
+import { parseManifest } from "../oci/manifest.ts";
+import {
+  isUnknownPlatform,
+  readConfigPlatform,
+  readIndexPlatforms,
+} from "../oci/platform.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
+
+/** A platform that an image is published for. */
+export interface ImagePlatform {
+  /** As `linux/arm64/v8`. */
+  readonly platform: string;
+  /** The platform's own manifest. */
+  readonly digest: Digest;
+  /** It can be pulled without its upstream. */
+  readonly complete: boolean;
+}
+
+/** What stored bytes say, which never changes. */
+interface Contents {
+  /** Of an image. */
+  readonly config: Digest | undefined;
+  /** Of an index, in its order, with the platforms that it gives them. */
+  readonly children: readonly {
+    readonly digest: Digest;
+    readonly platform: string | undefined;
+  }[];
+}
+
+/** Platforms of one image; an index may name ten thousand. */
+const MAX_PLATFORMS = 256;
+/** Of stored manifests, what was read of them; a second list reads no file. */
+const MAX_CONTENTS_BYTES = 8 * 1024 * 1024;
+/** Manifests are never larger; a larger config is not read. */
+const MAX_READ_BYTES = 4 * 1024 * 1024;
+
+/** Reads of what is stored which platforms an image has, and which of them are complete. */
+export class ImagePlatforms {
+  readonly #index: MetadataIndex;
+  readonly #blobs: Pick<BlobStore, "read">;
+  readonly #pace: Pace;
+  readonly #contents = new LRUCache<Digest, Contents>({
+    maxSize: MAX_CONTENTS_BYTES,
+    sizeCalculation: ({ children }) => 200 + 200 * children.length,
+  });
+  /** By config; an empty text: it names none. */
+  readonly #configs = new LRUCache<Digest, string>({ max: 10_000 });
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly blobs: Pick<BlobStore, "read">;
+    readonly pace: Pace;
+  }) {
+    this.#index = options.index;
+    this.#blobs = options.blobs;
+    this.#pace = options.pace;
+  }
+
+  /**
+   * The platforms of an index, those of indexes in it included, or the one of an image. Empty if
+   * nothing that is stored names one.
+   */
+  async list(
+    key: RepositoryKey,
+    root: Digest,
+    blobScope: BlobScope,
+  ): Promise<readonly ImagePlatform[]> {
+    const platforms: ImagePlatform[] = [];
+    const waiting: { digest: Digest; platform: string | undefined }[] = [
+      { digest: root, platform: undefined },
+    ];
+    const seen = new Set([root]);
+    for (const { digest, platform: given } of waiting) {
+      if (platforms.length >= MAX_PLATFORMS) break;
+      await this.#pace.step();
+      const contents = await this.#read(digest);
+      for (const child of contents?.children ?? []) {
+        if (seen.has(child.digest) || seen.size > MAX_PLATFORMS) continue;
+        seen.add(child.digest);
+        waiting.push(child);
+      }
+      if (contents !== undefined && contents.children.length > 0) continue;
+      const platform = given ?? (await this.#configPlatform(contents?.config));
+      if (platform === undefined || isUnknownPlatform(platform)) continue;
+      const complete = await this.#index.isComplete(key, digest, blobScope);
+      platforms.push({ platform, digest, complete });
+    }
+    return platforms;
+  }
+
+  /** Whether the blob is the config of a stored manifest that names it. */
+  async isConfigOf(manifest: Digest, blob: Digest): Promise<boolean> {
+    return (await this.#read(manifest))?.config === blob;
+  }
+
+  async #read(digest: Digest): Promise<Contents | undefined> {
+    const known = this.#contents.get(digest);
+    if (known !== undefined) return known;
+    const row = await this.#index.getBlob(digest);
+    if (row?.mediaType === undefined) return undefined;
+    const bytes = await this.#readBytes(digest, row.sizeBytes);
+    const parsed = bytes && parseManifest(bytes, row.mediaType);
+    if (bytes === undefined || parsed?.ok !== true) return undefined;
+    const platforms: ReadonlyMap<Digest, string> =
+      parsed.kind === "index" ? readIndexPlatforms(bytes) : new Map();
+    const contents = {
+      config: parsed.config,
+      children: parsed.children
+        .filter(({ role }) => role === "manifest")
+        .map((child) => ({
+          digest: child.digest,
+          platform: platforms.get(child.digest),
+        })),
+    };
+    this.#contents.set(digest, contents);
+    return contents;
+  }
+
+  async #configPlatform(
+    digest: Digest | undefined,
+  ): Promise<string | undefined> {
+    if (digest === undefined) return undefined;
+    const known = this.#configs.get(digest);
+    if (known !== undefined) return known === "" ? undefined : known;
+    const row = await this.#index.getBlob(digest);
+    const bytes = row && (await this.#readBytes(digest, row.sizeBytes));
+    if (bytes === undefined) return undefined;
+    const platform = readConfigPlatform(bytes);
+    this.#configs.set(digest, platform ?? "");
+    return platform;
+  }
+
+  /** @returns undefined if they are gone, too many, or can't be read now */
+  async #readBytes(
+    digest: Digest,
+    sizeBytes: number,
+  ): Promise<Buffer | undefined> {
+    if (sizeBytes > MAX_READ_BYTES) return undefined;
+    return this.#blobs.read(digest, sizeBytes).catch(() => undefined);
+  }
+}

@@ -1,0 +1,250 @@
+import type {
+  EvictedImage,
+  EvictionRequest,
+  Evictor,
+} from "../retention/evictor.ts";
+import type { BlobStore } from "../storage/blob-store.ts";
+import type { BlobScope, MetadataIndex } from "../storage/metadata-index.ts";
+import type { ImageCursor, RootRow } from "../storage/root-index.ts";
+import { Pace } from "../retention/victim-search.ts";
+import type { Digest } from "../oci/digest.ts";
+import { compilePattern } from "../oci/glob.ts";
+import { type ImagePlatform, ImagePlatforms } from "./image-platforms.ts";
+import { type ImageReference, imageText } from "./image-reference.ts";
+
+/** A cached image as `ls --json` and the operator API show it. */
+export interface ImageSummary {
+  readonly ref: string;
+  readonly digest: Digest;
+  readonly mediaType: string;
+  /** Of all that is stored of it. */
+  readonly sizeBytes: number;
+  /** It can be pulled without its upstream; of an index at least one platform can. */
+  readonly complete: boolean;
+  readonly pinned: boolean;
+  /** ISO 8601. */
+  readonly pulledAt: string;
+  /** In the index's order; one for an image whose config is stored, none for an artifact. */
+  readonly platforms: readonly ImagePlatform[];
+}
+
+/** A digest of an image's graph, at its first place in it. */
+export interface ImagePart {
+  readonly digest: Digest;
+  readonly kind: "manifest" | "config" | "blob";
+  /** Null where nothing tells. */
+  readonly mediaType: string | null;
+  readonly sizeBytes: number | null;
+  readonly stored: boolean;
+  /** The manifest that names it; null for the image's own. */
+  readonly parent: Digest | null;
+}
+
+export interface ImageDetail extends ImageSummary {
+  readonly graph: readonly ImagePart[];
+}
+
+export interface ImageQuery {
+  /** A glob over `upstream/repository[:tag]`; a text without `*` is looked for anywhere in it. */
+  readonly q: string | undefined;
+  readonly n: number;
+  readonly last: ImageReference | undefined;
+}
+
+export interface ImageList {
+  readonly images: readonly ImageSummary[];
+  /** Where the next page begins; undefined at the end. */
+  readonly last: string | undefined;
+}
+
+/** What went, or would go. */
+export interface EvictionReport {
+  readonly images: readonly {
+    readonly ref: string;
+    readonly digest: Digest;
+    /** What goes with it. */
+    readonly sizeBytes: number;
+    readonly pulledAt: string;
+    readonly reason: string;
+  }[];
+  readonly freedBytes: number;
+}
+
+const ROWS_AT_ONCE = 64;
+/** Rows that one page of a search looks at; the next page goes on behind them. */
+const MAX_SEARCHED = 20_000;
+
+/** The images in the cache, for whoever runs the mirror. Methods throw IndexError and StorageError. */
+export class Images {
+  readonly #index: MetadataIndex;
+  readonly #evictor: Evictor;
+  readonly #hasCredentials: (upstream: string) => boolean;
+  readonly #platforms: ImagePlatforms;
+  /** The index answers without a wait: a long list would hold up every request. */
+  readonly #pace = new Pace();
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly blobs: Pick<BlobStore, "read">;
+    readonly evictor: Evictor;
+    readonly hasCredentials: (upstream: string) => boolean;
+  }) {
+    this.#index = options.index;
+    this.#evictor = options.evictor;
+    this.#hasCredentials = options.hasCredentials;
+    this.#platforms = new ImagePlatforms({ ...options, pace: this.#pace });
+  }
+
+  async list({ q, n, last }: ImageQuery): Promise<ImageList> {
+    await this.#index.settleUses();
+    const isWanted = matcherOf(q);
+    const images: ImageSummary[] = [];
+    let searchedTo: ImageReference | undefined = last;
+    let after: ImageCursor | undefined = last;
+    for (let searched = 0; searched < MAX_SEARCHED;) {
+      const page = await this.#index.listImages(ROWS_AT_ONCE, after);
+      for (const row of page.images) {
+        if (isWanted(row)) {
+          // Only now is it known that something follows.
+          if (images.length === n) {
+            return { images, last: searchedTo && imageText(searchedTo) };
+          }
+          images.push(await this.#summary(row));
+        }
+        searchedTo = row;
+        await this.#pace.step();
+      }
+      searched += page.images.length;
+      after = page.next;
+      if (after === undefined) return { images, last: undefined };
+    }
+    return { images, last: searchedTo && imageText(searchedTo) };
+  }
+
+  async get(image: ImageReference): Promise<ImageDetail | undefined> {
+    await this.#index.settleUses();
+    const row = await this.#index.getRoot(image.key, image.reference);
+    if (row?.mediaType === undefined) return undefined;
+    const [summary, graph] = [await this.#summary(row), await this.#graph(row)];
+    return { ...summary, graph };
+  }
+
+  /** @returns false where it is not cached */
+  setPinned(image: ImageReference, isPinned: boolean): Promise<boolean> {
+    return this.#index.setPinned(image.key, image.reference, isPinned);
+  }
+
+  /** @returns bytes that were freed; undefined where it is not cached */
+  remove(image: ImageReference): Promise<number | undefined> {
+    return this.#evictor.remove(image.key, image.reference);
+  }
+
+  async evict(request: EvictionRequest): Promise<EvictionReport> {
+    const evicted = await this.#evictor.evict(request);
+    return {
+      images: evicted.map(({ root, freedBytes, reason }: EvictedImage) => ({
+        ref: imageText(root),
+        digest: root.digest,
+        sizeBytes: freedBytes,
+        pulledAt: timeText(root.usedAtMs),
+        reason,
+      })),
+      freedBytes: evicted.reduce((sum, { freedBytes }) => sum + freedBytes, 0),
+    };
+  }
+
+  async #summary(row: RootRow): Promise<ImageSummary> {
+    const scope: BlobScope = this.#hasCredentials(row.key.upstream)
+      ? "repository"
+      : "upstream";
+    return {
+      ref: imageText(row),
+      digest: row.digest,
+      mediaType: row.mediaType ?? "",
+      sizeBytes: await this.#storedBytes(row.digest),
+      complete: await this.#index.isComplete(row.key, row.digest, scope),
+      pinned: row.isPinned,
+      pulledAt: timeText(row.usedAtMs),
+      platforms: await this.#platforms.list(row.key, row.digest, scope),
+    };
+  }
+
+  async #storedBytes(digest: Digest): Promise<number> {
+    let bytes = 0;
+    await this.#walk(digest, (node) => {
+      bytes += node.sizeBytes ?? 0;
+    });
+    return bytes;
+  }
+
+  async #graph({ key, digest }: RootRow): Promise<ImagePart[]> {
+    const parts: ImagePart[] = [];
+    await this.#walk(digest, async (node, parent) => {
+      const [blob, descriptor, isConfig] = await Promise.all([
+        this.#index.getBlob(node.digest),
+        this.#index.findDescriptor(key, node.digest),
+        parent !== undefined && this.#platforms.isConfigOf(parent, node.digest),
+      ]);
+      parts.push({
+        digest: node.digest,
+        kind: node.isManifest ? "manifest" : isConfig ? "config" : "blob",
+        mediaType: blob?.mediaType ?? descriptor?.mediaType ?? null,
+        sizeBytes: node.sizeBytes ?? descriptor?.sizeBytes ?? null,
+        stored: node.sizeBytes !== undefined,
+        parent: parent ?? null,
+      });
+    });
+    return parts;
+  }
+
+  /** Each digest of a graph once, manifests before what they name. */
+  async #walk(
+    root: Digest,
+    visit: (
+      node: {
+        readonly digest: Digest;
+        readonly sizeBytes: number | undefined;
+        readonly isManifest: boolean;
+      },
+      parent: Digest | undefined,
+    ) => void | Promise<void>,
+  ): Promise<void> {
+    const top = await this.#index.getNode(root);
+    if (top === undefined) return;
+    const seen = new Set([root]);
+    await visit(top, undefined);
+    const waiting = [top];
+    for (;;) {
+      const node = waiting.shift();
+      if (node === undefined) return;
+      if (!node.isManifest) continue;
+      let after: number | undefined;
+      do {
+        const page = await this.#index.listChildren(node.digest, after);
+        for (const child of page.nodes) {
+          if (seen.has(child.digest)) continue;
+          seen.add(child.digest);
+          await visit(child, node.digest);
+          waiting.push(child);
+        }
+        await this.#pace.step();
+        after = page.next;
+      } while (after !== undefined);
+    }
+  }
+}
+
+function matcherOf(q: string | undefined): (image: ImageReference) => boolean {
+  if (q === undefined || q === "") return () => true;
+  if (!q.includes("*")) return (image) => imageText(image).includes(q);
+  const matches = compilePattern(q);
+  return ({ key, reference }) =>
+    matches(
+      `${key.upstream}/${key.repository}`,
+      reference.kind === "tag" ? reference.tag : undefined,
+    );
+}
+
+function timeText(atMs: number): string {
+  return new Date(atMs).toISOString();
+}

@@ -1,0 +1,56 @@
+import type { BlobStore } from "../../storage/blob-store.ts";
+import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { Digest } from "../../oci/digest.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import type { RepositoryKey } from "../../oci/reference.ts";
+
+/**
+ * Publishes verified bytes and writes their row and their link, in the order that a crash at any
+ * moment leaves nothing unknown. A blob that another upstream's fill has stored meanwhile is replaced
+ * by equal bytes.
+ *
+ * @throws StorageError, or what the index throws: the blob is not in the cache then
+ */
+export async function publishVerified(
+  parts: {
+    readonly store: Pick<BlobStore, "remove">;
+    readonly index: MetadataIndex;
+    readonly clock: Clock;
+  },
+  key: RepositoryKey,
+  blob: { readonly digest: Digest; readonly sizeBytes: number },
+  publish: () => Promise<void>,
+): Promise<void> {
+  const { store, index, clock } = parts;
+  const { digest } = blob;
+  const isNoted = await index.beginFill(key, blob).then(
+    () => true,
+    () => false,
+  );
+  try {
+    await publish();
+  } catch (error) {
+    await index.dropIntent(digest).catch(() => {});
+    throw error;
+  }
+  try {
+    await index.recordBlob(key, { ...blob, storedAtMs: clock.nowMs() });
+  } catch (error) {
+    // No row names the file. What is noted gets its row when the index takes one.
+    if (!isNoted && (await isInIndex(index, digest)) !== true) {
+      await store.remove(digest).catch(() => {});
+    }
+    throw error;
+  }
+}
+
+/** @returns undefined where the index does not say */
+export function isInIndex(
+  index: MetadataIndex,
+  digest: Digest,
+): Promise<boolean | undefined> {
+  return index.getBlob(digest).then(
+    (row) => row !== undefined,
+    () => undefined,
+  );
+}

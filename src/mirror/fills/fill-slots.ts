@@ -1,0 +1,268 @@
+import { RegistryError } from "../../oci/errors.ts";
+
+/** Downloads of one upstream that may wait; a longer queue would outlast its clients. */
+const MAX_WAITING = 1_000;
+
+/** A download that waits keeps its place for so long without a client: an engine that was refused asks again. */
+const KEPT_UNWANTED_MS = 30_000;
+
+/** How often room is sought, and the limits read again, while downloads wait. */
+const LOOK_EVERY_MS = 250;
+
+const RETRY_AFTER_MS = 2_000;
+
+/** Above the rank of any download that a client waits for. */
+const UNWANTED_RANK = 1e6;
+
+/** A download that asks for a slot. */
+export interface SlotRequest {
+  readonly upstream: string;
+  /** Downloads of that upstream that may run at once; 0: unlimited. */
+  readonly concurrency: number;
+  /** A client waits for it. */
+  isWanted(): boolean;
+}
+
+/** Gives the slot back; calling it again does nothing. */
+export type ReleaseSlot = () => void;
+
+export interface FillSlotsOptions {
+  /** How many run at once, of all upstreams. May change at any time. */
+  limit(): number;
+  /**
+   * Ends a download that gives way, if there is one.
+   *
+   * @param upstream whose slots are all held; undefined: those of all upstreams together are
+   */
+  makeRoom(upstream: string | undefined): void;
+  readonly monotonicMs?: () => number;
+}
+
+interface Waiting {
+  readonly request: SlotRequest;
+  wantedAtMs: number;
+  grant(): void;
+  leave(error: unknown): void;
+}
+
+/**
+ * How many downloads into the cache run at once: of all upstreams together, and of each. Those that
+ * wait are admitted in the order they came within their upstream; the upstream that holds the fewest
+ * slots comes first, and those that hold as many take turns. One that waits for its upstream holds no
+ * slot of all, and one that a client waits for goes first.
+ */
+export class FillSlots {
+  readonly #options: FillSlotsOptions;
+  readonly #monotonicMs: () => number;
+  readonly #heldBy = new Map<string, number>();
+  /** Those that had a turn longest ago come first; none is empty. */
+  readonly #queues = new Map<string, Set<Waiting>>();
+  #held = 0;
+  /** The upstream that got a slot last. */
+  #lastServed = "";
+  #look: NodeJS.Timeout | undefined;
+  #isClosed = false;
+
+  constructor(options: FillSlotsOptions) {
+    this.#options = options;
+    this.#monotonicMs = options.monotonicMs ?? monotonicMs;
+  }
+
+  /** How many are held. */
+  get held(): number {
+    return this.#held;
+  }
+
+  /** A slot that is free now; undefined where the download must {@link wait}. */
+  take(request: SlotRequest): ReleaseSlot | undefined {
+    if (this.#isClosed) return undefined;
+    return !this.#queues.has(request.upstream) && this.#hasRoom(request)
+      ? this.#hold(request.upstream)
+      : undefined;
+  }
+
+  /**
+   * Waits for a slot, behind the others of its upstream.
+   *
+   * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, where too many wait, no client has
+   *   asked for it for a while, or it closes; the signal's reason
+   */
+  async wait(request: SlotRequest, signal?: AbortSignal): Promise<ReleaseSlot> {
+    if (this.#isClosed) throw unavailable("the mirror is stopping");
+    signal?.throwIfAborted();
+    const queue = this.#queues.get(request.upstream) ?? new Set<Waiting>();
+    if (queue.size >= MAX_WAITING) throw tooManyFills();
+    const { promise, resolve, reject } = Promise.withResolvers<ReleaseSlot>();
+    const onAbort = (): void => waiting.leave(signal?.reason);
+    const end = (): void => {
+      signal?.removeEventListener("abort", onAbort);
+      queue.delete(waiting);
+      if (queue.size === 0) this.#queues.delete(request.upstream);
+      if (this.#queues.size === 0) clearInterval(this.#look);
+    };
+    const waiting: Waiting = {
+      request,
+      wantedAtMs: this.#monotonicMs(),
+      grant: () => {
+        end();
+        resolve(this.#hold(request.upstream));
+      },
+      leave: (error) => {
+        end();
+        reject(error);
+      },
+    };
+    signal?.addEventListener("abort", onAbort, { once: true });
+    if (this.#queues.size === 0) {
+      this.#look = setInterval(() => this.#onLook(), LOOK_EVERY_MS);
+    }
+    queue.add(waiting);
+    this.#queues.set(request.upstream, queue);
+    this.#seekRoom();
+    return promise;
+  }
+
+  /**
+   * Counts a request beside the downloads of its upstream.
+   *
+   * @returns undefined where all slots of the upstream are held
+   */
+  takeBeside(
+    request: Pick<SlotRequest, "upstream" | "concurrency">,
+  ): ReleaseSlot | undefined {
+    const { upstream } = request;
+    if (!this.#hasOwnRoom(request)) return undefined;
+    this.#count(upstream, 1);
+    return once(() => {
+      this.#count(upstream, -1);
+      this.#admit();
+    });
+  }
+
+  /** Downloads that wait, or ask later, are refused; slots that are held stay so until their end. */
+  close(): void {
+    this.#isClosed = true;
+    for (const queue of this.#queues.values()) {
+      for (const waiting of queue) {
+        waiting.leave(unavailable("the mirror is stopping"));
+      }
+    }
+  }
+
+  #hold(upstream: string): ReleaseSlot {
+    this.#held += 1;
+    this.#lastServed = upstream;
+    this.#count(upstream, 1);
+    return once(() => {
+      this.#held -= 1;
+      this.#count(upstream, -1);
+      this.#admit();
+    });
+  }
+
+  #count(upstream: string, change: 1 | -1): void {
+    const held = (this.#heldBy.get(upstream) ?? 0) + change;
+    if (held === 0) this.#heldBy.delete(upstream);
+    else this.#heldBy.set(upstream, held);
+  }
+
+  #hasRoom(request: SlotRequest): boolean {
+    return this.#held < this.#options.limit() && this.#hasOwnRoom(request);
+  }
+
+  #hasOwnRoom({
+    upstream,
+    concurrency,
+  }: Pick<SlotRequest, "upstream" | "concurrency">): boolean {
+    return concurrency === 0 || (this.#heldBy.get(upstream) ?? 0) < concurrency;
+  }
+
+  #admit(): void {
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      const { upstream } = next.request;
+      next.grant();
+      const queue = this.#queues.get(upstream);
+      if (queue === undefined) continue;
+      // It had its turn.
+      this.#queues.delete(upstream);
+      this.#queues.set(upstream, queue);
+    }
+  }
+
+  /** One that a client waits for, of any upstream, before one that may as well wait longer. */
+  #next(): Waiting | undefined {
+    if (this.#held >= this.#options.limit()) return undefined;
+    let best: Waiting | undefined;
+    let bestRank = Infinity;
+    for (const [upstream, queue] of this.#queues) {
+      const waiting = firstOf(queue);
+      if (waiting === undefined || !this.#hasOwnRoom(waiting.request)) continue;
+      const rank =
+        (waiting.request.isWanted() ? 0 : UNWANTED_RANK) +
+        2 * (this.#heldBy.get(upstream) ?? 0) +
+        (upstream === this.#lastServed ? 1 : 0);
+      if (rank >= bestRank) continue;
+      best = waiting;
+      bestRank = rank;
+    }
+    return best;
+  }
+
+  #onLook(): void {
+    const nowMs = this.#monotonicMs();
+    for (const queue of this.#queues.values()) {
+      for (const waiting of queue) {
+        if (waiting.request.isWanted()) waiting.wantedAtMs = nowMs;
+        else if (nowMs - waiting.wantedAtMs > KEPT_UNWANTED_MS) {
+          waiting.leave(tooManyFills());
+        }
+      }
+    }
+    this.#admit();
+    this.#seekRoom();
+  }
+
+  #seekRoom(): void {
+    const isFull = this.#held >= this.#options.limit();
+    for (const [upstream, queue] of this.#queues) {
+      const wanted = [...queue].find(({ request }) => request.isWanted());
+      if (wanted === undefined) continue;
+      if (!this.#hasOwnRoom(wanted.request)) this.#options.makeRoom(upstream);
+      else if (isFull) this.#options.makeRoom(undefined);
+    }
+  }
+}
+
+/** The answer to a client whose download waits for its turn for longer than an engine does. */
+export function tooManyFills(): RegistryError {
+  return unavailable("too many downloads run already");
+}
+
+function unavailable(detail: string): RegistryError {
+  return new RegistryError("UNAVAILABLE", {
+    status: 503,
+    detail,
+    retryAfterMs: RETRY_AFTER_MS,
+  });
+}
+
+/** The first that a client waits for; where there is none, the first. */
+function firstOf(queue: ReadonlySet<Waiting>): Waiting | undefined {
+  let first: Waiting | undefined;
+  for (const waiting of queue) {
+    if (waiting.request.isWanted()) return waiting;
+    first ??= waiting;
+  }
+  return first;
+}
+
+const monotonicMs = (): number => performance.now();
+
+function once(work: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (isDone) return;
+    isDone = true;
+    work();
+  };
+}

@@ -1,0 +1,196 @@
+import { LRUCache } from "lru-cache";
+import type {
+  MetadataIndex,
+  ReferrersRow,
+} from "../../storage/metadata-index.ts";
+import type { Digest } from "../../oci/digest.ts";
+import { parseManifest } from "../../oci/manifest.ts";
+import { OCI_INDEX } from "../../oci/media-type.ts";
+import { emptyImageIndex, filterReferrers } from "../../oci/referrers.ts";
+import { referrersTag, type RepositoryKey } from "../../oci/reference.ts";
+import { type CacheStatus, cacheStatus } from "../../telemetry/cache-status.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import { UpstreamError } from "../../wire/errors.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../../wire/deadline.ts";
+import type { ListRevalidation } from "./list-revalidation.ts";
+import { flightOf } from "../manifests/manifest-answers.ts";
+import { type MirroredUpstream } from "../mirrored-upstream.ts";
+
+/** Memory for lists of subjects that are not linked, of all repositories together. */
+const MAX_UNLINKED_BYTES = 4 * 1024 * 1024;
+/** Key, row and the cache's own slots. */
+const ENTRY_OVERHEAD_BYTES = 512;
+
+export interface ReferrersAnswer {
+  /** An image index. */
+  readonly bytes: Buffer;
+  readonly isFiltered: boolean;
+  readonly status: CacheStatus;
+  /** Since the upstream was asked; undefined where it has just been. */
+  readonly ageMs: number | undefined;
+  readonly isStale: boolean;
+}
+
+/**
+ * What refers to a manifest: signatures, attestations. The upstream's API, else the tag that
+ * clients write where there is no API.
+ *
+ * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
+ */
+export class Referrers {
+  readonly #index: MetadataIndex;
+  readonly #clock: Clock;
+  readonly #revalidation: ListRevalidation<Buffer>;
+  /** Lists of what the cache has not linked: any client can name subjects, so none is written. */
+  readonly #unlinked = new LRUCache<string, ReferrersRow>({
+    maxSize: MAX_UNLINKED_BYTES,
+    sizeCalculation: ({ body }) => body.length + ENTRY_OVERHEAD_BYTES,
+  });
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly clock: Clock;
+    readonly revalidation: ListRevalidation<Buffer>;
+  }) {
+    this.#index = options.index;
+    this.#clock = options.clock;
+    this.#revalidation = options.revalidation;
+  }
+
+  /** @throws Refusal, UpstreamError */
+  async list(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+    artifactTypes: readonly string[],
+  ): Promise<ReferrersAnswer> {
+    const row =
+      (await this.#index.getReferrers(key, subject).catch(() => undefined)) ??
+      this.#unlinked.get(flightOf(key, subject));
+    const ageMs =
+      row === undefined ? undefined : this.#clock.nowMs() - row.verifiedAtMs;
+    const isFiltered = artifactTypes.length > 0;
+    const answer = (
+      body: Buffer,
+      told: Pick<ReferrersAnswer, "status" | "ageMs" | "isStale">,
+    ): ReferrersAnswer => ({
+      bytes: isFiltered ? filterReferrers(body, artifactTypes) : body,
+      isFiltered,
+      ...told,
+    });
+    // As long as "none": a signature that was added a moment ago is looked for now.
+    const ttlMs = upstream.freshness.notFoundTtlMs;
+    if (row !== undefined && ageMs !== undefined) {
+      if (ageMs >= 0 && ageMs < ttlMs) {
+        const status = cacheStatus.hit(ttlMs - ageMs);
+        return answer(row.body, { status, ageMs, isStale: false });
+      }
+    }
+    const { list, status, isStale } = await this.#revalidation.ask({
+      upstream,
+      key,
+      reference: subject,
+      fetch: () => this.#fetch(upstream, key, subject),
+      isKnown: row !== undefined,
+      stale: row?.body,
+      absent: emptyImageIndex(),
+    });
+    return answer(list, {
+      status,
+      ageMs: isStale ? ageMs : undefined,
+      isStale,
+    });
+  }
+
+  /** Asks the upstream, however fresh the list is. @throws Refusal, UpstreamError */
+  async refresh(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<void> {
+    await this.#revalidation.renew({
+      upstream,
+      key,
+      reference: subject,
+      fetch: () => this.#fetch(upstream, key, subject),
+    });
+  }
+
+  async #fetch(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<Buffer> {
+    const body = await withDeadline(
+      ANSWER_DEADLINE_MS,
+      async (signal) =>
+        (await absent(() =>
+          upstream.client.getReferrers(key.repository, subject, signal),
+        )) ??
+        (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
+        emptyImageIndex(),
+    );
+    const parsed = parseManifest(body, undefined);
+    if (!parsed.ok || parsed.mediaType !== OCI_INDEX) {
+      // An empty answer instead would say that nothing is signed.
+      throw new UpstreamError(
+        "bad-response",
+        "the upstream's list of referrers is no image index",
+        { upstream: upstream.name },
+      );
+    }
+    const isEmpty = parsed.children.length + parsed.skippedChildren === 0;
+    await this.#keep(upstream, key, subject, body, isEmpty);
+    return body;
+  }
+
+  /**
+   * A list is written down only for what the cache has linked: for any other subject, a client could
+   * fill the index with names of its choice.
+   */
+  async #keep(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    subject: Digest,
+    body: Buffer,
+    isEmpty: boolean,
+  ): Promise<void> {
+    const row = { body, verifiedAtMs: this.#clock.nowMs() };
+    const name = flightOf(key, subject);
+    this.#unlinked.delete(name);
+    const isWritten = await this.#index
+      .putReferrers(key, subject, row)
+      .catch(() => false);
+    if (isWritten) return;
+    if (isEmpty) {
+      this.#revalidation.noteAbsent({ upstream, key, reference: subject });
+    } else {
+      this.#unlinked.set(name, row);
+    }
+  }
+}
+
+async function fallbackIndex(
+  upstream: MirroredUpstream,
+  key: RepositoryKey,
+  subject: Digest,
+  signal: AbortSignal,
+): Promise<Buffer | undefined> {
+  const { bytes } = await upstream.client.getManifest(
+    key.repository,
+    { kind: "tag", tag: referrersTag(subject) },
+    signal,
+  );
+  return bytes;
+}
+
+async function absent<T>(ask: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof UpstreamError && error.kind === "not-found") {
+      return undefined;
+    }
+    throw error;
+  }
+}

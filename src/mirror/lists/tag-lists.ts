@@ -1,0 +1,280 @@
+import { LRUCache } from "lru-cache";
+import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import { parseTag, type RepositoryKey, type Tag } from "../../oci/reference.ts";
+import { type CacheStatus, cacheStatus } from "../../telemetry/cache-status.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import { ANSWER_DEADLINE_MS, withDeadline } from "../../wire/deadline.ts";
+import { withinDeadline } from "../answer-deadline.ts";
+import type { UpstreamTags } from "../../upstream/client.ts";
+import { isNotFound } from "../manifests/manifest-answers.ts";
+import { KeptTagLists } from "./kept-tag-lists.ts";
+import type { ListRevalidation } from "./list-revalidation.ts";
+import { type MirroredUpstream } from "../mirrored-upstream.ts";
+import { cutPage, type Page, type PageRequest } from "./pages.ts";
+
+/** Memory for the lists of all repositories together: the longest that is read from an upstream fits in. */
+const MAX_LISTS_BYTES = 32 * 1024 * 1024;
+
+/** More cached tags of one repository than anybody keeps; a bound for the query. */
+const MAX_CACHED_TAGS = 100_000;
+
+/** What stands for the list among the negative answers; no tag has a slash. */
+const TAGS_LIST = "tags/list";
+
+export interface TagsAnswer {
+  readonly page: Page<string>;
+  readonly status: CacheStatus;
+  /** Since the upstream was asked; undefined where it has just been, or never was for the whole. */
+  readonly ageMs: number | undefined;
+  readonly isStale: boolean;
+}
+
+export interface TagList {
+  /** In ASCII order. */
+  readonly tags: readonly Tag[];
+  /** False where a bound cut it; what follows is a part of its own. */
+  readonly isWhole: boolean;
+}
+
+interface TagsPart extends Omit<TagsAnswer, "page"> {
+  readonly list: TagList;
+}
+
+interface KnownTagList extends TagList {
+  readonly fetchedAtMs: number;
+}
+
+/**
+ * The tags of a repository: the upstream's list. While the upstream is down the last known one, and if
+ * there is none the tags in the cache. A list that is whole outlives the process.
+ */
+export class TagLists {
+  readonly #index: MetadataIndex;
+  readonly #clock: Clock;
+  readonly #kept: KeptTagLists;
+  readonly #revalidation: ListRevalidation<TagList>;
+  readonly #lists = new LRUCache<string, KnownTagList>({
+    maxSize: MAX_LISTS_BYTES,
+    sizeCalculation: (list) =>
+      list.tags.reduce((bytes, tag) => bytes + tag.length + 16, 64),
+  });
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly clock: Clock;
+    readonly revalidation: ListRevalidation<TagList>;
+  }) {
+    this.#index = options.index;
+    this.#clock = options.clock;
+    this.#kept = new KeptTagLists(options);
+    this.#revalidation = options.revalidation;
+  }
+
+  /** @throws Refusal, UpstreamError */
+  list(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    request: PageRequest,
+  ): Promise<TagsAnswer> {
+    // It may take two lists, each with a bound of its own.
+    return withinDeadline(
+      this.#page(upstream, key, request),
+      upstream.name,
+      () => {},
+    );
+  }
+
+  /**
+   * Asks the upstream for a list that is remembered, however fresh it is.
+   *
+   * @throws Refusal, UpstreamError
+   */
+  async refresh(upstream: MirroredUpstream, key: RepositoryKey): Promise<void> {
+    const list = { key, reference: TAGS_LIST };
+    const start = nameOf(key, undefined);
+    await this.#recall(upstream, key);
+    if (!this.#lists.has(start)) {
+      this.#revalidation.forget(list);
+      return;
+    }
+    await this.#revalidation.renew({
+      ...list,
+      upstream,
+      fetch: () => this.#fetch(upstream, key, undefined),
+    });
+    for (const name of this.#lists.keys()) {
+      // What follows where the old one was cut.
+      if (name !== start && name.startsWith(start)) this.#lists.delete(name);
+    }
+  }
+
+  async #page(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    request: PageRequest,
+  ): Promise<TagsAnswer> {
+    const start = await this.#part(upstream, key, undefined, request);
+    const last = parseTag(request.last ?? "");
+    const { list, ...told } =
+      last === undefined
+        ? start
+        : await this.#partWith(upstream, key, start, last, request);
+    return { page: cutPage(list.tags, request, list.isWhole), ...told };
+  }
+
+  /** The part in which the tags after `last` are. */
+  async #partWith(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    start: TagsPart,
+    last: Tag,
+    request: PageRequest,
+  ): Promise<TagsPart> {
+    for (let part = start; ;) {
+      const { tags, isWhole } = part.list;
+      const end = tags.at(-1);
+      if (isWhole || end === undefined || last < end) return part;
+      const next = start.isStale
+        ? this.#stale(key, end, start.status)
+        : this.#fresh(upstream, key, end);
+      if (next === undefined) return this.#part(upstream, key, last, request);
+      part = next;
+    }
+  }
+
+  /** @param after where the part starts; undefined: at the list's start */
+  async #part(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+    request: PageRequest,
+  ): Promise<TagsPart> {
+    if (after === undefined) await this.#recall(upstream, key);
+    const known = this.#fresh(upstream, key, after);
+    if (known !== undefined) return known;
+    const last = this.#lists.get(nameOf(key, after));
+    const answered = await this.#revalidation.ask({
+      upstream,
+      key,
+      reference: TAGS_LIST,
+      part: after ?? "",
+      fetch: () => this.#fetch(upstream, key, after),
+      isKnown: last !== undefined,
+      stale: last ?? (await this.#cached(key, request)),
+    });
+    const isLast = last !== undefined && answered.list === last;
+    return { ...answered, ageMs: isLast ? this.#ageMs(last) : undefined };
+  }
+
+  #ageMs({ fetchedAtMs }: KnownTagList): number {
+    return this.#clock.monotonicMs() - fetchedAtMs;
+  }
+
+  /** A part of a list whose start is answered stale. */
+  #stale(
+    key: RepositoryKey,
+    after: Tag,
+    status: CacheStatus,
+  ): TagsPart | undefined {
+    const list = this.#lists.get(nameOf(key, after));
+    return list && { list, status, ageMs: this.#ageMs(list), isStale: true };
+  }
+
+  /** A part that may be answered unasked. */
+  #fresh(
+    { freshness }: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+  ): TagsPart | undefined {
+    const list = this.#lists.get(nameOf(key, after));
+    if (list === undefined) return undefined;
+    const ageMs = this.#ageMs(list);
+    const ttlMs = freshness.tagTtlMs - ageMs;
+    return ttlMs > 0
+      ? { list, status: cacheStatus.hit(ttlMs), ageMs, isStale: false }
+      : undefined;
+  }
+
+  async #fetch(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+  ): Promise<TagList> {
+    const { tags, isWhole } = await this.#ask(upstream, key, after);
+    const list = {
+      tags: [...new Set(tags)]
+        // An upstream that knows no `last` starts anew.
+        .filter((tag) => after === undefined || tag > after)
+        .sort(),
+      isWhole,
+    };
+    const fetchedAtMs = this.#clock.monotonicMs();
+    this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
+    if (after === undefined) {
+      await (list.isWhole
+        ? this.#kept.write(key, list.tags)
+        : this.#kept.drop(key));
+    }
+    return list;
+  }
+
+  /** Takes a list into memory that outlived the process, or its place in memory. */
+  async #recall(
+    { freshness }: MirroredUpstream,
+    key: RepositoryKey,
+  ): Promise<void> {
+    const name = nameOf(key, undefined);
+    if (this.#lists.has(name)) return;
+    const kept = await this.#kept.read(key);
+    if (kept === undefined || this.#lists.has(name)) return;
+    // A clock that was set back says nothing: then it counts as just expired.
+    const ageMs = kept.ageMs < 0 ? freshness.tagTtlMs : kept.ageMs;
+    this.#lists.set(name, {
+      tags: kept.tags,
+      isWhole: true,
+      fetchedAtMs: this.#clock.monotonicMs() - ageMs,
+    });
+  }
+
+  /** A list that the upstream has no more is not the last known one either. */
+  async #ask(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    after: Tag | undefined,
+  ): Promise<UpstreamTags> {
+    try {
+      return await withDeadline(ANSWER_DEADLINE_MS, (signal) =>
+        upstream.client.listTags(key.repository, signal, after),
+      );
+    } catch (error) {
+      if (isNotFound(error)) {
+        this.#lists.delete(nameOf(key, after));
+        await this.#kept.drop(key);
+      }
+      throw error;
+    }
+  }
+
+  /** Those tags in the cache that a page is cut from; undefined if it has none of the repository. */
+  async #cached(
+    key: RepositoryKey,
+    { n = MAX_CACHED_TAGS, last }: PageRequest,
+  ): Promise<TagList | undefined> {
+    // One more than the page says that there is a next one.
+    const limit = Math.min(n, MAX_CACHED_TAGS) + 1;
+    const list = (count: number, after: string | undefined) =>
+      this.#index.listTags(key, count, after).catch(() => []);
+    const tags = await list(limit, last);
+    const isEmpty =
+      tags.length === 0 &&
+      (last === undefined || (await list(1, undefined)).length === 0);
+    return isEmpty ? undefined : { tags, isWhole: true };
+  }
+}
+
+function nameOf(
+  { upstream, repository }: RepositoryKey,
+  after: Tag | undefined,
+): string {
+  return `${upstream} ${repository} ${after ?? ""}`;
+}

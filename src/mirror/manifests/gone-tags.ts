@@ -1,0 +1,84 @@
+import type { MetadataIndex, TagRow } from "../../storage/metadata-index.ts";
+import type { RepositoryKey, Tag } from "../../oci/reference.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import { CredentialError } from "../../upstream/credentials/credentials.ts";
+import { UpstreamError } from "../../wire/errors.ts";
+import { isNotFound } from "./manifest-answers.ts";
+import type { MirroredUpstream } from "../mirrored-upstream.ts";
+
+/**
+ * Cached tags that their upstream has no more: publishers delete. A pinned one is kept and served
+ * until it is unpinned, another one for `staleIfGone` from the first such answer, which the index
+ * keeps.
+ */
+export class GoneTags {
+  readonly #index: MetadataIndex;
+  readonly #clock: Clock;
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly clock: Clock;
+  }) {
+    this.#index = options.index;
+    this.#clock = options.clock;
+  }
+
+  /**
+   * Marks a cached tag of which the upstream says that it is gone, or drops its row where it may not
+   * be served any more; the digest stays. Other failures change nothing.
+   */
+  async note(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+    error: unknown,
+  ): Promise<void> {
+    if (!isGone(upstream, error)) return;
+    try {
+      const row = await this.#index.getTag(key, tag);
+      if (row === undefined) return;
+      const nowMs = this.#clock.nowMs();
+      // A mark in the future means that the clock was set back.
+      const goneAtMs = Math.min(row.goneAtMs ?? nowMs, nowMs);
+      if (!this.mayServe(upstream, { ...row, goneAtMs })) {
+        await this.#index.removeTag(key, tag);
+      } else if (row.goneAtMs !== goneAtMs) {
+        await this.#index.markTagGone(key, tag, goneAtMs);
+      }
+    } catch {
+      // The next answer of the upstream says it again.
+    }
+  }
+
+  /** Whether a tag that is gone upstream may be served. Returns false for one that is not gone. */
+  mayServe(
+    { freshness }: MirroredUpstream,
+    { goneAtMs, isPinned }: Pick<TagRow, "goneAtMs" | "isPinned">,
+  ): boolean {
+    if (goneAtMs === undefined) return false;
+    return isPinned || this.#clock.nowMs() - goneAtMs < freshness.staleIfGoneMs;
+  }
+
+  /** Whether the tag is marked by now, and may be served. */
+  async isKept(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    tag: Tag,
+  ): Promise<boolean> {
+    const row = await this.#index.getTag(key, tag).catch(() => undefined);
+    return row !== undefined && this.mayServe(upstream, row);
+  }
+}
+
+/** A 404; without credentials of our own also 401 and 403, which registries answer for what is not there. */
+export function isGone(
+  { client }: MirroredUpstream,
+  error: unknown,
+): error is UpstreamError {
+  if (isNotFound(error)) return true;
+  if (!(error instanceof UpstreamError) || error instanceof CredentialError) {
+    return false;
+  }
+  const isRefusal = error.kind === "unauthorized" || error.kind === "denied";
+  return isRefusal && !client.hasCredentials;
+}

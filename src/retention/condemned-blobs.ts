@@ -1,0 +1,83 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Digest } from "../oci/digest.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import type { HotManifests } from "../storage/hot-manifests.ts";
+import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
+
+/** Files removed side by side, and rows dropped in one transaction. */
+const BLOBS_AT_ONCE = 8;
+
+/** Takes away the bytes of what no root needs, then its rows. */
+export class CondemnedBlobs {
+  readonly #options: {
+    readonly index: MetadataIndex;
+    readonly blobs: TrackedBlobStore;
+    readonly hot?: HotManifests;
+    readonly log: Pick<Logger, "warn">;
+  };
+
+  constructor(options: {
+    readonly index: MetadataIndex;
+    readonly blobs: TrackedBlobStore;
+    readonly hot?: HotManifests;
+    readonly log: Pick<Logger, "warn">;
+  }) {
+    this.#options = options;
+  }
+
+  /**
+   * Removes what is condemned and idle, level by level.
+   *
+   * @param isStopped asked before each step
+   * @returns bytes that were freed
+   */
+  async purge(isStopped: () => boolean): Promise<number> {
+    const { index, blobs, hot, log } = this.#options;
+    const except = new Set<Digest>();
+    let freedBytes = 0;
+    for (;;) {
+      const found = await index.listCondemned(BLOBS_AT_ONCE, except);
+      if (found.length === 0 || isStopped()) return freedBytes;
+      const claim = blobs.claim(found.map(({ digest }) => digest));
+      try {
+        const gone: Digest[] = [];
+        await Promise.all(
+          found.map(async ({ digest, sizeBytes }) => {
+            if (!claim.digests.includes(digest)) {
+              except.add(digest);
+              return;
+            }
+            hot?.delete(digest);
+            try {
+              await blobs.remove(digest);
+              gone.push(digest);
+              freedBytes += sizeBytes;
+            } catch (error) {
+              except.add(digest);
+              log.warn({ err: error, digest }, "a blob could not be removed");
+            }
+          }),
+        );
+        await index.forgetCondemned(gone);
+      } finally {
+        claim.release();
+      }
+      await nextTurn();
+    }
+  }
+
+  /** Where the index can't be written: removes files only, their rows stay. */
+  async removeFiles(digests: readonly Digest[]): Promise<void> {
+    const { blobs, hot } = this.#options;
+    const claim = blobs.claim(digests);
+    try {
+      for (const digest of claim.digests) {
+        hot?.delete(digest);
+        await blobs.remove(digest);
+      }
+    } finally {
+      claim.release();
+    }
+  }
+}

@@ -1,0 +1,115 @@
+import { constants } from "node:fs";
+import type { ChildDescriptor } from "../../../oci/descriptor.ts";
+import {
+  createDigestHash,
+  type Digest,
+  digestAlgorithm,
+  digestSoFar,
+} from "../../../oci/digest.ts";
+import { MAX_MANIFEST_BYTES, parseManifest } from "../../../oci/manifest.ts";
+import type { FileSystem } from "../root/file-system.ts";
+import type { BlobRecord } from "../../metadata-index.ts";
+import { SharedFile } from "./shared-file.ts";
+
+const CAREFULLY =
+  constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+const READ_BYTES = 256 * 1024;
+/** Waits as long as the bytes that were read should take. */
+export type Pace = (bytes: number) => Promise<void>;
+
+export interface FileContent {
+  /** Of the bytes that are there. */
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  /** All bytes, of a file that may be a manifest. */
+  readonly bytes: Buffer | undefined;
+}
+
+/**
+ * Reads a file in blobs/ from end to end and hashes it as its name says.
+ *
+ * @throws the system's errors; the signal's reason
+ */
+export async function readBlobFile(
+  fileSystem: FileSystem,
+  path: string,
+  digest: Digest,
+  options: { readonly pace?: Pace; readonly signal?: AbortSignal } = {},
+): Promise<FileContent> {
+  const file = new SharedFile(
+    fileSystem,
+    await fileSystem.open(path, CAREFULLY),
+  );
+  try {
+    const { sizeBytes } = await fileSystem.stat(file.fd);
+    const algorithm = digestAlgorithm(digest);
+    const hash = createDigestHash(algorithm);
+    const isSmall = sizeBytes <= MAX_MANIFEST_BYTES;
+    const whole = Buffer.allocUnsafeSlow(isSmall ? sizeBytes : READ_BYTES);
+    for (let position = 0; position < sizeBytes;) {
+      options.signal?.throwIfAborted();
+      const length = Math.min(READ_BYTES, sizeBytes - position);
+      const target = isSmall
+        ? whole.subarray(position, position + length)
+        : whole.subarray(0, length);
+      await file.readFully(target, length, position);
+      hash.update(target);
+      position += length;
+      await options.pace?.(length);
+    }
+    return {
+      digest: digestSoFar(algorithm, hash),
+      sizeBytes,
+      bytes: isSmall ? whole : undefined,
+    };
+  } finally {
+    await file.release();
+  }
+}
+
+export interface ManifestContent {
+  readonly mediaType: string;
+  readonly children: readonly ChildDescriptor[];
+  readonly subject: Digest | undefined;
+}
+
+/**
+ * What a file says as a manifest.
+ *
+ * @param mediaType as it was published with; absent: only a file that tells its type itself is one
+ */
+export function readManifestContent(
+  bytes: Buffer | undefined,
+  mediaType: string | undefined,
+): ManifestContent | undefined {
+  // Most blobs are archives: not one byte more is looked at.
+  if (bytes === undefined || bytes[0] !== OPENING_BRACE) return undefined;
+  const parsed = parseManifest(bytes, mediaType);
+  if (!parsed.ok || parsed.kind === "schema1") return undefined;
+  return parsed;
+}
+
+const OPENING_BRACE = 0x7b;
+
+/** The record of a file that was found, whose bytes are those of its name. */
+export function recordOf(
+  digest: Digest,
+  sizeBytes: number,
+  storedAtMs: number,
+  manifest: ManifestContent | undefined,
+): BlobRecord {
+  return {
+    digest,
+    sizeBytes,
+    storedAtMs,
+    ...(manifest === undefined
+      ? {}
+      : {
+          manifest: {
+            mediaType: manifest.mediaType,
+            children: manifest.children,
+            subject: manifest.subject,
+          },
+        }),
+  };
+}

@@ -1,0 +1,44 @@
+import type { Digest, DigestAlgorithm } from "../../../oci/digest.ts";
+import type { BackgroundHashes } from "./background-hash.ts";
+import type { SharedFile } from "./shared-file.ts";
+import { BACKGROUND_HASH_FROM_BYTES, InlineHash } from "./stored-hash.ts";
+
+/** After each the signal is looked at: a stop does not wait for a large file. */
+const STEP_BYTES = 64 * 1024 * 1024;
+
+/**
+ * Hashes a file of `sizeBytes`, a large one on the thread for hashes.
+ *
+ * @throws StorageError, the signal's reason
+ */
+export async function hashStoredFile(
+  file: SharedFile,
+  options: {
+    readonly algorithm: DigestAlgorithm;
+    readonly sizeBytes: number;
+    readonly hashes: BackgroundHashes;
+    readonly signal: AbortSignal;
+  },
+): Promise<Digest> {
+  const { algorithm, sizeBytes, hashes, signal } = options;
+  signal.throwIfAborted();
+  if (sizeBytes < BACKGROUND_HASH_FROM_BYTES) {
+    const hash = new InlineHash(algorithm);
+    const bytes = Buffer.allocUnsafeSlow(sizeBytes);
+    if (sizeBytes > 0) await file.readFully(bytes, sizeBytes, 0);
+    hash.update(bytes);
+    return hash.digest();
+  }
+  const hash = hashes.open(algorithm, file);
+  try {
+    for (let end = 0; ;) {
+      end = Math.min(sizeBytes, end + STEP_BYTES);
+      hash.addStored([], end);
+      const digest = await hash.digest();
+      if (end === sizeBytes) return digest;
+      signal.throwIfAborted();
+    }
+  } finally {
+    hash.close();
+  }
+}

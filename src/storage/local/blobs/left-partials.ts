@@ -1,0 +1,96 @@
+import { join } from "node:path";
+import type { Digest } from "../../../oci/digest.ts";
+import type { Clock } from "../../../telemetry/clock.ts";
+import type { Logger } from "../../../telemetry/logger.ts";
+import { type DiskLayout, parsePartialName } from "../root/disk-layout.ts";
+import {
+  asStorageError,
+  type FileSystem,
+  systemCode,
+} from "../root/file-system.ts";
+import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
+
+export interface LeftPartialsOptions {
+  readonly layout: Pick<DiskLayout, "partialFolder">;
+  readonly fileSystem: Pick<FileSystem, "list" | "statPath" | "unlink">;
+  readonly blobs: Pick<TrackedBlobStore, "claim" | "isBusy">;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "info">;
+}
+
+interface LeftPartial {
+  readonly digest: Digest;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly modifiedAtMs: number;
+}
+
+/** Engines try again within minutes and people within a day; later the tag has moved on. */
+const KEPT_MS = 24 * 60 * 60 * 1000;
+
+/**
+ * What broken downloads left for their resumption. Most are resumed; one of a blob that nobody asks
+ * for again would lie there for ever, and no limit would know of it, because the index counts blobs.
+ */
+export class LeftPartials {
+  readonly #options: LeftPartialsOptions;
+
+  constructor(options: LeftPartialsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Removes those that were left a day ago, and the oldest beyond `limitBytes` in all. One that a
+   * fill writes or somebody reads stays, and counts for nothing.
+   *
+   * @throws StorageError when the folder can't be read
+   */
+  async trim(limitBytes: number): Promise<void> {
+    const { blobs, clock } = this.#options;
+    let keptBytes = 0;
+    for (const partial of await this.#list()) {
+      if (blobs.isBusy(partial.digest)) continue;
+      const isOld = clock.nowMs() - partial.modifiedAtMs > KEPT_MS;
+      if (isOld || keptBytes + partial.sizeBytes > limitBytes) {
+        await this.#remove(partial);
+      } else {
+        keptBytes += partial.sizeBytes;
+      }
+    }
+  }
+
+  /** The newest first. */
+  async #list(): Promise<readonly LeftPartial[]> {
+    const { layout, fileSystem } = this.#options;
+    const partials: LeftPartial[] = [];
+    try {
+      for (const name of await fileSystem.list(layout.partialFolder)) {
+        const digest = parsePartialName(name);
+        if (digest === undefined) continue;
+        const path = join(layout.partialFolder, name);
+        const stat = await fileSystem.statPath(path).catch(() => undefined);
+        if (stat?.isFile === true) partials.push({ digest, path, ...stat });
+      }
+    } catch (error) {
+      if (systemCode(error) === "ENOENT") return [];
+      throw asStorageError("list", error);
+    }
+    return partials.sort((a, b) => b.modifiedAtMs - a.modifiedAtMs);
+  }
+
+  /** One that can't go now is met again at the next look. */
+  async #remove({ digest, path, sizeBytes }: LeftPartial): Promise<void> {
+    const { blobs, fileSystem, log } = this.#options;
+    const claim = blobs.claim([digest]);
+    try {
+      // Somebody goes on with it since a moment ago.
+      if (claim.digests.length === 0) return;
+      await fileSystem.unlink(path);
+      log.info({ digest, sizeBytes }, "an unfinished download was given up");
+    } catch {
+      // The storage has told of it elsewhere.
+    } finally {
+      claim.release();
+    }
+  }
+}

@@ -1,0 +1,100 @@
+import type { ChildDescriptor } from "../../../oci/descriptor.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import { OCTET_STREAM } from "../../../oci/media-type.ts";
+import { bytesOf, pathOf } from "./index-keys.ts";
+import type { IndexStatements } from "./index-statements.ts";
+import type { IntentRows } from "./intents.ts";
+import { type BlobRecord, IndexError } from "../../metadata-index.ts";
+import type { RepositoryKey } from "../../../oci/reference.ts";
+
+/** Names of types are an upstream's to choose; well-known are some dozens. */
+const MAX_MEDIA_TYPES = 10_000;
+/** Kept lower, so that names of children leave room for those of manifests. */
+const MAX_EDGE_MEDIA_TYPES = 2_000;
+
+/** Writes blobs with their edges, and the names that rows are made of. Runs in the caller's transactions. */
+export class BlobRows {
+  readonly #statements: IndexStatements;
+  readonly #intents: IntentRows;
+
+  constructor(statements: IndexStatements, intents: IntentRows) {
+    this.#statements = statements;
+    this.#intents = intents;
+  }
+
+  /** @returns the row's id */
+  putBlob({ digest, sizeBytes, storedAtMs, manifest }: BlobRecord): number {
+    const id = this.digestId(digest);
+    this.#statements.putBlob.run(id, sizeBytes, storedAtMs, storedAtMs);
+    if (manifest !== undefined) {
+      this.#statements.putManifest.run(
+        id,
+        this.mediaTypeId(manifest.mediaType),
+        manifest.subject === undefined ? null : this.digestId(manifest.subject),
+      );
+      this.#putEdges(id, manifest.children);
+    }
+    this.#intents.drop(digest);
+    return id;
+  }
+
+  /** The same bytes have the same children, unless a newer program reads them better: the old ones go. */
+  #putEdges(parentId: number, children: readonly ChildDescriptor[]): void {
+    this.#statements.deleteEdges.run(parentId);
+    for (const child of children) {
+      this.#statements.putEdge.run({
+        parentId,
+        childId: this.digestId(child.digest),
+        isManifest: child.role === "manifest" ? 1 : 0,
+        isForeign: child.isForeign ? 1 : 0,
+        sizeBytes: child.sizeBytes,
+        mediaTypeId: this.#edgeMediaTypeId(child.mediaType),
+      });
+    }
+  }
+
+  digestId(digest: Digest): number {
+    const bytes = bytesOf(digest);
+    return (
+      this.#statements.findDigestId.get(bytes)?.id ??
+      Number(this.#statements.insertDigest.run(bytes).lastInsertRowid)
+    );
+  }
+
+  /** @throws IndexError where upstreams have made up too many */
+  mediaTypeId(name: string): number {
+    return this.#mediaTypeId(name, MAX_MEDIA_TYPES) ?? tooMany();
+  }
+
+  /** What a manifest calls a child only informs: beyond a bound it is stored as bytes of any kind. */
+  #edgeMediaTypeId(name: string): number {
+    return (
+      this.#mediaTypeId(name, MAX_EDGE_MEDIA_TYPES) ??
+      this.mediaTypeId(OCTET_STREAM)
+    );
+  }
+
+  /** Rows never go, so that the last one's number is how many there are. */
+  #mediaTypeId(name: string, limit: number): number | undefined {
+    const found = this.#statements.findMediaTypeId.get(name);
+    if (found !== undefined) return found.id;
+    if ((this.#statements.lastMediaTypeId.get()?.id ?? 0) >= limit) {
+      return undefined;
+    }
+    return Number(this.#statements.insertMediaType.run(name).lastInsertRowid);
+  }
+
+  repositoryId(key: RepositoryKey): number {
+    return (
+      this.#statements.findRepositoryId.get(pathOf(key))?.id ??
+      Number(
+        this.#statements.insertRepository.run(key.upstream, key.repository)
+          .lastInsertRowid,
+      )
+    );
+  }
+}
+
+function tooMany(): never {
+  throw new IndexError("the index has too many media types");
+}

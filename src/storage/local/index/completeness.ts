@@ -1,0 +1,62 @@
+import type { Digest } from "../../../oci/digest.ts";
+import { bytesOf, pathOf } from "./index-keys.ts";
+import type { IndexStatements } from "./index-statements.ts";
+import type { BlobScope } from "../../metadata-index.ts";
+import type { RepositoryKey } from "../../../oci/reference.ts";
+
+/** An index of indexes may go so deep below the one that is asked for; engines follow fewer. */
+const MAX_INDEX_DEPTH = 4;
+/**
+ * Whether a pull of the manifest can be finished from what is stored: all blobs of a manifest, of an
+ * index those of one of its manifests.
+ *
+ * @param blobScope where the blobs must be linked
+ */
+export function hasCompleteImage(
+  statements: IndexStatements,
+  key: RepositoryKey,
+  digest: Digest,
+  blobScope: BlobScope,
+): boolean {
+  const path = pathOf(key);
+  const { findLinkedManifestId, findMissingBlobChild, findAbsentBlobChild } =
+    statements;
+  const root = findLinkedManifestId.get(path, bytesOf(digest));
+  const hasAllBlobs = (id: number): boolean =>
+    blobScope === "repository"
+      ? findMissingBlobChild.get(id, path) === undefined
+      : findAbsentBlobChild.get(id, key.upstream) === undefined;
+  return (
+    root !== undefined &&
+    hasCompleteManifest(statements, root.id, path, hasAllBlobs)
+  );
+}
+
+/**
+ * Level by level, each manifest once and at its least depth, so that an index that names the
+ * same indexes over and over costs no more than their number.
+ */
+function hasCompleteManifest(
+  statements: IndexStatements,
+  rootId: number,
+  path: string,
+  hasAllBlobs: (manifestId: number) => boolean,
+): boolean {
+  const seen = new Set([rootId]);
+  let level = [rootId];
+  for (let depth = 0; depth <= MAX_INDEX_DEPTH; depth += 1) {
+    const next: number[] = [];
+    for (const id of level) {
+      if (statements.hasManifestChild.get(id) === undefined) {
+        if (hasAllBlobs(id)) return true;
+        continue;
+      }
+      for (const child of statements.listLinkedManifestChildren.all(path, id)) {
+        if (!seen.has(child.id)) next.push(child.id);
+        seen.add(child.id);
+      }
+    }
+    level = next;
+  }
+  return false;
+}

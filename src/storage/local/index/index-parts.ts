@@ -1,0 +1,123 @@
+import type { Database } from "better-sqlite3";
+import { AccessTimes } from "../../access-times.ts";
+import { BlobRows } from "./blob-rows.ts";
+import {
+  type IndexStatements,
+  prepareIndexStatements,
+} from "./index-statements.ts";
+import { IndexSize } from "./index-size.ts";
+import { IndexTransactions } from "./index-transactions.ts";
+import { IntentRows } from "./intents.ts";
+import type { BlobRow, TagRow } from "../../metadata-index.ts";
+import { ReferrerRows } from "./referrer-rows.ts";
+import { RecentRows } from "./recent-rows.ts";
+import { type Changed, RootChanges } from "./root-changes.ts";
+import type { RootChange } from "../upkeep/roots-journal.ts";
+import { TagListRows } from "./tag-list-rows.ts";
+import { SqliteRoots } from "./sqlite-roots.ts";
+import { writeUses } from "./use-keys.ts";
+import type { Schedule } from "../../../telemetry/clock.ts";
+
+export interface IndexOptions {
+  /** Migrated, and closed with the index. */
+  readonly database: Database;
+  readonly schedule: Schedule;
+  /** Called when SQLite finds the file damaged; the index goes on as far as it can. */
+  readonly onCorrupt: (error: unknown) => void;
+  /** Called after each transaction that wrote. */
+  readonly onWritten?: () => void;
+  /** Makes room on a full disk, if it can: the write is tried once more. */
+  readonly onFull?: () => void;
+  /** A tag points to another manifest than before or is gone, or a pin was set or taken: once that is written. */
+  readonly onRootChange?: (change: RootChange) => void;
+}
+
+/** What the SQLite index is made of, over one connection. */
+export interface IndexParts {
+  readonly statements: IndexStatements;
+  readonly intents: IntentRows;
+  readonly rows: BlobRows;
+  readonly roots: SqliteRoots;
+  readonly rootChanges: RootChanges;
+  readonly referrers: ReferrerRows;
+  readonly tagLists: TagListRows;
+  readonly size: IndexSize;
+  readonly accessTimes: Pick<AccessTimes, "note" | "flush" | "settle">;
+  readonly transactions: IndexTransactions;
+  /** Forgotten whenever a row changes. */
+  readonly recentTags: RecentRows<TagRow>;
+  readonly recentBlobs: RecentRows<BlobRow>;
+  /** A write of which the journal is told once it is done. */
+  readonly writeRoots: <T>(
+    method: string,
+    work: () => Changed<T>,
+  ) => Promise<T>;
+  /** Writes what waits and closes the connection; once is enough. */
+  readonly close: () => void;
+}
+
+export function createIndexParts({
+  database,
+  schedule,
+  onCorrupt,
+  onWritten = () => undefined,
+  onFull = () => undefined,
+  onRootChange = () => undefined,
+}: IndexOptions): IndexParts {
+  const statements = prepareIndexStatements(database);
+  const intents = new IntentRows(database);
+  const rows = new BlobRows(statements, intents);
+  const roots = new SqliteRoots(database);
+  const recentTags = new RecentRows<TagRow>();
+  const recentBlobs = new RecentRows<BlobRow>();
+  const transactions = new IndexTransactions({
+    database,
+    onCorrupt,
+    onChanged: () => {
+      recentTags.clear();
+      recentBlobs.clear();
+    },
+    onWritten,
+    onFull,
+  });
+  const accessTimes = new AccessTimes((uses) => {
+    database
+      .transaction(() => {
+        writeUses(statements, roots, uses);
+      })
+      .immediate();
+    onWritten();
+  }, schedule);
+  let isClosed = false;
+  return {
+    statements,
+    intents,
+    rows,
+    roots,
+    referrers: new ReferrerRows(database),
+    tagLists: new TagListRows(database),
+    size: new IndexSize(database),
+    rootChanges: new RootChanges(statements, roots, rows),
+    accessTimes: {
+      note: (key, atMs) => {
+        if (!isClosed) accessTimes.note(key, atMs);
+      },
+      flush: () => accessTimes.flush(),
+      settle: () => accessTimes.settle(),
+    },
+    transactions,
+    recentTags,
+    recentBlobs,
+    writeRoots: async (method, work) => {
+      const { result, changes } = await transactions.write(method, work);
+      for (const change of changes) onRootChange(change);
+      return result;
+    },
+    close: () => {
+      if (isClosed) return;
+      accessTimes.flush();
+      isClosed = true;
+      database.close();
+    },
+  };
+}

@@ -1,0 +1,67 @@
+import type { Database, Statement } from "better-sqlite3";
+import type { UnrootedStep } from "../../root-index.ts";
+
+/** How far one step looks and what it deletes at most: a millisecond or two. */
+const REPOSITORIES_A_STEP = 64;
+const LINKS_A_STEP = 500;
+
+/**
+ * What the index itself takes, and what can go from it without a blob: links of repositories that
+ * have no tag and no other root. A link costs a client one HEAD of a name of its choice.
+ */
+export class IndexSize {
+  readonly #database: Database;
+  readonly #listUnrooted: Statement<
+    [number, number],
+    { readonly id: number; readonly isRooted: 0 | 1 }
+  >;
+  readonly #deleteLinks: Statement<[number, number]>;
+  readonly #deleteRepository: Statement<[number]>;
+  #after = 0;
+
+  constructor(database: Database) {
+    this.#database = database;
+    this.#listUnrooted = database.prepare(
+      `SELECT id, upstream = ''
+         OR EXISTS (SELECT 1 FROM tags WHERE tags.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM roots WHERE roots.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM intents WHERE intents.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM lost_pins WHERE lost_pins.repository_id = repositories.id)
+         AS isRooted
+       FROM repositories WHERE id > ? ORDER BY id LIMIT ?`,
+    );
+    this.#deleteLinks = database.prepare(
+      `DELETE FROM links WHERE (blob_id, repository_id) IN
+         (SELECT blob_id, repository_id FROM links WHERE repository_id = ? LIMIT ?)`,
+    );
+    this.#deleteRepository = database.prepare(
+      `DELETE FROM repositories WHERE id = ?`,
+    );
+  }
+
+  /** Of the pages that hold anything; the file keeps the others for later. */
+  get usedBytes(): number {
+    const read = (name: string): number =>
+      Number(this.#database.pragma(name, { simple: true }));
+    return (read("page_count") - read("freelist_count")) * read("page_size");
+  }
+
+  /** Goes on where the step before ended. Runs in the caller's transaction. */
+  dropUnrooted(): UnrootedStep {
+    const found = this.#listUnrooted.all(this.#after, REPOSITORIES_A_STEP);
+    let rows = 0;
+    for (const { id, isRooted } of found) {
+      if (isRooted === 0) {
+        const links = this.#deleteLinks.run(id, LINKS_A_STEP - rows).changes;
+        rows += links;
+        // The rest of this one in the next step.
+        if (rows >= LINKS_A_STEP) return { rows, isEnd: false };
+        this.#deleteRepository.run(id);
+      }
+      this.#after = id;
+    }
+    const isEnd = found.length < REPOSITORIES_A_STEP;
+    if (isEnd) this.#after = 0;
+    return { rows, isEnd };
+  }
+}

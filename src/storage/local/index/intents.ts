@@ -1,0 +1,67 @@
+import type { Database, Statement } from "better-sqlite3";
+import { type Digest, digestHex, parseDigest } from "../../../oci/digest.ts";
+import type { RepositoryName } from "../../../oci/reference.ts";
+import type { NotedIntent } from "../../metadata-index.ts";
+
+interface IntentColumns {
+  readonly digest: Buffer;
+  readonly upstream: string;
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly mediaType: string | null;
+}
+
+/** The rows of the intents; writes run in the caller's transaction. */
+export class IntentRows {
+  readonly #put: Statement<[number, number, number, number | null]>;
+  readonly #drop: Statement<[Buffer]>;
+  readonly #list: Statement<[], IntentColumns>;
+
+  constructor(database: Database) {
+    this.#put = database.prepare(
+      `INSERT OR REPLACE INTO intents (digest_id, repository_id, size_bytes, media_type_id)
+       VALUES (?, ?, ?, ?)`,
+    );
+    this.#drop = database.prepare(
+      `DELETE FROM intents WHERE digest_id = (SELECT id FROM digests WHERE digest = ?)`,
+    );
+    this.#list = database.prepare(
+      `SELECT digests.digest, repositories.upstream, repositories.name,
+         intents.size_bytes AS sizeBytes, media_types.name AS mediaType
+       FROM intents
+       JOIN digests ON digests.id = intents.digest_id
+       JOIN repositories ON repositories.id = intents.repository_id
+       LEFT JOIN media_types ON media_types.id = intents.media_type_id`,
+    );
+  }
+
+  put(
+    digestId: number,
+    repositoryId: number,
+    sizeBytes: number,
+    mediaTypeId: number | null,
+  ): void {
+    this.#put.run(digestId, repositoryId, sizeBytes, mediaTypeId);
+  }
+
+  drop(digest: Digest): void {
+    this.#drop.run(Buffer.from(digestHex(digest), "hex"));
+  }
+
+  list(): readonly NotedIntent[] {
+    return this.#list.all().flatMap(({ digest: bytes, ...row }) => {
+      const algorithm = bytes.length === 32 ? "sha256" : "sha512";
+      const digest = parseDigest(`${algorithm}:${bytes.toString("hex")}`);
+      if (digest === undefined) return [];
+      const { upstream, name, sizeBytes, mediaType } = row;
+      return [
+        {
+          digest,
+          key: { upstream, repository: name as RepositoryName },
+          sizeBytes,
+          ...(mediaType === null ? {} : { mediaType }),
+        },
+      ];
+    });
+  }
+}

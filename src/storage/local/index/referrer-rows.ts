@@ -1,0 +1,96 @@
+import type { Database, Statement } from "better-sqlite3";
+import type { Digest } from "../../../oci/digest.ts";
+import { bytesOf, pathOf } from "./index-keys.ts";
+import type { ReferrersRow } from "../../metadata-index.ts";
+import type { RepositoryKey } from "../../../oci/reference.ts";
+
+/** What the lists of all repositories may take. Those verified longest ago make room. */
+export interface ListBounds {
+  readonly lists: number;
+  readonly bytes: number;
+  /** Of one; a longer one is not kept. */
+  readonly listBytes: number;
+}
+
+const DEFAULT_BOUNDS: ListBounds = {
+  lists: 100_000,
+  bytes: 64 * 1024 * 1024,
+  listBytes: 4 * 1024 * 1024,
+};
+
+interface PutParameters {
+  readonly path: string;
+  readonly subject: Buffer;
+  readonly body: Buffer;
+  readonly verifiedAtMs: number;
+}
+
+/**
+ * Referrers lists, each of a subject that is linked in the repository; it goes with that link. Any
+ * client can name subjects, so that a list of another subject is never written. Writes run in the
+ * caller's transaction.
+ */
+export class ReferrerRows {
+  readonly #bounds: ListBounds;
+  readonly #get: Statement<[string, Buffer], ReferrersRow>;
+  readonly #put: Statement<[PutParameters]>;
+  readonly #totals: Statement<
+    [],
+    { readonly lists: number; readonly bytes: number }
+  >;
+  readonly #dropOldest: Statement<[]>;
+
+  constructor(database: Database, bounds: ListBounds = DEFAULT_BOUNDS) {
+    this.#bounds = bounds;
+    this.#get = database.prepare(
+      `SELECT body, verified_at_ms AS verifiedAtMs FROM referrers
+       WHERE repository_id = (SELECT id FROM repositories WHERE path = ?)
+         AND subject_id = (SELECT id FROM digests WHERE digest = ?)`,
+    );
+    this.#put = database.prepare(
+      `INSERT INTO referrers (subject_id, repository_id, body, verified_at_ms)
+       SELECT blob_id, repository_id, :body, :verifiedAtMs FROM links
+       WHERE blob_id = (SELECT id FROM digests WHERE digest = :subject)
+         AND repository_id = (SELECT id FROM repositories WHERE path = :path)
+       ON CONFLICT (subject_id, repository_id) DO UPDATE SET
+         body = excluded.body, verified_at_ms = excluded.verified_at_ms`,
+    );
+    this.#totals = database.prepare(
+      `SELECT lists, list_bytes AS bytes FROM totals WHERE id = 1`,
+    );
+    this.#dropOldest = database.prepare(
+      `DELETE FROM referrers
+       WHERE id = (SELECT id FROM referrers ORDER BY verified_at_ms LIMIT 1)`,
+    );
+  }
+
+  get(key: RepositoryKey, subject: Digest): ReferrersRow | undefined {
+    return this.#get.get(pathOf(key), bytesOf(subject));
+  }
+
+  /** @returns whether it is kept: its subject is linked in the repository, and it is not too long */
+  put(
+    key: RepositoryKey,
+    subject: Digest,
+    { body, verifiedAtMs }: ReferrersRow,
+  ): boolean {
+    if (body.length > this.#bounds.listBytes) return false;
+    const { changes } = this.#put.run({
+      path: pathOf(key),
+      subject: bytesOf(subject),
+      body,
+      verifiedAtMs,
+    });
+    if (changes > 0) this.#makeRoom();
+    return changes > 0;
+  }
+
+  /** The bytes of one list at most are over the bound, and so a few lists go. */
+  #makeRoom(): void {
+    for (;;) {
+      const { lists = 0, bytes = 0 } = this.#totals.get() ?? {};
+      if (lists <= this.#bounds.lists && bytes <= this.#bounds.bytes) return;
+      if (this.#dropOldest.run().changes === 0) return;
+    }
+  }
+}

@@ -1,0 +1,204 @@
+import type { Digest } from "../../../oci/digest.ts";
+import type {
+  Reference,
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../../../oci/reference.ts";
+import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import type {
+  ChildPage,
+  GraphNode,
+  ImageCursor,
+  ImagePage,
+  RootCursor,
+  RootPage,
+  RootRow,
+} from "../../root-index.ts";
+import {
+  MAX_COUNTED_HOLDERS,
+  type NodeColumns,
+  type OtherRootColumns,
+  type RootStatements,
+  type TagRootColumns,
+} from "./root-statements.ts";
+
+/** Children are read so many at a time: a manifest may name ten thousand. */
+const CHILDREN_AT_ONCE = 256;
+/** Of repositories without roots, and of roots that are no images, so many are passed over in one step. */
+const MAX_PASSED_OVER = 1_000;
+/** No name of a repository sorts before it: the path of what belongs to nobody. */
+export const NOBODYS_PATH = "/";
+
+/** Reads roots in their orders, and the graphs below them. */
+export class RootLists {
+  readonly #statements: RootStatements;
+
+  constructor(statements: RootStatements) {
+    this.#statements = statements;
+  }
+
+  oldest(limit: number, after: RootCursor | undefined): RootPage {
+    let tagAt = after?.tag ?? ([-1, 0, ""] as const);
+    let otherAt = after?.other ?? ([-1, 0, 0] as const);
+    const tags = this.#statements.oldestTags.all(...tagAt, limit);
+    const others = this.#statements.oldestOthers.all(...otherAt, limit);
+    const roots: RootRow[] = [];
+    let [t, o] = [0, 0];
+    while (roots.length < limit) {
+      const tag = tags[t];
+      const other = others[o];
+      if (tag === undefined && other === undefined) break;
+      if (
+        other === undefined ||
+        (tag !== undefined && tag.usedAtMs <= other.usedAtMs)
+      ) {
+        if (tag === undefined) break;
+        roots.push(tagRoot(tag));
+        tagAt = [tag.usedAtMs, tag.repositoryId, tag.tag];
+        t++;
+      } else {
+        roots.push(otherRoot(other));
+        otherAt = [other.usedAtMs, other.blobId, other.repositoryId];
+        o++;
+      }
+    }
+    return {
+      roots,
+      next: roots.length < limit ? undefined : { tag: tagAt, other: otherAt },
+    };
+  }
+
+  images(limit: number, after: ImageCursor | undefined): ImagePage {
+    const images: RootRow[] = [];
+    let at = after;
+    for (let passed = 0; passed < MAX_PASSED_OVER;) {
+      if (at !== undefined) {
+        const wanted = limit - images.length;
+        const roots = this.#restOfRepository(at, wanted);
+        const found = roots.filter(({ mediaType }) => mediaType !== undefined);
+        images.push(...found);
+        passed += roots.length - found.length;
+        const last = roots.at(-1);
+        if (last !== undefined) {
+          at = { key: last.key, reference: last.reference };
+          if (roots.length === wanted) return { images, next: at };
+        }
+      }
+      const next = this.#nextRepository(at);
+      if (next === undefined) return { images, next: undefined };
+      passed += next.passed;
+      at = { key: next.key, reference: undefined };
+    }
+    return { images, next: at };
+  }
+
+  /** What follows in a repository: tags by name, then digests, those of blobs among them. */
+  #restOfRepository(
+    { key, reference }: ImageCursor,
+    limit: number,
+  ): readonly RootRow[] {
+    const { tagsOfRepository, rootsOfRepository, findBlob } = this.#statements;
+    const path = pathOf(key);
+    if (reference?.kind === "digest") {
+      const blobId = findBlob.get(bytesOf(reference.digest))?.id ?? 0;
+      return rootsOfRepository.all(path, blobId, limit).map(otherRoot);
+    }
+    const tags = tagsOfRepository
+      .all(path, reference?.tag ?? "", limit)
+      .map(tagRoot);
+    const others =
+      tags.length < limit
+        ? rootsOfRepository.all(path, 0, limit - tags.length).map(otherRoot)
+        : [];
+    return [...tags, ...others];
+  }
+
+  /** The next with roots, or, behind many without, the last of those. */
+  #nextRepository(
+    after: ImageCursor | undefined,
+  ): { readonly key: RepositoryKey; readonly passed: number } | undefined {
+    let found: { key: RepositoryKey; passed: number } | undefined;
+    let passed = 0;
+    for (const row of this.#statements.nextRepositories.iterate(
+      after === undefined ? NOBODYS_PATH : pathOf(after.key),
+      MAX_PASSED_OVER,
+    )) {
+      if (row.hasRoots === 0) passed++;
+      found = { key: keyOf(row), passed };
+      if (row.hasRoots === 1) break;
+    }
+    return found;
+  }
+
+  get(key: RepositoryKey, reference: Reference): RootRow | undefined {
+    if (reference.kind === "tag") {
+      const row = this.#statements.getTagRoot.get(pathOf(key), reference.tag);
+      return row && tagRoot(row);
+    }
+    const row = this.#statements.getOtherRoot.get(
+      bytesOf(reference.digest),
+      pathOf(key),
+    );
+    return row && otherRoot(row);
+  }
+
+  node(digest: Digest): GraphNode | undefined {
+    const row = this.#statements.getNode.get(bytesOf(digest));
+    return row && graphNode(row);
+  }
+
+  children(parent: Digest, after: number | undefined): ChildPage {
+    const rows = this.#statements.listChildren.all(
+      bytesOf(parent),
+      after ?? 0,
+      CHILDREN_AT_ONCE,
+    );
+    return {
+      nodes: rows.map(graphNode),
+      next: rows.length < CHILDREN_AT_ONCE ? undefined : rows.at(-1)?.id,
+    };
+  }
+}
+
+function tagRoot(row: TagRootColumns): RootRow {
+  return {
+    key: keyOf(row),
+    reference: { kind: "tag", tag: row.tag as Tag },
+    digest: digestFrom(row.digest),
+    mediaType: row.mediaType,
+    usedAtMs: row.usedAtMs,
+    isPinned: row.isPinned === 1,
+  };
+}
+
+function otherRoot(row: OtherRootColumns): RootRow {
+  const digest = digestFrom(row.digest);
+  return {
+    key: keyOf(row),
+    reference: { kind: "digest", digest },
+    digest,
+    mediaType: row.mediaType ?? undefined,
+    usedAtMs: row.usedAtMs,
+    isPinned: row.isPinned === 1,
+  };
+}
+
+function keyOf(row: {
+  readonly upstream: string;
+  readonly repository: string;
+}): RepositoryKey {
+  return {
+    upstream: row.upstream,
+    repository: row.repository as RepositoryName,
+  };
+}
+
+function graphNode(row: NodeColumns): GraphNode {
+  return {
+    digest: digestFrom(row.digest),
+    sizeBytes: row.sizeBytes ?? undefined,
+    isManifest: row.isManifest === 1,
+    holders: row.holders >= MAX_COUNTED_HOLDERS ? Infinity : row.holders,
+  };
+}

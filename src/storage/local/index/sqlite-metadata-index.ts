@@ -1,0 +1,381 @@
+import type { Descriptor } from "../../../oci/descriptor.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import type {
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../../../oci/reference.ts";
+import type { BlobRows } from "./blob-rows.ts";
+import { hasCompleteImage } from "./completeness.ts";
+import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import {
+  createIndexParts,
+  type IndexOptions,
+  type IndexParts,
+} from "./index-parts.ts";
+import type { IndexStatements } from "./index-statements.ts";
+import type { IndexTransactions } from "./index-transactions.ts";
+import type { IntentRows } from "./intents.ts";
+import {
+  type BlobRecord,
+  type BlobRow,
+  type BlobScope,
+  type FillIntent,
+  IndexError,
+  type IndexTotals,
+  type MetadataIndex,
+  type NotedIntent,
+  type ReferrersRow,
+  type TagListRow,
+  type TagRow,
+} from "../../metadata-index.ts";
+import { SqliteRootIndex } from "./sqlite-root-index.ts";
+import type { SqliteRoots } from "./sqlite-roots.ts";
+import { USE_SEPARATOR } from "./use-keys.ts";
+
+export function createSqliteMetadataIndex(
+  options: IndexOptions,
+): MetadataIndex {
+  return new SqliteMetadataIndex(createIndexParts(options));
+}
+
+/** SQLite answers at once, so every method is done when it returns; promises are for the interface. */
+class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
+  readonly #parts: IndexParts;
+  readonly #statements: IndexStatements;
+  readonly #intents: IntentRows;
+  readonly #rows: BlobRows;
+  readonly #roots: SqliteRoots;
+  readonly #transactions: IndexTransactions;
+
+  constructor(parts: IndexParts) {
+    super(parts);
+    this.#parts = parts;
+    this.#statements = parts.statements;
+    this.#intents = parts.intents;
+    this.#rows = parts.rows;
+    this.#roots = parts.roots;
+    this.#transactions = parts.transactions;
+  }
+
+  getLinkedBlob(
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<BlobRow | undefined> {
+    return this.#transactions.read("getLinkedBlob", () => {
+      const path = pathOf(key);
+      return this.#parts.recentBlobs.keep(
+        path + USE_SEPARATOR + digest,
+        blobRow(
+          digest,
+          this.#statements.getLinkedBlob.get(path, bytesOf(digest)),
+        ),
+      );
+    });
+  }
+
+  recallLinkedBlob(key: RepositoryKey, digest: Digest): BlobRow | undefined {
+    return this.#parts.recentBlobs.get(pathOf(key) + USE_SEPARATOR + digest);
+  }
+
+  getBlob(digest: Digest): Promise<BlobRow | undefined> {
+    return this.#transactions.read("getBlob", () =>
+      blobRow(digest, this.#statements.getBlob.get(bytesOf(digest))),
+    );
+  }
+
+  getUpstreamBlob(
+    upstream: string,
+    digest: Digest,
+  ): Promise<BlobRow | undefined> {
+    return this.#transactions.read("getUpstreamBlob", () =>
+      blobRow(
+        digest,
+        this.#statements.getUpstreamBlob.get(bytesOf(digest), upstream),
+      ),
+    );
+  }
+
+  link(key: RepositoryKey, digest: Digest, mediaType?: string): Promise<void> {
+    return this.#parts.writeRoots("link", () =>
+      this.#parts.rootChanges.storeManifest(key, digest, () => {
+        const blob = this.#statements.findStoredId.get(bytesOf(digest));
+        if (blob === undefined) return;
+        const repositoryId = this.#rows.repositoryId(key);
+        const { changes } = this.#statements.putLink.run(blob.id, repositoryId);
+        if (mediaType !== undefined) {
+          this.#putLinkType(blob.id, repositoryId, mediaType);
+        }
+        this.#roots.onManifestLinked(
+          blob.id,
+          repositoryId,
+          digest,
+          blob.usedAtMs,
+        );
+        if (changes === 0) return;
+        this.#roots.onManifest(blob.id);
+        this.#roots.onStored(blob.id, repositoryId, blob.usedAtMs);
+      }),
+    );
+  }
+
+  beginFill(key: RepositoryKey, blob: FillIntent): Promise<void> {
+    return this.#transactions.write("beginFill", () => {
+      this.#intents.put(
+        this.#rows.digestId(blob.digest),
+        this.#rows.repositoryId(key),
+        blob.sizeBytes,
+        blob.mediaType === undefined
+          ? null
+          : this.#rows.mediaTypeId(blob.mediaType),
+      );
+    });
+  }
+
+  dropIntent(digest: Digest): Promise<void> {
+    return this.#transactions.write("dropIntent", () => {
+      this.#intents.drop(digest);
+      this.#roots.dropUnusedName(digest);
+    });
+  }
+
+  listIntents(): Promise<readonly NotedIntent[]> {
+    return this.#transactions.read("listIntents", () => this.#intents.list());
+  }
+
+  recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void> {
+    const { manifest, digest, storedAtMs } = blob;
+    const write = (): void => {
+      const id = this.#rows.putBlob(blob);
+      const repositoryId = this.#rows.repositoryId(key);
+      this.#statements.putLink.run(id, repositoryId);
+      if (manifest !== undefined) {
+        this.#putLinkType(id, repositoryId, manifest.mediaType);
+        this.#roots.onManifest(id);
+        this.#roots.onManifestLinked(id, repositoryId, digest, storedAtMs);
+      }
+      this.#roots.onStored(id, repositoryId, storedAtMs);
+    };
+    return manifest === undefined
+      ? this.#transactions.write("recordBlob", write)
+      : this.#parts.writeRoots("recordBlob", () =>
+          this.#parts.rootChanges.storeManifest(key, digest, write),
+        );
+  }
+
+  adoptBlob(blob: BlobRecord): Promise<void> {
+    return this.#transactions.write("adoptBlob", () => {
+      const id = this.#rows.putBlob(blob);
+      if (blob.manifest !== undefined) {
+        // It was read from the file.
+        this.#statements.putManifestType.run(
+          this.#rows.mediaTypeId(blob.manifest.mediaType),
+          id,
+        );
+        this.#roots.onManifest(id);
+      }
+      this.#roots.onAdopted(id, blob.storedAtMs);
+    });
+  }
+
+  noteVerified(digests: readonly Digest[], atMs: number): Promise<void> {
+    return this.#transactions.write("noteVerified", () => {
+      for (const digest of digests) {
+        this.#statements.noteVerified.run(atMs, bytesOf(digest));
+      }
+    });
+  }
+
+  forgetBlob(digest: Digest): Promise<void> {
+    return this.#transactions.write("forgetBlob", () => {
+      const afterwards = this.#roots.beforeForgotten(digest);
+      this.#statements.deleteBlob.run(bytesOf(digest));
+      this.#intents.drop(digest);
+      afterwards();
+    });
+  }
+
+  getTag(key: RepositoryKey, tag: Tag): Promise<TagRow | undefined> {
+    return this.#transactions.read("getTag", () => {
+      const path = pathOf(key);
+      const row = this.#statements.getTag.get(path, tag);
+      return this.#parts.recentTags.keep(
+        path + USE_SEPARATOR + tag,
+        row && {
+          ...row,
+          digest: digestFrom(row.digest),
+          goneAtMs: row.goneAtMs ?? undefined,
+          isPinned: row.isPinned === 1,
+        },
+      );
+    });
+  }
+
+  recallTag(key: RepositoryKey, tag: Tag): TagRow | undefined {
+    return this.#parts.recentTags.get(pathOf(key) + USE_SEPARATOR + tag);
+  }
+
+  putTag(
+    key: RepositoryKey,
+    tag: Tag,
+    digest: Digest,
+    verifiedAtMs: number,
+  ): Promise<void> {
+    return this.#parts.writeRoots("putTag", () =>
+      this.#parts.rootChanges.putTag(key, tag, digest, verifiedAtMs),
+    );
+  }
+
+  removeTag(key: RepositoryKey, tag: Tag): Promise<void> {
+    return this.#parts.writeRoots("removeTag", () =>
+      this.#parts.rootChanges.removeTag(key, tag),
+    );
+  }
+
+  markTagGone(key: RepositoryKey, tag: Tag, goneAtMs: number): Promise<void> {
+    return this.#transactions.write("markTagGone", () => {
+      this.#statements.markTagGone.run(goneAtMs, pathOf(key), tag);
+    });
+  }
+
+  listTags(
+    key: RepositoryKey,
+    limit: number,
+    last: string | undefined,
+  ): Promise<readonly Tag[]> {
+    return this.#transactions.read("listTags", () =>
+      this.#statements.listTags
+        .all(pathOf(key), last ?? "", limit)
+        .map(({ name }) => name as Tag),
+    );
+  }
+
+  listRepositories(
+    limit: number,
+    last: string | undefined,
+  ): Promise<readonly RepositoryKey[]> {
+    return this.#transactions.read("listRepositories", () =>
+      this.#statements.listRepositories
+        .all(last ?? "", limit)
+        .map(({ upstream, name }) => ({
+          upstream,
+          repository: name as RepositoryName,
+        })),
+    );
+  }
+
+  findDescriptor(
+    key: RepositoryKey,
+    digest: Digest,
+  ): Promise<Descriptor | undefined> {
+    return this.#transactions.read("findDescriptor", () => {
+      const row = this.#statements.findDescriptor.get(
+        pathOf(key),
+        bytesOf(digest),
+      );
+      return row && { digest, ...row };
+    });
+  }
+
+  isComplete(
+    key: RepositoryKey,
+    digest: Digest,
+    blobScope: BlobScope,
+  ): Promise<boolean> {
+    return this.#transactions.read("isComplete", () =>
+      hasCompleteImage(this.#statements, key, digest, blobScope),
+    );
+  }
+
+  getReferrers(
+    key: RepositoryKey,
+    subject: Digest,
+  ): Promise<ReferrersRow | undefined> {
+    return this.#transactions.read("getReferrers", () =>
+      this.#parts.referrers.get(key, subject),
+    );
+  }
+
+  putReferrers(
+    key: RepositoryKey,
+    subject: Digest,
+    row: ReferrersRow,
+  ): Promise<boolean> {
+    return this.#transactions.write("putReferrers", () =>
+      this.#parts.referrers.put(key, subject, row),
+    );
+  }
+
+  getTagList(key: RepositoryKey): Promise<TagListRow | undefined> {
+    return this.#transactions.read("getTagList", () =>
+      this.#parts.tagLists.get(key),
+    );
+  }
+
+  putTagList(key: RepositoryKey, row: TagListRow): Promise<boolean> {
+    return this.#transactions.write("putTagList", () =>
+      this.#parts.tagLists.put(key, row),
+    );
+  }
+
+  dropTagList(key: RepositoryKey): Promise<void> {
+    return this.#transactions.write("dropTagList", () => {
+      this.#parts.tagLists.drop(key);
+    });
+  }
+
+  touchBlob(digest: Digest, atMs: number): void {
+    this.#parts.accessTimes.note(digest, atMs);
+  }
+
+  touchTag(key: RepositoryKey, tag: Tag, atMs: number): void {
+    this.#parts.accessTimes.note(pathOf(key) + USE_SEPARATOR + tag, atMs);
+  }
+
+  totals(): Promise<IndexTotals> {
+    return this.#transactions.read("totals", () => this.#totals());
+  }
+
+  probe(): Promise<void> {
+    return this.#transactions.read("probe", () => {
+      this.#totals();
+    });
+  }
+
+  close(): Promise<void> {
+    return this.#transactions.read("close", () => this.#parts.close());
+  }
+
+  #putLinkType(blobId: number, repositoryId: number, mediaType: string): void {
+    const mediaTypeId = this.#rows.mediaTypeId(mediaType);
+    this.#statements.putLinkType.run({ blobId, repositoryId, mediaTypeId });
+  }
+
+  #totals(): IndexTotals {
+    const totals = this.#statements.getTotals.get();
+    if (totals === undefined) throw new IndexError("totals: the row is gone");
+    return totals;
+  }
+}
+
+function blobRow(
+  digest: Digest,
+  row:
+    | {
+        readonly sizeBytes: number;
+        readonly storedAtMs: number;
+        readonly verifiedAtMs: number;
+        readonly mediaType: string | null;
+      }
+    | undefined,
+): BlobRow | undefined {
+  return (
+    row && {
+      digest,
+      sizeBytes: row.sizeBytes,
+      mediaType: row.mediaType ?? undefined,
+      storedAtMs: row.storedAtMs,
+      verifiedAtMs: row.verifiedAtMs,
+    }
+  );
+}

@@ -1,0 +1,141 @@
+import type { Digest } from "../../../oci/digest.ts";
+import type { Reference, RepositoryKey } from "../../../oci/reference.ts";
+import { pathOf } from "./index-keys.ts";
+import type { IndexParts } from "./index-parts.ts";
+import type { IndexTransactions } from "./index-transactions.ts";
+import type {
+  ChildPage,
+  GraphNode,
+  ImageCursor,
+  ImagePage,
+  LostPin,
+  RootCursor,
+  RootIndex,
+  RootPage,
+  RootRow,
+  UnrootedStep,
+} from "../../root-index.ts";
+import type { SqliteRoots } from "./sqlite-roots.ts";
+import { USE_SEPARATOR } from "./use-keys.ts";
+
+/** The part of the SQLite index that room is made by. */
+export class SqliteRootIndex implements RootIndex {
+  readonly #parts: IndexParts;
+  readonly #roots: SqliteRoots;
+  readonly #transactions: IndexTransactions;
+
+  constructor(parts: IndexParts) {
+    this.#parts = parts;
+    this.#roots = parts.roots;
+    this.#transactions = parts.transactions;
+  }
+
+  touchManifest(key: RepositoryKey, digest: Digest, atMs: number): void {
+    this.#parts.accessTimes.note(pathOf(key) + USE_SEPARATOR + digest, atMs);
+  }
+
+  settleUses(): Promise<void> {
+    return this.#parts.accessTimes.settle();
+  }
+
+  listOldestRoots(
+    limit: number,
+    after: RootCursor | undefined,
+  ): Promise<RootPage> {
+    return this.#transactions.read("listOldestRoots", () =>
+      this.#roots.lists.oldest(limit, after),
+    );
+  }
+
+  listImages(
+    limit: number,
+    after: ImageCursor | undefined,
+  ): Promise<ImagePage> {
+    return this.#transactions.read("listImages", () =>
+      this.#roots.lists.images(limit, after),
+    );
+  }
+
+  getRoot(
+    key: RepositoryKey,
+    reference: Reference,
+  ): Promise<RootRow | undefined> {
+    return this.#transactions.read("getRoot", () =>
+      this.#roots.lists.get(key, reference),
+    );
+  }
+
+  getNode(digest: Digest): Promise<GraphNode | undefined> {
+    return this.#transactions.read("getNode", () =>
+      this.#roots.lists.node(digest),
+    );
+  }
+
+  listChildren(parent: Digest, after: number | undefined): Promise<ChildPage> {
+    return this.#transactions.read("listChildren", () =>
+      this.#roots.lists.children(parent, after),
+    );
+  }
+
+  setPinned(
+    key: RepositoryKey,
+    reference: Reference,
+    isPinned: boolean,
+  ): Promise<boolean> {
+    return this.#parts.writeRoots("setPinned", () =>
+      this.#parts.rootChanges.setPinned(key, reference, isPinned),
+    );
+  }
+
+  keepLostPin(key: RepositoryKey, reference: Reference): Promise<void> {
+    return this.#parts.writeRoots("keepLostPin", () =>
+      this.#parts.rootChanges.keepLostPin(key, reference),
+    );
+  }
+
+  listLostPins(limit: number): Promise<readonly LostPin[]> {
+    return this.#transactions.read("listLostPins", () =>
+      this.#roots.lostPins(limit),
+    );
+  }
+
+  dropRoot(
+    key: RepositoryKey,
+    reference: Reference,
+    usedAtMs?: number,
+  ): Promise<boolean> {
+    return this.#parts.writeRoots("dropRoot", () => {
+      this.#parts.accessTimes.flush();
+      return this.#parts.rootChanges.drop(key, reference, usedAtMs);
+    });
+  }
+
+  listCondemned(
+    limit: number,
+    except: ReadonlySet<Digest>,
+  ): Promise<readonly { digest: Digest; sizeBytes: number }[]> {
+    return this.#transactions.write("listCondemned", () =>
+      this.#roots.condemned(limit, except),
+    );
+  }
+
+  usedBytes(): Promise<number> {
+    return this.#transactions.read(
+      "usedBytes",
+      () => this.#parts.size.usedBytes,
+    );
+  }
+
+  dropUnrooted(): Promise<UnrootedStep> {
+    return this.#transactions.write("dropUnrooted", () =>
+      this.#parts.size.dropUnrooted(),
+    );
+  }
+
+  forgetCondemned(digests: readonly Digest[]): Promise<void> {
+    return this.#transactions.write("forgetCondemned", () => {
+      this.#roots.forgetCondemned(digests);
+      for (const digest of digests) this.#parts.intents.drop(digest);
+    });
+  }
+}

@@ -1,0 +1,127 @@
+import { constants } from "node:fs";
+import { access, mkdir, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+import type { StorageError } from "../../blob-store.ts";
+import { asStorageError, systemCode } from "./file-system.ts";
+
+/** The configured storage root can't be used until an operator changes it, or the key. */
+export class StorageRootError extends Error {
+  readonly root: string;
+  readonly expected: string;
+
+  /** @param expected as in `a folder; /srv/cache is a file` */
+  constructor(root: string, expected: string, options?: { cause?: unknown }) {
+    super(`storage.root: got ${root}; expected ${expected}`, options);
+    this.name = "StorageRootError";
+    this.root = root;
+    this.expected = expected;
+  }
+}
+
+/** Faults of the disk, not of the set-up: what is stored is out of reach, and may come back. */
+const DISK_FAULTS = new Set([
+  "ENOSPC",
+  "EDQUOT",
+  "EROFS",
+  "EIO",
+  "EREMOTEIO",
+  "ESTALE",
+  "ETIMEDOUT",
+  "ENOTCONN",
+  "EHOSTDOWN",
+]);
+/** Faults of the process and its limits, whatever the root is. */
+const PROCESS_FAULTS = new Set(["EMFILE", "ENFILE", "ENOMEM", "EAGAIN"]);
+const SQLITE_DISK_FAULT = /^SQLITE_(?:FULL|IOERR)/;
+
+/**
+ * The code of a fault of the disk itself, so that a mirror starts without its storage.
+ *
+ * @returns undefined if something else is wrong
+ */
+export function diskFault(error: unknown): string | undefined {
+  for (let cause = error, depth = 0; depth < 5; depth += 1) {
+    if (!(cause instanceof Error)) return undefined;
+    const code = systemCode(cause);
+    if (DISK_FAULTS.has(code) || SQLITE_DISK_FAULT.test(code)) return code;
+    cause = cause.cause;
+  }
+  return undefined;
+}
+
+/**
+ * Makes the root's folder where it is absent. Its parent is never made: that would put a cache on
+ * the disk below a mount point that is not mounted.
+ *
+ * @throws StorageRootError; StorageError if the disk is at fault
+ */
+export async function makeRoot(root: string): Promise<void> {
+  try {
+    // Not recursive: Node never ends where a parent is there and a folder below it can't be.
+    await mkdir(root, { mode: 0o700 });
+  } catch (error) {
+    if (systemCode(error) !== "EEXIST") throw await rootFault(root, error);
+  }
+  try {
+    if (!(await stat(root)).isDirectory()) {
+      throw new StorageRootError(root, "a folder; it is a file");
+    }
+    await access(root, constants.R_OK | constants.W_OK | constants.X_OK);
+  } catch (error) {
+    if (error instanceof StorageRootError) throw error;
+    throw await rootFault(root, error);
+  }
+}
+
+/**
+ * Words for a fault in or below the root that only an operator can mend; one of the disk or of this
+ * process comes out as a StorageError.
+ */
+export async function rootFault(
+  root: string,
+  error: unknown,
+): Promise<StorageRootError | StorageError> {
+  const cause = asStorageError(`opening the storage root ${root}`, error);
+  if (diskFault(error) !== undefined || PROCESS_FAULTS.has(cause.code)) {
+    return cause;
+  }
+  const expected = await expectation(root, cause);
+  return new StorageRootError(root, expected, { cause });
+}
+
+async function expectation(root: string, cause: StorageError): Promise<string> {
+  const { code, operation } = cause;
+  const where = ` (${operation} failed with ${code})`;
+  switch (code) {
+    case "EACCES":
+    case "EPERM":
+      return `a folder that user ${process.getuid?.() ?? "of this process"} may read and write${where}`;
+    case "ENOENT": {
+      const parent = dirname(root);
+      return (await isFolder(parent))
+        ? `a folder that can be made; ${parent} takes none`
+        : `a folder in an existing one; ${parent} does not exist`;
+    }
+    case "ENOTDIR":
+    case "EEXIST":
+    case "EISDIR":
+    case "ELOOP":
+      return `a folder, with folders below it${where}`;
+    case "SQLITE_CANTOPEN":
+    case "SQLITE_READONLY":
+    case "SQLITE_READONLY_DBMOVED":
+    case "SQLITE_READONLY_DIRECTORY":
+    case "SQLITE_PERM":
+      return `files that user ${process.getuid?.() ?? "of this process"} may read and write${where}`;
+    default:
+      return `a folder that can be used${where}`;
+  }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  try {
+    return (await stat(path)).isDirectory();
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,169 @@
+import { constants } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { DIGEST_ALGORITHMS } from "../../../oci/digest.ts";
+import { StorageError } from "../../blob-store.ts";
+import {
+  BOOT_ID_NAME,
+  type DiskLayout,
+  layoutFolders,
+  parsePartialName,
+} from "./disk-layout.ts";
+import { type FileSystem, systemCode } from "./file-system.ts";
+import { syncFolder } from "../blobs/fs-blob-store.ts";
+
+const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
+/** Room that ran out is no fault of the set-up: what is stored can be served, and room may come back. */
+const FULL = new Set(["ENOSPC", "EDQUOT"]);
+
+/**
+ * Makes the folders and goes once through all that publishing a blob needs, in each of them.
+ *
+ * @returns false when there is no room
+ * @throws StorageError that names the path
+ */
+export async function prepareFolders(
+  layout: DiskLayout,
+  fileSystem: FileSystem,
+): Promise<boolean> {
+  try {
+    for (const folder of layoutFolders(layout)) {
+      await step(`making the folder ${folder}`, () =>
+        fileSystem.makeFolder(folder),
+      );
+    }
+    for (const algorithm of DIGEST_ALGORITHMS) {
+      await tryFolder(layout, layout.blobFolder(algorithm), fileSystem);
+    }
+    return true;
+  } catch (error) {
+    if (error instanceof StorageError && FULL.has(error.code)) return false;
+    throw error;
+  }
+}
+
+async function tryFolder(
+  layout: DiskLayout,
+  folder: string,
+  fileSystem: FileSystem,
+): Promise<void> {
+  const from = layout.temporaryFile("self-test", 0);
+  const to = join(folder, ".self-test");
+  try {
+    const fd = await step(`creating ${from}`, () =>
+      fileSystem.open(from, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW),
+    );
+    try {
+      await step(`syncing ${from}`, () => fileSystem.fdatasync(fd));
+    } finally {
+      await fileSystem.close(fd).catch(() => undefined);
+    }
+    // Fails with EXDEV where the two folders are on different file systems.
+    await step(`renaming ${from} to ${to}`, () => fileSystem.rename(from, to));
+    await step(`syncing ${folder}`, () => syncFolder(fileSystem, folder));
+    await step(`removing ${to}`, () => fileSystem.unlink(to));
+  } catch (error) {
+    await fileSystem.unlink(from).catch(() => undefined);
+    throw error;
+  }
+}
+
+/** One boot of the machine, as in `7c2a…-…`; undefined where the system does not tell. */
+export async function readBootId(): Promise<string | undefined> {
+  try {
+    return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the root was last used under this boot: what was written then is there, synced or not. */
+export async function isSameBoot(
+  layout: DiskLayout,
+  fileSystem: FileSystem,
+  bootId: string | undefined,
+): Promise<boolean> {
+  if (bootId === undefined) return false;
+  try {
+    const fd = await fileSystem.open(layout.bootIdFile, O_RDONLY | O_NOFOLLOW);
+    try {
+      const bytes = Buffer.alloc(128);
+      const length = await fileSystem.read(fd, bytes, 0, bytes.length, 0);
+      return bytes.toString("utf8", 0, length).trim() === bootId;
+    } finally {
+      await fileSystem.close(fd).catch(() => undefined);
+    }
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Removes from the partial folder what no fill can go on from: leftovers of a crash, and after a
+ * power failure every partial, because its size tells nothing of its bytes. Then notes the boot.
+ *
+ * @returns how many partials are kept
+ * @throws StorageError when the folder can't be read
+ */
+export async function sweepPartials(
+  layout: DiskLayout,
+  fileSystem: FileSystem,
+  { isSame, bootId }: { isSame: boolean; bootId: string | undefined },
+): Promise<number> {
+  const names = await step(`listing ${layout.partialFolder}`, () =>
+    fileSystem.list(layout.partialFolder),
+  ).catch((error: unknown) => {
+    // There was no room to make it; the store does when there is.
+    if (systemCode(error) === "ENOENT") return [];
+    throw error;
+  });
+  let kept = 0;
+  let isClean = true;
+  for (const name of names) {
+    if (name === BOOT_ID_NAME && isSame) continue;
+    const path = join(layout.partialFolder, name);
+    try {
+      if (
+        isSame &&
+        parsePartialName(name) !== undefined &&
+        (await fileSystem.statPath(path)).isFile
+      ) {
+        kept += 1;
+      } else {
+        await fileSystem.removeTree(path);
+      }
+    } catch {
+      isClean = false;
+    }
+  }
+  // Only when nothing of another boot is left: the next start would trust it.
+  if (!isSame && isClean && bootId !== undefined) {
+    await writeBootId(layout, fileSystem, bootId).catch(() => undefined);
+  }
+  return kept;
+}
+
+/** Not synced: after a power failure a wrong or empty file means distrust, as it should. */
+async function writeBootId(
+  layout: DiskLayout,
+  fileSystem: FileSystem,
+  bootId: string,
+): Promise<void> {
+  const fd = await fileSystem.open(
+    layout.bootIdFile,
+    O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW,
+  );
+  try {
+    await fileSystem.writev(fd, [Buffer.from(`${bootId}\n`)], 0);
+  } finally {
+    await fileSystem.close(fd).catch(() => undefined);
+  }
+}
+
+async function step<T>(operation: string, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw new StorageError(operation, systemCode(error), { cause: error });
+  }
+}

@@ -1,0 +1,136 @@
+import { setTimeout as delay } from "node:timers/promises";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../../../telemetry/clock.ts";
+import type { Logger } from "../../../telemetry/logger.ts";
+import { IndexAwayError } from "../../metadata-index.ts";
+import type { OpenedCache } from "../open-cache.ts";
+import { Scrub, type ScrubOptions } from "./scrub.ts";
+import type { ScrubFinding } from "./scrub-findings.ts";
+
+const DAY_MS = 24 * 60 * 60 * 1000;
+const TICK_MS = 60_000;
+/** However much is due: the disk is there for pulls first. */
+const MAX_BYTES_PER_SECOND = 10 * 1024 * 1024;
+/** A machine that slept owes no more than this. */
+const MAX_DUE_TICKS = 60;
+
+export interface BackgroundScrubOptions {
+  readonly cache: Pick<OpenedCache, "audit" | "index" | "scrubParts">;
+  /** The part of all bytes that is read each day; 0: none. May change at any time. */
+  readonly dailyShare: () => number;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "warn">;
+  readonly onFinding: (finding: ScrubFinding) => void;
+  readonly onDropped: NonNullable<ScrubOptions["onDropped"]>;
+  readonly schedule?: Schedule;
+}
+
+/**
+ * Compares blob after blob with its digest and its row, in small parts all day long, and goes on
+ * after a start where the last process was. What is damaged goes, and is fetched again.
+ */
+export class BackgroundScrub {
+  readonly #options: BackgroundScrubOptions;
+  readonly #schedule: Schedule;
+  readonly #abort = new AbortController();
+  #cancel: (() => void) | undefined;
+  #tick: Promise<void> = Promise.resolve();
+  #dueBytes = 0;
+  #place: number | undefined;
+  #lastTickMs: number;
+
+  constructor(options: BackgroundScrubOptions) {
+    this.#options = options;
+    this.#schedule = options.schedule ?? scheduleUnref;
+    this.#lastTickMs = options.clock.monotonicMs();
+    this.#wait();
+  }
+
+  async stop(): Promise<void> {
+    this.#cancel?.();
+    this.#abort.abort(new Error("the scrub was stopped"));
+    await this.#tick;
+  }
+
+  #wait(): void {
+    this.#cancel = this.#schedule(() => {
+      this.#tick = this.#run()
+        .catch((error: unknown) => {
+          if (this.#abort.signal.aborted) return;
+          // The watch of the root has logged it.
+          if (error instanceof IndexAwayError) return;
+          this.#options.log.warn({ err: error }, "the scrub could not go on");
+        })
+        .then(() => {
+          if (!this.#abort.signal.aborted) this.#wait();
+        });
+    }, TICK_MS);
+  }
+
+  async #run(): Promise<void> {
+    const { cache, clock } = this.#options;
+    const nowMs = clock.monotonicMs();
+    const dailyShare = this.#options.dailyShare();
+    if (dailyShare === 0) {
+      this.#lastTickMs = nowMs;
+      return;
+    }
+    const { blobBytes } = await cache.index.totals();
+    const sinceMs = Math.min(nowMs - this.#lastTickMs, TICK_MS * MAX_DUE_TICKS);
+    this.#lastTickMs = nowMs;
+    const bytesADay = blobBytes * dailyShare;
+    this.#dueBytes = Math.min(
+      this.#dueBytes + (bytesADay * sinceMs) / DAY_MS,
+      bytesADay,
+    );
+    let at = this.#place ?? cache.audit.readScrubPlace();
+    while (this.#dueBytes > 0) {
+      this.#abort.signal.throwIfAborted();
+      const [row] = cache.audit.listRows(at, 1);
+      if (row === undefined) {
+        if (at === 0) return;
+        at = 0;
+        this.#keepPlace(at);
+        continue;
+      }
+      const scrub = new Scrub({
+        ...cache.scrubParts,
+        index: { audit: cache.audit, rows: cache.index },
+        isRepair: true,
+        isOnline: true,
+        signal: this.#abort.signal,
+        pace: (bytes) => this.#pace(bytes),
+        onDropped: this.#options.onDropped,
+      });
+      await scrub.checkBlob(row);
+      // A row costs a look at the disk, even of an empty blob.
+      this.#dueBytes -= Math.max(row.sizeBytes, 4096);
+      at = row.id;
+      this.#keepPlace(at);
+      for (const finding of scrub.report.findings) {
+        this.#options.onFinding(finding);
+      }
+    }
+  }
+
+  /** On a full disk the next process reads some blobs again. */
+  #keepPlace(id: number): void {
+    this.#place = id;
+    try {
+      this.#options.cache.audit.writeScrubPlace(id);
+    } catch {
+      // Kept in the index by a later one.
+    }
+  }
+
+  async #pace(bytes: number): Promise<void> {
+    const { signal } = this.#abort;
+    await delay((bytes / MAX_BYTES_PER_SECOND) * 1000, undefined, {
+      signal,
+      ref: false,
+    });
+  }
+}

@@ -1,0 +1,133 @@
+import type { Database } from "better-sqlite3";
+import type { RepositoryName, Tag } from "../../../oci/reference.ts";
+import { digestFrom } from "../index/index-keys.ts";
+import type { RootIndex } from "../../root-index.ts";
+import type { JournalRoot } from "./roots-journal.ts";
+
+const PAGE_ROWS = 500;
+/** Pins are set by hand: there are few. */
+const MAX_LOST_PINS = 10_000;
+
+interface RootColumns {
+  readonly repositoryId: number;
+  readonly upstream: string;
+  readonly repository: string;
+  readonly digest: Buffer;
+  readonly mediaType: string;
+}
+
+/**
+ * Everything that the journal holds, as the index has it: tags, digests that are roots by
+ * themselves, and pins whose manifest was lost.
+ *
+ * @throws the signal's reason, SQLite's errors, IndexError
+ */
+export async function* journalPages(
+  database: Database,
+  index: Pick<RootIndex, "listLostPins">,
+  signal: AbortSignal,
+  nowMs: number,
+): AsyncGenerator<readonly JournalRoot[]> {
+  yield (await index.listLostPins(MAX_LOST_PINS)).map((pin) => ({
+    ...pin,
+    digest: undefined,
+    mediaType: undefined,
+    isPinned: true,
+    atMs: nowMs,
+  }));
+  yield* digestPages(database, signal, nowMs);
+  yield* tagPages(database, signal);
+}
+
+async function* digestPages(
+  database: Database,
+  signal: AbortSignal,
+  nowMs: number,
+): AsyncGenerator<readonly JournalRoot[]> {
+  const list = database.prepare<
+    [number, number, number],
+    RootColumns & { readonly blobId: number; readonly isPinned: 0 | 1 }
+  >(
+    `SELECT roots.blob_id AS blobId, roots.repository_id AS repositoryId, repositories.upstream,
+       repositories.name AS repository, digests.digest, media_types.name AS mediaType,
+       roots.is_pinned AS isPinned
+     FROM roots
+     CROSS JOIN repositories ON repositories.id = roots.repository_id
+     CROSS JOIN digests ON digests.id = roots.blob_id
+     CROSS JOIN manifests ON manifests.id = roots.blob_id
+     LEFT JOIN links ON links.blob_id = roots.blob_id
+       AND links.repository_id = roots.repository_id
+     CROSS JOIN media_types ON media_types.id =
+       coalesce(links.media_type_id, manifests.media_type_id)
+     WHERE (roots.blob_id, roots.repository_id) > (?, ?) AND repositories.upstream <> ''
+     ORDER BY roots.blob_id, roots.repository_id LIMIT ?`,
+  );
+  let after = { blobId: 0, repositoryId: 0 };
+  for (;;) {
+    signal.throwIfAborted();
+    const rows = list.all(after.blobId, after.repositoryId, PAGE_ROWS);
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = last;
+    yield rows.map((row) => {
+      const digest = digestFrom(row.digest);
+      return {
+        key: keyOf(row),
+        reference: { kind: "digest", digest },
+        digest,
+        mediaType: row.mediaType,
+        isPinned: row.isPinned === 1,
+        atMs: nowMs,
+      };
+    });
+  }
+}
+
+async function* tagPages(
+  database: Database,
+  signal: AbortSignal,
+): AsyncGenerator<readonly JournalRoot[]> {
+  const list = database.prepare<
+    [number, string, number],
+    RootColumns & {
+      readonly tag: string;
+      readonly fetchedAtMs: number;
+      readonly isPinned: 0 | 1;
+    }
+  >(
+    `SELECT tags.repository_id AS repositoryId, repositories.upstream,
+       repositories.name AS repository, tags.name AS tag, digests.digest,
+       media_types.name AS mediaType, tags.fetched_at_ms AS fetchedAtMs,
+       tags.is_pinned AS isPinned
+     FROM tags
+     CROSS JOIN repositories ON repositories.id = tags.repository_id
+     CROSS JOIN digests ON digests.id = tags.manifest_id
+     CROSS JOIN manifests ON manifests.id = tags.manifest_id
+     LEFT JOIN links ON links.blob_id = tags.manifest_id
+       AND links.repository_id = tags.repository_id
+     CROSS JOIN media_types ON media_types.id =
+       coalesce(links.media_type_id, manifests.media_type_id)
+     WHERE (tags.repository_id, tags.name) > (?, ?)
+     ORDER BY tags.repository_id, tags.name LIMIT ?`,
+  );
+  let after = { repositoryId: 0, tag: "" };
+  for (;;) {
+    signal.throwIfAborted();
+    const rows = list.all(after.repositoryId, after.tag, PAGE_ROWS);
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = last;
+    yield rows.map((row) => ({
+      key: keyOf(row),
+      reference: { kind: "tag", tag: row.tag as Tag },
+      digest: digestFrom(row.digest),
+      mediaType: row.mediaType,
+      isPinned: row.isPinned === 1,
+      atMs: row.fetchedAtMs,
+    }));
+  }
+}
+
+function keyOf({ upstream, repository }: RootColumns): JournalRoot["key"] {
+  return { upstream, repository: repository as RepositoryName };
+}

@@ -1,0 +1,313 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { ChildDescriptor } from "../../../oci/descriptor.ts";
+import {
+  type Digest,
+  DIGEST_ALGORITHMS,
+  parseDigest,
+} from "../../../oci/digest.ts";
+import type { RepositoryKey, Tag } from "../../../oci/reference.ts";
+import { type FileStat, systemCode } from "../root/file-system.ts";
+import {
+  readBlobFile,
+  readManifestContent,
+  recordOf,
+} from "../blobs/found-blob.ts";
+import { pathOf } from "../index/index-keys.ts";
+import type { IndexAudit } from "./index-audit.ts";
+import type { RebuildWait } from "./rebuild-wait.ts";
+import type { JournalRoot } from "./roots-journal.ts";
+import type { RootParts } from "./settle-intents.ts";
+import { MAX_MANIFEST_BYTES } from "../../../oci/manifest.ts";
+
+export interface ReconcileParts extends RootParts {
+  readonly audit: IndexAudit;
+  readonly roots: readonly JournalRoot[];
+  /** Present: requests wait for the roots. */
+  readonly rebuild?: RebuildWait | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface Reconciled {
+  /** Tags that were pointed to what the journal says. */
+  restoredTags: number;
+  /** Files that got a row. */
+  adoptedBlobs: number;
+  /** Rows without a file that went. */
+  droppedBlobs: number;
+}
+
+/** Requests get their turn between two of these. */
+const ROWS_A_TURN = 64;
+const PAGE_ROWS = 256;
+/** As deep as an image is looked through for its completeness. */
+const MAX_DEPTH = 5;
+
+/**
+ * Brings the index and the blobs together again after anything but a clean stop: an index that is
+ * missing, moved aside or an older copy gets the roots of the journal, the graphs below them with
+ * their links, and every other blob that is there; a row whose file is gone goes. It runs beside
+ * the requests, which do the same for what they ask for.
+ *
+ * A file's name is believed: nothing is renamed to it before its bytes are hashed and synced.
+ * Manifests are hashed all the same, because they are small and all else hangs on them.
+ *
+ * @throws the signal's reason, StorageError, IndexError
+ */
+export async function reconcile(parts: ReconcileParts): Promise<Reconciled> {
+  const run = new Reconciliation(parts);
+  try {
+    await run.restoreRoots();
+  } finally {
+    parts.rebuild?.end();
+  }
+  await run.adoptFiles();
+  await run.dropRows();
+  return run.result;
+}
+
+class Reconciliation {
+  readonly result: Reconciled = {
+    restoredTags: 0,
+    adoptedBlobs: 0,
+    droppedBlobs: 0,
+  };
+  readonly #parts: ReconcileParts;
+  /** Manifests whose children were restored with them, as in `docker.io/library/alpine@sha256:…`. */
+  readonly #restored = new Set<string>();
+  #sinceTurn = 0;
+
+  constructor(parts: ReconcileParts) {
+    this.#parts = parts;
+  }
+
+  async restoreRoots(): Promise<void> {
+    const { roots, rebuild } = this.#parts;
+    // Of digests the newest first: an index is stored after what it names, and restores it.
+    const digests = roots.filter((root) => !isTag(root)).toReversed();
+    const inTurn = [...roots.filter(isTag), ...digests];
+    rebuild?.expect(inTurn);
+    for (const next of inTurn) {
+      for (
+        let wanted = rebuild?.takeWanted();
+        wanted !== undefined;
+        wanted = rebuild?.takeWanted()
+      ) {
+        await this.#restoreRoot(wanted);
+        rebuild?.noteRestored(wanted);
+      }
+      if (rebuild?.isPending(next) === false) continue;
+      await this.#restoreRoot(next);
+      rebuild?.noteRestored(next);
+    }
+  }
+
+  async #restoreRoot(root: JournalRoot): Promise<void> {
+    const { index } = this.#parts;
+    await this.#turn();
+    const { key, reference, isPinned } = root;
+    const isThere =
+      reference.kind === "tag"
+        ? await this.#restoreTag(root, reference.tag)
+        : await this.#restoreDigest(root);
+    if (isThere === undefined) return;
+    if (isPinned && !isThere) await index.keepLostPin(key, reference);
+    const found = await index.getRoot(key, reference);
+    if (found !== undefined && found.isPinned !== isPinned) {
+      await index.setPinned(key, reference, isPinned);
+    }
+  }
+
+  /** @returns whether the tag is as the journal says; undefined where the index knows better */
+  async #restoreTag(
+    { key, digest, mediaType, atMs, isPinned }: JournalRoot,
+    tag: Tag,
+  ): Promise<boolean | undefined> {
+    const { index } = this.#parts;
+    if (digest === undefined) return isPinned ? false : undefined;
+    const known = await index.getTag(key, tag);
+    if (known?.digest === digest) return true;
+    // The index is written first, the journal a moment later.
+    if ((known?.fetchedAtMs ?? 0) > atMs) return undefined;
+    if (!(await this.#restoreGraph(key, digest, mediaType))) {
+      // An older one of the tag may be there all the same; the pin is the tag's.
+      return known !== undefined;
+    }
+    await index.putTag(key, tag, digest, atMs);
+    this.result.restoredTags += 1;
+    return true;
+  }
+
+  /** @returns whether the digest is there; undefined if it is not pinned, or is not a root any more */
+  async #restoreDigest({
+    key,
+    digest,
+    mediaType,
+    isPinned,
+  }: JournalRoot): Promise<boolean | undefined> {
+    if (digest === undefined) return isPinned ? false : undefined;
+    if (this.#restored.has(restoredKey(key, digest))) return true;
+    const isThere = await this.#restoreGraph(key, digest, mediaType);
+    return isThere || isPinned ? isThere : undefined;
+  }
+
+  async adoptFiles(): Promise<void> {
+    const { layout, fileSystem, audit } = this.#parts;
+    for (const algorithm of DIGEST_ALGORITHMS) {
+      const visit = async (names: readonly string[]): Promise<void> => {
+        for (const name of names) {
+          await this.#turn();
+          const digest = parseDigest(`${algorithm}:${name}`);
+          if (digest === undefined || audit.isKnown(digest)) continue;
+          await this.#adopt(digest);
+        }
+      };
+      await fileSystem
+        .eachName(layout.blobFolder(algorithm), visit)
+        .catch((error: unknown) => {
+          if (systemCode(error) !== "ENOENT") throw error;
+        });
+    }
+  }
+
+  async dropRows(): Promise<void> {
+    const { index, audit } = this.#parts;
+    let rows = audit.listRows(0, PAGE_ROWS);
+    for (
+      let last = rows.at(-1);
+      last !== undefined;
+      rows = audit.listRows(last.id, PAGE_ROWS), last = rows.at(-1)
+    ) {
+      for (const { digest, storedAtMs } of rows) {
+        await this.#turn();
+        if ((await this.#stat(digest)) !== undefined) continue;
+        // Gone since, or filled again.
+        if (audit.findRow(digest)?.storedAtMs !== storedAtMs) continue;
+        await index.forgetBlob(digest);
+        this.result.droppedBlobs += 1;
+      }
+    }
+  }
+
+  /**
+   * Level by level, each manifest once and at its least depth, so that indexes that name one another
+   * over and over cost no more than their number.
+   *
+   * @returns whether the manifest is there
+   */
+  async #restoreGraph(
+    key: RepositoryKey,
+    digest: Digest,
+    mediaType: string | undefined,
+  ): Promise<boolean> {
+    const top = await this.#restoreManifest(key, digest, mediaType);
+    const seen = new Set([digest]);
+    let level = top ?? [];
+    if (top !== undefined) this.#restored.add(restoredKey(key, digest));
+    for (let depth = 1; depth <= MAX_DEPTH && level.length > 0; depth += 1) {
+      const next: ChildDescriptor[] = [];
+      for (const child of level) {
+        await this.#turn();
+        if (seen.has(child.digest)) continue;
+        const below = await this.#restoreManifest(
+          key,
+          child.digest,
+          child.mediaType,
+        );
+        if (below === undefined) continue;
+        // Of those that are there: what is only named may be any number.
+        seen.add(child.digest);
+        if (depth < MAX_DEPTH) {
+          this.#restored.add(restoredKey(key, child.digest));
+        }
+        next.push(...below);
+      }
+      level = next;
+    }
+    return top !== undefined;
+  }
+
+  /** @returns the manifests that it names; undefined where it is not there */
+  async #restoreManifest(
+    key: RepositoryKey,
+    digest: Digest,
+    mediaType: string | undefined,
+  ): Promise<readonly ChildDescriptor[] | undefined> {
+    const { layout, fileSystem, index, clock } = this.#parts;
+    const stat = await this.#stat(digest);
+    if (stat?.isFile !== true || stat.sizeBytes > MAX_MANIFEST_BYTES) {
+      return undefined;
+    }
+    const content = await readBlobFile(
+      fileSystem,
+      layout.blobFile(digest),
+      digest,
+    );
+    const manifest = readManifestContent(content.bytes, mediaType);
+    if (content.digest !== digest || manifest === undefined) return undefined;
+    await index.recordBlob(
+      key,
+      recordOf(digest, content.sizeBytes, clock.nowMs(), manifest),
+    );
+    for (const child of manifest.children) {
+      if (child.role === "manifest") continue;
+      await this.#turn();
+      const file = await this.#stat(child.digest);
+      if (file?.isFile !== true || file.sizeBytes !== child.sizeBytes) continue;
+      await index.recordBlob(
+        key,
+        recordOf(child.digest, file.sizeBytes, clock.nowMs(), undefined),
+      );
+    }
+    return manifest.children.filter(({ role }) => role === "manifest");
+  }
+
+  async #adopt(digest: Digest): Promise<void> {
+    const { layout, fileSystem, index, audit, clock } = this.#parts;
+    const stat = await this.#stat(digest);
+    if (stat?.isFile !== true) return;
+    let manifest;
+    if (stat.sizeBytes <= MAX_MANIFEST_BYTES) {
+      const content = await readBlobFile(
+        fileSystem,
+        layout.blobFile(digest),
+        digest,
+      ).catch(() => undefined);
+      if (content?.digest !== digest) return;
+      manifest = readManifestContent(
+        content.bytes,
+        audit.findEdgeMediaType(digest),
+      );
+    }
+    // A fill may have recorded it meanwhile.
+    if (audit.isKnown(digest)) return;
+    await index.adoptBlob(
+      recordOf(digest, stat.sizeBytes, clock.nowMs(), manifest),
+    );
+    this.result.adoptedBlobs += 1;
+  }
+
+  async #stat(digest: Digest): Promise<FileStat | undefined> {
+    const { layout, fileSystem } = this.#parts;
+    try {
+      return await fileSystem.statPath(layout.blobFile(digest));
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+      throw error;
+    }
+  }
+
+  async #turn(): Promise<void> {
+    this.#parts.signal.throwIfAborted();
+    this.#sinceTurn += 1;
+    if (this.#sinceTurn % ROWS_A_TURN === 0) await nextTurn();
+  }
+}
+
+function isTag({ reference }: JournalRoot): boolean {
+  return reference.kind === "tag";
+}
+
+function restoredKey(key: RepositoryKey, digest: Digest): string {
+  return `${pathOf(key)}@${digest}`;
+}

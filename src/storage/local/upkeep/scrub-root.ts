@@ -1,0 +1,140 @@
+import { existsSync } from "node:fs";
+import type { Database } from "better-sqlite3";
+import type { Clock } from "../../../telemetry/clock.ts";
+import { StorageError } from "../../blob-store.ts";
+import { type DiskLayout, diskLayout } from "../root/disk-layout.ts";
+import { type FileSystem, nodeFileSystem } from "../root/file-system.ts";
+import { IndexAudit } from "./index-audit.ts";
+import { acquireInstanceLock } from "../root/instance-lock.ts";
+import type { MetadataIndex } from "../../metadata-index.ts";
+import { openCache } from "../open-cache.ts";
+import { IN_MEMORY, openDatabase } from "../index/open-sqlite-index.ts";
+import { Scrub, type ScrubReport } from "./scrub.ts";
+import { isCorruption } from "../index/index-transactions.ts";
+import { createSqliteMetadataIndex } from "../index/sqlite-metadata-index.ts";
+
+export interface ScrubRootOptions {
+  /** Absolute. */
+  readonly root: string;
+  readonly clock: Clock;
+  readonly isRepair: boolean;
+  readonly fileSystem?: FileSystem;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Scrubs a storage root that no mirror has open. Without repair nothing in it is changed.
+ *
+ * @throws RootInUseError, StorageError, IndexError, SQLite's errors
+ */
+export async function scrubRoot(
+  options: ScrubRootOptions,
+): Promise<ScrubReport> {
+  const {
+    root,
+    clock,
+    isRepair,
+    signal,
+    fileSystem = nodeFileSystem,
+  } = options;
+  const layout = diskLayout(root);
+  if (!existsSync(root)) throw new StorageError(`opening ${root}`, "ENOENT");
+  const lock = acquireInstanceLock(layout);
+  try {
+    const scan = async (index: OfflineIndex | undefined): Promise<Scrub> => {
+      const scrub = new Scrub({
+        layout,
+        fileSystem,
+        clock,
+        isRepair,
+        isOnline: false,
+        ...(index === undefined ? {} : { index }),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      await scrub.run();
+      return scrub;
+    };
+    const index = openIndex(layout, isRepair);
+    if (index !== "damaged") {
+      try {
+        return (await scan(index)).report;
+      } finally {
+        await index.rows.close();
+      }
+    }
+    if (!isRepair) {
+      const scrub = await scan(undefined);
+      scrub.noteDamage(false);
+      return scrub.report;
+    }
+  } finally {
+    lock.release();
+  }
+  return scrubRebuilt(options);
+}
+
+interface OfflineIndex {
+  readonly audit: IndexAudit;
+  readonly rows: MetadataIndex;
+}
+
+const ignore = (): void => undefined;
+
+/** Opening the root puts a new index in the place of a damaged one and fills it. */
+async function scrubRebuilt({
+  root,
+  clock,
+  fileSystem,
+}: ScrubRootOptions): Promise<ScrubReport> {
+  const cache = await openCache({
+    root,
+    clock,
+    log: { info: ignore, warn: ignore, error: ignore },
+    ...(fileSystem === undefined ? {} : { fileSystem }),
+  });
+  try {
+    await cache.recovered();
+    const report = await cache.scrub({ isRepair: true });
+    return {
+      ...report,
+      findings: [
+        ...report.findings,
+        {
+          code: "index-damaged",
+          path: "index.sqlite",
+          digest: null,
+          repaired: true,
+        },
+      ],
+    };
+  } finally {
+    await cache.close();
+  }
+}
+
+/** @throws IndexError, SQLite's errors other than damage */
+function openIndex(
+  layout: DiskLayout,
+  isRepair: boolean,
+): OfflineIndex | "damaged" {
+  const isThere = existsSync(layout.indexFile);
+  let database: Database | undefined;
+  try {
+    database = openDatabase(isThere || isRepair ? layout.indexFile : IN_MEMORY);
+    const audit = new IndexAudit(database);
+    if (audit.health.findDamage().length > 0) {
+      database.close();
+      return "damaged";
+    }
+    const rows = createSqliteMetadataIndex({
+      database,
+      schedule: () => () => undefined,
+      onCorrupt: () => undefined,
+    });
+    return { audit, rows };
+  } catch (error) {
+    database?.close();
+    if (isCorruption(error)) return "damaged";
+    throw error;
+  }
+}

@@ -1,0 +1,85 @@
+import { digestAlgorithm, digestOf } from "../../../oci/digest.ts";
+import type { Clock } from "../../../telemetry/clock.ts";
+import type { DiskLayout } from "../root/disk-layout.ts";
+import type { FileStat, FileSystem } from "../root/file-system.ts";
+import {
+  readBlobFile,
+  readManifestContent,
+  recordOf,
+} from "../blobs/found-blob.ts";
+import type { MetadataIndex, NotedIntent } from "../../metadata-index.ts";
+import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
+
+/** Where a storage root is brought in order. */
+export interface RootParts {
+  readonly layout: DiskLayout;
+  readonly fileSystem: FileSystem;
+  readonly index: MetadataIndex;
+  readonly clock: Clock;
+}
+
+/**
+ * Ends what a crash cut off between the rename of a blob and its row: there are as many as fills
+ * that were just ending, so it is done before anything is served. What fails here is left to the
+ * fill that takes the bytes over.
+ *
+ * Beside requests the same is done for rows that a full disk did not take; then `blobs` keeps it from
+ * those that fills still write.
+ *
+ * @returns how many blobs got their row
+ */
+export async function settleIntents(
+  parts: RootParts & { readonly blobs?: Pick<TrackedBlobStore, "claim"> },
+): Promise<number> {
+  let recorded = 0;
+  for (const intent of await parts.index.listIntents()) {
+    const claim = parts.blobs?.claim([intent.digest]);
+    try {
+      if (claim?.digests.length === 0) continue;
+      if (await settle(parts, intent)) recorded += 1;
+    } catch {
+      // Neither read nor written now; whoever asks for the digest finds out.
+    } finally {
+      claim?.release();
+    }
+  }
+  return recorded;
+}
+
+async function settle(
+  { layout, fileSystem, index, clock }: RootParts,
+  intent: NotedIntent,
+): Promise<boolean> {
+  const { key, digest, sizeBytes, mediaType } = intent;
+  const path = layout.blobFile(digest);
+  const stat: FileStat | undefined = await fileSystem
+    .statPath(path)
+    .catch(() => undefined);
+  // The bytes were hashed and synced before their rename, so the name and the size are proof enough.
+  if (stat?.isFile !== true || stat.sizeBytes !== sizeBytes) {
+    await index.dropIntent(digest);
+    return false;
+  }
+  if (mediaType === undefined) {
+    await index.recordBlob(
+      key,
+      recordOf(digest, sizeBytes, clock.nowMs(), undefined),
+    );
+    return true;
+  }
+  const { bytes } = await readBlobFile(fileSystem, path, digest);
+  const manifest = readManifestContent(bytes, mediaType);
+  if (
+    bytes === undefined ||
+    manifest === undefined ||
+    digestOf(bytes, digestAlgorithm(digest)) !== digest
+  ) {
+    await index.dropIntent(digest);
+    return false;
+  }
+  await index.recordBlob(
+    key,
+    recordOf(digest, sizeBytes, clock.nowMs(), manifest),
+  );
+  return true;
+}

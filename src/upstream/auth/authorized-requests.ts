@@ -1,0 +1,157 @@
+import type { Authorization, SentAuthorization } from "./authorization.ts";
+import { CredentialError, type Login } from "../credentials/credentials.ts";
+import { askRoot } from "../endpoint-root.ts";
+import type { Permit } from "../endpoint-health.ts";
+import { UpstreamError } from "../../wire/errors.ts";
+import type { Exchange } from "../../wire/exchange.ts";
+import { isGivenUp } from "../../wire/faults.ts";
+import type { Identity } from "../../wire/request-headers.ts";
+import { dismiss, type HeldAnswer } from "../../wire/retry.ts";
+
+/** No token; an old one; a scope that was not enough. */
+const MAX_CHALLENGES_ANSWERED = 2;
+
+export interface AuthorizedRequestsOptions {
+  readonly endpoint: URL;
+  readonly identity: Identity;
+  /** To the endpoint's own origin. */
+  readonly exchange: Exchange;
+  readonly authorization: Authorization;
+}
+
+export interface AuthorizedRequest {
+  /** The repository as the endpoint knows it. */
+  readonly name: string;
+  /** Undefined: anonymous. */
+  readonly login: Login | undefined;
+  /** False: a 401 to a token that was good so far is an answer. */
+  readonly isTokenDoubted: boolean;
+  /** Of the endpoint. */
+  readonly permit: Pick<Permit, "fail" | "abandon">;
+  readonly signal: AbortSignal;
+  readonly send: (
+    authorization: SentAuthorization | undefined,
+  ) => Promise<HeldAnswer>;
+}
+
+/** Sends requests with whatever authorization an endpoint asks for. */
+export class AuthorizedRequests {
+  readonly #options: AuthorizedRequestsOptions;
+  #isUnauthorized = false;
+
+  constructor(options: AuthorizedRequestsOptions) {
+    this.#options = options;
+  }
+
+  /** No token or login could be had lately, and nothing else was answered since. */
+  get isUnauthorized(): boolean {
+    return this.#isUnauthorized;
+  }
+
+  /** Reports a failure outside of {@link send}: a login that can't be read. */
+  noteFailure(error: unknown): void {
+    if (isAuthorizationFault(error)) this.#isUnauthorized = true;
+  }
+
+  /** @throws UpstreamError as {@link Authorization} does, and what `send` throws */
+  async send(request: AuthorizedRequest): Promise<HeldAnswer> {
+    const { name, login, signal, isTokenDoubted, send, permit } = request;
+    const { authorization, endpoint } = this.#options;
+    let sent = await this.#noting(
+      authorization.prepare(name, login, signal),
+      permit,
+      undefined,
+    );
+    for (let answered = 0; ; answered++) {
+      const held = await send(sent);
+      const { answer } = held;
+      const isChallenge =
+        answer.status === 401 &&
+        answer.url.origin === endpoint.origin &&
+        answered < MAX_CHALLENGES_ANSWERED &&
+        (sent?.value === undefined || isTokenDoubted);
+      if (!isChallenge) {
+        if (answer.status !== 401) {
+          this.#isUnauthorized = false;
+          if (sent !== undefined) authorization.noteAnswered(name, sent);
+        }
+        return held;
+      }
+      dismiss(held);
+      sent = await this.#noting(
+        authorization.answer(
+          name,
+          answer.header("www-authenticate") ?? (await this.#ping(signal)),
+          sent,
+          login,
+          signal,
+        ),
+        permit,
+        answer.status,
+      );
+    }
+  }
+
+  /**
+   * The challenge of the API's root, for a 401 that came without one (gcr.io).
+   *
+   * @see clients.md section 4
+   */
+  async #ping(signal: AbortSignal): Promise<string | undefined> {
+    const answer = await askRoot(this.#options, this.#options.endpoint, signal);
+    return answer.status === 401
+      ? answer.header("www-authenticate")
+      : undefined;
+  }
+
+  /** @param status what the endpoint has answered to the same request */
+  async #noting<T>(
+    work: Promise<T>,
+    permit: AuthorizedRequest["permit"],
+    status: number | undefined,
+  ): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      this.noteFailure(error);
+      this.#reportRealm(error, permit, status);
+      throw error;
+    }
+  }
+
+  /**
+   * A realm that fails says nothing of the endpoint, nor of what was asked for, also where both are one
+   * server: one repository's token must not close a registry.
+   */
+  #reportRealm(
+    error: unknown,
+    permit: AuthorizedRequest["permit"],
+    status: number | undefined,
+  ): void {
+    if (!(error instanceof UpstreamError)) return;
+    // Another account is asked with.
+    if (error instanceof CredentialError || error.kind === "rate-limited") {
+      return;
+    }
+    if (status === undefined) {
+      permit.abandon();
+      return;
+    }
+    const { origin } = this.#options.endpoint;
+    const { upstream } = error;
+    permit.fail(
+      new UpstreamError("unauthorized", `${origin}: ${status}`, {
+        upstream,
+        origin,
+        status,
+      }),
+    );
+  }
+}
+
+/** The login was refused or the realm failed; a scope that is refused is an answer. */
+function isAuthorizationFault(error: unknown): boolean {
+  if (!(error instanceof UpstreamError) || isGivenUp(error)) return false;
+  const isRefusal = error.kind === "unauthorized" || error.kind === "denied";
+  return error instanceof CredentialError || !isRefusal;
+}

@@ -1,0 +1,136 @@
+import type { Readable, Writable } from "node:stream";
+import { Secret } from "../../config/config.ts";
+
+/** What a credential helper answered. */
+export type HelperAnswer =
+  | {
+      readonly kind: "login";
+      readonly username: string;
+      readonly secret: Secret;
+      /** The secret is a refresh token of OAuth2. */
+      readonly isIdentityToken: boolean;
+    }
+  /** It knows nothing of that server. */
+  | { readonly kind: "none" }
+  /** Why not, in words of ours: what a helper prints may hold a secret. */
+  | { readonly kind: "failed"; readonly reason: string };
+
+export interface HelperBounds {
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
+}
+
+/** @see faults.md section 4 */
+const BOUNDS: HelperBounds = { timeoutMs: 10_000, maxBytes: 65_536 };
+/** What the libraries print in place of an error's code. */
+const NOT_FOUND = /credentials not found/i;
+/** In place of a user's name, where the secret is a token. */
+const TOKEN_USER = "<token>";
+
+/**
+ * Asks a program for a server's credentials by Docker's credential-helper protocol: run without a
+ * shell as `PROGRAM get`, the server on its standard input. Bounded in time and bytes; with the
+ * program everything that it started is ended. Never throws.
+ *
+ * @param program a name looked for in `PATH`, or a path
+ * @see https://github.com/docker/docker-credential-helpers
+ */
+export async function askHelper(
+  program: string,
+  server: string,
+  bounds: HelperBounds = BOUNDS,
+): Promise<HelperAnswer> {
+  const run = await runHelper(program, server, bounds);
+  if ("reason" in run) return { kind: "failed", reason: run.reason };
+  if (run.code !== 0) {
+    return NOT_FOUND.test(run.output)
+      ? { kind: "none" }
+      : { kind: "failed", reason: `ended with ${run.code ?? "a signal"}` };
+  }
+  return (
+    parseAnswer(run.output) ?? { kind: "failed", reason: "printed no login" }
+  );
+}
+
+type Run =
+  | { readonly code: number | null; readonly output: string }
+  | { readonly reason: string };
+
+async function runHelper(
+  program: string,
+  server: string,
+  { timeoutMs, maxBytes }: HelperBounds,
+): Promise<Run> {
+  const { spawn } = await import("node:child_process");
+  const { promise, resolve } = Promise.withResolvers<Run>();
+  const child = spawn(program, ["get"], {
+    shell: false,
+    // A group of its own: a script's children would hold its output open.
+    detached: true,
+    stdio: ["pipe", "pipe", "ignore"],
+  });
+  // Without a descriptor left there are no pipes, and the error comes a moment later.
+  const stdout: Readable | undefined = child.stdout;
+  const stdin: Writable | undefined = child.stdin;
+  const end = (run: Run): void => {
+    clearTimeout(timer);
+    stdout?.destroy();
+    resolve(run);
+  };
+  const kill = (reason: string): void => {
+    try {
+      if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
+    } catch {
+      // It has just ended by itself.
+    }
+    end({ reason });
+  };
+  const timer = setTimeout(
+    () => kill(`did not answer within ${timeoutMs / 1_000} s`),
+    timeoutMs,
+  );
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  stdout?.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > maxBytes) kill(`printed more than ${maxBytes} bytes`);
+    else chunks.push(chunk);
+  });
+  child.on("error", (error: NodeJS.ErrnoException) =>
+    end({ reason: `can't be run (${error.code ?? "unknown"})` }),
+  );
+  child.on("close", (code) =>
+    end({ code, output: Buffer.concat(chunks).toString("utf8") }),
+  );
+  // One that ends without reading is judged by what it printed.
+  stdin?.on("error", () => {});
+  stdin?.end(`${server}\n`);
+  return promise;
+}
+
+function parseAnswer(output: string): HelperAnswer | undefined {
+  let content: unknown;
+  try {
+    content = JSON.parse(output);
+  } catch {
+    return undefined;
+  }
+  if (typeof content !== "object" || content === null) return undefined;
+  const fields = new Map<string, unknown>(Object.entries(content));
+  const username = fields.get("Username");
+  const secret = fields.get("Secret");
+  if (typeof username !== "string" || typeof secret !== "string") {
+    return undefined;
+  }
+  if (secret === "") return username === "" ? { kind: "none" } : undefined;
+  const isIdentityToken = username === TOKEN_USER;
+  if (!isIdentityToken && (username === "" || username.includes(":"))) {
+    return undefined;
+  }
+  return {
+    kind: "login",
+    username: isIdentityToken ? "" : username,
+    secret: new Secret(secret),
+    isIdentityToken,
+  };
+}

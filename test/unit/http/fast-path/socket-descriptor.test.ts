@@ -1,0 +1,25 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { describe, it } from "node:test";
+import { socketDescriptor } from "../../../../src/http/fast-path/socket-descriptor.ts";
+import { connectedSockets } from "../../../support/connected-sockets.ts";
+
+void describe("the number of a connection", () => {
+  void it("is told while nothing is left to write, and not before what is", async (test) => {
+    const { near, far } = await connectedSockets(test);
+    const descriptor = socketDescriptor(near);
+    assert.equal(typeof descriptor, "number");
+    // More than the kernel takes of somebody who reads nothing.
+    near.write(Buffer.alloc(64 * 1024 * 1024));
+    assert.equal(socketDescriptor(near), undefined);
+    far.resume();
+    await once(near, "drain");
+    assert.equal(socketDescriptor(near), descriptor);
+  });
+
+  void it("is nobody's once the connection is closed", async (test) => {
+    const { near } = await connectedSockets(test);
+    near.destroy();
+    assert.equal(socketDescriptor(near), undefined);
+  });
+});

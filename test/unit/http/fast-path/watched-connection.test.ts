@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { EventEmitter } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import { describe, it } from "node:test";
+import type { ReadHead } from "../../../../src/http/fast-path/read-head.ts";
+import { WatchedConnection } from "../../../../src/http/fast-path/watched-connection.ts";
+
+const HEAD = Buffer.from("GET / HTTP/1.1\r\nHost: m\r\n\r\n");
+const READ = {} as ReadHead;
+
+interface Parsed {
+  readonly requests?: number;
+  readonly isComplete?: boolean;
+  readonly isKept?: boolean;
+  /** Whether the answer is out when the parser returns. */
+  readonly isAnswered?: boolean;
+  /** Which of the requests was answered from memory. */
+  readonly recalled?: number;
+}
+
+/** A connection on a socket that takes everything, and a parser that is told what it finds. */
+class Stand {
+  readonly written: string[] = [];
+  readonly remembered: string[] = [];
+  readonly responses: EventEmitter[] = [];
+  given = 0;
+  /** Whether the answer to the next chunk is at hand. */
+  isKnown = false;
+  readonly socket = {
+    writable: true,
+    writableLength: 0,
+    write: (text: string) => this.written.push(text),
+  };
+  readonly connection: WatchedConnection;
+  #parsed: Parsed = {};
+
+  constructor() {
+    this.connection = new WatchedConnection({
+      socket: this.socket as unknown as Socket,
+      server: { listening: true },
+      place: undefined,
+      maxRequests: 100,
+      giveToNode: () => this.#parse(),
+      find: () =>
+        this.isKnown ? { text: "answer", report: () => {} } : undefined,
+      remember: (chunk) => this.remembered.push(chunk.toString()),
+    });
+  }
+
+  take(parsed: Parsed = {}, chunk: Buffer = HEAD): void {
+    this.#parsed = parsed;
+    this.connection.take(chunk);
+  }
+
+  #parse(): void {
+    this.given += 1;
+    const { requests = 1, isComplete = true, isKept = true } = this.#parsed;
+    const { isAnswered = true, recalled = this.responses.length } =
+      this.#parsed;
+    for (let i = 0; i < requests; i++) {
+      const response = Object.assign(new EventEmitter(), {
+        shouldKeepAlive: isKept,
+      });
+      this.responses.push(response);
+      const asked = { complete: isComplete } as IncomingMessage;
+      this.connection.begin(asked, response as unknown as ServerResponse);
+    }
+    this.connection.noteRecalled(
+      this.responses[recalled] as unknown as ServerResponse,
+      READ,
+    );
+    if (!isAnswered) return;
+    for (const response of this.responses.slice(
+      this.responses.length - requests,
+    )) {
+      response.emit("close");
+    }
+  }
+}
+
+void describe("a connection that is watched", () => {
+  void it("is answered on from the end of a whole request on, and the next are remembered", () => {
+    const stand = new Stand();
+    stand.take();
+    assert.deepEqual(stand.remembered, []);
+    stand.take();
+    assert.deepEqual(stand.remembered, [HEAD.toString()]);
+    stand.isKnown = true;
+    stand.take();
+    assert.deepEqual([stand.given, stand.written], [2, ["answer"]]);
+  });
+
+  const odd: readonly (readonly [string, Parsed, Buffer?])[] = [
+    ["no request", { requests: 0 }],
+    ["two requests", { requests: 2 }],
+    ["a request that goes on", { isComplete: false }],
+    ["the last request of its connection", { isKept: false }],
+    ["a head and more", {}, Buffer.concat([HEAD, HEAD])],
+    ["a head without its end", {}, HEAD.subarray(0, -1)],
+    ["less than the end of a head", {}, HEAD.subarray(0, 3)],
+  ];
+  for (const [name, parsed, chunk] of odd) {
+    void it(`is Node's for good after ${name}, of which nothing is remembered`, () => {
+      for (const before of [0, 1]) {
+        const stand = new Stand();
+        for (let i = 0; i < before; i++) stand.take();
+        stand.take(parsed, chunk);
+        stand.isKnown = true;
+        stand.take();
+        stand.take();
+        assert.deepEqual([stand.given, stand.written], [before + 3, []]);
+        assert.deepEqual(stand.remembered, []);
+      }
+    });
+  }
+
+  void it("is Node's for good after a request that came before the last answer had left", () => {
+    const stand = new Stand();
+    stand.isKnown = true;
+    stand.take({ isAnswered: false });
+    stand.take();
+    for (const response of stand.responses) response.emit("close");
+    stand.take();
+    assert.deepEqual([stand.given, stand.written], [3, []]);
+    assert.deepEqual(stand.remembered, []);
+  });
+
+  void it("is answered on again when an answer that took its time has left", () => {
+    const stand = new Stand();
+    stand.isKnown = true;
+    stand.take({ isAnswered: false });
+    for (const response of stand.responses) response.emit("close");
+    stand.take();
+    assert.deepEqual([stand.given, stand.written], [1, ["answer"]]);
+  });
+
+  void it("is Node's while that is about to end it", () => {
+    const stand = new Stand();
+    stand.isKnown = true;
+    stand.take();
+    stand.socket.writable = false;
+    stand.take();
+    assert.deepEqual([stand.given, stand.written], [2, []]);
+  });
+
+  void it("remembers no head for what another connection's request was answered with", () => {
+    const stand = new Stand();
+    stand.take();
+    stand.take({ recalled: 2 });
+    assert.deepEqual(stand.remembered, []);
+  });
+});

@@ -1,0 +1,23 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { countPassingBytes } from "../../../../src/mirror/fills/chunk-garbage.ts";
+
+const MIB = 1024 * 1024;
+const CHUNK_BYTES = 64 * 1024;
+
+void describe("bytes that pass in chunks", () => {
+  void it("never leave more than some MiB of chunks behind that nobody holds", async () => {
+    const before = process.memoryUsage().arrayBuffers;
+    let most = 0;
+    for (let passed = 0; passed < 512 * MIB; passed += CHUNK_BYTES) {
+      const chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
+      countPassingBytes(chunk.length);
+      if (passed % MIB !== 0) continue;
+      most = Math.max(most, process.memoryUsage().arrayBuffers - before);
+      // What was given up is swept beside the program.
+      await nextTurn();
+    }
+    assert.ok(most < 32 * MIB, `${most} bytes`);
+  });
+});

@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import type { MetadataIndex } from "../../../../src/storage/metadata-index.ts";
+import { FillStorages } from "../../../../src/mirror/fills/fill-storages.ts";
+import { type AfterTest } from "../../../support/after-test.ts";
+import { FakeClock } from "../../../support/fake-clock.ts";
+import { blobOf, makeStore } from "../../../support/fill-harness.ts";
+import { createMetrics } from "../../../../src/telemetry/metrics.ts";
+import { createLogger } from "../../../../src/telemetry/logger.ts";
+
+const { digest } = blobOf("storages", 1_000);
+
+/** A room that has none until so many fills without readers have gone. */
+async function makeStorages(
+  test: AfterTest,
+  { neededStops, unread }: { neededStops: number; unread: number },
+) {
+  const { store } = await makeStore(test);
+  const asked: number[] = [];
+  let stopped = 0;
+  const index: Pick<MetadataIndex, "getBlob"> = {
+    getBlob: () => Promise.resolve(undefined),
+  };
+  const storages = new FillStorages({
+    store,
+    index: index as MetadataIndex,
+    clock: new FakeClock(),
+    log: createLogger({ level: "fatal" }, { write: () => {} }),
+    metrics: createMetrics("test"),
+    room: {
+      isShort: false,
+      reserve: (bytes) => {
+        asked.push(bytes);
+        return Promise.resolve(
+          stopped < neededStops ? undefined : { release: () => {} },
+        );
+      },
+    },
+    isSoleUpstream: () => false,
+    stopUnread: () => Promise.resolve(++stopped <= unread),
+  });
+  const place = {
+    digest,
+    upstream: "a.example",
+    storedEnd: () => 0,
+    reservation: undefined,
+  };
+  return { storages, place, asked, stops: () => stopped };
+}
+
+void describe("the storage of a fill", () => {
+  void it("is given the room of fills without readers, as many as it takes", async (test) => {
+    const made = await makeStorages(test, { neededStops: 2, unread: 5 });
+    const storage = await made.storages.open(made.place, 1_000);
+    assert.equal(storage.kind, "partial");
+    assert.equal(made.stops(), 2);
+    if (storage.kind === "partial") await storage.partial.discard();
+  });
+
+  void it("is none where no fill gives way, and no other fill is kept from it", async (test) => {
+    const made = await makeStorages(test, { neededStops: 9, unread: 1 });
+    assert.equal((await made.storages.open(made.place, 1_000)).kind, "none");
+    assert.equal(made.stops(), 2);
+    // Of a size that is not known yet nothing is reserved, and the storage is not at rest.
+    const storage = await made.storages.open(made.place, undefined);
+    assert.equal(storage.kind, "partial");
+    if (storage.kind === "partial") await storage.partial.discard();
+    await assert.rejects(made.storages.reserve(made.place, undefined), {
+      operation: "reserve",
+      code: "ENOSPC",
+    });
+    assert.equal(made.asked.at(-1), 16 * 1024 * 1024);
+  });
+});

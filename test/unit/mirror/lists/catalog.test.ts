@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { listRepositories } from "../../../../src/mirror/lists/catalog.ts";
+import type {
+  RepositoryKey,
+  RepositoryName,
+} from "../../../../src/oci/reference.ts";
+
+const COUNT = 10_000;
+
+/** Of two upstreams, and what was asked of it. */
+function open() {
+  const keys: RepositoryKey[] = ["a.example", "b.example"].flatMap((upstream) =>
+    Array.from({ length: COUNT / 2 }, (_, i) => ({
+      upstream,
+      repository: `r${String(i).padStart(5, "0")}` as RepositoryName,
+    })),
+  );
+  const names = keys.map((key) => `${key.upstream}/${key.repository}`);
+  const steps: number[] = [];
+  return {
+    steps,
+    names,
+    index: {
+      listRepositories: (n: number, last?: string) => {
+        steps.push(n);
+        const at =
+          last === undefined ? 0 : names.findIndex((name) => name > last);
+        return Promise.resolve(at === -1 ? [] : keys.slice(at, at + n));
+      },
+    },
+  };
+}
+
+function maySee(name: string): boolean {
+  return /[37]$/.test(name);
+}
+
+function asNamed(upstream: string): string {
+  return upstream;
+}
+
+void describe("a page of the catalog", () => {
+  void it("costs few steps though nothing of all may be seen, however small it is (R1)", async () => {
+    for (const n of [1, 2, 999, 1_000]) {
+      const { index, steps } = open();
+      const page = await listRepositories(
+        index,
+        { n, last: undefined },
+        undefined,
+        () => false,
+        asNamed,
+      );
+      assert.deepEqual(page, { entries: [], nextLast: undefined });
+      assert.ok(steps.length <= COUNT / 1_000 + 6, `${n}: ${steps.length}`);
+    }
+  });
+
+  void it("leads through all that may be seen, each once, and names nothing else", async () => {
+    for (const n of [1, 7, 1_000]) {
+      const { index, names } = open();
+      const wanted = names.filter(maySee).slice(0, 40 * n);
+      const seen: string[] = [];
+      let last: string | undefined;
+      while (seen.length < wanted.length) {
+        const page = await listRepositories(
+          index,
+          { n, last },
+          undefined,
+          maySee,
+          asNamed,
+        );
+        seen.push(...page.entries);
+        last = page.nextLast;
+        if (last === undefined) break;
+        assert.ok(maySee(last));
+      }
+      assert.deepEqual(seen, wanted);
+    }
+  });
+
+  void it("of one upstream ends with it", async () => {
+    const { index, steps } = open();
+    const page = await listRepositories(
+      index,
+      { n: 5, last: "r04997" },
+      "a.example",
+      () => true,
+      asNamed,
+    );
+    assert.deepEqual(page, {
+      entries: ["r04998", "r04999"],
+      nextLast: undefined,
+    });
+    assert.deepEqual(steps, [6]);
+  });
+
+  void it("lists upstreams by other names in the order of these, and some not at all", async () => {
+    const upstreams = ["a.corp:5000", "a.corp:5001", "b", "b-c", "z.corp:1"];
+    const keys = upstreams
+      .flatMap((upstream) =>
+        ["r1", "r2", "r3"].map((repository) => ({
+          upstream,
+          repository: repository as RepositoryName,
+        })),
+      )
+      .toSorted((one, other) => (pathOf(one) < pathOf(other) ? -1 : 1));
+    const index = {
+      listRepositories: (n: number, last = "") =>
+        Promise.resolve(keys.filter((key) => pathOf(key) > last).slice(0, n)),
+    };
+    const listed: Readonly<Record<string, string>> = {
+      "a.corp:5000": "zeta",
+      b: "b",
+      "b-c": "b-c",
+      "z.corp:1": "a.alias",
+    };
+    const all = ["a.alias", "b-c", "b", "zeta"].flatMap((name) =>
+      [1, 2, 3].map((i) => `${name}/r${i}`),
+    );
+    for (const n of [1, 2, 3, 4, 5, 12, 100]) {
+      const seen: string[] = [];
+      let last: string | undefined;
+      do {
+        const page = await listRepositories(
+          index,
+          { n, last },
+          undefined,
+          () => true,
+          (name) => listed[name],
+        );
+        seen.push(...page.entries);
+        last = page.nextLast;
+      } while (last !== undefined);
+      assert.deepEqual(seen, all, `pages of ${n}`);
+    }
+    for (const last of ["a", "b", "b-c/r9", "b/", "y", "zeta/r2", "zz"]) {
+      const page = await listRepositories(
+        index,
+        { n: 100, last },
+        undefined,
+        () => true,
+        (name) => listed[name],
+      );
+      assert.deepEqual(
+        page.entries,
+        all.filter((name) => name > last),
+        last,
+      );
+    }
+  });
+});
+
+function pathOf({ upstream, repository }: RepositoryKey): string {
+  return `${upstream}/${repository}`;
+}

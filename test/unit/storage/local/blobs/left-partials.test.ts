@@ -1,0 +1,113 @@
+import assert from "node:assert/strict";
+import { readdirSync, utimesSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import {
+  diskLayout,
+  layoutFolders,
+} from "../../../../../src/storage/local/root/disk-layout.ts";
+import { nodeFileSystem } from "../../../../../src/storage/local/root/file-system.ts";
+import { createFsBlobStore } from "../../../../../src/storage/local/blobs/fs-blob-store.ts";
+import { LeftPartials } from "../../../../../src/storage/local/blobs/left-partials.ts";
+import { trackBlobStore } from "../../../../../src/storage/tracked-blob-store.ts";
+import { type Digest, digestOf } from "../../../../../src/oci/digest.ts";
+import {
+  type AfterTest,
+  releaseAfter,
+} from "../../../../support/after-test.ts";
+import { FakeClock } from "../../../../support/fake-clock.ts";
+import { tempDir } from "../../../../support/temp-dir.ts";
+
+const HOUR_MS = 3_600_000;
+const SIZE = 1_000;
+
+async function setUp(test: AfterTest) {
+  const layout = diskLayout(join(await tempDir(test), "data"));
+  for (const folder of layoutFolders(layout)) {
+    await nodeFileSystem.makeFolder(folder);
+  }
+  const clock = new FakeClock();
+  const blobs = trackBlobStore(createFsBlobStore({ layout }));
+  releaseAfter(test, () => blobs.close());
+  const given: unknown[] = [];
+  const partials = new LeftPartials({
+    layout,
+    fileSystem: nodeFileSystem,
+    blobs,
+    clock,
+    log: { info: (fields: unknown) => given.push(fields) },
+  });
+  const open = async (name: string) => {
+    const digest = digestOf(Buffer.from(name));
+    const partial = await blobs.openPartial(digest, SIZE * 2);
+    await partial.append([Buffer.alloc(SIZE)]);
+    return { digest, partial };
+  };
+  /** A download that broke so many hours ago. */
+  const leave = async (name: string, hoursAgo: number): Promise<Digest> => {
+    const { digest, partial } = await open(name);
+    await partial.suspend();
+    const at = new Date(clock.nowMs() - hoursAgo * HOUR_MS);
+    utimesSync(layout.partialFile(digest), at, at);
+    return digest;
+  };
+  const left = (): number => readdirSync(layout.partialFolder).length;
+  return { clock, layout, partials, open, leave, left, given };
+}
+
+void describe("what broken downloads left", () => {
+  void it("is kept for a day and no longer", async (test) => {
+    const { clock, partials, leave, left, given } = await setUp(test);
+    await leave("new", 1);
+    const old = await leave("old", 23);
+    await partials.trim(Infinity);
+    assert.equal(left(), 2);
+    clock.advance(2 * HOUR_MS);
+    await partials.trim(Infinity);
+    assert.equal(left(), 1);
+    assert.deepEqual(given, [{ digest: old, sizeBytes: SIZE }]);
+  });
+
+  void it("is kept up to a limit, the newest first", async (test) => {
+    const { layout, partials, leave } = await setUp(test);
+    const names = ["a", "b", "c", "d"];
+    const digests: Digest[] = [];
+    for (const [at, name] of names.entries()) {
+      digests.push(await leave(name, names.length - at));
+    }
+    await partials.trim(2 * SIZE);
+    assert.deepEqual(
+      readdirSync(layout.partialFolder).toSorted(),
+      digests
+        .slice(2)
+        .map((digest) => digest.replace(":", "-"))
+        .toSorted(),
+    );
+    await partials.trim(0);
+    assert.deepEqual(readdirSync(layout.partialFolder), []);
+  });
+
+  void it("is not touched while a fill writes it or somebody reads it", async (test) => {
+    const { clock, partials, open, left } = await setUp(test);
+    const { partial } = await open("fill");
+    const reader = await partial.openReader();
+    clock.setWall(Date.now() + 48 * HOUR_MS);
+    await partials.trim(0);
+    assert.equal(left(), 1);
+    await partial.suspend();
+    await partials.trim(0);
+    assert.equal(left(), 1);
+    await reader.close();
+    await partials.trim(0);
+    assert.equal(left(), 0);
+  });
+
+  void it("is nothing where the folder is gone, and not of the names that are none of ours", async (test) => {
+    const { layout, partials, left } = await setUp(test);
+    writeFileSync(join(layout.partialFolder, "boot-id"), "");
+    await partials.trim(0);
+    assert.equal(left(), 1);
+    await nodeFileSystem.removeTree(layout.partialFolder);
+    await partials.trim(0);
+  });
+});

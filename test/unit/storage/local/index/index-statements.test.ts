@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import { prepareIndexStatements } from "../../../../../src/storage/local/index/index-statements.ts";
+import { prepareRootStatements } from "../../../../../src/storage/local/index/root-statements.ts";
+import { openDatabase } from "../../../../../src/storage/local/index/open-sqlite-index.ts";
+import { releaseAfter } from "../../../../support/after-test.ts";
+import { tempDir } from "../../../../support/temp-dir.ts";
+
+void describe("the statements of the index", () => {
+  void it("find their rows by an index and sort nothing", async (test) => {
+    const database = openDatabase(join(await tempDir(test), "index.sqlite"));
+    releaseAfter(test, () => {
+      database.close();
+    });
+    const statements = [
+      ...Object.entries(prepareIndexStatements(database)),
+      ...Object.entries(prepareRootStatements(database)),
+    ];
+    assert(statements.length >= 50);
+    for (const [name, { source }] of statements) {
+      // Numbers stand for any parameter: a plan does not depend on what is bound.
+      const plan = database
+        .prepare<[], { detail: string }>(
+          `EXPLAIN QUERY PLAN ${source.replaceAll(/\?\d*|:\w+/g, "1")}`,
+        )
+        .all()
+        .map(({ detail }) => detail);
+      for (const step of plan) {
+        assert.doesNotMatch(
+          step,
+          /^SCAN (?!CONSTANT ROW)(?!\(subquery)|TEMP B-TREE|AUTOMATIC/,
+          `${name}: ${step}`,
+        );
+      }
+    }
+  });
+
+  void it("hide what is bound from the planner of a join", async (test) => {
+    const database = openDatabase(join(await tempDir(test), "index.sqlite"));
+    releaseAfter(test, () => {
+      database.close();
+    });
+    for (const [name, { source }] of Object.entries(
+      prepareIndexStatements(database),
+    )) {
+      if (!source.includes(" JOIN ")) continue;
+      assert.doesNotMatch(
+        source,
+        /[=<>] *(?:\?|:\w)/,
+        `${name}: (SELECT ?) keeps the plan when another value is bound`,
+      );
+    }
+  });
+
+  void it("leave every row that goes with another to an index too", async (test) => {
+    const database = openDatabase(join(await tempDir(test), "index.sqlite"));
+    releaseAfter(test, () => {
+      database.close();
+    });
+    const cascades = database
+      .prepare<[], { child: string; column: string }>(
+        `SELECT m.name AS child, f."from" AS "column"
+         FROM sqlite_schema AS m, pragma_foreign_key_list(m.name) AS f
+         WHERE m.type = 'table' AND f.on_delete = 'CASCADE' AND f.seq = 0`,
+      )
+      .all();
+    assert.equal(cascades.length, 8);
+    for (const { child, column } of cascades) {
+      const [step] = database
+        .prepare<[], { detail: string }>(
+          `EXPLAIN QUERY PLAN DELETE FROM ${child} WHERE ${column} = 1`,
+        )
+        .all();
+      assert.match(step?.detail ?? "", /^SEARCH /, child);
+    }
+  });
+});

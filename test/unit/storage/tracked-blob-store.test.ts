@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { describe, it } from "node:test";
+import {
+  diskLayout,
+  layoutFolders,
+} from "../../../src/storage/local/root/disk-layout.ts";
+import { nodeFileSystem } from "../../../src/storage/local/root/file-system.ts";
+import { createFsBlobStore } from "../../../src/storage/local/blobs/fs-blob-store.ts";
+import {
+  type TrackedBlobStore,
+  trackBlobStore,
+} from "../../../src/storage/tracked-blob-store.ts";
+import { digestOf } from "../../../src/oci/digest.ts";
+import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
+import { tempDir } from "../../support/temp-dir.ts";
+
+const bytes = Buffer.from("some bytes");
+const digest = digestOf(bytes);
+
+async function open(test: AfterTest): Promise<{
+  store: TrackedBlobStore;
+  published: () => number;
+}> {
+  const layout = diskLayout(join(await tempDir(test), "data"));
+  for (const folder of layoutFolders(layout)) {
+    await nodeFileSystem.makeFolder(folder);
+  }
+  let published = 0;
+  const store = trackBlobStore(createFsBlobStore({ layout }), () => {
+    published++;
+  });
+  releaseAfter(test, () => store.close());
+  return { store, published: () => published };
+}
+
+void describe("a tracked store", () => {
+  void it("knows what is read until every reader is closed", async (test) => {
+    const { store, published } = await open(test);
+    assert.equal(store.isBusy(digest), false);
+    await store.put(digest, bytes);
+    assert.equal(published(), 1);
+    const readers = [
+      await store.open(digest, bytes.length),
+      await store.open(digest, bytes.length),
+    ];
+    for (const reader of readers) {
+      assert.equal(store.isBusy(digest), true);
+      assert.deepEqual(store.claim([digest]).digests, []);
+      await reader?.close();
+      await reader?.close();
+    }
+    assert.equal(store.isBusy(digest), false);
+    assert.equal(await store.open(digest, 3), undefined);
+    assert.equal(store.isBusy(digest), false);
+  });
+
+  void it("knows what is filled, however that ends, and who reads on", async (test) => {
+    const { store, published } = await open(test);
+    for (const end of ["suspend", "discard", "publish"] as const) {
+      const partial = await store.openPartial(digest, bytes.length);
+      assert.equal(store.isBusy(digest), true);
+      if (partial.writtenBytes === 0) await partial.append([bytes]);
+      const reader = await partial.openReader();
+      await partial[end]();
+      assert.equal(store.isBusy(digest), true);
+      await reader.close();
+      assert.equal(store.isBusy(digest), false, end);
+    }
+    assert.equal(published(), 1);
+  });
+
+  void it("hides what is claimed, and lets nobody write it until the release", async (test) => {
+    const { store } = await open(test);
+    await store.put(digest, bytes);
+    const claim = store.claim([digest]);
+    assert.deepEqual(claim.digests, [digest]);
+    assert.deepEqual(store.claim([digest]).digests, []);
+    assert.equal(await store.open(digest, bytes.length), undefined);
+    assert.equal(await store.read(digest, bytes.length), undefined);
+    const order: string[] = [];
+    const writing = store.put(digest, bytes).then(() => order.push("written"));
+    const filling = store
+      .openPartial(digest, bytes.length)
+      .then(async (partial) => {
+        order.push("opened");
+        await partial.discard();
+      });
+    await store.remove(digest);
+    order.push("removed");
+    claim.release();
+    claim.release();
+    await Promise.all([writing, filling]);
+    assert.equal(order[0], "removed");
+    assert.equal(order.length, 3);
+    assert.equal(store.isBusy(digest), false);
+  });
+});
