@@ -36,7 +36,7 @@ void describe("deploy/access.md", () => {
     const text = await readFile(PAGE, "utf8");
     const passwords = await source("http/client-auth/passwords");
     const hasher = await source("http/client-auth/password-hasher");
-    const htpasswd = await source("config/htpasswd");
+    const htpasswd = await source("config/files/htpasswd");
     for (const [file, constant, told] of [
       [passwords, "FAILURES_PER_USER = 10", "10 a minute for each address"],
       [passwords, "FAILURES_PER_ADDRESS = 30", "30 for each address"],

@@ -11,7 +11,8 @@ import {
 const ROOT = join(import.meta.dirname, "../../..");
 const ROW = /^\|[^|]+\|[^|]+\|[^|]+\|[^|]+\| `([^`]+)`: "(.+)" +\|$/;
 /** Rooms whose memories may outlive a request. */
-const SOURCES = "src/{cache,http,mirror,telemetry,upstream}/**/*.ts";
+const SOURCES =
+  "src/{http,images,mirror,retention,storage,telemetry,upstream,wire}/**/*.ts";
 const MEMORY =
   /new LRUCache|(?:readonly )?#\w+(?::[^=;]+)? = new (?:Map|Set|SingleFlight)\b/;
 
