@@ -111,7 +111,7 @@ void describe("a credential helper", () => {
   void it("that no descriptor is left for is a failure like others, and the process lives", async () => {
     const asker = join(
       import.meta.dirname,
-      "../../support/helper-without-descriptors.ts",
+      "../../../support/helper-without-descriptors.ts",
     );
     const { stdout } = await runCommand("sh", [
       "-c",
