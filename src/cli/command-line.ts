@@ -17,6 +17,25 @@ const CONFIG_OPTION = new Option(
  */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
   let code = 0;
+  const program = createProgram((ended) => {
+    code = ended;
+  });
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    // Commander has printed it; --help and --version end here too.
+    return error.exitCode === 0 ? 0 : 2;
+  }
+  return code;
+}
+
+/**
+ * Declares every command with its arguments and options; the reference page is generated from it.
+ *
+ * @param setExitCode called when a command has ended
+ */
+export function createProgram(setExitCode: (code: number) => void): Command {
   const program = new Command("entrepot")
     .description("A pull-through caching mirror for container registries.")
     .version(VERSION)
@@ -32,13 +51,15 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .option("--offline", "dial no upstream")
     .action(async (options: { config?: string; offline?: true }) => {
       const { runServe } = await import("./serve.ts");
-      code = await runServe({
-        configFile: options.config,
-        offline: options.offline,
-        env,
-        cwd,
-        stderr,
-      });
+      setExitCode(
+        await runServe({
+          configFile: options.config,
+          offline: options.offline,
+          env,
+          cwd,
+          stderr,
+        }),
+      );
     });
 
   program
@@ -50,15 +71,17 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .action(
       async (options: { config?: string; changed?: true; json?: true }) => {
         const { runCheckConfig } = await import("./check-config.ts");
-        code = await runCheckConfig({
-          configFile: options.config,
-          env,
-          cwd,
-          stdout,
-          stderr,
-          json: options.json,
-          changed: options.changed,
-        });
+        setExitCode(
+          await runCheckConfig({
+            configFile: options.config,
+            env,
+            cwd,
+            stdout,
+            stderr,
+            json: options.json,
+            changed: options.changed,
+          }),
+        );
       },
     );
 
@@ -71,15 +94,17 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .action(
       async (options: { config?: string; repair?: true; json?: true }) => {
         const { runScrub } = await import("./scrub.ts");
-        code = await runScrub({
-          configFile: options.config,
-          isRepair: options.repair === true,
-          json: options.json === true,
-          env,
-          cwd,
-          stdout,
-          stderr,
-        });
+        setExitCode(
+          await runScrub({
+            configFile: options.config,
+            isRepair: options.repair === true,
+            json: options.json === true,
+            env,
+            cwd,
+            stdout,
+            stderr,
+          }),
+        );
       },
     );
 
@@ -89,16 +114,19 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
   ): Promise<void> => {
     const { runImageCommand } = await import("./images.ts");
     const { confirmOnTerminal } = await import("./confirm.ts");
-    code = await runImageCommand({
-      command,
-      configFile: options.config,
-      json: options.json === true,
-      env,
-      cwd,
-      stdout,
-      stderr,
-      confirm: (question) => confirmOnTerminal(process.stdin, stderr, question),
-    });
+    setExitCode(
+      await runImageCommand({
+        command,
+        configFile: options.config,
+        json: options.json === true,
+        env,
+        cwd,
+        stdout,
+        stderr,
+        confirm: (question) =>
+          confirmOnTerminal(process.stdin, stderr, question),
+      }),
+    );
   };
   addImageCommands(program, CONFIG_OPTION, runImages);
 
@@ -110,7 +138,9 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .argument("<user>", "the user's name")
     .action(async (user: string) => {
       const { runPasswd } = await import("./passwd.ts");
-      code = await runPasswd({ user, stdin: process.stdin, stdout, stderr });
+      setExitCode(
+        await runPasswd({ user, stdin: process.stdin, stdout, stderr }),
+      );
     });
 
   program
@@ -127,21 +157,15 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     .option("--out <dir>", "the folder to write to", ".")
     .action(async (options: { host: string[]; out: string }) => {
       const { runTlsSelfSigned } = await import("./tls-self-signed.ts");
-      code = await runTlsSelfSigned({
-        hosts: options.host,
-        out: options.out,
-        cwd,
-        stdout,
-        stderr,
-      });
+      setExitCode(
+        await runTlsSelfSigned({
+          hosts: options.host,
+          out: options.out,
+          cwd,
+          stdout,
+          stderr,
+        }),
+      );
     });
-
-  try {
-    await program.parseAsync(args, { from: "user" });
-  } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    // Commander has printed it; --help and --version end here too.
-    return error.exitCode === 0 ? 0 : 2;
-  }
-  return code;
+  return program;
 }
