@@ -33,10 +33,12 @@ void test("src/README.md draws every room", async () => {
   const drawn = [
     ...(drawing.split("```")[0] ?? "").matchAll(/^ +([a-z]+)\/ /gm),
   ]
-    .map(([, room]) => room)
+    .map(([, room = ""]) => room)
     .toSorted();
   const rooms = new Set(
-    globSync("*/**/*.ts", { cwd: SOURCES }).map((path) => path.split("/")[0]),
+    globSync("*/**/*.ts", { cwd: SOURCES }).map(
+      (path) => path.split("/")[0] ?? "",
+    ),
   );
   assert.deepEqual(drawn, [...rooms].toSorted());
 });
