@@ -1,23 +1,17 @@
-import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { format } from "prettier";
 import { stringify } from "yaml";
 import { scalarPaths } from "../../src/config/environment.ts";
 import type { SchemaNode } from "../../src/config/schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "../../src/config/schema/schema.ts";
+import { replaceGeneratedPart } from "./reference/generated-part.ts";
+import { code, markdownTable } from "./reference/markdown-table.ts";
 
-/**
- * What `config/` publishes of the schema. Run as a program it writes both files again:
- * `npx node test/support/config-reference.ts`.
- */
 const CONFIG_FOLDER = join(import.meta.dirname, "../../config");
 export const SCHEMA_FILE = join(CONFIG_FOLDER, "entrepot.schema.json");
 export const README_FILE = join(CONFIG_FOLDER, "README.md");
 
-const BEGIN = "<!-- generated from the schema: begin -->";
-const END = "<!-- generated from the schema: end -->";
-
-/** The text of `entrepot.schema.json`. */
+/** Returns the text of `entrepot.schema.json`. */
 export function formatJsonSchema(): Promise<string> {
   const schema = {
     $schema: "http://json-schema.org/draft-07/schema#",
@@ -27,21 +21,15 @@ export function formatJsonSchema(): Promise<string> {
   return format(JSON.stringify(schema), { parser: "json" });
 }
 
-/** The text of `README.md`: what is written by hand, with its tables made anew. */
+/** Returns the text of `README.md`: the parts written by hand, with the tables generated again. */
 export function formatReadme(readme: string): Promise<string> {
-  const begin = readme.indexOf(BEGIN);
-  const end = readme.indexOf(END);
-  if (begin === -1 || end < begin) throw new Error("no place for the tables");
-  const text = [
-    readme.slice(0, begin) + BEGIN,
-    keyTable(),
-    variableTable(),
-    readme.slice(end),
-  ].join("\n\n");
-  return format(text, { parser: "markdown" });
+  return replaceGeneratedPart(readme, [keyTable(), variableTable()]);
 }
 
-/** Editors show descriptions only, so the meaning of 0 and of absence goes there; our own words go. */
+/**
+ * Editors show descriptions only, so the meaning of zero and of absence is added to them. The `x-`
+ * keywords are left out.
+ */
 function publishedNode(node: SchemaNode): Record<string, unknown> {
   const published: Record<string, unknown> = {};
   for (const [key, value] of Object.entries(node)) {
@@ -83,7 +71,7 @@ export interface DocumentedKey {
   readonly isRequired: boolean;
 }
 
-/** Every key of the schema, mappings before what is in them. */
+/** Returns every key of the schema; a mapping precedes the keys in it. */
 export function documentedKeys(
   node: SchemaNode = CONFIG_SCHEMA,
   path = "",
@@ -95,7 +83,7 @@ export function documentedKeys(
     keys.push({ path: childPath, node: child, isRequired });
     keys.push(...documentedKeys(child, childPath));
     const { items } = child;
-    // Where a list may stand for one mapping, the mapping's own keys tell of both.
+    // If a list may replace one mapping, the keys of the mapping document both.
     if (items?.properties !== undefined && child.properties === undefined) {
       keys.push(...documentedKeys(items, `${childPath}[]`));
     }
@@ -116,13 +104,13 @@ function keyTable(): string {
     absence(key),
     key.node["x-zero"] ?? "",
   ]);
-  return table(
+  return markdownTable(
     ["Key", "Meaning", "Value", "Example", "Absent", "Zero or empty"],
     rows,
   );
 }
 
-/** A default is an example too, but for mappings, whose keys have their own. */
+/** A default is an example too, except for mappings, whose keys have their own examples. */
 function examples(node: SchemaNode): readonly unknown[] {
   if (node.examples !== undefined) return node.examples;
   return node.default === undefined || node.properties !== undefined
@@ -137,15 +125,11 @@ function absence({ node, isRequired }: DocumentedKey): string {
   return node.default === undefined ? "" : inYaml(node.default);
 }
 
-/** Without quotes where YAML needs none. */
+/** Writes a value as YAML, quoted only if YAML needs it. */
 function inYaml(value: unknown): string {
   return code(
     stringify(value, { collectionStyle: "flow", lineWidth: 0 }).trim(),
   );
-}
-
-function code(text: string): string {
-  return `\`${text}\``;
 }
 
 function variableTable(): string {
@@ -153,28 +137,5 @@ function variableTable(): string {
     code(name),
     code(path.join(".")),
   ]);
-  return table(["Variable", "Key"], rows);
-}
-
-/** Cells as they are: Prettier would pad every row to the longest. */
-function table(
-  head: readonly string[],
-  rows: readonly (readonly string[])[],
-): string {
-  return [
-    "<!-- prettier-ignore -->",
-    row(head),
-    row(head.map(() => "---")),
-    ...rows.map(row),
-  ].join("\n");
-}
-
-function row(cells: readonly string[]): string {
-  return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |`;
-}
-
-if (import.meta.main) {
-  await writeFile(SCHEMA_FILE, await formatJsonSchema());
-  const readme = await readFile(README_FILE, "utf8");
-  await writeFile(README_FILE, await formatReadme(readme));
+  return markdownTable(["Variable", "Key"], rows);
 }

@@ -23,7 +23,7 @@ import {
   SCHEMA_FILE,
 } from "../../support/config-reference.ts";
 
-const STALE = "write it again: npx node test/support/config-reference.ts";
+const STALE = "run npm run docs and commit the result";
 const CONFIG_FOLDER = dirname(README_FILE);
 const EXAMPLES = (await readdir(CONFIG_FOLDER)).filter((name) =>
   name.endsWith(".yaml"),
