@@ -1,4 +1,5 @@
 import { RegistryError } from "../../oci/errors.ts";
+import { type Release, runOnce } from "../../wire/semaphore.ts";
 
 /** Downloads of one upstream that may wait; a longer queue would outlast its clients. */
 const MAX_WAITING = 1_000;
@@ -23,9 +24,6 @@ export interface SlotRequest {
   isWanted(): boolean;
 }
 
-/** Gives the slot back; calling it again does nothing. */
-export type ReleaseSlot = () => void;
-
 export interface FillSlotsOptions {
   /** How many run at once, of all upstreams. May change at any time. */
   limit(): number;
@@ -46,10 +44,13 @@ interface Waiting {
 }
 
 /**
- * How many downloads into the cache run at once: of all upstreams together, and of each. Those that
- * wait are admitted in the order they came within their upstream; the upstream that holds the fewest
- * slots comes first, and those that hold as many take turns. One that waits for its upstream holds no
- * slot of all, and one that a client waits for goes first.
+ * Limits the downloads into the cache, of all upstreams together and of each. Within an upstream,
+ * waiting downloads are admitted in order of arrival; the upstream that holds the fewest slots goes
+ * first, and upstreams that hold equally many alternate. A download that waits for a slot of its
+ * upstream holds no global slot, and a download that a client waits for goes first.
+ *
+ * A `Semaphore` cannot do this: both limits change while downloads wait, the order depends on which
+ * clients still wait, and a waiting download can make a running one give way.
  */
 export class FillSlots {
   readonly #options: FillSlotsOptions;
@@ -74,7 +75,7 @@ export class FillSlots {
   }
 
   /** A slot that is free now; undefined where the download must {@link wait}. */
-  take(request: SlotRequest): ReleaseSlot | undefined {
+  take(request: SlotRequest): Release | undefined {
     if (this.#isClosed) return undefined;
     return !this.#queues.has(request.upstream) && this.#hasRoom(request)
       ? this.#hold(request.upstream)
@@ -87,12 +88,12 @@ export class FillSlots {
    * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, where too many wait, no client has
    *   asked for it for a while, or it closes; the signal's reason
    */
-  async wait(request: SlotRequest, signal?: AbortSignal): Promise<ReleaseSlot> {
+  async wait(request: SlotRequest, signal?: AbortSignal): Promise<Release> {
     if (this.#isClosed) throw unavailable("the mirror is stopping");
     signal?.throwIfAborted();
     const queue = this.#queues.get(request.upstream) ?? new Set<Waiting>();
     if (queue.size >= MAX_WAITING) throw tooManyFills();
-    const { promise, resolve, reject } = Promise.withResolvers<ReleaseSlot>();
+    const { promise, resolve, reject } = Promise.withResolvers<Release>();
     const onAbort = (): void => waiting.leave(signal?.reason);
     const end = (): void => {
       signal?.removeEventListener("abort", onAbort);
@@ -129,11 +130,11 @@ export class FillSlots {
    */
   takeBeside(
     request: Pick<SlotRequest, "upstream" | "concurrency">,
-  ): ReleaseSlot | undefined {
+  ): Release | undefined {
     const { upstream } = request;
     if (!this.#hasOwnRoom(request)) return undefined;
     this.#count(upstream, 1);
-    return once(() => {
+    return runOnce(() => {
       this.#count(upstream, -1);
       this.#admit();
     });
@@ -149,11 +150,11 @@ export class FillSlots {
     }
   }
 
-  #hold(upstream: string): ReleaseSlot {
+  #hold(upstream: string): Release {
     this.#held += 1;
     this.#lastServed = upstream;
     this.#count(upstream, 1);
-    return once(() => {
+    return runOnce(() => {
       this.#held -= 1;
       this.#count(upstream, -1);
       this.#admit();
@@ -257,12 +258,3 @@ function firstOf(queue: ReadonlySet<Waiting>): Waiting | undefined {
 }
 
 const monotonicMs = (): number => performance.now();
-
-function once(work: () => void): () => void {
-  let isDone = false;
-  return () => {
-    if (isDone) return;
-    isDone = true;
-    work();
-  };
-}

@@ -10,12 +10,13 @@ import type { Clock } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { UpstreamError } from "../../wire/errors.ts";
+import type { Release } from "../../wire/semaphore.ts";
 import { shareSocketBuffers } from "../../wire/socket-buffers.ts";
 import { BlobFill } from "./blob-fill.ts";
 import { FillBans, fillKey } from "./fill-bans.ts";
 import type { FillEnd } from "./fill-options.ts";
 import { publishVerified } from "./fill-publication.ts";
-import { FillSlots, type ReleaseSlot, tooManyFills } from "./fill-slots.ts";
+import { FillSlots, tooManyFills } from "./fill-slots.ts";
 import { FillStorages } from "./fill-storages.ts";
 import { windowBytesFor } from "./fill-windows.ts";
 import { type MirroredUpstream } from "../mirrored-upstream.ts";
@@ -175,7 +176,7 @@ export class Fills {
     }
   }
 
-  #takeSideRange(fill: RunningFill): ReleaseSlot | undefined {
+  #takeSideRange(fill: RunningFill): Release | undefined {
     if (fill.sideRanges >= MAX_SIDE_RANGES) return undefined;
     const release = this.#slots.takeBeside(fill);
     if (release === undefined) return undefined;

@@ -2,7 +2,8 @@ import type { Digest } from "../../oci/digest.ts";
 import type { BlobFill } from "./blob-fill.ts";
 import type { FillHead } from "./fill-download.ts";
 import type { FillReader } from "./fill-reader.ts";
-import type { ReleaseSlot, SlotRequest } from "./fill-slots.ts";
+import type { Release } from "../../wire/semaphore.ts";
+import type { SlotRequest } from "./fill-slots.ts";
 import type { FillPlace } from "./fill-storages.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
@@ -38,7 +39,7 @@ export interface Fill {
    *
    * @returns its end; undefined where there are enough, or the upstream's slots are all held
    */
-  takeSideRange(): ReleaseSlot | undefined;
+  takeSideRange(): Release | undefined;
 }
 
 /** A fill as those that run it see it. */
@@ -50,7 +51,7 @@ export interface RunningFill extends Fill, FillPlace, SlotRequest {
   /** Set once {@link opened} has resolved. */
   blob: BlobFill | undefined;
   /** Of the slot that it holds. */
-  release: ReleaseSlot | undefined;
+  release: Release | undefined;
   isQueued: boolean;
   /** It waits for room that others may have to give: its own end would wait for that. */
   isReserving: boolean;

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import { StorageError } from "../../blob-store.ts";
 import { openPageCache, type PageCache } from "../blobs/page-cache.ts";
-import { Turns } from "../blobs/turns.ts";
+import { Semaphore } from "../../../wire/semaphore.ts";
 
 export interface FileStat {
   /** A regular file: no folder, link, pipe or device. */
@@ -81,7 +81,7 @@ export function asStorageError(
  * Calls that wait for the disk itself: half of the threads are left for those that read, however slow
  * it is. As many as libuv starts: see main.ts.
  */
-const syncs = new Turns(
+const syncs = new Semaphore(
   Math.max(1, Math.floor(Number(process.env["UV_THREADPOOL_SIZE"] ?? 4) / 2)),
 );
 
@@ -119,8 +119,8 @@ export const nodeFileSystem: FileSystem = {
     }),
   truncate: (fd, sizeBytes) =>
     settle((done) => fs.ftruncate(fd, sizeBytes, done)),
-  fdatasync: (fd) => syncs.take(() => settle((done) => fs.fdatasync(fd, done))),
-  fsync: (fd) => syncs.take(() => settle((done) => fs.fsync(fd, done))),
+  fdatasync: (fd) => syncs.run(() => settle((done) => fs.fdatasync(fd, done))),
+  fsync: (fd) => syncs.run(() => settle((done) => fs.fsync(fd, done))),
   rename: (from, to) => settle((done) => fs.rename(from, to, done)),
   unlink: (path) => settle((done) => fs.unlink(path, done)),
   statPath: (path) =>

@@ -4,10 +4,10 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   FillSlots,
   type FillSlotsOptions,
-  type ReleaseSlot,
   type SlotRequest,
 } from "../../../../src/mirror/fills/fill-slots.ts";
 import { RegistryError } from "../../../../src/oci/errors.ts";
+import type { Release } from "../../../../src/wire/semaphore.ts";
 
 const REFUSED = (error: unknown): boolean =>
   error instanceof RegistryError &&
@@ -29,7 +29,7 @@ function makeSlots(limit: number, options: Partial<FillSlotsOptions> = {}) {
   });
 }
 
-function held(slots: FillSlots, request: SlotRequest): ReleaseSlot {
+function held(slots: FillSlots, request: SlotRequest): Release {
   const release = slots.take(request);
   assert.ok(release, "no slot is free");
   return release;
