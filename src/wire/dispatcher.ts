@@ -6,7 +6,6 @@ import type { AddressPolicy } from "./address-policy.ts";
 import { addressRefused } from "./faults.ts";
 import type { NameLookup } from "./name-lookup.ts";
 import { chooseProxyFor } from "./proxy-choice.ts";
-import { readIntoSpareBuffers } from "./socket-buffers.ts";
 
 /** Longer than the pauses within one pull, shorter than registries and load balancers hang up. */
 const KEEP_ALIVE_MS = 15_000;
@@ -76,24 +75,14 @@ async function createAgent(
   const connector = (
     judge?: (hostname: string, address: string) => Error | undefined,
   ): Promise<Connector> =>
-    tlsOptions(options).then((tls) => {
-      const common = {
+    tlsOptions(options).then((tls) =>
+      undici.buildConnector({
         ...tls,
         allowH2: false,
         timeout: config.connectTimeoutMs,
         lookup: lookup.asFunction(judge),
-      };
-      const small = undici.buildConnector(common);
-      // A pause after each read is what bounds the bandwidth: the less a read takes, the evener the pace.
-      if (config.bandwidthBytesPerSecond !== Infinity) return small;
-      const large = undici.buildConnector({
-        ...common,
-        onread: readIntoSpareBuffers,
-      });
-      // TLS decrypts into pieces of 16 KiB, whatever buffer it gets.
-      return (target, callback) =>
-        (target.protocol === "https:" ? small : large)(target, callback);
-    });
+      }),
+    );
   return new undici.Agent({
     ...agentOptions(config, pipelining),
     connect:

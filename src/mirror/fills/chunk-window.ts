@@ -63,13 +63,6 @@ export class ChunkWindow {
     return chunk;
   }
 
-  clear(): void {
-    this.#chunks = [];
-    this.#starts = [];
-    this.#first = 0;
-    this.#costBytes = 0;
-  }
-
   /**
    * Bytes from `position`, which is held, up to `limit`, in parts of together at most `maxBytes`
    * (one part at least) and not more than `maxParts`.

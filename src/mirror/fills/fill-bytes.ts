@@ -1,9 +1,5 @@
 import type { BlobReader, PartialBlob } from "../../storage/blob-store.ts";
 import type { ContentHash } from "../../storage/content-hash.ts";
-import {
-  dropSpareBuffers,
-  giveSocketBuffer,
-} from "../../wire/socket-buffers.ts";
 import { BrokenBody } from "../blobs/body.ts";
 import { countPassingBytes } from "./chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
@@ -33,8 +29,6 @@ export interface FillBytesOptions {
   windowBytes(): number;
   /** Position of the reader nearest to the head; undefined where none can use what is held. */
   fastestReader(): number | undefined;
-  /** Whether a reader still has bytes between these positions, which it got from memory. */
-  isHeld(start: number, end: number): boolean;
   /** There is room for more. */
   onRoom(): void;
   /** The storage failed: from here on the bytes are passed through. */
@@ -198,18 +192,13 @@ export class FillBytes {
   }
 
   #dropOldest(): void {
-    const { start, oldestEnd } = this.#window;
     const chunk = this.#window.dropOldest();
-    if (chunk === undefined) return;
-    if (this.#options.isHeld(start, oldestEnd) || !giveSocketBuffer(chunk)) {
-      countPassingBytes(chunk.length);
-    }
+    if (chunk !== undefined) countPassingBytes(chunk.length);
   }
 
   /** Nothing comes any more. */
   closeHash(): void {
     this.#hash.close();
-    dropSpareBuffers();
   }
 
   /** Nobody reads any more. */

@@ -11,7 +11,6 @@ import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import type { Release } from "../../wire/semaphore.ts";
-import { shareSocketBuffers } from "../../wire/socket-buffers.ts";
 import { BlobFill } from "./blob-fill.ts";
 import { FillBans, fillKey } from "./fill-bans.ts";
 import type { FillEnd } from "./fill-options.ts";
@@ -272,7 +271,6 @@ export class Fills {
 
   /** The window of a fill shrinks as their number grows, of those that run too. */
   #shareWindows(): void {
-    shareSocketBuffers(this.#slots.held);
     const windowBytes = windowBytesFor(this.#slots.held);
     if (windowBytes === this.#windowBytes) return;
     const isSmaller = windowBytes < this.#windowBytes;
