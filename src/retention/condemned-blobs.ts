@@ -44,7 +44,7 @@ export class CondemnedBlobs {
         const gone: Digest[] = [];
         await Promise.all(
           found.map(async ({ digest, sizeBytes }) => {
-            if (!claim.digests.includes(digest)) {
+            if (!claim.keys.includes(digest)) {
               except.add(digest);
               return;
             }
@@ -72,7 +72,7 @@ export class CondemnedBlobs {
     const { blobs, hot } = this.#options;
     const claim = blobs.claim(digests);
     try {
-      for (const digest of claim.digests) {
+      for (const digest of claim.keys) {
         hot?.delete(digest);
         await blobs.remove(digest);
       }

@@ -1,11 +1,11 @@
 import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
 import type { ContentHash } from "./content-hash.ts";
 
-/** The place where bytes are kept failed: full, broken, read-only, out of file descriptors. */
+/** A failure of the medium that holds the bytes: full, broken, read-only, out of file descriptors. */
 export class StorageError extends Error {
-  /** What was tried, as in `write`. */
+  /** The operation that failed, as in `write`. */
   readonly operation: string;
-  /** The system's code, as in `ENOSPC`; `EUNKNOWN` where it gave none. */
+  /** The system's code, as in `ENOSPC`; `EUNKNOWN` if the error has none. */
   readonly code: string;
 
   constructor(operation: string, code: string, options?: { cause?: unknown }) {
@@ -16,25 +16,25 @@ export class StorageError extends Error {
   }
 }
 
-/** An open blob. Reads may run side by side; it is closed once, by whoever opened it. */
+/** An open blob. Reads may run concurrently. The caller that opened it closes it once. */
 export interface BlobReader {
   readonly sizeBytes: number;
-  /** When its bytes were last written, in epoch milliseconds, where the store can say that. */
+  /** The time of the last write of its bytes in epoch milliseconds, if the store knows it. */
   readonly writtenAtMs?: number | undefined;
   /**
-   * Reads into the whole of `target` or up to the end of the blob.
+   * Fills `target`, or the part of it up to the end of the blob.
    *
    * @returns bytes read; 0 only at the end
    */
   read(target: Uint8Array, position: number): Promise<number>;
   /**
-   * Hands bytes to a socket of this process, named by its descriptor, without a wait and past its
-   * stream.
+   * Sends bytes to a socket of this process, given by its descriptor, without waiting and without
+   * passing through the socket's stream. Absent in stores that can't do this.
    *
-   * @returns how many the socket took, 0 where it takes none now; undefined where they must be
-   *   read, as with a store that can't do this
+   * @returns how many bytes the socket accepted, 0 if it accepts none now; undefined if the bytes
+   *   must be read and written instead
    */
-  sendTo(
+  sendTo?(
     socket: number,
     position: number,
     maxBytes: number,
@@ -43,66 +43,107 @@ export interface BlobReader {
 }
 
 /**
- * The bytes of one blob on their way in. Appends come one after the other, reads beside them at
- * any time. It ends by exactly one of {@link publish}, {@link suspend} and {@link discard}; reads
- * that are under way, and a reader from {@link openReader}, go on to work after any of them.
+ * The bytes of one blob while they are written. Appends are sequential; reads may run at any time.
+ * It ends by exactly one call of {@link commit}, {@link suspend} or {@link abort}. Reads in progress
+ * and open readers from {@link openReader} keep working after any of them.
  */
-export interface PartialBlob {
-  /** Bytes that are stored and can be read: at the start, what an earlier fill left. */
+export interface BlobWriter {
+  /** Bytes that are stored and readable; at the start, those that an earlier write left. */
   readonly writtenBytes: number;
   /**
-   * Over everything that is stored; after a failed append it is fed by the caller with what follows
-   * {@link writtenBytes}. It is closed when the partial ends: who needs it longer forks it before.
+   * Covers everything that is stored. After a failed append the caller feeds it the bytes after
+   * {@link writtenBytes}. It is closed when the writer ends; a caller that needs it longer forks it
+   * before.
    */
   readonly hash: ContentHash;
-  /** @throws StorageError; {@link writtenBytes} then tells how much of it was stored all the same */
+  /** @throws StorageError; {@link writtenBytes} then says how much was stored nevertheless */
   append(chunks: readonly Uint8Array[]): Promise<void>;
   /** @throws StorageError */
   openReader(): Promise<BlobReader>;
   /**
-   * Makes the bytes the blob of the digest, durably. The caller has compared the digest.
+   * Publishes the bytes as the blob of this digest, durably. An equal blob is replaced.
    *
-   * @throws StorageError; the partial is then gone
+   * @param digest computed by the caller from {@link hash}; of a fill, the digest of its target
+   * @throws StorageError; the bytes are then gone
    */
-  publish(): Promise<void>;
-  /** Keeps the bytes for the next {@link BlobStore.openPartial} of this digest. */
+  commit(digest: Digest): Promise<void>;
+  /** Keeps the bytes for the next {@link BlobStore.beginWrite} of the same target. Never throws. */
   suspend(): Promise<void>;
-  /** Never throws: what could not be removed is removed at the next start. */
-  discard(): Promise<void>;
+  /** Removes the bytes. Never throws: what can't be removed now is removed at the next start. */
+  abort(): Promise<void>;
 }
 
-/** Where a partial's bytes come from. */
-export interface PartialSource {
+/** The origin of the bytes of a fill. */
+export interface FillSource {
   /** The upstream's key in the configuration. */
   readonly upstream: string;
-  /** Whether bytes of which the upstream is not known may be taken for this one's. */
+  /** Whether this fill may continue bytes whose upstream is unknown. */
   readonly mayAdopt: boolean;
 }
 
-/** What a blob's bytes are, compared with its digest. `unreadable`: the disk does not return them. */
+/** A blob whose digest is known before its bytes arrive. */
+export interface FillTarget {
+  readonly kind: "fill";
+  readonly digest: Digest;
+  /** If known, a small blob is hashed as it passes and a large one in the background. */
+  readonly expectedBytes?: number | undefined;
+  /** Absent: the upstream is unknown, and bytes that an earlier fill left are adopted. */
+  readonly source?: FillSource | undefined;
+}
+
+/** A blob whose digest is known only when all its bytes have arrived. */
+export interface UploadTarget {
+  readonly kind: "upload";
+  readonly id: UploadId;
+  /** The algorithm of the digest that it will be committed under. */
+  readonly algorithm: DigestAlgorithm;
+  readonly expectedBytes?: number | undefined;
+}
+
+export type WriteTarget = FillTarget | UploadTarget;
+
+declare const uploadId: unique symbol;
+
+/** Names one upload: 16 to 64 of the characters `a-z`, `0-9` and `-`. */
+export type UploadId = string & { readonly [uploadId]: true };
+
+export function parseUploadId(text: string): UploadId | undefined {
+  return /^[a-z0-9-]{16,64}$/.test(text) ? (text as UploadId) : undefined;
+}
+
+/** What a write is known by while its digest may be unknown. */
+export type WriteKey = Digest | UploadId;
+
+/** A published blob, as {@link BlobStore.list} reports it. */
+export interface StoredBlob {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** The result of comparing a blob's bytes with its digest. `unreadable`: the medium does not return them. */
 export type BlobVerdict = "right" | "wrong" | "unreadable";
 
 /**
- * Content-addressed bytes. Knows nothing of repositories, tags or times.
- * Every blob in it was hashed before it was published.
+ * Content-addressed bytes, without any notion of repositories, tags or times.
+ * Every published blob was hashed before.
  */
 export interface BlobStore {
   /**
    * Opens a published blob.
    *
-   * @param sizeBytes what the index says; a blob of another size is no blob
-   * @returns undefined when it is absent, or not of that size
-   * @throws StorageError when it may be there but can't be opened now (out of file descriptors, an I/O error)
+   * @param sizeBytes the size in the index
+   * @returns undefined if the blob is absent or of another size
+   * @throws StorageError if it may exist but can't be opened now (out of file descriptors, an I/O error)
    */
   open(digest: Digest, sizeBytes: number): Promise<BlobReader | undefined>;
-  /** The bytes of a small published blob, whole; as {@link open} else. */
+  /** Returns all bytes of a small published blob; otherwise like {@link open}. */
   read(digest: Digest, sizeBytes: number): Promise<Buffer | undefined>;
   /**
    * Compares a published blob with its digest; a large one on another thread.
    *
-   * @param signal ends it between two steps of 64 MiB
-   * @returns undefined when it is absent, or not of that size
-   * @throws StorageError when nothing can be said of its bytes now; the signal's reason
+   * @param signal checked between steps of 64 MiB
+   * @returns undefined if the blob is absent or of another size
+   * @throws StorageError if its bytes can't be judged now; the signal's reason
    */
   verify(
     digest: Digest,
@@ -116,28 +157,31 @@ export interface BlobStore {
    */
   put(digest: Digest, bytes: Uint8Array): Promise<void>;
   /**
-   * Opens the partial of a digest: empty, or with what an earlier fill of it from the same source
-   * left. With `mayAdopt`, bytes of a blob that stands published but was not in the index are taken
-   * over as that, and those of a partial whose source is not known. The caller makes sure that it is
-   * open once at a time.
+   * Starts a write: empty, or with the bytes that a suspended write of the same target left. With
+   * `mayAdopt` a fill also continues the bytes of a published blob that is not in the index, and
+   * those of a suspended fill from an unknown upstream. The caller makes sure that each target has
+   * at most one open writer.
    *
-   * @param expectedBytes where known: a small blob is hashed as it passes, a large one in the background
-   * @param source absent: not known, and what is there is adopted
    * @throws StorageError
    */
-  openPartial(
-    digest: Digest,
-    expectedBytes: number | undefined,
-    source?: PartialSource,
-  ): Promise<PartialBlob>;
-  /** A hash for bytes that are passed through and not stored. */
+  beginWrite(target: WriteTarget): Promise<BlobWriter>;
+  /** Returns a hash for bytes that pass through and are not stored. */
   createHash(
     algorithm: DigestAlgorithm,
     expectedBytes: number | undefined,
   ): ContentHash;
-  /** Absent is fine. @throws StorageError */
+  /**
+   * Visits all published blobs in pages of a few hundred, in no particular order. A blob that is
+   * published or removed meanwhile may be missing.
+   *
+   * @throws StorageError; what `visit` throws
+   */
+  list(
+    visit: (page: readonly StoredBlob[]) => Promise<void> | void,
+  ): Promise<void>;
+  /** Removes a blob; an absent one is ignored. @throws StorageError */
   remove(digest: Digest): Promise<void>;
-  /** Writes, syncs and removes a few bytes: whether the storage takes writes now. @throws StorageError */
+  /** Writes, syncs and removes a few bytes to find out whether writes work now. @throws StorageError */
   probe(): Promise<void>;
   close(): Promise<void>;
 }

@@ -1,18 +1,19 @@
 import type { Digest } from "../oci/digest.ts";
 
 /**
- * The digest of a growing run of bytes, taken where the bytes pass or where they were stored.
- * A partial blob feeds its own with what it stored; whoever passes bytes by the store feeds the rest.
+ * The digest of a growing sequence of bytes, computed as they pass or from where they are stored.
+ * A blob writer feeds its own hash with what it stored; a caller that passes bytes by the store
+ * feeds the rest.
  */
 export interface ContentHash {
-  /** Feeds bytes that follow all that was fed before. The bytes may be reused at once. */
+  /** Adds bytes that follow all bytes fed before. The caller may reuse `bytes` immediately. */
   update(bytes: Uint8Array): void;
-  /** A second hash that starts from all that was fed so far; both are closed apart. */
+  /** Returns a second hash that starts with all bytes fed so far; each is closed separately. */
   fork(): ContentHash;
   /**
-   * The digest of all that was fed so far; more may be fed afterwards.
+   * Returns the digest of all bytes fed so far; more may be fed afterwards.
    *
-   * @throws StorageError when stored bytes could not be read back
+   * @throws StorageError if stored bytes can't be read back
    */
   digest(): Promise<Digest>;
   close(): void;

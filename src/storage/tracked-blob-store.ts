@@ -1,73 +1,43 @@
 import type { Digest } from "../oci/digest.ts";
-import type { BlobReader, BlobStore, PartialBlob } from "./blob-store.ts";
+import type {
+  BlobReader,
+  BlobStore,
+  BlobWriter,
+  WriteKey,
+  WriteTarget,
+} from "./blob-store.ts";
 
-/** Blobs that are on their way out and that nobody else may touch until they are released. */
-export interface Claim {
-  /** Those of the asked that nobody reads or fills. */
-  readonly digests: readonly Digest[];
+/** Idle blobs that are reserved for removal: no other caller reads or writes them until the release. */
+export interface Claim<Key extends WriteKey> {
+  /** The subset of the requested keys that was neither read nor written. */
+  readonly keys: readonly Key[];
   release(): void;
 }
 
-/** A store that knows what is open, so that nothing being read or filled is taken away. */
+/** A store that tracks open readers and writers, so that nothing in use is removed. */
 export interface TrackedBlobStore extends BlobStore {
-  /** Somebody reads the blob, or a fill writes it. */
-  isBusy(digest: Digest): boolean;
+  /** Whether the blob or upload has an open reader or writer. */
+  isBusy(key: WriteKey): boolean;
   /**
-   * Takes idle blobs out of everybody's reach: until the release they are absent to readers, and
-   * whoever wants to write one waits.
+   * Reserves the idle ones among these keys. Until the release they are absent to readers, and
+   * writers wait.
    */
-  claim(digests: readonly Digest[]): Claim;
+  claim<Key extends WriteKey>(keys: readonly Key[]): Claim<Key>;
 }
 
-/** @param onPublished called after each blob that was published, its index row not yet written */
+/** @param onPublished called after each published blob, before its index row is written */
 export function trackBlobStore(
   store: BlobStore,
   onPublished: () => void = () => undefined,
 ): TrackedBlobStore {
-  const holders = new Map<Digest, number>();
-  const claims = new Map<Digest, Promise<void>>();
-
-  const hold = (digest: Digest): (() => void) => {
-    holders.set(digest, (holders.get(digest) ?? 0) + 1);
-    let isHeld = true;
-    return () => {
-      if (!isHeld) return;
-      isHeld = false;
-      const left = (holders.get(digest) ?? 1) - 1;
-      if (left === 0) holders.delete(digest);
-      else holders.set(digest, left);
-    };
-  };
-  const holdUnclaimed = async (digest: Digest): Promise<() => void> => {
-    for (;;) {
-      const claim = claims.get(digest);
-      if (claim === undefined) return hold(digest);
-      await claim;
-    }
-  };
-
+  const holds = new Holds();
   return {
-    isBusy: (digest) => holders.has(digest),
-    claim(digests) {
-      const idle = digests.filter(
-        (digest) => !holders.has(digest) && !claims.has(digest),
-      );
-      const { promise, resolve } = Promise.withResolvers<void>();
-      for (const digest of idle) claims.set(digest, promise);
-      return {
-        digests: idle,
-        release: () => {
-          for (const digest of idle) {
-            if (claims.get(digest) === promise) claims.delete(digest);
-          }
-          resolve();
-        },
-      };
-    },
+    isBusy: (key) => holds.isHeld(key),
+    claim: (keys) => holds.claim(keys),
 
     async open(digest, sizeBytes) {
-      if (claims.has(digest)) return undefined;
-      const release = hold(digest);
+      const release = holds.holdUnlessClaimed(digest);
+      if (release === undefined) return undefined;
       try {
         const reader = await store.open(digest, sizeBytes);
         if (reader !== undefined) return new HeldReader(reader, release);
@@ -79,8 +49,8 @@ export function trackBlobStore(
       }
     },
     async read(digest, sizeBytes) {
-      if (claims.has(digest)) return undefined;
-      const release = hold(digest);
+      const release = holds.holdUnlessClaimed(digest);
+      if (release === undefined) return undefined;
       try {
         return await store.read(digest, sizeBytes);
       } finally {
@@ -88,8 +58,8 @@ export function trackBlobStore(
       }
     },
     async verify(digest, sizeBytes, signal) {
-      if (claims.has(digest)) return undefined;
-      const release = hold(digest);
+      const release = holds.holdUnlessClaimed(digest);
+      if (release === undefined) return undefined;
       try {
         return await store.verify(digest, sizeBytes, signal);
       } finally {
@@ -97,7 +67,7 @@ export function trackBlobStore(
       }
     },
     async put(digest, bytes) {
-      const release = await holdUnclaimed(digest);
+      const release = await holds.holdWhenFree(digest);
       try {
         await store.put(digest, bytes);
       } finally {
@@ -105,16 +75,12 @@ export function trackBlobStore(
       }
       onPublished();
     },
-    async openPartial(digest, expectedBytes, source) {
-      const release = await holdUnclaimed(digest);
+    async beginWrite(target) {
+      const key = keyOf(target);
+      const release = await holds.holdWhenFree(key);
       try {
-        const partial = await store.openPartial(digest, expectedBytes, source);
-        return new HeldPartial(
-          partial,
-          release,
-          () => hold(digest),
-          onPublished,
-        );
+        const writer = await store.beginWrite(target);
+        return new HeldWriter(writer, { key, holds, release, onPublished });
       } catch (error) {
         release();
         throw error;
@@ -122,10 +88,70 @@ export function trackBlobStore(
     },
     createHash: (algorithm, expectedBytes) =>
       store.createHash(algorithm, expectedBytes),
+    list: (visit) => store.list(visit),
     remove: (digest) => store.remove(digest),
     probe: () => store.probe(),
     close: () => store.close(),
   };
+}
+
+function keyOf(target: WriteTarget): WriteKey {
+  return target.kind === "fill" ? target.digest : target.id;
+}
+
+/** Counts the readers and writers of each key, and keeps the claims. */
+class Holds {
+  readonly #holders = new Map<WriteKey, number>();
+  readonly #claims = new Map<WriteKey, Promise<void>>();
+
+  isHeld(key: WriteKey): boolean {
+    return this.#holders.has(key);
+  }
+
+  /** @returns the release, which may be called more than once */
+  hold(key: WriteKey): () => void {
+    const holders = this.#holders;
+    holders.set(key, (holders.get(key) ?? 0) + 1);
+    let isHeld = true;
+    return () => {
+      if (!isHeld) return;
+      isHeld = false;
+      const left = (holders.get(key) ?? 1) - 1;
+      if (left === 0) holders.delete(key);
+      else holders.set(key, left);
+    };
+  }
+
+  holdUnlessClaimed(key: WriteKey): (() => void) | undefined {
+    return this.#claims.has(key) ? undefined : this.hold(key);
+  }
+
+  /** Waits until the key is not claimed. */
+  async holdWhenFree(key: WriteKey): Promise<() => void> {
+    for (;;) {
+      const claim = this.#claims.get(key);
+      if (claim === undefined) return this.hold(key);
+      await claim;
+    }
+  }
+
+  claim<Key extends WriteKey>(keys: readonly Key[]): Claim<Key> {
+    const claims = this.#claims;
+    const idle = keys.filter(
+      (key) => !this.#holders.has(key) && !claims.has(key),
+    );
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (const key of idle) claims.set(key, promise);
+    return {
+      keys: idle,
+      release: () => {
+        for (const key of idle) {
+          if (claims.get(key) === promise) claims.delete(key);
+        }
+        resolve();
+      },
+    };
+  }
 }
 
 class HeldReader implements BlobReader {
@@ -154,7 +180,7 @@ class HeldReader implements BlobReader {
     position: number,
     maxBytes: number,
   ): number | undefined {
-    return this.#reader.sendTo(socket, position, maxBytes);
+    return this.#reader.sendTo?.(socket, position, maxBytes);
   }
 
   close(): Promise<void> {
@@ -163,63 +189,67 @@ class HeldReader implements BlobReader {
   }
 }
 
-/** Held until it has ended, and by each reader of its file until that is closed. */
-class HeldPartial implements PartialBlob {
-  readonly #partial: PartialBlob;
-  readonly #release: () => void;
-  readonly #hold: () => () => void;
-  readonly #onPublished: () => void;
+interface HeldWriterParts {
+  readonly key: WriteKey;
+  readonly holds: Holds;
+  readonly release: () => void;
+  readonly onPublished: () => void;
+}
 
-  constructor(
-    partial: PartialBlob,
-    release: () => void,
-    hold: () => () => void,
-    onPublished: () => void,
-  ) {
-    this.#partial = partial;
-    this.#release = release;
-    this.#hold = hold;
-    this.#onPublished = onPublished;
+/** Holds its key until it has ended; each of its readers holds the key until it is closed. */
+class HeldWriter implements BlobWriter {
+  readonly #writer: BlobWriter;
+  readonly #parts: HeldWriterParts;
+
+  constructor(writer: BlobWriter, parts: HeldWriterParts) {
+    this.#writer = writer;
+    this.#parts = parts;
   }
 
   get writtenBytes(): number {
-    return this.#partial.writtenBytes;
+    return this.#writer.writtenBytes;
   }
 
-  get hash(): PartialBlob["hash"] {
-    return this.#partial.hash;
+  get hash(): BlobWriter["hash"] {
+    return this.#writer.hash;
   }
 
   append(chunks: readonly Uint8Array[]): Promise<void> {
-    return this.#partial.append(chunks);
+    return this.#writer.append(chunks);
   }
 
   async openReader(): Promise<BlobReader> {
-    return new HeldReader(await this.#partial.openReader(), this.#hold());
+    const reader = await this.#writer.openReader();
+    return new HeldReader(reader, this.#parts.holds.hold(this.#parts.key));
   }
 
-  async publish(): Promise<void> {
+  async commit(digest: Digest): Promise<void> {
+    const { key, holds, release, onPublished } = this.#parts;
+    // An upload learns its digest only now, and a removal of that blob may be in progress.
+    const releaseDigest =
+      digest === key ? undefined : await holds.holdWhenFree(digest);
     try {
-      await this.#partial.publish();
+      await this.#writer.commit(digest);
     } finally {
-      this.#release();
+      release();
+      releaseDigest?.();
     }
-    this.#onPublished();
+    onPublished();
   }
 
   async suspend(): Promise<void> {
     try {
-      await this.#partial.suspend();
+      await this.#writer.suspend();
     } finally {
-      this.#release();
+      this.#parts.release();
     }
   }
 
-  async discard(): Promise<void> {
+  async abort(): Promise<void> {
     try {
-      await this.#partial.discard();
+      await this.#writer.abort();
     } finally {
-      this.#release();
+      this.#parts.release();
     }
   }
 }

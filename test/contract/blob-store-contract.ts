@@ -1,11 +1,17 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type {
-  BlobReader,
-  BlobStore,
-  PartialBlob,
+import {
+  type BlobReader,
+  type BlobStore,
+  type BlobWriter,
+  parseUploadId,
+  type UploadTarget,
 } from "../../src/storage/blob-store.ts";
-import { type Digest, digestOf } from "../../src/oci/digest.ts";
+import {
+  type Digest,
+  type DigestAlgorithm,
+  digestOf,
+} from "../../src/oci/digest.ts";
 import { seededBytes } from "../support/seeded-bytes.ts";
 import type { AfterTest } from "../support/after-test.ts";
 
@@ -45,10 +51,14 @@ export function blobStoreContract(
       const empty = Buffer.alloc(0);
       await store.put(digestOf(empty), empty);
       assert.deepEqual(await store.read(digestOf(empty), 0), empty);
-      const partial = await store.openPartial(digestOf(empty), 0);
-      assert.equal(await partial.hash.digest(), digestOf(empty));
-      await partial.append([]);
-      await partial.publish();
+      const writer = await store.beginWrite({
+        kind: "fill",
+        digest: digestOf(empty),
+        expectedBytes: 0,
+      });
+      assert.equal(await writer.hash.digest(), digestOf(empty));
+      await writer.append([]);
+      await writer.commit(digestOf(empty));
       const reader = await store.open(digestOf(empty), 0);
       assert.equal(await reader?.read(Buffer.alloc(1), 0), 0);
       await reader?.close();
@@ -62,8 +72,12 @@ export function blobStoreContract(
       void it(`publishes ${size} bytes of ${expected ?? "unknown"} expected that were appended in parts`, async (test) => {
         const store = await make(test);
         const { digest, bytes } = content("parts", size);
-        const partial = await store.openPartial(digest, expected);
-        assert.equal(partial.writtenBytes, 0);
+        const writer = await store.beginWrite({
+          kind: "fill",
+          digest,
+          expectedBytes: expected,
+        });
+        assert.equal(writer.writtenBytes, 0);
         for (const [from, to] of [
           [0, 1],
           [1, 70_000],
@@ -71,18 +85,18 @@ export function blobStoreContract(
           [70_000, size],
         ] as const) {
           const middle = Math.floor((from + to) / 2);
-          await partial.append([
+          await writer.append([
             bytes.subarray(from, middle),
             bytes.subarray(middle, to),
           ]);
-          assert.equal(partial.writtenBytes, to);
+          assert.equal(writer.writtenBytes, to);
           assert.equal(
-            await partial.hash.digest(),
+            await writer.hash.digest(),
             digestOf(bytes.subarray(0, to)),
           );
         }
         assert.equal(await store.open(digest, size), undefined);
-        await partial.publish();
+        await writer.commit(digest);
         assert.deepEqual(await readAll(await store.open(digest, size)), bytes);
       });
     }
@@ -141,21 +155,25 @@ export function blobStoreContract(
       assert.deepEqual(await readAll(reader), bytes);
     });
 
-    void it("lets readers follow a partial while it grows and whatever becomes of it", async (test) => {
+    void it("lets readers follow a writer while it grows and whatever becomes of it", async (test) => {
       const store = await make(test);
-      for (const end of ["publish", "suspend", "discard"] as const) {
+      for (const end of ["commit", "suspend", "abort"] as const) {
         const { digest, bytes } = content(`follow ${end}`, 2 * MIB);
-        const partial = await store.openPartial(digest, bytes.length);
-        const reader = await partial.openReader();
+        const writer = await store.beginWrite({
+          kind: "fill",
+          digest,
+          expectedBytes: bytes.length,
+        });
+        const reader = await writer.openReader();
         assert.equal(await reader.read(Buffer.alloc(10), 0), 0);
-        await partial.append([bytes.subarray(0, MIB)]);
+        await writer.append([bytes.subarray(0, MIB)]);
         const target = Buffer.alloc(2 * MIB);
         assert.equal(await reader.read(target, 0), MIB);
         assert.equal(await reader.read(target, MIB), 0);
-        await partial.append([bytes.subarray(MIB)]);
-        const late = await partial.openReader();
+        await writer.append([bytes.subarray(MIB)]);
+        const late = await writer.openReader();
         const underWay = late.read(target, 0);
-        await partial[end]();
+        await writer[end](digest);
         assert.equal(await underWay, 2 * MIB);
         assert.deepEqual(target, bytes);
         assert.deepEqual(await readAll(reader), bytes);
@@ -163,55 +181,75 @@ export function blobStoreContract(
       }
     });
 
-    void it("keeps what a suspended partial holds for the next, and hashes it again", async (test) => {
+    void it("keeps what a suspended writer holds for the next, and hashes it again", async (test) => {
       const store = await make(test);
       for (const size of [200_000, 3 * MIB]) {
         const { digest, bytes } = content(`suspended ${size}`, size);
         const half = Math.floor(size / 2);
-        const first = await store.openPartial(digest, size);
+        const first = await store.beginWrite({
+          kind: "fill",
+          digest,
+          expectedBytes: size,
+        });
         await first.append([bytes.subarray(0, half)]);
         await first.suspend();
         assert.equal(await store.open(digest, half), undefined);
-        const second = await store.openPartial(digest, size);
+        const second = await store.beginWrite({
+          kind: "fill",
+          digest,
+          expectedBytes: size,
+        });
         assert.equal(second.writtenBytes, half);
         await second.append([bytes.subarray(half)]);
         assert.equal(await second.hash.digest(), digest);
-        await second.publish();
+        await second.commit(digest);
         assert.deepEqual(await readAll(await store.open(digest, size)), bytes);
       }
     });
 
-    void it("keeps nothing of a discarded partial", async (test) => {
+    void it("keeps nothing of a discarded writer", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("discarded", 200_000);
-      await appended(store, digest, bytes, bytes.length).then((partial) =>
-        partial.discard(),
+      await appended(store, digest, bytes, bytes.length).then((writer) =>
+        writer.abort(),
       );
-      const again = await store.openPartial(digest, bytes.length);
+      const again = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: bytes.length,
+      });
       assert.equal(again.writtenBytes, 0);
-      await again.discard();
+      await again.abort();
     });
 
-    void it("keeps nothing of a partial that is longer than the blob", async (test) => {
+    void it("keeps nothing of a writer that is longer than the blob", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("long", 2_000);
-      await appended(store, digest, bytes, undefined).then((partial) =>
-        partial.suspend(),
+      await appended(store, digest, bytes, undefined).then((writer) =>
+        writer.suspend(),
       );
-      const again = await store.openPartial(digest, 1_999);
+      const again = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: 1_999,
+      });
       assert.equal(again.writtenBytes, 0);
-      await again.discard();
+      await again.abort();
     });
 
-    void it("takes a published blob over as the partial of a new fill", async (test) => {
+    void it("takes a published blob over as the writer of a new fill", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("taken over", 2 * MIB);
       await store.put(digest, bytes);
-      const partial = await store.openPartial(digest, bytes.length);
+      const writer = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: bytes.length,
+      });
       assert.equal(await store.open(digest, bytes.length), undefined);
-      assert.equal(partial.writtenBytes, bytes.length);
-      assert.equal(await partial.hash.digest(), digest);
-      await partial.publish();
+      assert.equal(writer.writtenBytes, bytes.length);
+      assert.equal(await writer.hash.digest(), digest);
+      await writer.commit(digest);
       assert.deepEqual(
         await readAll(await store.open(digest, bytes.length)),
         bytes,
@@ -222,20 +260,25 @@ export function blobStoreContract(
       const store = await make(test);
       const { digest, bytes } = content("two sources", 2 * MIB);
       const open = (upstream: string) =>
-        store.openPartial(digest, bytes.length, { upstream, mayAdopt: false });
+        store.beginWrite({
+          kind: "fill",
+          digest: digest,
+          expectedBytes: bytes.length,
+          source: { upstream, mayAdopt: false },
+        });
       const first = await open("a.example");
       const second = await open("b.example");
       await first.append([bytes]);
       await second.append([bytes.subarray(0, MIB)]);
       await second.suspend();
-      await first.publish();
+      await first.commit(digest);
       const reader = await store.open(digest, bytes.length);
       const again = await open("b.example");
       assert.equal(again.writtenBytes, MIB);
       assert.equal((await open("c.example")).writtenBytes, 0);
       await again.append([bytes.subarray(MIB)]);
       assert.equal(await again.hash.digest(), digest);
-      await again.publish();
+      await again.commit(digest);
       assert.deepEqual(await readAll(reader), bytes);
       assert.deepEqual(
         await readAll(await store.open(digest, bytes.length)),
@@ -246,19 +289,28 @@ export function blobStoreContract(
     void it("gives bytes of an upstream that is not known only to a fill that may adopt them", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("unknown source", 200_000);
-      const left = await store.openPartial(digest, bytes.length);
+      const left = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: bytes.length,
+      });
       await left.append([bytes.subarray(0, 100_000)]);
       await left.suspend();
       const open = (upstream: string, mayAdopt: boolean) =>
-        store.openPartial(digest, bytes.length, { upstream, mayAdopt });
+        store.beginWrite({
+          kind: "fill",
+          digest: digest,
+          expectedBytes: bytes.length,
+          source: { upstream, mayAdopt },
+        });
       const strict = await open("a.example", false);
       assert.equal(strict.writtenBytes, 0);
-      await strict.discard();
+      await strict.abort();
       const adopted = await open("b.example", true);
       assert.equal(adopted.writtenBytes, 100_000);
       await adopted.append([bytes.subarray(100_000)]);
       assert.equal(await adopted.hash.digest(), digest);
-      await adopted.discard();
+      await adopted.abort();
     });
 
     for (const expected of [1_000, undefined]) {
@@ -285,16 +337,20 @@ export function blobStoreContract(
       });
     }
 
-    void it("hashes what passes by a partial after what it stored", async (test) => {
+    void it("hashes what passes by a writer after what it stored", async (test) => {
       const store = await make(test);
       for (const size of [100_000, 3 * MIB]) {
         const { digest, bytes } = content(`pass ${size}`, size);
-        const partial = await store.openPartial(digest, size);
-        await partial.append([bytes.subarray(0, 60_000)]);
-        const fork = partial.hash.fork();
-        partial.hash.update(bytes.subarray(60_000));
-        assert.equal(await partial.hash.digest(), digest);
-        await partial.discard();
+        const writer = await store.beginWrite({
+          kind: "fill",
+          digest,
+          expectedBytes: size,
+        });
+        await writer.append([bytes.subarray(0, 60_000)]);
+        const fork = writer.hash.fork();
+        writer.hash.update(bytes.subarray(60_000));
+        assert.equal(await writer.hash.digest(), digest);
+        await writer.abort();
         fork.update(bytes.subarray(60_000));
         assert.equal(await fork.digest(), digest);
         fork.close();
@@ -306,14 +362,123 @@ export function blobStoreContract(
       await Promise.all(
         Array.from({ length: 8 }, async (_, index) => {
           const { digest, bytes } = content(`many ${index}`, 3 * MIB + index);
-          const partial = await store.openPartial(digest, bytes.length);
+          const writer = await store.beginWrite({
+            kind: "fill",
+            digest,
+            expectedBytes: bytes.length,
+          });
           for (let at = 0; at < bytes.length; at += MIB) {
-            await partial.append([bytes.subarray(at, at + MIB)]);
+            await writer.append([bytes.subarray(at, at + MIB)]);
           }
-          assert.equal(await partial.hash.digest(), digest);
-          await partial.publish();
+          assert.equal(await writer.hash.digest(), digest);
+          await writer.commit(digest);
           assert.deepEqual(await store.read(digest, bytes.length), bytes);
         }),
+      );
+    });
+
+    void it("commits an upload under the digest that its bytes turned out to have", async (test) => {
+      const store = await make(test);
+      for (const algorithm of ["sha256", "sha512"] as const) {
+        for (const size of [0, 100_000, 3 * MIB + 17]) {
+          const bytes = seededBytes(`upload ${size}`, size).read(0, size);
+          const target = upload(`${algorithm}-${size}`, algorithm);
+          const writer = await store.beginWrite(target);
+          assert.equal(writer.writtenBytes, 0);
+          await writer.append([bytes.subarray(0, 1_000)]);
+          await writer.append([bytes.subarray(1_000)]);
+          const digest = await writer.hash.digest();
+          assert.equal(digest, digestOf(bytes, algorithm));
+          assert.equal(await store.open(digest, size), undefined);
+          await writer.commit(digest);
+          assert.deepEqual(
+            await readAll(await store.open(digest, size)),
+            bytes,
+          );
+          const next = await store.beginWrite(target);
+          assert.equal(next.writtenBytes, 0);
+          await next.abort();
+        }
+      }
+    });
+
+    void it("continues a suspended upload, and no other one", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("suspended upload", 3 * MIB);
+      const first = await store.beginWrite(upload("continued"));
+      await first.append([bytes.subarray(0, MIB)]);
+      await first.suspend();
+      const other = await store.beginWrite(upload("another"));
+      assert.equal(other.writtenBytes, 0);
+      await other.abort();
+      const second = await store.beginWrite(upload("continued"));
+      assert.equal(second.writtenBytes, MIB);
+      const reader = await second.openReader();
+      await second.append([bytes.subarray(MIB)]);
+      assert.equal(await second.hash.digest(), digest);
+      await second.commit(digest);
+      assert.deepEqual(await readAll(reader), bytes);
+      assert.deepEqual(
+        await readAll(await store.open(digest, bytes.length)),
+        bytes,
+      );
+    });
+
+    void it("replaces a published blob by an equal upload", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("uploaded again", 200_000);
+      await store.put(digest, bytes);
+      const reader = await store.open(digest, bytes.length);
+      const writer = await store.beginWrite(upload("uploaded-again"));
+      await writer.append([bytes]);
+      await writer.commit(digest);
+      assert.deepEqual(await readAll(reader), bytes);
+      assert.deepEqual(await store.read(digest, bytes.length), bytes);
+    });
+
+    void it("keeps nothing of an aborted upload", async (test) => {
+      const store = await make(test);
+      const { digest, bytes } = content("aborted upload", 200_000);
+      const writer = await store.beginWrite(upload("aborted"));
+      await writer.append([bytes]);
+      await writer.abort();
+      assert.equal(await store.open(digest, bytes.length), undefined);
+      const next = await store.beginWrite(upload("aborted"));
+      assert.equal(next.writtenBytes, 0);
+      await next.abort();
+    });
+
+    void it("lists each published blob with its size, and nothing that is being written", async (test) => {
+      const store = await make(test);
+      const list = async (): Promise<Map<Digest, number>> => {
+        const found = new Map<Digest, number>();
+        await store.list((page) => {
+          for (const { digest, sizeBytes } of page) {
+            assert(!found.has(digest));
+            found.set(digest, sizeBytes);
+          }
+        });
+        return found;
+      };
+      assert.equal((await list()).size, 0);
+      const want = new Map<Digest, number>();
+      for (let size = 0; size < 600; size++) {
+        const { bytes } = content(`listed ${size}`, size);
+        const digest = digestOf(bytes, size % 2 === 0 ? "sha256" : "sha512");
+        await store.put(digest, bytes);
+        want.set(digest, size);
+      }
+      const { digest, bytes } = content("not listed", 10);
+      const writers = [
+        await store.beginWrite({ kind: "fill", digest }),
+        await store.beginWrite(upload("not-listed")),
+      ];
+      for (const writer of writers) await writer.append([bytes]);
+      assert.deepEqual(sorted(await list()), sorted(want));
+      for (const writer of writers) await writer.abort();
+      await assert.rejects(
+        store.list(() => Promise.reject(new Error("stopped"))),
+        /stopped/,
       );
     });
 
@@ -325,15 +490,32 @@ export function blobStoreContract(
   });
 }
 
+function upload(
+  name: string,
+  algorithm: DigestAlgorithm = "sha256",
+): UploadTarget {
+  const id = parseUploadId(`an-upload-in-a-test-${name}`);
+  assert(id !== undefined);
+  return { kind: "upload", id, algorithm };
+}
+
+function sorted(blobs: ReadonlyMap<Digest, number>): [Digest, number][] {
+  return [...blobs].sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
 async function appended(
   store: BlobStore,
   digest: Digest,
   bytes: Buffer,
   expectedBytes: number | undefined,
-): Promise<PartialBlob> {
-  const partial = await store.openPartial(digest, expectedBytes);
-  await partial.append([bytes]);
-  return partial;
+): Promise<BlobWriter> {
+  const writer = await store.beginWrite({
+    kind: "fill",
+    digest,
+    expectedBytes,
+  });
+  await writer.append([bytes]);
+  return writer;
 }
 
 /** The bytes of a reader, which is closed. */

@@ -79,10 +79,14 @@ void describe("an index that takes no rows for a while", () => {
     const { cache, blobs, settle } = await setUp(test, new Set());
     const { digest, sizeBytes } = image.config;
     await cache.index.beginFill(app, { digest, sizeBytes });
-    const partial = await blobs.openPartial(digest, sizeBytes);
+    const partial = await blobs.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: sizeBytes,
+    });
     assert.equal(await settle(), 0);
     assert.equal((await cache.index.listIntents()).length, 1);
-    await partial.discard();
+    await partial.abort();
     assert.equal(await settle(), 0);
     assert.deepEqual(await cache.index.listIntents(), []);
   });

@@ -186,11 +186,15 @@ void describe("opening the cache", () => {
     });
     await holder.kill();
     const { cache } = await open(test, root);
-    const partial = await cache.blobs.openPartial(digest, bytes.length);
+    const partial = await cache.blobs.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     assert.equal(partial.writtenBytes, 2 * MIB);
     await partial.append([bytes.subarray(2 * MIB)]);
     assert.equal(await partial.hash.digest(), digest);
-    await partial.publish();
+    await partial.commit(digest);
     assert.deepEqual(await cache.blobs.read(digest, bytes.length), bytes);
   });
 
@@ -212,9 +216,13 @@ void describe("opening the cache", () => {
       readFileSync(join(root, "partial", "boot-id"), "utf8"),
       "boot two\n",
     );
-    const partial = await other.cache.blobs.openPartial(digest, MIB);
+    const partial = await other.cache.blobs.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: MIB,
+    });
     assert.equal(partial.writtenBytes, 0);
-    await partial.discard();
+    await partial.abort();
   });
 
   void it("removes what a crash left that is no partial", async (test) => {
@@ -238,7 +246,11 @@ void describe("opening the cache", () => {
     const root = await tempDir(test);
     const { digest } = content("half", MIB);
     const first = await open(test, root, { bootId: "boot one" });
-    const partial = await first.cache.blobs.openPartial(digest, MIB);
+    const partial = await first.cache.blobs.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: MIB,
+    });
     await partial.append([Buffer.from("half")]);
     await partial.suspend();
     await first.cache.close();

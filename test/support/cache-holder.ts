@@ -19,7 +19,11 @@ const { blobs } = await openCache({
   ...(bootId === undefined ? {} : { bootId }),
 });
 const sizeBytes = Number(size);
-const partial = await blobs.openPartial(digest, sizeBytes);
+const partial = await blobs.beginWrite({
+  kind: "fill",
+  digest,
+  expectedBytes: sizeBytes,
+});
 await partial.append([seededBytes(seed, sizeBytes).read(0, sizeBytes / 2)]);
 process.stdout.write("half is stored\n");
 setInterval(ignore, 60_000);

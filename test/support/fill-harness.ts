@@ -149,8 +149,12 @@ export async function startFill(
   const faults: unknown[] = [];
   const rows: number[] = [];
   const storage: FillStorage = options.storage ?? {
-    kind: "partial",
-    partial: await store.openPartial(digest, options.expectedBytes),
+    kind: "writer",
+    writer: await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: options.expectedBytes,
+    }),
   };
   const fill = new BlobFill({
     digest,

@@ -44,13 +44,17 @@ export async function storeBlob(
   atMs = 1,
 ): Promise<void> {
   const { digest, sizeBytes } = blob;
-  const partial = await blobs.openPartial(digest, sizeBytes);
+  const partial = await blobs.beginWrite({
+    kind: "fill",
+    digest,
+    expectedBytes: sizeBytes,
+  });
   if (partial.writtenBytes < sizeBytes) {
     await partial.append([blob.bytes().subarray(partial.writtenBytes)]);
   }
   assert.equal(await partial.hash.digest(), digest);
   await index.beginFill(key, { digest, sizeBytes });
-  await partial.publish();
+  await partial.commit(digest);
   await index.recordBlob(key, { digest, sizeBytes, storedAtMs: atMs });
 }
 

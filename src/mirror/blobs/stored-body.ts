@@ -89,7 +89,7 @@ export class StoredBody implements RangedBody {
     if (this.#isClosed || this.#isBroken) return 0;
     const length = Math.min(maxBytes, this.#readableEnd - this.#position);
     if (length <= 0) return 0;
-    const sent = this.#reader.sendTo(socket, this.#position, length);
+    const sent = this.#reader.sendTo?.(socket, this.#position, length);
     this.#setReadBytes(sent === undefined ? READ_BYTES : REMINDER_BYTES);
     this.#position += sent ?? 0;
     return sent ?? 0;

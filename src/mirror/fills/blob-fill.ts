@@ -277,16 +277,18 @@ export class BlobFill {
   }
 
   async #publish(): Promise<FillOutcome> {
-    const { partial } = this.#bytes;
-    if (partial === undefined) return "passed";
+    const { writer } = this.#bytes;
+    if (writer === undefined) return "passed";
     // Opened in any case: somebody may join until the row is in.
     const file = await this.openFile().catch(() => undefined);
     if (!this.isStored) {
-      await partial.discard();
+      await writer.abort();
       return "passed";
     }
     try {
-      await this.#options.onVerified(this.#bytes.end, () => partial.publish());
+      await this.#options.onVerified(this.#bytes.end, () =>
+        writer.commit(this.#options.digest),
+      );
     } catch (error) {
       this.#options.onDegraded(error);
       return "passed";
@@ -302,18 +304,18 @@ export class BlobFill {
       error instanceof Error ? error : new BrokenBody(String(error));
     this.#headIn.reject(this.#failure);
     await this.#bytes.flush();
-    const { partial } = this.#bytes;
-    if (partial === undefined) {
+    const { writer } = this.#bytes;
+    if (writer === undefined) {
       this.#wake();
       return;
     }
     if (outcome === "mismatch" || outcome === "refused" || !this.isStored) {
       this.#wake();
-      await partial.discard();
+      await writer.abort();
       return;
     }
     if (this.#readers.size > 0) await this.openFile().catch(() => {});
-    await partial.suspend().catch(() => {});
+    await writer.suspend().catch(() => {});
   }
 
   #onDegraded(error: unknown): void {

@@ -1,4 +1,4 @@
-import type { BlobReader, PartialBlob } from "../../storage/blob-store.ts";
+import type { BlobReader, BlobWriter } from "../../storage/blob-store.ts";
 import type { ContentHash } from "../../storage/content-hash.ts";
 import { BrokenBody } from "../blobs/body.ts";
 import { countPassingBytes } from "./chunk-garbage.ts";
@@ -16,7 +16,7 @@ const WRITE_CHUNKS = 512;
 
 /** Where the bytes go: to a partial blob, or nowhere, continuing a hash of the `offset` bytes before. */
 export type FillStorage =
-  | { readonly kind: "partial"; readonly partial: PartialBlob }
+  | { readonly kind: "writer"; readonly writer: BlobWriter }
   | {
       readonly kind: "none";
       readonly hash: ContentHash;
@@ -42,7 +42,7 @@ export interface FillBytesOptions {
  */
 export class FillBytes {
   readonly #options: FillBytesOptions;
-  readonly #partial: PartialBlob | undefined;
+  readonly #writer: BlobWriter | undefined;
   readonly #hash: ContentHash;
   readonly #window: ChunkWindow;
   /** The hash of what was stored when the storage failed: where continuations start from. */
@@ -55,10 +55,10 @@ export class FillBytes {
   constructor(options: FillBytesOptions) {
     this.#options = options;
     const { storage } = options;
-    if (storage.kind === "partial") {
-      this.#partial = storage.partial;
-      this.#hash = storage.partial.hash;
-      this.#window = new ChunkWindow(storage.partial.writtenBytes);
+    if (storage.kind === "writer") {
+      this.#writer = storage.writer;
+      this.#hash = storage.writer.hash;
+      this.#window = new ChunkWindow(storage.writer.writtenBytes);
     } else {
       this.#hash = storage.hash;
       this.#window = new ChunkWindow(storage.offset);
@@ -73,7 +73,7 @@ export class FillBytes {
 
   /** Position after the last byte that can be read back from the storage. */
   get storedEnd(): number {
-    return this.#partial?.writtenBytes ?? 0;
+    return this.#writer?.writtenBytes ?? 0;
   }
 
   /** Whether the bytes go into the storage, as far as is known. */
@@ -82,8 +82,8 @@ export class FillBytes {
   }
 
   /** Present from the start to the end of a fill that has a storage, which may have failed. */
-  get partial(): PartialBlob | undefined {
-    return this.#partial;
+  get writer(): BlobWriter | undefined {
+    return this.#writer;
   }
 
   /** Whoever brings more is to wait for {@link FillBytesOptions.onRoom}. */
@@ -121,8 +121,8 @@ export class FillBytes {
   }
 
   async #open(): Promise<BlobReader> {
-    if (this.#partial === undefined) throw new BrokenBody("nothing is stored");
-    this.#openedFile = await this.#partial.openReader();
+    if (this.#writer === undefined) throw new BrokenBody("nothing is stored");
+    this.#openedFile = await this.#writer.openReader();
     return this.#openedFile;
   }
 
@@ -176,8 +176,8 @@ export class FillBytes {
 
   /** From now on nothing is stored. Called while nothing is written. */
   passThrough(reason: unknown): void {
-    if (this.#partial !== undefined && this.isStored) {
-      this.#degrade(this.#partial, reason);
+    if (this.#writer !== undefined && this.isStored) {
+      this.#degrade(this.#writer, reason);
     }
   }
 
@@ -222,18 +222,18 @@ export class FillBytes {
   }
 
   async #write(): Promise<void> {
-    const partial = this.#partial;
-    if (partial === undefined || !this.isStored) return;
-    while (partial.writtenBytes < this.#stepEnd()) {
-      const from = partial.writtenBytes;
+    const writer = this.#writer;
+    if (writer === undefined || !this.isStored) return;
+    while (writer.writtenBytes < this.#stepEnd()) {
+      const from = writer.writtenBytes;
       const stepBytes = this.#stepBytes;
       const toStep = stepBytes - (from % stepBytes);
       try {
-        await partial.append(
+        await writer.append(
           this.#window.slice(from, this.#window.end, toStep, WRITE_CHUNKS),
         );
       } catch (error) {
-        this.#degrade(partial, error);
+        this.#degrade(writer, error);
         return;
       }
       this.trim();
@@ -250,8 +250,8 @@ export class FillBytes {
   }
 
   /** From now on the bytes pass through; the hash gets what the storage did not take. */
-  #degrade(partial: PartialBlob, error: unknown): void {
-    let at = partial.writtenBytes;
+  #degrade(writer: BlobWriter, error: unknown): void {
+    let at = writer.writtenBytes;
     this.#passedFrom = { offset: at, hash: this.#hash.fork() };
     while (at < this.#window.end) {
       for (const part of this.#window.slice(

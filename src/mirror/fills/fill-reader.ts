@@ -93,7 +93,7 @@ export class FillReader implements RangedBody {
     );
     const length = Math.min(maxBytes, limit - this.#position);
     if (length <= 0) return 0;
-    const sent = file.sendTo(socket, this.#position, length) ?? 0;
+    const sent = file.sendTo?.(socket, this.#position, length) ?? 0;
     this.#position += sent;
     if (sent > 0) fill.onReaderProgress();
     return sent;

@@ -70,11 +70,13 @@ export class FillStorages {
         (await this.#hasReserved(place, expectedBytes, true)))
     ) {
       try {
-        const partial = await store.openPartial(digest, expectedBytes, {
-          upstream,
-          mayAdopt: await this.#mayAdopt(digest),
+        const writer = await store.beginWrite({
+          kind: "fill",
+          digest,
+          expectedBytes,
+          source: { upstream, mayAdopt: await this.#mayAdopt(digest) },
         });
-        return { kind: "partial", partial };
+        return { kind: "writer", writer };
       } catch (error) {
         this.onFault(error);
       }

@@ -46,7 +46,7 @@ void describe("a tracked store", () => {
     ];
     for (const reader of readers) {
       assert.equal(store.isBusy(digest), true);
-      assert.deepEqual(store.claim([digest]).digests, []);
+      assert.deepEqual(store.claim([digest]).keys, []);
       await reader?.close();
       await reader?.close();
     }
@@ -57,12 +57,16 @@ void describe("a tracked store", () => {
 
   void it("knows what is filled, however that ends, and who reads on", async (test) => {
     const { store, published } = await open(test);
-    for (const end of ["suspend", "discard", "publish"] as const) {
-      const partial = await store.openPartial(digest, bytes.length);
+    for (const end of ["suspend", "abort", "commit"] as const) {
+      const writer = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: bytes.length,
+      });
       assert.equal(store.isBusy(digest), true);
-      if (partial.writtenBytes === 0) await partial.append([bytes]);
-      const reader = await partial.openReader();
-      await partial[end]();
+      if (writer.writtenBytes === 0) await writer.append([bytes]);
+      const reader = await writer.openReader();
+      await writer[end](digest);
       assert.equal(store.isBusy(digest), true);
       await reader.close();
       assert.equal(store.isBusy(digest), false, end);
@@ -74,17 +78,17 @@ void describe("a tracked store", () => {
     const { store } = await open(test);
     await store.put(digest, bytes);
     const claim = store.claim([digest]);
-    assert.deepEqual(claim.digests, [digest]);
-    assert.deepEqual(store.claim([digest]).digests, []);
+    assert.deepEqual(claim.keys, [digest]);
+    assert.deepEqual(store.claim([digest]).keys, []);
     assert.equal(await store.open(digest, bytes.length), undefined);
     assert.equal(await store.read(digest, bytes.length), undefined);
     const order: string[] = [];
     const writing = store.put(digest, bytes).then(() => order.push("written"));
     const filling = store
-      .openPartial(digest, bytes.length)
-      .then(async (partial) => {
+      .beginWrite({ kind: "fill", digest, expectedBytes: bytes.length })
+      .then(async (writer) => {
         order.push("opened");
-        await partial.discard();
+        await writer.abort();
       });
     await store.remove(digest);
     order.push("removed");

@@ -1,53 +1,46 @@
-import { constants } from "node:fs";
 import {
   type Digest,
+  DIGEST_ALGORITHMS,
   digestAlgorithm,
   type DigestAlgorithm,
+  parseDigest,
 } from "../../../oci/digest.ts";
-import {
-  type BackgroundHashes,
-  createBackgroundHashes,
-} from "./background-hash.ts";
 import type {
   BlobReader,
   BlobStore,
   BlobVerdict,
-  PartialBlob,
-  PartialSource,
+  BlobWriter,
+  StoredBlob,
+  WriteTarget,
 } from "../../blob-store.ts";
-import { StorageError } from "../../blob-store.ts";
 import type { ContentHash } from "../../content-hash.ts";
-import { type DiskLayout, layoutFolders } from "../root/disk-layout.ts";
+import { InlineHash } from "../../inline-hash.ts";
+import type { DiskLayout } from "../root/disk-layout.ts";
 import {
   asStorageError,
-  type FileStat,
   type FileSystem,
   nodeFileSystem,
   systemCode,
 } from "../root/file-system.ts";
-import { FsPartialBlob } from "./fs-partial-blob.ts";
+import {
+  type BackgroundHashes,
+  createBackgroundHashes,
+} from "./background-hash.ts";
+import { BlobFiles, type OpenedFile } from "./blob-files.ts";
+import { FsBlobWriter } from "./fs-blob-writer.ts";
 import { hashStoredFile } from "./hash-stored-file.ts";
-import { FileBlobReader, SharedFile } from "./shared-file.ts";
+import { FileBlobReader } from "./shared-file.ts";
 import {
   BACKGROUND_HASH_FROM_BYTES,
-  InlineHash,
   ReadBackHash,
   type StoredHash,
 } from "./stored-hash.ts";
 
-const { O_RDONLY, O_RDWR, O_CREAT, O_EXCL } = constants;
-/** A link is no blob, and a pipe in a blob's place must not block; both flags are 0 where a system lacks them. */
-const CAREFULLY = constants.O_NOFOLLOW | constants.O_NONBLOCK;
-
-/** In a blob's place there is nothing, or something that is no file. */
-const ABSENT = new Set(["ENOENT", "ENOTDIR", "ELOOP", "EISDIR", "ENXIO"]);
-/** The disk has the file and does not return its bytes; any other failure says nothing of them. */
+/** The disk has the file and does not return its bytes; any other failure says nothing about them. */
 const UNREADABLE = new Set(["EIO", "EUCLEAN", "EBADMSG", "EOF"]);
-/** A rename found a folder where the file should go. */
-const OCCUPIED = new Set(["EISDIR", "ENOTEMPTY", "EEXIST", "ENOTDIR"]);
 
 export interface FsBlobStoreOptions {
-  /** Its folders are there. */
+  /** Its folders exist. */
   readonly layout: DiskLayout;
   readonly fileSystem?: FileSystem;
   readonly hashes?: BackgroundHashes;
@@ -55,26 +48,18 @@ export interface FsBlobStoreOptions {
 
 export function createFsBlobStore(options: FsBlobStoreOptions): BlobStore {
   return new FsBlobStore(
-    options.layout,
-    options.fileSystem ?? nodeFileSystem,
+    new BlobFiles(options.layout, options.fileSystem ?? nodeFileSystem),
     options.hashes ?? createBackgroundHashes(),
   );
 }
 
 /** Blobs as files; see disk-layout.ts for the tree. */
 class FsBlobStore implements BlobStore {
-  readonly #layout: DiskLayout;
-  readonly #fileSystem: FileSystem;
+  readonly #files: BlobFiles;
   readonly #hashes: BackgroundHashes;
-  #lastTemporary = 0;
 
-  constructor(
-    layout: DiskLayout,
-    fileSystem: FileSystem,
-    hashes: BackgroundHashes,
-  ) {
-    this.#layout = layout;
-    this.#fileSystem = fileSystem;
+  constructor(files: BlobFiles, hashes: BackgroundHashes) {
+    this.#files = files;
     this.#hashes = hashes;
   }
 
@@ -82,7 +67,7 @@ class FsBlobStore implements BlobStore {
     digest: Digest,
     sizeBytes: number,
   ): Promise<BlobReader | undefined> {
-    const opened = await this.#openBlob(digest, sizeBytes);
+    const opened = await this.#files.openBlob(digest, sizeBytes);
     return opened === undefined
       ? undefined
       : new FileBlobReader(opened.file, {
@@ -92,10 +77,10 @@ class FsBlobStore implements BlobStore {
   }
 
   async read(digest: Digest, sizeBytes: number): Promise<Buffer | undefined> {
-    const file = (await this.#openBlob(digest, sizeBytes))?.file;
+    const file = (await this.#files.openBlob(digest, sizeBytes))?.file;
     if (file === undefined) return undefined;
     try {
-      // Not from the pool: the bytes may be kept, and would keep a pool's slab with them.
+      // Not from the pool: the caller may keep the bytes, and would keep a slab of the pool with them.
       const bytes = Buffer.allocUnsafeSlow(sizeBytes);
       if (sizeBytes > 0) await file.readFully(bytes, sizeBytes, 0);
       return bytes;
@@ -109,7 +94,7 @@ class FsBlobStore implements BlobStore {
     sizeBytes: number,
     signal: AbortSignal,
   ): Promise<BlobVerdict | undefined> {
-    const file = (await this.#openBlob(digest, sizeBytes))?.file;
+    const file = (await this.#files.openBlob(digest, sizeBytes))?.file;
     if (file === undefined) return undefined;
     try {
       const found = await hashStoredFile(file, {
@@ -128,49 +113,30 @@ class FsBlobStore implements BlobStore {
   }
 
   async put(digest: Digest, bytes: Uint8Array): Promise<void> {
-    const path = this.#temporaryFile("put");
-    await this.#inFolders("put", async () => {
+    const files = this.#files;
+    const path = files.temporaryFile("put");
+    await files.inFolders("put", async () => {
       try {
-        await this.#writeFile(path, bytes);
-        await this.#moveToBlobs(path, digest);
+        await files.writeFile(path, bytes);
+        await files.moveToBlobs(path, digest);
       } catch (error) {
-        await this.#fileSystem.unlink(path).catch(() => undefined);
+        await files.fileSystem.unlink(path).catch(() => undefined);
         throw error;
       }
     });
   }
 
-  openPartial(
-    digest: Digest,
-    expectedBytes: number | undefined,
-    source?: PartialSource,
-  ): Promise<PartialBlob> {
-    return this.#inFolders("open", async () => {
-      const path = this.#layout.partialFile(digest, source?.upstream);
-      if (source?.mayAdopt !== false) await this.#adopt(digest, path);
-      const { file, sizeBytes } = await this.#openLeft(
-        path,
-        expectedBytes ?? Number.MAX_SAFE_INTEGER,
-      );
-      try {
-        const hash = this.#hashOfPartial(
-          digestAlgorithm(digest),
-          file,
-          sizeBytes,
-          expectedBytes,
-        );
-        return new FsPartialBlob({
-          fileSystem: this.#fileSystem,
-          path,
-          file,
-          hash,
-          leftBytes: sizeBytes,
-          moveToBlobs: () => this.#moveToBlobs(path, digest),
-        });
-      } catch (error) {
-        await file.release();
-        throw error;
+  beginWrite(target: WriteTarget): Promise<BlobWriter> {
+    const { layout } = this.#files;
+    return this.#files.inFolders("open", async () => {
+      if (target.kind === "upload") {
+        const { id, algorithm } = target;
+        return this.#openWriter(target, algorithm, layout.uploadFile(id));
       }
+      const { digest, source } = target;
+      const path = layout.partialFile(digest, source?.upstream);
+      if (source?.mayAdopt !== false) await this.#adopt(digest, path);
+      return this.#openWriter(target, digestAlgorithm(digest), path);
     });
   }
 
@@ -182,28 +148,53 @@ class FsBlobStore implements BlobStore {
     try {
       return this.#hashes.open(algorithm, undefined);
     } catch {
-      // No thread to be had: the pull goes on all the same, only slower.
+      // No thread can be started: hashing on this one only slows the pull down.
       return new InlineHash(algorithm);
     }
   }
 
+  async list(
+    visit: (page: readonly StoredBlob[]) => Promise<void> | void,
+  ): Promise<void> {
+    const { layout, fileSystem } = this.#files;
+    for (const algorithm of DIGEST_ALGORITHMS) {
+      let visitError: unknown;
+      try {
+        await fileSystem.eachName(
+          layout.blobFolder(algorithm),
+          async (names) => {
+            const page = await this.#statNames(algorithm, names);
+            try {
+              await visit(page);
+            } catch (error) {
+              visitError = error;
+              throw error;
+            }
+          },
+        );
+      } catch (error) {
+        if (visitError !== undefined) throw visitError;
+        if (systemCode(error) !== "ENOENT") throw asStorageError("list", error);
+      }
+    }
+  }
+
   async remove(digest: Digest): Promise<void> {
-    const path = this.#layout.blobFile(digest);
-    await this.#during("unlink", async () => {
-      const stat = await this.#statPath(path);
-      if (stat === undefined) return;
-      if (stat.isFile) await this.#fileSystem.unlink(path);
-      else await this.#fileSystem.removeTree(path);
-    });
+    try {
+      await this.#files.removeBlob(digest);
+    } catch (error) {
+      throw asStorageError("unlink", error);
+    }
   }
 
   async probe(): Promise<void> {
-    const path = this.#temporaryFile("probe");
-    await this.#inFolders("probe", async () => {
+    const files = this.#files;
+    const path = files.temporaryFile("probe");
+    await files.inFolders("probe", async () => {
       try {
-        await this.#writeFile(path, Buffer.from("probe"));
+        await files.writeFile(path, Buffer.from("probe"));
       } finally {
-        await this.#fileSystem.unlink(path).catch(() => undefined);
+        await files.fileSystem.unlink(path).catch(() => undefined);
       }
     });
   }
@@ -212,73 +203,38 @@ class FsBlobStore implements BlobStore {
     return this.#hashes.close();
   }
 
-  async #openBlob(
-    digest: Digest,
-    sizeBytes: number,
-  ): Promise<{ file: SharedFile; stat: FileStat } | undefined> {
-    let fd: number;
-    try {
-      fd = await this.#fileSystem.open(
-        this.#layout.blobFile(digest),
-        O_RDONLY | CAREFULLY,
-      );
-    } catch (error) {
-      if (ABSENT.has(systemCode(error))) return undefined;
-      throw asStorageError("open", error);
-    }
-    const file = new SharedFile(this.#fileSystem, fd);
-    const stat = await this.#statOpened(file);
-    if (stat.isFile && stat.sizeBytes === sizeBytes) return { file, stat };
-    await file.release();
-    return undefined;
-  }
-
-  /**
-   * What stands published although the index does not serve it may be whole, or was cut by another
-   * process: it is hashed again like any partial, and continued where it is too short.
-   */
-  async #adopt(digest: Digest, partialPath: string): Promise<void> {
-    const blobPath = this.#layout.blobFile(digest);
-    const stat = await this.#statPath(blobPath);
-    if (stat?.isFile === true) {
-      await this.#renameOver(blobPath, partialPath);
-      return;
-    }
-    if (stat !== undefined) await this.#fileSystem.removeTree(blobPath);
-    const unknownPath = this.#layout.partialFile(digest);
-    if (
-      unknownPath !== partialPath &&
-      (await this.#statPath(partialPath)) === undefined &&
-      (await this.#statPath(unknownPath))?.isFile === true
-    ) {
-      await this.#renameOver(unknownPath, partialPath);
-    }
-  }
-
-  /** Opens what is left of a partial, or an empty one in place of what can't be one. */
-  async #openLeft(
+  async #openWriter(
+    { expectedBytes }: WriteTarget,
+    algorithm: DigestAlgorithm,
     path: string,
-    limitBytes: number,
-  ): Promise<{ file: SharedFile; sizeBytes: number }> {
-    const stat = await this.#statPath(path);
-    if (stat !== undefined && (!stat.isFile || stat.sizeBytes > limitBytes)) {
-      // Never truncated: whoever still reads the file would lose bytes under his hands.
-      await this.#fileSystem.removeTree(path);
-    }
-    const file = new SharedFile(
-      this.#fileSystem,
-      await this.#fileSystem.open(path, O_RDWR | O_CREAT | CAREFULLY),
+  ): Promise<BlobWriter> {
+    const files = this.#files;
+    const opened = await files.openPartial(
+      path,
+      expectedBytes ?? Number.MAX_SAFE_INTEGER,
     );
-    const { sizeBytes } = await this.#statOpened(file);
-    return { file, sizeBytes };
+    const { file, stat } = opened;
+    try {
+      return new FsBlobWriter({
+        fileSystem: files.fileSystem,
+        path,
+        file,
+        hash: this.#hashOfPartial(opened, algorithm, expectedBytes),
+        leftBytes: stat.sizeBytes,
+        moveToBlobs: (digest) => files.moveToBlobs(path, digest),
+      });
+    } catch (error) {
+      await file.release();
+      throw error;
+    }
   }
 
   #hashOfPartial(
+    { file, stat }: OpenedFile,
     algorithm: DigestAlgorithm,
-    file: SharedFile,
-    leftBytes: number,
     expectedBytes: number | undefined,
   ): StoredHash {
+    const leftBytes = stat.sizeBytes;
     if (leftBytes === 0 && isSmall(expectedBytes)) {
       return new ReadBackHash(algorithm, file);
     }
@@ -287,119 +243,46 @@ class FsBlobStore implements BlobStore {
     return hash;
   }
 
-  /** Writes a new file in full and syncs it. */
-  async #writeFile(path: string, bytes: Uint8Array): Promise<void> {
-    const fileSystem = this.#fileSystem;
-    const fd = await fileSystem.open(
-      path,
-      O_RDWR | O_CREAT | O_EXCL | CAREFULLY,
-    );
-    try {
-      let position = 0;
-      while (position < bytes.length) {
-        const written = await fileSystem.writev(
-          fd,
-          [bytes.subarray(position)],
-          position,
-        );
-        if (written === 0) throw new StorageError("write", "EIO");
-        position += written;
-      }
-      await fileSystem.fdatasync(fd);
-    } finally {
-      await fileSystem.close(fd).catch(() => undefined);
+  /**
+   * Turns a published blob that the index does not serve into a partial. It may be complete, or
+   * truncated by another process: it is hashed again like any partial, and continued if too short.
+   */
+  async #adopt(digest: Digest, partialPath: string): Promise<void> {
+    const files = this.#files;
+    const blobPath = files.layout.blobFile(digest);
+    const stat = await files.statPath(blobPath);
+    if (stat?.isFile === true) {
+      await files.renameOver(blobPath, partialPath);
+      return;
+    }
+    if (stat !== undefined) await files.fileSystem.removeTree(blobPath);
+    const unknownPath = files.layout.partialFile(digest);
+    if (
+      unknownPath !== partialPath &&
+      (await files.statPath(partialPath)) === undefined &&
+      (await files.statPath(unknownPath))?.isFile === true
+    ) {
+      await files.renameOver(unknownPath, partialPath);
     }
   }
 
-  /** The file's bytes are durable; when this resolves its name is too, else it is gone. */
-  async #moveToBlobs(path: string, digest: Digest): Promise<void> {
-    const blobPath = this.#layout.blobFile(digest);
-    await this.#renameOver(path, blobPath);
-    try {
-      await syncFolder(
-        this.#fileSystem,
-        this.#layout.blobFolder(digestAlgorithm(digest)),
+  /** Names that are not digests, and entries that are not files, are left out. */
+  async #statNames(
+    algorithm: DigestAlgorithm,
+    names: readonly string[],
+  ): Promise<readonly StoredBlob[]> {
+    const page: StoredBlob[] = [];
+    for (const name of names) {
+      const digest = parseDigest(`${algorithm}:${name}`);
+      if (digest === undefined) continue;
+      const stat = await this.#files.statPath(
+        this.#files.layout.blobFile(digest),
       );
-    } catch (error) {
-      await this.#fileSystem.unlink(blobPath).catch(() => undefined);
-      throw error;
-    }
-  }
-
-  /** What stands in the way is no file of ours, or is equal. */
-  async #renameOver(from: string, to: string): Promise<void> {
-    try {
-      await this.#fileSystem.rename(from, to);
-    } catch (error) {
-      const code = systemCode(error);
-      if (code === "ENOENT") await this.#makeFolders();
-      else if (OCCUPIED.has(code)) await this.#fileSystem.removeTree(to);
-      else throw error;
-      await this.#fileSystem.rename(from, to);
-    }
-  }
-
-  async #statOpened(file: SharedFile): Promise<FileStat> {
-    try {
-      return await this.#fileSystem.stat(file.fd);
-    } catch (error) {
-      await file.release();
-      throw asStorageError("stat", error);
-    }
-  }
-
-  async #statPath(path: string): Promise<FileStat | undefined> {
-    try {
-      return await this.#fileSystem.statPath(path);
-    } catch (error) {
-      if (ABSENT.has(systemCode(error))) return undefined;
-      throw error;
-    }
-  }
-
-  /** Somebody may empty the root behind us: its folders are made anew, once for each call. */
-  #inFolders<T>(operation: string, work: () => Promise<T>): Promise<T> {
-    return this.#during(operation, async () => {
-      try {
-        return await work();
-      } catch (error) {
-        if (systemCode(error) !== "ENOENT") throw error;
-        await this.#makeFolders();
-        return await work();
+      if (stat?.isFile === true) {
+        page.push({ digest, sizeBytes: stat.sizeBytes });
       }
-    });
-  }
-
-  async #makeFolders(): Promise<void> {
-    for (const folder of layoutFolders(this.#layout)) {
-      await this.#fileSystem.makeFolder(folder);
     }
-  }
-
-  async #during<T>(operation: string, work: () => Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      throw asStorageError(operation, error);
-    }
-  }
-
-  #temporaryFile(purpose: string): string {
-    this.#lastTemporary += 1;
-    return this.#layout.temporaryFile(purpose, this.#lastTemporary);
-  }
-}
-
-/** Makes names in a folder durable. */
-export async function syncFolder(
-  fileSystem: FileSystem,
-  path: string,
-): Promise<void> {
-  const fd = await fileSystem.open(path, O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await fileSystem.fsync(fd);
-  } finally {
-    await fileSystem.close(fd).catch(() => undefined);
+    return page;
   }
 }
 

@@ -1,7 +1,8 @@
 import type { Digest, DigestAlgorithm } from "../../../oci/digest.ts";
+import { InlineHash } from "../../inline-hash.ts";
 import type { BackgroundHashes } from "./background-hash.ts";
 import type { SharedFile } from "./shared-file.ts";
-import { BACKGROUND_HASH_FROM_BYTES, InlineHash } from "./stored-hash.ts";
+import { BACKGROUND_HASH_FROM_BYTES } from "./stored-hash.ts";
 
 /** After each the signal is looked at: a stop does not wait for a large file. */
 const STEP_BYTES = 64 * 1024 * 1024;

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { Digest } from "../../../oci/digest.ts";
+import { parseDigest } from "../../../oci/digest.ts";
 import type { Clock } from "../../../telemetry/clock.ts";
 import type { Logger } from "../../../telemetry/logger.ts";
 import { type DiskLayout, parsePartialName } from "../root/disk-layout.ts";
@@ -8,6 +8,7 @@ import {
   type FileSystem,
   systemCode,
 } from "../root/file-system.ts";
+import type { WriteKey } from "../../blob-store.ts";
 import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
 
 export interface LeftPartialsOptions {
@@ -19,7 +20,7 @@ export interface LeftPartialsOptions {
 }
 
 interface LeftPartial {
-  readonly digest: Digest;
+  readonly key: WriteKey;
   readonly path: string;
   readonly sizeBytes: number;
   readonly modifiedAtMs: number;
@@ -49,7 +50,7 @@ export class LeftPartials {
     const { blobs, clock } = this.#options;
     let keptBytes = 0;
     for (const partial of await this.#list()) {
-      if (blobs.isBusy(partial.digest)) continue;
+      if (blobs.isBusy(partial.key)) continue;
       const isOld = clock.nowMs() - partial.modifiedAtMs > KEPT_MS;
       if (isOld || keptBytes + partial.sizeBytes > limitBytes) {
         await this.#remove(partial);
@@ -65,11 +66,11 @@ export class LeftPartials {
     const partials: LeftPartial[] = [];
     try {
       for (const name of await fileSystem.list(layout.partialFolder)) {
-        const digest = parsePartialName(name);
-        if (digest === undefined) continue;
+        const key = parsePartialName(name);
+        if (key === undefined) continue;
         const path = join(layout.partialFolder, name);
         const stat = await fileSystem.statPath(path).catch(() => undefined);
-        if (stat?.isFile === true) partials.push({ digest, path, ...stat });
+        if (stat?.isFile === true) partials.push({ key, path, ...stat });
       }
     } catch (error) {
       if (systemCode(error) === "ENOENT") return [];
@@ -79,14 +80,20 @@ export class LeftPartials {
   }
 
   /** One that can't go now is met again at the next look. */
-  async #remove({ digest, path, sizeBytes }: LeftPartial): Promise<void> {
+  async #remove({ key, path, sizeBytes }: LeftPartial): Promise<void> {
     const { blobs, fileSystem, log } = this.#options;
-    const claim = blobs.claim([digest]);
+    const claim = blobs.claim([key]);
     try {
       // Somebody goes on with it since a moment ago.
-      if (claim.digests.length === 0) return;
+      if (claim.keys.length === 0) return;
       await fileSystem.unlink(path);
-      log.info({ digest, sizeBytes }, "an unfinished download was given up");
+      const digest = parseDigest(key);
+      log.info(
+        digest === undefined
+          ? { upload: key, sizeBytes }
+          : { digest, sizeBytes },
+        "removed an abandoned partial",
+      );
     } catch {
       // The storage has told of it elsewhere.
     } finally {

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import type { DiskLayout } from "./disk-layout.ts";
 import type { FileSystem } from "./file-system.ts";
-import { syncFolder } from "../blobs/fs-blob-store.ts";
+import { syncFolder } from "../blobs/blob-files.ts";
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 

@@ -8,6 +8,11 @@ import {
   digestHex,
   parseDigest,
 } from "../../../oci/digest.ts";
+import {
+  parseUploadId,
+  type UploadId,
+  type WriteKey,
+} from "../../blob-store.ts";
 
 /*
  * root/                       0700, like every folder below
@@ -17,7 +22,8 @@ import {
  *   partial/                  what is on its way in; on the same file system, so that a rename publishes it
  *     <algorithm>-<hex>.<16 hex of the upstream's name>
  *                             a fill's bytes from one upstream, kept for its resumption
- *     <algorithm>-<hex>       the same, of an upstream that is not known
+ *     <algorithm>-<hex>       the same, from an unknown upstream
+ *     upload-<id>             an upload's bytes, whose digest is known when it ends
  *     boot-id                 the boot of the machine that all partials here were written under
  *     <anything else>         left by a crash, removed at start
  *   index.sqlite              what is known of the blobs; -wal and -shm beside it are SQLite's
@@ -47,6 +53,7 @@ export interface DiskLayout {
   blobFile(digest: Digest): string;
   /** @param upstream where the bytes come from; absent: not known */
   partialFile(digest: Digest, upstream?: string): string;
+  uploadFile(id: UploadId): string;
   /** A name in the partial folder that no partial has; `purpose` and `number` make it unique. */
   temporaryFile(purpose: string, number: number): string;
 }
@@ -71,6 +78,7 @@ export function diskLayout(root: string): DiskLayout {
         partialFolder,
         `${digestAlgorithm(digest)}-${digestHex(digest)}${suffixOf(upstream)}`,
       ),
+    uploadFile: (id) => join(partialFolder, `${UPLOAD_PREFIX}${id}`),
     temporaryFile: (purpose, number) =>
       join(partialFolder, `temporary-${purpose}-${number}`),
   };
@@ -87,10 +95,17 @@ export function layoutFolders(layout: DiskLayout): readonly string[] {
 
 export const BOOT_ID_NAME = "boot-id";
 
-/** The digest whose partial a file name stands for, as in `sha256-<hex>.<16 hex>` or `sha256-<hex>`. */
-export function parsePartialName(name: string): Digest | undefined {
-  return parseDigest(name.replace(UPSTREAM_SUFFIX, "").replace("-", ":"));
+/**
+ * Returns the key of the write that a file in the partial folder belongs to, as of
+ * `sha256-<hex>.<16 hex>`, `sha256-<hex>` or `upload-<id>`.
+ */
+export function parsePartialName(name: string): WriteKey | undefined {
+  return name.startsWith(UPLOAD_PREFIX)
+    ? parseUploadId(name.slice(UPLOAD_PREFIX.length))
+    : parseDigest(name.replace(UPSTREAM_SUFFIX, "").replace("-", ":"));
 }
+
+const UPLOAD_PREFIX = "upload-";
 
 const UPSTREAM_SUFFIX = /\.[0-9a-f]{16}$/;
 

@@ -10,7 +10,7 @@ import {
   parsePartialName,
 } from "./disk-layout.ts";
 import { type FileSystem, systemCode } from "./file-system.ts";
-import { syncFolder } from "../blobs/fs-blob-store.ts";
+import { syncFolder } from "../blobs/blob-files.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 /** Room that ran out is no fault of the set-up: what is stored can be served, and room may come back. */

@@ -15,7 +15,7 @@ import {
 } from "../../../telemetry/clock.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
 import { type FileSystem, systemCode } from "../root/file-system.ts";
-import { syncFolder } from "../blobs/fs-blob-store.ts";
+import { syncFolder } from "../blobs/blob-files.ts";
 
 /*
  * root/roots.jsonl is the insurance of the index: what no blob can tell. A line for each tag that

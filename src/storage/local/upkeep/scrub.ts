@@ -336,10 +336,10 @@ export class Scrub {
     for (const name of names) {
       if (name === BOOT_ID_NAME) continue;
       const path = join(layout.partialFolder, name);
-      const digest = parsePartialName(name);
+      const key = parsePartialName(name);
       const stat = await this.#stat(path);
-      if (stat === undefined || (digest !== undefined && stat.isFile)) continue;
-      await this.#remove("partial-stray", path, digest);
+      if (stat === undefined || (key !== undefined && stat.isFile)) continue;
+      await this.#remove("partial-stray", path, parseDigest(key ?? ""));
     }
   }
 

@@ -35,7 +35,7 @@ export async function settleIntents(
   for (const intent of await parts.index.listIntents()) {
     const claim = parts.blobs?.claim([intent.digest]);
     try {
-      if (claim?.digests.length === 0) continue;
+      if (claim?.keys.length === 0) continue;
       if (await settle(parts, intent)) recorded += 1;
     } catch {
       // Neither read nor written now; whoever asks for the digest finds out.

@@ -257,7 +257,7 @@ void describe("a fill", () => {
   void it("asks for the last byte again where an earlier fill left them all", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("all", MIB);
-    const left = await store.openPartial(digest, undefined);
+    const left = await store.beginWrite({ kind: "fill", digest });
     await left.append([bytes]);
     await left.suspend();
     const { fill, upstream } = await startFill(store, digest);
@@ -274,7 +274,7 @@ void describe("a fill", () => {
   void it("throws a partial away that is longer than the upstream's blob", async (test) => {
     const { store, root } = await makeStore(test);
     const { bytes, digest } = blobOf("long", MIB);
-    const left = await store.openPartial(digest, undefined);
+    const left = await store.beginWrite({ kind: "fill", digest });
     await left.append([bytes, bytes]);
     await left.suspend();
     const { fill, upstream } = await startFill(store, digest);
@@ -396,9 +396,9 @@ void describe("a fill", () => {
     assert.equal(end.outcome, "suspended");
     assert.deepEqual(await partialsOf(root), [digest.replace(":", "-")]);
     assert.equal(body.destroyed, true);
-    const kept = await store.openPartial(digest, undefined);
+    const kept = await store.beginWrite({ kind: "fill", digest });
     assert.equal(kept.writtenBytes, MIB);
-    await kept.discard();
+    await kept.abort();
   });
 
   void it("lets the digest decide where upstream and descriptor differ on the size", async (test) => {

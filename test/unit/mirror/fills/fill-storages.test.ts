@@ -52,9 +52,9 @@ void describe("the storage of a fill", () => {
   void it("is given the room of fills without readers, as many as it takes", async (test) => {
     const made = await makeStorages(test, { neededStops: 2, unread: 5 });
     const storage = await made.storages.open(made.place, 1_000);
-    assert.equal(storage.kind, "partial");
+    assert.equal(storage.kind, "writer");
     assert.equal(made.stops(), 2);
-    if (storage.kind === "partial") await storage.partial.discard();
+    if (storage.kind === "writer") await storage.writer.abort();
   });
 
   void it("is none where no fill gives way, and no other fill is kept from it", async (test) => {
@@ -63,8 +63,8 @@ void describe("the storage of a fill", () => {
     assert.equal(made.stops(), 2);
     // Of a size that is not known yet nothing is reserved, and the storage is not at rest.
     const storage = await made.storages.open(made.place, undefined);
-    assert.equal(storage.kind, "partial");
-    if (storage.kind === "partial") await storage.partial.discard();
+    assert.equal(storage.kind, "writer");
+    if (storage.kind === "writer") await storage.writer.abort();
     await assert.rejects(made.storages.reserve(made.place, undefined), {
       operation: "reserve",
       code: "ENOSPC",

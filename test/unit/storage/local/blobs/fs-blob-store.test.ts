@@ -74,10 +74,14 @@ void describe("a blob store of files", () => {
       const { size } = statSync(path);
       assert.equal(await store.open(digest, size), undefined);
       // It heals: the next publishing takes the place.
-      const partial = await store.openPartial(digest, bytes.length);
+      const partial = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: bytes.length,
+      });
       assert.equal(partial.writtenBytes, 0);
       await partial.append([bytes]);
-      await partial.publish();
+      await partial.commit(digest);
       assert.deepEqual(await store.read(digest, bytes.length), bytes);
       await store.remove(digest);
       replace();
@@ -134,25 +138,33 @@ void describe("a blob store of files", () => {
     const { digest, bytes } = content("cut", 5_000);
     await store.put(digest, bytes);
     truncateSync(layout.blobFile(digest), 3_000);
-    const partial = await store.openPartial(digest, bytes.length);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     assert.equal(partial.writtenBytes, 3_000);
     await partial.append([bytes.subarray(3_000)]);
     assert.equal(await partial.hash.digest(), digest);
-    await partial.publish();
+    await partial.commit(digest);
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 
   void it("needs one descriptor for a partial with its hash and all its readers", async (test) => {
     const { store, faults } = await makeStorage(test);
     const { digest, bytes } = content("readers", 2 * MIB);
-    const partial = await store.openPartial(digest, bytes.length);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     const readers = await Promise.all(
       Array.from({ length: 300 }, () => partial.openReader()),
     );
     await partial.append([bytes]);
     assert.equal(faults.openFiles, 1);
     assert.equal(await partial.hash.digest(), digest);
-    await partial.publish();
+    await partial.commit(digest);
     for (const reader of readers) {
       assert.equal(faults.openFiles, 1);
       const target = Buffer.alloc(10);
@@ -169,7 +181,11 @@ void describe("a blob store of files", () => {
     void it(`stands at what was stored when the disk is full, ${expected ?? "unknown"} expected`, async (test) => {
       const { store, layout, faults } = await makeStorage(test);
       const { digest, bytes } = content("full", 300_000);
-      const partial = await store.openPartial(digest, expected);
+      const partial = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: expected,
+      });
       const reader = await partial.openReader();
       await partial.append([bytes.subarray(0, 100_000)]);
       faults.maxWriteBytes = 50_000;
@@ -188,7 +204,7 @@ void describe("a blob store of files", () => {
       );
       partial.hash.update(bytes.subarray(120_000));
       assert.equal(await partial.hash.digest(), digest);
-      await partial.discard();
+      await partial.abort();
       assert.deepEqual(
         await readAll(reader),
         Buffer.from(bytes.subarray(0, 120_000)),
@@ -202,7 +218,11 @@ void describe("a blob store of files", () => {
   void it("goes on when there is room again, and in short writes", async (test) => {
     const { store, faults } = await makeStorage(test);
     const { digest, bytes } = content("room", 100_000);
-    const partial = await store.openPartial(digest, bytes.length);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     faults.maxWriteBytes = 7_001;
     faults.fail("writev", "ENOSPC", 4);
     await assert.rejects(partial.append([bytes]), { code: "ENOSPC" });
@@ -213,24 +233,32 @@ void describe("a blob store of files", () => {
       bytes.subarray(50_000),
     ]);
     assert.equal(await partial.hash.digest(), digest);
-    await partial.publish();
+    await partial.commit(digest);
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 
   void it("writes at most 4 MiB and 512 chunks in one call", async (test) => {
     const { store, faults } = await makeStorage(test);
     const { digest, bytes } = content("large", 9 * MIB);
-    const partial = await store.openPartial(digest, bytes.length);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     await partial.append([bytes]);
     assert.equal(faults.countOf("writev"), 3);
-    await partial.discard();
-    const many = await store.openPartial(digest, bytes.length);
+    await partial.abort();
+    const many = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     await many.append(
       Array.from({ length: 1_025 }, (_, i) => bytes.subarray(i, i + 1)),
     );
     assert.equal(faults.countOf("writev"), 6);
     assert.equal(await many.hash.digest(), digestOf(bytes.subarray(0, 1_025)));
-    await many.discard();
+    await many.abort();
   });
 
   for (const { call, code } of [
@@ -241,12 +269,19 @@ void describe("a blob store of files", () => {
     void it(`throws a partial away when ${call} fails on publishing, without a second try`, async (test) => {
       const { store, layout, faults } = await makeStorage(test);
       const { digest, bytes } = content("sync", 1_000);
-      const partial = await store.openPartial(digest, bytes.length);
+      const partial = await store.beginWrite({
+        kind: "fill",
+        digest,
+        expectedBytes: bytes.length,
+      });
       await partial.append([bytes]);
       const reader = await partial.openReader();
       const before = faults.countOf(call);
       faults.fail(call, code);
-      await assert.rejects(partial.publish(), { name: "StorageError", code });
+      await assert.rejects(partial.commit(digest), {
+        name: "StorageError",
+        code,
+      });
       assert.equal(faults.countOf(call), before + 1);
       assert.deepEqual(readdirSync(layout.partialFolder), []);
       assert.deepEqual(readdirSync(layout.blobFolder("sha256")), []);
@@ -269,7 +304,11 @@ void describe("a blob store of files", () => {
   void it("keeps nothing behind the stored bytes of a partial that is suspended after a failed write", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest, bytes } = content("torn", 10_000);
-    const partial = await store.openPartial(digest, bytes.length);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     await partial.append([bytes.subarray(0, 4_000)]);
     faults.fail("writev", "EIO");
     await assert.rejects(partial.append([bytes.subarray(4_000)]));
@@ -282,7 +321,11 @@ void describe("a blob store of files", () => {
   void it("keeps no file of a partial that is suspended empty", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest } = content("empty", 10);
-    const partial = await store.openPartial(digest, 10);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: 10,
+    });
     await partial.suspend();
     assert.deepEqual(readdirSync(layout.partialFolder), []);
     assert.equal(faults.openFiles, 0);
@@ -302,10 +345,14 @@ void describe("a blob store of files", () => {
     empty();
     await store.put(digest, bytes);
     empty();
-    const partial = await store.openPartial(digest, bytes.length);
+    const partial = await store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+    });
     await partial.append([bytes]);
     rmSync(`${layout.root}/blobs`, { recursive: true });
-    await partial.publish();
+    await partial.commit(digest);
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
     assert.equal(faults.openFiles, 0);
   });
@@ -322,10 +369,13 @@ void describe("a blob store of files", () => {
     const hash = store.createHash("sha256", undefined);
     hash.update(bytes);
     assert.equal(await hash.digest(), digest);
-    await assert.rejects(store.openPartial(digest, bytes.length), {
-      name: "StorageError",
-      code: "EAGAIN",
-    });
+    await assert.rejects(
+      store.beginWrite({ kind: "fill", digest, expectedBytes: bytes.length }),
+      {
+        name: "StorageError",
+        code: "EAGAIN",
+      },
+    );
   });
 
   void it("says that a full storage takes no writes, and leaves nothing", async (test) => {

@@ -39,7 +39,11 @@ async function setUp(test: AfterTest) {
   });
   const open = async (name: string) => {
     const digest = digestOf(Buffer.from(name));
-    const partial = await blobs.openPartial(digest, SIZE * 2);
+    const partial = await blobs.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: SIZE * 2,
+    });
     await partial.append([Buffer.alloc(SIZE)]);
     return { digest, partial };
   };

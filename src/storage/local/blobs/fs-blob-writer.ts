@@ -1,37 +1,39 @@
 import assert from "node:assert/strict";
-import type { BlobReader, PartialBlob } from "../../blob-store.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import type { BlobReader, BlobWriter } from "../../blob-store.ts";
 import { StorageError } from "../../blob-store.ts";
 import type { ContentHash } from "../../content-hash.ts";
 import { asStorageError, type FileSystem } from "../root/file-system.ts";
 import { FileBlobReader, type SharedFile } from "./shared-file.ts";
 import type { StoredHash } from "./stored-hash.ts";
 
-export interface FsPartialBlobParts {
+export interface FsBlobWriterParts {
   readonly fileSystem: FileSystem;
   readonly path: string;
   readonly file: SharedFile;
   readonly hash: StoredHash;
-  /** Left by an earlier fill; the hash was told of them. */
+  /** Bytes that an earlier write left; the hash already covers them. */
   readonly leftBytes: number;
-  /** Renames the file to its digest and makes that durable. @throws system errors */
-  readonly moveToBlobs: () => Promise<void>;
+  /** Renames the file to the digest and makes the name durable. @throws system errors */
+  readonly moveToBlobs: (digest: Digest) => Promise<void>;
 }
 
-/** One call never takes more: the hash and the readers follow in steps, and an error costs at most one. */
+/** The most bytes of one call: hash and readers follow in steps, and an error costs at most one step. */
 const WRITE_BYTES = 4 * 1024 * 1024;
-/** Below the least that systems take in one call (IOV_MAX). */
+/** Below the lowest limit of systems for one call (IOV_MAX). */
 const WRITE_CHUNKS = 512;
 
-export class FsPartialBlob implements PartialBlob {
-  readonly #parts: FsPartialBlobParts;
-  /** Shared with all readers, so that they see what was appended since. */
+/** Writes a blob into a file of the partial folder, which a commit renames to its digest. */
+export class FsBlobWriter implements BlobWriter {
+  readonly #parts: FsBlobWriterParts;
+  /** Shared with all readers, so that they see later appends. */
   readonly #extent: { sizeBytes: number };
   #isAppending = false;
   #hasEnded = false;
-  /** A failed write may have left bytes behind those that count. */
+  /** A failed write may have left bytes after those that count. */
   #isTorn = false;
 
-  constructor(parts: FsPartialBlobParts) {
+  constructor(parts: FsBlobWriterParts) {
     this.#parts = parts;
     this.#extent = { sizeBytes: parts.leftBytes };
   }
@@ -45,8 +47,8 @@ export class FsPartialBlob implements PartialBlob {
   }
 
   async append(chunks: readonly Uint8Array[]): Promise<void> {
-    assert(!this.#hasEnded, "a partial takes bytes until its end");
-    assert(!this.#isAppending, "appends come one after the other");
+    assert(!this.#hasEnded, "an ended writer takes no bytes");
+    assert(!this.#isAppending, "appends are sequential");
     this.#isAppending = true;
     try {
       let rest = chunks;
@@ -67,7 +69,7 @@ export class FsPartialBlob implements PartialBlob {
         );
   }
 
-  async publish(): Promise<void> {
+  async commit(digest: Digest): Promise<void> {
     this.#end();
     const { fileSystem, path, file } = this.#parts;
     let operation = "truncate";
@@ -78,9 +80,9 @@ export class FsPartialBlob implements PartialBlob {
       operation = "fdatasync";
       await fileSystem.fdatasync(file.fd);
       operation = "publish";
-      await this.#parts.moveToBlobs();
+      await this.#parts.moveToBlobs(digest);
     } catch (error) {
-      // After a failed sync the system counts the pages as written, so a second try would prove nothing.
+      // After a failed sync the system marks the pages as written, so a second try would prove nothing.
       await fileSystem.unlink(path).catch(() => undefined);
       throw asStorageError(operation, error);
     } finally {
@@ -103,7 +105,7 @@ export class FsPartialBlob implements PartialBlob {
     }
   }
 
-  async discard(): Promise<void> {
+  async abort(): Promise<void> {
     this.#end();
     const { fileSystem, path, file } = this.#parts;
     await fileSystem.unlink(path).catch(() => undefined);
@@ -111,13 +113,13 @@ export class FsPartialBlob implements PartialBlob {
   }
 
   #end(): void {
-    assert(!this.#hasEnded, "a partial ends once");
-    assert(!this.#isAppending, "a partial ends after its last append");
+    assert(!this.#hasEnded, "a writer ends once");
+    assert(!this.#isAppending, "a writer ends after its last append");
     this.#hasEnded = true;
     this.#parts.hash.close();
   }
 
-  /** @returns what of the chunks is not stored yet */
+  /** @returns the rest of the chunks, which is not stored yet */
   async #write(chunks: readonly Uint8Array[]): Promise<readonly Uint8Array[]> {
     const batch = firstBytes(chunks.slice(0, WRITE_CHUNKS), WRITE_BYTES).taken;
     const batchBytes = batch.reduce((sum, chunk) => sum + chunk.length, 0);
@@ -135,7 +137,7 @@ export class FsPartialBlob implements PartialBlob {
   }
 }
 
-/** Cuts a run of chunks after so many bytes; empty chunks before the cut go with `taken`. */
+/** Splits chunks after `sizeBytes` bytes; empty chunks before the split belong to `taken`. */
 function firstBytes(
   chunks: readonly Uint8Array[],
   sizeBytes: number,
