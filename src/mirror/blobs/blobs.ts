@@ -2,12 +2,9 @@ import type { BlobStore } from "../../storage/blob-store.ts";
 import type { BlobRow, MetadataIndex } from "../../storage/metadata-index.ts";
 import { type Digest, possibleSize } from "../../oci/digest.ts";
 import { RegistryError } from "../../oci/errors.ts";
-import { type ByteRange, isAscending, resolveRanges } from "../../oci/range.ts";
 import { cacheStatus } from "../../telemetry/cache-status.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { ANSWER_DEADLINE_MS, withDeadline } from "../../wire/deadline.ts";
-import { UpstreamError } from "../../wire/errors.ts";
-import { withinDeadline } from "../answer-deadline.ts";
 import { offlineRefusal } from "../answers.ts";
 import {
   BLOB_MEDIA_TYPE,
@@ -16,33 +13,23 @@ import {
   type BlobHead,
   isWhole,
 } from "./blob-answer.ts";
-import { type FillHead, PartialRefused } from "../fills/fill-download.ts";
-import type { Body } from "./body.ts";
+import { FillAnswers } from "./fill-answers.ts";
 import type { Fills } from "../fills/fills.ts";
 import type { Links } from "../links.ts";
 import { type MirroredUpstream } from "../mirrored-upstream.ts";
 import type { NegativeAnswers } from "../negative-answers.ts";
-import type { Fill, JoinedFill } from "../fills/running-fill.ts";
-import { openSideRange } from "./side-range.ts";
+import type { Fill } from "../fills/running-fill.ts";
 import { StoredBlobs } from "./stored-blobs.ts";
 import type { StoredReads } from "./stored-reads.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
-/** How far ahead of a fill a range must lie to be worth a request of its own. */
-const SIDE_RANGE_AHEAD_BYTES = 8 * 1024 * 1024;
-
 /** A fill that ended in the moment of joining, then one whose partial was refused, then a fresh one. */
 const MAX_ATTEMPTS = 3;
-
-/** A head that waits for the digest is given up so long before the client has waited for too long. */
-const VERDICT_MARGIN_MS = 500;
-
-/** A client of a fill that waits for its slot is answered so long before it has waited for too long. */
-const QUEUE_MARGIN_MS = 1_000;
 
 /** Blobs: from the store, from a fill that runs, or from a new one. */
 export class Blobs {
   readonly #stored: StoredBlobs;
+  readonly #followed: FillAnswers;
   readonly #index: MetadataIndex;
   readonly #fills: Fills;
   readonly #links: Links;
@@ -62,6 +49,7 @@ export class Blobs {
     isOffline: () => boolean;
   }) {
     this.#stored = new StoredBlobs(options);
+    this.#followed = new FillAnswers(options);
     this.#index = options.index;
     this.#fills = options.fills;
     this.#links = options.links;
@@ -99,9 +87,14 @@ export class Blobs {
         this.#linkWhenStored(running, key);
       }
       const fill = running ?? this.#fills.start(upstream, key, digest);
+      const isJoin = running !== undefined;
       const answer = await this.#noting(upstream, key, digest, () =>
-        this.#follow(upstream, key, fill, demand, {
-          isJoin: running !== undefined,
+        this.#followed.open({
+          upstream,
+          key,
+          fill,
+          demand,
+          isJoin,
           startedAtMs,
         }),
       );
@@ -114,19 +107,25 @@ export class Blobs {
   }
 
   /**
-   * Fetches a blob that no client asked for: without a reader, so that it gives way to the downloads
-   * of clients. Resolves when the blob is stored, or will not come.
+   * Fetches a blob that no client has requested. Its download has no reader, so that it yields to
+   * the downloads of clients.
    *
+   * @returns whether the blob is stored, once its download has ended
    * @throws Refusal, RegistryError, UpstreamError
    */
   async prefetch(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const answer = await this.open(upstream, key, digest, {});
-    if (answer.kind === "body") answer.body.close();
+    if (answer.kind !== "unsatisfiable") answer.body.close();
     await this.#fills.get(key.upstream, digest)?.ended;
+    if (answer.status.outcome === "hit") return true;
+    const row = await this.#index
+      .getUpstreamBlob(key.upstream, digest)
+      .catch(() => undefined);
+    return row !== undefined;
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -266,156 +265,5 @@ export class Blobs {
       this.#negative.note(upstream, key, digest, error);
       throw error;
     }
-  }
-
-  /**
-   * Follows a fill, or takes a range far ahead of it from the upstream.
-   *
-   * @returns undefined when the fill ended before it could be joined, or must be started anew
-   */
-  async #follow(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    fill: Fill,
-    demand: BlobDemand,
-    { isJoin, startedAtMs }: { isJoin: boolean; startedAtMs: number },
-  ): Promise<BlobAnswer | undefined> {
-    const elapsedMs = this.#clock.monotonicMs() - startedAtMs;
-    const reader = await fill.openReader(
-      ANSWER_DEADLINE_MS - QUEUE_MARGIN_MS - elapsedMs,
-    );
-    if (reader === undefined) return undefined;
-    const { ranges: specs } = demand;
-    try {
-      const { sizeBytes, status } = await this.#headOf(
-        upstream,
-        key,
-        fill.digest,
-        reader,
-        demand,
-        startedAtMs,
-      );
-      const whole: Omit<BlobAnswer & { kind: "body" }, "body"> = {
-        kind: "body",
-        sizeBytes,
-        range: undefined,
-        mediaType: BLOB_MEDIA_TYPE,
-        status: isJoin
-          ? cacheStatus.collapsed()
-          : reader.isStored
-            ? cacheStatus.stored(status)
-            : cacheStatus.notStored(status),
-        ageMs: undefined,
-        source: isJoin ? "cache" : "upstream",
-      };
-      if (specs === undefined || sizeBytes === undefined) {
-        return { ...whole, body: reader.body };
-      }
-      const ranges = resolveRanges(specs, sizeBytes);
-      const [range] = ranges;
-      if (range === undefined) {
-        reader.body.close();
-        return { kind: "unsatisfiable", sizeBytes, status: whole.status };
-      }
-      if (ranges.length > 1) {
-        // A fill is followed forwards only.
-        return isAscending(ranges)
-          ? { ...whole, kind: "parts", sizeBytes, ranges, body: reader.body }
-          : { ...whole, body: reader.body };
-      }
-      const side = await this.#openSideRange(
-        upstream,
-        key,
-        fill,
-        { receivedBytes: reader.receivedBytes, sizeBytes },
-        range,
-      );
-      if (side !== undefined) {
-        reader.body.close();
-        return {
-          ...whole,
-          range,
-          status: cacheStatus.partial(),
-          source: "upstream",
-          body: side,
-        };
-      }
-      reader.body.setRange(range.first, range.last);
-      return { ...whole, range, body: reader.body };
-    } catch (error) {
-      reader.body.close();
-      if (error instanceof PartialRefused) return undefined;
-      throw error;
-    }
-  }
-
-  /**
-   * The head of a fill. Where its size is not the one that a manifest of this repository names, it
-   * waits for the digest, and no longer than a client does; the fill goes on.
-   */
-  async #headOf(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    digest: Digest,
-    reader: JoinedFill,
-    { isSizeNeeded }: BlobDemand,
-    startedAtMs: number,
-  ): Promise<FillHead> {
-    let isWaitingForDigest = false;
-    const known = async (): Promise<FillHead> => {
-      const head = await reader.head;
-      const descriptor = await this.#index
-        .findDescriptor(key, digest)
-        .catch(() => undefined);
-      const named = possibleSize(digest, descriptor?.sizeBytes);
-      const { sizeBytes } = head;
-      // A size that only a manifest of a later time names is not announced: the fill withholds the
-      // tail of its own end, which may lie beyond it.
-      const isKnown =
-        sizeBytes === undefined
-          ? isSizeNeeded !== true
-          : sizeBytes === (named ?? sizeBytes);
-      if (isKnown) return head;
-      isWaitingForDigest = true;
-      return { ...head, sizeBytes: await reader.verifiedSize() };
-    };
-    const elapsedMs = this.#clock.monotonicMs() - startedAtMs;
-    try {
-      return await withinDeadline(
-        known(),
-        upstream.name,
-        () => {},
-        Math.max(0, ANSWER_DEADLINE_MS - VERDICT_MARGIN_MS - elapsedMs),
-      );
-    } catch (error) {
-      const isLate = error instanceof UpstreamError && error.kind === "timeout";
-      if (!isWaitingForDigest || (error instanceof UpstreamError && !isLate))
-        throw error;
-      throw new UpstreamError(
-        "bad-response",
-        "no size can be announced before the digest is right",
-        { upstream: upstream.name, cause: error },
-      );
-    }
-  }
-
-  async #openSideRange(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    fill: Fill,
-    blob: { readonly receivedBytes: number; readonly sizeBytes: number },
-    range: ByteRange,
-  ): Promise<Body | undefined> {
-    const isFarAhead =
-      range.first > blob.receivedBytes + SIDE_RANGE_AHEAD_BYTES;
-    const release = isFarAhead ? fill.takeSideRange() : undefined;
-    if (release === undefined) return undefined;
-    return openSideRange({
-      range,
-      sizeBytes: blob.sizeBytes,
-      open: (options) =>
-        upstream.client.openBlob(key.repository, fill.digest, options),
-      onClose: release,
-    });
   }
 }
