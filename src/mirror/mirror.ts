@@ -1,66 +1,61 @@
-import type { BlobStore } from "../storage/blob-store.ts";
-import type { BlobVerifier } from "../storage/local/blobs/blob-verifier.ts";
-import type { HotManifests } from "../storage/hot-manifests.ts";
-import type { BlobRow, MetadataIndex } from "../storage/metadata-index.ts";
-import type { Room } from "../retention/room.ts";
+import type { BlobRow } from "../storage/metadata-index.ts";
 import type { Digest } from "../oci/digest.ts";
+import { RegistryError } from "../oci/errors.ts";
 import type { Reference, RepositoryKey, Tag } from "../oci/reference.ts";
-import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
-import type { Clock, Schedule } from "../telemetry/clock.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
 import { UpstreamError, type UpstreamErrorKind } from "../wire/errors.ts";
+import { type Admission, PATTERN_ADMISSION } from "./admission.ts";
+import { withinDeadline } from "./answer-deadline.ts";
 import {
   negativeRefusal,
   offlineRefusal,
   policyRefusal,
-  type Refusal,
+  Refusal,
   toRefusal,
   type Wanted,
 } from "./answers.ts";
-import { withinDeadline } from "./answer-deadline.ts";
 import type { BlobAnswer, BlobDemand, BlobHead } from "./blobs/blob-answer.ts";
-import { Blobs } from "./blobs/blobs.ts";
+import {
+  buildMirror,
+  type MirrorOptions,
+  type MirrorParts,
+} from "./build-mirror.ts";
+import type { CurrentUpstreams } from "./current-upstreams.ts";
 import { type ListedName, listRepositories } from "./lists/catalog.ts";
-import { GoneTags } from "./manifests/gone-tags.ts";
-import { Fills } from "./fills/fills.ts";
-import { IndexChildren } from "./manifests/index-children.ts";
-import { Links } from "./links.ts";
-import { DigestManifests } from "./manifests/digest-manifests.ts";
-import { ListRevalidation } from "./lists/list-revalidation.ts";
-import type { ManifestAnswer } from "./manifests/manifest-answers.ts";
-import { Manifests } from "./manifests/manifests.ts";
-import { StoredManifests } from "./manifests/stored-manifests.ts";
-import { StoredReads } from "./blobs/stored-reads.ts";
-import { TagRevalidation } from "./manifests/tag-revalidation.ts";
-import type { MirroredUpstream } from "./mirrored-upstream.ts";
-import { NegativeAnswers } from "./negative-answers.ts";
 import type { Page, PageRequest } from "./lists/pages.ts";
-import { Referrers, type ReferrersAnswer } from "./lists/referrers.ts";
-import { StaleGate } from "./stale-gate.ts";
-import { TagLists, type TagsAnswer } from "./lists/tag-lists.ts";
+import type { ReferrersAnswer } from "./lists/referrers.ts";
+import type { TagsAnswer } from "./lists/tag-lists.ts";
+import type { ManifestAnswer } from "./manifests/manifest-answers.ts";
+import type { MirroredUpstream } from "./mirrored-upstream.ts";
 
-/** Answers readers. Every method throws {@link Refusal} and nothing else. */
+/** Answers the requests of clients and operators. Every method throws {@link Refusal} and nothing else. */
 export interface Mirror {
-  /** @param isHead only the head is wanted, which is not a pull; absent: the manifest is pulled */
+  /** @param isHead true: only the head is requested, which is not a pull */
   getManifest(
     target: RepositoryKey,
     reference: Reference,
     isHead?: boolean,
   ): Promise<ManifestAnswer>;
-  /** A hit that is in memory, at once; undefined where {@link getManifest} must be asked. Never throws. */
+  /**
+   * Returns a hit from memory synchronously; undefined if {@link getManifest} must be called. Never
+   * throws.
+   */
   recallManifest(
     target: RepositoryKey,
     reference: Reference,
     isHead?: boolean,
   ): ManifestAnswer | undefined;
-  /** The caller closes the answer's body. */
+  /** Opens a blob or ranges of it. The caller closes the answer's body. */
   openBlob(
     target: RepositoryKey,
     digest: Digest,
     demand?: BlobDemand,
   ): Promise<BlobAnswer>;
   statBlob(target: RepositoryKey, digest: Digest): Promise<BlobHead>;
+  /**
+   * Stores a blob that no client has requested. Its download has no reader, so that it yields to
+   * the downloads of clients. Resolves when the blob is stored, and rejects if it was not.
+   */
+  fetchBlob(target: RepositoryKey, digest: Digest): Promise<void>;
   listTags(target: RepositoryKey, page: PageRequest): Promise<TagsAnswer>;
   listReferrers(
     target: RepositoryKey,
@@ -68,9 +63,9 @@ export interface Mirror {
     artifactTypes: readonly string[],
   ): Promise<ReferrersAnswer>;
   /**
-   * Repositories in the cache, as `upstream/repository`; of one upstream, without its name.
+   * Lists the repositories in the cache as `upstream/repository`; of one upstream, without its name.
    *
-   * @param maySee judges `upstream/repository`; of the others nothing is told, in `nextLast` neither
+   * @param maySee judges `upstream/repository`; other names appear nowhere, `nextLast` included
    */
   listRepositories(
     page: PageRequest,
@@ -84,286 +79,56 @@ export interface Mirror {
     tag: Tag,
   ): Promise<{ readonly digest: Digest; readonly isChanged: boolean }>;
   /**
-   * Asks the upstream again what refers to a manifest, and for the repository's list of tags if it
-   * is remembered. An upstream that has no such list, or does not show it, is no failure.
+   * Asks the upstream again for the referrers of a manifest, and for the repository's list of tags
+   * if that is remembered. Succeeds if the upstream has no such list, or does not show it.
    */
   refreshLists(target: RepositoryKey, subject: Digest): Promise<void>;
-  /** What is answered where something is not there: the same for what somebody may not have. */
-  absence(wanted: Wanted): Refusal;
-  /** Downloads that somebody waits for run. */
-  readonly isServingFills: boolean;
   /**
-   * Takes other upstreams into force. Requests that run keep theirs; one that is gone is only
-   * asked for by requests that were on their way.
+   * Returns the response for missing content. Also used for forbidden content, so that a client
+   * cannot distinguish the two.
    */
+  absence(wanted: Wanted): Refusal;
+  /** Replaces the configured upstreams. Running requests keep the upstream they began with. */
   replaceUpstreams(upstreams: readonly MirroredUpstream[]): void;
   /**
-   * The stored bytes of a blob were found wrong: bodies that are read from them are cut.
+   * Handles wrong bytes in a stored blob: bodies that read them are cut.
    *
-   * @param remove removes them, and returns whether that was possible
+   * @param remove removes the bytes, and returns whether that succeeded
    */
   dropWrong(row: BlobRow, remove: () => Promise<boolean>): Promise<void>;
-  /** Resolves when what was served from memory is known to be stored: some seconds later by itself. */
+  /**
+   * Resolves when everything served from memory is known to be stored, which otherwise happens some
+   * seconds later.
+   */
   settleServed(): Promise<void>;
-  /** Ends every fill and keeps what came. */
+  /** Ends every fill and keeps the bytes received. */
   close(): Promise<void>;
 }
 
-export interface TemplatedUpstreams {
-  /** @throws UpstreamError if no other may be made now */
-  find(name: string): MirroredUpstream | undefined;
-  /** One that was made. */
-  peek(name: string): MirroredUpstream | undefined;
-}
-
-/** How an upstream answers for a list that it has not, or that is not for the mirror. */
+/** Kinds of error by which an upstream refuses a list that it does not have or does not show. */
 const WITHHELD: ReadonlySet<UpstreamErrorKind> = new Set([
   "not-found",
   "unauthorized",
   "denied",
 ]);
 
-export function createMirror(options: {
-  readonly upstreams: readonly MirroredUpstream[];
-  /** Upstreams that requests make from templates; absent: none. */
-  readonly templated?: TemplatedUpstreams;
-  /** Whether there may be any. May change at any time. */
-  readonly mayBeTemplated?: () => boolean;
-  readonly blobs: BlobStore;
-  readonly index: MetadataIndex;
-  readonly hot: HotManifests;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  /** Told of tags that move. */
-  readonly audit?: Audit;
-  /** No upstream may be asked. May change at any time. */
-  readonly isOffline: () => boolean;
-  /** Who may read one repository need not be allowed to read its neighbour. May change at any time. */
-  readonly hasRules?: () => boolean;
-  /** How many downloads run at once, of all upstreams; absent: unlimited. May change at any time. */
-  readonly maxFills?: () => number;
-  /** How long the upstream is waited for where a stale answer may be given. */
-  readonly patienceMs?: number;
-  /** Absent: what is stored is not verified while it is served. */
-  readonly verifier?: Pick<BlobVerifier, "verify" | "verifyLater">;
-  /** Older verifications are done again at a hit; absent: none is. May change at any time. */
-  readonly verifyAfterMs?: () => number;
-  /** Absent: every fill has room until the disk says otherwise. */
-  readonly room?: Pick<Room, "reserve" | "isShort">;
-  /** Says when the children of a pulled index are fetched; absent: a moment after the pull. */
-  readonly childrenSchedule?: Schedule | undefined;
-}): Mirror {
-  const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
-  const upstreams = new Map(options.upstreams.map((up) => [up.name, up]));
-  /** Without those that only requests on their way still ask for. */
-  let inForce: ReadonlySet<string> = new Set(upstreams.keys());
-  const { templated, mayBeTemplated = () => false } = options;
-  const peek = (name: string): MirroredUpstream | undefined =>
-    inForce.has(name)
-      ? upstreams.get(name)
-      : (templated?.peek(name) ?? upstreams.get(name));
-  const links = new Links({
-    index,
-    isOffline,
-    hasRules: options.hasRules ?? (() => false),
-  });
-  const fills = new Fills({
-    store,
-    index,
-    clock,
-    log,
-    metrics,
-    room: options.room,
-    maxFills: options.maxFills ?? (() => Infinity),
-    isSoleUpstream: () => upstreams.size === 1 && !mayBeTemplated(),
-  });
-  // One each for manifests, tags and referrers: a slow list does not make manifests stale.
-  const newGate = (): StaleGate =>
-    new StaleGate(
-      options.patienceMs === undefined
-        ? {}
-        : { patienceMs: options.patienceMs },
-    );
-  const negative = new NegativeAnswers(clock);
-  const gone = new GoneTags({ index, clock });
-  const verifyAfterMs = options.verifyAfterMs ?? (() => Infinity);
-  const stored = new StoredManifests({
-    store,
-    index,
-    hot,
-    clock,
-    log,
-    verifyAfterMs,
-  });
-  const digests = new DigestManifests({
-    stored,
-    index,
-    links,
-    negative,
-    clock,
-    metrics,
-    isOffline,
-  });
-  const manifests = new Manifests({
-    stored,
-    digests,
-    revalidation: new TagRevalidation({
-      digests,
-      stored,
-      index,
-      negative,
-      gone,
-      clock,
-      log,
-      audit: options.audit ?? NO_AUDIT,
-    }),
-    index,
-    links,
-    negative,
-    gone,
-    gate: newGate(),
-    clock,
-    isOffline,
-  });
-  const reads = new StoredReads({
-    verifier: options.verifier,
-    clock,
-    verifyAfterMs,
-  });
-  const blobs = new Blobs({
-    store,
-    reads,
-    index,
-    fills,
-    links,
-    // Of their own: containerd asks for a digest as a manifest, and then as a blob.
-    negative: new NegativeAnswers(clock),
-    clock,
-    isOffline,
-  });
-  const children = new IndexChildren({
-    upstreamOf: peek,
-    index,
-    stored,
-    digests,
-    blobs,
-    isOffline,
-    isShort: () => options.room?.isShort === true,
-    clock,
-    log,
-    schedule: options.childrenSchedule,
-  });
-  const listing = { clock, isOffline };
-  const tagLists = new TagLists({
-    index,
-    clock,
-    revalidation: new ListRevalidation({ ...listing, gate: newGate() }),
-  });
-  const referrers = new Referrers({
-    index,
-    clock,
-    revalidation: new ListRevalidation({ ...listing, gate: newGate() }),
-  });
-
-  /** @throws Refusal if it may not be made now */
-  const upstreamOf = (name: string, wanted: Wanted): MirroredUpstream => {
-    let upstream: MirroredUpstream | undefined;
-    try {
-      upstream = inForce.has(name) ? undefined : templated?.find(name);
-    } catch (error) {
-      throw toRefusal(error, { wanted, hasCredentials: false });
-    }
-    upstream ??= upstreams.get(name);
-    if (upstream === undefined) throw new TypeError(`no upstream ${name}`);
-    return upstream;
-  };
-
-  /** The one border at which whatever was thrown becomes an answer. */
-  const answer = async <T>(
-    target: RepositoryKey,
-    wanted: Wanted,
-    reference: Reference | undefined,
-    work: (upstream: MirroredUpstream, key: RepositoryKey) => Promise<T>,
-  ): Promise<T> => {
-    const upstream = upstreamOf(target.upstream, wanted);
-    // Before anything is looked up: what was cached under another policy is not served either.
-    if (!upstream.mayPull(target.repository, reference)) {
-      throw policyRefusal(wanted);
-    }
-    try {
-      return await work(upstream, target);
-    } catch (error) {
-      throw toRefusal(error, {
-        wanted,
-        hasCredentials: upstream.client.hasCredentials,
-      });
-    }
-  };
-
+/** Builds a mirror whose methods translate every error into a {@link Refusal}. */
+export function createMirror(options: MirrorOptions): Mirror {
+  const parts = buildMirror(options);
+  const admission = options.admission ?? PATTERN_ADMISSION;
+  const answer = createAnswer(parts.upstreams, admission);
+  const { upstreams, stored, manifests, children, fills, reads } = parts;
   return {
-    getManifest: (target, reference, isHead = false) =>
-      answer(target, "manifest", reference, async (upstream, key) => {
-        const found = await manifests.get(upstream, key, reference);
-        children.onAnswered(key, found, isHead);
-        return found;
-      }),
-    recallManifest: (target, reference, isHead = false) => {
-      const upstream = peek(target.upstream);
-      const found =
-        upstream?.mayPull(target.repository, reference) === true
-          ? manifests.recall(upstream, target, reference)
-          : undefined;
-      if (found !== undefined) children.onAnswered(target, found, isHead);
-      return found;
-    },
-    openBlob: (target, digest, demand = {}) =>
-      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
-        withinDeadline(
-          blobs.open(upstream, key, digest, demand),
-          upstream.name,
-          (late) => {
-            if (late.kind !== "unsatisfiable") late.body.close();
-          },
-        ),
-      ),
-    statBlob: (target, digest) =>
-      answer(target, "blob", { kind: "digest", digest }, (upstream, key) =>
-        blobs.stat(upstream, key, digest),
-      ),
-    listTags: (target, page) =>
-      answer(target, "list", undefined, (upstream, key) =>
-        tagLists.list(upstream, key, page),
-      ),
-    listReferrers: (target, subject, artifactTypes) =>
-      answer(target, "list", undefined, (upstream, key) =>
-        referrers.list(upstream, key, subject, artifactTypes),
-      ),
+    ...manifestMethods(parts, admission, answer),
+    ...blobMethods(parts, answer),
+    ...listMethods(parts, answer),
     listRepositories: (page, upstream, maySee, listedName) =>
-      listRepositories(index, page, upstream, maySee, listedName),
+      listRepositories(options.index, page, upstream, maySee, listedName),
     absence: (wanted) =>
-      isOffline() ? offlineRefusal(wanted) : negativeRefusal(wanted),
-    refreshTag: (target, tag) =>
-      answer(target, "manifest", { kind: "tag", tag }, (upstream, key) =>
-        manifests.refresh(upstream, key, tag),
-      ),
-    refreshLists: (target, subject) =>
-      answer(target, "list", undefined, async (upstream, key) => {
-        await manifests.refreshReferrersTags(upstream, key, subject);
-        await Promise.all([
-          unlessWithheld(referrers.refresh(upstream, key, subject)),
-          unlessWithheld(tagLists.refresh(upstream, key)),
-        ]);
-      }),
-    replaceUpstreams: (replaced) => {
-      for (const upstream of replaced) upstreams.set(upstream.name, upstream);
-      inForce = new Set(replaced.map(({ name }) => name));
-    },
+      options.isOffline() ? offlineRefusal(wanted) : negativeRefusal(wanted),
+    replaceUpstreams: (replaced) => upstreams.replace(replaced),
     dropWrong: (row, remove) => reads.dropWrong(row, remove),
     settleServed: () => stored.settle(),
-    get isServingFills() {
-      return fills.hasReaders;
-    },
     close: async () => {
       const stopped = children.stop();
       await fills.close();
@@ -373,6 +138,141 @@ export function createMirror(options: {
   };
 }
 
+type Answer = <T>(
+  target: RepositoryKey,
+  wanted: Wanted,
+  reference: Reference | undefined,
+  work: (upstream: MirroredUpstream) => Promise<T>,
+) => Promise<T>;
+
+/** The one place where an error of the mirror becomes an answer. */
+function createAnswer(
+  upstreams: CurrentUpstreams,
+  admission: Admission,
+): Answer {
+  return async (target, wanted, reference, work) => {
+    const upstream = upstreams.get(target.upstream, wanted);
+    if (!admission.mayRequest(upstream, target, reference)) {
+      throw policyRefusal(wanted);
+    }
+    try {
+      return await work(upstream);
+    } catch (error) {
+      throw toRefusal(error, {
+        wanted,
+        hasCredentials: upstream.client.hasCredentials,
+      });
+    }
+  };
+}
+
+function manifestMethods(
+  { upstreams, manifests, children }: MirrorParts,
+  admission: Admission,
+  answer: Answer,
+): Pick<Mirror, "getManifest" | "recallManifest" | "refreshTag"> {
+  return {
+    getManifest: (target, reference, isHead = false) =>
+      answer(target, "manifest", reference, async (upstream) => {
+        const found = await manifests.get(upstream, target, reference);
+        const judged = admission.admit(
+          upstream,
+          target,
+          reference,
+          found,
+          isHead,
+        );
+        const verdict = judged instanceof Promise ? await judged : judged;
+        if (verdict instanceof Refusal) throw verdict;
+        children.onAnswered(target, verdict, isHead);
+        return verdict;
+      }),
+    recallManifest: (target, reference, isHead = false) => {
+      const upstream = upstreams.peek(target.upstream);
+      if (upstream === undefined) return undefined;
+      if (!admission.mayRequest(upstream, target, reference)) return undefined;
+      const found = manifests.recall(upstream, target, reference);
+      if (found === undefined) return undefined;
+      const verdict = admission.admit(
+        upstream,
+        target,
+        reference,
+        found,
+        isHead,
+      );
+      // getManifest waits for the verdict, and throws the refusal.
+      if (verdict instanceof Promise || verdict instanceof Refusal) {
+        return undefined;
+      }
+      children.onAnswered(target, verdict, isHead);
+      return verdict;
+    },
+    refreshTag: (target, tag) =>
+      answer(target, "manifest", { kind: "tag", tag }, (upstream) =>
+        manifests.refresh(upstream, target, tag),
+      ),
+  };
+}
+
+function blobMethods(
+  { blobs }: MirrorParts,
+  answer: Answer,
+): Pick<Mirror, "openBlob" | "statBlob" | "fetchBlob"> {
+  const answerBlob = <T>(
+    target: RepositoryKey,
+    digest: Digest,
+    work: (upstream: MirroredUpstream) => Promise<T>,
+  ): Promise<T> => answer(target, "blob", { kind: "digest", digest }, work);
+  return {
+    openBlob: (target, digest, demand = {}) =>
+      answerBlob(target, digest, (upstream) =>
+        withinDeadline(
+          blobs.open(upstream, target, digest, demand),
+          upstream.name,
+          (late) => {
+            if (late.kind !== "unsatisfiable") late.body.close();
+          },
+        ),
+      ),
+    statBlob: (target, digest) =>
+      answerBlob(target, digest, (upstream) =>
+        blobs.stat(upstream, target, digest),
+      ),
+    fetchBlob: (target, digest) =>
+      answerBlob(target, digest, async (upstream) => {
+        if (await blobs.prefetch(upstream, target, digest)) return;
+        throw new RegistryError("UNAVAILABLE", {
+          detail: "the blob was fetched and not stored",
+        });
+      }),
+  };
+}
+
+function listMethods(
+  { manifests, tagLists, referrers }: MirrorParts,
+  answer: Answer,
+): Pick<Mirror, "listTags" | "listReferrers" | "refreshLists"> {
+  return {
+    listTags: (target, page) =>
+      answer(target, "list", undefined, (upstream) =>
+        tagLists.list(upstream, target, page),
+      ),
+    listReferrers: (target, subject, artifactTypes) =>
+      answer(target, "list", undefined, (upstream) =>
+        referrers.list(upstream, target, subject, artifactTypes),
+      ),
+    refreshLists: (target, subject) =>
+      answer(target, "list", undefined, async (upstream) => {
+        await manifests.refreshReferrersTags(upstream, target, subject);
+        await Promise.all([
+          unlessWithheld(referrers.refresh(upstream, target, subject)),
+          unlessWithheld(tagLists.refresh(upstream, target)),
+        ]);
+      }),
+  };
+}
+
+/** Ignores that an upstream has no such list, or does not show it to the mirror. */
 async function unlessWithheld(work: Promise<void>): Promise<void> {
   try {
     await work;
