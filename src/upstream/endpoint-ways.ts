@@ -9,6 +9,7 @@ import {
 } from "../wire/exchange.ts";
 import type { ForeignOrigins } from "./foreign-origins.ts";
 import type { NameLookup } from "../wire/name-lookup.ts";
+import { withoutBrackets } from "../wire/url-host.ts";
 
 export interface EndpointWaysOptions extends Omit<
   ExchangeOptions,
@@ -28,7 +29,7 @@ export function openWays(
   const { config, clock, observer, lookup, foreignOrigins, onOpened } = options;
   const { origin, hostname } = new URL(endpoint);
   const policy = new AddressPolicy(config.redirectHosts);
-  const address = hostname.replace(/^\[(.*)\]$/, "$1");
+  const address = withoutBrackets(hostname);
   // Where a template's registry is was said by a client, and not by the operator.
   const isTrusted = config.template === undefined;
   if (isTrusted && isIP(address) !== 0) policy.noteHome(address);

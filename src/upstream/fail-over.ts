@@ -1,4 +1,4 @@
-import { isOwnFault } from "./credentials/credentials.ts";
+import { isOwnFault } from "./credentials/login.ts";
 import type { Endpoint } from "./endpoint.ts";
 import type { EndpointRequest } from "./endpoint-request.ts";
 import type { Permit } from "./endpoint-health.ts";

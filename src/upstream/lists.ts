@@ -1,3 +1,4 @@
+import { parseJsonObject } from "../oci/json-object.ts";
 import { scanJson } from "../oci/json-scan.ts";
 import { parseNextLink } from "../oci/link.ts";
 import { OCI_INDEX, parseContentType } from "../oci/media-type.ts";
@@ -16,19 +17,10 @@ const BOUNDS = {
   maxKeyBytes: 64,
 };
 
-/** The fields of a JSON object; undefined for anything else. */
 function parseFields(bytes: Buffer): ReadonlyMap<string, unknown> | undefined {
-  if (scanJson(bytes, BOUNDS) === undefined) return undefined;
-  try {
-    const content: unknown = JSON.parse(bytes.toString("utf8"));
-    return typeof content === "object" &&
-      content !== null &&
-      !Array.isArray(content)
-      ? new Map(Object.entries(content))
-      : undefined;
-  } catch {
-    return undefined;
-  }
+  return scanJson(bytes, BOUNDS) === undefined
+    ? undefined
+    : parseJsonObject(bytes.toString("utf8"));
 }
 
 /**

@@ -6,6 +6,7 @@ import type { AddressPolicy } from "./address-policy.ts";
 import { addressRefused } from "./faults.ts";
 import type { NameLookup } from "./name-lookup.ts";
 import { chooseProxyFor } from "./proxy-choice.ts";
+import { withoutBrackets } from "./url-host.ts";
 
 /** Longer than the pauses within one pull, shorter than registries and load balancers hang up. */
 const KEEP_ALIVE_MS = 15_000;
@@ -157,7 +158,7 @@ async function guarded(
   };
   const connect = await connector(judge);
   return (target, callback) => {
-    const host = target.hostname.replace(/^\[(.*)\]$/, "$1");
+    const host = withoutBrackets(target.hostname);
     const refusal = isIP(host) === 0 ? undefined : judge(host, host);
     if (refusal === undefined) return connect(target, callback);
     queueMicrotask(() => callback(refusal, null));

@@ -1,6 +1,7 @@
 import { BlockList, isIP } from "node:net";
 import type { ProxyConfig } from "../config/config.ts";
 import { parseNetwork } from "../config/schema/forms.ts";
+import { withoutBrackets } from "./url-host.ts";
 
 /**
  * The forward proxy that a URL is asked through; undefined for none. NO_PROXY is read as curl and
@@ -15,7 +16,7 @@ export function chooseProxyFor(
 ): string | undefined {
   const proxy = url.protocol === "https:" ? https : http;
   if (proxy === undefined) return undefined;
-  const host = url.hostname.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+  const host = withoutBrackets(url.hostname).replace(/\.$/, "");
   const port = url.port || (url.protocol === "https:" ? "443" : "80");
   return noProxy.some((entry) => covers(entry, host, port))
     ? undefined
@@ -26,7 +27,7 @@ function covers(entry: string, host: string, port: string): boolean {
   const [, name = "", wantedPort] =
     /^(\[[^\]]*\]|[^:]*|.*:.*:.*?)(?::(\d+))?$/.exec(entry) ?? [];
   if (wantedPort !== undefined && wantedPort !== port) return false;
-  const plain = name.replace(/^\[(.*)\]$/, "$1").replace(/\.$/, "");
+  const plain = withoutBrackets(name).replace(/\.$/, "");
   if (plain === "*") return true;
   if (isIP(host) !== 0) return coversAddress(plain, host);
   if (/^\*?\./.test(plain)) return host.endsWith(plain.replace(/^\*/, ""));

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import type { Clock } from "../../telemetry/clock.ts";
-import { CredentialError } from "../../upstream/credentials/credentials.ts";
+import { CredentialError } from "../../upstream/credentials/login.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import { flightOf } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";

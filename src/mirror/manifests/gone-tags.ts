@@ -1,7 +1,7 @@
 import type { MetadataIndex, TagRow } from "../../storage/metadata-index.ts";
 import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import type { Clock } from "../../telemetry/clock.ts";
-import { CredentialError } from "../../upstream/credentials/credentials.ts";
+import { CredentialError } from "../../upstream/credentials/login.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import { isNotFound } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../../telemetry/clock.ts";
 import { parseChallenges } from "./challenge.ts";
-import { CredentialError, type Login } from "../credentials/credentials.ts";
+import { CredentialError, type Login } from "../credentials/login.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import type { Exchange } from "../../wire/exchange.ts";
 import { judgeRealm } from "./realm.ts";

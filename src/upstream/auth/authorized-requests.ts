@@ -1,5 +1,5 @@
 import type { Authorization, SentAuthorization } from "./authorization.ts";
-import { CredentialError, type Login } from "../credentials/credentials.ts";
+import { CredentialError, type Login } from "../credentials/login.ts";
 import { askRoot } from "../endpoint-root.ts";
 import type { Permit } from "../endpoint-health.ts";
 import { UpstreamError } from "../../wire/errors.ts";

@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { withoutBrackets } from "../../wire/url-host.ts";
 
 /** What decides where an upstream's tokens may be fetched. */
 export interface RealmPolicy {
@@ -90,5 +91,5 @@ async function isOfSameDomain(endpoint: URL, realm: URL): Promise<boolean> {
 }
 
 function isAddress(hostname: string): boolean {
-  return isIP(hostname.replace(/^\[(.*)\]$/, "$1")) !== 0;
+  return isIP(withoutBrackets(hostname)) !== 0;
 }

@@ -1,4 +1,4 @@
-import type { Login } from "../credentials/credentials.ts";
+import type { Login } from "../credentials/login.ts";
 import type { ExchangeRequest } from "../../wire/exchange.ts";
 import { type Identity, requestHeaders } from "../../wire/request-headers.ts";
 

@@ -1,3 +1,5 @@
+import { parseJsonObject } from "../../oci/json-object.ts";
+
 export interface BearerToken {
   readonly token: string;
   readonly lifeMs: number;
@@ -18,14 +20,8 @@ const TOKEN = /^[\x21-\x7e]+$/;
  * @returns undefined where there is no token in it
  */
 export function parseTokenResponse(body: Buffer): BearerToken | undefined {
-  let content: unknown;
-  try {
-    content = JSON.parse(body.toString("utf8"));
-  } catch {
-    return undefined;
-  }
-  if (typeof content !== "object" || content === null) return undefined;
-  const fields = new Map<string, unknown>(Object.entries(content));
+  const fields = parseJsonObject(body.toString("utf8"));
+  if (fields === undefined) return undefined;
   const token =
     asToken(fields.get("access_token")) ?? asToken(fields.get("token"));
   return token === undefined

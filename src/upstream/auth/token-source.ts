@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../../telemetry/clock.ts";
 import { readBody } from "../../wire/body.ts";
-import { CredentialError } from "../credentials/credentials.ts";
+import { CredentialError } from "../credentials/login.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import type { Answer, Exchange } from "../../wire/exchange.ts";
 import { unlessAborted } from "../../wire/faults.ts";

@@ -1,5 +1,6 @@
 import type { Readable, Writable } from "node:stream";
 import { Secret } from "../../config/config.ts";
+import { parseJsonObject } from "../../oci/json-object.ts";
 
 /** What a credential helper answered. */
 export type HelperAnswer =
@@ -109,14 +110,8 @@ async function runHelper(
 }
 
 function parseAnswer(output: string): HelperAnswer | undefined {
-  let content: unknown;
-  try {
-    content = JSON.parse(output);
-  } catch {
-    return undefined;
-  }
-  if (typeof content !== "object" || content === null) return undefined;
-  const fields = new Map<string, unknown>(Object.entries(content));
+  const fields = parseJsonObject(output);
+  if (fields === undefined) return undefined;
   const username = fields.get("Username");
   const secret = fields.get("Secret");
   if (typeof username !== "string" || typeof secret !== "string") {

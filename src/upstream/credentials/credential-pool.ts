@@ -3,12 +3,8 @@ import type { UpstreamCredential } from "../../config/config.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { type Budget, isHalfUsed, isSpared, readBudget } from "./budget.ts";
 import type { UpstreamRequestKind } from "../../wire/observer.ts";
-import {
-  createCredentialSource,
-  credentialNames,
-  type CredentialSource,
-  type Login,
-} from "./credentials.ts";
+import { createCredentialSource, credentialNames } from "./credentials.ts";
+import type { CredentialSource, Login } from "./login.ts";
 
 /** A quota is for manifests; blobs and lists continue. */
 export type Lane = Exclude<UpstreamRequestKind, "token">;

@@ -1,3 +1,5 @@
+import { parseJsonObject } from "../../oci/json-object.ts";
+
 /** Where a secret does not tell its end: Google's last an hour, and their helper gives them late in it. */
 const DEFAULT_LIFE_MS = 300_000;
 const MIN_LIFE_MS = 60_000;
@@ -33,24 +35,10 @@ export function lifeOfSecret(secret: string, nowMs: number): SecretLife {
 function findExpiry(secret: string): number | undefined {
   if (secret.length > MAX_SECRET_LENGTH) return undefined;
   const [, claims] = secret.split(".");
-  const content = parseMapping(claims ?? secret);
-  const seconds = content?.get(claims === undefined ? "expiration" : "exp");
+  const encoded = Buffer.from(claims ?? secret, "base64url");
+  const fields = parseJsonObject(encoded.toString("utf8"));
+  const seconds = fields?.get(claims === undefined ? "expiration" : "exp");
   return typeof seconds === "number" && Number.isFinite(seconds)
     ? seconds * 1_000
     : undefined;
-}
-
-function parseMapping(
-  encoded: string,
-): ReadonlyMap<string, unknown> | undefined {
-  try {
-    const content: unknown = JSON.parse(
-      Buffer.from(encoded, "base64url").toString("utf8"),
-    );
-    return typeof content === "object" && content !== null
-      ? new Map(Object.entries(content))
-      : undefined;
-  } catch {
-    return undefined;
-  }
 }
