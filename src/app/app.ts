@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
-import { BlobVerifier } from "../storage/local/blobs/blob-verifier.ts";
+import { BlobVerifier } from "../storage/blob-verifier.ts";
 import { readDiskSpace } from "../storage/local/root/disk-space.ts";
 import { Evictor } from "../retention/evictor.ts";
 import { HotManifests } from "../storage/hot-manifests.ts";

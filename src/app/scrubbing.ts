@@ -1,11 +1,12 @@
+import {
+  type ScrubReport,
+  SCRUB_CODES,
+  type ScrubFinding,
+} from "../storage/scrub-report.ts";
 import { BackgroundScrub } from "../storage/local/upkeep/background-scrub.ts";
 import type { OpenedCache } from "../storage/local/open-cache.ts";
 import type { BlobRow } from "../storage/metadata-index.ts";
-import { Scrub, type ScrubReport } from "../storage/local/upkeep/scrub.ts";
-import {
-  SCRUB_CODES,
-  type ScrubFinding,
-} from "../storage/local/upkeep/scrub-findings.ts";
+import { Scrub } from "../storage/local/upkeep/scrub.ts";
 import type { Config } from "../config/config.ts";
 import { Healer } from "../images/heal.ts";
 import type { Mirror } from "../mirror/mirror.ts";

@@ -1,7 +1,7 @@
+import { RootInUseError } from "../storage/storage-root-errors.ts";
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
 import { readDiskSpace } from "../storage/local/root/disk-space.ts";
-import { RootInUseError } from "../storage/local/root/instance-lock.ts";
 import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { formatListenAddress } from "../config/schema/forms.ts";

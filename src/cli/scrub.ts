@@ -1,7 +1,7 @@
+import type { ScrubReport } from "../storage/scrub-report.ts";
+import { RootInUseError } from "../storage/storage-root-errors.ts";
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { RootInUseError } from "../storage/local/root/instance-lock.ts";
-import type { ScrubReport } from "../storage/local/upkeep/scrub.ts";
 import { scrubRoot } from "../storage/local/upkeep/scrub-root.ts";
 import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";

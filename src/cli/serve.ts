@@ -1,8 +1,8 @@
+import { StorageRootError } from "../storage/storage-root-errors.ts";
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
 import { setTimeout as delay } from "node:timers/promises";
 import { type App, buildApp } from "../app/app.ts";
-import { StorageRootError } from "../storage/local/root/make-root.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { ListenError } from "../http/server/listen-error.ts";

@@ -1,5 +1,5 @@
+import type { DroppedBlob } from "../storage/scrub-report.ts";
 import type { MetadataIndex } from "../storage/metadata-index.ts";
-import type { DroppedBlob } from "../storage/local/upkeep/scrub.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Mirror } from "../mirror/mirror.ts";

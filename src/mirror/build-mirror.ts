@@ -1,5 +1,5 @@
 import type { BlobStore } from "../storage/blob-store.ts";
-import type { BlobVerifier } from "../storage/local/blobs/blob-verifier.ts";
+import type { BlobVerifier } from "../storage/blob-verifier.ts";
 import type { HotManifests } from "../storage/hot-manifests.ts";
 import type { MetadataIndex } from "../storage/metadata-index.ts";
 import type { Room } from "../retention/room.ts";

@@ -1,3 +1,4 @@
+import { RootInUseError } from "../../src/storage/storage-root-errors.ts";
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -12,7 +13,6 @@ import {
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
-import { RootInUseError } from "../../src/storage/local/root/instance-lock.ts";
 import {
   openCache,
   type OpenCacheOptions,

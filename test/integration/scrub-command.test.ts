@@ -1,3 +1,7 @@
+import type {
+  DroppedBlob,
+  ScrubFinding,
+} from "../../src/storage/scrub-report.ts";
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -6,8 +10,6 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { BackgroundScrub } from "../../src/storage/local/upkeep/background-scrub.ts";
 import { openCache } from "../../src/storage/local/open-cache.ts";
-import type { DroppedBlob } from "../../src/storage/local/upkeep/scrub.ts";
-import type { ScrubFinding } from "../../src/storage/local/upkeep/scrub-findings.ts";
 import { digestOf } from "../../src/oci/digest.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { releaseAfter } from "../support/after-test.ts";

@@ -1,3 +1,4 @@
+import { SCRUB_CODES, type ScrubCode } from "../../src/storage/scrub-report.ts";
 import assert from "node:assert/strict";
 import {
   chmodSync,
@@ -15,10 +16,6 @@ import { describe, it } from "node:test";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { openCache } from "../../src/storage/local/open-cache.ts";
 import { openDatabase } from "../../src/storage/local/index/open-sqlite-index.ts";
-import {
-  SCRUB_CODES,
-  type ScrubCode,
-} from "../../src/storage/local/upkeep/scrub-findings.ts";
 import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import type { AfterTest } from "../support/after-test.ts";

@@ -1,5 +1,5 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
-import type { Verification } from "../../storage/local/blobs/blob-verifier.ts";
+import type { Verification } from "../../storage/blob-verifier.ts";
 import type { BlobRow, MetadataIndex } from "../../storage/metadata-index.ts";
 import { resolveRanges } from "../../oci/range.ts";
 import { cacheStatus } from "../../telemetry/cache-status.ts";

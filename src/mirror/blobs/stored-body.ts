@@ -1,5 +1,5 @@
 import type { BlobReader } from "../../storage/blob-store.ts";
-import type { Verification } from "../../storage/local/blobs/blob-verifier.ts";
+import type { Verification } from "../../storage/blob-verifier.ts";
 import { TAIL_BYTES } from "../fills/blob-fill.ts";
 import { BrokenBody, type RangedBody } from "./body.ts";
 import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";

@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import type {
   BlobVerifier,
   Verification,
-} from "../../storage/local/blobs/blob-verifier.ts";
+} from "../../storage/blob-verifier.ts";
 import type { BlobRow } from "../../storage/metadata-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";

@@ -1,3 +1,4 @@
+import type { ScrubReport } from "../scrub-report.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
@@ -24,7 +25,7 @@ import { RebuildWait, waitForRebuild } from "./upkeep/rebuild-wait.ts";
 import { Recovery } from "./upkeep/recovery.ts";
 import { type Absence, RootWatch } from "./root/root-watch.ts";
 import { RootsJournal } from "./upkeep/roots-journal.ts";
-import { Scrub, type ScrubOptions, type ScrubReport } from "./upkeep/scrub.ts";
+import { Scrub, type ScrubOptions } from "./upkeep/scrub.ts";
 import { settleIntents } from "./upkeep/settle-intents.ts";
 import { StorageProbe } from "./root/storage-probe.ts";
 import {

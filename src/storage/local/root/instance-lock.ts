@@ -2,24 +2,10 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import Database from "better-sqlite3";
 import { StorageError } from "../../blob-store.ts";
 import type { DiskLayout } from "./disk-layout.ts";
+import { RootInUseError } from "../../storage-root-errors.ts";
 import { systemCode } from "./file-system.ts";
 import { identifyFileNow } from "./file-identity.ts";
 import { createPrivateFile } from "./private-file.ts";
-
-/** Another process owns the storage root. */
-export class RootInUseError extends Error {
-  readonly root: string;
-  /** The owner's process id, where it could be read. */
-  readonly pid: number | undefined;
-
-  constructor(root: string, pid: number | undefined) {
-    const owner = pid === undefined ? "another process" : `process ${pid}`;
-    super(`the storage root ${root} is in use by ${owner}`);
-    this.name = "RootInUseError";
-    this.root = root;
-    this.pid = pid;
-  }
-}
 
 export interface InstanceLock {
   /** The root may be owned by another process afterwards; a second call does nothing to that. */

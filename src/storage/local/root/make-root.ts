@@ -2,21 +2,8 @@ import { constants } from "node:fs";
 import { access, mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { StorageError } from "../../blob-store.ts";
+import { StorageRootError } from "../../storage-root-errors.ts";
 import { asStorageError, systemCode } from "./file-system.ts";
-
-/** The configured storage root can't be used until an operator changes it, or the key. */
-export class StorageRootError extends Error {
-  readonly root: string;
-  readonly expected: string;
-
-  /** @param expected as in `a folder; /srv/cache is a file` */
-  constructor(root: string, expected: string, options?: { cause?: unknown }) {
-    super(`storage.root: got ${root}; expected ${expected}`, options);
-    this.name = "StorageRootError";
-    this.root = root;
-    this.expected = expected;
-  }
-}
 
 /** Faults of the disk, not of the set-up: what is stored is out of reach, and may come back. */
 const DISK_FAULTS = new Set([

@@ -1,3 +1,4 @@
+import type { ScrubFinding } from "../../scrub-report.ts";
 import { setTimeout as delay } from "node:timers/promises";
 import {
   type Clock,
@@ -8,7 +9,6 @@ import type { Logger } from "../../../telemetry/logger.ts";
 import { IndexAwayError } from "../../metadata-index.ts";
 import type { OpenedCache } from "../open-cache.ts";
 import { Scrub, type ScrubOptions } from "./scrub.ts";
-import type { ScrubFinding } from "./scrub-findings.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const TICK_MS = 60_000;

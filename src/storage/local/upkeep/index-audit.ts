@@ -1,3 +1,4 @@
+import type { DroppedTag } from "../../scrub-report.ts";
 import type { Database, Statement } from "better-sqlite3";
 import type { ChildDescriptor } from "../../../oci/descriptor.ts";
 import { type Digest, parseDigest } from "../../../oci/digest.ts";
@@ -34,14 +35,6 @@ interface EdgeColumns {
   readonly isForeign: 0 | 1;
   readonly sizeBytes: number;
   readonly mediaType: string;
-}
-
-/** A tag that pointed to a manifest whose bytes were not right. */
-export interface DroppedTag {
-  readonly key: RepositoryKey;
-  readonly tag: Tag;
-  readonly verifiedAtMs: number;
-  readonly isPinned: boolean;
 }
 
 const ROW = `SELECT blobs.id, digests.digest, blobs.size_bytes AS sizeBytes,

@@ -1,3 +1,4 @@
+import type { ScrubReport } from "../../scrub-report.ts";
 import { existsSync } from "node:fs";
 import type { Database } from "better-sqlite3";
 import type { Clock } from "../../../telemetry/clock.ts";
@@ -9,7 +10,7 @@ import { acquireInstanceLock } from "../root/instance-lock.ts";
 import type { MetadataIndex } from "../../metadata-index.ts";
 import { openCache } from "../open-cache.ts";
 import { IN_MEMORY, openDatabase } from "../index/open-sqlite-index.ts";
-import { Scrub, type ScrubReport } from "./scrub.ts";
+import { Scrub } from "./scrub.ts";
 import { isCorruption } from "../index/index-transactions.ts";
 import { createSqliteMetadataIndex } from "../index/sqlite-metadata-index.ts";
 

@@ -24,21 +24,14 @@ import {
   readManifestContent,
   recordOf,
 } from "../blobs/found-blob.ts";
-import type { AuditRow, DroppedTag, IndexAudit } from "./index-audit.ts";
+import type { AuditRow, IndexAudit } from "./index-audit.ts";
 import type { MetadataIndex } from "../../metadata-index.ts";
-import {
-  type ScrubCode,
-  type ScrubFinding,
-  ScrubFindings,
-} from "./scrub-findings.ts";
-import type { RepositoryKey } from "../../../oci/reference.ts";
-
-export interface ScrubReport {
-  /** Blobs that were read in full. */
-  readonly blobs: number;
-  readonly bytes: number;
-  readonly findings: readonly ScrubFinding[];
-}
+import type {
+  DroppedBlob,
+  ScrubCode,
+  ScrubReport,
+} from "../../scrub-report.ts";
+import { ScrubFindings } from "./scrub-findings.ts";
 
 export interface ScrubOptions {
   readonly layout: DiskLayout;
@@ -52,16 +45,6 @@ export interface ScrubOptions {
   readonly pace?: Pace;
   readonly signal?: AbortSignal;
   readonly onDropped?: (dropped: DroppedBlob) => void;
-}
-
-/** A blob whose bytes were not right and are gone, and what hung on it. */
-export interface DroppedBlob {
-  readonly digest: Digest;
-  readonly isManifest: boolean;
-  /** Those that may serve it. */
-  readonly repositories: readonly RepositoryKey[];
-  /** Those that pointed to it. */
-  readonly tags: readonly DroppedTag[];
 }
 
 const PAGE_ROWS = 256;

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Verification } from "../../../../src/storage/local/blobs/blob-verifier.ts";
+import type { Verification } from "../../../../src/storage/blob-verifier.ts";
 import {
   diskLayout,
   layoutFolders,

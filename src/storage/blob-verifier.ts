@@ -1,7 +1,7 @@
-import type { Digest } from "../../../oci/digest.ts";
-import type { Clock } from "../../../telemetry/clock.ts";
-import type { BlobStore, BlobVerdict } from "../../blob-store.ts";
-import type { BlobRow, MetadataIndex } from "../../metadata-index.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { Clock } from "../telemetry/clock.ts";
+import type { BlobStore, BlobVerdict } from "./blob-store.ts";
+import type { BlobRow, MetadataIndex } from "./metadata-index.ts";
 
 /**
  * - `right`: the bytes are those of the digest

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { BlobVerdict } from "../../../../../src/storage/blob-store.ts";
+import type { BlobVerdict } from "../../../src/storage/blob-store.ts";
 import {
   BlobVerifier,
   type Verification,
-} from "../../../../../src/storage/local/blobs/blob-verifier.ts";
-import type { BlobRow } from "../../../../../src/storage/metadata-index.ts";
-import { type Digest, digestOf } from "../../../../../src/oci/digest.ts";
-import { FakeClock } from "../../../../support/fake-clock.ts";
+} from "../../../src/storage/blob-verifier.ts";
+import type { BlobRow } from "../../../src/storage/metadata-index.ts";
+import { type Digest, digestOf } from "../../../src/oci/digest.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
 
 function rowOf(name: string): BlobRow {
   return {
