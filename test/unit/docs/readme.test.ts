@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { parse as parseYaml } from "yaml";
 import { WELL_KNOWN_UPSTREAMS } from "../../../src/config/schema/well-known-upstreams.ts";
+import { createProgram } from "../../../src/cli/command-line.ts";
 import { createMetrics } from "../../../src/telemetry/metrics.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import { makeConfigFolder } from "../../support/config-folder.ts";
@@ -12,10 +13,10 @@ import {
   CLIENT_FILES,
   listClientFiles,
 } from "../../support/engines/client-files.ts";
-import { codeBlocksOf, relativeLinksOf } from "../../support/markdown.ts";
+import { anchorOf, codeBlocksOf } from "../../support/markdown.ts";
+import { FIGURES } from "../../bench/figures.ts";
 
 const PROJECT = join(import.meta.dirname, "../../..");
-const DOCUMENTS = ["README.md", "CHANGELOG.md", "src/README.md"];
 
 const clientFiles = await listClientFiles();
 const readme = await readFile(join(PROJECT, "README.md"), "utf8");
@@ -33,12 +34,13 @@ void describe("the README", () => {
     });
   }
 
-  void it("shows no other configuration than the clients' files and one that the mirror takes", async (test) => {
+  void it("shows only the clients' files and one configuration, which the mirror accepts", async (test) => {
     const files = await Promise.all(
       clientFiles.map((path) => readFile(join(CLIENT_FILES, path), "utf8")),
     );
     const others = blocks.filter(
-      ({ language, text }) => language !== "sh" && !files.includes(text),
+      ({ language, text }) =>
+        language !== "sh" && language !== "text" && !files.includes(text),
     );
     assert.deepEqual(
       others.map(({ language }) => language),
@@ -74,7 +76,7 @@ void describe("the README", () => {
     );
   });
 
-  void it("has scripts run that package.json knows, and the tests as .ci/run does", async () => {
+  void it("runs scripts that package.json has, and the tests as .ci/run does", async () => {
     const { scripts } = JSON.parse(
       await readFile(join(PROJECT, "package.json"), "utf8"),
     ) as { scripts: Record<string, string> };
@@ -88,7 +90,7 @@ void describe("the README", () => {
     assert.ok(ci.includes('"npm ci && npm test"'));
   });
 
-  void it("runs the container with what the Dockerfile says", async () => {
+  void it("runs the container with the volume and the ports of the Dockerfile", async () => {
     const dockerfile = await readFile(join(PROJECT, "Dockerfile"), "utf8");
     const [, volume] = /^VOLUME (\S+)$/m.exec(dockerfile) ?? [];
     const [, ports = ""] = /^EXPOSE (.+)$/m.exec(dockerfile) ?? [];
@@ -99,16 +101,60 @@ void describe("the README", () => {
       ),
       ports.split(" ").map((port) => [port, port]),
     );
-    const [, composeFile = ""] = /docker compose -f (\S+)/.exec(commands) ?? [];
-    assert.ok(existsSync(join(PROJECT, composeFile)), composeFile);
   });
-});
 
-for (const document of DOCUMENTS) {
-  void it(`${document} links to what is there`, async () => {
-    const text = await readFile(join(PROJECT, document), "utf8");
-    for (const link of relativeLinksOf(text)) {
-      assert.ok(existsSync(join(PROJECT, document, "..", link)), link);
+  void it("names files of the project that exist in its commands", () => {
+    const paths = commands.match(/\b(?:deploy|config)\/\S+/g) ?? [];
+    assert.ok(paths.length >= 4);
+    for (const path of paths) assert.ok(existsSync(join(PROJECT, path)), path);
+  });
+
+  void it("shows only commands and options of entrepot that exist", () => {
+    const lines = commands.split("\n").flatMap((line) => {
+      const [, args] =
+        /^(?:npm run |.* exec entrepot )?entrepot (?:-- )?(.+)$/.exec(line) ??
+        [];
+      return args === undefined ? [] : [args.split(" ")];
+    });
+    assert.ok(lines.length >= 10);
+    const program = createProgram(() => undefined);
+    for (const [name = "", ...args] of lines) {
+      const command = program.commands.find((one) => one.name() === name);
+      assert.ok(command !== undefined, name);
+      const options = command.options.map(({ long }) => long);
+      for (const arg of args.filter((one) => one.startsWith("--"))) {
+        assert.ok(options.includes(arg), `${name} ${arg}`);
+      }
     }
   });
-}
+
+  void it("lists every section in its table of contents", () => {
+    const listed = [...readme.matchAll(/\]\(#([^)]+)\)/g)].map(
+      ([, anchor]) => anchor,
+    );
+    const headings = [...readme.matchAll(/^###? (.+)$/gm)].map(
+      ([, heading = ""]) => anchorOf(heading),
+    );
+    assert.deepEqual(listed, headings);
+  });
+
+  void it("compares only by figures that test/bench/README.md states", async () => {
+    const page = await readFile(join(PROJECT, "test/bench/README.md"), "utf8");
+    const bench = page.replaceAll(/ +/g, " ");
+    const rows = [
+      ...readme.matchAll(/^\|[^|]+\|([^|]+)\| `npm run bench -- (\S+)` *\|$/gm),
+    ];
+    assert.ok(rows.length >= 10);
+    for (const [row, ratios = "", name = ""] of rows) {
+      assert.ok(
+        FIGURES.some((figure) => figure.name === name),
+        name,
+      );
+      const stated = ratios.match(/[\d.]+ ×/g) ?? [];
+      assert.ok(stated.length > 0, row);
+      for (const ratio of stated) {
+        assert.ok(bench.includes(`| ${ratio} |`), row);
+      }
+    }
+  });
+});
