@@ -54,7 +54,7 @@ export function startScrubbing(parts: {
     log.warn(finding, "scrub");
   };
   const onDropped: BackgroundScrubHook = (dropped) => {
-    if (!config().offline) void healer.heal(dropped);
+    if (!config().offline) void healer.heal(dropped, abort.signal);
   };
   const background = new BackgroundScrub({
     cache,

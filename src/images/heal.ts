@@ -1,22 +1,23 @@
-import type { DroppedBlob } from "../storage/scrub-report.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
-import type { Digest } from "../oci/digest.ts";
-import type { Logger } from "../telemetry/logger.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RepositoryKey } from "../oci/reference.ts";
+import type { DroppedBlob } from "../storage/scrub-report.ts";
+import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { createEnsureImage, type EnsureImage } from "./ensure-image.ts";
 
 /**
- * Fetches again what a scrub had to drop, and points the tags to it that did before, so that an
- * image that was complete is complete again before anybody asks for it.
+ * Fetches content again that a scrub dropped, and restores the tags that pointed to it, so that an
+ * image that was complete is complete again before a client requests it.
  */
 export class Healer {
-  readonly #mirror: Mirror;
+  readonly #mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
   readonly #index: MetadataIndex;
+  readonly #ensureImage: EnsureImage;
   readonly #log: Pick<Logger, "info" | "warn">;
   readonly #isUpstream: (name: string) => boolean;
 
   constructor(options: {
-    readonly mirror: Mirror;
+    readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
     readonly index: MetadataIndex;
     readonly log: Pick<Logger, "info" | "warn">;
     /** Whether an upstream of that name is configured. May change at any time. */
@@ -24,41 +25,49 @@ export class Healer {
   }) {
     this.#mirror = options.mirror;
     this.#index = options.index;
+    this.#ensureImage = createEnsureImage(options);
     this.#log = options.log;
     this.#isUpstream = options.isUpstream;
   }
 
-  /** Never rejects: what can't be fetched now is fetched by the next pull. */
-  async heal(dropped: DroppedBlob): Promise<void> {
+  /**
+   * Fetches the dropped blob for the first repository whose upstream has it. Never rejects: the next
+   * pull fetches what is not available now.
+   *
+   * @param signal ends the wait; a download that has begun continues
+   */
+  async heal(dropped: DroppedBlob, signal: AbortSignal): Promise<void> {
     const { digest } = dropped;
     for (const key of dropped.repositories) {
       if (!this.#isUpstream(key.upstream)) continue;
       try {
-        if (dropped.isManifest) await this.#fetchManifest(key, dropped);
-        else await this.#startFill(key, digest);
-        this.#log.info({ ...key, digest }, "a damaged blob is fetched again");
+        if (dropped.isManifest) {
+          await this.#restoreManifest(key, dropped, signal);
+        } else {
+          await this.#mirror.fetchBlob(key, digest);
+        }
+        this.#log.info({ ...key, digest }, "fetched a damaged blob again");
         return;
       } catch (error) {
+        if (signal.aborted) return;
         this.#log.warn(
           { err: error, ...key, digest },
-          "a damaged blob can't be fetched again now",
+          "could not fetch a damaged blob again",
         );
       }
     }
   }
 
-  async #startFill(key: RepositoryKey, digest: Digest): Promise<void> {
-    const answer = await this.#mirror.openBlob(key, digest);
-    // The fill goes on without a reader.
-    if (answer.kind !== "unsatisfiable") answer.body.close();
-  }
-
-  async #fetchManifest(
+  async #restoreManifest(
     key: RepositoryKey,
     { digest, repositories, tags }: DroppedBlob,
+    signal: AbortSignal,
   ): Promise<void> {
-    await this.#mirror.getManifest(key, { kind: "digest", digest });
-    // They served it before, and the bytes are the same.
+    await this.#ensureImage(
+      { key, reference: { kind: "digest", digest } },
+      { platforms: [], isWithoutBlobs: true, signal },
+    );
+    // The other repositories served the same bytes before, so they may serve them again.
     for (const other of repositories) await this.#index.link(other, digest);
     for (const { key: of, tag, verifiedAtMs, isPinned } of tags) {
       if ((await this.#index.getTag(of, tag)) === undefined) {

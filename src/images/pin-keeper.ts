@@ -1,113 +1,99 @@
+import type { Mirror } from "../mirror/mirror.ts";
+import { referenceText } from "../oci/reference.ts";
 import type { MetadataIndex } from "../storage/metadata-index.ts";
 import type { LostPin } from "../storage/root-index.ts";
-import { parseManifest } from "../oci/manifest.ts";
-import { referenceText } from "../oci/reference.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import type { Mirror } from "../mirror/mirror.ts";
 import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { withDeadline } from "../wire/deadline.ts";
+import { createEnsureImage, type EnsureImage } from "./ensure-image.ts";
 
-const LOOK_EVERY_MS = 60_000;
-/** Pins are set by hand: there are few. */
+const CHECK_EVERY_MS = 60_000;
+/** Pins are set by hand, so there are few. */
 const MAX_PINS = 10_000;
-/** Of those that can't be fetched a few are tried each time, in turn. */
-const PINS_AT_ONCE = 16;
+/** Pins that are tried in one check; the next check continues with those that follow. */
+const PINS_PER_CHECK = 16;
+/** A pin whose downloads take longer does not delay the others. */
+const PIN_PATIENCE_MS = 600_000;
 
-/** Fetches again what is pinned and was lost, before anybody asks for it. */
+/** Fetches lost pinned images again before a client requests them. */
 export class PinKeeper {
-  readonly #mirror: Pick<Mirror, "getManifest" | "openBlob">;
-  readonly #index: MetadataIndex;
+  readonly #index: Pick<MetadataIndex, "listLostPins" | "getLinkedBlob">;
+  readonly #ensureImage: EnsureImage;
   readonly #hasUpstream: (name: string) => boolean;
   readonly #log: Pick<Logger, "info" | "warn">;
   readonly #schedule: Schedule;
-  /** Told once that they can't be fetched. */
-  readonly #told = new Set<string>();
-  #place = 0;
-  #isStopped = false;
+  /** Pins whose failure was logged. */
+  readonly #failed = new Set<string>();
+  readonly #stopping = new AbortController();
+  #position = 0;
   #cancel: (() => void) | undefined;
-  #looking: Promise<void> = Promise.resolve();
+  #checking: Promise<void> = Promise.resolve();
 
   constructor(options: {
-    readonly mirror: Pick<Mirror, "getManifest" | "openBlob">;
-    readonly index: MetadataIndex;
+    readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
+    readonly index: Pick<MetadataIndex, "listLostPins" | "getLinkedBlob">;
     /** Whether the upstream is configured. */
     readonly hasUpstream: (name: string) => boolean;
     readonly log: Pick<Logger, "info" | "warn">;
     readonly schedule?: Schedule;
   }) {
-    this.#mirror = options.mirror;
     this.#index = options.index;
+    this.#ensureImage = createEnsureImage(options);
     this.#hasUpstream = options.hasUpstream;
     this.#log = options.log;
     this.#schedule = options.schedule ?? scheduleUnref;
   }
 
-  /** Looks now, and then once a minute. Called once the index knows what is stored. */
+  /** Checks now, and then once a minute. Called once the index knows what is stored. */
   start(): void {
-    if (this.#isStopped) return;
-    this.#looking = this.#look()
+    if (this.#stopping.signal.aborted) return;
+    this.#checking = this.#check()
       .catch((error: unknown) => {
-        this.#log.warn({ err: error }, "lost pins could not be read");
+        this.#log.warn({ err: error }, "could not read the lost pins");
       })
       .then(() => {
-        if (this.#isStopped) return;
-        this.#cancel = this.#schedule(() => this.start(), LOOK_EVERY_MS);
+        if (this.#stopping.signal.aborted) return;
+        this.#cancel = this.#schedule(() => this.start(), CHECK_EVERY_MS);
       });
   }
 
   async stop(): Promise<void> {
-    this.#isStopped = true;
+    this.#stopping.abort();
     this.#cancel?.();
-    await this.#looking;
+    await this.#checking;
   }
 
-  async #look(): Promise<void> {
+  async #check(): Promise<void> {
     const pins = await this.#index.listLostPins(MAX_PINS);
-    if (this.#place >= pins.length) this.#place = 0;
-    const some = pins.slice(this.#place, this.#place + PINS_AT_ONCE);
-    this.#place += PINS_AT_ONCE;
-    for (const pin of some) {
-      if (this.#isStopped) return;
-      if (this.#hasUpstream(pin.key.upstream)) await this.#fetch(pin);
+    if (this.#position >= pins.length) this.#position = 0;
+    const batch = pins.slice(this.#position, this.#position + PINS_PER_CHECK);
+    this.#position += PINS_PER_CHECK;
+    for (const pin of batch) {
+      if (this.#stopping.signal.aborted) return;
+      if (this.#hasUpstream(pin.key.upstream)) await this.#restore(pin);
     }
   }
 
-  async #fetch(pin: LostPin): Promise<void> {
+  async #restore(pin: LostPin): Promise<void> {
     const { key, reference } = pin;
     const fields = { ...key, reference: referenceText(reference) };
     const name = Object.values(fields).join(" ");
     try {
-      const { bytes, mediaType } = await this.#mirror.getManifest(
-        key,
-        reference,
+      await withDeadline(
+        PIN_PATIENCE_MS,
+        // Children of an index are fetched in the background, as after any pull of the index.
+        (signal) => this.#ensureImage(pin, { platforms: [], signal }),
+        this.#stopping.signal,
       );
-      await this.#fillBlobs(pin, bytes, mediaType);
-      this.#told.delete(name);
-      this.#log.info(fields, "a pinned image that was lost is fetched again");
+      this.#failed.delete(name);
+      this.#log.info(fields, "fetched a lost pinned image again");
     } catch (error) {
-      if (this.#told.has(name)) return;
-      this.#told.add(name);
+      if (this.#stopping.signal.aborted || this.#failed.has(name)) return;
+      this.#failed.add(name);
       this.#log.warn(
         { err: error, ...fields },
-        "a pinned image that was lost can't be fetched again now",
+        "could not fetch a lost pinned image again",
       );
-    }
-  }
-
-  /** What only the lost manifest named may have been evicted since. */
-  async #fillBlobs(
-    { key }: LostPin,
-    bytes: Buffer,
-    mediaType: string,
-  ): Promise<void> {
-    const parsed = parseManifest(bytes, mediaType);
-    if (!parsed.ok) return;
-    for (const { role, isForeign, digest } of parsed.children) {
-      if (role !== "blob" || isForeign || this.#isStopped) continue;
-      const row = await this.#index.getLinkedBlob(key, digest);
-      if (row !== undefined) continue;
-      const answer = await this.#mirror.openBlob(key, digest);
-      // The fill goes on without a reader.
-      if (answer.kind !== "unsatisfiable") answer.body.close();
     }
   }
 }

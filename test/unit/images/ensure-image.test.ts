@@ -1,0 +1,269 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { keyOf, tag } from "../../contract/metadata-index-contract.ts";
+import {
+  createEnsureImage,
+  type EnsureOptions,
+  type EnsureProgress,
+} from "../../../src/images/ensure-image.ts";
+import type { ManifestAnswer } from "../../../src/mirror/manifests/manifest-answers.ts";
+import type { Digest } from "../../../src/oci/digest.ts";
+import { RegistryError } from "../../../src/oci/errors.ts";
+import type { Reference } from "../../../src/oci/reference.ts";
+import type { BlobRow } from "../../../src/storage/metadata-index.ts";
+import { cacheStatus } from "../../../src/telemetry/cache-status.ts";
+import {
+  AMD64,
+  ARM64,
+  buildImage,
+  buildMultiArch,
+  manifestOf,
+  type TestImage,
+  type TestManifest,
+} from "../../support/image-builder.ts";
+
+const app = keyOf("docker.io", "library/app");
+const byTag: Reference = { kind: "tag", tag: tag("latest") };
+const image = buildImage({ seed: "ensure", layers: [1_000, 2_000, 3_000] });
+const multi = buildMultiArch({
+  seed: "ensure",
+  platforms: [AMD64, ARM64, { os: "linux", architecture: "arm" }],
+});
+
+/** A mirror and its index in memory: what is requested is stored immediately, unless a test holds it. */
+class FakeCache {
+  readonly stored = new Set<Digest>();
+  readonly requests: Digest[] = [];
+  readonly #manifests = new Map<Digest, TestManifest>();
+  #tagged: Digest | undefined;
+  /** Waited for before a blob is stored. */
+  onBlob: (digest: Digest) => Promise<void> = async () => {};
+  keepsManifests = true;
+
+  /** Adds manifests; the tag points to the first of them. */
+  constructor(...manifests: readonly TestManifest[]) {
+    this.#tagged = manifests[0]?.digest;
+    for (const manifest of manifests) {
+      this.#manifests.set(manifest.digest, manifest);
+    }
+  }
+
+  ensure(options: Partial<EnsureOptions> = {}): Promise<Digest> {
+    const ensureImage = createEnsureImage({ mirror: this, index: this });
+    return ensureImage(
+      { key: app, reference: byTag },
+      {
+        platforms: "all",
+        signal: new AbortController().signal,
+        ...options,
+      },
+    );
+  }
+
+  async getManifest(
+    _key: unknown,
+    reference: Reference,
+  ): Promise<ManifestAnswer> {
+    const digest =
+      reference.kind === "digest" ? reference.digest : this.#tagged;
+    const found = digest && this.#manifests.get(digest);
+    if (found === undefined) throw new RegistryError("MANIFEST_UNKNOWN");
+    this.requests.push(found.digest);
+    if (this.keepsManifests) this.stored.add(found.digest);
+    return {
+      ...found,
+      status: cacheStatus.stored(200),
+      ageMs: undefined,
+      isStale: false,
+    };
+  }
+
+  async fetchBlob(_key: unknown, digest: Digest): Promise<void> {
+    this.requests.push(digest);
+    await this.onBlob(digest);
+    this.stored.add(digest);
+  }
+
+  async getLinkedBlob(
+    _key: unknown,
+    digest: Digest,
+  ): Promise<BlobRow | undefined> {
+    if (!this.stored.has(digest)) return undefined;
+    return {
+      digest,
+      sizeBytes: 1,
+      mediaType: undefined,
+      storedAtMs: 0,
+      verifiedAtMs: 0,
+    };
+  }
+}
+
+function digestsOf({ manifest, blobs }: TestImage): readonly Digest[] {
+  return [manifest.digest, ...blobs.map(({ digest }) => digest)];
+}
+
+/** An index that gives its children no platform. */
+function indexOf(manifests: readonly TestManifest[]): TestManifest {
+  const { mediaType } = multi.manifest;
+  const children = manifests.map((child) => ({
+    digest: child.digest,
+    size: child.sizeBytes,
+    mediaType: child.mediaType,
+  }));
+  return manifestOf(
+    { schemaVersion: 2, mediaType, manifests: children },
+    mediaType,
+  );
+}
+
+void describe("ensureImage", () => {
+  void it("stores the manifest and each blob of an image, and returns its digest", async () => {
+    const cache = new FakeCache(image.manifest);
+    assert.equal(await cache.ensure(), image.manifest.digest);
+    assert.deepEqual(cache.stored, new Set(digestsOf(image)));
+  });
+
+  void it("requests no blob that is stored", async () => {
+    const cache = new FakeCache(image.manifest);
+    await cache.ensure();
+    cache.requests.length = 0;
+    await cache.ensure();
+    assert.deepEqual(cache.requests, [image.manifest.digest]);
+  });
+
+  void it("reports the blobs and bytes that are done, of those that are known", async () => {
+    const reports: EnsureProgress[] = [];
+    const cache = new FakeCache(image.manifest);
+    await cache.ensure({ onProgress: (progress) => reports.push(progress) });
+    const blobsKnown = image.blobs.length;
+    const bytesKnown = image.blobs.reduce((sum, one) => sum + one.sizeBytes, 0);
+    assert.deepEqual(reports[0], {
+      blobsDone: 0,
+      blobsKnown,
+      bytesDone: 0,
+      bytesKnown,
+    });
+    assert.equal(reports.length, blobsKnown + 1);
+    assert.deepEqual(reports.at(-1), {
+      blobsDone: blobsKnown,
+      blobsKnown,
+      bytesDone: bytesKnown,
+      bytesKnown,
+    });
+  });
+
+  const manifests = [
+    multi.manifest,
+    ...multi.images.map(({ manifest }) => manifest),
+  ];
+  const [amd64, arm64, arm] = multi.images;
+  assert(amd64 !== undefined && arm64 !== undefined && arm !== undefined);
+  const TABLE: readonly {
+    readonly platforms: EnsureOptions["platforms"];
+    readonly want: readonly TestImage[];
+  }[] = [
+    { platforms: "all", want: [amd64, arm64, arm] },
+    { platforms: [], want: [] },
+    { platforms: ["linux/amd64"], want: [amd64] },
+    { platforms: ["linux/arm64"], want: [arm64] },
+    { platforms: ["linux/arm64/v8"], want: [arm64] },
+    { platforms: ["linux/arm64/v9"], want: [] },
+    { platforms: ["linux/arm"], want: [arm] },
+    { platforms: ["linux/amd64", "linux/arm"], want: [amd64, arm] },
+    { platforms: ["windows/amd64"], want: [] },
+  ];
+  for (const { platforms, want } of TABLE) {
+    const text = JSON.stringify(platforms);
+    void it(`stores the children of an index for the platforms ${text}`, async () => {
+      const cache = new FakeCache(...manifests);
+      assert.equal(await cache.ensure({ platforms }), multi.manifest.digest);
+      const digests = want.flatMap(digestsOf);
+      assert.deepEqual(
+        cache.stored,
+        new Set([multi.manifest.digest, ...digests]),
+      );
+    });
+  }
+
+  void it("finds a platform in an index within the index", async () => {
+    const outer = indexOf([multi.manifest]);
+    const cache = new FakeCache(outer, ...manifests);
+    await cache.ensure({ platforms: ["linux/amd64"] });
+    assert.deepEqual(
+      cache.stored,
+      new Set([outer.digest, multi.manifest.digest, ...digestsOf(amd64)]),
+    );
+  });
+
+  void it("requests no blob if only manifests are wanted", async () => {
+    const cache = new FakeCache(...manifests);
+    await cache.ensure({ isWithoutBlobs: true });
+    assert.deepEqual(
+      cache.requests,
+      manifests.map(({ digest }) => digest),
+    );
+  });
+
+  void it("runs three downloads at a time", async () => {
+    const cache = new FakeCache(image.manifest);
+    let running = 0;
+    let most = 0;
+    cache.onBlob = async () => {
+      running += 1;
+      most = Math.max(most, running);
+      await nextTurn();
+      running -= 1;
+    };
+    await cache.ensure();
+    assert.equal(most, 3);
+  });
+
+  void it("starts no further download after one has failed", async () => {
+    const cache = new FakeCache(image.manifest);
+    cache.onBlob = () => Promise.reject(new RegistryError("BLOB_UNKNOWN"));
+    await assert.rejects(cache.ensure(), { code: "BLOB_UNKNOWN" });
+    await nextTurn();
+    assert.equal(cache.requests.length, 1 + 3);
+  });
+
+  void it("fails if a manifest was answered and not stored", async () => {
+    const cache = new FakeCache(image.manifest);
+    cache.keepsManifests = false;
+    await assert.rejects(cache.ensure(), { code: "UNAVAILABLE" });
+    assert.deepEqual(cache.requests, [image.manifest.digest]);
+  });
+
+  void it("fails if the image has more than a thousand manifests", async () => {
+    const children = Array.from({ length: 1_000 }, (_, at) =>
+      manifestOf({ schemaVersion: 2, at }, image.manifest.mediaType),
+    );
+    const index = indexOf(children);
+    const cache = new FakeCache(index, ...children);
+    await assert.rejects(cache.ensure(), { code: "MANIFEST_INVALID" });
+    assert.equal(cache.requests.length, 1_000);
+  });
+
+  void it("ends when it is aborted, while downloads that have begun continue", async () => {
+    const cache = new FakeCache(image.manifest);
+    const abort = new AbortController();
+    const { promise: held, resolve: release } = Promise.withResolvers<void>();
+    cache.onBlob = () => held;
+    const ensured = cache.ensure({ signal: abort.signal });
+    while (cache.requests.length < 4) await nextTurn();
+    abort.abort(new Error("stopped"));
+    await assert.rejects(ensured, { message: "stopped" });
+    release();
+    await nextTurn();
+    assert.equal(cache.requests.length, 4);
+    assert.equal(cache.stored.size, 4);
+  });
+
+  void it("requests nothing more if it is aborted before it begins to fetch blobs", async () => {
+    const cache = new FakeCache(image.manifest);
+    const signal = AbortSignal.abort(new Error("stopped"));
+    await assert.rejects(cache.ensure({ signal }), { message: "stopped" });
+    assert.ok(cache.requests.length <= 1);
+  });
+});
