@@ -1,20 +1,26 @@
 import assert from "node:assert/strict";
-import { cp, readdir, writeFile } from "node:fs/promises";
+import { cp, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import type { AfterTest } from "../support/after-test.ts";
+import { ChildMirror, hubConfig } from "../support/child-mirror.ts";
 import { Child } from "../support/child-process.ts";
+import { publishBusyboxImages } from "../support/engines/busybox-images.ts";
 import { CLIENT_FILES } from "../support/engines/client-files.ts";
+import { Dockerd } from "../support/engines/dockerd.ts";
 import { requireCommands } from "../support/engines/engine.ts";
+import { codeBlocksOf } from "../support/markdown.ts";
+import { RealRegistry } from "../support/real-registry.ts";
 import { runCommand } from "../support/run-command.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const PROJECT = join(import.meta.dirname, "../..");
-/** What a clone holds and the program needs. */
+/** The files of a clone that the program needs. */
 const SOURCES = ["package.json", "package-lock.json", ".npmrc", "src"];
-/** Packages come over the network. */
+/** Packages are downloaded. */
 const INSTALL_TIMEOUT_MS = 300_000;
 
-/** Ports of the system's choice in the place of 5000 and 5001, which somebody may be using. */
+/** Free ports in place of 5000 and 5001, which another process may use. */
 const FREE_PORTS = {
   ENTREPOT_LISTEN: "127.0.0.1:0",
   ENTREPOT_OPERATOR__LISTEN: "127.0.0.1:0",
@@ -39,7 +45,7 @@ void describe("the README's commands", () => {
     assert.ok((await readdir(join(clone, "data"))).includes("index.sqlite"));
   });
 
-  void it("npm start hands its options on", async (test) => {
+  void it("npm start passes its options to the program", async (test) => {
     const dir = await tempDir(test);
     const file = join(dir, "entrepot.yaml");
     await writeFile(
@@ -58,7 +64,50 @@ void describe("the README's commands", () => {
     assert.ok((await readdir(join(dir, "here"))).includes("index.sqlite"));
   });
 
-  void it("containerd takes the folder of hosts.toml from its configuration", async () => {
+  void it("the one-minute commands pull twice and print the hits; the commands on images then run", async (test) => {
+    await requireCommands(["dockerd", "docker", "docker-registry", "curl"]);
+    const { mirror, engine, image } = await startDocker(test);
+    const adapt = (line: string): string =>
+      line
+        .replaceAll("127.0.0.1:5000", mirror.host)
+        .replaceAll("http://127.0.0.1:5001", mirror.operatorOrigin)
+        .replaceAll("library/alpine:3", image);
+    const minute = await commandsOf("Try it in one minute");
+    assert.equal(minute.length, 4);
+    for (const line of minute.slice(0, 3).map(adapt)) {
+      await engine.docker(...line.split(" ").slice(1));
+    }
+    const counters = await runLine(adapt(minute[3] ?? ""));
+    assert.match(counters, /kind="blob",outcome="miss"\} [1-9]/);
+    assert.match(counters, /kind="blob",outcome="hit"\} [1-9]/);
+
+    const commands = await commandsOf("Images");
+    assert.ok(commands.length >= 8);
+    for (const line of commands) {
+      const [, command = ""] = /^entrepot (.+)$/.exec(adapt(line)) ?? [];
+      await runLine(
+        `npm run --silent entrepot -- ${command} --config ${mirror.configFile}`,
+        // The file says port 0.
+        { ENTREPOT_OPERATOR__LISTEN: new URL(mirror.operatorOrigin).host },
+      );
+    }
+  });
+
+  void it("the commands for monitoring print answers", async (test) => {
+    const mirror = await ChildMirror.start(test);
+    const commands = await commandsOf("Monitoring");
+    assert.ok(commands.length >= 4);
+    for (const line of commands) {
+      const adapted = line.replace(
+        "curl -s http://127.0.0.1:5001",
+        `curl --fail -s ${mirror.operatorOrigin}`,
+      );
+      assert.ok(adapted.includes(mirror.operatorOrigin), line);
+      assert.notEqual(await runLine(adapted), "", line);
+    }
+  });
+
+  void it("containerd reads the folder of hosts.toml from its configuration", async () => {
     await requireCommands(["containerd"]);
     const file = join(CLIENT_FILES, "containerd/config.toml");
     const { stdout } = await runCommand("containerd", [
@@ -72,6 +121,46 @@ void describe("the README's commands", () => {
     );
   });
 });
+
+/** Returns the shell commands of one section of the README. */
+async function commandsOf(heading: string): Promise<readonly string[]> {
+  const readme = await readFile(join(PROJECT, "README.md"), "utf8");
+  const section = readme
+    .split(/^##+ /m)
+    .find((text) => text.startsWith(`${heading}\n`));
+  assert.ok(section !== undefined, heading);
+  return codeBlocksOf(section)
+    .filter(({ language }) => language === "sh")
+    .flatMap(({ text }) => text.trimEnd().split("\n"));
+}
+
+async function runLine(
+  line: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<string> {
+  const { stdout } = await runCommand("sh", ["-c", line], {
+    cwd: PROJECT,
+    env,
+  });
+  return stdout;
+}
+
+interface DockerScene {
+  readonly mirror: ChildMirror;
+  readonly engine: Dockerd;
+  /** An image of the upstream, as `library/bb:1`. */
+  readonly image: string;
+}
+
+async function startDocker(test: AfterTest): Promise<DockerScene> {
+  const upstream = await RealRegistry.start(test);
+  const { docker } = await publishBusyboxImages(test, upstream);
+  const mirror = await ChildMirror.start(test, {
+    config: hubConfig(upstream.origin),
+  });
+  const engine = await Dockerd.start(test, mirror);
+  return { mirror, engine, image: `${docker.repository}:${docker.tag}` };
+}
 
 async function listening(child: Child): Promise<string> {
   return child.line(
