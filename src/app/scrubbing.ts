@@ -7,12 +7,9 @@ import { BackgroundScrub } from "../storage/local/upkeep/background-scrub.ts";
 import type { OpenedCache } from "../storage/local/open-cache.ts";
 import type { BlobRow } from "../storage/metadata-index.ts";
 import { Scrub } from "../storage/local/upkeep/scrub.ts";
-import type { Config } from "../config/config.ts";
 import { Healer } from "../images/heal.ts";
 import type { Mirror } from "../mirror/mirror.ts";
-import type { Clock, Schedule } from "../telemetry/clock.ts";
-import type { Logger } from "../telemetry/logger.ts";
-import type { Metrics } from "../telemetry/metrics.ts";
+import type { Foundation } from "./foundation.ts";
 
 export interface Scrubbing {
   /** All of it, asked for by the operator. */
@@ -28,24 +25,18 @@ export interface Scrubbing {
   stop(): Promise<void>;
 }
 
-/** What a running mirror verifies again, by order and in the background. */
-export function startScrubbing(parts: {
-  readonly cache: OpenedCache;
-  readonly mirror: Mirror;
-  /** The configuration in force. */
-  readonly config: () => Config;
-  readonly clock: Clock;
-  readonly log: Logger;
-  readonly metrics: Metrics;
-  readonly schedule: Schedule | undefined;
-}): Scrubbing {
-  const { cache, mirror, config, clock, log, metrics, schedule } = parts;
+/** Creates the scrub that an operator orders, and starts the one in the background. */
+export function startScrubbing(
+  { live, overrides, clock, log, metrics }: Foundation,
+  cache: OpenedCache,
+  mirror: Mirror,
+): Scrubbing {
   const healer = new Healer({
     mirror,
     index: cache.index,
     log,
     isUpstream: (upstream) =>
-      config().upstreams.some(({ name }) => name === upstream),
+      live.config.upstreams.some(({ name }) => name === upstream),
   });
   const abort = new AbortController();
   for (const code of SCRUB_CODES) metrics.scrubFindings.inc({ code }, 0);
@@ -54,16 +45,18 @@ export function startScrubbing(parts: {
     log.warn(finding, "scrub");
   };
   const onDropped: BackgroundScrubHook = (dropped) => {
-    if (!config().offline) void healer.heal(dropped, abort.signal);
+    if (!live.config.offline) void healer.heal(dropped, abort.signal);
   };
   const background = new BackgroundScrub({
     cache,
-    dailyShare: () => config().scrub.dailyShare,
+    dailyShare: () => live.config.scrub.dailyShare,
     clock,
     log,
     onFinding: note,
     onDropped,
-    ...(schedule === undefined ? {} : { schedule }),
+    ...(overrides.scrubSchedule === undefined
+      ? {}
+      : { schedule: overrides.scrubSchedule }),
   });
   let running: Promise<unknown> = Promise.resolve();
   return {

@@ -1,0 +1,91 @@
+import {
+  readDescriptorLimit,
+  readMemoryLimit,
+  resolveFillLimit,
+} from "../config/descriptor-limit.ts";
+import type { AccessControl } from "../http/client-auth/access-control.ts";
+import { Images } from "../images/images.ts";
+import { PinKeeper } from "../images/pin-keeper.ts";
+import { createMirror, type Mirror } from "../mirror/mirror.ts";
+import { BlobVerifier } from "../storage/blob-verifier.ts";
+import type { BuiltStorage } from "./build-storage.ts";
+import type { BuiltUpstreams } from "./build-upstreams.ts";
+import type { Foundation } from "./foundation.ts";
+import { type Scrubbing, startScrubbing } from "./scrubbing.ts";
+
+export interface BuiltMirror {
+  readonly mirror: Mirror;
+  readonly verifier: BlobVerifier;
+  readonly scrubbing: Scrubbing;
+  readonly pins: PinKeeper;
+  readonly images: Images;
+}
+
+/** Creates the mirror and the services that repair and manage what it stores. */
+export async function buildMirror(
+  foundation: Foundation,
+  { set, routes }: BuiltUpstreams,
+  { cache, blobs, hot, evictor, room }: BuiltStorage,
+  access: Pick<AccessControl, "hasRules">,
+): Promise<BuiltMirror> {
+  const { live, overrides, clock, log, metrics, audit } = foundation;
+  const { index } = cache;
+  const processLimits = {
+    descriptors: await readDescriptorLimit(),
+    memoryBytes: readMemoryLimit(),
+  };
+  // The verifier drops blobs through the scrub, which needs the mirror, which needs the verifier.
+  const { promise: started, resolve } = Promise.withResolvers<Scrubbing>();
+  const verifier = new BlobVerifier({
+    blobs,
+    index,
+    clock,
+    drop: async (row, verdict) => (await started).drop(row, verdict),
+    onVerified: (outcome) => metrics.readVerifications.inc({ outcome }),
+  });
+  const mirror = createMirror({
+    upstreams: set.configured,
+    templated: set.templated,
+    mayBeTemplated: () => (live.config.upstreamTemplates ?? []).length > 0,
+    blobs,
+    room,
+    index,
+    hot,
+    clock,
+    log,
+    metrics,
+    audit,
+    isOffline: () => live.config.offline,
+    verifier,
+    verifyAfterMs: () => live.config.scrub.onReadMs,
+    hasRules: () => access.hasRules,
+    maxFills: () =>
+      resolveFillLimit(live.config.limits?.fills ?? 0, processLimits),
+    childrenSchedule: overrides.childrenSchedule,
+    ...(overrides.patienceMs === undefined
+      ? {}
+      : { patienceMs: overrides.patienceMs }),
+  });
+  const scrubbing = startScrubbing(foundation, cache, mirror);
+  resolve(scrubbing);
+  return {
+    mirror,
+    verifier,
+    scrubbing,
+    pins: new PinKeeper({
+      mirror,
+      index,
+      hasUpstream: (name) =>
+        !live.config.offline && routes.findUpstream(name) !== undefined,
+      log,
+    }),
+    images: new Images({
+      index,
+      blobs,
+      evictor,
+      hasCredentials: (name) =>
+        set.mirrored.find((upstream) => upstream.name === name)?.client
+          .hasCredentials ?? false,
+    }),
+  };
+}

@@ -1,0 +1,70 @@
+import type {
+  OperatorSources,
+  Readiness,
+} from "../http/operator/operator-routes.ts";
+import { refreshImage } from "../images/refresh-image.ts";
+import { storedBytes } from "../storage/metadata-index.ts";
+import { VERSION } from "../telemetry/version.ts";
+import type { BuiltMirror } from "./build-mirror.ts";
+import type { BuiltStorage } from "./build-storage.ts";
+import type { BuiltUpstreams } from "./build-upstreams.ts";
+import type { Foundation } from "./foundation.ts";
+import {
+  judgeReadiness,
+  refreshBudgets,
+  refreshMetrics,
+  rememberTotals,
+} from "./observation.ts";
+import { namesUpstream } from "./upstream-set.ts";
+
+/** Collects what the operator API reads and changes. */
+export function operatorSources(parts: {
+  readonly foundation: Foundation;
+  readonly upstreams: BuiltUpstreams;
+  readonly storage: BuiltStorage;
+  readonly mirror: BuiltMirror;
+  readonly isDraining: () => boolean;
+}): OperatorSources {
+  const { config, live, clock, metrics, audit } = parts.foundation;
+  const { set, routes } = parts.upstreams;
+  const { cache, evictor, room } = parts.storage;
+  const { mirror, images, scrubbing } = parts.mirror;
+  const startedAt = new Date(clock.nowMs()).toISOString();
+  const currentTotals = rememberTotals(cache.index);
+  return {
+    upstreams: () => set.mirrored.map(({ client }) => client.status()),
+    images,
+    audit,
+    routes,
+    refresh: (image) =>
+      refreshImage(mirror, (name) => namesUpstream(set, name), image),
+    scrub: scrubbing.scrub,
+    status: async () => {
+      const totals = await currentTotals();
+      const limitBytes = await evictor.limitBytes();
+      return {
+        version: VERSION,
+        startedAt,
+        offline: live.config.offline,
+        upstreams: set.mirrored.map(({ name }) => name),
+        storage: {
+          root: config.storage.root,
+          bytes: storedBytes(totals),
+          limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
+          blobs: totals.blobs,
+          manifests: totals.manifests,
+          tags: totals.tags,
+        },
+      };
+    },
+    refreshMetrics: async () => {
+      refreshBudgets(set.mirrored, metrics);
+      await evictor.limitBytes();
+      await refreshMetrics(cache, metrics);
+    },
+    readiness: async (): Promise<Readiness> =>
+      parts.isDraining()
+        ? { isReady: false, detail: { server: "draining" } }
+        : judgeReadiness(cache, room, metrics),
+  };
+}
