@@ -3,13 +3,13 @@ import { parseNetwork } from "../config/schema/forms.ts";
 import { compilePattern, type PatternMatcher } from "../oci/glob.ts";
 
 /**
- * What an address is part of. `public` is everything that is none of the others; `metadata` are
- * the fixed addresses at which clouds tell machines their secrets.
+ * The class of an address. `public` is every address of no other class; `metadata` are the fixed
+ * addresses at which clouds provide credentials to their machines.
  */
 export type AddressClass =
   "public" | "loopback" | "private" | "link-local" | "metadata" | "reserved";
 
-/** The first that holds an address names it. */
+/** An address belongs to the first class whose ranges include it. */
 const CLASSES: readonly (readonly [AddressClass, readonly string[]])[] = [
   [
     "metadata",
@@ -51,7 +51,7 @@ const LISTS = CLASSES.map(([name, ranges]) => {
   return [name, list] as const;
 });
 
-/** Classes that an operator's own network is of; the others are nobody's home. */
+/** Classes that an operator's own network may belong to. */
 const HOMES: ReadonlySet<AddressClass> = new Set<AddressClass>([
   "loopback",
   "private",
@@ -59,9 +59,9 @@ const HOMES: ReadonlySet<AddressClass> = new Set<AddressClass>([
 ]);
 
 /**
- * Says which addresses a redirect or a token realm may lead to: public ones, those of the network
- * that the endpoint itself is on, and what `redirectHosts` names. It is asked with the address that
- * is about to be dialled, so that a name cannot mean one thing when judged and another when used.
+ * Decides which addresses a redirect or a token realm may lead to: public ones, addresses of the same
+ * class as the endpoint's own, and those that `redirectHosts` lists. It judges the address that is
+ * about to be dialled, so that a name cannot resolve to another address after the check.
  */
 export class AddressPolicy {
   readonly #homes = new Set<AddressClass>();
@@ -78,15 +78,16 @@ export class AddressPolicy {
     this.#hosts = hosts;
   }
 
-  /** The endpoint is at this address. */
+  /** Notes the address of the endpoint: its class is allowed from now on. */
   noteHome(address: string): void {
     const found = classifyAddress(address);
     if (HOMES.has(found)) this.#homes.add(found);
   }
 
   /**
-   * @param hostname as the URL has it: the address itself, without brackets, or the name that led to it
-   * @returns the class for which it is refused; undefined where it may be dialled
+   * Returns the class for which an address is refused; undefined if it may be dialled.
+   *
+   * @param hostname the host of the URL: the address itself, without brackets, or the name that resolved to it
    */
   refuse(hostname: string, address: string): AddressClass | undefined {
     const found = classifyAddress(address);
@@ -107,7 +108,7 @@ export class AddressPolicy {
   }
 }
 
-/** @param address an IPv4 or IPv6 address, without brackets; anything else is `reserved` */
+/** Returns the class of an IPv4 or IPv6 address without brackets; any other text is `reserved`. */
 export function classifyAddress(address: string): AddressClass {
   const plain = withoutZone(address);
   if (isIP(plain) === 0) return "reserved";
@@ -120,7 +121,7 @@ export function classifyAddress(address: string): AddressClass {
 }
 
 /**
- * The IPv4 address that an IPv6 address stands for: mapped (`::ffff:0:0/96`), translated
+ * Returns the IPv4 address that is embedded in an IPv6 address: mapped (`::ffff:0:0/96`), translated
  * (`::ffff:0:0:0/96`), compatible (`::/96`), NAT64 (`64:ff9b::/96`) and 6to4 (`2002::/16`).
  */
 function embeddedAddress(address: string): string | undefined {
@@ -132,7 +133,7 @@ function embeddedAddress(address: string): string | undefined {
     prefix === "0:0:0:0:0:65535" ||
     prefix === "0:0:0:0:65535:0" ||
     prefix === "100:65435:0:0:0:0" ||
-    // :: and ::1 are addresses of their own.
+    // :: and ::1 embed no IPv4 address.
     (prefix === "0:0:0:0:0:0" && (groups[6] !== 0 || (groups[7] ?? 0) > 1));
   if (isTail) return quad(groups[6], groups[7]);
   return groups[0] === 0x2002 ? quad(groups[1], groups[2]) : undefined;
@@ -142,9 +143,9 @@ function quad(high = 0, low = 0): string {
   return [high >> 8, high & 255, low >> 8, low & 255].join(".");
 }
 
-/** The eight groups of a valid IPv6 address. */
+/** Returns the eight groups of a valid IPv6 address. */
 function parseGroups(address: string): readonly number[] {
-  // A URL's host is in normal form: no dotted quad at its end.
+  // The host of a URL is normalised: no dotted quad at its end.
   const normal = new URL(`http://[${address}]`).hostname.slice(1, -1);
   const [head = "", tail] = normal.split("::", 2);
   const start = readGroups(head);
@@ -161,7 +162,7 @@ function readGroups(text: string): readonly number[] {
   return text === "" ? [] : text.split(":").map((group) => parseInt(group, 16));
 }
 
-/** Of `fe80::1%eth0`. */
+/** Removes the zone, as in `fe80::1%eth0`. */
 function withoutZone(address: string): string {
   return address.replace(/%.*$/, "");
 }
@@ -172,11 +173,12 @@ function familyOf(address: string): "ipv4" | "ipv6" {
 
 function addRange(list: BlockList, text: string): void {
   const network = parseNetwork(text);
-  if (network === undefined) throw new Error(`not validated: ${text}`);
+  if (network === undefined)
+    throw new Error(`got ${text}; expected an address or a CIDR`);
   list.addSubnet(network.address, network.prefixBits, network.family);
 }
 
-/** A label is to a host what a component is to a repository. */
+/** Matches labels of a host as repository patterns match path components. */
 function compileHostGlob(glob: string): PatternMatcher {
   return compilePattern(hostPath(glob));
 }

@@ -1,15 +1,15 @@
-/** So many milliseconds' worth may come at once. */
+/** A burst may use the bandwidth of this many milliseconds. */
 const BURST_MS = 50;
 
 /**
- * What all bodies of one upstream may take together. Bytes that came are booked at the end of the
- * queue, so that each body waits for its own turn and none starves; the bucket is the time by which
- * the bookings are ahead.
+ * Limits the bandwidth that all bodies of one upstream share. Received bytes are booked at the end of
+ * a queue, so that each body waits for its own booking and none starves; the time by which bookings
+ * are ahead is the bucket.
  */
 export class Bandwidth {
   readonly #bytesPerSecond: number;
   readonly #monotonicMs: () => number;
-  /** Until then the rate is used up. */
+  /** The rate is used up until this time. */
   #bookedUntilMs = 0;
 
   /** @param bytesPerSecond Infinity: unlimited */
@@ -22,9 +22,9 @@ export class Bandwidth {
   }
 
   /**
-   * Books bytes that came.
+   * Books received bytes.
    *
-   * @returns for how long their body should not be read on; 0 for not at all
+   * @returns how long to pause their body; 0 for not at all
    */
   book(bytes: number): number {
     if (this.#bytesPerSecond === Infinity) return 0;

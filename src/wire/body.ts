@@ -4,14 +4,14 @@ import type { Answer } from "./exchange.ts";
 import { UpstreamError } from "./errors.ts";
 import { bodyFault, type FaultPlace } from "./faults.ts";
 
-/** What is read of a body that nobody wants, so that its connection can be kept. */
+/** Bounds of reading an unwanted body to its end, so that its connection can be kept. */
 const MAX_DISCARDED_BYTES = 65_536;
 const MAX_DISCARD_MS = 2_000;
 
-/** A small body that brings less has come to a halt, whatever drips. */
+/** A small body that is slower than this is treated as stalled. */
 const MIN_BYTES_PER_SECOND = 1_024;
 
-/** Lets an unwanted body run out, or breaks its connection where it is long or slow. */
+/** Reads an unwanted body to its end; closes its connection if the body is long or slow. */
 export function discardBody(body: Readable): void {
   let bytes = 0;
   body.on("error", () => {});
@@ -26,10 +26,10 @@ export function discardBody(body: Readable): void {
 }
 
 /**
- * Reads a body whole.
+ * Reads a whole body.
  *
- * @throws UpstreamError `too-large` as soon as `maxBytes` are passed, `interrupted`, `timeout` also
- *   where it hardly moves on
+ * @throws UpstreamError `too-large` as soon as `maxBytes` are exceeded, `interrupted`, `timeout` also
+ *   if the body is too slow
  */
 export async function readBody(
   { body, header, url, patienceMs }: Answer,
@@ -47,8 +47,8 @@ export async function readBody(
   let bytes = 0;
   let bytesBefore = 0;
   const pace = setInterval(() => {
-    const least = (MIN_BYTES_PER_SECOND * patienceMs) / 1000;
-    if (bytes - bytesBefore < least) body.destroy(tooSlow(place));
+    const minBytes = (MIN_BYTES_PER_SECOND * patienceMs) / 1000;
+    if (bytes - bytesBefore < minBytes) body.destroy(tooSlow(place));
     bytesBefore = bytes;
   }, patienceMs);
   try {
@@ -66,7 +66,7 @@ export async function readBody(
   return Buffer.concat(chunks, bytes);
 }
 
-/** @returns undefined for anything but one plain decimal number */
+/** Parses a `Content-Length`; undefined for anything but one plain decimal number. */
 export function parseLength(text: string | undefined): number | undefined {
   if (text === undefined || !/^\d+$/.test(text)) return undefined;
   const length = Number(text);
@@ -76,21 +76,21 @@ export function parseLength(text: string | undefined): number | undefined {
 export interface BlobBodyOptions {
   readonly source: Readable;
   readonly place: FaultPlace;
-  /** Of this body, where told. */
+  /** The length of this body, if the upstream sent one. */
   readonly expectedBytes: number | undefined;
   readonly onBytes: (bytes: number) => void;
-  /** What it takes is booked here; unlimited where absent. */
+  /** The budget that received bytes are booked in; absent: unlimited. */
   readonly bandwidth?: Bandwidth;
   /** Called once, when the connection is no longer used. */
   readonly onClose: () => void;
 }
 
-/** undici's body with errors of ours, counted, that gives its slot back at its end. */
+/** An undici body that counts its bytes, reports errors as UpstreamErrors and releases its slot at its end. */
 export class BlobBody extends Readable {
   readonly #options: BlobBodyOptions;
   #bytes = 0;
   #isWhole = false;
-  /** The bandwidth is used up until it fires. */
+  /** Runs while the bandwidth is used up. */
   #pause: NodeJS.Timeout | undefined;
   #isWanted = false;
   #pacedMs = 0;
@@ -103,15 +103,15 @@ export class BlobBody extends Readable {
     source.on("data", (chunk: Buffer) => this.#take(chunk));
     source.once("end", () => this.#finish());
     source.once("error", (error) => this.#fail(error));
-    // A body may be closed without another word when its agent is destroyed.
+    // When its agent is destroyed, a body may emit `close` only.
     source.once("close", () => this.#fail(undefined));
     source.pause();
     if (source.destroyed) process.nextTick(() => this.#fail(source.errored));
-    // It may break before its reader has come; the reader finds it destroyed then.
+    // The body may break before it has a reader; the reader then finds it destroyed.
     this.on("error", () => {});
   }
 
-  /** For how long the bandwidth has held it up in all. */
+  /** The total time for which the bandwidth limit has paused the body. */
   get pacedMs(): number {
     return this.#pacedMs;
   }
@@ -161,7 +161,7 @@ export class BlobBody extends Readable {
     }
     this.#isWhole = true;
     this.push(null);
-    // The connection is free now, however long the last bytes wait to be read.
+    // The connection is free now, even if the last bytes are not read yet.
     this.#options.onClose();
   }
 
@@ -174,7 +174,7 @@ export class BlobBody extends Readable {
 function tooLarge(place: FaultPlace, maxBytes: number): UpstreamError {
   return new UpstreamError(
     "too-large",
-    `${place.origin}: more than ${maxBytes} bytes`,
+    `${place.origin}: got more than ${maxBytes} bytes`,
     place,
   );
 }
@@ -182,7 +182,7 @@ function tooLarge(place: FaultPlace, maxBytes: number): UpstreamError {
 function tooSlow(place: FaultPlace): UpstreamError {
   return new UpstreamError(
     "timeout",
-    `${place.origin}: the body hardly moves on`,
+    `${place.origin}: the body is too slow`,
     place,
   );
 }

@@ -1,11 +1,11 @@
 /**
- * Does work that is aborted when its time is over, or when `closing` is.
+ * Runs work with a signal that aborts after a time, or when `closing` aborts.
  *
- * The timer goes with the work. That of `AbortSignal.timeout` stays until its time is over, and its
- * signal with it where another one was made of it: of 2 000 requests a second for what is not there
- * that were 140 000 signals and 120 MB.
+ * The timer ends with the work. The timer of `AbortSignal.timeout` stays until its time is over, and
+ * keeps signals that were derived from it: with 2 000 requests a second for missing content these were
+ * 140 000 signals and 120 MB.
  *
- * @param work given the signal; whatever it leaves running behind is not aborted any more
+ * @param work gets the signal; work that continues after it has settled is no longer aborted
  */
 export async function withDeadline<T>(
   ms: number,
@@ -27,5 +27,5 @@ export async function withDeadline<T>(
   }
 }
 
-/** An answer is in, or an error is out, before containerd's 30 s are over: tokens, retries and queueing included. */
+/** Bound of the wait for an answer, with tokens, retries and queueing: well below containerd's time-out of 30 s. */
 export const ANSWER_DEADLINE_MS = 18_000;

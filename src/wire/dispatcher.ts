@@ -8,18 +8,18 @@ import type { NameLookup } from "./name-lookup.ts";
 import { chooseProxyFor } from "./proxy-choice.ts";
 import { withoutBrackets } from "./url-host.ts";
 
-/** Longer than the pauses within one pull, shorter than registries and load balancers hang up. */
+/** Longer than the pauses within one pull, shorter than the idle time-outs of registries and load balancers. */
 const KEEP_ALIVE_MS = 15_000;
 const MAX_KEEP_ALIVE_MS = 60_000;
-/** @see faults.md P6: Node's own default, written out because undici's follows the command line */
+/** Node's own default, set explicitly because undici's default follows the command line. */
 const MAX_HEADER_BYTES = 16_384;
 
 export interface Dispatchers {
-  /** Connections are kept for the next request. */
+  /** Returns a dispatcher that keeps its connections for the next request. */
   pooled(url: URL): Promise<Dispatcher>;
-  /** Each request has a connection of its own: for the one whose pooled connection was stale. */
+  /** Returns a dispatcher that opens a connection for each request; used after a pooled one was stale. */
   unpooled(url: URL): Promise<Dispatcher>;
-  /** Breaks everything off. */
+  /** Destroys all connections and fails their requests. */
   close(): Promise<void>;
 }
 
@@ -28,8 +28,8 @@ export interface DispatcherOptions {
   readonly lookup: NameLookup;
   readonly policy: AddressPolicy;
   /**
-   * `endpoint`: it is shown the client certificate, and where it is found is its home.
-   * `foreign`: no address is dialled that the policy refuses.
+   * `endpoint`: sends the client certificate and notes the address as the endpoint's home.
+   * `foreign`: dials only addresses that the policy allows.
    */
   readonly side: "endpoint" | "foreign";
 }
@@ -37,8 +37,9 @@ export interface DispatcherOptions {
 type Connector = buildConnector.connector;
 
 /**
- * undici's agents for one endpoint or for what it leads to: trust, time-outs, proxies. undici is
- * loaded with the first request, because a mirror that only answers hits never needs its 6 MB.
+ * Creates undici's agents for one endpoint, or for the hosts that it redirects to, with their trust,
+ * time-outs and proxies. undici is loaded with the first request: a mirror that only answers hits
+ * does not need its 6 MB.
  */
 export function createDispatchers(options: DispatcherOptions): Dispatchers {
   const agents = new Map<string, Promise<Dispatcher>>();
@@ -60,7 +61,7 @@ export function createDispatchers(options: DispatcherOptions): Dispatchers {
     unpooled: (url) => agentFor(url, 0),
     async close() {
       for (const agent of agents.values()) {
-        // One that could not be made has nothing to end.
+        // An agent that could not be created holds no connection.
         await (await agent.catch(() => undefined))?.destroy();
       }
     },
@@ -88,12 +89,12 @@ async function createAgent(
     ...agentOptions(config, pipelining),
     connect:
       side === "endpoint"
-        ? notingHome(await connector(), policy)
-        : await guarded(connector, policy),
+        ? homeNotingConnector(await connector(), policy)
+        : await guardedConnector(connector, policy),
   });
 }
 
-/** Whom the proxy dials is the proxy's to judge: names are not resolved here. */
+/** The proxy resolves names and decides which addresses it dials; the address policy does not apply. */
 async function createProxyAgent(
   options: DispatcherOptions,
   pipelining: 0 | 1,
@@ -107,7 +108,7 @@ async function createProxyAgent(
     uri: proxy,
     connectTimeout: config.connectTimeoutMs,
     requestTls: tls,
-    // The proxy is no endpoint: it is not shown what the endpoint is.
+    // The proxy is not the endpoint: it does not get the client certificate.
     proxyTls: {
       ...(await tlsOptions({ ...options, side: "foreign" })),
       lookup: lookup.asFunction(),
@@ -136,7 +137,10 @@ function agentOptions(
   };
 }
 
-function notingHome(connect: Connector, policy: AddressPolicy): Connector {
+function homeNotingConnector(
+  connect: Connector,
+  policy: AddressPolicy,
+): Connector {
   return (target, callback) =>
     connect(target, (...result) => {
       const address = result[1]?.remoteAddress;
@@ -145,8 +149,8 @@ function notingHome(connect: Connector, policy: AddressPolicy): Connector {
     });
 }
 
-/** `node:net` asks no look-up about an address, so one that stands in the URL is judged before. */
-async function guarded(
+/** `node:net` does not call the look-up for an IP address in a URL, so such an address is judged here. */
+async function guardedConnector(
   connector: (
     judge: (hostname: string, address: string) => Error | undefined,
   ) => Promise<Connector>,
@@ -172,8 +176,8 @@ interface TlsOptions {
 }
 
 /**
- * A private CA beside the public ones, since blobs may be redirected to public storage. One context
- * for all connections: parsing all those certificates anew costs 10 ms each time.
+ * Trusts a private CA in addition to the public ones, because blobs may be redirected to public
+ * storage. All connections share one context: parsing the certificates takes 10 ms.
  */
 async function tlsOptions({
   config,
@@ -181,14 +185,14 @@ async function tlsOptions({
 }: DispatcherOptions): Promise<TlsOptions> {
   const { ca, clientCertificate, insecureSkipVerify } = config.tls;
   const rejectUnauthorized = !insecureSkipVerify;
-  const shown = side === "endpoint" ? clientCertificate : undefined;
-  if (ca === undefined && shown === undefined) return { rejectUnauthorized };
+  const identity = side === "endpoint" ? clientCertificate : undefined;
+  if (ca === undefined && identity === undefined) return { rejectUnauthorized };
   const { createSecureContext, getCACertificates } = await import("node:tls");
   const secureContext = createSecureContext({
     ...(ca === undefined ? {} : { ca: [...getCACertificates("default"), ca] }),
-    ...(shown === undefined
+    ...(identity === undefined
       ? {}
-      : { cert: shown.certificate, key: shown.key.reveal() }),
+      : { cert: identity.certificate, key: identity.key.reveal() }),
   });
   return { rejectUnauthorized, secureContext };
 }

@@ -1,14 +1,14 @@
 /**
  * - `unreachable`: refused, DNS, TLS, connection lost before the headers
- * - `timeout`: no connection, headers or body bytes in time; also where the caller's signal aborted
+ * - `timeout`: no connection, headers or body bytes in time; also if the caller's signal aborted
  * - `unauthorized`: 401 although a fresh token or the credentials were sent
  * - `denied`: 403
  * - `not-found`: 404, 410
- * - `rate-limited`: 429, now or within its Retry-After; then nothing was dialled
+ * - `rate-limited`: 429, now or within its Retry-After; in the latter case nothing was dialled
  * - `unavailable`: 5xx
  * - `breaker-open`: every endpoint rests, or the upstream is offline by configuration
- * - `overloaded`: too many requests wait for the upstream already
- * - `bad-response`: an answer that is not what the protocol says
+ * - `overloaded`: too many requests already wait for the upstream
+ * - `bad-response`: an answer that violates the protocol
  * - `interrupted`: the body ended early or broke
  * - `digest-mismatch`, `too-large`
  */
@@ -30,12 +30,12 @@ export type UpstreamErrorKind =
 export interface UpstreamErrorOptions {
   /** The upstream's key in the configuration. */
   readonly upstream: string;
-  /** The HTTP status, where there was one. */
+  /** The HTTP status, if an answer was received. */
   readonly status?: number;
   readonly retryAfterMs?: number;
-  /** Scheme, host and port of the server that failed: an endpoint, a token realm, a redirect's target. */
+  /** Scheme, host and port of the server that failed: an endpoint, a token realm or a redirect target. */
   readonly origin?: string;
-  /** Nothing was dialled for it: it is known from before, or decided here. */
+  /** Nothing was dialled: the error is remembered, or decided by the mirror itself. */
   readonly isLocal?: boolean;
   readonly cause?: unknown;
 }

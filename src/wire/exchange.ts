@@ -9,29 +9,29 @@ import type { UpstreamObserver, UpstreamRequestKind } from "./observer.ts";
 
 export interface ExchangeRequest {
   readonly kind: UpstreamRequestKind;
-  /** POST is for token realms alone. */
+  /** POST is used for token realms only. */
   readonly method: "GET" | "HEAD" | "POST";
   readonly url: URL;
-  /** Of a POST. */
+  /** The body of a POST. */
   readonly body?: string;
-  /** From {@link requestHeaders} and nowhere else. */
+  /** Created by {@link requestHeaders} only. */
   readonly headers: Readonly<Record<string, string>>;
-  /** Ends the wait for headers, and the body after them. */
+  /** Ends the wait for headers and, after them, the body. */
   readonly signal: AbortSignal;
 }
 
-/** Headers are in. The body must be read to its end, discarded or destroyed. */
+/** An answer whose headers were received. The body must be read to its end, discarded or destroyed. */
 export interface Answer {
   readonly status: number;
   readonly url: URL;
-  /** The first of several, or all joined by a comma, as in a list header. */
+  /** Returns a header; several of one name are joined by commas. */
   readonly header: (name: string) => string | undefined;
   readonly body: Readable;
-  /** How long a body that is read whole may stand still. */
+  /** How long a small body may pause. */
   readonly patienceMs: number;
 }
 
-/** One request and the headers of its answer. */
+/** Sends one request and resolves with the headers of its answer. */
 export type Exchange = (request: ExchangeRequest) => Promise<Answer>;
 
 export interface ExchangeOptions {
@@ -41,13 +41,13 @@ export interface ExchangeOptions {
   readonly observer: UpstreamObserver;
 }
 
-/** undici's timers tick each half second and may be late by one tick each. */
+/** undici's timers tick every half second; each may be late by one tick. */
 const TIMER_SLACK_MS = 1_500;
 
 /**
- * Makes the one function that puts requests on the wire. It follows nothing and judges no status;
- * a connection that broke before a header is tried once more on a new one, since a kept
- * connection may have been closed by the other side at that very moment.
+ * Creates the function that sends requests. It does not follow redirects or judge statuses. A request
+ * whose connection broke before the headers is sent once more on a new connection, because the other
+ * side may have just closed the kept one.
  */
 export function createExchange(options: ExchangeOptions): Exchange {
   const { config, dispatchers } = options;
@@ -86,7 +86,7 @@ async function dial(
   const onAbort = (): void => ours.abort(signal.reason);
   signal.addEventListener("abort", onAbort, { once: true });
   const unlink = (): void => signal.removeEventListener("abort", onAbort);
-  // undici starts its own time-out anew with every 1xx; this one ends an endless row of them.
+  // undici restarts its time-out with every 1xx answer; this deadline ends an endless series of them.
   const deadline = setTimeout(
     () => {
       ours.abort(
@@ -97,7 +97,7 @@ async function dial(
   );
   const patienceMs = Math.min(config.idleTimeoutMs, config.headersTimeoutMs);
   const startMs = clock.monotonicMs();
-  const tell = (status: number | "error"): void =>
+  const report = (status: number | "error"): void =>
     observer.onResponse({
       kind,
       method,
@@ -115,10 +115,10 @@ async function dial(
       signal: ours.signal,
       ...(kind === "blob" ? {} : { bodyTimeout: patienceMs }),
     });
-    // Whoever reads it listens for itself; a body that nobody came to read must not end the process.
+    // Readers add their own listener; the error of a body without a reader must not end the process.
     response.body.on("error", () => {});
     response.body.once("close", unlink);
-    tell(response.statusCode);
+    report(response.statusCode);
     return {
       status: response.statusCode,
       url,
@@ -128,7 +128,7 @@ async function dial(
     };
   } catch (error) {
     unlink();
-    tell("error");
+    report("error");
     throw signal.aborted ? abortFault(signal, place) : error;
   } finally {
     clearTimeout(deadline);

@@ -1,13 +1,13 @@
 import { UpstreamError } from "./errors.ts";
 
-/** Whom a fault is told of. */
+/** The server that a fault is reported for. */
 export interface FaultPlace {
   readonly upstream: string;
   /** Scheme, host and port; never a path or a query. */
   readonly origin: string;
 }
 
-/** What is the other side's, and cannot be cured by asking again at once. */
+/** Failures of the other side for which an immediate retry does not help. */
 const REFUSED: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
   "EHOSTUNREACH",
@@ -21,7 +21,7 @@ const REFUSED: ReadonlySet<string> = new Set([
   "EAI_NONAME",
 ]);
 
-/** No connection in time. */
+/** The connection was not established in time. */
 const CONNECT_TIMED_OUT: ReadonlySet<string> = new Set([
   "ETIMEDOUT",
   "UND_ERR_CONNECT_TIMEOUT",
@@ -33,7 +33,7 @@ const TIMED_OUT: ReadonlySet<string> = new Set([
   "UND_ERR_BODY_TIMEOUT",
 ]);
 
-/** A connection that ended where an answer was due; on a kept one, the other side's idle time-out. */
+/** The connection ended before the answer; on a kept connection this may be the other side's idle time-out. */
 const BROKEN: ReadonlySet<string> = new Set([
   "UND_ERR_SOCKET",
   "ECONNRESET",
@@ -41,7 +41,7 @@ const BROKEN: ReadonlySet<string> = new Set([
   "EPIPE",
 ]);
 
-/** Headers that undici's parser refuses: split, too long, two lengths, no HTTP at all. */
+/** Headers that undici's parser rejects: split, too long, two lengths, not HTTP. */
 const MALFORMED: ReadonlySet<string> = new Set([
   "UND_ERR_HEADERS_OVERFLOW",
   "UND_ERR_RES_CONTENT_LENGTH_MISMATCH",
@@ -49,7 +49,7 @@ const MALFORMED: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * A certificate or a handshake that is refused.
+ * Codes of a rejected certificate or a failed handshake.
  *
  * @see https://nodejs.org/api/tls.html#x509-certificate-error-codes
  */
@@ -60,23 +60,25 @@ const GIVEN_UP = "ENTREPOT_GIVEN_UP";
 const ADDRESS_REFUSED = "ENTREPOT_ADDRESS_REFUSED";
 
 /**
- * For a connector that is not to dial an address.
+ * Creates the error of a connector that refuses to dial an address.
  *
- * @param what the address is, as in `private`
+ * @param what the class of the address, for example `private`
  */
 export function addressRefused(what: string): Error {
   return Object.assign(
-    new Error(`a ${what} address, which redirectHosts does not name`),
+    new Error(
+      `got a ${what} address; expected a public one, or one that redirectHosts lists`,
+    ),
     { code: ADDRESS_REFUSED },
   );
 }
 
-/** Whether one more try on a new connection may help. */
+/** True if one more try on a new connection may help. */
 export function isBrokenConnection(error: unknown): boolean {
   return BROKEN.has(codeOf(error));
 }
 
-/** What undici threw before any header, as an error of ours. */
+/** Converts an error that undici threw before any header. */
 export function dialFault(error: unknown, place: FaultPlace): UpstreamError {
   if (error instanceof UpstreamError) return error;
   const code = codeOf(error);
@@ -92,9 +94,9 @@ export function dialFault(error: unknown, place: FaultPlace): UpstreamError {
 }
 
 /**
- * What undici threw in mid-body. One fault has five shapes there: `UND_ERR_SOCKET`, `ECONNRESET`,
- * `UND_ERR_RES_CONTENT_LENGTH_MISMATCH`, a parser's `HPE_…`, and no error at all where the body
- * had no length (that one only the digest finds).
+ * Converts an error that undici threw within a body. A broken body has five forms: `UND_ERR_SOCKET`,
+ * `ECONNRESET`, `UND_ERR_RES_CONTENT_LENGTH_MISMATCH`, a parser's `HPE_…`, and no error at all if the
+ * body had no length (only the digest detects that one).
  */
 export function bodyFault(error: unknown, place: FaultPlace): UpstreamError {
   if (error instanceof UpstreamError) return error;
@@ -105,7 +107,7 @@ export function bodyFault(error: unknown, place: FaultPlace): UpstreamError {
     : fault("interrupted", at, place, error);
 }
 
-/** The caller's own signal ended it; nobody upstream is to blame. */
+/** Creates the error of work that the caller's own signal ended; the upstream is not at fault. */
 export function abortFault(
   signal: AbortSignal,
   place: FaultPlace,
@@ -116,7 +118,7 @@ export function abortFault(
   return fault("timeout", `${place.origin}: given up`, place, why);
 }
 
-/** Waits for work that goes on for others, or until the caller's own signal aborts. */
+/** Waits for shared work, which continues for other callers if this caller's signal aborts. */
 export async function unlessAborted<T>(
   work: Promise<T>,
   signal: AbortSignal,
@@ -133,22 +135,22 @@ export async function unlessAborted<T>(
   }
 }
 
-/** Whether a request was ended by its caller, or by a bound that also counts time in our own queue. */
+/** True if the caller ended the request, or a time limit that includes the wait in our own queue. */
 export function isGivenUp({ cause }: UpstreamError): boolean {
   return codeOf(cause) === GIVEN_UP;
 }
 
 /**
- * How much an error says of the server it came from: `severe`, no connection could be made, opens a
- * breaker immediately; `mild` says more of what was asked for. Answers, even unwelcome ones, say that
- * it lives.
+ * Returns how much an error says about its server. `severe`: no connection was possible; it opens a
+ * breaker immediately. `mild`: the error may concern the requested resource only. Undefined: it says
+ * nothing, or shows that the server answers.
  */
 export function severityOf(
   error: UpstreamError,
 ): "severe" | "mild" | undefined {
   const { kind, status = 0 } = error;
   const code = codeOf(error.cause);
-  // Nothing was dialled, or nothing was learnt.
+  // Nothing was dialled, or the request ended before the server could answer.
   if (code === ADDRESS_REFUSED || code === GIVEN_UP) return undefined;
   if (kind === "timeout") {
     return CONNECT_TIMED_OUT.has(code) ? "severe" : "mild";
@@ -172,7 +174,7 @@ function fault(
   return new UpstreamError(kind, message, { upstream, origin, cause });
 }
 
-/** Of an AggregateError (several addresses tried) too: Node gives it the first one's code. */
+/** An AggregateError (several addresses were tried) has the code of its first error. */
 function codeOf(error: unknown): string {
   return error instanceof Error &&
     "code" in error &&

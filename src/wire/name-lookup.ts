@@ -4,7 +4,7 @@ import { LRUCache } from "lru-cache";
 import type { Clock } from "../telemetry/clock.ts";
 import { Slots } from "./slots.ts";
 
-/** All addresses of a name. */
+/** Resolves all addresses of a name. */
 export type ResolveName = (
   hostname: string,
 ) => Promise<readonly LookupAddress[]>;
@@ -12,27 +12,26 @@ export type ResolveName = (
 export interface NameLookupOptions {
   readonly upstream: string;
   readonly clock: Clock;
-  /** The system's resolver where absent. */
+  /** Absent: the system's resolver. */
   readonly resolve?: ResolveName | undefined;
 }
 
-/** The system's resolver tells no lifetimes; so short a one follows any move. */
+/** The system's resolver returns no lifetimes; a short one follows changes of address. */
 const KEPT_MS = 10_000;
 const MAX_NAMES = 64;
-/** Endpoints, realms and storage of one upstream; beyond it somebody makes names up. */
+/** More than the endpoints, realms and storage hosts of one upstream; a longer queue means invented names. */
 const MAX_WAITING = 32;
 const MAX_WAIT_MS = 18_000;
 
 /**
- * Names to addresses, for one upstream.
+ * Resolves names for one upstream.
  *
- * The system's resolver (getaddrinfo) knows hosts files, search domains and every source that the
- * machine is set up for, so what a direct pull finds is found here too; but it blocks a thread of
- * the pool for as long as a name server keeps silent, and libuv gives it half of the pool. So an
- * upstream has one look-up at a time, shared by all who ask for the name and kept for a moment: with
- * the pool of 16 threads that `main.ts` asks for, seven upstreams with dead name servers leave the
- * eighth its own. Nobody waits for a look-up longer than for a connection: undici's connect
- * time-out runs meanwhile.
+ * The system's resolver (getaddrinfo) uses hosts files, search domains and every other source that the
+ * machine is configured for, so it finds what a direct pull finds. But it blocks a thread of the pool
+ * until the name server answers, and libuv lets look-ups use half of the pool. Therefore an upstream
+ * runs one look-up at a time, shared by all requests for the name and cached briefly: with the pool of
+ * 16 threads that `main.ts` sets, seven upstreams with dead name servers leave a thread for the eighth.
+ * undici's connect time-out covers the look-up, so it bounds the wait.
  */
 export class NameLookup {
   readonly #clock: Clock;
@@ -50,7 +49,7 @@ export class NameLookup {
     this.#slots = new Slots(1, upstream, MAX_WAITING);
   }
 
-  /** @throws what the resolver throws (`ENOTFOUND`, `EAI_AGAIN`, …), or UpstreamError in the queue */
+  /** @throws the error of the resolver (`ENOTFOUND`, `EAI_AGAIN`, …), or the UpstreamError of the queue */
   async addresses(hostname: string): Promise<readonly LookupAddress[]> {
     const kept = this.#kept.get(hostname);
     if (kept !== undefined && this.#clock.monotonicMs() < kept.untilMs) {
@@ -58,7 +57,7 @@ export class NameLookup {
     }
     let running = this.#running.get(hostname);
     if (running === undefined) {
-      running = this.#ask(hostname).finally(() =>
+      running = this.#resolveInTurn(hostname).finally(() =>
         this.#running.delete(hostname),
       );
       this.#running.set(hostname, running);
@@ -67,9 +66,9 @@ export class NameLookup {
   }
 
   /**
-   * As `node:net` takes it.
+   * Returns a look-up function for `node:net`.
    *
-   * @param refuse says of an address why it may not be dialled
+   * @param refuse returns the reason if an address may not be dialled
    */
   asFunction(
     refuse: (hostname: string, address: string) => Error | undefined = () =>
@@ -89,16 +88,16 @@ export class NameLookup {
       }
       let refusal: Error | undefined;
       const allowed = found.filter(({ address }) => {
-        const flaw = refuse(hostname, address);
-        refusal ??= flaw;
-        return flaw === undefined;
+        const reason = refuse(hostname, address);
+        refusal ??= reason;
+        return reason === undefined;
       });
-      const fitting = ofFamily(allowed, options);
-      const [first] = fitting;
+      const matching = ofFamily(allowed, options);
+      const [first] = matching;
       if (first === undefined) {
         callback(refusal ?? notFound(hostname), "");
       } else if (options.all === true) {
-        callback(null, [...fitting]);
+        callback(null, [...matching]);
       } else {
         callback(null, first.address, first.family);
       }
@@ -108,7 +107,7 @@ export class NameLookup {
     };
   }
 
-  async #ask(hostname: string): Promise<readonly LookupAddress[]> {
+  async #resolveInTurn(hostname: string): Promise<readonly LookupAddress[]> {
     const release = await this.#slots.acquire(AbortSignal.timeout(MAX_WAIT_MS));
     try {
       const addresses = await this.#resolve(hostname);

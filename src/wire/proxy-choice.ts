@@ -4,11 +4,9 @@ import { parseNetwork } from "../config/schema/forms.ts";
 import { withoutBrackets } from "./url-host.ts";
 
 /**
- * The forward proxy that a URL is asked through; undefined for none. NO_PROXY is read as curl and
- * Go read it: `*`, names with their subdomains, `.name` and `*.name` for the subdomains, addresses, CIDRs, each with a
- * port or without.
- *
- * @returns the proxy's whole URL, which may hold a password
+ * Returns the URL of the forward proxy for a request, which may hold a password; undefined for none.
+ * NO_PROXY has the syntax of curl and Go: `*`, names with their subdomains, `.name` and `*.name` for
+ * subdomains only, addresses and CIDRs, each with or without a port.
  */
 export function chooseProxyFor(
   url: URL,

@@ -1,10 +1,7 @@
-/** Enough for registry.k8s.io to a regional registry to its storage, with some to spare. */
+/** More than the longest known chain: registry.k8s.io, a regional registry, its storage. */
 export const MAX_REDIRECTS = 5;
 
-/**
- * 303 is among them: GET and HEAD stay what they are. 300 and 304 are not: nothing was asked that
- * they would answer.
- */
+/** Includes 303, which keeps GET and HEAD; without 300 and 304, which answer requests that are never sent. */
 const REDIRECT_STATUSES: ReadonlySet<number> = new Set([
   301, 302, 303, 307, 308,
 ]);
@@ -15,13 +12,13 @@ export function isRedirect(status: number): boolean {
 
 export type RedirectVerdict =
   | { readonly target: URL }
-  /** Why not; holds no query, which may be a signature. */
+  /** The reason; without the query, which may hold a signature. */
   | { readonly refusal: string };
 
 /**
- * Where a redirect leads, and whether it may be followed.
+ * Returns the target of a redirect, or the reason why it is not followed.
  *
- * @param location the `Location` as it came; relative to `from`
+ * @param location the `Location` header as received; relative to `from`
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-10.2.2
  */
 export function judgeRedirect(
@@ -32,7 +29,7 @@ export function judgeRedirect(
     return { refusal: "a redirect without Location" };
   }
   if (!URL.canParse(location, from)) {
-    return { refusal: "a redirect whose Location is no URL" };
+    return { refusal: "a redirect whose Location is not a URL" };
   }
   const target = new URL(location, from);
   target.hash = "";
@@ -40,7 +37,7 @@ export function judgeRedirect(
   return refusal === undefined ? { target } : { refusal };
 }
 
-/** The one place that says which URLs are never asked, wherever a redirect comes from. */
+/** Returns the reason if no redirect may lead to the target. */
 function refuseTarget(target: URL, from: URL): string | undefined {
   if (target.protocol !== "https:" && target.protocol !== "http:") {
     return `a redirect to ${target.protocol}`;

@@ -1,9 +1,9 @@
 import { UPSTREAM_ACCEPT } from "../oci/media-type.ts";
 
-/** Who we are to an upstream. */
+/** The identity of the mirror in its requests. */
 export interface Identity {
   readonly version: string;
-  /** By it a mirror knows its own requests when they come back. */
+  /** Lets a mirror recognise its own requests in a loop. */
   readonly instanceId: string;
 }
 
@@ -12,13 +12,13 @@ export interface RequestHeaderOptions {
   readonly authorization?: string | undefined;
   /** `bytes=5-` */
   readonly range?: string | undefined;
-  /** Of a POST. */
+  /** The type of a POST body. */
   readonly contentType?: string | undefined;
 }
 
 /**
- * Everything that is ever sent upstream. Nothing is copied from a client's request: its
- * credentials, cookies and wishes are no business of an upstream.
+ * Returns all headers of a request to an upstream. Nothing is copied from a client's request: its
+ * credentials, cookies and preferences do not concern the upstream.
  */
 export function requestHeaders(
   { version, instanceId }: Identity,
@@ -32,7 +32,7 @@ export function requestHeaders(
   } = options;
   return {
     accept,
-    // Digests are over the bytes as published; an encoded body would match none.
+    // Digests cover the published bytes; an encoded body would not match.
     "accept-encoding": "identity",
     "user-agent": `entrepot/${version}`,
     via: `1.1 entrepot-${instanceId}`,

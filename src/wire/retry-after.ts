@@ -1,13 +1,13 @@
 import type { Clock } from "../telemetry/clock.ts";
 import type { Answer } from "./exchange.ts";
 
-/** However long an upstream asks to be left alone, it is asked again after this. */
+/** Upper bound of the pause that an upstream can request. */
 export const MAX_UPSTREAM_RETRY_AFTER_MS = 15 * 60_000;
 
-/** A 429 that asks for less is no quota but a brake; it is waited for within the request. */
+/** A 429 with a shorter pause is throttling, not a quota; the request waits and is sent again. */
 export const MAX_WAITED_MS = 1_000;
 
-/** For a 429 that does not say how long. */
+/** The pause after a 429 without `Retry-After`. */
 export const DEFAULT_REST_MS = 30_000;
 
 const SECONDS = /^\d+(?:\.\d+)?$/;
@@ -26,8 +26,9 @@ const UNIT_MS: Readonly<Record<string, number>> = {
 };
 
 /**
- * Milliseconds of a `Retry-After`: seconds, an HTTP date, or a duration with its unit (ghcr.io);
- * at most {@link MAX_UPSTREAM_RETRY_AFTER_MS}, a date in the past is 0. Anything else is undefined.
+ * Parses a `Retry-After` into milliseconds: seconds, an HTTP date, or a duration with its unit
+ * (ghcr.io). At most {@link MAX_UPSTREAM_RETRY_AFTER_MS}; 0 for a date in the past; undefined for any
+ * other text.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3
  */
@@ -47,7 +48,7 @@ export function parseRetryAfter(
 }
 
 /**
- * The wait that ghcr.io tells in the error's message only:
+ * Finds the pause that ghcr.io states in the message of the error only:
  * `retry-after: 1.16ms, allowed: 44000/minute`.
  */
 export function findRetryAfter(
@@ -58,7 +59,7 @@ export function findRetryAfter(
   return found === undefined ? undefined : parseRetryAfter(found, nowMs);
 }
 
-/** How long a 429 or 503 asks its server to be left alone, where it asks; not for brakes. */
+/** Returns the pause that a 429 or 503 requests of its server; undefined for throttling and without one. */
 export function restOf(answer: Answer, clock: Clock): number | undefined {
   if (answer.status !== 429 && answer.status !== 503) return undefined;
   const retryAfterMs = retryAfterOf(answer, clock);
@@ -70,7 +71,7 @@ export function restOf(answer: Answer, clock: Clock): number | undefined {
     : retryAfterMs;
 }
 
-/** What an answer says, whatever its status. */
+/** Parses the `Retry-After` of an answer with any status. */
 export function retryAfterOf(answer: Answer, clock: Clock): number | undefined {
   const value = answer.header("retry-after");
   return value === undefined

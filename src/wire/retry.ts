@@ -12,23 +12,23 @@ import {
   retryAfterOf,
 } from "./retry-after.ts";
 
-/** ghcr.io says 1.16 ms and means it less than it says. */
+/** ghcr.io states pauses as short as 1.16 ms, after which it still throttles. */
 const MIN_WAIT_MS = 100;
 const MAX_THROTTLED_TRIES = 3;
 const JITTER_MS = 200;
 const MAX_ERROR_TEXT_BYTES = 8_192;
 const MAX_ERROR_TEXT_MS = 2_000;
 
-/** Worth one more try at once: a restarting backend. 504 is not: its time-out is long over. */
+/** Retried once, with a short delay: a backend may be restarting. Not 504: its time-out has already passed. */
 const RETRIED_STATUSES: ReadonlySet<number> = new Set([500, 502, 503]);
 
-/** Their 429 is a brake of milliseconds that is told in the body, which the answer to a HEAD has not. */
-const BRAKING_HOSTS: ReadonlySet<string> = new Set(["ghcr.io"]);
+/** Hosts whose 429 throttles for milliseconds, stated in a body that the answer to a HEAD lacks. */
+const THROTTLING_HOSTS: ReadonlySet<string> = new Set(["ghcr.io"]);
 
 /** An answer that holds a slot. */
 export interface HeldAnswer {
   readonly answer: Answer;
-  /** Gives the slot back; the body is no longer of interest. */
+  /** Releases the slot; the body is no longer used. */
   readonly release: () => void;
 }
 
@@ -36,17 +36,17 @@ export interface RetryOptions {
   readonly upstream: string;
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  /** Takes a slot and asks once. */
+  /** Takes a slot and sends the request once. */
   readonly send: () => Promise<HeldAnswer>;
-  /** Told of a 429 that is thrown, while its slot is still held. */
+  /** Called with a 429 that is going to be thrown, while its slot is still held. */
   readonly beforeRelease?: (error: UpstreamError) => void;
 }
 
 /**
- * Sends, and sends again: once for a server's fault, with jitter, and a few times where a 429 asks
- * for less than a second.
+ * Sends a request and retries it: once after a server error, with jitter, and a few times after a
+ * 429 whose pause is below a second.
  *
- * @throws UpstreamError `rate-limited` for any other 429, and whatever `send` throws
+ * @throws UpstreamError `rate-limited` for any other 429, and the errors of `send`
  */
 export async function sendWithRetry(
   options: RetryOptions,
@@ -92,9 +92,9 @@ export async function sendWithRetry(
       throttled += 1;
       continue;
     }
-    const isWorthIt =
+    const isRetryable =
       RETRIED_STATUSES.has(status) && restOf(answer, clock) === undefined;
-    if (!isWorthIt || isRetried) return held;
+    if (!isRetryable || isRetried) return held;
     dismiss(held);
     isRetried = true;
     await wait(0, signal, place);
@@ -119,12 +119,12 @@ async function wait(
 }
 
 function findHint(text: string, url: URL, clock: Clock): number | undefined {
-  return text === "" && BRAKING_HOSTS.has(url.hostname)
+  return text === "" && THROTTLING_HOSTS.has(url.hostname)
     ? 0
     : findRetryAfter(text, clock.nowMs());
 }
 
-/** The start of an error's body; whatever goes wrong, what came so far. */
+/** Reads the start of an error's body; returns the bytes received so far if it breaks. */
 async function readErrorText({ body }: Answer): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
@@ -136,7 +136,7 @@ async function readErrorText({ body }: Answer): Promise<string> {
       if (bytes >= MAX_ERROR_TEXT_BYTES) break;
     }
   } catch {
-    // It is only looked at for a hint.
+    // The text is only searched for a hint.
   } finally {
     clearTimeout(timer);
   }

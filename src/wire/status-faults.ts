@@ -4,8 +4,8 @@ import type { Answer } from "./exchange.ts";
 import { restOf } from "./retry-after.ts";
 
 /**
- * What a status says; undefined for 200 and 206, which the caller has to tell apart.
- * The body is left alone.
+ * Converts the status of an answer to an error; undefined for 200 and 206, which the caller
+ * distinguishes. Does not read the body.
  */
 export function statusFault(
   answer: Answer,
