@@ -1,9 +1,6 @@
 import { StorageError } from "../storage/blob-store.ts";
-import {
-  type IndexTotals,
-  type MetadataIndex,
-  storedBytes,
-} from "../storage/metadata-index.ts";
+import { type IndexTotals, storedBytes } from "../storage/metadata-index.ts";
+import type { IndexState } from "../storage/metadata-index.ts";
 import type { OpenedCache } from "../storage/local/open-cache.ts";
 import type { Room } from "../retention/room.ts";
 import type { UpstreamConfig } from "../config/config.ts";
@@ -29,7 +26,7 @@ export async function refreshMetrics(
 
 /** The sums of the index; while it does not answer, those of before. */
 export function rememberTotals(
-  index: Pick<MetadataIndex, "totals">,
+  index: Pick<IndexState, "totals">,
 ): () => Promise<IndexTotals> {
   let last: IndexTotals = {
     blobBytes: 0,

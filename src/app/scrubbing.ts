@@ -5,7 +5,7 @@ import {
 } from "../storage/scrub-report.ts";
 import { BackgroundScrub } from "../storage/local/upkeep/background-scrub.ts";
 import type { OpenedCache } from "../storage/local/open-cache.ts";
-import type { BlobRow } from "../storage/metadata-index.ts";
+import type { BlobRow } from "../storage/blob-index.ts";
 import { Scrub } from "../storage/local/upkeep/scrub.ts";
 import { Healer } from "../images/heal.ts";
 import type { Mirror } from "../mirror/mirror.ts";

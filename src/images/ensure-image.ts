@@ -5,7 +5,7 @@ import { type ParsedManifest, parseManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media-type.ts";
 import { readIndexPlatforms } from "../oci/platform.ts";
 import type { Reference, RepositoryKey } from "../oci/reference.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { BlobLinks } from "../storage/blob-index.ts";
 import type { ImageReference } from "./image-reference.ts";
 
 /** Manifests of one image, its own included; an index may name ten thousand. */
@@ -50,7 +50,7 @@ export type EnsureImage = (
 
 interface EnsureParts {
   readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
-  readonly index: Pick<MetadataIndex, "getLinkedBlob">;
+  readonly index: Pick<BlobLinks, "getLinkedBlob">;
 }
 
 export function createEnsureImage(parts: EnsureParts): EnsureImage {

@@ -1,9 +1,15 @@
 import type { Mirror } from "../mirror/mirror.ts";
 import type { RepositoryKey } from "../oci/reference.ts";
 import type { DroppedBlob } from "../storage/scrub-report.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { BlobLinks } from "../storage/blob-index.ts";
+import type { PinIndex } from "../storage/root-index.ts";
+import type { TagIndex } from "../storage/tag-index.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { createEnsureImage, type EnsureImage } from "./ensure-image.ts";
+
+type HealerIndex = Pick<BlobLinks, "getLinkedBlob" | "link"> &
+  Pick<PinIndex, "setPinned"> &
+  Pick<TagIndex, "getTag" | "putTag">;
 
 /**
  * Fetches content again that a scrub dropped, and restores the tags that pointed to it, so that an
@@ -11,14 +17,14 @@ import { createEnsureImage, type EnsureImage } from "./ensure-image.ts";
  */
 export class Healer {
   readonly #mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
-  readonly #index: MetadataIndex;
+  readonly #index: HealerIndex;
   readonly #ensureImage: EnsureImage;
   readonly #log: Pick<Logger, "info" | "warn">;
   readonly #isUpstream: (name: string) => boolean;
 
   constructor(options: {
     readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
-    readonly index: MetadataIndex;
+    readonly index: HealerIndex;
     readonly log: Pick<Logger, "info" | "warn">;
     /** Whether an upstream of that name is configured. May change at any time. */
     readonly isUpstream: (name: string) => boolean;

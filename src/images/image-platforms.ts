@@ -1,6 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { BlobStore } from "../storage/blob-store.ts";
-import type { BlobScope, MetadataIndex } from "../storage/metadata-index.ts";
+import type { BlobScope, ImageGraph } from "../storage/graph-index.ts";
+import type { BlobRecords } from "../storage/blob-index.ts";
 import type { Pace } from "../retention/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { parseManifest } from "../oci/manifest.ts";
@@ -41,7 +42,8 @@ const MAX_READ_BYTES = 4 * 1024 * 1024;
 
 /** Reads of what is stored which platforms an image has, and which of them are complete. */
 export class ImagePlatforms {
-  readonly #index: MetadataIndex;
+  readonly #index: Pick<BlobRecords, "getBlob"> &
+    Pick<ImageGraph, "isComplete">;
   readonly #blobs: Pick<BlobStore, "read">;
   readonly #pace: Pace;
   readonly #contents = new LRUCache<Digest, Contents>({
@@ -52,7 +54,8 @@ export class ImagePlatforms {
   readonly #configs = new LRUCache<Digest, string>({ max: 10_000 });
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: Pick<BlobRecords, "getBlob"> &
+      Pick<ImageGraph, "isComplete">;
     readonly blobs: Pick<BlobStore, "read">;
     readonly pace: Pace;
   }) {

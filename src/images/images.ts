@@ -4,13 +4,27 @@ import type {
   Evictor,
 } from "../retention/evictor.ts";
 import type { BlobStore } from "../storage/blob-store.ts";
-import type { BlobScope, MetadataIndex } from "../storage/metadata-index.ts";
-import type { ImageCursor, RootRow } from "../storage/root-index.ts";
+import type { BlobScope, ImageGraph } from "../storage/graph-index.ts";
+import type { BlobRecords } from "../storage/blob-index.ts";
+import type { UseIndex } from "../storage/metadata-index.ts";
+import type { IndexCursor } from "../storage/index-cursor.ts";
+import type {
+  ImageIndex,
+  PinIndex,
+  RootName,
+  RootRow,
+} from "../storage/root-index.ts";
 import { Pace } from "../retention/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compilePattern } from "../oci/glob.ts";
 import { type ImagePlatform, ImagePlatforms } from "./image-platforms.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
+
+type ImagesIndex = Pick<BlobRecords, "getBlob"> &
+  ImageGraph &
+  ImageIndex &
+  Pick<PinIndex, "setPinned"> &
+  Pick<UseIndex, "settleUses">;
 
 /** A cached image as `ls --json` and the operator API show it. */
 export interface ImageSummary {
@@ -76,7 +90,7 @@ const MAX_SEARCHED = 20_000;
 
 /** The images in the cache, for whoever runs the mirror. Methods throw IndexError and StorageError. */
 export class Images {
-  readonly #index: MetadataIndex;
+  readonly #index: ImagesIndex;
   readonly #evictor: Evictor;
   readonly #hasCredentials: (upstream: string) => boolean;
   readonly #platforms: ImagePlatforms;
@@ -84,7 +98,7 @@ export class Images {
   readonly #pace = new Pace();
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: ImagesIndex;
     readonly blobs: Pick<BlobStore, "read">;
     readonly evictor: Evictor;
     readonly hasCredentials: (upstream: string) => boolean;
@@ -100,7 +114,7 @@ export class Images {
     const isWanted = matcherOf(q);
     const images: ImageSummary[] = [];
     let searchedTo: ImageReference | undefined = last;
-    let after: ImageCursor | undefined = last;
+    let after: IndexCursor | RootName | undefined = last;
     for (let searched = 0; searched < MAX_SEARCHED;) {
       const page = await this.#index.listImages(ROWS_AT_ONCE, after);
       for (const row of page.images) {
@@ -218,7 +232,7 @@ export class Images {
       const node = waiting.shift();
       if (node === undefined) return;
       if (!node.isManifest) continue;
-      let after: number | undefined;
+      let after: IndexCursor | undefined;
       do {
         const page = await this.#index.listChildren(node.digest, after);
         for (const child of page.nodes) {

@@ -1,11 +1,14 @@
 import type { Mirror } from "../mirror/mirror.ts";
 import { referenceText } from "../oci/reference.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
-import type { LostPin } from "../storage/root-index.ts";
+import type { BlobLinks } from "../storage/blob-index.ts";
+import type { PinIndex, RootName } from "../storage/root-index.ts";
 import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { withDeadline } from "../wire/deadline.ts";
 import { createEnsureImage, type EnsureImage } from "./ensure-image.ts";
+
+type KeeperIndex = Pick<BlobLinks, "getLinkedBlob"> &
+  Pick<PinIndex, "listLostPins">;
 
 const CHECK_EVERY_MS = 60_000;
 /** Pins are set by hand, so there are few. */
@@ -17,7 +20,7 @@ const PIN_PATIENCE_MS = 600_000;
 
 /** Fetches lost pinned images again before a client requests them. */
 export class PinKeeper {
-  readonly #index: Pick<MetadataIndex, "listLostPins" | "getLinkedBlob">;
+  readonly #index: KeeperIndex;
   readonly #ensureImage: EnsureImage;
   readonly #hasUpstream: (name: string) => boolean;
   readonly #log: Pick<Logger, "info" | "warn">;
@@ -31,7 +34,7 @@ export class PinKeeper {
 
   constructor(options: {
     readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
-    readonly index: Pick<MetadataIndex, "listLostPins" | "getLinkedBlob">;
+    readonly index: KeeperIndex;
     /** Whether the upstream is configured. */
     readonly hasUpstream: (name: string) => boolean;
     readonly log: Pick<Logger, "info" | "warn">;
@@ -74,7 +77,7 @@ export class PinKeeper {
     }
   }
 
-  async #restore(pin: LostPin): Promise<void> {
+  async #restore(pin: RootName): Promise<void> {
     const { key, reference } = pin;
     const fields = { ...key, reference: referenceText(reference) };
     const name = Object.values(fields).join(" ");

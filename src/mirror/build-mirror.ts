@@ -1,7 +1,15 @@
 import type { BlobStore } from "../storage/blob-store.ts";
 import type { BlobVerifier } from "../storage/blob-verifier.ts";
 import type { HotManifests } from "../storage/hot-manifests.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type {
+  BlobLinks,
+  BlobRecords,
+  FillIntents,
+} from "../storage/blob-index.ts";
+import type { ImageGraph } from "../storage/graph-index.ts";
+import type { StoredReferrers, StoredTagLists } from "../storage/list-index.ts";
+import type { UseIndex } from "../storage/metadata-index.ts";
+import type { TagIndex } from "../storage/tag-index.ts";
 import type { Room } from "../retention/room.ts";
 import { type Audit, NO_AUDIT } from "../telemetry/audit.ts";
 import type { Clock, Schedule } from "../telemetry/clock.ts";
@@ -29,6 +37,15 @@ import type { MirroredUpstream } from "./mirrored-upstream.ts";
 import { NegativeAnswers } from "./negative-answers.ts";
 import { StaleGate } from "./stale-gate.ts";
 
+type MirrorIndex = BlobLinks &
+  Pick<BlobRecords, "getBlob" | "recordBlob" | "noteVerified" | "forgetBlob"> &
+  FillIntents &
+  Pick<ImageGraph, "findDescriptor" | "isComplete"> &
+  StoredReferrers &
+  StoredTagLists &
+  TagIndex &
+  Pick<UseIndex, "touchBlob" | "touchTag" | "touchManifest">;
+
 export interface MirrorOptions {
   readonly upstreams: readonly MirroredUpstream[];
   /** Absent: no upstream is created from a template. */
@@ -36,7 +53,7 @@ export interface MirrorOptions {
   /** Whether templates are configured. May change at any time. */
   readonly mayBeTemplated?: () => boolean;
   readonly blobs: BlobStore;
-  readonly index: MetadataIndex;
+  readonly index: MirrorIndex;
   readonly hot: HotManifests;
   readonly clock: Clock;
   readonly log: Logger;

@@ -1,4 +1,5 @@
-import type { BlobRow, MetadataIndex } from "../storage/metadata-index.ts";
+import type { BlobLinks, BlobRow } from "../storage/blob-index.ts";
+import type { ImageGraph } from "../storage/graph-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { ANSWER_DEADLINE_MS, withDeadline } from "../wire/deadline.ts";
 import { type MirroredUpstream } from "./mirrored-upstream.ts";
@@ -15,13 +16,13 @@ import type { RepositoryKey } from "../oci/reference.ts";
  * repository: any upstream can say 200 to the digest of what only another one has.
  */
 export class Links {
-  readonly #index: MetadataIndex;
+  readonly #index: Pick<BlobLinks, "link"> & Pick<ImageGraph, "findDescriptor">;
   readonly #isOffline: () => boolean;
   readonly #hasRules: () => boolean;
   readonly #proofs = new SingleFlight<void>();
 
   constructor(options: {
-    index: MetadataIndex;
+    index: Pick<BlobLinks, "link"> & Pick<ImageGraph, "findDescriptor">;
     isOffline: () => boolean;
     hasRules: () => boolean;
   }) {

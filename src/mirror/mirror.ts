@@ -1,4 +1,4 @@
-import type { BlobRow } from "../storage/metadata-index.ts";
+import type { BlobRow } from "../storage/blob-index.ts";
 import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import type { Reference, RepositoryKey, Tag } from "../oci/reference.ts";

@@ -1,5 +1,6 @@
 import type { Digest } from "../oci/digest.ts";
-import type { GraphNode, RootRow } from "../storage/root-index.ts";
+import type { GraphNode } from "../storage/graph-index.ts";
+import type { RootRow } from "../storage/root-index.ts";
 
 export interface CandidateNode extends GraphNode {
   /** What it names, each once; empty for what is no stored manifest. */

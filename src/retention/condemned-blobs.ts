@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Digest } from "../oci/digest.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { HotManifests } from "../storage/hot-manifests.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { RetentionIndex } from "../storage/root-index.ts";
 import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
 
 /** Files removed side by side, and rows dropped in one transaction. */
@@ -11,14 +11,14 @@ const BLOBS_AT_ONCE = 8;
 /** Takes away the bytes of what no root needs, then its rows. */
 export class CondemnedBlobs {
   readonly #options: {
-    readonly index: MetadataIndex;
+    readonly index: Pick<RetentionIndex, "listCondemned" | "forgetCondemned">;
     readonly blobs: TrackedBlobStore;
     readonly hot?: HotManifests;
     readonly log: Pick<Logger, "warn">;
   };
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: Pick<RetentionIndex, "listCondemned" | "forgetCondemned">;
     readonly blobs: TrackedBlobStore;
     readonly hot?: HotManifests;
     readonly log: Pick<Logger, "warn">;

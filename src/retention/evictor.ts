@@ -13,13 +13,19 @@ import { IndexLimit } from "./index-limit.ts";
 import {
   IndexAwayError,
   IndexError,
-  type MetadataIndex,
   storedBytes,
 } from "../storage/metadata-index.ts";
-import type { RootRow } from "../storage/root-index.ts";
+import type { ImageGraph } from "../storage/graph-index.ts";
+import type { IndexState, UseIndex } from "../storage/metadata-index.ts";
+import type { RetentionIndex, RootRow } from "../storage/root-index.ts";
 import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
 import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
 import { Pace, VictimSearch, type Wanted } from "./victim-search.ts";
+
+type EvictorIndex = Pick<ImageGraph, "getNode" | "listChildren"> &
+  Pick<IndexState, "totals"> &
+  RetentionIndex &
+  Pick<UseIndex, "settleUses">;
 
 /** A closed list: it labels a metric. */
 export type EvictionReason = "size" | "free" | "idle" | "operator" | "index";
@@ -45,7 +51,7 @@ const MIN_IDLE_VICTIMS = 16;
 const PARTIALS_SHARE = 0.1;
 
 export interface EvictorOptions {
-  readonly index: MetadataIndex;
+  readonly index: EvictorIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
   /** Clears away what broken downloads and failed writes left; at each look and each order. */

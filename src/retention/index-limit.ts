@@ -1,5 +1,9 @@
-import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { IndexState } from "../storage/metadata-index.ts";
+import type { RetentionIndex } from "../storage/root-index.ts";
 import type { Pace } from "./victim-search.ts";
+
+export type LimitedIndex = Pick<IndexState, "totals"> &
+  Pick<RetentionIndex, "usedBytes" | "dropUnrooted">;
 
 /** Rows of a million blobs, their tags and links take about half of it. */
 const LEAST_LIMIT_BYTES = 512 * 1024 * 1024;
@@ -14,13 +18,10 @@ const LEAST_ROOTS = 16;
  * take none: one small manifest under a million of names is a million rows.
  */
 export class IndexLimit {
-  readonly #index: Pick<MetadataIndex, "usedBytes" | "dropUnrooted" | "totals">;
+  readonly #index: LimitedIndex;
   readonly #leastBytes: number;
 
-  constructor(
-    index: Pick<MetadataIndex, "usedBytes" | "dropUnrooted" | "totals">,
-    leastBytes: number = LEAST_LIMIT_BYTES,
-  ) {
+  constructor(index: LimitedIndex, leastBytes: number = LEAST_LIMIT_BYTES) {
     this.#index = index;
     this.#leastBytes = leastBytes;
   }

@@ -10,10 +10,14 @@ import {
   type Released,
   type Victim,
 } from "./choose-victims.ts";
-import type { MetadataIndex } from "../storage/metadata-index.ts";
+import type { ImageGraph } from "../storage/graph-index.ts";
 import type { RoomLimits } from "./room-limits.ts";
-import type { RootCursor, RootRow } from "../storage/root-index.ts";
+import type { IndexCursor } from "../storage/index-cursor.ts";
+import type { RetentionIndex, RootRow } from "../storage/root-index.ts";
 import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
+
+export type VictimIndex = Pick<ImageGraph, "getNode" | "listChildren"> &
+  Pick<RetentionIndex, "listOldestRoots">;
 
 /** An image that is half there and was asked for so lately is being pulled, though no blob of it may be open now. */
 const ARRIVING_MS = 60_000;
@@ -31,16 +35,16 @@ export interface Wanted {
 /** Reads the roots, the one that was pulled longest ago first, until enough of them are found that may go. */
 export class VictimSearch {
   readonly #options: {
-    readonly index: MetadataIndex;
+    readonly index: VictimIndex;
     readonly blobs: TrackedBlobStore;
     readonly limits: RoomLimits;
     readonly clock: Clock;
   };
   /** Every root before it is kept by a pattern. */
-  #keptUntil: RootCursor | undefined;
+  #keptUntil: IndexCursor | undefined;
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: VictimIndex;
     readonly blobs: TrackedBlobStore;
     readonly limits: RoomLimits;
     readonly clock: Clock;
@@ -109,7 +113,7 @@ export class VictimSearch {
       if (node === undefined) return { root, graph };
       if (!node.isManifest) continue;
       const children: Digest[] = [];
-      let after: number | undefined;
+      let after: IndexCursor | undefined;
       do {
         const page = await index.listChildren(node.digest, after);
         for (const child of page.nodes) {

@@ -1,7 +1,7 @@
 import type { Digest } from "../oci/digest.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { BlobStore, BlobVerdict } from "./blob-store.ts";
-import type { BlobRow, MetadataIndex } from "./metadata-index.ts";
+import type { BlobRecords, BlobRow } from "./blob-index.ts";
 
 /**
  * - `right`: the bytes are those of the digest
@@ -17,7 +17,7 @@ const MAX_URGENT = 2;
 
 export interface BlobVerifierOptions {
   readonly blobs: Pick<BlobStore, "verify">;
-  readonly index: Pick<MetadataIndex, "getBlob" | "noteVerified">;
+  readonly index: Pick<BlobRecords, "getBlob" | "noteVerified">;
   readonly clock: Clock;
   /** Takes the bytes and the row of a blob away, as far as that can be done. */
   readonly drop: (

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import type { BlobRecord } from "../../src/storage/blob-index.ts";
+import type { ReferrersRow } from "../../src/storage/list-index.ts";
 import {
-  type BlobRecord,
   IndexError,
   type MetadataIndex,
-  type ReferrersRow,
 } from "../../src/storage/metadata-index.ts";
 import type { ChildDescriptor } from "../../src/oci/descriptor.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";

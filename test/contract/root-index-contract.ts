@@ -1,15 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type {
-  BlobRecord,
-  MetadataIndex,
-} from "../../src/storage/metadata-index.ts";
-import type {
-  ImageCursor,
-  ImagePage,
-  RootCursor,
-  RootRow,
-} from "../../src/storage/root-index.ts";
+import type { BlobRecord } from "../../src/storage/blob-index.ts";
+import type { MetadataIndex } from "../../src/storage/metadata-index.ts";
+import type { IndexCursor } from "../../src/storage/index-cursor.ts";
+import type { ImagePage, RootRow } from "../../src/storage/root-index.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import { referenceText, type RepositoryKey } from "../../src/oci/reference.ts";
 import type { AfterTest } from "../support/after-test.ts";
@@ -183,7 +177,7 @@ export function rootIndexContract(
       );
       for (const limit of [1, 2, 4, 20]) {
         const got: string[] = [];
-        let next: ImageCursor | undefined;
+        let next: IndexCursor | undefined;
         do {
           const page = await index.listImages(limit, next);
           assert.ok(page.images.length <= limit);
@@ -266,7 +260,7 @@ export function rootIndexContract(
         ),
       );
       const got = new Set<Digest>();
-      let after: number | undefined;
+      let after: IndexCursor | undefined;
       let pages = 0;
       do {
         const page = await index.listChildren(named("wide"), after);
@@ -486,7 +480,7 @@ function byTag(text: string) {
 
 async function oldest(index: MetadataIndex, limit = 10): Promise<string[]> {
   const found: string[] = [];
-  let after: RootCursor | undefined;
+  let after: IndexCursor | undefined;
   do {
     const page = await index.listOldestRoots(limit, after);
     found.push(...page.roots.map((root) => `${textOf(root)} ${root.usedAtMs}`));

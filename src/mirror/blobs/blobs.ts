@@ -1,5 +1,11 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
-import type { BlobRow, MetadataIndex } from "../../storage/metadata-index.ts";
+import type {
+  BlobLinks,
+  BlobRecords,
+  BlobRow,
+} from "../../storage/blob-index.ts";
+import type { ImageGraph } from "../../storage/graph-index.ts";
+import type { UseIndex } from "../../storage/metadata-index.ts";
 import { type Digest, possibleSize } from "../../oci/digest.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { cacheStatus } from "../../telemetry/cache-status.ts";
@@ -23,6 +29,14 @@ import { StoredBlobs } from "./stored-blobs.ts";
 import type { StoredReads } from "./stored-reads.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
+type BlobsIndex = Pick<
+  BlobLinks,
+  "getLinkedBlob" | "recallLinkedBlob" | "getUpstreamBlob" | "link"
+> &
+  Pick<BlobRecords, "forgetBlob"> &
+  Pick<ImageGraph, "findDescriptor"> &
+  Pick<UseIndex, "touchBlob">;
+
 /** A fill that ended in the moment of joining, then one whose partial was refused, then a fresh one. */
 const MAX_ATTEMPTS = 3;
 
@@ -30,7 +44,7 @@ const MAX_ATTEMPTS = 3;
 export class Blobs {
   readonly #stored: StoredBlobs;
   readonly #followed: FillAnswers;
-  readonly #index: MetadataIndex;
+  readonly #index: BlobsIndex;
   readonly #fills: Fills;
   readonly #links: Links;
   readonly #reads: StoredReads;
@@ -40,7 +54,7 @@ export class Blobs {
 
   constructor(options: {
     store: BlobStore;
-    index: MetadataIndex;
+    index: BlobsIndex;
     fills: Fills;
     links: Links;
     reads: StoredReads;

@@ -1,7 +1,7 @@
 import { possibleSize } from "../../oci/digest.ts";
 import { type ByteRange, isAscending, resolveRanges } from "../../oci/range.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { ImageGraph } from "../../storage/graph-index.ts";
 import { type CacheStatus, cacheStatus } from "../../telemetry/cache-status.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { ANSWER_DEADLINE_MS } from "../../wire/deadline.ts";
@@ -39,7 +39,7 @@ export interface FillRequest {
   readonly startedAtMs: number;
 }
 
-type BlobParts = Pick<MetadataIndex, "findDescriptor">;
+type BlobParts = Pick<ImageGraph, "findDescriptor">;
 
 /** Answers requests for blobs from a running fill, or from the upstream if a range is far ahead of it. */
 export class FillAnswers {

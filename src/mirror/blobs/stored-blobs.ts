@@ -1,6 +1,7 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
 import type { Verification } from "../../storage/blob-verifier.ts";
-import type { BlobRow, MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobRecords, BlobRow } from "../../storage/blob-index.ts";
+import type { UseIndex } from "../../storage/metadata-index.ts";
 import { resolveRanges } from "../../oci/range.ts";
 import { cacheStatus } from "../../telemetry/cache-status.ts";
 import type { Clock } from "../../telemetry/clock.ts";
@@ -19,13 +20,15 @@ const VERIFIED_HEAD_MS = 10_000;
 /** Blobs from the store, and ranges of them. */
 export class StoredBlobs {
   readonly #store: BlobStore;
-  readonly #index: MetadataIndex;
+  readonly #index: Pick<BlobRecords, "forgetBlob"> &
+    Pick<UseIndex, "touchBlob">;
   readonly #reads: StoredReads;
   readonly #clock: Clock;
 
   constructor(options: {
     readonly store: BlobStore;
-    readonly index: MetadataIndex;
+    readonly index: Pick<BlobRecords, "forgetBlob"> &
+      Pick<UseIndex, "touchBlob">;
     readonly reads: StoredReads;
     readonly clock: Clock;
   }) {

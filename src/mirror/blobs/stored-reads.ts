@@ -3,7 +3,7 @@ import type {
   BlobVerifier,
   Verification,
 } from "../../storage/blob-verifier.ts";
-import type { BlobRow } from "../../storage/metadata-index.ts";
+import type { BlobRow } from "../../storage/blob-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 

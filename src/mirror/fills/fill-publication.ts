@@ -1,5 +1,5 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobRecords, FillIntents } from "../../storage/blob-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
@@ -14,7 +14,8 @@ import type { RepositoryKey } from "../../oci/reference.ts";
 export async function publishVerified(
   parts: {
     readonly store: Pick<BlobStore, "remove">;
-    readonly index: MetadataIndex;
+    readonly index: Pick<BlobRecords, "getBlob" | "recordBlob"> &
+      Pick<FillIntents, "beginFill" | "dropIntent">;
     readonly clock: Clock;
   },
   key: RepositoryKey,
@@ -46,7 +47,7 @@ export async function publishVerified(
 
 /** @returns undefined where the index does not say */
 export function isInIndex(
-  index: MetadataIndex,
+  index: Pick<BlobRecords, "getBlob">,
   digest: Digest,
 ): Promise<boolean | undefined> {
   return index.getBlob(digest).then(

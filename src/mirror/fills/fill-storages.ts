@@ -1,6 +1,6 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
 import { StorageError } from "../../storage/blob-store.ts";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobRecords } from "../../storage/blob-index.ts";
 import type { Reservation, Room } from "../../retention/room.ts";
 import { type Digest, digestAlgorithm } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";
@@ -22,7 +22,7 @@ const RESERVE = "reserve";
 
 export interface FillStoragesOptions {
   readonly store: BlobStore;
-  readonly index: MetadataIndex;
+  readonly index: Pick<BlobRecords, "getBlob">;
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;

@@ -1,5 +1,6 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobRecords, FillIntents } from "../../storage/blob-index.ts";
+import type { ImageGraph } from "../../storage/graph-index.ts";
 import type { Room } from "../../retention/room.ts";
 import {
   type Digest,
@@ -29,6 +30,10 @@ import { withinPatience } from "../answer-deadline.ts";
 import { ANSWER_DEADLINE_MS } from "../../wire/deadline.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
+type FillsIndex = Pick<BlobRecords, "getBlob" | "recordBlob"> &
+  Pick<FillIntents, "beginFill" | "dropIntent"> &
+  Pick<ImageGraph, "findDescriptor">;
+
 const MAX_SIDE_RANGES = 2;
 
 /**
@@ -37,7 +42,7 @@ const MAX_SIDE_RANGES = 2;
  */
 export class Fills {
   readonly #store: BlobStore;
-  readonly #index: MetadataIndex;
+  readonly #index: FillsIndex;
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #metrics: Metrics;
@@ -50,7 +55,7 @@ export class Fills {
 
   constructor(options: {
     store: BlobStore;
-    index: MetadataIndex;
+    index: FillsIndex;
     clock: Clock;
     log: Logger;
     metrics: Metrics;

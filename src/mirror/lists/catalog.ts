@@ -1,5 +1,5 @@
 import { setImmediate } from "node:timers/promises";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobLinks } from "../../storage/blob-index.ts";
 import { toRefusal } from "../answers.ts";
 import type { Page, PageRequest } from "./pages.ts";
 
@@ -28,7 +28,7 @@ interface Block {
  * @throws Refusal
  */
 export async function listRepositories(
-  index: Pick<MetadataIndex, "listRepositories">,
+  index: Pick<BlobLinks, "listRepositories">,
   { n = DEFAULT_REPOSITORIES, last }: PageRequest,
   upstream: string | undefined,
   maySee: (name: string) => boolean,
@@ -63,7 +63,7 @@ export async function listRepositories(
 
 /** The upstreams of the index that are listed, in the order of their listed names. */
 async function findBlocks(
-  index: Pick<MetadataIndex, "listRepositories">,
+  index: Pick<BlobLinks, "listRepositories">,
   listedName: ListedName,
 ): Promise<readonly Block[]> {
   const blocks: Block[] = [];
@@ -84,7 +84,7 @@ async function findBlocks(
 }
 
 async function readBlock(
-  index: Pick<MetadataIndex, "listRepositories">,
+  index: Pick<BlobLinks, "listRepositories">,
   { upstream, listedPrefix }: Block,
   last: string | undefined,
   {

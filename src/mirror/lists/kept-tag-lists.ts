@@ -1,6 +1,6 @@
 import { promisify } from "node:util";
 import { deflateRaw, inflateRaw } from "node:zlib";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { StoredTagLists } from "../../storage/list-index.ts";
 import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 
@@ -14,17 +14,11 @@ const decompress = promisify(inflateRaw);
 
 /** Lists of tags that outlive the process, compressed in the index. Methods never reject. */
 export class KeptTagLists {
-  readonly #index: Pick<
-    MetadataIndex,
-    "getTagList" | "putTagList" | "dropTagList"
-  >;
+  readonly #index: StoredTagLists;
   readonly #clock: Clock;
 
   constructor(options: {
-    readonly index: Pick<
-      MetadataIndex,
-      "getTagList" | "putTagList" | "dropTagList"
-    >;
+    readonly index: StoredTagLists;
     readonly clock: Clock;
   }) {
     this.#index = options.index;

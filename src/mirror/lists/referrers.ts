@@ -1,8 +1,8 @@
 import { LRUCache } from "lru-cache";
 import type {
-  MetadataIndex,
+  StoredReferrers,
   ReferrersRow,
-} from "../../storage/metadata-index.ts";
+} from "../../storage/list-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { parseManifest } from "../../oci/manifest.ts";
 import { OCI_INDEX } from "../../oci/media-type.ts";
@@ -38,7 +38,7 @@ export interface ReferrersAnswer {
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
  */
 export class Referrers {
-  readonly #index: MetadataIndex;
+  readonly #index: StoredReferrers;
   readonly #clock: Clock;
   readonly #revalidation: ListRevalidation<Buffer>;
   /** Lists of what the cache has not linked: any client can name subjects, so none is written. */
@@ -48,7 +48,7 @@ export class Referrers {
   });
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: StoredReferrers;
     readonly clock: Clock;
     readonly revalidation: ListRevalidation<Buffer>;
   }) {

@@ -1,5 +1,6 @@
 import { LRUCache } from "lru-cache";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { StoredTagLists } from "../../storage/list-index.ts";
+import type { TagIndex } from "../../storage/tag-index.ts";
 import { parseTag, type RepositoryKey, type Tag } from "../../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../../telemetry/cache-status.ts";
 import type { Clock } from "../../telemetry/clock.ts";
@@ -11,6 +12,8 @@ import { KeptTagLists } from "./kept-tag-lists.ts";
 import type { ListRevalidation } from "./list-revalidation.ts";
 import { type MirroredUpstream } from "../mirrored-upstream.ts";
 import { cutPage, type Page, type PageRequest } from "./pages.ts";
+
+type TagListIndex = Pick<TagIndex, "listTags"> & StoredTagLists;
 
 /** Memory for the lists of all repositories together: the longest that is read from an upstream fits in. */
 const MAX_LISTS_BYTES = 32 * 1024 * 1024;
@@ -49,7 +52,7 @@ interface KnownTagList extends TagList {
  * there is none the tags in the cache. A list that is whole outlives the process.
  */
 export class TagLists {
-  readonly #index: MetadataIndex;
+  readonly #index: TagListIndex;
   readonly #clock: Clock;
   readonly #kept: KeptTagLists;
   readonly #revalidation: ListRevalidation<TagList>;
@@ -60,7 +63,7 @@ export class TagLists {
   });
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: TagListIndex;
     readonly clock: Clock;
     readonly revalidation: ListRevalidation<TagList>;
   }) {

@@ -1,4 +1,5 @@
-import type { BlobRow, MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobLinks, BlobRow } from "../../storage/blob-index.ts";
+import type { UseIndex } from "../../storage/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../../oci/digest.ts";
 import { cacheStatus } from "../../telemetry/cache-status.ts";
 import type { Clock } from "../../telemetry/clock.ts";
@@ -24,10 +25,13 @@ import { SingleFlight } from "../single-flight.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
+type DigestIndex = Pick<BlobLinks, "getLinkedBlob" | "getUpstreamBlob"> &
+  Pick<UseIndex, "touchManifest">;
+
 /** Manifests by digest: stored, proven for the repository, or fetched. */
 export class DigestManifests {
   readonly #stored: StoredManifests;
-  readonly #index: MetadataIndex;
+  readonly #index: DigestIndex;
   readonly #links: Links;
   readonly #negative: NegativeAnswers;
   readonly #clock: Clock;
@@ -38,7 +42,7 @@ export class DigestManifests {
 
   constructor(options: {
     readonly stored: StoredManifests;
-    readonly index: MetadataIndex;
+    readonly index: DigestIndex;
     readonly links: Links;
     readonly negative: NegativeAnswers;
     readonly clock: Clock;

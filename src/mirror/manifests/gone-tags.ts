@@ -1,4 +1,4 @@
-import type { MetadataIndex, TagRow } from "../../storage/metadata-index.ts";
+import type { TagIndex, TagRow } from "../../storage/tag-index.ts";
 import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { CredentialError } from "../../upstream/credentials/login.ts";
@@ -12,11 +12,11 @@ import type { MirroredUpstream } from "../mirrored-upstream.ts";
  * keeps.
  */
 export class GoneTags {
-  readonly #index: MetadataIndex;
+  readonly #index: Pick<TagIndex, "getTag" | "markTagGone" | "removeTag">;
   readonly #clock: Clock;
 
   constructor(options: {
-    readonly index: MetadataIndex;
+    readonly index: Pick<TagIndex, "getTag" | "markTagGone" | "removeTag">;
     readonly clock: Clock;
   }) {
     this.#index = options.index;

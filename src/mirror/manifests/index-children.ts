@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { LRUCache } from "lru-cache";
-import type { MetadataIndex } from "../../storage/metadata-index.ts";
+import type { BlobLinks } from "../../storage/blob-index.ts";
 import type { Descriptor } from "../../oci/descriptor.ts";
 import type { Digest } from "../../oci/digest.ts";
 import {
@@ -59,7 +59,7 @@ type Outcome = "done" | "held" | "failed";
  */
 export class IndexChildren {
   readonly #upstreamOf: (name: string) => MirroredUpstream | undefined;
-  readonly #index: Pick<MetadataIndex, "getLinkedBlob">;
+  readonly #index: Pick<BlobLinks, "getLinkedBlob">;
   readonly #stored: Pick<StoredManifests, "read">;
   readonly #digests: Pick<DigestManifests, "prefetch">;
   readonly #blobs: Pick<Blobs, "prefetch">;
@@ -79,7 +79,7 @@ export class IndexChildren {
   constructor(options: {
     /** Undefined: no longer configured. */
     readonly upstreamOf: (name: string) => MirroredUpstream | undefined;
-    readonly index: Pick<MetadataIndex, "getLinkedBlob">;
+    readonly index: Pick<BlobLinks, "getLinkedBlob">;
     readonly stored: Pick<StoredManifests, "read">;
     readonly digests: Pick<DigestManifests, "prefetch">;
     readonly blobs: Pick<Blobs, "prefetch">;

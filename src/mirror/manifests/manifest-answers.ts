@@ -1,4 +1,4 @@
-import type { TagRow } from "../../storage/metadata-index.ts";
+import type { TagRow } from "../../storage/tag-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import { type CacheStatus, cacheStatus } from "../../telemetry/cache-status.ts";

@@ -1,4 +1,7 @@
-import type { MetadataIndex, TagRow } from "../../storage/metadata-index.ts";
+import type { BlobLinks } from "../../storage/blob-index.ts";
+import type { ImageGraph } from "../../storage/graph-index.ts";
+import type { UseIndex } from "../../storage/metadata-index.ts";
+import type { TagIndex, TagRow } from "../../storage/tag-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { parseManifest } from "../../oci/manifest.ts";
@@ -40,6 +43,11 @@ import {
   type TagRevalidation,
 } from "./tag-revalidation.ts";
 
+type ManifestsIndex = Pick<BlobLinks, "getLinkedBlob" | "recallLinkedBlob"> &
+  Pick<ImageGraph, "isComplete"> &
+  Pick<TagIndex, "getTag" | "recallTag" | "removeTag"> &
+  Pick<UseIndex, "touchManifest" | "touchTag">;
+
 /** Layers of the tag that holds the signatures of one image; more than any image has. */
 const MAX_SIGNATURES = 256;
 
@@ -48,7 +56,7 @@ export class Manifests {
   readonly #stored: StoredManifests;
   readonly #digests: DigestManifests;
   readonly #revalidation: TagRevalidation;
-  readonly #index: MetadataIndex;
+  readonly #index: ManifestsIndex;
   readonly #links: Links;
   readonly #negative: NegativeAnswers;
   readonly #gone: GoneTags;
@@ -60,7 +68,7 @@ export class Manifests {
     readonly stored: StoredManifests;
     readonly digests: DigestManifests;
     readonly revalidation: TagRevalidation;
-    readonly index: MetadataIndex;
+    readonly index: ManifestsIndex;
     readonly links: Links;
     readonly negative: NegativeAnswers;
     readonly gone: GoneTags;

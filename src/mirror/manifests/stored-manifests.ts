@@ -1,10 +1,13 @@
 import type { BlobStore } from "../../storage/blob-store.ts";
 import type { HotManifests } from "../../storage/hot-manifests.ts";
 import type {
+  BlobLinks,
   BlobRecord,
+  BlobRecords,
   BlobRow,
-  MetadataIndex,
-} from "../../storage/metadata-index.ts";
+  FillIntents,
+} from "../../storage/blob-index.ts";
+import type { UseIndex } from "../../storage/metadata-index.ts";
 import { type Digest, digestAlgorithm, digestOf } from "../../oci/digest.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { parseManifest } from "../../oci/manifest.ts";
@@ -22,6 +25,11 @@ import {
 } from "./manifest-answers.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
+type StoredIndex = Pick<BlobLinks, "getLinkedBlob" | "link"> &
+  Pick<BlobRecords, "forgetBlob" | "getBlob" | "noteVerified" | "recordBlob"> &
+  Pick<FillIntents, "beginFill" | "dropIntent"> &
+  Pick<UseIndex, "touchManifest">;
+
 /** An engine waits for a manifest that is here already no longer than this for the disk. */
 const STORE_PATIENCE_MS = 2_000;
 /** Told with the access times: what was served from memory is known to be on disk some 5 s later. */
@@ -33,7 +41,7 @@ const NEXT_FILES_AFTER_MS = 10;
 /** Manifests in memory, in the store and in the index, which is the order in which they are looked for. */
 export class StoredManifests {
   readonly #store: BlobStore;
-  readonly #index: MetadataIndex;
+  readonly #index: StoredIndex;
   readonly #hot: HotManifests;
   readonly #clock: Clock;
   readonly #log: Logger;
@@ -51,7 +59,7 @@ export class StoredManifests {
 
   constructor(options: {
     readonly store: BlobStore;
-    readonly index: MetadataIndex;
+    readonly index: StoredIndex;
     readonly hot: HotManifests;
     readonly clock: Clock;
     readonly log: Logger;

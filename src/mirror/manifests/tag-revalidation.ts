@@ -1,4 +1,5 @@
-import type { MetadataIndex, TagRow } from "../../storage/metadata-index.ts";
+import type { BlobLinks } from "../../storage/blob-index.ts";
+import type { TagIndex, TagRow } from "../../storage/tag-index.ts";
 import { type Digest, digestOf } from "../../oci/digest.ts";
 import { parseManifest } from "../../oci/manifest.ts";
 import { isSchema1 } from "../../oci/media-type.ts";
@@ -28,6 +29,9 @@ import type { GateResult } from "../stale-gate.ts";
 import { SparedTags } from "./spared-tags.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
 
+type RevalidationIndex = Pick<BlobLinks, "getUpstreamBlob" | "link"> &
+  Pick<TagIndex, "putTag">;
+
 /** What asking the upstream for a tag brought. */
 export type Revalidation =
   | { readonly kind: "unchanged"; readonly row: TagRow }
@@ -39,7 +43,7 @@ export type Revalidation =
 export class TagRevalidation {
   readonly #digests: DigestManifests;
   readonly #stored: StoredManifests;
-  readonly #index: MetadataIndex;
+  readonly #index: RevalidationIndex;
   readonly #negative: NegativeAnswers;
   readonly #clock: Clock;
   readonly #log: Logger;
@@ -52,7 +56,7 @@ export class TagRevalidation {
   constructor(options: {
     readonly digests: DigestManifests;
     readonly stored: StoredManifests;
-    readonly index: MetadataIndex;
+    readonly index: RevalidationIndex;
     readonly negative: NegativeAnswers;
     readonly gone: GoneTags;
     readonly clock: Clock;

@@ -11,7 +11,7 @@ import type { ManifestAnswer } from "../../../src/mirror/manifests/manifest-answ
 import type { Digest } from "../../../src/oci/digest.ts";
 import { RegistryError } from "../../../src/oci/errors.ts";
 import type { Reference } from "../../../src/oci/reference.ts";
-import type { BlobRow } from "../../../src/storage/metadata-index.ts";
+import type { BlobRow } from "../../../src/storage/blob-index.ts";
 import { cacheStatus } from "../../../src/telemetry/cache-status.ts";
 import {
   AMD64,

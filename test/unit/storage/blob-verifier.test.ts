@@ -6,7 +6,7 @@ import {
   BlobVerifier,
   type Verification,
 } from "../../../src/storage/blob-verifier.ts";
-import type { BlobRow } from "../../../src/storage/metadata-index.ts";
+import type { BlobRow } from "../../../src/storage/blob-index.ts";
 import { type Digest, digestOf } from "../../../src/oci/digest.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 

@@ -8,7 +8,7 @@ import {
 } from "../../../oci/digest.ts";
 import { MAX_MANIFEST_BYTES, parseManifest } from "../../../oci/manifest.ts";
 import type { FileSystem } from "../root/file-system.ts";
-import type { BlobRecord } from "../../metadata-index.ts";
+import type { BlobRecord } from "../../blob-index.ts";
 import { SharedFile } from "./shared-file.ts";
 
 const CAREFULLY =

@@ -4,7 +4,8 @@ import { OCTET_STREAM } from "../../../oci/media-type.ts";
 import { bytesOf, pathOf } from "./index-keys.ts";
 import type { IndexStatements } from "./index-statements.ts";
 import type { IntentRows } from "./intents.ts";
-import { type BlobRecord, IndexError } from "../../metadata-index.ts";
+import type { BlobRecord } from "../../blob-index.ts";
+import { IndexError } from "../../metadata-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
 /** Names of types are an upstream's to choose; well-known are some dozens. */

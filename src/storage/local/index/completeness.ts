@@ -1,7 +1,7 @@
 import type { Digest } from "../../../oci/digest.ts";
 import { bytesOf, pathOf } from "./index-keys.ts";
 import type { IndexStatements } from "./index-statements.ts";
-import type { BlobScope } from "../../metadata-index.ts";
+import type { BlobScope } from "../../graph-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
 /** An index of indexes may go so deep below the one that is asked for; engines follow fewer. */

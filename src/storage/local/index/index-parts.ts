@@ -8,7 +8,8 @@ import {
 import { IndexSize } from "./index-size.ts";
 import { IndexTransactions } from "./index-transactions.ts";
 import { IntentRows } from "./intents.ts";
-import type { BlobRow, TagRow } from "../../metadata-index.ts";
+import type { BlobRow } from "../../blob-index.ts";
+import type { TagRow } from "../../tag-index.ts";
 import { ReferrerRows } from "./referrer-rows.ts";
 import { RecentRows } from "./recent-rows.ts";
 import { type Changed, RootChanges } from "./root-changes.ts";

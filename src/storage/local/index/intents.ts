@@ -1,7 +1,7 @@
 import type { Database, Statement } from "better-sqlite3";
 import { type Digest, digestHex, parseDigest } from "../../../oci/digest.ts";
 import type { RepositoryName } from "../../../oci/reference.ts";
-import type { NotedIntent } from "../../metadata-index.ts";
+import type { NotedIntent } from "../../blob-index.ts";
 
 interface IntentColumns {
   readonly digest: Buffer;

@@ -5,7 +5,7 @@ import {
   referenceText,
   type RepositoryName,
 } from "../../../oci/reference.ts";
-import type { LostPin } from "../../root-index.ts";
+import type { RootName } from "../../root-index.ts";
 
 interface LostPinColumns {
   readonly upstream: string;
@@ -61,7 +61,7 @@ export class LostPins {
     return this.#take.run(repositoryId, referenceText(reference)).changes > 0;
   }
 
-  list(limit: number): readonly LostPin[] {
+  list(limit: number): readonly RootName[] {
     return this.#list.all(limit).flatMap(({ upstream, name, reference }) => {
       const parsed = parseReference(reference);
       if (parsed === undefined) return [];

@@ -1,7 +1,7 @@
 import type { Database, Statement } from "better-sqlite3";
 import type { Digest } from "../../../oci/digest.ts";
 import { bytesOf, pathOf } from "./index-keys.ts";
-import type { ReferrersRow } from "../../metadata-index.ts";
+import type { ReferrersRow } from "../../list-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
 /** What the lists of all repositories may take. Those verified longest ago make room. */

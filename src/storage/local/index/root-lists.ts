@@ -5,13 +5,22 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../oci/reference.ts";
+import {
+  childCursor,
+  imageCursor,
+  type ImagePlace,
+  oldestCursor,
+  type OldestPlace,
+  readChildCursor,
+  readImageCursor,
+  readOldestCursor,
+} from "./cursors.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
+import type { ChildPage, GraphNode } from "../../graph-index.ts";
+import type { IndexCursor } from "../../index-cursor.ts";
 import type {
-  ChildPage,
-  GraphNode,
-  ImageCursor,
   ImagePage,
-  RootCursor,
+  RootName,
   RootPage,
   RootRow,
 } from "../../root-index.ts";
@@ -30,6 +39,8 @@ const MAX_PASSED_OVER = 1_000;
 /** No name of a repository sorts before it: the path of what belongs to nobody. */
 export const NOBODYS_PATH = "/";
 
+const OLDEST_START: OldestPlace = { tag: [-1, 0, ""], other: [-1, 0, 0] };
+
 /** Reads roots in their orders, and the graphs below them. */
 export class RootLists {
   readonly #statements: RootStatements;
@@ -38,9 +49,9 @@ export class RootLists {
     this.#statements = statements;
   }
 
-  oldest(limit: number, after: RootCursor | undefined): RootPage {
-    let tagAt = after?.tag ?? ([-1, 0, ""] as const);
-    let otherAt = after?.other ?? ([-1, 0, 0] as const);
+  oldest(limit: number, after: IndexCursor | undefined): RootPage {
+    let { tag: tagAt, other: otherAt } =
+      after === undefined ? OLDEST_START : readOldestCursor(after);
     const tags = this.#statements.oldestTags.all(...tagAt, limit);
     const others = this.#statements.oldestOthers.all(...otherAt, limit);
     const roots: RootRow[] = [];
@@ -65,13 +76,17 @@ export class RootLists {
     }
     return {
       roots,
-      next: roots.length < limit ? undefined : { tag: tagAt, other: otherAt },
+      next:
+        roots.length < limit
+          ? undefined
+          : oldestCursor({ tag: tagAt, other: otherAt }),
     };
   }
 
-  images(limit: number, after: ImageCursor | undefined): ImagePage {
+  images(limit: number, after: IndexCursor | RootName | undefined): ImagePage {
     const images: RootRow[] = [];
-    let at = after;
+    let at: ImagePlace | undefined =
+      typeof after === "string" ? readImageCursor(after) : after;
     for (let passed = 0; passed < MAX_PASSED_OVER;) {
       if (at !== undefined) {
         const wanted = limit - images.length;
@@ -82,7 +97,7 @@ export class RootLists {
         const last = roots.at(-1);
         if (last !== undefined) {
           at = { key: last.key, reference: last.reference };
-          if (roots.length === wanted) return { images, next: at };
+          if (roots.length === wanted) return { images, next: imageCursor(at) };
         }
       }
       const next = this.#nextRepository(at);
@@ -90,12 +105,12 @@ export class RootLists {
       passed += next.passed;
       at = { key: next.key, reference: undefined };
     }
-    return { images, next: at };
+    return { images, next: at && imageCursor(at) };
   }
 
   /** What follows in a repository: tags by name, then digests, those of blobs among them. */
   #restOfRepository(
-    { key, reference }: ImageCursor,
+    { key, reference }: ImagePlace,
     limit: number,
   ): readonly RootRow[] {
     const { tagsOfRepository, rootsOfRepository, findBlob } = this.#statements;
@@ -116,7 +131,7 @@ export class RootLists {
 
   /** The next with roots, or, behind many without, the last of those. */
   #nextRepository(
-    after: ImageCursor | undefined,
+    after: ImagePlace | undefined,
   ): { readonly key: RepositoryKey; readonly passed: number } | undefined {
     let found: { key: RepositoryKey; passed: number } | undefined;
     let passed = 0;
@@ -148,15 +163,19 @@ export class RootLists {
     return row && graphNode(row);
   }
 
-  children(parent: Digest, after: number | undefined): ChildPage {
+  children(parent: Digest, after: IndexCursor | undefined): ChildPage {
     const rows = this.#statements.listChildren.all(
       bytesOf(parent),
-      after ?? 0,
+      after === undefined ? 0 : readChildCursor(after),
       CHILDREN_AT_ONCE,
     );
+    const last = rows.at(-1);
     return {
       nodes: rows.map(graphNode),
-      next: rows.length < CHILDREN_AT_ONCE ? undefined : rows.at(-1)?.id,
+      next:
+        last === undefined || rows.length < CHILDREN_AT_ONCE
+          ? undefined
+          : childCursor(last.id),
     };
   }
 }

@@ -16,19 +16,20 @@ import {
 import type { IndexStatements } from "./index-statements.ts";
 import type { IndexTransactions } from "./index-transactions.ts";
 import type { IntentRows } from "./intents.ts";
+import type {
+  BlobRecord,
+  BlobRow,
+  FillIntent,
+  NotedIntent,
+} from "../../blob-index.ts";
+import type { BlobScope } from "../../graph-index.ts";
+import type { ReferrersRow, TagListRow } from "../../list-index.ts";
 import {
-  type BlobRecord,
-  type BlobRow,
-  type BlobScope,
-  type FillIntent,
   IndexError,
   type IndexTotals,
   type MetadataIndex,
-  type NotedIntent,
-  type ReferrersRow,
-  type TagListRow,
-  type TagRow,
 } from "../../metadata-index.ts";
+import type { TagRow } from "../../tag-index.ts";
 import { SqliteRootIndex } from "./sqlite-root-index.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 import { USE_SEPARATOR } from "./use-keys.ts";

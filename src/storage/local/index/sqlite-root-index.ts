@@ -3,14 +3,15 @@ import type { Reference, RepositoryKey } from "../../../oci/reference.ts";
 import { pathOf } from "./index-keys.ts";
 import type { IndexParts } from "./index-parts.ts";
 import type { IndexTransactions } from "./index-transactions.ts";
+import type { ChildPage, GraphNode } from "../../graph-index.ts";
+import type { IndexCursor } from "../../index-cursor.ts";
 import type {
-  ChildPage,
-  GraphNode,
-  ImageCursor,
+  CondemnedBlob,
+  ImageIndex,
   ImagePage,
-  LostPin,
-  RootCursor,
-  RootIndex,
+  PinIndex,
+  RetentionIndex,
+  RootName,
   RootPage,
   RootRow,
   UnrootedStep,
@@ -19,7 +20,7 @@ import type { SqliteRoots } from "./sqlite-roots.ts";
 import { USE_SEPARATOR } from "./use-keys.ts";
 
 /** The part of the SQLite index that room is made by. */
-export class SqliteRootIndex implements RootIndex {
+export class SqliteRootIndex implements ImageIndex, PinIndex, RetentionIndex {
   readonly #parts: IndexParts;
   readonly #roots: SqliteRoots;
   readonly #transactions: IndexTransactions;
@@ -40,7 +41,7 @@ export class SqliteRootIndex implements RootIndex {
 
   listOldestRoots(
     limit: number,
-    after: RootCursor | undefined,
+    after: IndexCursor | undefined,
   ): Promise<RootPage> {
     return this.#transactions.read("listOldestRoots", () =>
       this.#roots.lists.oldest(limit, after),
@@ -49,7 +50,7 @@ export class SqliteRootIndex implements RootIndex {
 
   listImages(
     limit: number,
-    after: ImageCursor | undefined,
+    after: IndexCursor | RootName | undefined,
   ): Promise<ImagePage> {
     return this.#transactions.read("listImages", () =>
       this.#roots.lists.images(limit, after),
@@ -71,7 +72,10 @@ export class SqliteRootIndex implements RootIndex {
     );
   }
 
-  listChildren(parent: Digest, after: number | undefined): Promise<ChildPage> {
+  listChildren(
+    parent: Digest,
+    after: IndexCursor | undefined,
+  ): Promise<ChildPage> {
     return this.#transactions.read("listChildren", () =>
       this.#roots.lists.children(parent, after),
     );
@@ -93,7 +97,7 @@ export class SqliteRootIndex implements RootIndex {
     );
   }
 
-  listLostPins(limit: number): Promise<readonly LostPin[]> {
+  listLostPins(limit: number): Promise<readonly RootName[]> {
     return this.#transactions.read("listLostPins", () =>
       this.#roots.lostPins(limit),
     );
@@ -113,7 +117,7 @@ export class SqliteRootIndex implements RootIndex {
   listCondemned(
     limit: number,
     except: ReadonlySet<Digest>,
-  ): Promise<readonly { digest: Digest; sizeBytes: number }[]> {
+  ): Promise<readonly CondemnedBlob[]> {
     return this.#transactions.write("listCondemned", () =>
       this.#roots.condemned(limit, except),
     );

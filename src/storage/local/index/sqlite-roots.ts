@@ -3,7 +3,7 @@ import type { Digest } from "../../../oci/digest.ts";
 import type { Reference, RepositoryKey, Tag } from "../../../oci/reference.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import { LostPins } from "./lost-pins.ts";
-import type { LostPin } from "../../root-index.ts";
+import type { RootName } from "../../root-index.ts";
 import { NOBODYS_PATH, RootLists } from "./root-lists.ts";
 import {
   prepareRootStatements,
@@ -226,7 +226,7 @@ export class SqliteRoots {
     this.#lostPins.keep(repositoryId, reference);
   }
 
-  lostPins(limit: number): readonly LostPin[] {
+  lostPins(limit: number): readonly RootName[] {
     return this.#lostPins.list(limit);
   }
 

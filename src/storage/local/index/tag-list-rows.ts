@@ -1,6 +1,6 @@
 import type { Database, Statement } from "better-sqlite3";
 import { pathOf } from "./index-keys.ts";
-import type { TagListRow } from "../../metadata-index.ts";
+import type { TagListRow } from "../../list-index.ts";
 import type { ListBounds } from "./referrer-rows.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 

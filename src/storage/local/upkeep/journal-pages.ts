@@ -1,7 +1,7 @@
 import type { Database } from "better-sqlite3";
 import type { RepositoryName, Tag } from "../../../oci/reference.ts";
 import { digestFrom } from "../index/index-keys.ts";
-import type { RootIndex } from "../../root-index.ts";
+import type { PinIndex } from "../../root-index.ts";
 import type { JournalRoot } from "./roots-journal.ts";
 
 const PAGE_ROWS = 500;
@@ -24,7 +24,7 @@ interface RootColumns {
  */
 export async function* journalPages(
   database: Database,
-  index: Pick<RootIndex, "listLostPins">,
+  index: Pick<PinIndex, "listLostPins">,
   signal: AbortSignal,
   nowMs: number,
 ): AsyncGenerator<readonly JournalRoot[]> {

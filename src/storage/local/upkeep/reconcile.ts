@@ -13,6 +13,9 @@ import {
   recordOf,
 } from "../blobs/found-blob.ts";
 import { pathOf } from "../index/index-keys.ts";
+import type { BlobRecords } from "../../blob-index.ts";
+import type { ImageIndex, PinIndex } from "../../root-index.ts";
+import type { TagIndex } from "../../tag-index.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import type { RebuildWait } from "./rebuild-wait.ts";
 import type { JournalRoot } from "./roots-journal.ts";
@@ -20,6 +23,11 @@ import type { RootParts } from "./settle-intents.ts";
 import { MAX_MANIFEST_BYTES } from "../../../oci/manifest.ts";
 
 export interface ReconcileParts extends RootParts {
+  readonly index: RootParts["index"] &
+    Pick<BlobRecords, "adoptBlob" | "forgetBlob"> &
+    Pick<ImageIndex, "getRoot"> &
+    Pick<PinIndex, "keepLostPin" | "setPinned"> &
+    Pick<TagIndex, "getTag" | "putTag">;
   readonly audit: IndexAudit;
   readonly roots: readonly JournalRoot[];
   /** Present: requests wait for the roots. */

@@ -7,7 +7,8 @@ import { type DiskLayout, diskLayout } from "../root/disk-layout.ts";
 import { type FileSystem, nodeFileSystem } from "../root/file-system.ts";
 import { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock } from "../root/instance-lock.ts";
-import type { MetadataIndex } from "../../metadata-index.ts";
+import type { BlobRecords } from "../../blob-index.ts";
+import type { IndexState } from "../../metadata-index.ts";
 import { openCache } from "../open-cache.ts";
 import { IN_MEMORY, openDatabase } from "../index/open-sqlite-index.ts";
 import { Scrub } from "./scrub.ts";
@@ -76,7 +77,11 @@ export async function scrubRoot(
 
 interface OfflineIndex {
   readonly audit: IndexAudit;
-  readonly rows: MetadataIndex;
+  readonly rows: Pick<
+    BlobRecords,
+    "adoptBlob" | "forgetBlob" | "noteVerified"
+  > &
+    Pick<IndexState, "close">;
 }
 
 const ignore = (): void => undefined;

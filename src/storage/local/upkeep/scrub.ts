@@ -25,7 +25,7 @@ import {
   recordOf,
 } from "../blobs/found-blob.ts";
 import type { AuditRow, IndexAudit } from "./index-audit.ts";
-import type { MetadataIndex } from "../../metadata-index.ts";
+import type { BlobRecords } from "../../blob-index.ts";
 import type {
   DroppedBlob,
   ScrubCode,
@@ -37,7 +37,13 @@ export interface ScrubOptions {
   readonly layout: DiskLayout;
   readonly fileSystem: FileSystem;
   /** Absent: the index can't be read, and the blobs are compared with their names only. */
-  readonly index?: { readonly audit: IndexAudit; readonly rows: MetadataIndex };
+  readonly index?: {
+    readonly audit: IndexAudit;
+    readonly rows: Pick<
+      BlobRecords,
+      "adoptBlob" | "forgetBlob" | "noteVerified"
+    >;
+  };
   readonly clock: Clock;
   readonly isRepair: boolean;
   /** Whether the mirror runs meanwhile: what is on its way is then no finding. */

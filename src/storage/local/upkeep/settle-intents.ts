@@ -7,14 +7,19 @@ import {
   readManifestContent,
   recordOf,
 } from "../blobs/found-blob.ts";
-import type { MetadataIndex, NotedIntent } from "../../metadata-index.ts";
+import type {
+  BlobRecords,
+  FillIntents,
+  NotedIntent,
+} from "../../blob-index.ts";
 import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
 
 /** Where a storage root is brought in order. */
 export interface RootParts {
   readonly layout: DiskLayout;
   readonly fileSystem: FileSystem;
-  readonly index: MetadataIndex;
+  readonly index: Pick<BlobRecords, "recordBlob"> &
+    Pick<FillIntents, "dropIntent" | "listIntents">;
   readonly clock: Clock;
 }
 

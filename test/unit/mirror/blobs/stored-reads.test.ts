@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Verification } from "../../../../src/storage/blob-verifier.ts";
-import type { BlobRow } from "../../../../src/storage/metadata-index.ts";
+import type { BlobRow } from "../../../../src/storage/blob-index.ts";
 import { StoredReads } from "../../../../src/mirror/blobs/stored-reads.ts";
 import { digestOf } from "../../../../src/oci/digest.ts";
 import { FakeClock } from "../../../support/fake-clock.ts";

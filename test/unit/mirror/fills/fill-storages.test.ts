@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { MetadataIndex } from "../../../../src/storage/metadata-index.ts";
+import type { BlobRecords } from "../../../../src/storage/blob-index.ts";
 import { FillStorages } from "../../../../src/mirror/fills/fill-storages.ts";
 import { type AfterTest } from "../../../support/after-test.ts";
 import { FakeClock } from "../../../support/fake-clock.ts";
@@ -18,12 +18,12 @@ async function makeStorages(
   const { store } = await makeStore(test);
   const asked: number[] = [];
   let stopped = 0;
-  const index: Pick<MetadataIndex, "getBlob"> = {
+  const index: Pick<BlobRecords, "getBlob"> = {
     getBlob: () => Promise.resolve(undefined),
   };
   const storages = new FillStorages({
     store,
-    index: index as MetadataIndex,
+    index,
     clock: new FakeClock(),
     log: createLogger({ level: "fatal" }, { write: () => {} }),
     metrics: createMetrics("test"),
