@@ -3,69 +3,44 @@ import type {
   ServerTlsConfig,
   TokenServerConfig,
 } from "./config.ts";
-import type {
-  AccessDocument,
-  Pruned,
-  ServerTlsDocument,
-  TokenServerDocument,
-} from "./document.ts";
+import type { ConfigDocument, Pruned } from "./document.ts";
+import { ACCESS_SCHEMA } from "./schema/access-schema.ts";
+import { SERVER_TLS_SCHEMA } from "./schema/server-tls-schema.ts";
+import { readSettings, type Settings } from "./schema/settings.ts";
 
 type Resolve = (path: string) => string;
 
-/** @returns undefined for plain HTTP; an empty text is as absent */
+/** Returns undefined for plain HTTP. */
 export function buildServerTls(
-  document: Pruned<ServerTlsDocument> | undefined,
+  document: Pruned<ConfigDocument>["tls"],
   resolve: Resolve,
 ): ServerTlsConfig | undefined {
-  const { certificateFile, keyFile, clientCaFile } = document ?? {};
-  if (!certificateFile || !keyFile) return undefined;
-  return {
-    certificateFile: resolve(certificateFile),
-    keyFile: resolve(keyFile),
-    clientCaFile: clientCaFile ? resolve(clientCaFile) : undefined,
-  };
+  const { certificateFile, keyFile, clientCaFile } = readSettings(
+    SERVER_TLS_SCHEMA,
+    document ?? {},
+    resolve,
+  );
+  return certificateFile === undefined || keyFile === undefined
+    ? undefined
+    : { certificateFile, keyFile, clientCaFile };
 }
 
-/** @returns undefined where it restricts nothing */
+/** Returns undefined if the configuration has no `access`, which restricts nothing. */
 export function buildAccess(
-  document: Pruned<AccessDocument> | undefined,
+  document: Pruned<ConfigDocument>["access"],
   resolve: Resolve,
 ): AccessConfig | undefined {
   if (document === undefined) return undefined;
-  const { htpasswdFile, anonymous = "pull" } = document;
-  return {
-    htpasswdFile: htpasswdFile ? resolve(htpasswdFile) : undefined,
-    tokenServer: buildTokenServer(document.tokenServer, resolve),
-    anonymous,
-    anonymousNetworks: written(document.anonymousNetworks),
-    rules: written(document.rules).flatMap(
-      ({ who, repositories, actions }) => ({
-        who: written(who),
-        repositories: written(repositories),
-        actions: written(actions),
-      }),
-    ),
-  };
+  const settings = readSettings(ACCESS_SCHEMA, document, resolve);
+  return { ...settings, tokenServer: buildTokenServer(settings.tokenServer) };
 }
 
 function buildTokenServer(
-  document: Pruned<TokenServerDocument> | undefined,
-  resolve: Resolve,
+  server: Settings<typeof ACCESS_SCHEMA>["tokenServer"],
 ): TokenServerConfig | undefined {
-  const { realm, service, issuer, jwksFile, certificateFile } = document ?? {};
-  const file = jwksFile || certificateFile;
-  if (!realm || !service || !issuer || !file) return undefined;
-  return {
-    realm,
-    service,
-    issuer,
-    keys: {
-      kind: jwksFile ? "jwks" : "certificates",
-      file: resolve(file),
-    },
-  };
-}
-
-function written<T>(list: readonly (T | undefined)[] | undefined): T[] {
-  return (list ?? []).filter((item) => item !== undefined);
+  const { realm, service, issuer, jwksFile, certificateFile } = server ?? {};
+  const file = jwksFile ?? certificateFile;
+  if (!realm || !service || !issuer || file === undefined) return undefined;
+  const kind = jwksFile === undefined ? "certificates" : "jwks";
+  return { realm, service, issuer, keys: { kind, file } };
 }

@@ -1,8 +1,6 @@
 import { buildAccess, buildServerTls } from "./build-access.ts";
 import type {
-  AmountConfig,
   Config,
-  ListenAddress,
   Secret,
   UpstreamConfig,
   UpstreamCredential,
@@ -13,152 +11,101 @@ import {
   isList,
   type UpstreamDocument,
 } from "./document.ts";
-import {
-  isTemplate,
-  parseEndpoint,
-  parseListenAddress,
-} from "./schema/forms.ts";
-import { helperProgram } from "./files/helper-program.ts";
-import { chooseProxy } from "./proxy.ts";
-import {
-  parseAmount,
-  parseDailyShare,
-  parseDurationOrOff,
-  parseDuration,
-  parseSize,
-} from "./schema/units.ts";
 import type { UpstreamFiles } from "./files/upstream-files.ts";
+import { chooseProxy } from "./proxy.ts";
+import { CREDENTIAL_SCHEMA } from "./schema/credential-schema.ts";
+import { isTemplate } from "./schema/forms.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
+import { readSettings } from "./schema/settings.ts";
+import { UPSTREAM_SCHEMA } from "./schema/upstream-schema.ts";
 import {
   DOCKER_HUB,
   DOCKER_HUB_ALIASES,
   DOCKER_HUB_ENDPOINT,
 } from "./schema/well-known-upstreams.ts";
 
-/**
- * Turns a document without faults into the configuration, frozen to its leaves.
- *
- * @param storageRoot absolute
- * @param files per upstream, read already
- * @param operatorToken of `operator.tokenFile`
- * @param resolve makes a path of the file absolute
- * @param env where upstreams without a proxy of their own find one
- */
+export interface BuildParts {
+  /** `storage.root`, absolute. */
+  readonly storageRoot: string;
+  /** The content of the files that each upstream names. */
+  readonly files: ReadonlyMap<string, UpstreamFiles>;
+  /** The content of `operator.tokenFile`. */
+  readonly operatorToken: Secret | undefined;
+  /** Makes a path of the configuration absolute. */
+  readonly resolve: (path: string) => string;
+  /** Gives the proxy of an upstream that has none of its own. */
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** {@link CONFIG_SCHEMA} if absent. */
+  readonly schema?: typeof CONFIG_SCHEMA | undefined;
+}
+
+/** Turns a document without faults into the configuration, frozen to its leaves. */
 export function buildConfig(
   document: ConfigDocument,
-  storageRoot: string,
-  files: ReadonlyMap<string, UpstreamFiles>,
-  operatorToken: Secret | undefined,
-  resolve: (path: string) => string,
-  env: Readonly<Record<string, string | undefined>>,
+  parts: BuildParts,
 ): Config {
-  const { listen, operator, eviction, scrub, offline, log } = document;
-  const { trustedProxies, limits } = document;
-  const auditFile = document.audit.file;
+  const { storageRoot, operatorToken, resolve, schema = CONFIG_SCHEMA } = parts;
+  const {
+    listen,
+    operator,
+    tls: _tls,
+    access: _access,
+    ...settings
+  } = readSettings(schema, document, resolve);
   const tls = buildServerTls(document.tls, resolve);
   const access = buildAccess(document.access, resolve);
   const upstreams = Object.entries(document.upstreams ?? {}).map(
-    ([name, upstream]) =>
-      buildUpstream(name, upstream, files.get(name), resolve, env),
+    ([name, upstream]) => buildUpstream(name, upstream, parts),
   );
   const templates = upstreams.filter(({ name }) => isTemplate(name));
   return freeze({
-    listen: (isList(listen) ? listen : [listen]).map(listenAddress),
+    ...settings,
+    listen: [listen].flat(),
     ...(tls === undefined ? {} : { tls }),
     operator: {
-      listen:
-        operator.listen === false ? undefined : listenAddress(operator.listen),
-      ...(operatorToken === undefined || !operator.tokenFile
-        ? {}
-        : {
-            token: operatorToken,
-            tokenFile: resolve(operator.tokenFile),
-          }),
+      ...operator,
+      listen: operator.listen === false ? undefined : operator.listen,
+      ...(operatorToken === undefined ? {} : { token: operatorToken }),
     },
-    storage: { root: storageRoot },
-    eviction: {
-      maxSize: amount(eviction.maxSize),
-      minFree: amount(eviction.minFree),
-      maxIdleMs: duration(eviction.maxIdle),
-      keep: eviction.keep,
-    },
-    scrub: {
-      dailyShare: known(parseDailyShare(scrub.background), "scrub"),
-      onReadMs: known(parseDurationOrOff(scrub.onRead), "scrub"),
-    },
-    offline,
+    storage: { ...settings.storage, root: storageRoot },
     upstreams: upstreams.filter(({ name }) => !isTemplate(name)),
     ...(templates.length === 0 ? {} : { upstreamTemplates: templates }),
     ...(access === undefined ? {} : { access }),
-    trustedProxies,
-    limits: {
-      connections: limits.connections,
-      connectionsPerAddress: limits.connectionsPerAddress,
-      fills: limits.fills,
-    },
-    audit: {
-      file: !auditFile
-        ? undefined
-        : auditFile === "-"
-          ? auditFile
-          : resolve(auditFile),
-    },
-    log: { level: log.level, format: log.format },
   });
 }
 
 function buildUpstream(
   name: string,
-  upstream: UpstreamDocument,
-  files: UpstreamFiles | undefined,
-  resolve: (path: string) => string,
-  env: Readonly<Record<string, string | undefined>>,
+  document: UpstreamDocument,
+  { files: allFiles, resolve, env }: BuildParts,
 ): UpstreamConfig {
   const isHub = name === DOCKER_HUB;
-  const { freshness, tls } = upstream;
-  const endpoints = isTemplate(name)
-    ? []
-    : (upstream.endpoints ?? [isHub ? DOCKER_HUB_ENDPOINT : `https://${name}`]);
-  const aliases = upstream.aliases ?? (isHub ? [...DOCKER_HUB_ALIASES] : []);
+  const files = allFiles.get(name);
+  const ownEndpoint = isHub ? DOCKER_HUB_ENDPOINT : `https://${name}`;
+  const { access: _access, ...settings } = readSettings(
+    UPSTREAM_SCHEMA,
+    document,
+    resolve,
+  );
+  const { certificateFile: _file, keyFile: _key, ...tls } = settings.tls;
+  const aliases = settings.aliases ?? (isHub ? [...DOCKER_HUB_ALIASES] : []);
   return {
+    ...settings,
     name,
-    isDefault: upstream.default,
-    endpoints: endpoints.map((text) => known(parseEndpoint(text), text)),
+    endpoints: isTemplate(name) ? [] : (settings.endpoints ?? [ownEndpoint]),
     aliases,
-    hostnames: upstream.hostnames,
     libraryPrefix:
-      upstream.libraryPrefix ?? (isHub || aliases.includes(DOCKER_HUB)),
-    credentials: credentialList(upstream).flatMap((credential, index) =>
+      settings.libraryPrefix ?? (isHub || aliases.includes(DOCKER_HUB)),
+    credentials: credentialList(document).flatMap((credential, index) =>
       buildCredential(credential, files?.passwords[index], resolve),
     ),
-    freshness: {
-      tagTtlMs: duration(freshness.tagTtl),
-      rules: freshness.rules.map(({ match, ttl }) => ({
-        match,
-        ttlMs: duration(ttl),
-      })),
-      staleIfGoneMs: duration(freshness.staleIfGone),
-      staleIfErrorMs: duration(freshness.staleIfError),
-      staleWhileRevalidateMs: duration(freshness.staleWhileRevalidate),
-      notFoundTtlMs: duration(freshness.notFoundTtl),
-    },
-    allow: upstream.allow,
-    deny: upstream.deny,
-    redirectHosts: upstream.redirectHosts,
-    tokenRealms: upstream.tokenRealms,
-    concurrency: upstream.concurrency,
-    bandwidthBytesPerSecond:
-      known(parseSize(upstream.bandwidth), "bandwidth") || Infinity,
-    connectTimeoutMs: duration(upstream.connectTimeout),
-    headersTimeoutMs: duration(upstream.headersTimeout),
-    idleTimeoutMs: duration(upstream.idleTimeout),
-    proxy: chooseProxy(upstream.proxy, env),
+    proxy: chooseProxy(document.proxy, env),
     tls: {
+      ...tls,
       ca: files?.ca,
-      ...(tls.caFile ? { caFile: resolve(tls.caFile) } : {}),
       ...(files?.clientCertificate === undefined
         ? {}
         : { clientCertificate: files.clientCertificate }),
-      insecureSkipVerify: tls.insecureSkipVerify,
     },
   };
 }
@@ -171,39 +118,21 @@ function credentialList({
 }
 
 function buildCredential(
-  credential: CredentialDocument,
+  document: CredentialDocument,
   password: Secret | undefined,
   resolve: (path: string) => string,
 ): UpstreamCredential[] {
-  const { username, passwordFile, dockerConfigFile, helper } = credential;
-  if (helper !== undefined) {
-    return [{ helper: helperProgram(helper, resolve) }];
-  }
-  if (dockerConfigFile !== undefined) {
-    return [{ dockerConfigFile: resolve(dockerConfigFile) }];
-  }
+  const { username, passwordFile, dockerConfigFile, helper } = readSettings(
+    CREDENTIAL_SCHEMA,
+    document,
+    resolve,
+  );
+  if (helper !== undefined) return [{ helper }];
+  if (dockerConfigFile !== undefined) return [{ dockerConfigFile }];
   if (username === undefined || password === undefined) return [];
   return passwordFile === undefined
     ? [{ username, password }]
-    : [{ username, password, passwordFile: resolve(passwordFile) }];
-}
-
-function listenAddress(text: string): ListenAddress {
-  return known(parseListenAddress(text), text);
-}
-
-function duration(text: string): number {
-  return known(parseDuration(text), text);
-}
-
-function amount(value: string | number): AmountConfig {
-  return known(parseAmount(value), String(value));
-}
-
-/** The schema has judged the text by the same parser. */
-function known<T>(value: T | undefined, text: string): T {
-  if (value === undefined) throw new Error(`not validated: ${text}`);
-  return value;
+    : [{ username, password, passwordFile }];
 }
 
 function freeze<T>(value: T): T {

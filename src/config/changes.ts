@@ -60,7 +60,13 @@ function buildDefaults(
   const { document } = validated;
   const resolve = (path: string): string => resolvePath(path, cwd, home);
   const root = resolve(document.storage.root);
-  return buildConfig(document, root, new Map(), undefined, resolve, {});
+  return buildConfig(document, {
+    storageRoot: root,
+    files: new Map(),
+    operatorToken: undefined,
+    resolve,
+    env: {},
+  });
 }
 
 function pickUpstreams(

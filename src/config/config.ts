@@ -1,88 +1,55 @@
-/** The configuration as the rest of the program sees it: defaults filled, units in bytes and milliseconds, secrets read. */
-export interface Config {
+import type { CONFIG_SCHEMA } from "./schema/schema.ts";
+import type { ListenAddress } from "./schema/forms.ts";
+import type { Settings } from "./schema/settings.ts";
+import type { UPSTREAM_SCHEMA } from "./schema/upstream-schema.ts";
+
+export type { ListenAddress } from "./schema/forms.ts";
+export type { AmountConfig } from "./schema/units.ts";
+
+type Root = Settings<typeof CONFIG_SCHEMA>;
+type UpstreamSettings = Settings<typeof UPSTREAM_SCHEMA>;
+
+/**
+ * The configuration as the rest of the program sees it: defaults filled in, units in bytes and
+ * milliseconds, paths absolute, secrets read. The schema gives every member but those below, which
+ * are made of more than one key or of what files hold.
+ */
+export interface Config extends Omit<
+  Root,
+  "access" | "listen" | "operator" | "tls" | "upstreams"
+> {
   readonly listen: readonly ListenAddress[];
   /** Absent: plain HTTP. */
   readonly tls?: ServerTlsConfig;
-  readonly operator: {
+  readonly operator: Omit<Root["operator"], "listen"> & {
     readonly listen: ListenAddress | undefined;
-    /** Asked for by `/api/v1`; absent: clients of this machine only. */
+    /** Required by `/api/v1`; absent: clients of this machine only. */
     readonly token?: Secret;
-    /** Where it was read from, absolute. */
-    readonly tokenFile?: string;
   };
-  readonly storage: { readonly root: string };
-  readonly eviction: EvictionConfig;
-  /** The part of all bytes that is verified again each day; 0 for `off`. */
-  readonly scrub: {
-    readonly dailyShare: number;
-    /** Infinity for `off`. */
-    readonly onReadMs: number;
-  };
-  readonly offline: boolean;
   /** In the file's order; names are unique, aliases and hostnames too. */
   readonly upstreams: readonly UpstreamConfig[];
   /** Keys with `*`, in the file's order: settings of registries that requests name; absent: none. */
   readonly upstreamTemplates?: readonly UpstreamConfig[];
-  /** Absent: whoever reaches the mirror may pull. */
+  /** Absent: every client that reaches the mirror may pull. */
   readonly access?: AccessConfig;
-  /** Addresses and CIDRs whose `X-Forwarded-*` are believed; absent: none. */
-  readonly trustedProxies?: readonly string[];
-  /** Absent: as where nothing is written. */
-  readonly limits?: LimitsConfig;
-  readonly audit?: {
-    /** Absolute, or `-`; undefined: nothing is recorded. */
-    readonly file: string | undefined;
-  };
-  readonly log: {
-    readonly level: "trace" | "debug" | "info" | "warn" | "error" | "fatal";
-    readonly format: "json" | "pretty";
-  };
 }
 
-/** Bytes, or a share of the file system between 0 and 1. */
-export type AmountConfig =
-  { readonly bytes: number } | { readonly share: number };
+export type EvictionConfig = Root["eviction"];
 
-export interface EvictionConfig {
-  readonly maxSize: AmountConfig;
-  readonly minFree: AmountConfig;
-  /** Infinity for `forever`. */
-  readonly maxIdleMs: number;
-  /** Globs over `upstream/repository[:tag]`. */
-  readonly keep: readonly string[];
-}
-
-export interface LimitsConfig {
-  /** 0: from the limit of file descriptors. */
-  readonly connections: number;
-  /** 0: half of the connections. */
-  readonly connectionsPerAddress: number;
-  /** Downloads at once, of all upstreams; 0: derived. */
-  readonly fills: number;
-}
-
-export interface ListenAddress {
-  /** Without brackets. */
-  readonly host: string;
-  readonly port: number;
-}
+/** 0: derived from the limits of the process and the machine. */
+export type LimitsConfig = Root["limits"];
 
 /** Absolute paths of PEM files, read when the mirror starts and whenever they change. */
 export interface ServerTlsConfig {
   readonly certificateFile: string;
   readonly keyFile: string;
-  readonly clientCaFile: string | undefined;
+  readonly clientCaFile?: string | undefined;
 }
 
-export interface AccessConfig {
-  /** Absolute; read when the mirror starts and whenever it changes. */
-  readonly htpasswdFile: string | undefined;
+type AccessSettings = NonNullable<Root["access"]>;
+
+export interface AccessConfig extends Omit<AccessSettings, "tokenServer"> {
   readonly tokenServer: TokenServerConfig | undefined;
-  readonly anonymous: "pull" | "none";
-  /** Addresses and CIDRs; empty: everywhere. */
-  readonly anonymousNetworks: readonly string[];
-  /** Empty: whoever is let in may pull everything; else what no rule allows is denied. */
-  readonly rules: readonly AccessRule[];
 }
 
 /** A token server of the Docker and Distribution kind. */
@@ -97,57 +64,40 @@ export interface TokenServerConfig {
   };
 }
 
-export type AccessAction = "pull" | "push" | "delete";
+export type AccessRule = AccessSettings["rules"][number];
 
-export interface AccessRule {
-  /** Users; `*`: everybody. */
-  readonly who: readonly string[];
-  /** Globs over `upstream/repository`. */
-  readonly repositories: readonly string[];
-  readonly actions: readonly AccessAction[];
-}
+export type AccessAction = AccessRule["actions"][number];
 
-export interface UpstreamConfig {
+export interface UpstreamConfig extends Omit<
+  UpstreamSettings,
+  | "access"
+  | "aliases"
+  | "credentials"
+  | "endpoints"
+  | "libraryPrefix"
+  | "proxy"
+  | "tls"
+> {
   /** The key, as in an image reference: `docker.io`, `registry.corp:5000`. */
   readonly name: string;
   /** The key with `*` that it was made from, when a request named it. */
   readonly template?: string;
-  readonly isDefault: boolean;
   /** Absolute http(s) URLs without a trailing slash; a path goes between `/v2/` and the repository. Empty for a template. */
   readonly endpoints: readonly string[];
   readonly aliases: readonly string[];
-  readonly hostnames: readonly string[];
   readonly libraryPrefix: boolean;
   readonly credentials: readonly UpstreamCredential[];
-  readonly freshness: FreshnessConfig;
-  /** Patterns over `repository[:tag]`; empty: everything. */
-  readonly allow: readonly string[];
-  /** Patterns of what is never pulled, also where `allow` covers it. */
-  readonly deny: readonly string[];
-  /** Host globs and CIDRs that may be redirected to although private. */
-  readonly redirectHosts: readonly string[];
-  readonly tokenRealms: readonly string[];
-  /** Connections for blobs per endpoint; 0: unlimited. */
-  readonly concurrency: number;
-  /** Of the bodies of blobs, all downloads together; Infinity: unlimited. */
-  readonly bandwidthBytesPerSecond: number;
-  readonly connectTimeoutMs: number;
-  readonly headersTimeoutMs: number;
-  readonly idleTimeoutMs: number;
   readonly proxy: ProxyConfig;
-  readonly tls: {
+  readonly tls: Omit<UpstreamSettings["tls"], "certificateFile" | "keyFile"> & {
     /** PEM text of `tls.caFile`. */
     readonly ca: string | undefined;
-    /** Where it was read from, absolute. */
-    readonly caFile?: string;
-    /** What the endpoint is shown of us: PEM texts, and where they were read from, absolute. */
+    /** The certificate that the endpoint is shown: PEM texts, and the absolute paths of their files. */
     readonly clientCertificate?: {
       readonly certificate: string;
       readonly key: Secret;
       readonly certificateFile: string;
       readonly keyFile: string;
     };
-    readonly insecureSkipVerify: boolean;
   };
 }
 
@@ -183,17 +133,7 @@ export interface HelperCredential {
   readonly helper: string;
 }
 
-export interface FreshnessConfig {
-  readonly tagTtlMs: number;
-  /** First match wins; globs over `repository:tag`. */
-  readonly rules: readonly { readonly match: string; readonly ttlMs: number }[];
-  /** Infinity for `forever`. */
-  readonly staleIfGoneMs: number;
-  /** Infinity for `forever`. */
-  readonly staleIfErrorMs: number;
-  readonly staleWhileRevalidateMs: number;
-  readonly notFoundTtlMs: number;
-}
+export type FreshnessConfig = UpstreamSettings["freshness"];
 
 /** A text that no log, error or JSON shows. */
 export class Secret {

@@ -2,93 +2,43 @@ import type {
   AccessConfig,
   Config,
   ProxyConfig,
-  ServerTlsConfig,
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
-import { formatListenAddress, isTemplate } from "./schema/forms.ts";
-import {
-  formatAmount,
-  formatDailyShare,
-  formatDuration,
-  formatDurationOrOff,
-} from "./schema/units.ts";
+import { isTemplate } from "./schema/forms.ts";
+import type { SchemaNode } from "./schema/schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
+import { describeSettings } from "./schema/settings.ts";
+import { UPSTREAM_SCHEMA } from "./schema/upstream-schema.ts";
 
 /**
- * The configuration in force, written as a configuration: every key, units in human form, paths
+ * Returns the effective configuration as a configuration: every key, units in human form, paths
  * absolute, secrets hidden. With passwords in files it can be loaded again and means the same.
  */
-export function describeConfig(config: Config): Record<string, unknown> {
-  const { listen, operator, storage, eviction, scrub, offline, log } = config;
-  const [first, ...others] = listen.map(formatListenAddress);
-  return {
-    listen: others.length === 0 ? first : [first, ...others],
-    ...(config.tls === undefined ? {} : { tls: describeServerTls(config.tls) }),
-    operator: {
-      listen:
-        operator.listen === undefined
-          ? false
-          : formatListenAddress(operator.listen),
-      ...(operator.tokenFile === undefined
-        ? {}
-        : { tokenFile: operator.tokenFile }),
-    },
-    storage: { root: storage.root },
-    eviction: {
-      maxSize: formatAmount(eviction.maxSize),
-      minFree: formatAmount(eviction.minFree),
-      maxIdle: formatDuration(eviction.maxIdleMs),
-      keep: eviction.keep,
-    },
-    scrub: {
-      background: formatDailyShare(scrub.dailyShare),
-      onRead: formatDurationOrOff(scrub.onReadMs),
-    },
-    offline,
+export function describeConfig(
+  config: Config,
+  schema: SchemaNode = CONFIG_SCHEMA,
+): Record<string, unknown> {
+  const { listen, operator, upstreams, upstreamTemplates = [] } = config;
+  return describeSettings(schema, {
+    ...config,
+    listen: listen.length === 1 ? listen[0] : listen,
+    operator: { ...operator, listen: operator.listen ?? false },
     upstreams: Object.fromEntries(
-      [...config.upstreams, ...(config.upstreamTemplates ?? [])].map(
-        (upstream) => [upstream.name, describeUpstream(upstream)],
-      ),
+      [...upstreams, ...upstreamTemplates].map((upstream) => [
+        upstream.name,
+        describeUpstream(upstream),
+      ]),
     ),
-    ...(config.access === undefined
-      ? {}
-      : { access: describeAccess(config.access) }),
-    trustedProxies: config.trustedProxies ?? [],
-    ...(config.limits === undefined ? {} : { limits: config.limits }),
-    ...(config.audit?.file === undefined
-      ? {}
-      : { audit: { file: config.audit.file } }),
-    log: { level: log.level, format: log.format },
-  };
+    access: config.access && withTokenServerKeys(config.access),
+  });
 }
 
-function describeServerTls(tls: ServerTlsConfig): Record<string, string> {
-  const { certificateFile, keyFile, clientCaFile } = tls;
-  return clientCaFile === undefined
-    ? { certificateFile, keyFile }
-    : { certificateFile, keyFile, clientCaFile };
-}
-
-function describeAccess(access: AccessConfig): Record<string, unknown> {
-  const { htpasswdFile, tokenServer, anonymous, anonymousNetworks, rules } =
-    access;
-  return {
-    ...(htpasswdFile === undefined ? {} : { htpasswdFile }),
-    ...(tokenServer === undefined
-      ? {}
-      : {
-          tokenServer: {
-            realm: tokenServer.realm,
-            service: tokenServer.service,
-            issuer: tokenServer.issuer,
-            [tokenServer.keys.kind === "jwks" ? "jwksFile" : "certificateFile"]:
-              tokenServer.keys.file,
-          },
-        }),
-    anonymous,
-    anonymousNetworks,
-    rules,
-  };
+function withTokenServerKeys(access: AccessConfig): object {
+  if (access.tokenServer === undefined) return access;
+  const { keys, ...tokenServer } = access.tokenServer;
+  const key = keys.kind === "jwks" ? "jwksFile" : "certificateFile";
+  return { ...access, tokenServer: { ...tokenServer, [key]: keys.file } };
 }
 
 /** Writes a described configuration as YAML. Loads the YAML library. */
@@ -103,70 +53,36 @@ export async function formatConfig(
 }
 
 function describeUpstream(upstream: UpstreamConfig): Record<string, unknown> {
-  const { credentials, freshness, tls } = upstream;
-  return {
-    default: upstream.isDefault,
-    ...(isTemplate(upstream.name) ? {} : { endpoints: upstream.endpoints }),
-    aliases: upstream.aliases,
-    hostnames: upstream.hostnames,
-    libraryPrefix: upstream.libraryPrefix,
-    credentials: credentials.map(describeCredential),
+  const { endpoints, tls } = upstream;
+  return describeSettings(UPSTREAM_SCHEMA, {
+    ...upstream,
+    endpoints: isTemplate(upstream.name) ? undefined : endpoints,
+    credentials: upstream.credentials.map(describeCredential),
     access: "shared",
-    freshness: {
-      tagTtl: formatDuration(freshness.tagTtlMs),
-      rules: freshness.rules.map(({ match, ttlMs }) => ({
-        match,
-        ttl: formatDuration(ttlMs),
-      })),
-      staleIfGone: formatDuration(freshness.staleIfGoneMs),
-      staleIfError: formatDuration(freshness.staleIfErrorMs),
-      staleWhileRevalidate: formatDuration(freshness.staleWhileRevalidateMs),
-      notFoundTtl: formatDuration(freshness.notFoundTtlMs),
-    },
-    allow: upstream.allow,
-    deny: upstream.deny,
-    redirectHosts: upstream.redirectHosts,
-    tokenRealms: upstream.tokenRealms,
-    concurrency: upstream.concurrency,
-    bandwidth:
-      upstream.bandwidthBytesPerSecond === Infinity
-        ? 0
-        : formatAmount({ bytes: upstream.bandwidthBytesPerSecond }),
-    connectTimeout: formatDuration(upstream.connectTimeoutMs),
-    headersTimeout: formatDuration(upstream.headersTimeoutMs),
-    idleTimeout: formatDuration(upstream.idleTimeoutMs),
-    ...describeProxy(upstream.proxy),
+    proxy: describeProxy(upstream.proxy),
     tls: {
-      ...(tls.caFile === undefined ? {} : { caFile: tls.caFile }),
-      ...(tls.clientCertificate === undefined
-        ? {}
-        : {
-            certificateFile: tls.clientCertificate.certificateFile,
-            keyFile: tls.clientCertificate.keyFile,
-          }),
-      insecureSkipVerify: tls.insecureSkipVerify,
+      ...tls,
+      certificateFile: tls.clientCertificate?.certificateFile,
+      keyFile: tls.clientCertificate?.keyFile,
     },
-  };
+  });
 }
 
-/** Those of the environment are no part of the configuration. */
-function describeProxy({ source, https }: ProxyConfig): { proxy?: string } {
-  if (source === "none") return { proxy: "none" };
-  if (source === "environment" || https === undefined) return {};
+/** Returns undefined for proxies of the environment, which are not part of the configuration. */
+function describeProxy({ source, https }: ProxyConfig): string | undefined {
+  if (source === "none") return "none";
+  if (source === "environment" || https === undefined) return undefined;
   const url = new URL(https.reveal());
-  if (url.username === "" && url.password === "") return { proxy: url.href };
+  if (url.username === "" && url.password === "") return url.href;
   url.username = "";
   url.password = "";
-  return { proxy: url.href.replace("//", `//${https.toString()}@`) };
+  return url.href.replace("//", `//${https.toString()}@`);
 }
 
 function describeCredential(
   credential: UpstreamCredential,
 ): Record<string, string> {
-  if ("helper" in credential) return { helper: credential.helper };
-  if ("dockerConfigFile" in credential) {
-    return { dockerConfigFile: credential.dockerConfigFile };
-  }
+  if (!("password" in credential)) return { ...credential };
   const { username, password, passwordFile } = credential;
   return passwordFile === undefined
     ? { username, password: password.toString() }

@@ -44,8 +44,9 @@ export function environmentName(path: KeyPath): string {
  */
 export function readEnvironment(
   env: Readonly<Record<string, string | undefined>>,
+  schema: SchemaNode = CONFIG_SCHEMA,
 ): EnvironmentValues {
-  const scalars = scalarPaths(CONFIG_SCHEMA, []);
+  const scalars = scalarPaths(schema, []);
   const values: EnvironmentValue[] = [];
   const warnings: ConfigFault[] = [];
   for (const name of Object.keys(env).sort()) {

@@ -26,7 +26,9 @@ import { readOperatorToken } from "./files/operator-token.ts";
 import { resolvePath } from "./files/files.ts";
 import { parseProxy } from "./schema/forms.ts";
 import { findQuantities, type WrittenQuantity } from "./quantities.ts";
+import { schemaAt, type SchemaNode } from "./schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "./schema/schema.ts";
+import { resolveAs } from "./schema/settings.ts";
 import { findSecretFlaw } from "./files/secret-file.ts";
 import {
   readUpstreamFiles,
@@ -43,6 +45,8 @@ import { lineOf } from "./yaml-source.ts";
 export interface LoadOptions extends ConfigFileOptions {
   /** From the command line; they win over file and environment. */
   readonly overrides?: { readonly offline?: boolean | undefined };
+  /** In place of {@link CONFIG_SCHEMA}. */
+  readonly schema?: typeof CONFIG_SCHEMA;
 }
 
 export type LoadResult =
@@ -77,10 +81,11 @@ export interface ConfigSources {
 
 /** Reads file, environment and secret files. Bad input is a result, never an exception. */
 export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
+  const { schema = CONFIG_SCHEMA } = options;
   const file = await readConfigFile(options);
-  const environment = readEnvironment(options.env);
+  const environment = readEnvironment(options.env, schema);
   const fromEnvironment = environment.values.map((value) =>
-    fromCurrentFolder(value, options),
+    fromCurrentFolder(value, schema, options),
   );
   const upstreamsVariable = await readUpstreamsVariable(options);
   const written = mergeSources(
@@ -90,7 +95,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     fromEnvironment,
     options.overrides,
   );
-  const validated = validateDocument(written);
+  const validated = validateDocument(written, schema);
   const document: Pruned<ConfigDocument> = validated.document;
   const faults: PlacedFault[] = validated.isWhole ? [] : [...validated.faults];
   const refused = new Set(faults.map(({ path }) => JSON.stringify(path)));
@@ -160,17 +165,17 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const base = isRootFromFile ? file.folder : options.cwd;
   return {
     ok: true,
-    config: buildConfig(
-      validated.document,
-      resolvePath(root, base, options.home),
+    config: buildConfig(validated.document, {
+      storageRoot: resolvePath(root, base, options.home),
       files,
-      operatorToken.token,
+      operatorToken: operatorToken.token,
       resolve,
-      options.env,
-    ),
+      env: options.env,
+      schema: options.schema,
+    }),
     warnings: sortByPlace(locatedWarnings),
     sources,
-    quantities: findQuantities(validated.document, CONFIG_SCHEMA),
+    quantities: findQuantities(validated.document, schema),
   };
 }
 
@@ -219,14 +224,14 @@ function mergeSources(
 /** A relative path of the environment begins in the current folder, not in the file's. */
 function fromCurrentFolder(
   variable: EnvironmentValue,
+  schema: SchemaNode,
   { cwd, home }: LoadOptions,
 ): EnvironmentValue {
   const { path, value } = variable;
-  const isFile =
-    (String(path.at(-1)).endsWith("File") && value !== "") ||
-    (path.join(".") === "audit.file" && value !== "" && value !== "-");
-  return isFile && typeof value === "string"
-    ? { ...variable, value: resolvePath(value, cwd, home) }
+  const resolve = (text: string): string => resolvePath(text, cwd, home);
+  const kind = schemaAt(schema, path)?.["x-path"];
+  return typeof value === "string" && kind !== undefined
+    ? { ...variable, value: resolveAs(kind, value, resolve) }
     : variable;
 }
 

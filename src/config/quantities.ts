@@ -1,6 +1,6 @@
 import type { KeyPath } from "./fault.ts";
 import type { FormName } from "./schema/forms.ts";
-import type { SchemaNode } from "./schema/schema-node.ts";
+import { childOf, type SchemaNode } from "./schema/schema-node.ts";
 
 /** A size, a share or a duration as the operator wrote it: `1536MiB` and `60s` stay what they are. */
 export interface WrittenQuantity {
@@ -10,7 +10,7 @@ export interface WrittenQuantity {
 
 const QUANTITIES: ReadonlySet<FormName | undefined> = new Set<
   FormName | undefined
->(["amount", "dailyShare", "duration", "rate"]);
+>(["amount", "dailyShare", "duration", "durationOrOff", "rate"]);
 
 /** Returns the quantities of a document that the schema has accepted, defaults included. */
 export function findQuantities(
@@ -29,11 +29,7 @@ export function findQuantities(
   }
   if (typeof value !== "object" || value === null) return [];
   return Object.entries(value).flatMap(([key, child]) =>
-    findQuantities(
-      child,
-      node.properties?.[key] ?? (node.additionalProperties || {}),
-      [...path, key],
-    ),
+    findQuantities(child, childOf(node, key) ?? {}, [...path, key]),
   );
 }
 

@@ -2,6 +2,9 @@ import { isMapping } from "./config-file.ts";
 import { UPSTREAMS_VARIABLE } from "./environment.ts";
 import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
 import { resolvePath } from "./files/files.ts";
+import { childOf, type SchemaNode } from "./schema/schema-node.ts";
+import { CONFIG_SCHEMA } from "./schema/schema.ts";
+import { resolveAs } from "./schema/settings.ts";
 import { type LineTree, lineOf, readYaml } from "./yaml-source.ts";
 
 /** The `upstreams` key, as an environment variable gives it; it takes the place of the file's. */
@@ -43,8 +46,10 @@ export async function readUpstreamsVariable({
     value:
       faults.length > 0
         ? undefined
-        : withAbsolutePaths(value ?? null, (path) =>
-            resolvePath(path, cwd, home),
+        : withAbsolutePaths(
+            value ?? null,
+            CONFIG_SCHEMA.properties.upstreams,
+            (path) => resolvePath(path, cwd, home),
           ),
     faults: located,
     lineOf: (path) => lineInside(hasLines, lines, path),
@@ -59,23 +64,26 @@ function lineInside(
   return hasLines ? lineOf(lines, path) : undefined;
 }
 
-/** Every key that ends in `File` names one; a helper does if it has a slash, as in a shell. */
+/** Makes every path absolute, by the schema; what the schema does not know stays as it is. */
 function withAbsolutePaths(
   value: unknown,
+  node: SchemaNode | undefined,
   resolve: (path: string) => string,
 ): unknown {
   if (Array.isArray(value)) {
-    return value.map((item) => withAbsolutePaths(item, resolve));
+    return value.map((item) => withAbsolutePaths(item, node?.items, resolve));
   }
-  if (!isMapping(value)) return value;
-  // Without a prototype, as the file's: a key named __proto__ is a key like any other.
-  const made = Object.create(null) as Record<string, unknown>;
-  for (const [key, child] of Object.entries(value)) {
-    const isPath =
-      typeof child === "string" &&
-      child !== "" &&
-      (key.endsWith("File") || (key === "helper" && /[/~]/.test(child)));
-    made[key] = isPath ? resolve(child) : withAbsolutePaths(child, resolve);
+  if (isMapping(value)) {
+    // Without a prototype, as the file's: a key named __proto__ is a key like any other.
+    const made = Object.create(null) as Record<string, unknown>;
+    for (const [key, child] of Object.entries(value)) {
+      const childNode = node === undefined ? node : childOf(node, key);
+      made[key] = withAbsolutePaths(child, childNode, resolve);
+    }
+    return made;
   }
-  return made;
+  const kind = node?.["x-path"];
+  return typeof value === "string" && value !== "" && kind !== undefined
+    ? resolveAs(kind, value, resolve)
+    : value;
 }

@@ -30,14 +30,15 @@ export type ValidatedDocument =
  */
 export function validateDocument(
   document: Record<string, unknown>,
+  schema: SchemaNode = CONFIG_SCHEMA,
 ): ValidatedDocument {
-  const validate = createValidator();
+  const validate = createValidator(schema);
   if (validate(document)) {
     return { isWhole: true, document: document as unknown as ConfigDocument };
   }
   const faults = new Map<string, PlacedFault>();
   for (const error of validate.errors ?? []) {
-    const fault = describeError(error, document);
+    const fault = describeError(error, document, schema);
     const place = JSON.stringify(fault?.path);
     if (fault !== undefined && !faults.has(place)) faults.set(place, fault);
   }
@@ -50,7 +51,7 @@ export function validateDocument(
 }
 
 /** Compiled at each use: a start and a reload are rare, and what is compiled stays in memory. */
-function createValidator() {
+function createValidator(schema: SchemaNode) {
   const ajv = new Ajv({
     allErrors: true,
     verbose: true,
@@ -63,7 +64,14 @@ function createValidator() {
     meta: false,
     validateSchema: false,
   });
-  ajv.addVocabulary(["x-expected", "x-zero", "x-absent", "x-secret"]);
+  ajv.addVocabulary([
+    "x-expected",
+    "x-zero",
+    "x-absent",
+    "x-secret",
+    "x-field",
+    "x-path",
+  ]);
   ajv.addKeyword({
     keyword: "x-form",
     type: "string",
@@ -88,7 +96,7 @@ function createValidator() {
     validate: (bound: string, text: string) =>
       durationOf(text) <= durationOf(bound),
   });
-  return ajv.compile(CONFIG_SCHEMA);
+  return ajv.compile(schema);
 }
 
 /** NaN, which no bound accepts, where the text is no duration; `x-form` has told that already. */
@@ -99,13 +107,14 @@ function durationOf(text: string): number {
 function describeError(
   error: ErrorObject,
   document: unknown,
+  schema: SchemaNode,
 ): PlacedFault | undefined {
   const path = parsePointer(error.instancePath, document);
   const node = (error.parentSchema ?? {}) as SchemaNode;
   switch (error.keyword) {
     case "additionalProperties": {
       const key = String(error.params["additionalProperty"]);
-      return describeUnknownKey(path, key);
+      return describeUnknownKey(path, key, schema);
     }
     case "propertyNames": {
       const key = String(error.params["propertyName"]);
@@ -143,10 +152,12 @@ function describeError(
   }
 }
 
-function describeUnknownKey(parent: KeyPath, key: string): PlacedFault {
-  const siblings = Object.keys(
-    schemaAt(CONFIG_SCHEMA, parent)?.properties ?? {},
-  );
+function describeUnknownKey(
+  parent: KeyPath,
+  key: string,
+  schema: SchemaNode,
+): PlacedFault {
+  const siblings = Object.keys(schemaAt(schema, parent)?.properties ?? {});
   const nearest = chooseNearestKey(key, siblings);
   return {
     path: [...parent, key],

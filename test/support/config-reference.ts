@@ -12,11 +12,13 @@ export const SCHEMA_FILE = join(CONFIG_FOLDER, "entrepot.schema.json");
 export const README_FILE = join(CONFIG_FOLDER, "README.md");
 
 /** Returns the text of `entrepot.schema.json`. */
-export function formatJsonSchema(): Promise<string> {
+export function formatJsonSchema(
+  root: SchemaNode = CONFIG_SCHEMA,
+): Promise<string> {
   const schema = {
     $schema: "http://json-schema.org/draft-07/schema#",
     title: "Entrepot",
-    ...publishedNode(CONFIG_SCHEMA),
+    ...publishedNode(root),
   };
   return format(JSON.stringify(schema), { parser: "json" });
 }

@@ -25,6 +25,7 @@ import {
 } from "./raw-client.ts";
 import type { ScriptedUpstream } from "./scripted-upstream.ts";
 import { tempDir } from "./temp-dir.ts";
+import { DEFAULT_CONFIG } from "./upstream-defaults.ts";
 import { neverProbe, upstreamConfig } from "./upstream-harness.ts";
 import type { Schedule } from "../../src/telemetry/clock.ts";
 
@@ -78,19 +79,20 @@ function mirrorConfig(
 ): Config {
   const anyPort = { host: "127.0.0.1", port: 0 };
   return {
+    ...DEFAULT_CONFIG,
     listen: [anyPort],
     operator: { listen: anyPort },
     storage: { root },
     eviction: {
+      ...DEFAULT_CONFIG.eviction,
       maxSize: { bytes: Number.MAX_SAFE_INTEGER },
       minFree: { bytes: 0 },
       maxIdleMs: Infinity,
       keep: [],
     },
-    scrub: { dailyShare: 0, onReadMs: Infinity },
+    scrub: { ...DEFAULT_CONFIG.scrub, dailyShare: 0, onReadMs: Infinity },
     offline,
     upstreams,
-    log: { level: "info", format: "json" },
   };
 }
 

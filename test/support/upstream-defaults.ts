@@ -1,34 +1,26 @@
-import type { UpstreamConfig } from "../../src/config/config.ts";
+import { buildConfig } from "../../src/config/build.ts";
+import type { Config, UpstreamConfig } from "../../src/config/config.ts";
+import { validateDocument } from "../../src/config/validate.ts";
 
-/** What the loader makes of an upstream of which nothing but its name is written. */
-export const UPSTREAM_DEFAULTS: Omit<UpstreamConfig, "name" | "endpoints"> = {
-  isDefault: false,
-  aliases: [],
-  hostnames: [],
-  libraryPrefix: false,
-  credentials: [],
-  freshness: {
-    tagTtlMs: 600_000,
-    rules: [],
-    staleIfGoneMs: 0,
-    staleIfErrorMs: Infinity,
-    staleWhileRevalidateMs: 0,
-    notFoundTtlMs: 30_000,
-  },
-  allow: [],
-  deny: [],
-  redirectHosts: [],
-  tokenRealms: [],
-  concurrency: 0,
-  bandwidthBytesPerSecond: Infinity,
-  connectTimeoutMs: 5_000,
-  headersTimeoutMs: 10_000,
-  idleTimeoutMs: 15_000,
-  proxy: {
-    source: "environment",
-    https: undefined,
-    http: undefined,
-    noProxy: [],
-  },
-  tls: { ca: undefined, insecureSkipVerify: false },
-};
+function buildDefaults(): Config {
+  const validated = validateDocument({ upstreams: { "registry.example": {} } });
+  if (!validated.isWhole) throw new Error("the defaults are refused");
+  return buildConfig(validated.document, {
+    storageRoot: "/nowhere",
+    files: new Map(),
+    operatorToken: undefined,
+    resolve: (path) => path,
+    env: {},
+  });
+}
+
+/** The configuration that the loader makes of one upstream, `registry.example`, and of nothing else. */
+export const DEFAULT_CONFIG = buildDefaults();
+
+const [upstream] = DEFAULT_CONFIG.upstreams;
+if (upstream === undefined) throw new Error("the upstream is missing");
+const { name: _name, endpoints: _endpoints, ...settings } = upstream;
+
+/** The settings of an upstream of which only the name is written. */
+export const UPSTREAM_DEFAULTS: Omit<UpstreamConfig, "name" | "endpoints"> =
+  settings;

@@ -8,14 +8,6 @@ export interface HelperFlaw {
   readonly expected: string;
 }
 
-/** As a shell does it: only a helper's name that holds a slash is a path. */
-export function helperProgram(
-  helper: string,
-  resolve: (path: string) => string,
-): string {
-  return /[/~]/.test(helper) ? resolve(helper) : helper;
-}
-
 /**
  * Returns why a credential helper cannot be run; undefined if it can, or if there is no `PATH` to
  * look a name up in.

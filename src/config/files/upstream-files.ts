@@ -8,9 +8,10 @@ import {
 } from "../document.ts";
 import type { KeyPath } from "../fault.ts";
 import { type FileText, readTextFile } from "./files.ts";
-import { findHelperFlaw, helperProgram, helpersOf } from "./helper-program.ts";
+import { findHelperFlaw, helpersOf } from "./helper-program.ts";
 import { findSecretFlaw } from "./secret-file.ts";
 import type { PlacedFault } from "../validate.ts";
+import { resolveAs } from "../schema/settings.ts";
 import {
   DOCKER_HUB,
   DOCKER_HUB_ENDPOINT,
@@ -50,7 +51,7 @@ export async function readUpstreamFiles(
   for (const { path, credential } of credentialsOf(name, upstream)) {
     const { password, passwordFile, dockerConfigFile, helper } = credential;
     if (helper !== undefined) {
-      const program = helperProgram(helper, resolve);
+      const program = resolveAs("program", helper, resolve);
       const flaw = await findHelperFlaw(program, searchPath);
       if (flaw !== undefined) {
         faults.push({ path: [...path, "helper"], ...flaw });

@@ -1,13 +1,4 @@
-import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
-
-function file(node: SchemaNode): SchemaNode {
-  return {
-    type: "string",
-    "x-expected": "the path of a file",
-    "x-zero": "an empty text is as absent",
-    ...node,
-  };
-}
+import { fileOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 
 const TOKEN_SERVER = mappingOf(
   {
@@ -37,13 +28,13 @@ const TOKEN_SERVER = mappingOf(
       "x-zero": "an empty text is as absent",
       "x-absent": "a fault where realm is written",
     },
-    jwksFile: file({
+    jwksFile: fileOf({
       description:
         "A JSON Web Key Set with the public keys that sign tokens. Read again when it changes.",
       examples: ["/etc/entrepot/jwks.json"],
       "x-absent": "certificateFile gives the keys; exactly one is written",
     }),
-    certificateFile: file({
+    certificateFile: fileOf({
       description:
         "PEM certificates with the public keys that sign tokens. Read again when it changes.",
       examples: ["/etc/entrepot/auth.crt"],
@@ -114,7 +105,7 @@ const RULE = mappingOf(
 /** `access`: who may use the mirror. */
 export const ACCESS_SCHEMA = mappingOf(
   {
-    htpasswdFile: file({
+    htpasswdFile: fileOf({
       description:
         "Users and their passwords, a line `USER:HASH` each as `entrepot passwd USER` prints it. bcrypt only, cost 14 at most. Read again when it changes.",
       examples: ["/etc/entrepot/htpasswd"],

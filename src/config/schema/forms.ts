@@ -1,6 +1,5 @@
 import { isIP } from "node:net";
 import { parseRepositoryName } from "../../oci/reference.ts";
-import type { ListenAddress } from "../config.ts";
 import {
   AMOUNT_PATTERN,
   DAILY_SHARE_PATTERN,
@@ -12,6 +11,12 @@ import {
   parseDurationOrOff,
   parseSize,
 } from "./units.ts";
+
+export interface ListenAddress {
+  /** Without brackets. */
+  readonly host: string;
+  readonly port: number;
+}
 
 /** A form of text that the schema names by `x-form`. */
 export interface Form {

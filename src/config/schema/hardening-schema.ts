@@ -1,18 +1,15 @@
-import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
+import { fileOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 
 /** `operator.tokenFile` */
-export const OPERATOR_TOKEN_FILE_SCHEMA: SchemaNode = {
-  type: "string",
+export const OPERATOR_TOKEN_FILE_SCHEMA = fileOf({
   description:
     "A file with the bearer token that `/api/v1` asks for, 16 characters or more. Mode 0600 or 0640: refused where everybody on the machine may read it. `/healthz`, `/readyz` and `/metrics` are open.",
   examples: ["/run/secrets/entrepot-token"],
-  "x-expected": "the path of a file",
-  "x-zero": "an empty text is as absent",
   "x-absent": "`/api/v1` answers clients of this machine only",
-};
+});
 
 /** `trustedProxies` */
-export const TRUSTED_PROXIES_SCHEMA: SchemaNode = listOf(
+export const TRUSTED_PROXIES_SCHEMA = listOf(
   textOf("network", {
     "x-expected": "an address or a network, such as 10.0.0.0/8",
   }),
@@ -30,7 +27,7 @@ export const TRUSTED_PROXIES_SCHEMA: SchemaNode = listOf(
 const MAX_COUNT = 1_000_000;
 
 /** `limits` */
-export const LIMITS_SCHEMA: SchemaNode = mappingOf(
+export const LIMITS_SCHEMA = mappingOf(
   {
     connections: {
       type: "integer",
@@ -75,17 +72,16 @@ export const LIMITS_SCHEMA: SchemaNode = mappingOf(
 );
 
 /** `audit` */
-export const AUDIT_SCHEMA: SchemaNode = mappingOf(
+export const AUDIT_SCHEMA = mappingOf(
   {
-    file: {
-      type: "string",
+    file: fileOf({
       description:
         "Where a JSON line is appended for each denial, failed log-in, reload, purge, pin and tag that moved. Opened anew at SIGHUP.",
       examples: ["/var/log/entrepot/audit.jsonl", "-"],
       "x-expected": "the path of a file, or - for standard output",
-      "x-zero": "an empty text is as absent",
       "x-absent": "nothing is recorded",
-    },
+      "x-path": "file or -",
+    }),
   },
   {
     default: {},

@@ -4,8 +4,9 @@ export type SchemaType =
   "array" | "boolean" | "integer" | "null" | "object" | "string";
 
 /**
- * A node of the configuration's schema: JSON Schema draft-07 with annotations of our own.
- * The same node validates, gives the default and is printed in the documentation.
+ * A node of the configuration's schema: JSON Schema draft-07 with annotations of our own. The same
+ * node validates, gives the default, is printed in the documentation, and says how the value gets
+ * from the file into the configuration (`settings.ts`) and back (`describe.ts`).
  */
 export interface SchemaNode {
   readonly type?: SchemaType | readonly SchemaType[];
@@ -28,51 +29,125 @@ export interface SchemaNode {
   readonly not?: SchemaNode;
   /** The value is a text of this form. */
   readonly "x-form"?: FormName;
+  /** The name in the configuration, if it is not the key with the suffix of its form. */
+  readonly "x-field"?: string;
+  /**
+   * The value is a path, relative to the folder of the file that holds it. `file or -` leaves `-`
+   * as it is; `program` is a path only if it has a slash.
+   */
+  readonly "x-path"?: "file" | "file or -" | "program";
   /** Bounds of a duration, both allowed themselves. */
   readonly "x-atLeast"?: string;
   readonly "x-atMost"?: string;
-  /** A right value in words: the second half of a fault. */
+  /** Describes a valid value: the second half of a fault. */
   readonly "x-expected"?: string;
-  /** What 0, `0s`, an empty list or `false` means. */
+  /** Says what 0, `0s`, an empty list or `false` means. */
   readonly "x-zero"?: string;
-  /** What holds where the key is not written and `default` does not say it. */
+  /** Says what applies if the key is absent and `default` does not say it. */
   readonly "x-absent"?: string;
-  /** A value in this place is never shown. */
+  /** The value is never printed. */
   readonly "x-secret"?: boolean;
 }
 
-/** A leaf that is a text of a form. */
-export function textOf(form: FormName, node: SchemaNode): SchemaNode {
-  return {
-    type: "string",
-    pattern: FORMS[form].pattern,
-    "x-form": form,
-    ...node,
-  };
+/** A node whose own keywords replace those of its kind. */
+export type Extended<Kind, Node> = Omit<Kind, keyof Node> & Node;
+
+function extend<Kind extends SchemaNode, Node extends SchemaNode>(
+  kind: Kind,
+  node: Node,
+): Extended<Kind, Node> {
+  return { ...kind, ...node };
 }
 
-/** A leaf that is a size or a share; without a unit only 0, which YAML may read as a number. */
-export function amountOf(node: SchemaNode): SchemaNode {
-  return textOf("amount", {
-    type: ["string", "integer"],
-    minimum: 0,
-    maximum: 0,
-    ...node,
-  });
+/** Makes a leaf that is a text of a form. */
+export function textOf<
+  const Form extends FormName,
+  const Node extends SchemaNode,
+>(form: Form, node: Node) {
+  return extend(
+    {
+      type: "string",
+      pattern: FORMS[form].pattern,
+      "x-form": form,
+    } as const,
+    node,
+  );
 }
 
-export function listOf(items: SchemaNode, node: SchemaNode): SchemaNode {
-  return { type: "array", items, uniqueItems: true, ...node };
+/** Makes a leaf that is the path of a file; an empty text counts as absent. */
+export function fileOf<const Node extends SchemaNode>(node: Node) {
+  return extend(
+    {
+      type: "string",
+      "x-expected": "the path of a file",
+      "x-zero": "an empty text is as absent",
+      "x-path": "file",
+    } as const,
+    node,
+  );
 }
 
-export function mappingOf(
-  properties: Readonly<Record<string, SchemaNode>>,
-  node: SchemaNode,
-): SchemaNode {
-  return { type: "object", additionalProperties: false, properties, ...node };
+/** Makes a leaf that is a size or a share; without a unit only 0, which YAML may read as a number. */
+export function amountOf<const Node extends SchemaNode>(node: Node) {
+  return textOf(
+    "amount",
+    extend(
+      { type: ["string", "integer"], minimum: 0, maximum: 0 } as const,
+      node,
+    ),
+  );
 }
 
-/** Follows keys and list positions; undefined where the schema has no such place. */
+export const ANY_DURATION = "a duration such as 30s, 10m, 24h, 90d or forever";
+
+/** Makes a leaf that is a duration. */
+export function durationOf<const Node extends SchemaNode>(
+  value: string,
+  node: Node,
+) {
+  return textOf(
+    "duration",
+    extend({ default: value, "x-expected": ANY_DURATION } as const, node),
+  );
+}
+
+/** Makes a leaf that is a wait on the network: never 0, never without an end. */
+export function timeoutOf<const Node extends SchemaNode>(
+  value: string,
+  atMost: string,
+  node: Node,
+) {
+  return durationOf(
+    value,
+    extend(
+      {
+        "x-atLeast": "1ms",
+        "x-atMost": atMost,
+        "x-expected": `a duration above 0s and at most ${atMost}, such as ${value}`,
+      },
+      node,
+    ),
+  );
+}
+
+export function listOf<
+  const Items extends SchemaNode,
+  const Node extends SchemaNode,
+>(items: Items, node: Node) {
+  return extend({ type: "array", items, uniqueItems: true } as const, node);
+}
+
+export function mappingOf<
+  const Properties extends Readonly<Record<string, SchemaNode>>,
+  const Node extends SchemaNode,
+>(properties: Properties, node: Node) {
+  return extend(
+    { type: "object", additionalProperties: false, properties } as const,
+    node,
+  );
+}
+
+/** Follows keys and list positions; undefined if the schema has no such place. */
 export function schemaAt(
   root: SchemaNode,
   path: readonly (string | number)[],
@@ -85,7 +160,8 @@ export function schemaAt(
   return node;
 }
 
-function childOf(
+/** Returns the node of a key or of a list item; undefined if the schema has none. */
+export function childOf(
   node: SchemaNode,
   part: string | number,
 ): SchemaNode | undefined {

@@ -5,13 +5,7 @@ import {
   OPERATOR_TOKEN_FILE_SCHEMA,
   TRUSTED_PROXIES_SCHEMA,
 } from "./hardening-schema.ts";
-import {
-  amountOf,
-  listOf,
-  mappingOf,
-  type SchemaNode,
-  textOf,
-} from "./schema-node.ts";
+import { amountOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
@@ -24,7 +18,7 @@ const LISTEN_ADDRESS =
  * and the published JSON Schema (`config/entrepot.schema.json`) all come from it.
  * A key that nothing honours yet is not in it, so it is an unknown key.
  */
-export const CONFIG_SCHEMA: SchemaNode = mappingOf(
+export const CONFIG_SCHEMA = mappingOf(
   {
     listen: textOf("listen", {
       type: ["string", "array"],
@@ -131,6 +125,7 @@ export const CONFIG_SCHEMA: SchemaNode = mappingOf(
     scrub: mappingOf(
       {
         background: textOf("dailyShare", {
+          "x-field": "dailyShare",
           default: "1%",
           description:
             "How much of the blobs' bytes is read and compared with their digests each day; what is damaged is fetched again.",

@@ -1,30 +1,24 @@
-import { mappingOf, type SchemaNode } from "./schema-node.ts";
-
-function file(node: SchemaNode): SchemaNode {
-  return {
-    type: "string",
-    "x-expected": "the path of a PEM file",
-    "x-zero": "an empty text is as absent",
-    ...node,
-  };
-}
+import { fileOf, mappingOf } from "./schema-node.ts";
 
 /** `tls`: the registry API's own certificate. */
 export const SERVER_TLS_SCHEMA = mappingOf(
   {
-    certificateFile: file({
+    certificateFile: fileOf({
+      "x-expected": "the path of a PEM file",
       description:
         "The certificate of the registry API in PEM, with those between it and its authority behind it. Read again when it changes.",
       examples: ["/etc/entrepot/tls.crt"],
       "x-absent": "plain HTTP; keyFile is then absent too",
     }),
-    keyFile: file({
+    keyFile: fileOf({
+      "x-expected": "the path of a PEM file",
       description:
         "The certificate's private key in PEM, without a passphrase. Read again when it changes. Mode 0600 or 0640: refused where everybody on the machine may read it.",
       examples: ["/etc/entrepot/tls.key"],
       "x-absent": "plain HTTP; certificateFile is then absent too",
     }),
-    clientCaFile: file({
+    clientCaFile: fileOf({
+      "x-expected": "the path of a PEM file",
       description:
         "PEM certificates of authorities. Clients are asked for a certificate, and one that none of these signed is refused. Without `access` nobody is let in without one; beside it a certificate is one way in, as anonymousNetworks are, and whoever shows none goes by the rest of `access`. Read again when it changes.",
       examples: ["/etc/entrepot/clients-ca.crt"],

@@ -12,6 +12,10 @@ const SIZE_UNITS: ReadonlyMap<string, bigint> = new Map([
   ["TiB", 1_099_511_627_776n],
 ]);
 
+/** Bytes, or a share of the file system between 0 and 1. */
+export type AmountConfig =
+  { readonly bytes: number } | { readonly share: number };
+
 /** Milliseconds in one of each unit, the largest first. */
 const DURATION_UNITS: ReadonlyMap<string, bigint> = new Map([
   ["d", 86_400_000n],
@@ -49,9 +53,7 @@ export function parseSize(value: string | number): number | undefined {
  *
  * @returns bytes, or a share between 0 and 1
  */
-export function parseAmount(
-  value: string | number,
-): { readonly bytes: number } | { readonly share: number } | undefined {
+export function parseAmount(value: string | number): AmountConfig | undefined {
   const text = String(value);
   if (!text.endsWith("%")) {
     const bytes = parseSize(text);
@@ -96,12 +98,21 @@ export function formatDurationOrOff(durationMs: number): string {
 }
 
 /** The text that {@link parseAmount} reads back. */
-export function formatAmount(
-  amount: { readonly bytes: number } | { readonly share: number },
-): string {
+export function formatAmount(amount: AmountConfig): string {
   return "bytes" in amount
     ? formatSize(amount.bytes)
     : `${Number((amount.share * 100).toFixed(6))}%`;
+}
+
+/** Reads bytes per second; 0 is unlimited, Infinity. */
+export function parseRate(text: string): number | undefined {
+  const rate = parseSize(text);
+  return rate === 0 ? Infinity : rate;
+}
+
+/** Returns what {@link parseRate} reads back. */
+export function formatRate(bytesPerSecond: number): string | number {
+  return bytesPerSecond === Infinity ? 0 : formatSize(bytesPerSecond);
 }
 
 /** The text that {@link parseSize} reads back: the largest binary unit that leaves a whole number. */

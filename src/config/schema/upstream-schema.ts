@@ -1,158 +1,14 @@
+import { CREDENTIAL_SCHEMA } from "./credential-schema.ts";
 import { FORMS } from "./forms.ts";
-import { listOf, mappingOf, type SchemaNode, textOf } from "./schema-node.ts";
-
-const ANY_DURATION = "a duration such as 30s, 10m, 24h, 90d or forever";
-
-function duration(value: string, node: SchemaNode): SchemaNode {
-  return textOf("duration", {
-    default: value,
-    "x-expected": ANY_DURATION,
-    ...node,
-  });
-}
-
-/** A wait on the network: never 0, never without an end. */
-function timeout(value: string, atMost: string, node: SchemaNode): SchemaNode {
-  return duration(value, {
-    "x-atLeast": "1ms",
-    "x-atMost": atMost,
-    "x-expected": `a duration above 0s and at most ${atMost}, such as ${value}`,
-    ...node,
-  });
-}
-
-const CREDENTIAL = mappingOf(
-  {
-    username: {
-      type: "string",
-      // RFC 7617: a user-id with a colon cannot be told from its password.
-      pattern: "^[^:\\u0000-\\u001f\\u007f]+$",
-      description: "The user name at the upstream.",
-      examples: ["acme"],
-      "x-expected": "a user name without a colon",
-      "x-absent":
-        "dockerConfigFile or helper tells it; a fault where neither is written",
-      // Who writes USER:PASSWORD here finds the password in no log.
-      "x-secret": true,
-    },
-    password: {
-      type: "string",
-      minLength: 1,
-      description:
-        "The password or access token itself. Better in a file: the configuration is often shown to others, and with it must be of mode 0600 or 0640.",
-      examples: ["correct horse"],
-      "x-expected": "a password that is not empty",
-      "x-absent": "passwordFile gives it; exactly one of both is written",
-      "x-secret": true,
-    },
-    passwordFile: {
-      type: "string",
-      minLength: 1,
-      description:
-        "A file that holds the password and nothing else; one newline at its end is cut off. Mode 0600 or 0640: refused where everybody on the machine may read it.",
-      examples: ["/run/secrets/hub"],
-      "x-expected": "the path of a file",
-      "x-absent": "password gives it; exactly one of both is written",
-    },
-    dockerConfigFile: {
-      type: "string",
-      minLength: 1,
-      description:
-        "A `config.json` of Docker's: `auths` with passwords and identity tokens, `credHelpers`, `credsStore`; what it says of the endpoint's own host is used. Written alone; read again when it changes. With passwords or tokens in it of mode 0600 or 0640, as `docker login` writes it.",
-      examples: ["~/.docker/config.json"],
-      "x-expected": "the path of a file",
-      "x-absent": "the other keys tell the account",
-    },
-    helper: {
-      type: "string",
-      pattern: "^[^\\u0000-\\u0020\\u007f]+$",
-      description:
-        "A program that speaks Docker's credential-helper protocol, by its name in `PATH` or by its path. Written alone; run without a shell as `PROGRAM get`, at most 10 s, and again before what it gave expires.",
-      examples: ["docker-credential-ecr-login"],
-      "x-expected":
-        "a program's name or path without blanks, such as docker-credential-ecr-login",
-      "x-absent": "the other keys tell the account",
-    },
-  },
-  {
-    "x-expected":
-      "a mapping of username and password or passwordFile, of dockerConfigFile, or of helper",
-    "x-secret": true,
-  },
-);
-
-const FRESHNESS = mappingOf(
-  {
-    tagTtl: duration("10m", {
-      description:
-        "For so long a tag is answered from the cache without asking the upstream.",
-      "x-zero": "every request for a tag is revalidated",
-    }),
-    rules: {
-      type: "array",
-      items: mappingOf(
-        {
-          match: textOf("pattern", {
-            description:
-              "A pattern over `repository:tag`, or `repository` alone for all its tags: `*` stays within a path component, `**` crosses them.",
-            examples: ["**:latest"],
-            "x-expected":
-              'a pattern over repository:tag with * and **, such as "**:latest"',
-          }),
-          ttl: textOf("duration", {
-            description: "The tagTtl of the tags that match.",
-            examples: ["1m"],
-            "x-expected": ANY_DURATION,
-            "x-zero": "revalidated at every request",
-          }),
-        },
-        {
-          required: ["match", "ttl"],
-          "x-expected": "a mapping of match and ttl",
-        },
-      ),
-      default: [],
-      description: "Other lifetimes for some tags; the first match wins.",
-      examples: [[{ match: "**:latest", ttl: "1m" }]],
-      "x-expected": "a list of mappings of match and ttl",
-      "x-zero": "tagTtl holds for every tag",
-    },
-    staleIfGone: duration("0s", {
-      description:
-        "For so long from the first such answer a cached tag is served that the upstream answers with 404, or without credentials with 401 or 403. Pinned images are served in any case.",
-      "x-zero": "it is dropped, and its digest kept",
-    }),
-    staleIfError: duration("forever", {
-      description:
-        "How old a tag may be to be answered when the upstream fails.",
-      "x-zero": "an error is answered as an error",
-    }),
-    staleWhileRevalidate: duration("0s", {
-      description:
-        "For so long after its lifetime a tag is answered at once and revalidated behind the answer.",
-      "x-zero": "the answer waits for the upstream",
-    }),
-    notFoundTtl: duration("30s", {
-      "x-atMost": "24h",
-      description:
-        "For so long the upstream's 404 is remembered, and a list of referrers or a signature's tag is answered unasked.",
-      "x-expected": "a duration of at most 24h, such as 30s",
-      "x-zero": "never remembered",
-    }),
-  },
-  {
-    default: {},
-    description: "How old an answer about a tag may be.",
-    "x-expected": "a mapping",
-    "x-absent": "the registry is not mirrored",
-  },
-);
+import { FRESHNESS_SCHEMA } from "./freshness-schema.ts";
+import { fileOf, listOf, mappingOf, textOf, timeoutOf } from "./schema-node.ts";
 
 /** One entry of `upstreams`. */
 export const UPSTREAM_SCHEMA = mappingOf(
   {
     default: {
       type: "boolean",
+      "x-field": "isDefault",
       default: false,
       description:
         "Requests that name no registry go here; at most one upstream is the default.",
@@ -209,9 +65,9 @@ export const UPSTREAM_SCHEMA = mappingOf(
       "x-absent": "true for docker.io, by name or alias; else false",
     },
     credentials: {
-      ...CREDENTIAL,
+      ...CREDENTIAL_SCHEMA,
       type: ["object", "array"],
-      items: CREDENTIAL,
+      items: CREDENTIAL_SCHEMA,
       maxItems: 64,
       description:
         "The mirror's own account at the upstream: one mapping, or a list used as a pool. `access` must be written out beside it.",
@@ -230,7 +86,7 @@ export const UPSTREAM_SCHEMA = mappingOf(
       "x-expected": "shared; the value caller is not available yet",
       "x-absent": "shared; refused where there are credentials",
     },
-    freshness: FRESHNESS,
+    freshness: FRESHNESS_SCHEMA,
     allow: listOf(
       textOf("pattern", {
         "x-expected":
@@ -311,14 +167,14 @@ export const UPSTREAM_SCHEMA = mappingOf(
       "x-expected": "a size per second such as 10MiB, or 0",
       "x-zero": "unlimited",
     },
-    connectTimeout: timeout("5s", "18s", {
+    connectTimeout: timeoutOf("5s", "18s", {
       description: "For so long a connection may take, TLS included.",
     }),
-    headersTimeout: timeout("10s", "18s", {
+    headersTimeout: timeoutOf("10s", "18s", {
       description:
         "For so long the upstream may take to begin its answer. Engines are answered within 18 s whatever the upstream does.",
     }),
-    idleTimeout: timeout("15s", "1h", {
+    idleTimeout: timeoutOf("15s", "1h", {
       description:
         "When no byte came for so long the download is broken off and resumed.",
     }),
@@ -334,34 +190,28 @@ export const UPSTREAM_SCHEMA = mappingOf(
     }),
     tls: mappingOf(
       {
-        caFile: {
-          type: "string",
+        caFile: fileOf({
           description:
             "PEM certificates of authorities that are believed beside those that Node.js believes.",
           examples: ["/etc/entrepot/ca.crt"],
           "x-expected": "the path of a PEM file",
-          "x-zero": "an empty text is as absent",
           "x-absent": "those that Node.js believes",
-        },
-        certificateFile: {
-          type: "string",
+        }),
+        certificateFile: fileOf({
           description:
             "PEM certificate, with its chain, that the endpoint is shown; never shown to other hosts.",
           examples: ["/etc/entrepot/client.crt"],
           "x-expected": "the path of a PEM file",
-          "x-zero": "an empty text is as absent",
           "x-absent": "no client certificate; written together with keyFile",
-        },
-        keyFile: {
-          type: "string",
+        }),
+        keyFile: fileOf({
           description:
             "PEM key of certificateFile, without a pass phrase. Mode 0600 or 0640: refused where everybody on the machine may read it.",
           examples: ["/etc/entrepot/client.key"],
           "x-expected": "the path of a PEM file",
-          "x-zero": "an empty text is as absent",
           "x-absent":
             "no client certificate; written together with certificateFile",
-        },
+        }),
         insecureSkipVerify: {
           type: "boolean",
           default: false,

@@ -17,7 +17,7 @@ export interface ReferencePage {
 }
 
 export const REFERENCE_PAGES: readonly ReferencePage[] = [
-  { path: "config/entrepot.schema.json", generate: formatJsonSchema },
+  { path: "config/entrepot.schema.json", generate: () => formatJsonSchema() },
   { path: "config/README.md", generate: formatReadme },
   {
     path: "src/cli/README.md",

@@ -6,9 +6,44 @@ import {
   printedFaults,
 } from "../../support/config-folder.ts";
 import { createCertificateAuthority } from "../../support/certificate-authority.ts";
-import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 import type { Config } from "../../../src/config/config.ts";
 import type { LoadResult } from "../../../src/config/load.ts";
+
+/** The contract: an upstream of which only the name is written. */
+const UPSTREAM_DEFAULTS: Omit<
+  Config["upstreams"][number],
+  "name" | "endpoints"
+> = {
+  isDefault: false,
+  aliases: [],
+  hostnames: [],
+  libraryPrefix: false,
+  credentials: [],
+  freshness: {
+    tagTtlMs: 600_000,
+    rules: [],
+    staleIfGoneMs: 0,
+    staleIfErrorMs: Infinity,
+    staleWhileRevalidateMs: 0,
+    notFoundTtlMs: 30_000,
+  },
+  allow: [],
+  deny: [],
+  redirectHosts: [],
+  tokenRealms: [],
+  concurrency: 0,
+  bandwidthBytesPerSecond: Infinity,
+  connectTimeoutMs: 5_000,
+  headersTimeoutMs: 10_000,
+  idleTimeoutMs: 15_000,
+  proxy: {
+    source: "environment",
+    https: undefined,
+    http: undefined,
+    noProxy: [],
+  },
+  tls: { ca: undefined, insecureSkipVerify: false },
+};
 
 function configOf(result: LoadResult): Config {
   assert.deepEqual(printedFaults(result), []);
@@ -34,7 +69,7 @@ void test("without file and environment the defaults of the contract hold", asyn
     offline: false,
     trustedProxies: [],
     limits: { connections: 0, connectionsPerAddress: 0, fills: 0 },
-    audit: { file: undefined },
+    audit: {},
     log: { level: "info", format: "json" },
   });
   const [hub, ...others] = upstreams;
