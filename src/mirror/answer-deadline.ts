@@ -2,11 +2,11 @@ import { UpstreamError } from "../wire/errors.ts";
 import { ANSWER_DEADLINE_MS } from "../wire/deadline.ts";
 
 /**
- * Bounds a wait whose steps (a proof, a fill, the end of another fill) have bounds of their own:
- * their sum would keep an engine waiting for longer than it does. The work goes on behind.
+ * Bounds a wait whose steps (a proof, a fill, the end of another fill) have bounds of their own: the
+ * sum of those is longer than an engine waits. The work continues in the background.
  *
- * @param onLate is given what comes when nobody waits any more
- * @throws UpstreamError `timeout`, or what the work throws in time
+ * @param onLate receives a result that arrives after the deadline
+ * @throws UpstreamError `timeout`; the error of the work if it fails before the deadline
  */
 export async function withinDeadline<T>(
   work: Promise<T>,
@@ -14,11 +14,11 @@ export async function withinDeadline<T>(
   onLate: (late: T) => void,
   deadlineMs = ANSWER_DEADLINE_MS,
 ): Promise<T> {
-  const { promise: over, resolve } = Promise.withResolvers<typeof OVER>();
-  const timer = setTimeout(() => resolve(OVER), deadlineMs);
+  const { promise: expired, resolve } = Promise.withResolvers<typeof EXPIRED>();
+  const timer = setTimeout(() => resolve(EXPIRED), deadlineMs);
   try {
-    const result = await Promise.race([work, over]);
-    if (result !== OVER) return result;
+    const result = await Promise.race([work, expired]);
+    if (result !== EXPIRED) return result;
   } finally {
     clearTimeout(timer);
   }
@@ -26,19 +26,19 @@ export async function withinDeadline<T>(
   throw new UpstreamError("timeout", "no answer in time", { upstream });
 }
 
-const OVER = Symbol("over");
+const EXPIRED = Symbol("expired");
 
 /**
- * Bounds waits that follow each other by one patience, which begins now.
+ * Returns a function that bounds consecutive waits by one shared time, which begins now.
  *
- * @param refusal made when it is over; thrown by every wait that is not over by then
+ * @param refusal creates the error that every wait still pending at the end rejects with
  */
 export function withinPatience(
   patienceMs: number,
   refusal: () => Error,
 ): <T>(work: Promise<T>) => Promise<T> {
-  const { promise: over, reject } = Promise.withResolvers<never>();
-  over.catch(() => {});
+  const { promise: expired, reject } = Promise.withResolvers<never>();
+  expired.catch(() => {});
   setTimeout(() => reject(refusal()), Math.max(0, patienceMs)).unref();
-  return (work) => Promise.race([work, over]);
+  return (work) => Promise.race([work, expired]);
 }

@@ -2,13 +2,13 @@ import { RegistryError, type RegistryErrorCode } from "../oci/errors.ts";
 import { type CacheStatus, cacheStatus } from "../telemetry/cache-status.ts";
 import { UpstreamError } from "../wire/errors.ts";
 
-/** containerd asks again at once and c/image waits what it is told: longer helps nobody. */
+/** containerd retries immediately, and c/image waits exactly this long: a larger value has no use. */
 const MAX_CLIENT_RETRY_AFTER_MS = 10_000;
 
-/** What is told where the upstream said nothing of when to come back. */
+/** Used if the upstream sent no `Retry-After`. */
 const DEFAULT_RETRY_AFTER_MS = 5_000;
 
-/** What was asked for decides which of the spec's codes says that it is not there. */
+/** The kind of content requested; it decides which of the spec's codes reports its absence. */
 export type Wanted = "manifest" | "blob" | "list";
 
 const UNKNOWN: Readonly<Record<Wanted, RegistryErrorCode>> = {
@@ -18,8 +18,10 @@ const UNKNOWN: Readonly<Record<Wanted, RegistryErrorCode>> = {
 };
 
 /**
- * - `never`: the upstream has spoken
- * - `when-complete`: only where the pull can be finished from the cache
+ * Whether a stale answer may replace an error.
+ *
+ * - `never`: the upstream gave a definite answer
+ * - `when-complete`: only if the pull can be completed from the cache
  * - `always`: the blobs can still be fetched
  */
 export type StaleOffer = "never" | "when-complete" | "always";
@@ -30,8 +32,8 @@ export interface Verdict {
 }
 
 /**
- * What an upstream's failure means for the client; the one place where it is decided.
- * No word of the upstream's is in it, and its challenge is never relayed.
+ * Maps an upstream's failure to the client's error; the only place that does. The error contains no
+ * text of the upstream, and its challenge is never relayed.
  */
 export function judgeUpstreamFailure(
   failure: UpstreamError,
@@ -54,12 +56,12 @@ export function judgeUpstreamFailure(
       return verdict("never", UNKNOWN[context.wanted]);
     case "unauthorized":
     case "denied":
-      // Registries answer so for repositories that do not exist; a relayed 401 would make engines
-      // offer their users' credentials to the mirror.
+      // Registries respond like this for repositories that do not exist; a relayed 401 would make
+      // engines send their users' credentials to the mirror.
       return context.hasCredentials
         ? verdict("always", "DENIED", {
             detail: failure.isLocal
-              ? "the mirror's own credentials for the upstream can't be read"
+              ? "the mirror's own credentials for the upstream cannot be read"
               : "the upstream refused the mirror's credentials",
           })
         : verdict("never", "NAME_UNKNOWN");
@@ -77,7 +79,7 @@ export function judgeUpstreamFailure(
         status: 503,
         detail:
           failure.kind === "overloaded"
-            ? "too many requests wait for the upstream"
+            ? "too many requests are waiting for the upstream"
             : "the upstream is down",
         retryAfterMs: Math.min(
           MAX_CLIENT_RETRY_AFTER_MS,
@@ -87,24 +89,24 @@ export function judgeUpstreamFailure(
     case "timeout":
       return verdict("when-complete", "UNAVAILABLE", {
         status: 504,
-        detail: "the upstream did not answer in time",
+        detail: "the upstream did not respond in time",
       });
     case "too-large":
       return verdict("when-complete", "MANIFEST_INVALID", {
-        detail: "the upstream's answer is too large",
+        detail: "the upstream's response is too large",
       });
     case "digest-mismatch":
       return verdict("when-complete", "UNAVAILABLE", {
-        detail: "the upstream's bytes are not those of the digest",
+        detail: "the upstream's bytes do not match the digest",
       });
     case "bad-response":
       return verdict("when-complete", "UNAVAILABLE", {
-        detail: "the upstream's answer is not a registry's",
+        detail: "the upstream's response is not that of a registry",
       });
     case "unreachable":
     case "interrupted":
       return verdict("when-complete", "UNAVAILABLE", {
-        detail: "the upstream can't be reached",
+        detail: "the upstream cannot be reached",
       });
     case "unavailable":
       return verdict("when-complete", "UNAVAILABLE", {
@@ -115,7 +117,7 @@ export function judgeUpstreamFailure(
   }
 }
 
-/** An answer that is no content: the error, and what the cache did to come to it. */
+/** An answer without content: the error, and what the cache did for the request. */
 export class Refusal extends Error {
   readonly error: RegistryError;
   readonly status: CacheStatus;
@@ -128,14 +130,14 @@ export class Refusal extends Error {
   }
 }
 
-/** The status of a stale answer that is given in the place of a failure. */
+/** Returns the status of a stale answer that replaces a failure. */
 export function staleStatus(failure: UpstreamError): CacheStatus {
   return failure.isLocal
     ? cacheStatus.staleHit()
     : cacheStatus.staleAfterFailure(failure.status);
 }
 
-/** The configuration does not let it through: 404, so that engines go elsewhere at once. */
+/** Forbidden by the configuration: 404, so that engines try the next registry immediately. */
 export function policyRefusal(wanted: Wanted): Refusal {
   return new Refusal(
     new RegistryError(UNKNOWN[wanted], {
@@ -153,7 +155,7 @@ export function offlineRefusal(wanted: Wanted): Refusal {
   );
 }
 
-/** A remembered "not there", or "not for you" as {@link judgeUpstreamFailure} tells it. */
+/** A remembered absence, or a remembered refusal as {@link judgeUpstreamFailure} reports it. */
 export function negativeRefusal(
   wanted: Wanted,
   negative: "absent" | "refused" = "absent",
@@ -164,7 +166,7 @@ export function negativeRefusal(
   );
 }
 
-/** Whatever was thrown below, as the client is told it. */
+/** Maps any error thrown in the mirror to the client's answer. */
 export function toRefusal(
   error: unknown,
   context: { readonly wanted: Wanted; readonly hasCredentials: boolean },

@@ -14,8 +14,9 @@ export interface FreshnessPolicy {
   readonly staleWhileRevalidateMs: number;
   readonly notFoundTtlMs: number;
   /**
-   * The life of a tag: the first rule that matches it, else {@link tagTtlMs}; of a tag that holds
-   * referrers or signatures no longer than {@link notFoundTtlMs}, for a second signature moves it.
+   * Returns how long a tag is fresh: as the first matching rule says, else {@link tagTtlMs}. A tag
+   * that holds referrers or signatures is fresh for {@link notFoundTtlMs} at most, because a second
+   * signature moves it.
    */
   ttlMs(repository: RepositoryName, tag: Tag): number;
 }
@@ -48,15 +49,15 @@ export type Freshness =
   | { readonly state: "fresh"; readonly ttlMs: number }
   | {
       readonly state: "stale";
-      /** May be answered while it is revalidated behind. */
+      /** May be answered while it is revalidated in the background. */
       readonly whileRevalidating: boolean;
       /** May be answered when the upstream fails. */
       readonly ifError: boolean;
     };
 
 /**
- * Whether something verified then may be answered now; pure. A time in the future means that the
- * clock was set back: it proves nothing, so it is stale.
+ * Decides whether content verified at one time may be answered at another. A verification in the
+ * future means that the clock was set back: it proves nothing, so the content is stale.
  */
 export function judgeFreshness(
   verifiedAtMs: number,

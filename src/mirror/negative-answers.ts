@@ -8,7 +8,7 @@ import type { RepositoryKey } from "../oci/reference.ts";
 /** Random names cost a bounded place in memory and none on disk. */
 const MAX_ENTRIES = 10_000;
 
-/** `refused`: to whoever asks without credentials; nothing was learnt of what is there. */
+/** `refused`: a request without credentials was refused, which does not show whether the content exists. */
 type Negative = "absent" | "refused";
 
 interface Entry {
@@ -17,8 +17,8 @@ interface Entry {
 }
 
 /**
- * What upstreams said is not there, or not for us, for as long as `notFoundTtl` says. Kept in memory
- * only. One for each kind of content: a digest that is no manifest may be a blob.
+ * Remembers in memory for `notFoundTtl` what upstreams reported as absent or refused. Each kind of
+ * content has its own instance: a digest that is not a manifest may be a blob.
  */
 export class NegativeAnswers {
   readonly #entries = new LRUCache<string, Entry>({ max: MAX_ENTRIES });
@@ -29,8 +29,8 @@ export class NegativeAnswers {
   }
 
   /**
-   * Remembers a failure that the upstream would only repeat. A refusal of credentials is not one:
-   * they may be renewed at any moment.
+   * Remembers a failure that the upstream would repeat. A refusal of credentials is not remembered:
+   * they may be renewed at any time.
    */
   note(
     upstream: MirroredUpstream,
@@ -52,7 +52,7 @@ export class NegativeAnswers {
     this.#set(upstream, key, reference, "absent");
   }
 
-  /** @throws Refusal where the upstream would not give it */
+  /** @throws Refusal if the content is remembered as absent or refused */
   assertNone(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -63,7 +63,7 @@ export class NegativeAnswers {
     if (negative !== undefined) throw negativeRefusal(wanted, negative);
   }
 
-  /** It is remembered as absent, or as refused. */
+  /** Whether the content is remembered as absent or refused. */
   has(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -80,7 +80,7 @@ export class NegativeAnswers {
     return this.#get(upstream, key, reference) === "absent";
   }
 
-  /** @throws Refusal where the upstream let nobody have it who comes without credentials */
+  /** @throws Refusal if the upstream refused a request without credentials */
   assertNotRefused(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -108,9 +108,9 @@ export class NegativeAnswers {
       this.#entries.delete(name);
       return undefined;
     }
-    // The credentials came with a reload: nobody has asked as them.
-    const isOthers = entry.negative === "refused" && client.hasCredentials;
-    return isOthers ? undefined : entry.negative;
+    // A reload added the credentials: no request has used them yet.
+    const isOutdated = entry.negative === "refused" && client.hasCredentials;
+    return isOutdated ? undefined : entry.negative;
   }
 
   #set(
@@ -134,7 +134,7 @@ function negativeOf(failure: unknown): Negative | undefined {
   return isRefusal ? "refused" : undefined;
 }
 
-/** No part can hold a space, so two keys never share an entry. */
+/** No part can contain a space, so two keys never share an entry. */
 function entryKey(key: RepositoryKey, reference: string): string {
   return `${key.upstream} ${key.repository} ${reference}`;
 }

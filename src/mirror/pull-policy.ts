@@ -3,9 +3,9 @@ import { compilePattern, compileRepositoryPattern } from "../oci/glob.ts";
 import type { Reference, RepositoryName } from "../oci/reference.ts";
 
 /**
- * Whether something may be pulled through the mirror.
+ * Decides whether content may be pulled through the mirror.
  *
- * @param reference undefined for what is no single image: lists of tags and referrers
+ * @param reference undefined for lists of tags and referrers
  */
 export type PullPolicy = (
   repository: RepositoryName,
@@ -13,11 +13,10 @@ export type PullPolicy = (
 ) => boolean;
 
 /**
- * A tag passes when a pattern of `allow` covers it and none of `deny` does. What has no tag passes
- * where the repository of any `allow` pattern matches, for the digest of an allowed tag has to be
- * pullable; it is caught by those `deny` patterns only that name no tag. No `allow` allows all.
- *
- * @see design.md section 3
+ * Builds the policy of `allow` and `deny`. A tag passes if a pattern of `allow` covers it and none of
+ * `deny` does. A request without a tag passes if the repository of any `allow` pattern matches,
+ * because the digest of an allowed tag must be pullable; only `deny` patterns without a tag apply to
+ * it. An empty `allow` allows everything.
  */
 export function createPullPolicy({
   allow,

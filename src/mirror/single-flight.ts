@@ -1,11 +1,8 @@
-/**
- * Work that is shared by all who ask for it while it runs. The result reaches every waiter, and
- * so does the error.
- */
+/** Shares running work among concurrent callers. Every caller receives its result or its error. */
 export class SingleFlight<T> {
   readonly #running = new Map<string, Promise<T>>();
 
-  /** @returns the running work of that key, or that of `start` */
+  /** Returns the running work of that key, or starts it. */
   run(key: string, start: () => Promise<T>): Promise<T> {
     const running = this.#running.get(key);
     if (running !== undefined) return running;
@@ -18,7 +15,7 @@ export class SingleFlight<T> {
     return this.#running.has(key);
   }
 
-  /** All that runs now, settled. */
+  /** Resolves when the work that runs now has settled. */
   async drain(): Promise<void> {
     await Promise.allSettled(this.#running.values());
   }

@@ -1,22 +1,22 @@
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
 
-/** What the upstream gets where a stale answer may be given: the answer is out within 3 s. */
+/** How long a request waits for the upstream if a stale answer is allowed, so that it is answered within 3 s. */
 const PATIENCE_MS = 2_900;
 
 export type GateResult<T> =
   | { readonly kind: "done"; readonly value: T }
   | { readonly kind: "failed"; readonly error: unknown }
-  /** The upstream is known to be down or slow: nobody waited. */
+  /** The upstream is known to be down or slow, so the request did not wait for it. */
   | { readonly kind: "not-asked" }
-  /** The upstream had its 3 s; the work goes on behind. */
+  /** The upstream did not respond within the patience; the work continues in the background. */
   | { readonly kind: "too-slow" };
 
 /**
- * How long a request waits for an upstream when it has something stale to give. The first one
- * waits its 3 s; until that revalidation has ended nobody else waits for the same upstream.
+ * Bounds how long a request waits for an upstream if it has a stale answer. The first request waits
+ * for 3 s; until its revalidation has ended, no other request waits for the same upstream.
  */
 export class StaleGate {
-  /** Revalidations of an upstream that are over their time. */
+  /** By upstream: how many revalidations have exceeded the patience and still run. */
   readonly #overdue = new Map<MirroredUpstream, number>();
   readonly #patienceMs: number;
 
@@ -31,8 +31,8 @@ export class StaleGate {
     mayBeStale: boolean,
   ): Promise<GateResult<T>> {
     if (mayBeStale && (upstream.client.isDown() || this.isSlow(upstream))) {
-      // It is also the probe that finds the upstream back.
-      this.runBehind(start());
+      // This request also detects that the upstream is available again.
+      this.runInBackground(start());
       return { kind: "not-asked" };
     }
     const work = start().then(
@@ -52,8 +52,8 @@ export class StaleGate {
     return result;
   }
 
-  /** Lets work go on whose answer nobody waits for; its failure is known to breaker, log and metrics. */
-  runBehind(work: Promise<unknown>): void {
+  /** Runs work in the background. Failures are already reported by the breaker, log and metrics. */
+  runInBackground(work: Promise<unknown>): void {
     void work.catch(() => {});
   }
 

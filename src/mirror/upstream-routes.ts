@@ -1,15 +1,18 @@
 import type { UpstreamConfig } from "../config/config.ts";
 import type { RegistryErrorCode } from "../oci/errors.ts";
-import { createUpstreamTemplates } from "./upstream-templates.ts";
+import {
+  createUpstreamTemplates,
+  type UpstreamTemplates,
+} from "./upstream-templates.ts";
 import {
   isSpelledName,
   parseRepositoryName,
   type RepositoryName,
 } from "../oci/reference.ts";
 
-/** Where a request may name its upstream; each as the client sent it. */
+/** Places where a request may name its upstream; each as the client sent it. */
 export interface RouteHints {
-  /** What stands before `/v2/` in the path. */
+  /** The path before `/v2/`. */
   readonly prefix: string | undefined;
   readonly ns: string | undefined;
   readonly host: string | undefined;
@@ -18,94 +21,155 @@ export interface RouteHints {
 export interface RoutedRepository {
   readonly ok: true;
   readonly upstream: UpstreamConfig;
-  /** Canonical: with `upstream.name` the key of everything behind, whatever the spelling was. */
+  /** Canonical: with `upstream.name` the key of all stored content, whatever the spelling was. */
   readonly repository: RepositoryName;
-  /** To be answered as `OCI-Namespace`: the client's `ns`, where it was what decided. */
+  /** The value of the response's `OCI-Namespace`: the client's `ns` if that decided. */
   readonly namespace: string | undefined;
 }
 
 export interface RoutedRegistry {
   readonly ok: true;
-  /** Undefined where the client named none: all of them. */
+  /** Undefined if the client named none: the request is for all of them. */
   readonly upstream: UpstreamConfig | undefined;
   readonly namespace: string | undefined;
 }
 
-/** Fits `RegistryError(code, refusal)`. */
+/** The parameters of a `RegistryError`. */
 export interface RouteRefusal {
   readonly ok: false;
   readonly code: RegistryErrorCode;
   readonly detail: string;
-  /** Set if the request named a registry that is not among the upstreams. */
+  /** Present if the request named a registry that is not among the upstreams. */
   readonly unknown?: UnknownRegistry;
 }
 
 export interface UnknownRegistry {
   /** As the client wrote it. */
   readonly name: string;
-  /** Where it stood: before `/v2/`, as first component of the repository, or in `ns`. */
+  /** Where the name was: before `/v2/`, the first component of the repository, or in `ns`. */
   readonly by: "prefix" | "component" | "namespace";
 }
 
-/** Which upstream a request is for. Look-ups only: no text of a client ever becomes an address. */
+/** Decides which upstream a request is for. Lookups only: no text of a client becomes an address. */
 export interface UpstreamRoutes {
   /**
-   * In this order the first hint that decides is applied, and no other: the path before `/v2/`,
-   * the name's first component, `ns`, `Host`, the default upstream.
+   * Applies the first hint that decides, in this order: the path before `/v2/`, the name's first
+   * component, `ns`, `Host`, the default upstream.
    *
-   * @param spelled the repository as it stands in the path, as `parseDistributionPath` gives it
+   * @param spelled the repository as it is in the path, as `parseDistributionPath` returns it
    */
   routeRepository(
     hints: RouteHints,
     spelled: string,
   ): RoutedRepository | RouteRefusal;
-  /** For requests without a repository: the ping and the catalog. The default upstream is no hint here. */
+  /** Routes requests without a repository: the ping and the catalog. Ignores the default upstream. */
   routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal;
   /**
-   * The upstream of a canonical name, as it is in the keys of the cache: a configured one, or one
-   * made from a template.
+   * Returns the upstream of a canonical name, as it is in the keys of the cache: a configured one, or
+   * one created from a template.
    */
   findUpstream(name: string): UpstreamConfig | undefined;
   /**
-   * The name by which the catalog lists an upstream, so that what it lists can be pulled: its key, or
-   * if that has a port its first alias that is a legal component of a repository.
+   * Returns the name by which the catalog lists an upstream, so that its content can be pulled by
+   * that name: its key or, if the key has a port, its first alias that is a legal component of a
+   * repository.
    *
-   * @param upstream a key; undefined is returned for one that is not in force
+   * @param upstream a key; undefined is returned if it is not configured
    */
   listedName(upstream: string): string | undefined;
 }
 
 /**
- * @param upstreams in the configuration's order; where two share a name or a hostname the first has it
- * @param templateConfigs for registries that requests name and that none of these are
+ * Builds the routes of a configuration.
+ *
+ * @param upstreams in the configuration's order; the first of two that share a name or hostname has it
+ * @param templateConfigs for registries that requests name and that are not among the upstreams
  */
 export function createUpstreamRoutes(
   upstreams: readonly UpstreamConfig[],
   templateConfigs: readonly UpstreamConfig[] = [],
 ): UpstreamRoutes {
-  const byName = new Map<string, UpstreamConfig>();
-  const byHostname = new Map<string, UpstreamConfig>();
-  for (const upstream of upstreams) addOnce(byName, upstream.name, upstream);
-  for (const upstream of upstreams) {
-    for (const alias of upstream.aliases) addOnce(byName, alias, upstream);
-    for (const host of upstream.hostnames) addOnce(byHostname, host, upstream);
-  }
-  const defaultUpstream = upstreams.find(({ isDefault }) => isDefault);
-  const templates = createUpstreamTemplates(templateConfigs, (name) =>
-    byName.has(name),
-  );
-  const findUpstream = (text: string): UpstreamConfig | undefined => {
-    const name = normaliseName(text);
-    if (name === undefined) return undefined;
-    return byName.get(name) ?? templates.find(name);
-  };
+  return new ConfiguredRoutes(upstreams, templateConfigs);
+}
 
-  const choose = (
+class ConfiguredRoutes implements UpstreamRoutes {
+  readonly #byName = new Map<string, UpstreamConfig>();
+  readonly #byHostname = new Map<string, UpstreamConfig>();
+  readonly #default: UpstreamConfig | undefined;
+  readonly #templates: UpstreamTemplates;
+
+  constructor(
+    upstreams: readonly UpstreamConfig[],
+    templateConfigs: readonly UpstreamConfig[],
+  ) {
+    const [byName, byHostname] = [this.#byName, this.#byHostname];
+    for (const upstream of upstreams) addOnce(byName, upstream.name, upstream);
+    for (const upstream of upstreams) {
+      for (const alias of upstream.aliases) addOnce(byName, alias, upstream);
+      for (const host of upstream.hostnames) {
+        addOnce(byHostname, host, upstream);
+      }
+    }
+    this.#default = upstreams.find(({ isDefault }) => isDefault);
+    this.#templates = createUpstreamTemplates(templateConfigs, (name) =>
+      byName.has(name),
+    );
+  }
+
+  findUpstream(name: string): UpstreamConfig | undefined {
+    const upstream = this.#find(name);
+    return upstream?.name === name ? upstream : undefined;
+  }
+
+  listedName(name: string): string | undefined {
+    const upstream = this.findUpstream(name);
+    return upstream && [name, ...upstream.aliases].find(isSpelledName);
+  }
+
+  routeRepository(
+    hints: RouteHints,
+    spelled: string,
+  ): RoutedRepository | RouteRefusal {
+    const slashAt = `${spelled}/`.indexOf("/");
+    const component = spelled.slice(0, slashAt);
+    const choice = this.#choose(hints, component);
+    if ("ok" in choice) return choice;
+    const isForeign =
+      choice.by === "nothing" &&
+      slashAt < spelled.length &&
+      looksLikeRegistry(component) &&
+      lookUp(this.#byName, component) === undefined;
+    // A name with a port is not a legal component.
+    const templated =
+      isForeign && !component.includes(":") && component !== "localhost"
+        ? this.#find(component)
+        : undefined;
+    const by = templated === undefined ? choice.by : "component";
+    const upstream = templated ?? choice.upstream ?? this.#default;
+    if (upstream === undefined) return NO_DEFAULT;
+    if (isForeign && templated === undefined) {
+      return unknown({ by: "component", name: component });
+    }
+    const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;
+    const repository = canonicalName(upstream, rest);
+    if (repository === undefined) return INVALID_NAME;
+    const namespace = by === "namespace" ? hints.ns : undefined;
+    return { ok: true, upstream, repository, namespace };
+  }
+
+  routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal {
+    const choice = this.#choose(hints, undefined);
+    if ("ok" in choice) return choice;
+    const namespace = choice.by === "namespace" ? hints.ns : undefined;
+    return { ok: true, upstream: choice.upstream, namespace };
+  }
+
+  #choose(
     { prefix, ns, host }: RouteHints,
     component: string | undefined,
-  ): Choice | RouteRefusal => {
+  ): Choice | RouteRefusal {
     if (prefix !== undefined) {
-      const upstream = findUpstream(prefix);
+      const upstream = this.#find(prefix);
       return upstream === undefined
         ? unknown({ by: "prefix", name: prefix })
         : { upstream, by: "prefix" };
@@ -113,10 +177,10 @@ export function createUpstreamRoutes(
     // A name with a port is not a legal component.
     const named = component?.includes(":")
       ? undefined
-      : lookUp(byName, component);
+      : lookUp(this.#byName, component);
     if (named !== undefined) return { upstream: named, by: "component" };
     if (ns !== undefined) {
-      const upstream = findUpstream(ns);
+      const upstream = this.#find(ns);
       if (upstream === undefined) {
         return unknown({ by: "namespace", name: ns });
       }
@@ -128,58 +192,16 @@ export function createUpstreamRoutes(
       return { upstream, by: isTwice ? "component" : "namespace" };
     }
     const upstream =
-      lookUp(byHostname, host) ?? lookUp(byHostname, withoutPort(host));
+      lookUp(this.#byHostname, host) ??
+      lookUp(this.#byHostname, withoutPort(host));
     return upstream === undefined ? NO_CHOICE : { upstream, by: "host" };
-  };
+  }
 
-  return {
-    findUpstream(name) {
-      const upstream = findUpstream(name);
-      return upstream?.name === name ? upstream : undefined;
-    },
-
-    listedName(name) {
-      const upstream = findUpstream(name);
-      return upstream?.name === name
-        ? [name, ...upstream.aliases].find(isSpelledName)
-        : undefined;
-    },
-
-    routeRepository(hints, spelled) {
-      const slashAt = `${spelled}/`.indexOf("/");
-      const component = spelled.slice(0, slashAt);
-      const choice = choose(hints, component);
-      if ("ok" in choice) return choice;
-      const isForeign =
-        choice.by === "nothing" &&
-        slashAt < spelled.length &&
-        looksLikeRegistry(component) &&
-        lookUp(byName, component) === undefined;
-      // A name with a port is not a legal component.
-      const templated =
-        isForeign && !component.includes(":") && component !== "localhost"
-          ? findUpstream(component)
-          : undefined;
-      const by = templated === undefined ? choice.by : "component";
-      const upstream = templated ?? choice.upstream ?? defaultUpstream;
-      if (upstream === undefined) return NO_DEFAULT;
-      if (isForeign && templated === undefined) {
-        return unknown({ by: "component", name: component });
-      }
-      const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;
-      const repository = canonicalName(upstream, rest);
-      if (repository === undefined) return INVALID_NAME;
-      const namespace = by === "namespace" ? hints.ns : undefined;
-      return { ok: true, upstream, repository, namespace };
-    },
-
-    routeRegistry(hints) {
-      const choice = choose(hints, undefined);
-      if ("ok" in choice) return choice;
-      const namespace = choice.by === "namespace" ? hints.ns : undefined;
-      return { ok: true, upstream: choice.upstream, namespace };
-    },
-  };
+  #find(text: string): UpstreamConfig | undefined {
+    const name = normaliseName(text);
+    if (name === undefined) return undefined;
+    return this.#byName.get(name) ?? this.#templates.find(name);
+  }
 }
 
 interface Choice {
@@ -190,8 +212,8 @@ interface Choice {
 const NO_CHOICE: Choice = { upstream: undefined, by: "nothing" };
 
 /**
- * An engine takes the first of several components for a registry if it looks like this. A repository
- * of one component, such as `node.js`, is never a registry.
+ * Whether engines read the first of several components as a registry. A repository of one component,
+ * such as `node.js`, is never a registry.
  */
 export function looksLikeRegistry(component: string): boolean {
   return /[.:]/.test(component) || component === "localhost";
@@ -204,12 +226,12 @@ const PLACES: Readonly<Record<"prefix" | "namespace", string>> = {
 
 function unknown(registry: UnknownRegistry): RouteRefusal {
   const { by, name } = registry;
-  // A component has been judged by the grammar; the others are any text.
-  const told = by === "component" ? name.toLowerCase() : PLACES[by];
+  // The grammar has accepted a component; the other places can contain any text.
+  const described = by === "component" ? name.toLowerCase() : PLACES[by];
   return {
     ok: false,
     code: "NAME_UNKNOWN",
-    detail: `${told} is not among the upstreams`,
+    detail: `${described} is not among the upstreams`,
     unknown: registry,
   };
 }
@@ -217,7 +239,7 @@ function unknown(registry: UnknownRegistry): RouteRefusal {
 const NO_DEFAULT: RouteRefusal = {
   ok: false,
   code: "NAME_UNKNOWN",
-  detail: "no upstream was named and none is the default",
+  detail: "the request names no upstream, and no default is configured",
 };
 
 const INVALID_NAME: RouteRefusal = {
@@ -226,7 +248,7 @@ const INVALID_NAME: RouteRefusal = {
   detail: "repository name is empty, too long or breaks the grammar",
 };
 
-/** An empty name stays no name: `library/` breaks the grammar too. */
+/** An empty name stays invalid: `library/` breaks the grammar too. */
 function canonicalName(
   upstream: UpstreamConfig,
   name: string,
@@ -235,14 +257,14 @@ function canonicalName(
   return parseRepositoryName(needsLibrary ? `library/${name}` : name);
 }
 
-/** Characters of host names, ports and IPv6 literals; without the letters that lower-case to ASCII ones. */
+/** Characters of host names, ports and IPv6 literals; excludes letters whose lower case is ASCII. */
 const NAME = /^[A-Za-z0-9._:[\]-]+$/;
 /** Longer than any host with a port. */
 const MAX_NAME_LENGTH = 300;
 
 /**
- * Host names are equal whatever their case and with or without the root's dot. Undefined where
- * the text is none, so that what was found is also fit for a header.
+ * Normalises a host name, which means the same in any case and with or without a trailing dot.
+ * Returns undefined for other text, so that a name that was found is also valid in a header.
  */
 function normaliseName(text: string): string | undefined {
   return text.length <= MAX_NAME_LENGTH && NAME.test(text)
@@ -250,7 +272,7 @@ function normaliseName(text: string): string | undefined {
     : undefined;
 }
 
-/** An IPv6 literal stands in brackets, so a port is what follows the last colon behind them. */
+/** An IPv6 literal is in brackets, so a port follows the last colon after them. */
 function withoutPort(host: string | undefined): string | undefined {
   return host?.replace(/:[0-9]*$/, "");
 }

@@ -7,24 +7,24 @@ import {
 } from "../config/schema/well-known-upstreams.ts";
 import { compilePattern, type PatternMatcher } from "../oci/glob.ts";
 
-/** Configurations that were made for names; a client may name any number. */
-const MAX_MADE = 1_000;
+/** Configurations created from templates; a client may name any number of registries. */
+const MAX_CREATED = 1_000;
 
-/** Makes upstreams of names, by the templates of the configuration. */
+/** Creates the configuration of an upstream from its name and the configured templates. */
 export interface UpstreamTemplates {
   /**
-   * The configuration for a registry that a request names. Nothing is dialled, and nothing but a
-   * bounded memory of names is kept.
+   * Returns the configuration for a registry that a request names. Opens no connection, and keeps
+   * only a bounded number of names.
    *
-   * @param name in lower case, without the root's dot; with the port 443 it is the name without one
-   * @returns undefined if no template matches, or if it is not a host with an optional port
+   * @param name in lower case, without a trailing dot; `NAME:443` is treated as `NAME`
+   * @returns undefined if no template matches, or if the name is not a host with an optional port
    */
   find(name: string): UpstreamConfig | undefined;
 }
 
 interface Template {
   readonly config: UpstreamConfig;
-  /** Of the host, and of the port in the place of a tag: without one in the template any port matches. */
+  /** Matches the host, and the port in place of a tag: a template without a port matches any. */
   readonly matches: PatternMatcher;
   readonly specificity: number;
 }
@@ -34,7 +34,7 @@ export function createUpstreamTemplates(
   templates: readonly UpstreamConfig[],
   isConfigured: (name: string) => boolean,
 ): UpstreamTemplates {
-  // Sorting is stable: of two that are as specific the first of the file wins.
+  // Sorting is stable: of two equally specific templates the first in the file is used.
   const compiled = templates
     .map((config): Template => ({
       config,
@@ -42,15 +42,15 @@ export function createUpstreamTemplates(
       specificity: config.name.replaceAll("*", "").length,
     }))
     .toSorted((one, other) => other.specificity - one.specificity);
-  const made = new LRUCache<string, UpstreamConfig>({ max: MAX_MADE });
+  const created = new LRUCache<string, UpstreamConfig>({ max: MAX_CREATED });
   return {
     find(written) {
       if (compiled.length === 0) return undefined;
-      const known = made.get(written);
+      const known = created.get(written);
       if (known !== undefined) return known;
       const host = parseHost(written);
       if (host === undefined) return undefined;
-      // Otherwise a client that writes the port out gets past the settings of the registry's key.
+      // Otherwise a client that spells out the port would bypass the settings of the registry's key.
       const name = host.port === HTTPS_PORT ? host.hostname : written;
       if (isConfigured(name)) return undefined;
       const template = compiled.find(({ matches }) =>
@@ -60,15 +60,15 @@ export function createUpstreamTemplates(
       const isHub = name === DOCKER_HUB || DOCKER_HUB_ALIASES.includes(name);
       const config =
         isHub && !isConfigured(DOCKER_HUB)
-          ? makeHub(template.config)
-          : make(template.config, name);
-      made.set(written, config);
+          ? createHub(template.config)
+          : create(template.config, name);
+      created.set(written, config);
       return config;
     },
   };
 }
 
-function make(template: UpstreamConfig, name: string): UpstreamConfig {
+function create(template: UpstreamConfig, name: string): UpstreamConfig {
   return Object.freeze({
     ...template,
     name,
@@ -77,10 +77,10 @@ function make(template: UpstreamConfig, name: string): UpstreamConfig {
   });
 }
 
-/** Docker Hub's API is at another name, and its several names are one registry. */
-function makeHub(template: UpstreamConfig): UpstreamConfig {
+/** The API of Docker Hub has another host name, and all names of Docker Hub mean one registry. */
+function createHub(template: UpstreamConfig): UpstreamConfig {
   return Object.freeze({
-    ...make(template, DOCKER_HUB),
+    ...create(template, DOCKER_HUB),
     endpoints: Object.freeze([DOCKER_HUB_ENDPOINT]),
     libraryPrefix: true,
   });
@@ -94,8 +94,8 @@ const HOST_AND_PORT = new RegExp(
 );
 
 /**
- * A name that means the same to a URL: no user, path or query, and no other spelling of an address
- * (`0x7f.1`, `2130706433`) or of a port (`0443`).
+ * Parses a name that a URL parser reads identically: without user, path or query, and without
+ * another spelling of an address (`0x7f.1`, `2130706433`) or of a port (`0443`).
  */
 function parseHost(
   name: string,

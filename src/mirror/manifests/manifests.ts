@@ -256,7 +256,7 @@ export class Manifests {
       // Of an upstream that is known to be down only what can be finished from here.
       (!upstream.client.isDown() || (await isComplete()))
     ) {
-      this.#gate.runBehind(revalidate());
+      this.#gate.runInBackground(revalidate());
       return stale(cacheStatus.staleHit());
     }
     const mayBeStale = freshness.ifError && (await isComplete());

@@ -81,7 +81,7 @@ const TABLE: readonly Row[] = [
     hasCredentials: true,
     status: 403,
     code: "DENIED",
-    detail: "the mirror's own credentials for the upstream can't be read",
+    detail: "the mirror's own credentials for the upstream cannot be read",
     stale: "always",
     cacheStatus: "hit; detail=negative",
     staleStatus: "hit; detail=stale",
