@@ -14,17 +14,17 @@ import { dismiss, type HeldAnswer } from "../wire/retry.ts";
 import { statusFault } from "../wire/status-faults.ts";
 import { withDeadline } from "../wire/deadline.ts";
 
-/** What a small answer may take in all, however slowly its bytes drip. */
+/** Bound of the whole time that a small answer may take. */
 const MAX_SMALL_MS = 60_000;
 
 export interface AskerOptions extends FailOverOptions {
   readonly clock: Clock;
-  /** True: nobody is asked any more. */
+  /** True: no request is sent any more. */
   readonly isClosed: () => boolean;
 }
 
-/** Asks one endpoint for a small answer. @throws UpstreamError unless it is a 200 and no HTML */
-export type AskSmall = (
+/** Sends a request for a small answer to one endpoint. @throws UpstreamError unless it is a 200 and not HTML */
+export type SendSmall = (
   request: Pick<
     EndpointRequest,
     "method" | "repository" | "target" | "isTokenDoubted"
@@ -32,7 +32,7 @@ export type AskSmall = (
   deadline?: AbortSignal,
 ) => Promise<HeldAnswer>;
 
-/** Asks the endpoints of an upstream, and judges the status of what they answer. */
+/** Sends requests to the endpoints of an upstream and checks the status of their answers. */
 export class Asker {
   readonly #options: AskerOptions;
 
@@ -48,24 +48,28 @@ export class Asker {
   ): Promise<T> {
     const { upstream, isClosed } = this.#options;
     if (isClosed()) {
-      throw new UpstreamError("breaker-open", "no upstream is dialled", {
-        upstream,
-        isLocal: true,
-      });
+      throw new UpstreamError(
+        "breaker-open",
+        "the upstream is offline or closed",
+        {
+          upstream,
+          isLocal: true,
+        },
+      );
     }
     return askInOrder(this.#options, request, { act, discard });
   }
 
-  /** Like {@link ask}, for answers that are read whole: within a bound of their own, and none in HTML. */
+  /** Like {@link ask}, for answers that are read whole: bounded in time, and never HTML. */
   askSmall<T>(
-    asked: Pick<FailOverRequest, "kind" | "resource" | "isHead">,
+    target: Pick<FailOverRequest, "kind" | "resource" | "isHead">,
     signal: AbortSignal,
-    act: (ask: AskSmall, signal: AbortSignal) => Promise<T>,
+    act: (send: SendSmall, signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
-    const { kind } = asked;
-    return this.ask({ ...asked, signal }, (endpoint, permit, own) => {
-      const askWithin =
-        (bound: AbortSignal): AskSmall =>
+    const { kind } = target;
+    return this.ask({ ...target, signal }, (endpoint, permit, own) => {
+      const sendWithin =
+        (bound: AbortSignal): SendSmall =>
         async (request, deadline) => {
           const held = await this.send(endpoint, {
             ...request,
@@ -86,7 +90,7 @@ export class Asker {
         };
       return withDeadline(
         MAX_SMALL_MS,
-        (bound) => act(askWithin(bound), own),
+        (bound) => act(sendWithin(bound), own),
         own,
       );
     });
@@ -101,19 +105,19 @@ export class Asker {
     const { upstream, clock } = this.#options;
     const fault = statusFault(held.answer, upstream, clock);
     if (fault === undefined) return held;
-    // Before the slot is free: those who wait for it look at the breaker next.
+    // Report before the slot is free: requests that wait for it check the breaker next.
     request.permit.fail(fault, true);
     dismiss(held);
-    // Storage that refuses its own signed URL says nothing of who may pull.
-    const isStorages =
+    // Storage that refuses its own signed URL says nothing about who may pull.
+    const isFromStorage =
       request.kind === "blob" && held.answer.url.origin !== endpoint.origin;
-    throw isStorages &&
+    throw isFromStorage &&
       (fault.kind === "denied" || fault.kind === "unauthorized")
       ? this.badAnswer(held, `status ${held.answer.status}`)
       : fault;
   }
 
-  /** @throws UpstreamError `too-large`, or for a body that breaks or hardly moves on */
+  /** Reads the body. @throws UpstreamError `too-large`, or for a body that breaks or is too slow */
   async read(held: HeldAnswer, maxBytes: number): Promise<Buffer> {
     const { upstream, observer } = this.#options;
     try {

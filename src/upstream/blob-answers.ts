@@ -11,15 +11,15 @@ export interface BlobRange {
 export interface BlobAnswer {
   readonly status: 200 | 206;
   readonly offset: number;
-  /** Of the whole blob, where told. */
+  /** The size of the whole blob, if the answer states it. */
   readonly sizeBytes: number | undefined;
-  /** Of this body, where told. */
+  /** The length of this body, if the answer states it. */
   readonly expectedBytes: number | undefined;
 }
 
 const CONTENT_RANGE = /^bytes (\d+)-(\d+)\/(\d+|\*)$/i;
 
-/** The `Range` to send; undefined for the whole blob. */
+/** Returns the `Range` to send; undefined for the whole blob. */
 export function rangeHeader({
   offset,
   lastByte,
@@ -30,22 +30,22 @@ export function rangeHeader({
 }
 
 /**
- * Whether a 200 or 206 is what was asked for: a whole request takes 200 only; a range takes 206
- * with exactly that range, or 200, which is the whole from its first byte. Only the digest of
- * nothing is answered with a length of 0.
+ * Checks that a 200 or 206 is the requested content. A request for the whole blob accepts 200 only; a
+ * request for a range accepts 206 with exactly that range, or 200, which is the whole blob. A length
+ * of 0 is valid only for the digest of the empty blob.
  *
- * @returns a text for the log where it is not
+ * @returns the fault, as a text for the log, if the answer is not valid
  */
 export function judgeBlobAnswer(
   answer: Answer,
   digest: Digest,
-  asked: BlobRange,
+  wanted: BlobRange,
 ): BlobAnswer | string {
   const length = parseLength(answer.header("content-length"));
   if (answer.status === 200) {
-    // A client would take it for the whole blob.
+    // A client would accept it as the whole blob.
     if (length === 0 && possibleSize(digest, length) === undefined) {
-      return "length 0 for a digest that is not that of nothing";
+      return "got length 0 for a blob that is not empty";
     }
     return {
       status: 200,
@@ -54,28 +54,30 @@ export function judgeBlobAnswer(
       expectedBytes: length,
     };
   }
-  if (answer.status !== 206) return `status ${answer.status}`;
-  if (rangeHeader(asked) === undefined)
-    return "206 for a request without Range";
+  if (answer.status !== 206)
+    return `got status ${answer.status}; expected 200 or 206`;
+  if (rangeHeader(wanted) === undefined) {
+    return "got 206 for a request without Range";
+  }
   const [, first, last, total] =
     CONTENT_RANGE.exec(answer.header("content-range") ?? "") ?? [];
   const start = parseLength(first);
   const end = parseLength(last);
   const sizeBytes = parseLength(total);
   if (start === undefined || end === undefined) {
-    return "206 without a usable Content-Range";
+    return "got 206 without a valid Content-Range";
   }
   const expectedBytes = end - start + 1;
   const lastWanted = Math.min(
-    asked.lastByte ?? Infinity,
+    wanted.lastByte ?? Infinity,
     (sizeBytes ?? Infinity) - 1,
   );
-  const isAsked =
-    start === asked.offset &&
+  const isWanted =
+    start === wanted.offset &&
     end >= start &&
     (end === lastWanted || lastWanted === Infinity) &&
     (length === undefined || length === expectedBytes);
-  return isAsked
+  return isWanted
     ? { status: 206, offset: start, sizeBytes, expectedBytes }
-    : `206 with another range than ${rangeHeader(asked)}`;
+    : `got 206 with another range; expected ${rangeHeader(wanted)}`;
 }

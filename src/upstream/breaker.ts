@@ -2,43 +2,43 @@ import type { Clock } from "../telemetry/clock.ts";
 
 const FIRST_PAUSE_MS = 5_000;
 const MAX_PAUSE_MS = 300_000;
-/** One resource that fails again and again says nothing of the others. */
+/** Repeated failures of one resource say nothing about the others. */
 const MAX_FAILED_RESOURCES = 3;
 
-/** `half-open`: a probe is on its way. */
+/** `half-open`: a probe is running. */
 export type BreakerState = "closed" | "open" | "half-open";
 
 /** One failure, for {@link BreakerPermit.fail}. */
 export interface BreakerFailure {
-  /** `severe`: refused, no such host, no connection in time. `mild`: anything else. */
+  /** `severe`: refused, no such host, no connection in time. `mild`: any other failure. */
   readonly severity: "severe" | "mild";
-  /** The blob, list or manifest that was asked for; absent: one that no other request names. */
+  /** The requested blob, list or manifest; absent: counts as a resource of its own. */
   readonly resource?: string;
-  /** How long the other side asked to be left alone. */
+  /** The pause that the other side requested. */
   readonly retryAfterMs?: number | undefined;
 }
 
-/** The right to ask once, and the duty to report how it went; only the first report counts. */
+/** Allows one request, whose result must be reported; only the first report counts. */
 export interface BreakerPermit {
-  /** The one request that finds out whether an open breaker may close. */
+  /** True: the result of this request decides whether the open breaker closes. */
   readonly isProbe: boolean;
   succeed(): void;
   fail(failure: BreakerFailure): void;
-  /** The other side asked to be left alone for so long. */
+  /** The other side requested a pause. */
   rest(durationMs: number): void;
-  /** Nothing was learnt: ended by ourselves, or failed elsewhere. */
+  /** Reports no result: the mirror ended the request, or it failed elsewhere. */
   abandon(): void;
 }
 
 /**
- * Keeps requests away from a place that does not answer. A severe failure opens it immediately, mild
- * ones after three different resources failed in a row; after 5 s, doubling to 5 min, one probe at a
- * time may close it again.
+ * Keeps requests away from a server that does not answer. A severe failure opens the breaker
+ * immediately; mild failures open it after three different resources failed in a row. After 5 s,
+ * doubling to 5 min, one probe at a time may close it again.
  */
 export class Breaker {
   readonly #clock: Clock;
   readonly #onChange: (isUp: boolean) => void;
-  /** Since the last success; at most {@link MAX_FAILED_RESOURCES}. */
+  /** Resources that failed since the last success; at most {@link MAX_FAILED_RESOURCES}. */
   readonly #failed = new Set<string | symbol>();
   #isOpen = false;
   #isResting = false;
@@ -51,7 +51,7 @@ export class Breaker {
     this.#onChange = onChange;
   }
 
-  /** True until a probe has succeeded, also while one is due or on its way. */
+  /** True until a probe succeeds, also while one is due or running. */
   get isOpen(): boolean {
     return this.#isOpen;
   }
@@ -61,14 +61,14 @@ export class Breaker {
     return this.#probe === undefined ? "open" : "half-open";
   }
 
-  /** Until the next probe may go; 0 when one may go now. */
+  /** Time until the next probe is allowed; 0 if one is allowed now. */
   get retryAfterMs(): number {
     return this.#isOpen
       ? Math.max(0, this.#untilMs - this.#clock.monotonicMs())
       : 0;
   }
 
-  /** Whether {@link enter} would give a permit now. */
+  /** True if {@link enter} would return a permit now. */
   get isPassable(): boolean {
     return (
       !this.#isOpen || (this.#probe === undefined && this.retryAfterMs === 0)
@@ -96,7 +96,7 @@ export class Breaker {
   }
 
   #succeeded(isProbe: boolean): void {
-    // A request that was on its way when a Retry-After came does not outweigh it.
+    // The success of an earlier request does not cancel a later Retry-After.
     if (this.#isResting && !isProbe) return;
     this.#failed.clear();
     this.#pauseMs = FIRST_PAUSE_MS;
@@ -107,7 +107,7 @@ export class Breaker {
   #noteFailure(failure: BreakerFailure, isProbe: boolean): void {
     const { severity, resource, retryAfterMs = 0 } = failure;
     if (this.#isOpen) {
-      // Those that failed together with the one that opened it prove nothing new.
+      // Requests that ran when the breaker opened add no information.
       if (!isProbe) return;
       this.#pauseMs = Math.min(this.#pauseMs * 2, MAX_PAUSE_MS);
     } else {

@@ -3,7 +3,7 @@ import type { UpstreamAccount, UpstreamStatus } from "./status.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { Reference, RepositoryName, Tag } from "../oci/reference.ts";
 
-/** What a HEAD of a manifest told; each part may be missing. */
+/** The headers of a HEAD of a manifest; each may be missing. */
 export interface UpstreamManifestHead {
   readonly digest: Digest | undefined;
   readonly sizeBytes: number | undefined;
@@ -13,33 +13,33 @@ export interface UpstreamManifestHead {
 /** The bytes of a manifest, at most {@link MAX_MANIFEST_BYTES}; not hashed yet. */
 export interface UpstreamManifest {
   readonly bytes: Buffer;
-  /** The media type without parameters, where the upstream told one. */
+  /** The media type without parameters, if the upstream sent one. */
   readonly mediaType: string | undefined;
-  /** `Docker-Content-Digest`, where it is there and a digest. */
+  /** `Docker-Content-Digest`, if present and valid. */
   readonly digestHeader: Digest | undefined;
 }
 
 export interface OpenBlobOptions {
-  /** First byte wanted; absent or 0 without `lastByte` asks for the whole blob, without `Range`. */
+  /** First byte; absent or 0 without `lastByte` requests the whole blob, without `Range`. */
   readonly offset?: number;
-  /** Last byte wanted, inclusive. */
+  /** Last byte, inclusive. */
   readonly lastByte?: number;
-  /** Endpoints (by their URL) that gave wrong bytes or broke: asked last. */
+  /** URLs of endpoints that sent wrong bytes or broke; they are tried last. */
   readonly avoid?: ReadonlySet<string>;
   /** Ends the wait for headers and the body. */
   readonly signal: AbortSignal;
 }
 
-/** An open body. The caller reads it to its end or destroys it; its end alone proves nothing. */
+/** An open body. The caller reads it to its end or destroys it; the end alone does not prove completeness. */
 export interface UpstreamBlob {
   readonly status: 200 | 206;
-  /** Where in the blob the body starts: `offset` with 206, 0 with 200. */
+  /** Position in the blob at which the body starts: the requested `offset` with 206, 0 with 200. */
   readonly offset: number;
-  /** Of the whole blob, where told by Content-Length or Content-Range. */
+  /** The size of the whole blob, if Content-Length or Content-Range states it. */
   readonly sizeBytes: number | undefined;
   /** Errors of the body are UpstreamErrors (`interrupted`, `timeout`). */
   readonly body: Readable;
-  /** For how long the bandwidth has held the body up in all; absent: not at all. */
+  /** Returns the total time for which the bandwidth limit has paused the body; absent: 0. */
   readonly pacedMs?: () => number;
   /** The URL of the endpoint that answered, for {@link OpenBlobOptions.avoid}. */
   readonly endpoint: string;
@@ -47,32 +47,32 @@ export interface UpstreamBlob {
 
 export interface UpstreamTags {
   readonly tags: readonly Tag[];
-  /** False where a bound (pages, bytes, time) cut the list. */
+  /** False if a bound (pages, bytes, time) cut the list. */
   readonly isWhole: boolean;
 }
 
 /**
  * One upstream registry: its endpoints in order, tokens, redirects, retries and breakers.
- * Every method throws {@link UpstreamError}, ends when its signal aborts, and has bounds of its own.
+ * Every method throws {@link UpstreamError}, ends when its signal aborts, and is bounded in time.
  */
 export interface UpstreamClient {
   /** The key in the configuration. */
   readonly name: string;
   readonly hasCredentials: boolean;
-  /** Every endpoint's breaker is open, or rests after a 429 or 503; a probe may still be due. */
+  /** True if every endpoint's breaker is open or rests after a 429 or 503; a probe may still be due. */
   isDown(): boolean;
-  /** Nothing is under way: no request, and no body that is still read. */
+  /** True if no request runs and no body is being read. */
   isIdle(): boolean;
   /**
-   * At most a tenth is left of every account's pull budget: manifests that are cached should not be
-   * fetched anew.
+   * True if at most a tenth of every account's pull budget is left: cached manifests should not be
+   * fetched again.
    */
   isBudgetSpared(): boolean;
-  /** Less than half is left of every account's pull budget: only what a client asked for is fetched. */
+  /** True if less than half of every account's pull budget is left: only client requests are fetched. */
   isBudgetHalfUsed(): boolean;
-  /** The accounts that it is asked with, endpoint by endpoint; `anonymous` where there are none. */
+  /** Returns the accounts of each endpoint; `anonymous` if none is configured. */
   accounts(): readonly UpstreamAccount[];
-  /** What an operator is shown. */
+  /** Returns the state for the operator. */
   status(): UpstreamStatus;
   headManifest(
     repository: RepositoryName,
@@ -80,8 +80,10 @@ export interface UpstreamClient {
     signal: AbortSignal,
   ): Promise<UpstreamManifestHead>;
   /**
-   * @param isGenuine false: these bytes are not those that were asked for. The next endpoint is
-   *   asked then; where none has the right ones, the error is `digest-mismatch`
+   * Fetches a manifest.
+   *
+   * @param isGenuine returns false for bytes that are not the requested manifest; then the next
+   *   endpoint is tried. The error is `digest-mismatch` if no endpoint has the right bytes
    */
   getManifest(
     repository: RepositoryName,
@@ -90,8 +92,8 @@ export interface UpstreamClient {
     isGenuine?: (manifest: UpstreamManifest) => boolean,
   ): Promise<UpstreamManifest>;
   /**
-   * Whether the blob is there: a HEAD, or, where that answers 401, 405, no length or a length of 0
-   * that can't be true, a GET ended after its headers.
+   * Checks that a blob exists: by a HEAD or, if that is refused or returns no valid length, by a GET
+   * that ends after its headers.
    */
   headBlob(
     repository: RepositoryName,
@@ -104,9 +106,9 @@ export interface UpstreamClient {
     options: OpenBlobOptions,
   ): Promise<UpstreamBlob>;
   /**
-   * Follows the upstream's pages. Names that are no tags are left out.
+   * Lists tags over all pages of the upstream. Invalid names are left out.
    *
-   * @param after where a list that was cut goes on
+   * @param after the last tag of a list that was cut, to continue after it
    */
   listTags(
     repository: RepositoryName,
@@ -114,16 +116,17 @@ export interface UpstreamClient {
     after?: Tag,
   ): Promise<UpstreamTags>;
   /**
-   * The bytes of the referrers API's image index with all pages joined, unfiltered.
-   * Where the API answers 404: kind `not-found`.
+   * Returns the image index of the referrers API with all pages joined, unfiltered.
+   *
+   * @throws UpstreamError `not-found` if the API answers 404
    */
   getReferrers(
     repository: RepositoryName,
     subject: Digest,
     signal: AbortSignal,
   ): Promise<Buffer>;
-  /** It is no longer in force: failed endpoints are neither probed in the background nor reported any more. */
+  /** Ends background probes and reports: a reload has replaced this client. */
   retire(): void;
-  /** Breaks everything off. */
+  /** Ends all requests and connections. */
   close(): Promise<void>;
 }

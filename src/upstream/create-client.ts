@@ -43,13 +43,13 @@ export interface UpstreamClientOptions {
   readonly observer: UpstreamObserver;
   /** True: nothing is dialled; every method throws `breaker-open`. May change at any time. */
   readonly isOffline?: () => boolean;
-  /** When a failed endpoint is probed in the background; absent: by the system's timers. */
+  /** Schedules background probes of failed endpoints; absent: by timers. */
   readonly probeSchedule?: ProbeSchedule | undefined;
-  /** In the place of the system's resolver. */
+  /** Replaces the system's resolver. */
   readonly resolveName?: ResolveName | undefined;
 }
 
-/** An upstream over HTTP. Dials nothing before the first request. */
+/** Creates the client of an upstream over HTTP. It opens no connection before the first request. */
 export function createUpstreamClient(
   options: UpstreamClientOptions,
 ): UpstreamClient {
@@ -132,13 +132,16 @@ class HttpUpstreamClient implements UpstreamClient {
   }
 
   isBudgetSpared(): boolean {
-    const asked = this.#endpoints.find((endpoint) => !endpoint.isDown);
-    return asked?.isBudgetSpared === true;
+    return this.#nextEndpoint()?.isBudgetSpared === true;
   }
 
   isBudgetHalfUsed(): boolean {
-    const asked = this.#endpoints.find((endpoint) => !endpoint.isDown);
-    return asked?.isBudgetHalfUsed === true;
+    return this.#nextEndpoint()?.isBudgetHalfUsed === true;
+  }
+
+  /** Returns the endpoint that the next request is sent to. */
+  #nextEndpoint(): Endpoint | undefined {
+    return this.#endpoints.find((endpoint) => !endpoint.isDown);
   }
 
   status(): UpstreamStatus {
@@ -171,18 +174,18 @@ class HttpUpstreamClient implements UpstreamClient {
     signal: AbortSignal,
   ): Promise<UpstreamManifestHead> {
     const target = `manifests/${referenceText(reference)}`;
-    const asked = {
+    const demand = {
       kind: "manifest",
       resource: `${repository}/${target}`,
       isHead: true,
     } as const;
-    return this.#asker.askSmall(asked, signal, async (ask) => {
-      const held = await ask({ method: "HEAD", repository, target });
+    return this.#asker.askSmall(demand, signal, async (send) => {
+      const held = await send({ method: "HEAD", repository, target });
       dismiss(held);
       const { header } = held.answer;
       return {
         digest: parseDigest(header("docker-content-digest") ?? ""),
-        // Never true of a manifest; some redirectors say so all the same.
+        // Some redirectors answer 0, which is never the size of a manifest.
         sizeBytes: parseLength(header("content-length")) || undefined,
         mediaType: parseContentType(header("content-type")),
       };
@@ -196,25 +199,25 @@ class HttpUpstreamClient implements UpstreamClient {
     isGenuine: (manifest: UpstreamManifest) => boolean = () => true,
   ): Promise<UpstreamManifest> {
     const target = `manifests/${referenceText(reference)}`;
-    const asked = {
+    const demand = {
       kind: "manifest",
       resource: `${repository}/${target}`,
     } as const;
-    return this.#asker.askSmall(asked, signal, async (ask) => {
-      const held = await ask({ method: "GET", repository, target });
+    return this.#asker.askSmall(demand, signal, async (send) => {
+      const held = await send({ method: "GET", repository, target });
       const bytes = await this.#asker.read(held, MAX_MANIFEST_BYTES);
       const { header } = held.answer;
       const digestHeader = parseDigest(header("docker-content-digest") ?? "");
       if (bytes.length === 0)
-        throw this.#asker.badAnswer(held, "an empty manifest");
+        throw this.#asker.badAnswer(held, "got an empty manifest");
       const encoding = header("content-encoding")?.toLowerCase() ?? "identity";
       if (
         encoding !== "identity" &&
         reference.kind === "tag" &&
         digestHeader === undefined
       ) {
-        // No digest would show that these are not the bytes that were published.
-        throw this.#asker.badAnswer(held, "an encoded manifest");
+        // No digest would show that these are not the published bytes.
+        throw this.#asker.badAnswer(held, "got an encoded manifest");
       }
       const mediaType = parseContentType(header("content-type"));
       const manifest = { bytes, mediaType, digestHeader };
@@ -222,7 +225,7 @@ class HttpUpstreamClient implements UpstreamClient {
       const { origin } = held.answer.url;
       throw new UpstreamError(
         "digest-mismatch",
-        `${origin}: other bytes than those of ${digestHeader ?? referenceText(reference)}`,
+        `${origin}: got other bytes; expected those of ${digestHeader ?? referenceText(reference)}`,
         { upstream: this.name, origin },
       );
     });
@@ -234,30 +237,30 @@ class HttpUpstreamClient implements UpstreamClient {
     signal: AbortSignal,
   ): Promise<{ readonly sizeBytes: number | undefined }> {
     const target = `blobs/${digest}`;
-    const asked = {
+    const demand = {
       kind: "blob",
       resource: `${repository}/${target}`,
       isHead: true,
     } as const;
-    const told = await this.#asker.askSmall(asked, signal, async (ask) => {
+    const length = await this.#asker.askSmall(demand, signal, async (send) => {
       try {
-        const held = await ask({
+        const held = await send({
           method: "HEAD",
           repository,
           target,
           isTokenDoubted: false,
         });
         dismiss(held);
-        const length = parseLength(held.answer.header("content-length"));
-        // Some redirectors answer 0 to every HEAD; a GET shows whether it is true.
-        return length === 0 ? possibleSize(digest, length) : length;
+        const stated = parseLength(held.answer.header("content-length"));
+        // Some redirectors answer 0 to every HEAD; a GET shows the real length.
+        return stated === 0 ? possibleSize(digest, stated) : stated;
       } catch (error) {
-        // Here, where it is no fault of the endpoint's and nobody is told of one.
+        // Caught here, so that it is neither counted nor logged as a failure of the endpoint.
         if (isHeadRefused(error)) return undefined;
         throw error;
       }
     });
-    if (told !== undefined) return { sizeBytes: told };
+    if (length !== undefined) return { sizeBytes: length };
     const { body, sizeBytes } = await this.openBlob(repository, digest, {
       signal,
     });
@@ -322,8 +325,8 @@ class HttpUpstreamClient implements UpstreamClient {
     return this.#asker.askSmall(
       { kind: "tags", resource },
       signal,
-      (ask, own) =>
-        readTags(this.#asker, ask, { repository, after, signal: own }),
+      (send, own) =>
+        readTags(this.#asker, send, { repository, after, signal: own }),
     );
   }
 
@@ -336,7 +339,7 @@ class HttpUpstreamClient implements UpstreamClient {
     return this.#asker.askSmall(
       { kind: "referrers", resource },
       signal,
-      (ask) => readReferrers(this.#asker, ask, { repository, subject }),
+      (send) => readReferrers(this.#asker, send, { repository, subject }),
     );
   }
 
@@ -351,7 +354,7 @@ class HttpUpstreamClient implements UpstreamClient {
   }
 }
 
-/** ECR Public answers 401, some CDNs 403 to a HEAD whose GET they signed, others 400, 405, 406 or 5xx. */
+/** ECR Public answers 401 to a HEAD, some CDNs 403 if only the GET was signed, others 400, 405, 406 or 5xx. */
 function isHeadRefused(error: unknown): boolean {
   if (!(error instanceof UpstreamError) || error.isLocal) return false;
   const { status = 0 } = error;

@@ -5,41 +5,41 @@ import { isGivenUp, severityOf } from "../wire/faults.ts";
 import type { UpstreamRequestKind } from "../wire/observer.ts";
 import { type ResourceRest, ResourceRests } from "./resource-rests.ts";
 
-/** Manifests and blobs are judged together; a list that fails says nothing of them. */
+/** Manifests and blobs share a breaker; a list that fails says nothing about them. */
 type Group = "content" | "tags" | "referrers";
 
 export interface HealthOptions {
-  /** Of the endpoint. */
+  /** The origin of the endpoint. */
   readonly origin: string;
   readonly clock: Clock;
   readonly onChange: (isUp: boolean) => void;
 }
 
-/** Why an endpoint is not asked for something now. */
+/** The reason why an endpoint is not asked now. */
 export interface HealthRefusal extends ResourceRest {
-  /** Only this one resource rests. */
+  /** True: only the resource rests, not the endpoint. */
   readonly isOfResource: boolean;
 }
 
-/** The right to ask for one resource, and the duty to report how it went; only the first report counts. */
+/** Allows one request for a resource, whose result must be reported; only the first report counts. */
 export interface Permit {
-  /** It finds out whether an open breaker may close. */
+  /** True: the result decides whether an open breaker closes. */
   readonly isProbe: boolean;
-  /** The blob, list or manifest; undefined: nothing in particular. */
+  /** The blob, list or manifest; undefined: none in particular. */
   readonly resource: string | undefined;
-  /** What came up since the permit was given, while the request waited for a slot. */
+  /** A refusal that arose after the permit was given, while the request waited for a slot. */
   readonly refusal: HealthRefusal | undefined;
   succeed(): void;
-  /** @param isAnswer the endpoint, or where it redirected to, gave this answer for the resource */
+  /** @param isAnswer the error is an answer about the resource, by the endpoint or a redirect target */
   fail(error: UpstreamError, isAnswer?: boolean): void;
-  /** Nothing was learnt: ended by ourselves, or failed elsewhere. */
+  /** Reports no result: the mirror ended the request, or it failed elsewhere. */
   abandon(): void;
 }
 
 /**
- * Whether an endpoint is worth asking. A connection that can't be made closes it for everything;
- * other failures only once three different resources of a kind failed in a row. What it answers
- * about one resource is remembered for that resource alone.
+ * Decides whether an endpoint is worth asking. A failed connection stops all requests; other failures
+ * do so after three different resources of a kind failed in a row. An answer about one resource
+ * affects that resource only.
  */
 export class EndpointHealth {
   readonly #origin: string;
@@ -62,7 +62,7 @@ export class EndpointHealth {
     this.#rests = new ResourceRests(clock);
   }
 
-  /** Manifests and blobs are not asked for. */
+  /** True if manifests and blobs are not requested. */
   get isOpen(): boolean {
     return this.isOpenFor("manifest");
   }
@@ -73,7 +73,7 @@ export class EndpointHealth {
     return states.includes("open") ? "open" : "closed";
   }
 
-  /** Until it may be probed; 0 when it may be now, or is up. */
+  /** Time until a probe is allowed; 0 if one is allowed now or the endpoint is up. */
   get retryAfterMs(): number {
     return retryAfterOf(this.#breakers("manifest"));
   }
@@ -83,8 +83,10 @@ export class EndpointHealth {
   }
 
   /**
-   * @param resource undefined: a probe that asks for nothing in particular
-   * @param isHead what is answered to a HEAD is remembered for HEADs: its GET may work all the same
+   * Returns a permit, or the reason why no request is allowed now.
+   *
+   * @param resource undefined: a probe without a particular resource
+   * @param isHead failures of a HEAD count for HEADs only: the GET may still work
    */
   enter(
     kind: UpstreamRequestKind,
@@ -138,7 +140,7 @@ export class EndpointHealth {
       if (restKey !== undefined && isAboutResource(error, isOwn, isAnswer)) {
         this.#rests.noteFailure(restKey, error);
       }
-      // Some registries answer 5xx to every HEAD: the GET that follows says more.
+      // Some registries answer 5xx to every HEAD; the GET that follows is more reliable.
       const isHeadAlone =
         isHead && error.status !== undefined && retryAfterMs === undefined;
       if (!isOwn || error.isLocal || isGivenUp(error)) {
@@ -153,7 +155,7 @@ export class EndpointHealth {
         connection?.fail({ severity });
         group?.abandon();
       } else {
-        // An answer, even a bad one, came over a connection that stands.
+        // An answer, even a bad one, shows that the connection works.
         if (error.status !== undefined) connection?.succeed();
         else if (connection?.isProbe === true) connection.fail({ severity });
         else connection?.abandon();
@@ -200,8 +202,8 @@ export class EndpointHealth {
 }
 
 /**
- * Whether an error says something of the resource that was asked for, rather than of the connection,
- * of a token realm or of a whole account. The endpoint's 429 on a manifest is of the account.
+ * True if an error concerns the requested resource rather than the connection, a token realm or a whole
+ * account. The endpoint's 429 on a manifest concerns the account.
  */
 function isAboutResource(
   error: UpstreamError,

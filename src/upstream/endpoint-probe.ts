@@ -2,13 +2,13 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { EndpointHealth, Permit } from "./endpoint-health.ts";
 import { UpstreamError } from "../wire/errors.ts";
 
-/** Calls back after a delay; returns the way to cancel it. */
+/** Schedules a call after a delay; returns the function that cancels it. */
 export type ProbeSchedule = (run: () => void, delayMs: number) => () => void;
 
-const USED_LATELY_MS = 3_600_000;
-/** All of a probe: connection, tokens and headers. */
+const RECENT_USE_MS = 3_600_000;
+/** Bound of a whole probe: connection, tokens and headers. */
 const MAX_PROBE_MS = 20_000;
-/** Between two looks while a client's request is the probe, and for clocks that stand. */
+/** The shortest delay between two checks, also while a client's request is the probe. */
 const MIN_DELAY_MS = 1_000;
 
 const scheduleUnref: ProbeSchedule = (run, delayMs) => {
@@ -21,19 +21,20 @@ export interface EndpointProbeOptions {
   readonly origin: string;
   readonly health: EndpointHealth;
   readonly clock: Clock;
-  /** Absent: by the system's timers, which do not keep the process. */
+  /** Absent: timers that do not keep the process alive. */
   readonly schedule?: ProbeSchedule | undefined;
   /** True: nothing is dialled now. */
   readonly isClosed: () => boolean;
-  /** Ends a probe that is on its way. */
+  /** Ends a running probe. */
   readonly closing: AbortSignal;
-  /** Asks for little. Throws UpstreamError unless an answer came that shows it up. */
+  /** Sends a small request. @throws UpstreamError unless the answer shows that the endpoint is up */
   readonly ask: (permit: Permit, signal: AbortSignal) => Promise<void>;
 }
 
 /**
- * Probes an endpoint whose breaker is open, once its pause is over, so that its recovery does not
- * wait for a client. One probe at a time, and none for an endpoint that no client asked for lately.
+ * Probes an endpoint in the background when the pause of its open breaker is over, so that recovery
+ * does not wait for a client. One probe runs at a time, and none if no client used the upstream
+ * within the last hour.
  */
 export class EndpointProbe {
   readonly #options: EndpointProbeOptions;
@@ -46,25 +47,25 @@ export class EndpointProbe {
     this.#options = options;
   }
 
-  /** A client's request asked for it. */
+  /** Notes a request of a client. */
   noteUse(): void {
     this.#usedAtMs = this.#options.clock.monotonicMs();
-    this.#arm();
+    this.#schedule();
   }
 
-  /** Its breaker opened or closed. */
+  /** Notes that the breaker opened or closed. */
   onChange(): void {
-    this.#arm();
+    this.#schedule();
   }
 
-  /** Probes no more; one on its way ends by itself. */
+  /** Starts no further probe; a running one ends by itself. */
   stop(): void {
     this.#isStopped = true;
     this.#cancel?.();
     this.#cancel = undefined;
   }
 
-  #arm(): void {
+  #schedule(): void {
     const { health, schedule = scheduleUnref } = this.#options;
     const isArmed = this.#cancel !== undefined || this.#isProbing;
     if (isArmed || this.#isStopped || !health.isOpen) return;
@@ -80,8 +81,8 @@ export class EndpointProbe {
   /** Never rejects. */
   async #run(): Promise<void> {
     const { health, clock, isClosed } = this.#options;
-    const isUsed = clock.monotonicMs() - this.#usedAtMs < USED_LATELY_MS;
-    // The next client's use arms it again.
+    const isUsed = clock.monotonicMs() - this.#usedAtMs < RECENT_USE_MS;
+    // The next request of a client schedules a probe again.
     if (!isUsed || isClosed() || this.#isStopped || !health.isOpen) return;
     const permit =
       health.retryAfterMs > 0 ? undefined : health.enter("manifest", undefined);
@@ -90,7 +91,7 @@ export class EndpointProbe {
       await this.#probe(permit);
       this.#isProbing = false;
     }
-    this.#arm();
+    this.#schedule();
   }
 
   async #probe(permit: Permit): Promise<void> {
@@ -101,9 +102,8 @@ export class EndpointProbe {
       permit.succeed();
     } catch (error) {
       if (bound.aborted) {
-        const late = "a probe was not answered in time";
         permit.fail(
-          new UpstreamError("timeout", `${origin}: ${late}`, {
+          new UpstreamError("timeout", `${origin}: the probe timed out`, {
             upstream,
             origin,
           }),

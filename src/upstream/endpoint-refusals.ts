@@ -4,27 +4,35 @@ import type { FaultPlace } from "../wire/faults.ts";
 
 const MIN_RETRY_AFTER_MS = 1_000;
 
-/** An account or a resource rests after a 429: nothing is dialled. */
+/** Creates the error for an account or a resource that rests after a 429; nothing is dialled. */
 export function throttled(
   place: FaultPlace,
   retryAfterMs: number,
 ): UpstreamError {
-  return new UpstreamError("rate-limited", `${place.origin}: throttled`, {
-    ...place,
-    status: 429,
-    retryAfterMs,
-    isLocal: true,
-  });
+  return new UpstreamError(
+    "rate-limited",
+    `${place.origin}: rests after a 429`,
+    {
+      ...place,
+      status: 429,
+      retryAfterMs,
+      isLocal: true,
+    },
+  );
 }
 
-/** An endpoint, or one resource of it, rests after failures: nothing is dialled. */
+/** Creates the error for an endpoint, or a resource of it, that rests after failures; nothing is dialled. */
 export function refused(place: FaultPlace, rest: HealthRefusal): UpstreamError {
   const retryAfterMs = Math.max(rest.retryAfterMs, MIN_RETRY_AFTER_MS);
   if (rest.isThrottled) return throttled(place, retryAfterMs);
-  const what = rest.isOfResource ? "what was asked for rests" : "rests";
-  return new UpstreamError("breaker-open", `${place.origin}: ${what}`, {
-    ...place,
-    retryAfterMs,
-    isLocal: true,
-  });
+  const subject = rest.isOfResource ? "the resource" : "the endpoint";
+  return new UpstreamError(
+    "breaker-open",
+    `${place.origin}: ${subject} rests after failures`,
+    {
+      ...place,
+      retryAfterMs,
+      isLocal: true,
+    },
+  );
 }

@@ -2,7 +2,7 @@ import { discardBody } from "../wire/body.ts";
 import type { Answer, Exchange } from "../wire/exchange.ts";
 import { type Identity, requestHeaders } from "../wire/request-headers.ts";
 
-/** Asks for the root of the API, without a token. */
+/** Requests the root of the API without a token. */
 export async function askRoot(
   {
     identity,

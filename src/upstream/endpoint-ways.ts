@@ -17,11 +17,11 @@ export interface EndpointWaysOptions extends Omit<
 > {
   readonly lookup: NameLookup;
   readonly foreignOrigins: ForeignOrigins;
-  /** Told of what is to be closed with the client. */
+  /** Called with each set of dispatchers, which must be closed with the client. */
   readonly onOpened: (dispatchers: Dispatchers) => void;
 }
 
-/** To the endpoint itself, and to wherever it leads; the two share no connection. */
+/** Creates the exchanges with the endpoint itself and with other hosts; they share no connection. */
 export function openWays(
   endpoint: string,
   options: EndpointWaysOptions,
@@ -30,7 +30,7 @@ export function openWays(
   const { origin, hostname } = new URL(endpoint);
   const policy = new AddressPolicy(config.redirectHosts);
   const address = withoutBrackets(hostname);
-  // Where a template's registry is was said by a client, and not by the operator.
+  // The registry of a template was named by a client, not by the operator.
   const isTrusted = config.template === undefined;
   if (isTrusted && isIP(address) !== 0) policy.noteHome(address);
   const open = (side: "endpoint" | "foreign"): Exchange => {
@@ -39,12 +39,12 @@ export function openWays(
     return createExchange({ config, dispatchers, clock, observer });
   };
   const exchange = open(isTrusted ? "endpoint" : "foreign");
-  const elsewhere = open("foreign");
+  const foreign = open("foreign");
   return {
     exchange,
-    // A realm on the endpoint's own origin is where the endpoint is.
+    // A realm on the endpoint's own origin is as trusted as the endpoint.
     foreignExchange: foreignOrigins.guard((request) =>
-      (request.url.origin === origin ? exchange : elsewhere)(request),
+      (request.url.origin === origin ? exchange : foreign)(request),
     ),
   };
 }

@@ -4,29 +4,29 @@ import type { EndpointRequest } from "./endpoint-request.ts";
 import type { Permit } from "./endpoint-health.ts";
 import { UpstreamError, type UpstreamErrorKind } from "../wire/errors.ts";
 import { abortFault } from "../wire/faults.ts";
-import { probe, probeBehind } from "./probing.ts";
+import { probe, probeInBackground } from "./probing.ts";
 import type { UpstreamObserver } from "../wire/observer.ts";
 
 export interface FailOverOptions {
   readonly upstream: string;
-  /** In the order in which they are asked. */
+  /** In the order in which they are tried. */
   readonly endpoints: readonly Endpoint[];
   readonly observer: UpstreamObserver;
 }
 
 export interface FailOverRequest {
   readonly kind: EndpointRequest["kind"];
-  /** The blob, list or manifest, by a name that no other shares. */
+  /** A unique name of the blob, list or manifest. */
   readonly resource: string;
   readonly isHead?: boolean;
-  /** The caller's: what it ends is nobody's fault. */
+  /** The caller's signal; a request that it ends is not a failure. */
   readonly signal: AbortSignal;
-  /** Endpoints (by their URL) that are asked last. */
+  /** URLs of endpoints that are tried last. */
   readonly avoid?: ReadonlySet<string> | undefined;
 }
 
-/** Whether the next endpoint may know better. A refusal or a 404 is an answer. */
-const PASSED_OVER: ReadonlySet<UpstreamErrorKind> = new Set([
+/** Failures after which the next endpoint is tried. A refusal or a 404 is an answer. */
+const TRY_NEXT: ReadonlySet<UpstreamErrorKind> = new Set([
   "unreachable",
   "timeout",
   "rate-limited",
@@ -38,24 +38,24 @@ const PASSED_OVER: ReadonlySet<UpstreamErrorKind> = new Set([
   "digest-mismatch",
 ]);
 
-/** How one endpoint is asked. */
+/** A request to one endpoint. */
 export interface Ask<T> {
-  /** @param signal ends it: the caller's, or a probe's own */
+  /** @param signal ends the request: the caller's, or that of a probe */
   readonly act: (
     endpoint: Endpoint,
     permit: Permit,
     signal: AbortSignal,
   ) => Promise<T>;
-  /** Ends an answer that came too late for its caller. */
+  /** Ends an answer that arrived after its caller left. */
   readonly discard: (answer: T) => void;
 }
 
 /**
- * Asks one endpoint after the other until one gives an answer, be it a refusal; those that rest
- * are passed over without a dial. One whose rest is over is probed behind the answer of the next
- * where that is up, else the caller waits for it for a moment.
+ * Tries the endpoints in order until one answers; a refusal is an answer. Endpoints that rest are
+ * skipped. If the rest of an endpoint is over and a later endpoint is up, it is probed in the
+ * background; otherwise the caller waits briefly for the probe.
  *
- * @throws UpstreamError of the answer, or of the most telling failure where none answered
+ * @throws UpstreamError of the answer, or the most specific failure if no endpoint answered
  */
 export async function askInOrder<T>(
   options: FailOverOptions,
@@ -72,7 +72,7 @@ export async function askInOrder<T>(
     }
     const permit = endpoint.enter(kind, resource, isHead);
     if (permit instanceof UpstreamError) {
-      failure = moreTelling(failure, permit);
+      failure = moreSpecific(failure, permit);
       continue;
     }
     const probing = {
@@ -84,7 +84,7 @@ export async function askInOrder<T>(
       .slice(at + 1)
       .some((other) => other.isReady(kind));
     if (permit.isProbe && isOtherUp) {
-      probeBehind(probing);
+      probeInBackground(probing);
       continue;
     }
     try {
@@ -97,13 +97,13 @@ export async function askInOrder<T>(
         : await probing.act(signal);
     } catch (error) {
       if (!(error instanceof UpstreamError) || signal.aborted) throw error;
-      if (!PASSED_OVER.has(error.kind)) throw error;
-      failure = moreTelling(failure, error);
+      if (!TRY_NEXT.has(error.kind)) throw error;
+      failure = moreSpecific(failure, error);
     }
   }
   throw (
     failure ??
-    new UpstreamError("breaker-open", "there is no endpoint", {
+    new UpstreamError("breaker-open", "no endpoint is configured", {
       upstream,
       isLocal: true,
     })
@@ -138,13 +138,17 @@ async function askOne<T>(
   }
 }
 
-/** It was asked, and has not answered in time; when it has, the next request finds it up. */
+/** Creates the error of a probe that takes longer than its caller waits; the probe continues. */
 function stillResting(upstream: string, endpoint: Endpoint): UpstreamError {
-  return new UpstreamError("breaker-open", `${endpoint.url}: rests`, {
-    upstream,
-    origin: endpoint.origin,
-    retryAfterMs: Math.max(endpoint.status.retryAfterMs, 1_000),
-  });
+  return new UpstreamError(
+    "breaker-open",
+    `${endpoint.url}: the endpoint rests; its probe has not answered yet`,
+    {
+      upstream,
+      origin: endpoint.origin,
+      retryAfterMs: Math.max(endpoint.status.retryAfterMs, 1_000),
+    },
+  );
 }
 
 function inOrder(
@@ -159,8 +163,8 @@ function inOrder(
   ];
 }
 
-/** A quota first, since blobs can still be fetched; then what was seen, over what merely rests. */
-function moreTelling(
+/** Prefers a used-up quota, since blobs can still be fetched; then an actual failure over a rest. */
+function moreSpecific(
   one: UpstreamError | undefined,
   other: UpstreamError,
 ): UpstreamError {

@@ -13,11 +13,11 @@ export interface RedirectsOptions {
   readonly endpoint: URL;
   readonly identity: Identity;
   readonly tokens: TokenSource;
-  /** To the endpoint's own origin. */
+  /** Sends to the endpoint's own origin. */
   readonly exchange: Exchange;
-  /** To anywhere else. */
+  /** Sends to any other origin. */
   readonly foreignExchange: Exchange;
-  /** One is held while a target's own realm is asked. */
+  /** A slot is held while the token realm of a redirect target is asked. */
   readonly slots: Slots;
 }
 
@@ -26,11 +26,11 @@ export interface FollowedRequest extends Pick<
   "kind" | "method" | "url" | "signal"
 > {
   readonly range?: string | undefined;
-  /** For the endpoint's own origin alone. */
+  /** Sent to the endpoint's own origin only. */
   readonly authorization: string | undefined;
 }
 
-/** Follows an endpoint's redirects to wherever they may lead; no credential goes along. */
+/** Follows the redirects of an endpoint, without sending credentials to other hosts. */
 export class Redirects {
   readonly #options: RedirectsOptions;
 
@@ -39,23 +39,25 @@ export class Redirects {
   }
 
   /**
-   * @param onOwnAnswer told of what the endpoint itself answers
-   * @returns the first answer that is no redirect
+   * Sends a request and follows its redirects.
+   *
+   * @param onOwnAnswer called with each answer of the endpoint itself
+   * @returns the first answer that is not a redirect
    * @throws UpstreamError `bad-response` for a redirect that may not be followed
    */
   async follow(
-    asked: FollowedRequest,
+    request: FollowedRequest,
     onOwnAnswer: (answer: Answer) => void,
   ): Promise<Answer> {
     const { endpoint, identity, exchange, foreignExchange } = this.#options;
-    const { kind, method, range, signal, authorization } = asked;
-    let { url } = asked;
+    const { kind, method, range, signal, authorization } = request;
+    let { url } = request;
     let hasLeft = false;
     for (let hops = 0; ;) {
       const isOwn = url.origin === endpoint.origin;
-      // A target may point back here, at a path of its choice: it gets no credential for that.
+      // A target may redirect back to the endpoint, to any path: that request gets no credential.
       hasLeft ||= !isOwn;
-      const ask = (bearer: string | undefined): Promise<Answer> =>
+      const send = (bearer: string | undefined): Promise<Answer> =>
         (isOwn ? exchange : foreignExchange)({
           kind,
           method,
@@ -63,13 +65,13 @@ export class Redirects {
           headers: requestHeaders(identity, { range, authorization: bearer }),
           signal,
         });
-      let answer = await ask(hasLeft ? undefined : authorization);
+      let answer = await send(hasLeft ? undefined : authorization);
       if (!hasLeft) onOwnAnswer(answer);
       if (hasLeft && answer.status === 401) {
-        const request = this.#foreignToken(answer);
-        if (request !== undefined) {
+        const wanted = this.#foreignToken(answer);
+        if (wanted !== undefined) {
           discardBody(answer.body);
-          answer = await ask(await this.#foreignBearer(request, signal));
+          answer = await send(await this.#foreignBearer(wanted, signal));
         }
       }
       if (!isRedirect(answer.status)) return answer;
@@ -77,12 +79,13 @@ export class Redirects {
       const verdict = judgeRedirect(url, answer.header("location"));
       if ("refusal" in verdict) throw this.#refused(verdict.refusal);
       hops += 1;
-      if (hops > MAX_REDIRECTS) throw this.#refused("too many redirects");
+      if (hops > MAX_REDIRECTS)
+        throw this.#refused(`more than ${MAX_REDIRECTS} redirects`);
       url = verdict.target;
     }
   }
 
-  /** Anonymous, and from the target's own origin only: it is nobody that we know. */
+  /** The request for an anonymous token, from the target's own origin only: the target is not trusted. */
   #foreignToken({ header, url }: Answer): TokenRequest | undefined {
     const parameters = parseChallenges(header("www-authenticate") ?? "").find(
       ({ scheme }) => scheme === "bearer",

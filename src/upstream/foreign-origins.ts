@@ -8,12 +8,12 @@ import { severityOf } from "../wire/faults.ts";
 import { probe } from "./probing.ts";
 import { restOf } from "../wire/retry-after.ts";
 
-/** Storage behind redirects has many names; the breakers of those not met lately are forgotten. */
+/** Storage hosts have many names; the least recently used breakers are dropped. */
 const MAX_ORIGINS = 64;
 
 /**
- * Servers that are no endpoint: token realms and targets of redirects. Each origin has a breaker of
- * its own, so that a dead one neither holds requests up nor is mistaken for a dead endpoint.
+ * Breakers for servers other than endpoints: token realms and redirect targets. Each origin has its
+ * own breaker, so that a dead one neither delays requests nor counts as a dead endpoint.
  */
 export class ForeignOrigins {
   readonly #upstream: string;
@@ -25,7 +25,7 @@ export class ForeignOrigins {
     this.#clock = clock;
   }
 
-  /** The exchange with a breaker for each origin, shared by all that are guarded here. */
+  /** Wraps an exchange with the breakers, which all wrapped exchanges share. */
   guard(exchange: Exchange): Exchange {
     return async (request) => {
       const { origin } = request.url;
@@ -72,17 +72,22 @@ export class ForeignOrigins {
   }
 
   #resting(origin: string, breaker: Breaker): UpstreamError {
-    return new UpstreamError("breaker-open", `${origin}: rests`, {
-      upstream: this.#upstream,
-      origin,
-      retryAfterMs: breaker.retryAfterMs,
-    });
+    return new UpstreamError(
+      "breaker-open",
+      `${origin}: the host rests after failures`,
+      {
+        upstream: this.#upstream,
+        origin,
+        retryAfterMs: breaker.retryAfterMs,
+      },
+    );
   }
 }
 
 /**
- * One blob says nothing of storage, and one repository's token nothing of a realm. The query of a
- * blob's URL holds the signature, that of a realm's the scope; a POST has the scope in its body.
+ * Returns the resource that a failure is counted for: one blob says nothing about its storage, one
+ * repository's token nothing about a realm. The query of a blob's URL is its signature and is ignored;
+ * the query of a realm, or the body of a POST, holds the scope.
  */
 function resourceOf({ kind, url, body }: ExchangeRequest): string {
   if (kind !== "token") return url.pathname;

@@ -5,11 +5,11 @@ import { OCI_INDEX, parseContentType } from "../oci/media-type.ts";
 import { parseTag, type Tag } from "../oci/reference.ts";
 import type { Answer } from "../wire/exchange.ts";
 
-/** @see design.md section 5: what there is after so much is the answer */
+/** A list is cut after this many bytes or this time; the part before is the answer (design.md, section 5). */
 export const MAX_TAGS_BYTES = 10_485_760;
 export const MAX_TAGS_MS = 15_000;
 
-/** Deeper or fuller than any list; beyond it parsing would hold up the whole process. */
+/** Beyond the depth and size of any list; parsing larger ones would block the process. */
 const BOUNDS = {
   maxDepth: 32,
   maxMarks: 3_000_000,
@@ -24,10 +24,8 @@ function parseFields(bytes: Buffer): ReadonlyMap<string, unknown> | undefined {
 }
 
 /**
- * The tags of one page. Nexus sends null for none, Artifactory lists digests among them; whatever
- * is no tag is left out.
- *
- * @returns undefined where it is no list of tags
+ * Parses the tags of one page; undefined if it is not a list of tags. Nexus sends null for none,
+ * Artifactory lists digests among the tags; invalid tags are left out.
  */
 export function parseTagsPage(bytes: Buffer): readonly Tag[] | undefined {
   const tags = parseFields(bytes)?.get("tags");
@@ -38,11 +36,7 @@ export function parseTagsPage(bytes: Buffer): readonly Tag[] | undefined {
     .filter((tag) => tag !== undefined);
 }
 
-/**
- * One index out of the pages of a referrers list; a single page stays as it is.
- *
- * @returns undefined where a page is no index
- */
+/** Joins the pages of a referrers list to one index; undefined if a page is not an index. */
 export function joinReferrers(pages: readonly Buffer[]): Buffer | undefined {
   const all: unknown[] = [];
   for (const page of pages) {
@@ -61,11 +55,7 @@ export function joinReferrers(pages: readonly Buffer[]): Buffer | undefined {
   );
 }
 
-/**
- * The next page's URL.
- *
- * @returns undefined at the last page; `foreign` where it is not on the same origin
- */
+/** Returns the URL of the next page; undefined after the last page, `foreign` for another origin. */
 export function nextPage(answer: Answer): URL | "foreign" | undefined {
   const link = parseNextLink(answer.header("link"));
   if (link === undefined) return undefined;
@@ -75,7 +65,7 @@ export function nextPage(answer: Answer): URL | "foreign" | undefined {
   return next.origin === answer.url.origin ? next : "foreign";
 }
 
-/** A captive portal's page, or a login form: no registry's answer has this type. */
+/** True for HTML, as sent by captive portals and login forms; no registry answers with it. */
 export function isHtml(answer: Answer): boolean {
   const mediaType = parseContentType(answer.header("content-type"));
   return mediaType === "text/html" || mediaType === "application/xhtml+xml";

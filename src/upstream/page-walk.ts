@@ -1,14 +1,14 @@
 /** @see design.md section 5 */
 const MAX_PAGES = 1_000;
 
-/** The way through the pages of a list: no page twice, not elsewhere, and not for ever. */
+/** Walks through the pages of a list: no page twice, no other origin, a bounded number. */
 export class PageWalk {
-  /** What to ask next. */
+  /** The target of the next request. */
   next: string | URL;
-  /** Pages that were read. */
+  /** The number of pages read. */
   count = 0;
   isAtEnd = false;
-  /** False where the way was cut short. */
+  /** False if the list was cut. */
   isWhole = true;
   readonly #seen = new Set<string>();
 
@@ -16,7 +16,7 @@ export class PageWalk {
     this.next = first;
   }
 
-  /** @param next where the page that was read leads; undefined at the last */
+  /** @param next the link of the page that was read; undefined on the last page */
   advance(next: URL | "foreign" | undefined): void {
     this.count += 1;
     this.isAtEnd = true;

@@ -1,17 +1,17 @@
 import type { EndpointRequest } from "./endpoint-request.ts";
 import type { Answer } from "../wire/exchange.ts";
 
-type Named = Pick<EndpointRequest, "repository" | "target">;
+type ManifestTarget = Pick<EndpointRequest, "repository" | "target">;
 
-/** The light request that shows whether an endpoint is up: a HEAD of a manifest that it gave, or its root. */
+/** Chooses the small request of a probe: a HEAD of a manifest that the endpoint served, or its API root. */
 export class ProbeTarget {
-  /** The manifest that was given last: one that never worked would prove nothing. */
-  #manifest: Named | undefined;
+  /** The manifest that was served last; one that never worked would prove nothing. */
+  #manifest: ManifestTarget | undefined;
   #hasHeadFailed = false;
-  /** A HEAD of a manifest was answered 200, and no GET worked after a HEAD that failed. */
+  /** True if a HEAD of a manifest was answered 200, and no GET worked after a HEAD that failed. */
   #isHeadProven = false;
 
-  /** Notes the answer to a client's request for a manifest. */
+  /** Notes the status of a client's request for a manifest. */
   note({ method, repository, target }: EndpointRequest, status: number): void {
     if (method === "HEAD" && status >= 500) this.#hasHeadFailed = true;
     if (status !== 200) return;
@@ -24,9 +24,9 @@ export class ProbeTarget {
     }
   }
 
-  /** Some registries answer 5xx to every HEAD though GET works: there the root has to do. */
+  /** Sends the request. Some registries answer 5xx to every HEAD although GET works; then the root is used. */
   async ask(how: {
-    readonly head: (manifest: Named) => Promise<Answer>;
+    readonly head: (manifest: ManifestTarget) => Promise<Answer>;
     readonly root: () => Promise<Answer>;
     readonly isThrottled: boolean;
   }): Promise<Answer> {

@@ -1,23 +1,23 @@
-/** What a caller waits for a server that failed before; a probe that takes longer goes on behind. */
+/** How long a caller waits for a probe; a longer probe continues in the background. */
 const PATIENCE_MS = 1_000;
-/** All of a probe behind: connection, tokens, headers, and small bodies. */
+/** Bound of a background probe: connection, tokens, headers and small bodies. */
 const MAX_PROBE_MS = 20_000;
 
 export interface ProbeOptions<T> {
-  /** Asks, and tells the breaker how it went. */
+  /** Sends the request and reports its result to the breaker. */
   readonly act: (signal: AbortSignal) => Promise<T>;
-  /** Ends an answer that nobody waits for any more. */
+  /** Ends an answer that no caller waits for. */
   readonly discard: (answer: T) => void;
-  /** The caller's; it ends the probe only while the caller waits. */
+  /** The caller's signal; it ends the probe only while the caller waits. */
   readonly signal: AbortSignal;
   readonly tooLate: () => Error;
 }
 
 /**
- * Asks a server that failed before. Who comes first when its rest is over waits for a moment, not
- * for a time-out: a black hole costs one bounded wait, however often it is probed.
+ * Probes a server that failed before. The caller waits for a second at most, not for a time-out: a
+ * server that never answers costs one short wait per probe.
  *
- * @throws what `act` throws, or `tooLate()` when the probe goes on behind
+ * @throws the error of `act`, or `tooLate()` if the probe continues in the background
  */
 export async function probe<T>(options: ProbeOptions<T>): Promise<T> {
   const { act, discard, signal, tooLate } = options;
@@ -38,7 +38,7 @@ export async function probe<T>(options: ProbeOptions<T>): Promise<T> {
   } finally {
     clearTimeout(timer);
   }
-  // A body that was opened ends with its caller from now on, too.
+  // An open body still ends with its caller.
   if (first !== "over") return first;
   unlink();
   const bound = setTimeout(() => own.abort(), MAX_PROBE_MS);
@@ -46,8 +46,8 @@ export async function probe<T>(options: ProbeOptions<T>): Promise<T> {
   throw tooLate();
 }
 
-/** Asks a server that failed before while another one answers the caller. */
-export function probeBehind<T>({
+/** Probes a server in the background while another one answers the caller. */
+export function probeInBackground<T>({
   act,
   discard,
 }: Pick<ProbeOptions<T>, "act" | "discard">): void {

@@ -1,6 +1,6 @@
 import type { Digest } from "../oci/digest.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
-import type { Asker, AskSmall } from "./asker.ts";
+import type { Asker, SendSmall } from "./asker.ts";
 import { type UpstreamTags } from "./client.ts";
 import { UpstreamError } from "../wire/errors.ts";
 import {
@@ -13,22 +13,22 @@ import {
 import { PageWalk } from "./page-walk.ts";
 import { MAX_MANIFEST_BYTES } from "../oci/manifest.ts";
 
-/** Of a referrers list, all pages together: the index they make has to be one that engines take. */
+/** Bound of all pages of a referrers list: engines must accept the joined index. */
 const MAX_REFERRERS_BYTES = MAX_MANIFEST_BYTES;
 
 /**
- * All pages of a tags list, or as many as the bounds allow.
+ * Reads all pages of a tags list, or as many as the bounds allow.
  *
- * @throws UpstreamError where a page is none, or breaks
+ * @throws UpstreamError if a page is invalid or its body breaks
  */
 export async function readTags(
   asker: Asker,
-  ask: AskSmall,
+  send: SendSmall,
   list: {
     readonly repository: RepositoryName;
-    /** Where a list that was cut goes on. */
+    /** The last tag of a list that was cut, to continue after it. */
     readonly after: Tag | undefined;
-    /** Ends the whole, where {@link MAX_TAGS_MS} only cut it. */
+    /** Ends the request; {@link MAX_TAGS_MS} only cuts the list. */
     readonly signal: AbortSignal;
   },
 ): Promise<UpstreamTags> {
@@ -40,14 +40,15 @@ export async function readTags(
   let bytesLeft = MAX_TAGS_BYTES;
   for (;;) {
     try {
-      const held = await ask(
+      const held = await send(
         { method: "GET", repository, target: pages.next },
         deadline,
       );
       const page = await asker.read(held, bytesLeft);
       bytesLeft -= page.length;
       const found = parseTagsPage(page);
-      if (found === undefined) throw asker.badAnswer(held, "no list of tags");
+      if (found === undefined)
+        throw asker.badAnswer(held, "got a page that is not a list of tags");
       for (const tag of found) tags.add(tag);
       pages.advance(nextPage(held.answer));
     } catch (error) {
@@ -64,13 +65,13 @@ export async function readTags(
 }
 
 /**
- * The referrers API's image index with all pages joined.
+ * Reads the image index of the referrers API with all pages joined.
  *
- * @throws UpstreamError also where the list has no end: half of it would look like all
+ * @throws UpstreamError also if the list exceeds a bound: a part of it would look like all of it
  */
 export async function readReferrers(
   asker: Asker,
-  ask: AskSmall,
+  send: SendSmall,
   list: { readonly repository: RepositoryName; readonly subject: Digest },
 ): Promise<Buffer> {
   const { repository, subject } = list;
@@ -78,18 +79,19 @@ export async function readReferrers(
   const bodies: Buffer[] = [];
   let bytesLeft = MAX_REFERRERS_BYTES;
   for (;;) {
-    const held = await ask({ method: "GET", repository, target: pages.next });
+    const held = await send({ method: "GET", repository, target: pages.next });
     const body = await asker.read(held, bytesLeft);
     bytesLeft -= body.length;
     bodies.push(body);
     pages.advance(nextPage(held.answer));
     if (!pages.isAtEnd) continue;
-    // A signature that was cut off would look like one that is not there.
+    // A signature that was cut off would look like a missing one.
     if (!pages.isWhole) {
-      throw asker.badAnswer(held, "referrers without an end");
+      throw asker.badAnswer(held, "got too many pages of referrers");
     }
     const index = joinReferrers(bodies);
-    if (index === undefined) throw asker.badAnswer(held, "no image index");
+    if (index === undefined)
+      throw asker.badAnswer(held, "got a page that is not an image index");
     return index;
   }
 }

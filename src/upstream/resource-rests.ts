@@ -3,31 +3,31 @@ import type { Clock } from "../telemetry/clock.ts";
 import type { UpstreamError } from "../wire/errors.ts";
 import { DEFAULT_REST_MS } from "../wire/retry-after.ts";
 
-/** Of those that failed longest ago nothing is remembered: they are asked for once more. */
+/** The oldest failures are dropped; their resources are requested once more. */
 const MAX_RESOURCES = 1_000;
 const MAX_FAILURES = 3;
 const FIRST_PAUSE_MS = 5_000;
 const MAX_PAUSE_MS = 300_000;
 
 interface Failures {
-  /** In a row. */
+  /** Failures in a row. */
   count: number;
   pauseMs: number;
-  /** By the monotonic clock; 0: it may be asked for. */
+  /** By the monotonic clock; 0: the resource may be requested. */
   untilMs: number;
   isThrottled: boolean;
 }
 
-/** Why one resource is not asked for now. */
+/** The reason why one resource is not requested now. */
 export interface ResourceRest {
   readonly retryAfterMs: number;
-  /** A 429 was answered for it. */
+  /** The resource was answered 429. */
   readonly isThrottled: boolean;
 }
 
 /**
- * What an endpoint answered about single blobs, lists and manifests: one that is throttled, asks to
- * be left alone, does not come in time or fails again and again rests alone.
+ * Pauses of single blobs, lists and manifests of an endpoint: after a 429, a `Retry-After`, a time-out or
+ * repeated failures, a resource rests while the others stay available.
  */
 export class ResourceRests {
   readonly #clock: Clock;
@@ -66,14 +66,14 @@ export class ResourceRests {
   }
 }
 
-/** Returns undefined if it may be asked for again immediately. */
+/** Returns undefined if the resource may be requested again immediately. */
 function restOf(
   failures: Failures,
   { kind, retryAfterMs }: UpstreamError,
 ): number | undefined {
   if (kind === "rate-limited") return retryAfterMs ?? DEFAULT_REST_MS;
   if (retryAfterMs !== undefined) return retryAfterMs;
-  // A time-out is not waited for twice.
+  // One time-out is enough: no second client waits for it.
   if (kind !== "timeout" && failures.count < MAX_FAILURES) return undefined;
   const { pauseMs } = failures;
   failures.pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS);

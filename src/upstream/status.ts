@@ -7,29 +7,29 @@ export interface UpstreamAccount extends CredentialState {
   readonly endpoint: string;
 }
 
-/** The last thing that went wrong somewhere. */
+/** The last failure of an endpoint. */
 export interface LastError {
-  /** Epoch. */
+  /** Epoch time. */
   readonly atMs: number;
   readonly kind: UpstreamErrorKind;
-  /** For an operator; holds no credential and no signed query. */
+  /** A text for the operator; without credentials and signed queries. */
   readonly message: string;
 }
 
 export interface EndpointStatus {
   readonly url: string;
   readonly breaker: BreakerState;
-  /** Until it may be probed; 0 where it is up or a probe may go now. */
+  /** Time until a probe is allowed; 0 if one is allowed now or the endpoint is up. */
   readonly retryAfterMs: number;
   readonly lastError: LastError | undefined;
 }
 
-/** What an operator is shown of an upstream. */
+/** The state of an upstream for the operator. */
 export interface UpstreamStatus {
   readonly name: string;
-  /** `unauthorized`: no token or login can be had, so that every request fails. */
+  /** `unauthorized`: no token or login is available, so that every request fails. */
   readonly state: "up" | "down" | "unauthorized" | "offline";
-  /** In the order in which they are asked. */
+  /** In the order in which they are tried. */
   readonly endpoints: readonly EndpointStatus[];
   readonly credentials: readonly UpstreamAccount[];
   /** Bearer tokens in memory. */

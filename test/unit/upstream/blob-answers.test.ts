@@ -62,7 +62,7 @@ void describe("judgeBlobAnswer", () => {
     const nothing = upstreamAnswer(200, { "content-length": "0" });
     assert.equal(
       judgeBlobAnswer(nothing, DIGEST, WHOLE),
-      "length 0 for a digest that is not that of nothing",
+      "got length 0 for a blob that is not empty",
     );
     for (const algorithm of ["sha256", "sha512"] as const) {
       const digest = digestOf(Buffer.alloc(0), algorithm);

@@ -66,7 +66,7 @@ void describe("classifyAddress", () => {
     });
   }
 
-  void it("judges an IPv4 address the same in every IPv6 form", () => {
+  void it("classifies an IPv4 address equally in every IPv6 form", () => {
     const seed = 0x5eed;
     check(
       property(ipV4(), (address) => {
@@ -87,7 +87,7 @@ void describe("classifyAddress", () => {
     );
   });
 
-  void it("knows the spellings that a URL allows, since a URL's host is in normal form", () => {
+  void it("classifies every spelling of an address that a URL allows", () => {
     for (const host of ["2130706433", "0x7f.1", "0177.0.0.1", "127.1", "0"]) {
       const { hostname } = new URL(`http://${host}/`);
       assert.equal(classifyAddress(hostname), "loopback", host);
@@ -96,7 +96,7 @@ void describe("classifyAddress", () => {
 });
 
 void describe("AddressPolicy", () => {
-  void it("lets public addresses pass, and no other", () => {
+  void it("allows public addresses only", () => {
     const policy = new AddressPolicy([]);
     assert.equal(policy.refuse("cdn.example", "1.1.1.1"), undefined);
     for (const [address, found] of CLASSES) {
@@ -105,7 +105,7 @@ void describe("AddressPolicy", () => {
     }
   });
 
-  void it("lets pass what is on the endpoint's own kind of network", () => {
+  void it("allows addresses of the same class as the endpoint's own", () => {
     const policy = new AddressPolicy([]);
     policy.noteHome("10.0.0.5");
     assert.equal(policy.refuse("minio.corp", "192.168.0.1"), undefined);
@@ -115,7 +115,7 @@ void describe("AddressPolicy", () => {
     assert.equal(policy.refuse("fd00:ec2::254", "fd00:ec2::254"), "metadata");
   });
 
-  void it("has no home at a metadata address, nor a public one", () => {
+  void it("takes neither a metadata address nor a public one for a home", () => {
     const policy = new AddressPolicy([]);
     policy.noteHome("169.254.169.254");
     policy.noteHome("1.1.1.1");
@@ -123,7 +123,7 @@ void describe("AddressPolicy", () => {
     assert.equal(policy.refuse("x.example", "10.0.0.1"), "private");
   });
 
-  void it("lets pass what redirectHosts names, by host or by range", () => {
+  void it("allows hosts and ranges that redirectHosts lists", () => {
     const policy = new AddressPolicy([
       "minio.corp",
       "*.s3.corp",
@@ -154,7 +154,7 @@ void describe("AddressPolicy", () => {
       ["minio.corp.evil.example", "192.168.0.1", "private"],
       ["a.b.s3.corp", "192.168.0.1", "private"],
       ["other.corp", "10.21.0.1", "private"],
-      // A name may lead anywhere tomorrow: what is this dangerous has to be named by its address.
+      // A name may resolve to any address later: addresses this dangerous must be listed by address.
       ["minio.corp", "169.254.169.254", "metadata"],
       ["minio.corp", "169.254.1.1", "link-local"],
     ];

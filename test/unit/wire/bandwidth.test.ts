@@ -3,15 +3,15 @@ import { describe, it } from "node:test";
 import { Bandwidth } from "../../../src/wire/bandwidth.ts";
 
 void describe("Bandwidth", () => {
-  void it("never waits where there is no limit", () => {
+  void it("never pauses a body without a limit", () => {
     const bandwidth = new Bandwidth(Infinity);
     assert.equal(bandwidth.book(1e12), 0);
   });
 
-  void it("lets through what it is set to, whoever takes it, and gives each its turn", () => {
+  void it("keeps the configured rate for all bodies together and gives each its turn", () => {
     let nowMs = 1_000;
     const bandwidth = new Bandwidth(1_000_000, () => nowMs);
-    // What 50 ms bring may come at once.
+    // A burst may use the bandwidth of 50 ms.
     assert.equal(bandwidth.book(50_000), 0);
     assert.equal(bandwidth.book(100_000), 100);
     assert.equal(bandwidth.book(100_000), 200);
@@ -19,7 +19,7 @@ void describe("Bandwidth", () => {
     assert.equal(bandwidth.book(10_000), 10);
   });
 
-  void it("saves up no more than a moment's worth while nothing comes", () => {
+  void it("saves up at most one burst while nothing is received", () => {
     let nowMs = 0;
     const bandwidth = new Bandwidth(1_000, () => nowMs);
     bandwidth.book(1);
@@ -27,7 +27,7 @@ void describe("Bandwidth", () => {
     assert.equal(bandwidth.book(1_050), 1_000);
   });
 
-  void it("keeps the rate over any row of chunks", () => {
+  void it("keeps the rate over any sequence of chunks", () => {
     let nowMs = 0;
     const bandwidth = new Bandwidth(1_000_000, () => nowMs);
     for (let chunk = 0; chunk < 1_000; chunk++) {

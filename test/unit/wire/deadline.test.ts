@@ -17,7 +17,7 @@ function never(signal: AbortSignal): Promise<never> {
 }
 
 void describe("work with a deadline", () => {
-  void it("leaves neither a timer nor a listener behind, however it ends", async () => {
+  void it("leaves no timer and no listener, however it ends", async () => {
     const closing = new AbortController();
     const before = countTimers();
     for (let i = 0; i < 1_000; i++) {
@@ -39,7 +39,7 @@ void describe("work with a deadline", () => {
     await assert.rejects(withDeadline(5, never), { name: "TimeoutError" });
   });
 
-  void it("is aborted when what it is part of ends, before or while it runs", async () => {
+  void it("is aborted when the closing signal aborts, before or while it runs", async () => {
     const closing = new AbortController();
     const running = withDeadline(60_000, never, closing.signal);
     closing.abort(new Error("the mirror stops"));

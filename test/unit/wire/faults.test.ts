@@ -60,21 +60,21 @@ void describe("faults", () => {
     });
   }
 
-  void it("learns nothing from what was given up on our side", () => {
+  void it("has no severity if the request was ended on our side", () => {
     const fault = abortFault(AbortSignal.abort("the queue was long"), PLACE);
     assert.equal(fault.kind, "timeout");
     assert.equal(severityOf(fault), undefined);
     assert.equal(isGivenUp(fault), true);
   });
 
-  void it("leaves an error of ours as it is", () => {
+  void it("keeps an UpstreamError unchanged", () => {
     const ours = new UpstreamError("too-large", "much", PLACE);
     assert.equal(dialFault(ours, PLACE), ours);
     assert.equal(bodyFault(ours, PLACE), ours);
     assert.equal(isBrokenConnection(ours), false);
   });
 
-  void it("does not blame a server for an answer that is merely unwelcome", () => {
+  void it("has no severity for an answer that is merely unwelcome", () => {
     const answers: readonly UpstreamErrorKind[] = [
       "not-found",
       "denied",

@@ -13,7 +13,7 @@ function throughProxy(noProxy: string, url: string): boolean {
   return chooseProxyFor(new URL(url), config) !== undefined;
 }
 
-/** NO_PROXY, a URL, whether the proxy is asked. */
+/** NO_PROXY, a URL, whether the proxy is used. */
 const CASES: readonly (readonly [string, string, boolean])[] = [
   ["", "https://quay.io/", true],
   ["*", "https://quay.io/", false],
@@ -42,12 +42,12 @@ const CASES: readonly (readonly [string, string, boolean])[] = [
 
 void describe("chooseProxyFor", () => {
   for (const [noProxy, url, want] of CASES) {
-    void it(`${want ? "asks the proxy for" : "goes straight to"} ${url} where NO_PROXY is "${noProxy}"`, () => {
+    void it(`${want ? "uses the proxy for" : "connects directly to"} ${url} if NO_PROXY is "${noProxy}"`, () => {
       assert.equal(throughProxy(noProxy, url), want);
     });
   }
 
-  void it("takes the proxy of the URL's scheme", () => {
+  void it("chooses the proxy of the URL's scheme", () => {
     const config: ProxyConfig = {
       source: "environment",
       https: new Secret("http://secure:1/"),
@@ -68,7 +68,7 @@ void describe("chooseProxyFor", () => {
 void describe("chooseProxy", () => {
   const env = { https_proxy: "http://low:1", HTTPS_PROXY: "http://high:1" };
 
-  void it("prefers the upstream's own, for every scheme and without exceptions", () => {
+  void it("prefers the upstream's own proxy, for every scheme and without exceptions", () => {
     const chosen = chooseProxy("https://u:p@own.corp:3128", {
       ...env,
       NO_PROXY: "*",
@@ -80,7 +80,7 @@ void describe("chooseProxy", () => {
     assert.doesNotMatch(JSON.stringify(chosen), /u:p/);
   });
 
-  void it("takes none where it is told so, or nothing names one", () => {
+  void it("chooses none if the upstream turns proxies off or none is configured", () => {
     for (const [written, variables] of [
       ["none", env],
       ["", {}],
@@ -91,7 +91,7 @@ void describe("chooseProxy", () => {
     }
   });
 
-  void it("reads the environment, lower case first", () => {
+  void it("prefers lower-case environment variables", () => {
     const chosen = chooseProxy(undefined, env);
     assert.equal(chosen.https?.reveal(), "http://low:1/");
     assert.equal(chosen.http, undefined);

@@ -45,7 +45,7 @@ void describe("judgeRedirect", () => {
 });
 
 void describe("isRedirect", () => {
-  void it("knows the five that lead on", () => {
+  void it("recognises the five redirect statuses", () => {
     const all = Array.from({ length: 100 }, (_, at) => 300 + at);
     assert.deepEqual(all.filter(isRedirect), [301, 302, 303, 307, 308]);
   });

@@ -36,7 +36,7 @@ void describe("parseRetryAfter", () => {
     });
   }
 
-  void it("answers a number within its bounds or nothing, whatever comes", () => {
+  void it("returns a number within its bounds or undefined for any text", () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         const ms = parseRetryAfter(text, NOW_MS) ?? 0;
@@ -47,7 +47,7 @@ void describe("parseRetryAfter", () => {
 });
 
 void describe("findRetryAfter", () => {
-  void it("finds what ghcr.io writes into the message", () => {
+  void it("finds the pause in ghcr.io's error message", () => {
     const body =
       '{"errors":[{"code":"TOOMANYREQUESTS","message":"retry-after: 821.5µs, allowed: 44000/minute"}]}';
     assert.equal(findRetryAfter(body, NOW_MS), 0.8215);

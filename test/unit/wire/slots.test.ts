@@ -6,7 +6,7 @@ import { upstreamErrorOf } from "../../support/upstream-harness.ts";
 const SIGNAL = new AbortController().signal;
 
 void describe("Slots", () => {
-  void it("lets so many in at a time, the others in the order they came", async () => {
+  void it("admits a bounded number of requests, the others in order of arrival", async () => {
     const slots = new Slots(2, "u");
     const order: number[] = [];
     const held = await Promise.all([
@@ -26,7 +26,7 @@ void describe("Slots", () => {
     assert.equal(slots.waiting, 0);
   });
 
-  void it("lets any number in where the count is 0, and knows whether one is held", async () => {
+  void it("admits any number if the count is 0, and reports whether one is held", async () => {
     const slots = new Slots(0, "u");
     const held = await Promise.all(
       Array.from({ length: 100 }, () => slots.acquire(SIGNAL)),
@@ -36,7 +36,7 @@ void describe("Slots", () => {
     assert.equal(slots.isIdle, true);
   });
 
-  void it("counts a slot that is given back twice once", async () => {
+  void it("counts a slot that is released twice only once", async () => {
     const slots = new Slots(1, "u");
     const release = await slots.acquire(SIGNAL);
     release();
@@ -46,7 +46,7 @@ void describe("Slots", () => {
     assert.equal(slots.waiting, 1);
   });
 
-  void it("forgets those who leave, and never gives them a slot", async () => {
+  void it("never gives a slot to a request that has left the queue", async () => {
     const slots = new Slots(1, "u");
     const release = await slots.acquire(SIGNAL);
     const leaving = new AbortController();
@@ -61,7 +61,7 @@ void describe("Slots", () => {
     assert.equal(slots.waiting, 0);
   });
 
-  void it("refuses those who come too late at once, and those who have left already", async () => {
+  void it("refuses requests that find the queue full or whose signal has aborted", async () => {
     const slots = new Slots(1, "u", 2);
     await slots.acquire(SIGNAL);
     void slots.acquire(SIGNAL);
