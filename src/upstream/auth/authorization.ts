@@ -13,20 +13,20 @@ import {
 } from "./token-request.ts";
 import type { TokenSource } from "./token-source.ts";
 
-/** What is sent as `Authorization`, and what is known of it. */
+/** The `Authorization` of a request, and its origin. */
 export interface SentAuthorization {
-  /** Undefined: nothing, because what is remembered led to a failure. */
+  /** Undefined: none is sent, because the remembered challenge led to a failure. */
   readonly value: string | undefined;
-  /** Of a bearer token. */
+  /** The request that a bearer token was obtained for. */
   readonly request?: TokenRequest;
   readonly token?: string;
-  /** Made for this very request: a 401 to it is the last word. */
+  /** Obtained for this request: a 401 to it is final. */
   readonly isNew: boolean;
-  /** The challenge that was remembered, and how its realm failed. */
+  /** The remembered challenge and the failure of its realm. */
   readonly failed?: { readonly scheme: Scheme; readonly error: UpstreamError };
 }
 
-/** How an endpoint wants to be addressed, learnt from its challenges. */
+/** The authentication scheme of an endpoint, as its challenges state it. */
 type Scheme =
   | { readonly name: "basic" }
   | {
@@ -41,24 +41,24 @@ export interface AuthorizationOptions {
   readonly endpoint: URL;
   readonly tokenRealms: readonly string[];
   readonly tokens: TokenSource;
-  /** How realms are asked. */
+  /** Sends requests to realms. */
   readonly exchange: Exchange;
   readonly slots: Slots;
   readonly clock: Clock;
 }
 
-/** Stands for the repository in a scope that was learnt from another one. */
+/** Placeholder for the repository in a scope that is used for all repositories. */
 const NAME = "\0";
 const DEFAULT_SCOPE = `repository:${NAME}:pull`;
-/** Those that differ from the rest; the cache holds its room from the start. */
+/** Repositories whose scheme differs from the others; lru-cache allocates this capacity up front. */
 const MAX_REPOSITORIES = 256;
-/** A realm that failed, and that the endpoint has just named again, is asked again after this. */
+/** A failed realm that the endpoint has named again is retried after this time. */
 const FAILED_REALM_MS = 5_000;
 
 /**
- * What one endpoint's requests are authorized with. Its last challenge is remembered and taken to
- * hold for every repository, so that only the very first request meets a 401. The memory is only a
- * shortcut: where its realm fails, the endpoint is asked without a token, and its answer replaces it.
+ * Authorizes the requests of one endpoint. The last challenge is remembered and used for every
+ * repository, so that only the first request is answered 401. If the remembered realm fails, a request
+ * is sent without a token, and the challenge in its answer replaces the remembered one.
  */
 export class Authorization {
   readonly #options: AuthorizationOptions;
@@ -66,7 +66,7 @@ export class Authorization {
   readonly #byRepository = new LRUCache<string, Scheme>({
     max: MAX_REPOSITORIES,
   });
-  /** Named again by the endpoint after they had failed, with the time until which that counts. */
+  /** Failed realms that the endpoint named again, with the time until which they are not retried. */
   readonly #failed = new LRUCache<
     string,
     { readonly error: UpstreamError; readonly untilMs: number }
@@ -77,11 +77,11 @@ export class Authorization {
   }
 
   /**
-   * What the next request for a repository should carry; undefined where nothing is known yet or
-   * nothing is needed. Without a value it asks for the challenge again.
+   * Returns the authorization of the next request for a repository; undefined if none is known or
+   * needed. A result without a value makes the endpoint send its challenge again.
    *
-   * @param name the repository as the endpoint knows it
-   * @param login whom to ask as; undefined: anonymous
+   * @param name the repository's name at the endpoint
+   * @param login undefined: anonymous
    */
   async prepare(
     name: string,
@@ -106,7 +106,7 @@ export class Authorization {
     }
   }
 
-  /** A request that was sent without a token, because of a failure, was not answered 401. */
+  /** Forgets a failed challenge after a request without a token was not answered 401. */
   noteAnswered(name: string, sent: SentAuthorization): void {
     const scheme = sent.failed?.scheme;
     if (scheme === undefined) return;
@@ -116,11 +116,11 @@ export class Authorization {
   }
 
   /**
-   * What a request that was answered 401 should be sent again with.
+   * Returns the authorization with which a request that was answered 401 is sent again.
    *
-   * @param header its `WWW-Authenticate`
-   * @throws CredentialError where the login was refused; UpstreamError `unauthorized` where nothing
-   *   better is to be had, `bad-response` where the challenge leads to a place that may not be asked
+   * @param header the `WWW-Authenticate` of the answer
+   * @throws CredentialError if the login was refused; UpstreamError `unauthorized` if no other
+   *   authorization is available, `bad-response` if the realm of the challenge is not allowed
    */
   async answer(
     name: string,
@@ -131,7 +131,7 @@ export class Authorization {
   ): Promise<SentAuthorization> {
     const { endpoint, upstream, tokenRealms } = this.#options;
     const challenges = parseChallenges(header ?? "");
-    const shown = sent?.value === undefined ? undefined : sent;
+    const used = sent?.value === undefined ? undefined : sent;
     const bearer = challenges.find(({ scheme }) => scheme === "bearer");
     const hasBasic = challenges.some(({ scheme }) => scheme === "basic");
     let refusal: string | undefined;
@@ -151,14 +151,14 @@ export class Authorization {
         if (sent?.failed !== undefined) {
           this.#assertOther(scheme, name, login, sent.failed);
         }
-        return this.#renew(scheme, name, shown, login, signal);
+        return this.#renew(scheme, name, used, login, signal);
       }
       refusal = verdict.refusal;
     }
     if (hasBasic && login !== undefined) {
-      if (shown !== undefined && shown.request === undefined) {
+      if (used !== undefined && used.request === undefined) {
         throw new CredentialError(
-          `${endpoint.origin}: the credentials were refused`,
+          `${endpoint.origin}: refused the credentials`,
           { upstream, origin: endpoint.origin, status: 401 },
         );
       }
@@ -172,14 +172,14 @@ export class Authorization {
         status: 401,
       });
     }
-    throw this.#unauthorized("no challenge that can be answered");
+    throw this.#unauthorized("got no supported challenge");
   }
 
   get #nowMs(): number {
     return this.#options.clock.monotonicMs();
   }
 
-  /** @throws the failure of the realm that the endpoint names again */
+  /** @throws the failure of the realm if the endpoint names the same one again */
   #assertOther(
     scheme: Scheme & { readonly name: "bearer" },
     name: string,
@@ -204,11 +204,11 @@ export class Authorization {
   ): Promise<SentAuthorization> {
     const request = this.#request(scheme, name, login);
     if (sent?.request !== undefined && isSame(sent.request, request)) {
-      if (sent.isNew) throw this.#unauthorized("a fresh token was refused");
+      if (sent.isNew) throw this.#unauthorized("refused a new token");
       this.#options.tokens.drop(request, sent.token ?? "");
     }
     const renewed = await this.#bearer(scheme, name, login, signal);
-    // Not before: a bad challenge does not take the place of one that worked.
+    // Only now: an invalid challenge must not replace one that worked.
     this.#remember(scheme, name);
     return renewed;
   }
@@ -244,9 +244,9 @@ export class Authorization {
   }
 
   #remember(scheme: Scheme, name: string): void {
-    const isOdd =
+    const isException =
       this.#latest !== undefined && !isSameScheme(this.#latest, scheme);
-    if (isOdd || this.#byRepository.has(name)) {
+    if (isException || this.#byRepository.has(name)) {
       this.#byRepository.set(name, scheme);
     }
     this.#latest = scheme;
@@ -263,9 +263,9 @@ export class Authorization {
 }
 
 /**
- * Whether a remembered challenge may be what is wrong: its realm can't be reached, has no tokens, or
- * refuses a scope that may have been guessed from another repository's. A login that is refused, and
- * a realm that asks to be left alone, say nothing of the challenge.
+ * True if the remembered challenge may be outdated: its realm is unreachable, returns no tokens, or
+ * refuses a scope that was derived from another repository's. A refused login and a rate limit say
+ * nothing about the challenge.
  */
 function mayBeOutdated(error: unknown): error is UpstreamError {
   return (
@@ -276,8 +276,8 @@ function mayBeOutdated(error: unknown): error is UpstreamError {
 }
 
 /**
- * The scope with the repository's name taken out, so that it fits the next one. One that does not
- * hold it (`aws` of ECR Public) fits all as it is; without one it is what every registry knows.
+ * Replaces the repository's name in a scope by a placeholder. A scope without the name (`aws` of ECR
+ * Public) stays as it is; a missing scope becomes the one that every registry supports.
  */
 function toTemplate(scope: string | undefined, name: string): string {
   return scope === undefined || scope === ""

@@ -8,25 +8,25 @@ import { isGivenUp } from "../../wire/faults.ts";
 import type { Identity } from "../../wire/request-headers.ts";
 import { dismiss, type HeldAnswer } from "../../wire/retry.ts";
 
-/** No token; an old one; a scope that was not enough. */
+/** A missing token, an old one, and a scope that did not suffice: one request may meet two of them. */
 const MAX_CHALLENGES_ANSWERED = 2;
 
 export interface AuthorizedRequestsOptions {
   readonly endpoint: URL;
   readonly identity: Identity;
-  /** To the endpoint's own origin. */
+  /** Sends to the endpoint's own origin. */
   readonly exchange: Exchange;
   readonly authorization: Authorization;
 }
 
 export interface AuthorizedRequest {
-  /** The repository as the endpoint knows it. */
+  /** The repository's name at the endpoint. */
   readonly name: string;
   /** Undefined: anonymous. */
   readonly login: Login | undefined;
-  /** False: a 401 to a token that was good so far is an answer. */
+  /** False: a 401 to a valid token is an answer. */
   readonly isTokenDoubted: boolean;
-  /** Of the endpoint. */
+  /** The endpoint's permit. */
   readonly permit: Pick<Permit, "fail" | "abandon">;
   readonly signal: AbortSignal;
   readonly send: (
@@ -34,7 +34,7 @@ export interface AuthorizedRequest {
   ) => Promise<HeldAnswer>;
 }
 
-/** Sends requests with whatever authorization an endpoint asks for. */
+/** Sends requests with the authorization that the endpoint demands. */
 export class AuthorizedRequests {
   readonly #options: AuthorizedRequestsOptions;
   #isUnauthorized = false;
@@ -43,21 +43,21 @@ export class AuthorizedRequests {
     this.#options = options;
   }
 
-  /** No token or login could be had lately, and nothing else was answered since. */
+  /** True if no token or login was available at the last request that needed one. */
   get isUnauthorized(): boolean {
     return this.#isUnauthorized;
   }
 
-  /** Reports a failure outside of {@link send}: a login that can't be read. */
+  /** Notes a failure outside of {@link send}: a login that cannot be read. */
   noteFailure(error: unknown): void {
     if (isAuthorizationFault(error)) this.#isUnauthorized = true;
   }
 
-  /** @throws UpstreamError as {@link Authorization} does, and what `send` throws */
+  /** @throws UpstreamError as {@link Authorization} does, and the errors of `send` */
   async send(request: AuthorizedRequest): Promise<HeldAnswer> {
     const { name, login, signal, isTokenDoubted, send, permit } = request;
     const { authorization, endpoint } = this.#options;
-    let sent = await this.#noting(
+    let sent = await this.#reporting(
       authorization.prepare(name, login, signal),
       permit,
       undefined,
@@ -78,7 +78,7 @@ export class AuthorizedRequests {
         return held;
       }
       dismiss(held);
-      sent = await this.#noting(
+      sent = await this.#reporting(
         authorization.answer(
           name,
           answer.header("www-authenticate") ?? (await this.#ping(signal)),
@@ -93,7 +93,7 @@ export class AuthorizedRequests {
   }
 
   /**
-   * The challenge of the API's root, for a 401 that came without one (gcr.io).
+   * Requests the challenge of the API's root, after a 401 without a challenge (gcr.io).
    *
    * @see clients.md section 4
    */
@@ -104,8 +104,8 @@ export class AuthorizedRequests {
       : undefined;
   }
 
-  /** @param status what the endpoint has answered to the same request */
-  async #noting<T>(
+  /** @param status the endpoint's answer to the same request, if any */
+  async #reporting<T>(
     work: Promise<T>,
     permit: AuthorizedRequest["permit"],
     status: number | undefined,

@@ -1,12 +1,12 @@
 /** One challenge of a `WWW-Authenticate` header. */
 export interface Challenge {
-  /** Lower case, as in `bearer`. */
+  /** In lower case, for example `bearer`. */
   readonly scheme: string;
-  /** Names in lower case, values unquoted; of a name given twice the first counts. */
+  /** Names in lower case, values unquoted; the first of several values of a name counts. */
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** Far more than any registry sends; a hostile header is cut here. */
+/** Far more than any registry sends; a longer header is hostile and is cut. */
 const MAX_CHALLENGES = 16;
 const MAX_PARAMETERS = 32;
 
@@ -14,12 +14,12 @@ const SEPARATORS = /[\s,]*/y;
 const WHITESPACE = /[ \t]*/y;
 const TOKEN = /[!#$%&'*+\-.^_`|~0-9A-Za-z]+/y;
 const QUOTED = /"((?:[^"\\]|\\[^])*)(?:"|\\?$)/y;
-/** Registries send realms unquoted, so more than a token is taken: `realm=https://host/token`. */
+/** Accepts more than an RFC 9110 token, because registries send realms unquoted: `realm=https://host/token`. */
 const UNQUOTED = /[^\s,"]*/y;
 
 /**
  * Parses `WWW-Authenticate`: several challenges in one header, quoted and unquoted values, commas
- * in quotes, any case. Never throws; what cannot be understood is left out.
+ * in quotes, any case. Never throws; invalid parts are left out.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
  */

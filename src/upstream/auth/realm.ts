@@ -1,25 +1,26 @@
 import { isIP } from "node:net";
 import { withoutBrackets } from "../../wire/url-host.ts";
 
-/** What decides where an upstream's tokens may be fetched. */
+/** The policy for the token realms of an upstream. */
 export interface RealmPolicy {
   /** The upstream's key in the configuration. */
   readonly upstream: string;
   /** The endpoint that sent the challenge. */
   readonly endpoint: URL;
-  /** Hosts, or hosts with a port, that the operator listed. */
+  /** Hosts with or without a port, listed by the operator. */
   readonly tokenRealms: readonly string[];
 }
 
 export type RealmVerdict =
   | { readonly realm: URL }
-  /** Why not, for the log and the operator. */
+  /** The reason, for the log and the operator. */
   | { readonly refusal: string };
 
 /**
- * Whether a token may be asked of a realm: on the endpoint's own origin, on its registrable domain,
- * on docker.io's auth.docker.io, or on a host in `tokenRealms`; https stays https. The same holds
- * without credentials: a challenge alone sends no request to a place that the operator does not know.
+ * Decides whether a token may be requested from a realm. Allowed are the endpoint's own origin, its
+ * registrable domain, auth.docker.io for docker.io, and hosts in `tokenRealms`; https must stay https.
+ * The policy also applies without credentials: a challenge must not make the mirror send requests to
+ * hosts that the operator does not know.
  *
  * @see https://publicsuffix.org/ for what a registrable domain is; the private section counts
  */
@@ -28,20 +29,20 @@ export async function judgeRealm(
   policy: RealmPolicy,
 ): Promise<RealmVerdict> {
   if (text === undefined || !URL.canParse(text)) {
-    return { refusal: "the challenge has no usable realm" };
+    return { refusal: "got a challenge without a valid realm" };
   }
   const realm = new URL(text);
   const { endpoint } = policy;
   if (realm.protocol !== "https:" && realm.protocol !== "http:") {
-    return { refusal: "the token realm is no http or https URL" };
+    return { refusal: "got a token realm that is not an http or https URL" };
   }
   if (realm.username !== "" || realm.password !== "") {
-    return { refusal: `the token realm on ${realm.host} holds credentials` };
+    return { refusal: `got a token realm on ${realm.host} with credentials` };
   }
   realm.hash = "";
   if (realm.origin === endpoint.origin) return { realm };
   if (endpoint.protocol === "https:" && realm.protocol !== "https:") {
-    return { refusal: `the token realm on ${realm.host} is not https` };
+    return { refusal: `got a token realm on ${realm.host} without https` };
   }
   const isKnown =
     policy.tokenRealms.some((listed) => isListed(listed, realm)) ||
@@ -50,7 +51,7 @@ export async function judgeRealm(
   return isKnown
     ? { realm }
     : {
-        refusal: `the token realm on ${realm.host} is foreign to ${endpoint.host}; tokenRealms may list it`,
+        refusal: `got a token realm on ${realm.host}, foreign to ${endpoint.host}; add it to tokenRealms to allow it`,
       };
 }
 
@@ -71,7 +72,7 @@ function defaultPort(url: URL): string {
     : url.port;
 }
 
-/** Known without the Public Suffix List, so the commonest upstream never loads it. */
+/** Recognised without the Public Suffix List, so that the most common upstream does not load it. */
 function isDockerHub({ upstream, endpoint }: RealmPolicy, realm: URL): boolean {
   return (
     (upstream === "docker.io" ||
@@ -83,7 +84,7 @@ function isDockerHub({ upstream, endpoint }: RealmPolicy, realm: URL): boolean {
 
 async function isOfSameDomain(endpoint: URL, realm: URL): Promise<boolean> {
   if (isAddress(endpoint.hostname) || isAddress(realm.hostname)) return false;
-  // 7 MB of public suffixes: only for those whose realm is on another host.
+  // Imported here: only upstreams whose realm is on another host need the 7 MB of public suffixes.
   const { getDomain } = await import("tldts");
   const options = { allowPrivateDomains: true };
   const domain = getDomain(realm.hostname, options);

@@ -2,29 +2,29 @@ import type { Login } from "../credentials/login.ts";
 import type { ExchangeRequest } from "../../wire/exchange.ts";
 import { type Identity, requestHeaders } from "../../wire/request-headers.ts";
 
-/** What a token is for. One realm may serve many services, a service many scopes. */
+/** The parameters of a token. One realm may serve many services, a service many scopes. */
 export interface TokenRequest {
-  /** Judged before: credentials go there. */
+  /** Already judged by `judgeRealm`: credentials are sent to it. */
   readonly realm: URL;
   readonly service: string | undefined;
-  /** As the challenge told it; several are parted by spaces. */
+  /** As in the challenge; several scopes are separated by spaces. */
   readonly scope: string;
   /** Undefined: anonymous. */
   readonly login: Login | undefined;
 }
 
-/** An identity token goes by POST, and by GET where the realm takes no POST. */
+/** An identity token is sent by POST, or by GET if the realm does not support POST. */
 export type TokenMethod = "GET" | "POST";
 
 /**
- * What realms without OAuth2 answer to a POST: Azure's older ones 400, Artifactory 401, Google 404.
+ * Answers to a POST by realms without OAuth2: 400 by older Azure realms, 401 by Artifactory, 404 by Google.
  *
  * @see clients.md section 4
  */
 export const POST_REFUSED: ReadonlySet<number> = new Set([400, 401, 404, 405]);
 
 const CLIENT_ID = "entrepot";
-/** The name that Azure's registry documents for whoever signs in by a token. */
+/** The user name that Azure's registry documents for log-ins by token. */
 const TOKEN_USER = "00000000-0000-0000-0000-000000000000";
 
 /**
@@ -69,7 +69,7 @@ export function basicAuthorization({ username, secret }: Login): string {
   return `Basic ${Buffer.from(pair, "utf8").toString("base64")}`;
 }
 
-/** For caches; no secret is in it. */
+/** Returns a cache key; it holds no secret. */
 export function tokenKey({
   realm,
   service,
@@ -79,7 +79,7 @@ export function tokenKey({
   return JSON.stringify([realm.href, service, scope, login?.id]);
 }
 
-/** Only in a body, which nobody logs. */
+/** The secret is sent in a body only, which is never logged. */
 function tokenForm({ service, scope }: TokenRequest, login: Login): string {
   const form = new URLSearchParams({ client_id: CLIENT_ID });
   if (service !== undefined) form.append("service", service);
@@ -89,7 +89,7 @@ function tokenForm({ service, scope }: TokenRequest, login: Login): string {
   return form.toString();
 }
 
-/** A realm may hold a query of its own; it stays in front. */
+/** Keeps the query of the realm and appends to it. */
 function tokenUrl({ realm, service, scope, login }: TokenRequest): URL {
   const url = new URL(realm);
   if (service !== undefined) url.searchParams.append("service", service);

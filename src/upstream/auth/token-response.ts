@@ -5,19 +5,18 @@ export interface BearerToken {
   readonly lifeMs: number;
 }
 
-/** What is meant where `expires_in` is absent, and the least that anybody should give. */
+/** The lifetime if `expires_in` is absent, and the shortest that the specification allows. */
 const MIN_LIFE_MS = 60_000;
-/** A token is not trusted longer, whatever it says of itself. */
+/** The longest lifetime that is used, whatever `expires_in` says. */
 const MAX_LIFE_MS = 3_600_000;
-/** It has to fit into a header. */
+/** A token must fit into a header. */
 const MAX_TOKEN_LENGTH = 16_384;
-/** Whatever may stand in a header's value without a blank. */
+/** Characters that are allowed in a header value, without blanks. */
 const TOKEN = /^[\x21-\x7e]+$/;
 
 /**
- * Reads a token server's answer: `access_token` before `token`, as Docker does.
- *
- * @returns undefined where there is no token in it
+ * Parses the answer of a token server; undefined if it holds no valid token. `access_token` goes before
+ * `token`, as in Docker.
  */
 export function parseTokenResponse(body: Buffer): BearerToken | undefined {
   const fields = parseJsonObject(body.toString("utf8"));
@@ -38,7 +37,7 @@ function asToken(value: unknown): string | undefined {
 }
 
 function toLifeMs(expiresIn: unknown): number {
-  // An object whose toString is no function would make Number() throw.
+  // Number() throws for an object whose toString is not a function.
   const isNumeric =
     typeof expiresIn === "number" || typeof expiresIn === "string";
   const lifeMs = isNumeric ? Number(expiresIn) * 1_000 : Number.NaN;

@@ -28,16 +28,16 @@ const MAX_TOKENS = 1_000;
 const MAX_REFUSALS = 256;
 const MAX_REALMS = 64;
 const MAX_TOKEN_CHARACTERS = 4_194_304;
-/** Renewed when so much of its life is over, before an upstream's clock can disagree. */
+/** The part of its lifetime for which a token is used; the rest allows for clock differences. */
 const USED_LIFE = 0.9;
-/** Connection, headers, body and a retry; whoever waits may leave earlier. */
+/** Bound of a fetch: connection, headers, body and a retry; its callers may leave earlier. */
 const FETCH_TIMEOUT_MS = 20_000;
-/** A refusal is remembered: Docker Hub locks an account out after too many wrong passwords. */
+/** How long a refusal is remembered: Docker Hub locks an account after too many wrong passwords. */
 const REFUSAL_MS = 10_000;
 
 export interface ObtainedToken {
   readonly token: string;
-  /** It came for this very request, or for one that waited with it. */
+  /** True if the token was fetched for this request, or for another one at the same time. */
   readonly isNew: boolean;
 }
 
@@ -56,8 +56,8 @@ interface CachedToken {
 }
 
 /**
- * Bearer tokens of one upstream: one for each realm, service, scope and credential, fetched once
- * for all who ask at the same time and kept for nearly all its life by the monotonic clock.
+ * Bearer tokens of one upstream, one for each realm, service, scope and credential. Concurrent callers
+ * share one fetch, and a token is kept for most of its lifetime by the monotonic clock.
  *
  * @see https://distribution.github.io/distribution/spec/auth/token/
  */
@@ -72,10 +72,10 @@ export class TokenSource {
     string,
     { readonly error: UpstreamError; readonly untilMs: number }
   >({ max: MAX_REFUSALS });
-  /** One that times out or fails again and again is not asked for at every request. */
+  /** Tokens whose fetch timed out or failed repeatedly rest before the next fetch. */
   readonly #rests: ResourceRests;
   readonly #fetches = new Map<string, Promise<string>>();
-  /** Origins of realms that know no OAuth2. */
+  /** Origins of realms without OAuth2. */
   readonly #getOnly = new LRUCache<string, true>({ max: MAX_REALMS });
 
   constructor(options: TokenSourceOptions) {
@@ -83,7 +83,7 @@ export class TokenSource {
     this.#rests = new ResourceRests(options.clock);
   }
 
-  /** Tokens in memory, those whose life is over but not yet forgotten left out. */
+  /** The number of valid tokens in memory. */
   get heldCount(): number {
     const nowMs = this.#options.clock.monotonicMs();
     let count = 0;
@@ -94,12 +94,13 @@ export class TokenSource {
   }
 
   /**
-   * @param exchange how the realm is asked
-   * @param slots one of them is held while it is asked
-   * @param signal ends the wait of this caller; the fetch goes on for the others
-   * @throws CredentialError when the realm refuses the login; UpstreamError `unauthorized` or
-   *   `denied` when it refuses the scope, `bad-response` when it sends no token, else whatever went
-   *   wrong on the way
+   * Returns a token from memory or from its realm.
+   *
+   * @param exchange sends requests to the realm
+   * @param slots a slot is held during each request
+   * @param signal ends the wait of this caller; the fetch continues for others
+   * @throws CredentialError if the realm refuses the login; UpstreamError `unauthorized` or `denied`
+   *   if it refuses the scope, `bad-response` if it sends no token, or the error of the connection
    */
   async obtain(
     request: TokenRequest,
@@ -131,7 +132,7 @@ export class TokenSource {
     return { token, isNew: true };
   }
 
-  /** An upstream did not take it; a newer one is left alone. */
+  /** Drops a token that the upstream refused, unless a newer one has replaced it. */
   drop(request: TokenRequest, token: string): void {
     const key = tokenKey(request);
     if (this.#tokens.peek(key)?.token === token) this.#tokens.delete(key);
@@ -145,7 +146,7 @@ export class TokenSource {
   ): Promise<string> {
     try {
       const { token, lifeMs } = await this.#ask(request, exchange, slots);
-      // Counted from the answer: that it was on its way is in the tenth that is not used.
+      // Counted from the answer; the unused tenth covers the time of the transfer.
       const renewAtMs = this.#options.clock.monotonicMs() + lifeMs * USED_LIFE;
       this.#tokens.set(key, { token, renewAtMs });
       this.#refusals.delete(key);
@@ -163,7 +164,7 @@ export class TokenSource {
 
   #restAfterFailure(key: string, error: unknown): number | undefined {
     if (!(error instanceof UpstreamError)) return undefined;
-    // The realm's own breaker says until when.
+    // The breaker of the realm decides when to retry.
     if (error.kind === "breaker-open") return undefined;
     this.#rests.noteFailure(key, error);
     return this.#rests.get(key)?.retryAfterMs;
@@ -232,7 +233,7 @@ export class TokenSource {
       if (isRedirect(status)) {
         throw new UpstreamError(
           "bad-response",
-          `${origin}: the token realm redirects`,
+          `${origin}: got a redirect from the token realm; expected a token`,
           { upstream, origin, status },
         );
       }
@@ -250,7 +251,7 @@ export class TokenSource {
       if (token === undefined) {
         throw new UpstreamError(
           "bad-response",
-          `${origin}: the token realm sent no token`,
+          `${origin}: got no token from the token realm`,
           { upstream, origin },
         );
       }
@@ -260,7 +261,7 @@ export class TokenSource {
     }
   }
 
-  /** A 401 is the login's fault; a 403 is the scope's, as GHCR and GitLab say it. */
+  /** A 401 concerns the login; a 403 concerns the scope, as GHCR and GitLab answer it. */
   #faultOf(answer: Answer, { login }: TokenRequest): UpstreamError | undefined {
     const { upstream, clock } = this.#options;
     const fault = statusFault(answer, upstream, clock);
@@ -269,7 +270,7 @@ export class TokenSource {
       return ofRealm(fault);
     }
     const { origin } = answer.url;
-    return new CredentialError(`${origin}: the credentials were refused`, {
+    return new CredentialError(`${origin}: refused the credentials`, {
       upstream,
       origin,
       status: answer.status,
@@ -278,7 +279,7 @@ export class TokenSource {
   }
 }
 
-/** A quota's rest is told as it is by now. */
+/** Updates the remaining pause of a rate limit. */
 function remembered(error: UpstreamError, leftMs: number): UpstreamError {
   if (error.kind !== "rate-limited") return error;
   const { kind, message, upstream, origin, status } = error;
@@ -291,7 +292,7 @@ function remembered(error: UpstreamError, leftMs: number): UpstreamError {
   });
 }
 
-/** For how long a realm is not asked again for the same; undefined where it may be at once. */
+/** Returns how long the same token is not requested again; undefined if it may be immediately. */
 function restAfter(error: unknown): number | undefined {
   if (!(error instanceof UpstreamError)) return undefined;
   if (error.kind === "rate-limited") {
@@ -302,7 +303,7 @@ function restAfter(error: unknown): number | undefined {
     : undefined;
 }
 
-/** A realm's 404 or its endless body says nothing of the manifest or blob that the token was for. */
+/** Converts a 404 or a too large body of a realm: neither concerns the manifest or blob of the request. */
 function ofRealm(error: UpstreamError): UpstreamError {
   const { kind, message, upstream, origin, status } = error;
   if (kind !== "not-found" && kind !== "too-large") return error;

@@ -1,22 +1,22 @@
-/** What a registry says of how much may still be asked. */
+/** The remaining quota as a registry states it. */
 export interface Budget {
-  /** Undefined where only the rest was told. */
+  /** Undefined if only the remaining count is stated. */
   readonly limit: number | undefined;
   readonly remaining: number;
-  /** How long the count holds. */
+  /** How long the count is valid. */
   readonly windowMs: number;
 }
 
 type HeaderOf = (name: string) => string | undefined;
 
-/** A tenth is kept for what nobody has cached. */
+/** A tenth is kept for content that is not cached. */
 const SPARED_SHARE = 0.1;
-/** Below it nothing is fetched that no client asked for. */
+/** Below this share, only content that clients request is fetched. */
 const UNASKED_SHARE = 0.5;
-/** Where no window is told; each answer tells the count anew anyway. */
+/** Used if no window is stated; each answer updates the count anyway. */
 const DEFAULT_WINDOW_MS = 3_600_000;
 const MAX_WINDOW_MS = 24 * 3_600_000;
-/** No delta of seconds is as large: then it is a time (GitLab). */
+/** A reset value from here on is an epoch time (GitLab), not a delta of seconds. */
 const FIRST_EPOCH_SECONDS = 1_000_000_000;
 const MAX_VALUES = 16;
 
@@ -29,13 +29,12 @@ interface Quota {
 }
 
 /**
- * Reads the budget of an answer, in whatever spelling: `ratelimit-limit: 100;w=21600` of Docker
- * Hub, with and without windows and with several of them, `ratelimit-reset`, and the one-header
- * forms of the later drafts (`ratelimit: limit=100, remaining=50, reset=5` and
- * `ratelimit: "default";r=50;t=30` with its `ratelimit-policy`). Of several windows the one that
- * is nearest to its end counts.
+ * Reads the budget from the headers of an answer; undefined if none is stated, as for images without a
+ * limit. Supports `ratelimit-limit: 100;w=21600` of Docker Hub, without and with one or several windows,
+ * `ratelimit-reset`, and the one-header forms of the later drafts (`ratelimit: limit=100, remaining=50,
+ * reset=5` and `ratelimit: "default";r=50;t=30` with its `ratelimit-policy`). Of several windows, the one
+ * with the smallest share left counts.
  *
- * @returns undefined where nothing usable is told, as of images without a limit
  * @see https://docs.docker.com/docker-hub/usage/pulls/
  * @see https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/
  */
@@ -69,17 +68,17 @@ export function readBudget(
   return lowest;
 }
 
-/** Whether so little is left that it is kept for what cannot be answered otherwise. */
+/** True if the rest is so small that it is kept for content that is not cached. */
 export function isSpared(budget: Budget): boolean {
   return shareLeft(budget) <= SPARED_SHARE;
 }
 
-/** Whether less than half is left: the rest is for what clients ask for. */
+/** True if less than half is left: the rest is kept for requests of clients. */
 export function isHalfUsed(budget: Budget): boolean {
   return shareLeft(budget) < UNASKED_SHARE;
 }
 
-/** From 0 to 1; without a limit all or nothing. */
+/** Returns a share from 0 to 1; without a limit, 0 or 1. */
 function shareLeft({ limit, remaining }: Budget): number {
   if (limit === undefined) return remaining > 0 ? 1 : 0;
   return limit === 0 ? 0 : remaining / limit;
@@ -91,7 +90,7 @@ function boundedWindow(windowMs: number | undefined): number {
     : Math.min(windowMs, MAX_WINDOW_MS);
 }
 
-/** `100;w=21600, 1000;w=86400;comment="x"`: what is no number with parameters is left out. */
+/** Parses `100;w=21600, 1000;w=86400;comment="x"`; items that do not start with a number are left out. */
 function parseQuotas(text: string | undefined): Quota[] {
   return listItems(text).flatMap((item) => {
     const [count = "", ...parameters] = item.split(";");
@@ -102,7 +101,7 @@ function parseQuotas(text: string | undefined): Quota[] {
   });
 }
 
-/** `"default";q=100;w=21600`, or `100;w=21600` of older drafts. */
+/** Parses `"default";q=100;w=21600`, or `100;w=21600` of older drafts. */
 function parsePolicies(text: string | undefined): Quota[] {
   return listItems(text).flatMap((item) => {
     const [first = "", ...parameters] = item.split(";");
@@ -113,7 +112,7 @@ function parsePolicies(text: string | undefined): Quota[] {
   });
 }
 
-/** The one-header forms: their values may be parted by commas or stand behind a name. */
+/** Parses the one-header forms: fields separated by commas, or by semicolons after a name. */
 function parseFields(text: string | undefined): {
   readonly limits: readonly Quota[];
   readonly remaining: readonly Quota[];

@@ -2,7 +2,7 @@ import type { Readable, Writable } from "node:stream";
 import { Secret } from "../../config/config.ts";
 import { parseJsonObject } from "../../oci/json-object.ts";
 
-/** What a credential helper answered. */
+/** The answer of a credential helper. */
 export type HelperAnswer =
   | {
       readonly kind: "login";
@@ -11,9 +11,9 @@ export type HelperAnswer =
       /** The secret is a refresh token of OAuth2. */
       readonly isIdentityToken: boolean;
     }
-  /** It knows nothing of that server. */
+  /** The helper has no login for the server. */
   | { readonly kind: "none" }
-  /** Why not, in words of ours: what a helper prints may hold a secret. */
+  /** The reason is our own text: a helper's output may hold a secret. */
   | { readonly kind: "failed"; readonly reason: string };
 
 export interface HelperBounds {
@@ -23,17 +23,17 @@ export interface HelperBounds {
 
 /** @see faults.md section 4 */
 const BOUNDS: HelperBounds = { timeoutMs: 10_000, maxBytes: 65_536 };
-/** What the libraries print in place of an error's code. */
+/** The text that helper libraries print if they have no login. */
 const NOT_FOUND = /credentials not found/i;
-/** In place of a user's name, where the secret is a token. */
+/** The user name that marks the secret as a token. */
 const TOKEN_USER = "<token>";
 
 /**
- * Asks a program for a server's credentials by Docker's credential-helper protocol: run without a
- * shell as `PROGRAM get`, the server on its standard input. Bounded in time and bytes; with the
- * program everything that it started is ended. Never throws.
+ * Requests the credentials of a server from a program by Docker's credential-helper protocol: runs
+ * `PROGRAM get` without a shell, with the server on its standard input. Bounded in time and bytes; at a
+ * bound, the program and its child processes are killed. Never throws.
  *
- * @param program a name looked for in `PATH`, or a path
+ * @param program a path, or a name that is searched in `PATH`
  * @see https://github.com/docker/docker-credential-helpers
  */
 export async function askHelper(
@@ -66,11 +66,11 @@ async function runHelper(
   const { promise, resolve } = Promise.withResolvers<Run>();
   const child = spawn(program, ["get"], {
     shell: false,
-    // A group of its own: a script's children would hold its output open.
+    // In its own process group, so that children of a script can be killed: they would keep its output open.
     detached: true,
     stdio: ["pipe", "pipe", "ignore"],
   });
-  // Without a descriptor left there are no pipes, and the error comes a moment later.
+  // If no descriptor is free there are no pipes, and `error` follows.
   const stdout: Readable | undefined = child.stdout;
   const stdin: Writable | undefined = child.stdin;
   const end = (run: Run): void => {
@@ -82,7 +82,7 @@ async function runHelper(
     try {
       if (child.pid !== undefined) process.kill(-child.pid, "SIGKILL");
     } catch {
-      // It has just ended by itself.
+      // The process has just ended by itself.
     }
     end({ reason });
   };
@@ -98,12 +98,12 @@ async function runHelper(
     else chunks.push(chunk);
   });
   child.on("error", (error: NodeJS.ErrnoException) =>
-    end({ reason: `can't be run (${error.code ?? "unknown"})` }),
+    end({ reason: `cannot be run (${error.code ?? "unknown"})` }),
   );
   child.on("close", (code) =>
     end({ code, output: Buffer.concat(chunks).toString("utf8") }),
   );
-  // One that ends without reading is judged by what it printed.
+  // A program that ends without reading its input is judged by its output.
   stdin?.on("error", () => {});
   stdin?.end(`${server}\n`);
   return promise;

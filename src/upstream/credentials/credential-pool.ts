@@ -6,10 +6,10 @@ import type { UpstreamRequestKind } from "../../wire/observer.ts";
 import { createCredentialSource, credentialNames } from "./credentials.ts";
 import type { CredentialSource, Login } from "./login.ts";
 
-/** A quota is for manifests; blobs and lists continue. */
+/** Kinds of requests that rest separately: a pull quota concerns manifests; blobs and lists continue. */
 export type Lane = Exclude<UpstreamRequestKind, "token">;
 
-/** A 429 on a manifest means the pull limit; of anything else one resource says nothing of the next. */
+/** A 429 for a manifest means the pull limit; for other kinds, one resource says nothing about the next. */
 const MAX_THROTTLED: Readonly<Record<Lane, number>> = {
   manifest: 1,
   blob: 3,
@@ -18,31 +18,31 @@ const MAX_THROTTLED: Readonly<Record<Lane, number>> = {
 };
 const LANES = Object.keys(MAX_THROTTLED) as readonly Lane[];
 
-/** Wrong credentials are not tried again for so long where there are others: accounts get locked. */
+/** Refused credentials are avoided for this long if others exist: registries lock accounts. */
 const REFUSED_MS = 300_000;
-/** Addresses and accounts that one registry counts a credential's requests for. */
+/** Addresses and accounts for which a registry counts the requests of one credential. */
 const MAX_SOURCES = 8;
 const MAX_SOURCE_LENGTH = 128;
-/** What metrics and logs call those who send no credentials. */
+/** The name of requests without credentials in metrics and logs. */
 const ANONYMOUS = "anonymous";
 
-/** A credential as an operator is shown it. */
+/** The state of a credential for the operator. */
 export interface CredentialState {
   readonly name: string;
-  /** Undefined where the upstream tells none, or told it too long ago. */
+  /** Undefined if the upstream stated none, or too long ago. */
   readonly budget:
     | {
         readonly limit: number | undefined;
         readonly remaining: number;
-        /** Whom the upstream counts, as it says itself: an address or an account. */
+        /** The address or account that the upstream counts requests for. */
         readonly source: string | undefined;
-        /** Epoch; when what was counted is forgotten. */
+        /** Epoch time at which the count expires. */
         readonly resetsAtMs: number;
       }
     | undefined;
-  /** Requests of a kind, mostly those for manifests, are held back for so long. */
+  /** The longest time for which requests of a kind, mostly manifests, are not sent. */
   readonly restsForMs: number;
-  /** The upstream refused it lately. */
+  /** The upstream refused the credential recently. */
   readonly isRefused: boolean;
 }
 
@@ -54,11 +54,11 @@ interface Counted extends Budget {
 class LaneRest {
   /** By the monotonic clock. */
   untilMs = 0;
-  /** Resources that were answered 429 since the last other answer; fewer than {@link MAX_THROTTLED}. */
+  /** Resources answered 429 since the last other answer; fewer than {@link MAX_THROTTLED}. */
   readonly throttled = new Set<string>();
 }
 
-/** One account at one endpoint: its login, what is left of its budget, until when it rests. */
+/** One account at one endpoint: its login, its remaining budget and its rests. */
 export class PoolMember {
   readonly name: string;
   readonly #source: CredentialSource | undefined;
@@ -89,19 +89,19 @@ export class PoolMember {
     return this.#source === undefined;
   }
 
-  /** @throws CredentialError where it can't be had */
+  /** @throws CredentialError if the login cannot be read */
   async login(): Promise<Login | undefined> {
     return this.#source?.read();
   }
 
-  /** The login that is in force since the upstream refused that one; undefined where there is no newer. */
+  /** Returns a login that replaced the refused one; undefined if none has. */
   async newerLogin(refused: Login): Promise<Login | undefined> {
     return this.#source?.readAgain(refused);
   }
 
   /**
-   * A 429 for a resource asked to be left alone for so long. The account rests if that was a manifest,
-   * or after three different resources of the kind in a row.
+   * Notes a 429 for a resource and its pause. The account rests if the resource is a manifest, or after
+   * three different resources of the kind in a row.
    */
   throttle(lane: Lane, resource: string, durationMs: number): void {
     const entry = this.#lanes[lane];
@@ -111,7 +111,7 @@ export class PoolMember {
     entry.untilMs = this.#clock.monotonicMs() + durationMs;
   }
 
-  /** An answer other than 429 came. */
+  /** Notes an answer other than 429. */
   noteAnswer(lane: Lane): void {
     this.#lanes[lane].throttled.clear();
   }
@@ -128,7 +128,7 @@ export class PoolMember {
     return this.#clock.monotonicMs() < this.#refusedUntilMs;
   }
 
-  /** Reads what an answer to a request of this account's says of its budget. */
+  /** Reads the budget from an answer to a request of this account. */
   observe(header: (name: string) => string | undefined): void {
     const budget = readBudget(header, this.#clock.nowMs());
     if (budget === undefined) return;
@@ -141,9 +141,9 @@ export class PoolMember {
   }
 
   /**
-   * A GET of a manifest is on its way and will be counted.
+   * Counts a GET of a manifest whose answer is outstanding.
    *
-   * @returns called once its answer has been observed
+   * @returns a function to call once the answer has been observed
    */
   beginPull(): () => void {
     this.#pulls += 1;
@@ -152,7 +152,7 @@ export class PoolMember {
     };
   }
 
-  /** The budget without the pulls whose answers are still to come. */
+  /** The budget less the pulls whose answers are outstanding. */
   get budgetLeft(): Budget | undefined {
     const { budget } = this;
     if (budget === undefined) return undefined;
@@ -160,7 +160,7 @@ export class PoolMember {
     return { ...budget, remaining };
   }
 
-  /** Of several sources the one with least left: any may be counted next. */
+  /** The budget of the source with the least left, since any source may be counted next. */
   get budget(): Counted | undefined {
     const nowMs = this.#clock.monotonicMs();
     let lowest: Counted | undefined;
@@ -192,7 +192,7 @@ export class PoolMember {
   }
 }
 
-/** The accounts that an endpoint is asked with, and which is next. */
+/** The accounts of an endpoint; chooses the next one. */
 export class CredentialPool {
   readonly #members: readonly PoolMember[];
 
@@ -216,8 +216,8 @@ export class CredentialPool {
   }
 
   /**
-   * The one with most left of those that do not rest; one without a known limit before all. One that
-   * was refused only where there is no other.
+   * Returns the account with the most remaining quota that does not rest; an account without a known
+   * limit goes first, a refused one last.
    */
   choose(
     lane: Lane,
@@ -231,19 +231,19 @@ export class CredentialPool {
     return best;
   }
 
-  /** Until one of them may be asked with; 0 when one may now. */
+  /** Time until an account may be used; 0 if one may be now. */
   restMs(lane: Lane): number {
     return Math.min(...this.#members.map((member) => member.restMs(lane)));
   }
 
-  /** Everyone's budget is nearly used up. */
+  /** True if the budget of every account is nearly used up. */
   get isSpared(): boolean {
     return this.#members
       .filter((member) => member.restMs("manifest") === 0)
       .every(({ budgetLeft: left }) => left !== undefined && isSpared(left));
   }
 
-  /** Less than half is left of every account's budget. */
+  /** True if every account has less than half of its budget left. */
   get isHalfUsed(): boolean {
     return this.#members
       .filter((member) => member.restMs("manifest") === 0)
@@ -262,7 +262,7 @@ function isBetter(one: PoolMember, other: PoolMember): boolean {
   return left(one) > left(other);
 }
 
-/** An address or an id, as it goes to an operator; anything else is none. */
+/** Returns an address or an id that can be shown to the operator; undefined for other text. */
 function printable(text: string | undefined): string | undefined {
   return text !== undefined && /^[\x21-\x7e]+$/.test(text)
     ? text.slice(0, MAX_SOURCE_LENGTH)

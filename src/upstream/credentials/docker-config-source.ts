@@ -56,7 +56,7 @@ export class DockerConfigSource implements CredentialSource {
     const config = await this.#file.read(isForced);
     if (config !== undefined) return config;
     const { upstream, name } = this.#options;
-    throw new CredentialError(`${name} can't be read`, {
+    throw new CredentialError(`${name} cannot be read`, {
       upstream,
       isLocal: true,
     });

@@ -3,20 +3,20 @@ import { readTextFile } from "../../config/files/files.ts";
 import { findSecretFlaw } from "../../config/files/secret-file.ts";
 
 /**
- * A small file that somebody else replaces now and then. It is looked at when it is needed: a
- * watcher would be lost by each rename, and secrets are mounted by renames. What is faulty or
- * gone does not replace what was good.
+ * A small file that another process replaces occasionally. It is checked when it is used: a rename
+ * detaches a watcher, and mounted secrets are replaced by renames. An invalid or missing file does not
+ * replace the last valid value.
  */
 export class PolledFile<T> {
   readonly #path: string;
   readonly #maxBytes: number;
   readonly #parse: (text: string, isExposed: boolean) => T | undefined;
-  #seen: string | undefined;
+  #fingerprint: string | undefined;
   #text: string | undefined;
   #value: T | undefined;
   #reading: Promise<void> | undefined;
 
-  /** @param parse undefined refuses the text; `isExposed`: everybody on the machine may read or change it */
+  /** @param parse returns undefined to reject the text; `isExposed`: every user may read or change the file */
   constructor(
     path: string,
     maxBytes: number,
@@ -28,14 +28,15 @@ export class PolledFile<T> {
   }
 
   /**
-   * The same value while the text is the same; undefined where there was never a good one.
+   * Returns the last valid value, the same object while the text is the same; undefined if there has
+   * been none.
    *
-   * @param isForced read, whatever size and times say
+   * @param isForced reads the file even if its size and times did not change
    */
   async read(isForced = false): Promise<T | undefined> {
     if (isForced) {
       await this.#reading;
-      this.#seen = undefined;
+      this.#fingerprint = undefined;
     }
     this.#reading ??= this.#refresh().finally(() => {
       this.#reading = undefined;
@@ -45,10 +46,10 @@ export class PolledFile<T> {
   }
 
   async #refresh(): Promise<void> {
-    const found = await this.#look();
-    if (found === undefined || found === this.#seen) return;
+    const found = await this.#readFingerprint();
+    if (found === undefined || found === this.#fingerprint) return;
     const file = await readTextFile(this.#path, this.#maxBytes);
-    this.#seen = found;
+    this.#fingerprint = found;
     if (!file.isRead || file.text === this.#text) return;
     const isExposed = findSecretFlaw(file, this.#path) !== undefined;
     const value = this.#parse(file.text, isExposed);
@@ -57,7 +58,7 @@ export class PolledFile<T> {
     this.#value = value;
   }
 
-  async #look(): Promise<string | undefined> {
+  async #readFingerprint(): Promise<string | undefined> {
     try {
       const { ino, size, mtimeNs, ctimeNs } = await stat(this.#path, {
         bigint: true,

@@ -1,24 +1,24 @@
 import { parseJsonObject } from "../../oci/json-object.ts";
 
-/** Where a secret does not tell its end: Google's last an hour, and their helper gives them late in it. */
+/** For secrets without an expiry time: Google's last an hour, and their helper may return one near its end. */
 const DEFAULT_LIFE_MS = 300_000;
 const MIN_LIFE_MS = 60_000;
-/** Of Amazon's ECR, the longest that any helper gives. */
+/** The lifetime of Amazon ECR's secrets, the longest of any helper. */
 const MAX_LIFE_MS = 12 * 3_600_000;
-/** Renewed when so much of its life is over, an hour and more before the end for ECR. */
+/** The part of its lifetime for which a secret is used: ECR's are renewed more than an hour early. */
 const USED_LIFE = 0.9;
 const MAX_SECRET_LENGTH = 65_536;
 
 export interface SecretLife {
-  /** It may be kept for so long without asking again. */
+  /** How long the secret is used without running the helper again. */
   readonly renewAfterMs: number;
-  /** It is worth nothing after; Infinity where that is not known. */
+  /** The secret is invalid after this time; Infinity if unknown. */
   readonly expiresAfterMs: number;
 }
 
 /**
- * How long what a helper gave may be kept. Its protocol has no word for that, but secrets that
- * expire tell it themselves: a JWT by `exp` (Azure), ECR's, base64 of JSON, by `expiration`.
+ * Returns how long a helper's secret is used. The protocol does not state it, but secrets that expire
+ * contain the time: a JWT as `exp` (Azure), ECR's base64 of JSON as `expiration`.
  */
 export function lifeOfSecret(secret: string, nowMs: number): SecretLife {
   const expiresAtMs = findExpiry(secret);

@@ -378,7 +378,7 @@ void describe("a credential helper", () => {
       assert.equal(error.isLocal, true);
     }
     const message =
-      "the credential helper docker-credential-gone can't be run (ENOENT)";
+      "the credential helper docker-credential-gone cannot be run (ENOENT)";
     const { observer, client, upstream } = setup;
     assert.deepEqual(observer.credentialFaults[0], [
       "docker-credential-gone",

@@ -55,7 +55,7 @@ void describe("a credential helper", () => {
       const answer = await askHelper(program, "registry.test");
       assert.deepEqual(answer, {
         kind: "failed",
-        reason: "can't be run (ENOENT)",
+        reason: "cannot be run (ENOENT)",
       });
     }
     const helper = await makeHelper(t);
@@ -121,7 +121,7 @@ void describe("a credential helper", () => {
     ]);
     assert.deepEqual(JSON.parse(stdout), {
       kind: "failed",
-      reason: "can't be run (EMFILE)",
+      reason: "cannot be run (EMFILE)",
     });
   });
 
