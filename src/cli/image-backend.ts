@@ -235,12 +235,11 @@ async function openRoot(
   };
 }
 
+/** The reason in the problem details of a failed request. */
 function detailOf(body: unknown): string {
-  const { errors } = (body ?? {}) as {
-    readonly errors?: readonly {
-      readonly message?: string;
-      readonly detail?: string;
-    }[];
+  const { detail, title } = (body ?? {}) as {
+    readonly detail?: string;
+    readonly title?: string;
   };
-  return errors?.[0]?.detail ?? errors?.[0]?.message ?? "no reason";
+  return detail ?? title ?? "no reason";
 }

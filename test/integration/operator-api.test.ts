@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { OPENAPI } from "../../src/http/operator/api-openapi.ts";
+import { Ajv } from "ajv";
 import { buildImage, buildMultiArch } from "../support/image-builder.ts";
 import {
   startMirror,
@@ -15,6 +15,40 @@ import type { AfterTest } from "../support/after-test.ts";
 const APP = "registry.example/library/app";
 const single = buildImage({ seed: "single", layers: [5_000, 6_000] });
 const multi = buildMultiArch({ seed: "multi", layers: [7_000] });
+
+interface Document {
+  readonly paths: Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+}
+
+/** The document with every described object closed: a member that is not described is a fault. */
+function withoutOtherMembers(document: unknown): object {
+  return JSON.parse(
+    JSON.stringify(document),
+    (_key, value: Readonly<Record<string, unknown>> | null) =>
+      value?.["type"] === "object" && value["properties"] !== undefined
+        ? { ...value, additionalProperties: false }
+        : value,
+  ) as object;
+}
+
+function jsonBody(body: string): RequestInit {
+  return { body, headers: { "content-type": "application/json" } };
+}
+
+function pointer(...parts: readonly string[]): string {
+  const escaped = parts.map((part) =>
+    encodeURIComponent(part.replaceAll("/", "~1")),
+  );
+  return `api#/${escaped.join("/")}`;
+}
+
+interface Problem {
+  readonly type: string;
+  readonly title: string;
+  readonly status: number;
+  readonly detail: string;
+  readonly errors: unknown;
+}
 
 async function setUp(
   test: AfterTest,
@@ -268,21 +302,148 @@ void describe("the operator API", () => {
     );
   });
 
-  void it("describes every route that there is, and no other", async (test) => {
+  void it("describes every route, no other, and the members of every response", async (test) => {
     const { mirror } = await setUp(test);
     const { body } = await mirror.operate("GET", "/openapi.json");
-    assert.deepEqual(body, JSON.parse(JSON.stringify(OPENAPI)));
-    for (const [path, methods] of Object.entries(OPENAPI.paths)) {
+    const { paths } = body as Document;
+    const schemas = new Ajv({ strict: false, validateFormats: false });
+    schemas.addSchema(withoutOtherMembers(body), "api");
+    assert.deepEqual(Object.keys(paths).toSorted(), [
+      "/api/v1/evict",
+      "/api/v1/images",
+      "/api/v1/images/{ref}",
+      "/api/v1/images/{ref}/pin",
+      "/api/v1/images/{ref}/refresh",
+      "/api/v1/openapi.json",
+      "/api/v1/scrub",
+      "/api/v1/status",
+      "/api/v1/upstreams",
+    ]);
+    for (const [path, methods] of Object.entries(paths)) {
       for (const method of Object.keys(methods)) {
-        if (method === "parameters") continue;
         const answer = await fetch(
           mirror.operatorOrigin + path.replace("{ref}", `${APP}:1`),
           { method: method.toUpperCase() },
         );
-        await answer.arrayBuffer();
+        const content: unknown = await answer.json();
         assert.equal(answer.status, 200, `${method} ${path}`);
+        const at = ["paths", path, method, "responses", "200", "content"];
+        const validate = schemas.compile({
+          $ref: pointer(...at, "application/json", "schema"),
+        });
+        assert.equal(validate(content), true, JSON.stringify(validate.errors));
         if (method === "delete") await pullImage(mirror, "library/app", "1");
       }
+    }
+  });
+
+  void it("sends errors as problem details (RFC 9457)", async (test) => {
+    const { mirror } = await setUp(test);
+    const ask = async (
+      method: string,
+      path: string,
+      init: RequestInit = {},
+    ): Promise<unknown> => {
+      const answer = await fetch(`${mirror.operatorOrigin}${path}`, {
+        method,
+        ...init,
+      });
+      const problem = (await answer.json()) as Problem;
+      const { type, status, detail, errors } = problem;
+      assert.equal(
+        answer.headers.get("content-type"),
+        "application/problem+json; charset=utf-8",
+      );
+      assert.equal(status, answer.status);
+      assert.equal(typeof problem.title, "string");
+      const code = type.replace("urn:entrepot:problem:", "");
+      assert.deepEqual(errors, [
+        {
+          code: code.toUpperCase().replaceAll("-", "_"),
+          message: problem.title,
+          detail,
+        },
+      ]);
+      return [status, code, detail];
+    };
+    const hint = "; see /api/v1/openapi.json";
+    const noJson = "got a request that this API does not read; expected JSON";
+    for (const [method, path, init, want] of [
+      [
+        "GET",
+        `/api/v1/images/${APP}:absent`,
+        {},
+        [404, "manifest-unknown", "not cached as an image by itself"],
+      ],
+      [
+        "GET",
+        "/api/v1/images?n=0",
+        {},
+        [400, "pagination-number-invalid", `n: must be >= 1${hint}`],
+      ],
+      [
+        "GET",
+        "/api/v1/images?q=a&q=b",
+        {},
+        [400, "name-invalid", `q: must be string${hint}`],
+      ],
+      [
+        "POST",
+        "/api/v1/scrub",
+        jsonBody('{"repair":"yes"}'),
+        [400, "unsupported", `repair: must be boolean${hint}`],
+      ],
+      [
+        "POST",
+        "/api/v1/evict",
+        jsonBody('{"all":true}'),
+        [
+          400,
+          "unsupported",
+          `body: must NOT have additional properties${hint}`,
+        ],
+      ],
+      ["POST", "/api/v1/evict", jsonBody("{"), [400, "unsupported", noJson]],
+      [
+        "POST",
+        "/api/v1/evict",
+        jsonBody(`{"toBytes":1${" ".repeat(5_000)}}`),
+        [413, "unsupported", noJson],
+      ],
+      [
+        "POST",
+        "/api/v1/evict",
+        { body: "a=1", headers: { "content-type": "text/csv" } },
+        [415, "unsupported", noJson],
+      ],
+      [
+        "PUT",
+        `/api/v1/images/${APP}:1`,
+        {},
+        [
+          400,
+          "name-invalid",
+          "got PUT of a reference; expected PUT of …/pin or POST of …/refresh",
+        ],
+      ],
+      [
+        "GET",
+        "/api/v1/absent",
+        {},
+        [404, "unsupported", `got GET of an unknown path${hint}`],
+      ],
+      [
+        "GET",
+        "/api/v1/status",
+        { headers: { origin: "http://evil.example" } },
+        [403, "denied", "scripts of other pages are not clients of this API"],
+      ],
+    ] as const) {
+      assert.deepEqual(
+        await ask(method, path, init),
+        want,
+        `${method} ${path}`,
+      );
     }
   });
 

@@ -1,7 +1,21 @@
 import type { FastifyInstance } from "fastify";
-import { registryErrorBody } from "../../oci/errors.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import {
+  BYTES,
+  COUNT,
+  DENIED,
+  FLAG,
+  json,
+  list,
+  object,
+  optionalBody,
+  problem,
+  TEXT,
+  TEXT_OR_NULL,
+} from "./api-schemas.ts";
+import type { OperationSchema } from "./openapi.ts";
 
-/** As `entrepot scrub --json` prints it. */
+/** The report of a scrub, as `entrepot scrub --json` prints it. */
 export interface ScrubAnswer {
   readonly blobs: number;
   readonly bytes: number;
@@ -13,9 +27,9 @@ export interface ScrubAnswer {
   }[];
 }
 
-/** What the operator API of the scrub asks of the program. */
+/** The parts of the program that the operator API of the scrub calls. */
 export interface ScrubSource {
-  /** Compares all that is stored; ends when the signal aborts. */
+  /** Verifies all stored content; stops when the signal aborts. */
   scrub(options: {
     readonly isRepair: boolean;
     readonly signal: AbortSignal;
@@ -24,60 +38,65 @@ export interface ScrubSource {
 
 const MAX_BODY_BYTES = 4_096;
 
+const SCHEMA = {
+  summary:
+    "Hashes every blob and compares the index with the result; responds when it is done.",
+  body: optionalBody({ repair: FLAG }),
+  response: {
+    "200": json(
+      "The findings.",
+      object({
+        blobs: COUNT,
+        bytes: BYTES,
+        findings: list(
+          object({
+            code: TEXT,
+            path: TEXT,
+            digest: TEXT_OR_NULL,
+            repaired: FLAG,
+          }),
+        ),
+      }),
+    ),
+    "400": problem("The body is not valid."),
+    ...DENIED,
+    "503": problem(
+      "Another scrub is running, or index or storage does not respond.",
+    ),
+  },
+} satisfies OperationSchema;
+
 /**
- * `POST /api/v1/scrub` with `{"repair": true}`, or no body for a look: answers the report when it
- * is done, however long that takes. One at a time; it ends with the connection of whoever asked.
+ * `POST /api/v1/scrub` with `{"repair": true}`, or without a body to change nothing. Responds with
+ * the report when the scrub is done, however long that takes. One scrub runs at a time; it stops
+ * when the client closes its connection.
  */
 export async function scrubApi(
   app: FastifyInstance,
   source: ScrubSource,
 ): Promise<void> {
   let isRunning = false;
-  app.post<{ Body: unknown }>(
+  app.post<{ Body: { readonly repair?: boolean } | null | undefined }>(
     "/api/v1/scrub",
-    { bodyLimit: MAX_BODY_BYTES },
+    { schema: SCHEMA, bodyLimit: MAX_BODY_BYTES },
     async (request, reply) => {
-      reply.header("cache-control", "no-store").type("application/json");
-      const isRepair = parseRepair(request.body);
-      if (isRepair === undefined) {
-        return reply
-          .code(400)
-          .send(
-            registryErrorBody("UNSUPPORTED", '{"repair": true} or no body'),
-          );
-      }
       if (isRunning) {
-        return reply
-          .code(503)
-          .send(registryErrorBody("UNAVAILABLE", "a scrub is running"));
+        throw new RegistryError("UNAVAILABLE", {
+          status: 503,
+          detail: "another scrub is running; retry when it has ended",
+        });
       }
       const abort = new AbortController();
       reply.raw.once("close", () => abort.abort());
       isRunning = true;
       try {
-        const { signal } = abort;
-        return await reply.send(await source.scrub({ isRepair, signal }));
-      } catch {
-        return await reply
-          .code(503)
-          .send(
-            registryErrorBody(
-              "UNAVAILABLE",
-              "index or storage does not answer",
-            ),
-          );
+        return await source.scrub({
+          isRepair: request.body?.repair ?? false,
+          signal: abort.signal,
+        });
       } finally {
         isRunning = false;
       }
     },
   );
-}
-
-function parseRepair(body: unknown): boolean | undefined {
-  if (body === undefined || body === null) return false;
-  if (typeof body !== "object") return undefined;
-  const { repair = false, ...others } = body as Record<string, unknown>;
-  return typeof repair === "boolean" && Object.keys(others).length === 0
-    ? repair
-    : undefined;
 }

@@ -1,17 +1,18 @@
 import type { FastifyInstance } from "fastify";
-import { OPENAPI } from "./api-openapi.ts";
+import { DENIED, json, shared } from "./api-schemas.ts";
+import type { OperationSchema } from "./openapi.ts";
 
-/** What the mirror is and holds. */
+/** The body of `GET /api/v1/status`. */
 export interface MirrorStatus {
   readonly version: string;
   readonly startedAt: string;
   readonly offline: boolean;
   readonly upstreams: readonly string[];
   readonly storage: {
-    /** Absolute: commands see by it that this mirror is the one of their configuration. */
+    /** Absolute: a command compares it with the root of its own configuration. */
     readonly root: string;
     readonly bytes: number;
-    /** Null where nothing limits it. */
+    /** Null if there is no limit. */
     readonly limitBytes: number | null;
     readonly blobs: number;
     readonly manifests: number;
@@ -19,18 +20,23 @@ export interface MirrorStatus {
   };
 }
 
-/** What the operator API tells of the mirror as a whole. */
+/** The part of the program that reports on the mirror as a whole. */
 export interface StatusSource {
   status(): Promise<MirrorStatus>;
 }
 
-/** `GET /api/v1/status` and `GET /api/v1/openapi.json`. */
+const SCHEMA = {
+  summary: "Returns version, upstreams and stored content of the mirror.",
+  response: {
+    "200": json("The mirror.", shared("Status")),
+    ...DENIED,
+  },
+} satisfies OperationSchema;
+
+/** `GET /api/v1/status`. */
 export async function statusApi(
   app: FastifyInstance,
   source: StatusSource,
 ): Promise<void> {
-  app.get("/api/v1/status", async (_request, reply) =>
-    reply.header("cache-control", "no-store").send(await source.status()),
-  );
-  app.get("/api/v1/openapi.json", (_request, reply) => reply.send(OPENAPI));
+  app.get("/api/v1/status", { schema: SCHEMA }, () => source.status());
 }

@@ -1,6 +1,8 @@
 import type { FastifyInstance } from "fastify";
+import { DENIED, json, shared } from "./api-schemas.ts";
+import type { OperationSchema } from "./openapi.ts";
 
-/** The last thing that went wrong at an endpoint; its message holds no secret. */
+/** The last failure of an endpoint. Its message contains no secret. */
 interface LastError {
   readonly atMs: number;
   readonly kind: string;
@@ -37,37 +39,32 @@ interface UpstreamStatus {
   readonly tokensHeld: number;
 }
 
-/** What `GET /api/v1/upstreams` tells of. */
+/** The part of the program that reports on upstreams. */
 export interface UpstreamsSource {
-  /** In the configuration's order. */
+  /** In the order of the configuration. */
   upstreams(): readonly UpstreamStatus[];
 }
 
+const SCHEMA = {
+  summary:
+    "Returns the upstreams: endpoints and breakers, credentials and budgets, last errors.",
+  response: {
+    "200": json("In the order of the configuration.", shared("Upstreams")),
+    ...DENIED,
+  },
+} satisfies OperationSchema;
+
 /**
- * `GET /api/v1/upstreams`:
- *
- * ```json
- * {"upstreams": [{
- *   "name": "docker.io", "state": "up", "tokensHeld": 3,
- *   "endpoints": [{"url": "https://registry-1.docker.io", "breaker": "closed",
- *     "retryAfterSeconds": 0, "lastError": null}],
- *   "credentials": [{"name": "acme", "endpoint": "https://registry-1.docker.io", "limit": 200, "remaining": 187, "source": "acme",
- *     "resetsAt": "2026-01-01T06:00:00.000Z", "restsForSeconds": 0, "isRefused": false}],
- *   "lastError": {"at": "2026-01-01T00:00:00.000Z", "kind": "timeout", "message": "…"}
- * }]}
- * ```
- *
- * What is not known is null. No secret is in it: credentials by name, tokens by number.
+ * `GET /api/v1/upstreams`. Unknown values are null. No secret is included: credentials appear by
+ * name, tokens as a number.
  */
 export async function upstreamsApi(
   app: FastifyInstance,
   source: UpstreamsSource,
 ): Promise<void> {
-  app.get("/api/v1/upstreams", (_request, reply) =>
-    reply
-      .header("cache-control", "no-store")
-      .send({ upstreams: source.upstreams().map(toJson) }),
-  );
+  app.get("/api/v1/upstreams", { schema: SCHEMA }, () => ({
+    upstreams: source.upstreams().map(toJson),
+  }));
 }
 
 function toJson(status: UpstreamStatus): Record<string, unknown> {

@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { isIP } from "node:net";
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import type { Secret } from "../../config/config.ts";
-import { type RegistryErrorCode, registryErrorBody } from "../../oci/errors.ts";
+import { RegistryError, type RegistryErrorCode } from "../../oci/errors.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import { isLoopbackAddress } from "../server/client-address.ts";
 import { canonicalAddress } from "../client-auth/networks.ts";
@@ -13,6 +13,7 @@ import {
   hostName,
   isLoopbackClient,
 } from "../server/loopback.ts";
+import { sendProblem } from "./problem.ts";
 import { countHosts } from "../registry/request-head.ts";
 
 export interface OperatorGuardOptions {
@@ -65,7 +66,7 @@ export function guardOperatorApp(
       ownNames,
       hostnames,
     });
-    if (refusal === undefined) return;
+    if (refusal === undefined) return undefined;
     const { status, code, detail } = refusal;
     if (!isOpen) {
       options.audit.record({
@@ -78,10 +79,7 @@ export function guardOperatorApp(
       });
     }
     if (status === 401) reply.header("WWW-Authenticate", "Bearer");
-    await reply
-      .code(status)
-      .type("application/json")
-      .send(registryErrorBody(code, undefined, detail));
+    return sendProblem(reply, new RegistryError(code, { status, detail }));
   });
   app.addHook("onSend", async (_request, reply) => {
     reply.headers({

@@ -1,18 +1,18 @@
-import fastify, { type FastifyInstance } from "fastify";
+import fastify, {
+  type FastifyInstance,
+  type FastifyServerOptions,
+} from "fastify";
 import type { Metrics } from "../../telemetry/metrics.ts";
-import { imagesApi, type ImagesSource } from "./api-images.ts";
-import { scrubApi, type ScrubSource } from "./api-scrub.ts";
-import { statusApi, type StatusSource } from "./api-status.ts";
-import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
+import { operatorApi, type OperatorApiSources } from "./operator-api.ts";
 import {
   guardOperatorApp,
   type OperatorGuardOptions,
 } from "./operator-guard.ts";
+import { handleUnknownRoute } from "./problem.ts";
 
-/** What the operator API asks of the program. */
-export interface OperatorSources
-  extends ImagesSource, ScrubSource, StatusSource, UpstreamsSource {
-  /** Brings the gauges up to date before they are read. */
+/** The parts of the program that the operator listener calls. */
+export interface OperatorSources extends OperatorApiSources {
+  /** Updates the gauges before they are read. */
   refreshMetrics(): Promise<void>;
   readiness(): Promise<Readiness>;
 }
@@ -26,6 +26,30 @@ export interface Readiness {
 /** An image's reference has up to two names of 255 characters and a digest. */
 const MAX_PARAM_LENGTH = 1_024;
 
+type Constraint = NonNullable<
+  NonNullable<FastifyServerOptions["routerOptions"]>["constraints"]
+>[string];
+
+/**
+ * Chooses between the routes of `/api/v1/images/*` by the last part of the path: the reference
+ * before it has any number of slashes, and a wildcard has nothing after it.
+ */
+const ACTION_CONSTRAINT: Constraint = {
+  name: "action",
+  storage() {
+    const handlers = new Map<
+      unknown,
+      ReturnType<ReturnType<Constraint["storage"]>["get"]>
+    >();
+    return {
+      get: (action) => handlers.get(action) ?? null,
+      set: (action, handler) => void handlers.set(action, handler),
+    };
+  },
+  deriveConstraint: ({ url = "" }) =>
+    /\/(pin|refresh)(?:$|\?)/.exec(url)?.[1] ?? "",
+};
+
 /** Liveness, readiness, metrics and the operator API, on a listener of their own. */
 export function createOperatorApp(
   metrics: Metrics,
@@ -34,9 +58,13 @@ export function createOperatorApp(
 ): FastifyInstance {
   const app = fastify({
     logger: false,
-    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    routerOptions: {
+      maxParamLength: MAX_PARAM_LENGTH,
+      constraints: { action: ACTION_CONSTRAINT },
+    },
   });
   guardOperatorApp(app, guard);
+  app.setNotFoundHandler(handleUnknownRoute);
   app.get("/healthz", () => ({ status: "ok" }));
   app.get("/readyz", async (_request, reply) => {
     const { isReady, detail } = await sources.readiness();
@@ -49,9 +77,6 @@ export function createOperatorApp(
     const text = await metrics.registry.metrics();
     return reply.type(metrics.registry.contentType).send(text);
   });
-  void app.register(upstreamsApi, sources);
-  void app.register(statusApi, sources);
-  void app.register(imagesApi, sources);
-  void app.register(scrubApi, sources);
+  void app.register(operatorApi, sources);
   return app;
 }

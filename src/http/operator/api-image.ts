@@ -1,0 +1,181 @@
+import type { FastifyInstance, FastifyRequest } from "fastify";
+import {
+  type ImageReference,
+  parseImageReference,
+} from "../../images/image-reference.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import { auditedImages, type ImagesSource } from "./images-source.ts";
+import {
+  BAD_REF,
+  BYTES,
+  DENIED,
+  FLAG,
+  json,
+  MISSING,
+  object,
+  problem,
+  REF_PARAMS,
+  shared,
+  TEXT,
+} from "./api-schemas.ts";
+import type { OperationSchema } from "./openapi.ts";
+
+interface Wildcard {
+  Params: { readonly "*": string };
+}
+
+interface NamedReference {
+  readonly reference: ImageReference;
+  readonly text: string;
+}
+
+const PINNED = object({ ref: TEXT, pinned: FLAG });
+
+const SCHEMAS = {
+  get: {
+    summary: "Returns one image with its graph.",
+    params: REF_PARAMS,
+    response: {
+      "200": json("The image.", shared("ImageDetail")),
+      ...BAD_REF,
+      ...DENIED,
+      ...MISSING,
+    },
+  },
+  remove: {
+    summary: "Purges an image from the cache.",
+    params: REF_PARAMS,
+    response: {
+      "200": json("Purged.", object({ ref: TEXT, freedBytes: BYTES })),
+      ...BAD_REF,
+      ...DENIED,
+      ...MISSING,
+    },
+  },
+  pin: {
+    summary: "Pins an image: it is never evicted.",
+    params: REF_PARAMS,
+    response: {
+      "200": json("Pinned.", PINNED),
+      ...BAD_REF,
+      ...DENIED,
+      ...MISSING,
+    },
+  },
+  unpin: {
+    summary: "Removes the pin of an image.",
+    params: REF_PARAMS,
+    response: {
+      "200": json("Not pinned.", PINNED),
+      ...BAD_REF,
+      ...DENIED,
+      ...MISSING,
+    },
+  },
+  refresh: {
+    summary:
+      "Revalidates an image: the tag, its referrers and the list of tags.",
+    params: REF_PARAMS,
+    response: {
+      "200": json(
+        "Revalidated.",
+        object({ ref: TEXT, digest: TEXT, changed: FLAG }),
+      ),
+      ...BAD_REF,
+      ...DENIED,
+      "404": problem("Neither cached nor known to the upstream."),
+      "502": problem("The upstream failed; also 429, 503 and 504."),
+    },
+  },
+} satisfies Readonly<Record<string, OperationSchema>>;
+
+/**
+ * Inspects, purges, pins and refreshes one image, `/api/v1/images/<ref>`. `<ref>` is
+ * `upstream/repository:tag` or `upstream/repository@digest`.
+ */
+export async function imageApi(
+  app: FastifyInstance,
+  source: ImagesSource,
+): Promise<void> {
+  const { images, routes } = source;
+  const setPinned = async (
+    { params, socket }: FastifyRequest<Wildcard>,
+    pinned: boolean,
+  ) => {
+    const image = readReference(routes, params, "/pin");
+    const isCached = await auditedImages(source, socket).setPinned(
+      image.reference,
+      pinned,
+    );
+    if (!isCached) throw notCached();
+    return { ref: image.text, pinned };
+  };
+
+  const url = "/api/v1/images/*";
+  app.get<Wildcard>(url, { schema: SCHEMAS.get }, async ({ params }) => {
+    const image = readReference(routes, params);
+    return (await images.get(image.reference)) ?? Promise.reject(notCached());
+  });
+  app.delete<Wildcard>(
+    url,
+    { schema: SCHEMAS.remove },
+    async ({ params, socket }) => {
+      const image = readReference(routes, params);
+      const freedBytes = await auditedImages(source, socket).remove(
+        image.reference,
+      );
+      if (freedBytes === undefined) throw notCached();
+      return { ref: image.text, freedBytes };
+    },
+  );
+  const pin = { constraints: { action: "pin" } };
+  app.put<Wildcard>(url, { schema: SCHEMAS.pin, ...pin }, (request) =>
+    setPinned(request, true),
+  );
+  app.delete<Wildcard>(url, { schema: SCHEMAS.unpin, ...pin }, (request) =>
+    setPinned(request, false),
+  );
+  app.post<Wildcard>(
+    url,
+    { schema: SCHEMAS.refresh, constraints: { action: "refresh" } },
+    async ({ params }) => {
+      const image = readReference(routes, params, "/refresh");
+      const { digest, changed } = await source.refresh(image.reference);
+      return { ref: image.text, digest, changed };
+    },
+  );
+  app.route<Wildcard>({
+    method: ["PUT", "POST"],
+    url,
+    handler: ({ method }) => {
+      throw new RegistryError("NAME_INVALID", {
+        detail: `got ${method} of a reference; expected PUT of …/pin or POST of …/refresh`,
+      });
+    },
+  });
+}
+
+/** @throws RegistryError NAME_INVALID */
+function readReference(
+  routes: ImagesSource["routes"],
+  { "*": path }: Wildcard["Params"],
+  suffix: "" | "/pin" | "/refresh" = "",
+): NamedReference {
+  const text = path.slice(0, path.length - suffix.length);
+  const reference = path.endsWith(suffix)
+    ? parseImageReference(text, routes)
+    : undefined;
+  if (reference === undefined) {
+    throw new RegistryError("NAME_INVALID", {
+      detail:
+        "a reference is upstream/repository:tag or upstream/repository@digest",
+    });
+  }
+  return { reference, text };
+}
+
+function notCached(): RegistryError {
+  return new RegistryError("MANIFEST_UNKNOWN", {
+    detail: "not cached as an image by itself",
+  });
+}

@@ -1,0 +1,92 @@
+import type { FastifyReply, FastifyRequest, FastifyError } from "fastify";
+import { Refusal } from "../../mirror/answers.ts";
+import { RegistryError, type RegistryErrorCode } from "../../oci/errors.ts";
+
+/**
+ * Sends an error of the operator API as problem details:
+ *
+ * ```json
+ * {"type": "urn:entrepot:problem:manifest-unknown", "title": "manifest unknown to registry",
+ *  "status": 404, "detail": "not cached as an image by itself",
+ *  "errors": [{"code": "MANIFEST_UNKNOWN", "message": "…", "detail": "…"}]}
+ * ```
+ *
+ * `errors` is an extension member with the form of the registry API's errors, for the clients that
+ * read it before there was a `type`.
+ *
+ * @see https://www.rfc-editor.org/rfc/rfc9457
+ */
+export function sendProblem(
+  reply: FastifyReply,
+  error: RegistryError,
+): FastifyReply {
+  const { code, message: title, status, detail } = error;
+  return reply
+    .code(status)
+    .type("application/problem+json")
+    .send(
+      JSON.stringify({
+        type: `urn:entrepot:problem:${code.toLowerCase().replaceAll("_", "-")}`,
+        title,
+        status,
+        detail,
+        errors: [{ code, message: title, detail }],
+      }),
+    );
+}
+
+/** The error handler of the operator API. */
+export function handleProblem(
+  error: FastifyError,
+  _request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  return sendProblem(reply, toRegistryError(error));
+}
+
+/** The handler for paths and methods that the operator API does not have. */
+export function handleUnknownRoute(
+  request: FastifyRequest,
+  reply: FastifyReply,
+): FastifyReply {
+  return sendProblem(
+    reply,
+    new RegistryError("UNSUPPORTED", {
+      status: 404,
+      detail: `got ${request.method} of an unknown path; see /api/v1/openapi.json`,
+    }),
+  );
+}
+
+function toRegistryError(error: FastifyError): RegistryError {
+  if (error instanceof Refusal) return error.error;
+  if (error instanceof RegistryError) return error;
+  const { statusCode: status = 500, validation, validationContext } = error;
+  if (validation !== undefined) {
+    const [fault] = validation;
+    const [, name] = fault?.instancePath.split("/") ?? [];
+    return new RegistryError(codeOf(validationContext, name), {
+      status: 400,
+      detail: `${name ?? validationContext}: ${fault?.message ?? "not valid"}; see /api/v1/openapi.json`,
+    });
+  }
+  // Fastify's own: a body that is too long, not JSON, or of another media type.
+  return status < 500
+    ? new RegistryError("UNSUPPORTED", {
+        status,
+        detail: "got a request that this API does not read; expected JSON",
+      })
+    : new RegistryError("UNAVAILABLE", {
+        status: 503,
+        detail: "index or storage does not respond",
+        cause: error,
+      });
+}
+
+function codeOf(
+  context: string | undefined,
+  name: string | undefined,
+): RegistryErrorCode {
+  if (context === "body") return "UNSUPPORTED";
+  return name === "n" ? "PAGINATION_NUMBER_INVALID" : "NAME_INVALID";
+}
