@@ -83,7 +83,7 @@ export async function buildApp(
     }),
   );
   const { cache, evictor } = storage;
-  void cache.recovered().then(() => {
+  void cache.upkeep.recovered().then(() => {
     evictor.start();
     mirror.pins.start();
   });
@@ -111,7 +111,7 @@ export async function buildApp(
       isDraining = true;
       return close(parts, graceMs);
     },
-    settled: () => cache.recovered().then(() => logOutput?.flush()),
+    settled: () => cache.upkeep.recovered().then(() => logOutput?.flush()),
     endLog: async () => {
       await logOutput?.end();
     },

@@ -25,11 +25,11 @@ export interface BuiltMirror {
 export async function buildMirror(
   foundation: Foundation,
   { set, routes }: BuiltUpstreams,
-  { cache, blobs, hot, evictor, room }: BuiltStorage,
+  { cache, hot, evictor, room }: BuiltStorage,
   access: Pick<AccessControl, "hasRules">,
 ): Promise<BuiltMirror> {
   const { live, overrides, clock, log, metrics, audit } = foundation;
-  const { index } = cache;
+  const { index, blobs } = cache;
   const processLimits = {
     descriptors: await readDescriptorLimit(),
     memoryBytes: readMemoryLimit(),

@@ -4,20 +4,12 @@ import { createRoomLimits } from "../retention/eviction-limits.ts";
 import { Evictor } from "../retention/evictor.ts";
 import { Room } from "../retention/room.ts";
 import { HotManifests } from "../storage/hot-manifests.ts";
-import { LeftPartials } from "../storage/local/blobs/left-partials.ts";
-import { openCacheOrWait } from "../storage/local/late-cache.ts";
-import type { OpenedCache } from "../storage/local/open-cache.ts";
-import { readDiskSpace } from "../storage/local/root/disk-space.ts";
-import { settleIntents } from "../storage/local/upkeep/settle-intents.ts";
-import {
-  trackBlobStore,
-  type TrackedBlobStore,
-} from "../storage/tracked-blob-store.ts";
+import type { Storage } from "../storage/storage.ts";
 import type { Foundation } from "./foundation.ts";
+import { openStorage } from "./open-storage.ts";
 
 export interface BuiltStorage {
-  readonly cache: OpenedCache;
-  readonly blobs: TrackedBlobStore;
+  readonly cache: Storage;
   readonly hot: HotManifests;
   readonly evictor: Evictor;
   readonly room: Room;
@@ -36,34 +28,23 @@ export async function buildStorage({
   log,
   metrics,
 }: Foundation): Promise<BuiltStorage> {
-  const { root } = config.storage;
-  const cache = await openCacheOrWait({
-    root,
+  const events = new EventEmitter<{ published: [] }>();
+  const cache = await openStorage(config.storage, {
     clock,
     log,
     onAbsence: (absence) =>
       metrics.storageDegraded.set(absence === undefined ? 0 : 1),
+    onPublished: () => events.emit("published"),
   });
   let limits = createRoomLimits(config.eviction);
   const hot = new HotManifests();
-  const events = new EventEmitter<{ published: [] }>();
-  const blobs = trackBlobStore(cache.blobs, () => events.emit("published"));
-  // While the root is away, another disk may be mounted at its path.
-  const readSpace = () =>
-    cache.absence === undefined
-      ? readDiskSpace(root)
-      : Promise.resolve(undefined);
+  const { index, blobs, upkeep } = cache;
+  const readSpace = () => upkeep.readSpace();
   const evictor = new Evictor({
-    index: cache.index,
+    index,
     blobs,
     hot,
-    clearLeftovers: async (partialsBytes) => {
-      const { layout, fileSystem } = cache.scrubParts;
-      const { index } = cache;
-      const parts = { layout, fileSystem, index, blobs, clock, log };
-      await new LeftPartials(parts).trim(partialsBytes);
-      await settleIntents(parts);
-    },
+    clearLeftovers: (partialsBytes) => upkeep.clearLeftovers(partialsBytes),
     get limits() {
       return limits;
     },
@@ -75,7 +56,6 @@ export async function buildStorage({
   events.on("published", () => evictor.poke());
   return {
     cache,
-    blobs,
     hot,
     evictor,
     room: new Room({ evictor, readSpace }),

@@ -1,7 +1,7 @@
 import { StorageError } from "../storage/blob-store.ts";
 import { type IndexTotals, storedBytes } from "../storage/metadata-index.ts";
 import type { IndexState } from "../storage/metadata-index.ts";
-import type { OpenedCache } from "../storage/local/open-cache.ts";
+import type { Storage } from "../storage/storage.ts";
 import type { Room } from "../retention/room.ts";
 import type { UpstreamConfig } from "../config/config.ts";
 import type { Readiness } from "../http/operator/operator-routes.ts";
@@ -12,10 +12,10 @@ import type { UpstreamObserver } from "../wire/observer.ts";
 
 /** Brings the gauges of the storage up to date. */
 export async function refreshMetrics(
-  cache: OpenedCache,
+  { index }: Pick<Storage, "index">,
   metrics: Metrics,
 ): Promise<void> {
-  const totals = await cache.index.totals().catch(() => undefined);
+  const totals = await index.totals().catch(() => undefined);
   // An index that does not answer now has the sums of before.
   if (totals === undefined) return;
   metrics.storageBytes.set(storedBytes(totals));
@@ -66,28 +66,29 @@ export function refreshBudgets(
  * downloads are passed through, so it is no reason to be taken out of service.
  */
 export async function judgeReadiness(
-  cache: OpenedCache,
+  cache: Pick<Storage, "index" | "upkeep" | "probe">,
   room: Room,
   metrics: Metrics,
 ): Promise<Readiness> {
-  if (cache.absence !== undefined) {
+  const { upkeep } = cache;
+  if (upkeep.absence !== undefined) {
     metrics.storageDegraded.set(1);
-    const detail = { index: "away", storage: `degraded: ${cache.absence}` };
+    const detail = { index: "away", storage: `degraded: ${upkeep.absence}` };
     return { isReady: true, detail };
   }
   const [index, storage] = await Promise.allSettled([
     cache.index.probe(),
-    cache.probeStorage(),
+    cache.probe(),
   ]);
   const fault =
     storage.status === "rejected"
       ? faultCode(storage.reason)
-      : room.isShort || cache.isOutOfRoom
+      : room.isShort || upkeep.isOutOfRoom
         ? "ENOSPC"
         : undefined;
   const isDegraded = fault !== undefined;
   metrics.storageDegraded.set(isDegraded ? 1 : 0);
-  const indexDetail = cache.isRecovering ? "ok, recovering" : "ok";
+  const indexDetail = upkeep.isRecovering ? "ok, recovering" : "ok";
   return {
     isReady: index.status === "fulfilled",
     detail: {

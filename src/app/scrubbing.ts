@@ -1,12 +1,11 @@
 import {
+  type DroppedBlob,
   type ScrubReport,
   SCRUB_CODES,
   type ScrubFinding,
 } from "../storage/scrub-report.ts";
-import { BackgroundScrub } from "../storage/local/upkeep/background-scrub.ts";
-import type { OpenedCache } from "../storage/local/open-cache.ts";
 import type { BlobRow } from "../storage/blob-index.ts";
-import { Scrub } from "../storage/local/upkeep/scrub.ts";
+import type { Storage } from "../storage/storage.ts";
 import { Healer } from "../images/heal.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 import type { Foundation } from "./foundation.ts";
@@ -27,13 +26,13 @@ export interface Scrubbing {
 
 /** Creates the scrub that an operator orders, and starts the one in the background. */
 export function startScrubbing(
-  { live, overrides, clock, log, metrics }: Foundation,
-  cache: OpenedCache,
+  { live, overrides, log, metrics }: Foundation,
+  { index, upkeep }: Pick<Storage, "index" | "upkeep">,
   mirror: Mirror,
 ): Scrubbing {
   const healer = new Healer({
     mirror,
-    index: cache.index,
+    index,
     log,
     isUpstream: (upstream) =>
       live.config.upstreams.some(({ name }) => name === upstream),
@@ -44,24 +43,19 @@ export function startScrubbing(
     metrics.scrubFindings.inc({ code: finding.code });
     log.warn(finding, "scrub");
   };
-  const onDropped: BackgroundScrubHook = (dropped) => {
+  const onDropped = (dropped: DroppedBlob): void => {
     if (!live.config.offline) void healer.heal(dropped, abort.signal);
   };
-  const background = new BackgroundScrub({
-    cache,
+  const background = upkeep.startBackgroundScrub({
     dailyShare: () => live.config.scrub.dailyShare,
-    clock,
-    log,
     onFinding: note,
     onDropped,
-    ...(overrides.scrubSchedule === undefined
-      ? {}
-      : { schedule: overrides.scrubSchedule }),
+    schedule: overrides.scrubSchedule,
   });
   let running: Promise<unknown> = Promise.resolve();
   return {
     scrub: ({ isRepair, signal }) => {
-      const scrub = cache.scrub({
+      const scrub = upkeep.scrub({
         isRepair,
         signal: AbortSignal.any([signal, abort.signal]),
         onDropped,
@@ -73,21 +67,12 @@ export function startScrubbing(
       return scrub;
     },
     drop: async (row, verdict) => {
-      const scrub = new Scrub({
-        ...cache.scrubParts,
-        index: { audit: cache.audit, rows: cache.index },
-        isRepair: true,
-        isOnline: true,
-        onDropped,
-      });
+      let findings: readonly ScrubFinding[] = [];
       await mirror.dropWrong(row, async () => {
-        await scrub.dropBlob(
-          verdict === "wrong" ? "blob-corrupt" : "blob-unreadable",
-          row.digest,
-        );
-        return scrub.report.findings.every(({ repaired }) => repaired);
+        findings = await upkeep.dropBlob(row.digest, verdict, onDropped);
+        return findings.every(({ repaired }) => repaired);
       });
-      scrub.report.findings.forEach(note);
+      findings.forEach(note);
     },
     stop: async () => {
       abort.abort();
@@ -95,7 +80,3 @@ export function startScrubbing(
     },
   };
 }
-
-type BackgroundScrubHook = ConstructorParameters<
-  typeof BackgroundScrub
->[0]["onDropped"];

@@ -1,11 +1,7 @@
-import { existsSync } from "node:fs";
 import type { Writable } from "node:stream";
-import { readDiskSpace } from "../storage/local/root/disk-space.ts";
-import { diskLayout } from "../storage/local/root/disk-layout.ts";
 import { Evictor } from "../retention/evictor.ts";
 import { storedBytes } from "../storage/metadata-index.ts";
-import { openCache } from "../storage/local/open-cache.ts";
-import { trackBlobStore } from "../storage/tracked-blob-store.ts";
+import { openStoppedStorage } from "../app/open-storage.ts";
 import type { Config } from "../config/config.ts";
 import type { MirrorStatus } from "../http/operator/api-status.ts";
 import { createRoomLimits } from "../retention/eviction-limits.ts";
@@ -153,28 +149,31 @@ async function openRoot(
   stderr: Writable,
 ): Promise<ImageBackend> {
   const { root } = config.storage;
-  if (!existsSync(diskLayout(root).indexFile)) {
-    throw new Failed(2, `${root} is no storage root`);
-  }
   const log = {
     info: () => undefined,
     warn: () => undefined,
     error: () => undefined,
   };
-  const cache = await openCache({ root, clock: systemClock, log });
-  await cache.recovered();
-  const { index } = cache;
+  const storage = await openStoppedStorage(config.storage, {
+    clock: systemClock,
+    log,
+  });
+  if (storage === undefined) {
+    throw new Failed(2, `${root} is no storage root`);
+  }
+  const { index, blobs, upkeep } = storage;
+  await upkeep.recovered();
   const evictor = new Evictor({
     index,
-    blobs: trackBlobStore(cache.blobs),
+    blobs,
     limits: createRoomLimits(config.eviction),
-    readSpace: () => readDiskSpace(root),
+    readSpace: () => upkeep.readSpace(),
     clock: systemClock,
     log,
   });
   const images = new Images({
     index,
-    blobs: cache.blobs,
+    blobs,
     evictor,
     hasCredentials: (upstream) =>
       config.upstreams.some(
@@ -229,7 +228,7 @@ async function openRoot(
       ),
     close: async () => {
       await evictor.stop();
-      await cache.close();
+      await storage.close();
       await audit.close();
     },
   };

@@ -1,7 +1,7 @@
 import { RootInUseError } from "../storage/storage-root-errors.ts";
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { readDiskSpace } from "../storage/local/root/disk-space.ts";
+import { readStorageSpace } from "../app/open-storage.ts";
 import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { formatListenAddress } from "../config/schema/forms.ts";
@@ -112,7 +112,7 @@ async function readCommand(
     return async (backend) => listing(await backend.list(command.pattern));
   }
   if (command.name === "evict") {
-    const toBytes = await readSize(command.to, config.storage.root);
+    const toBytes = await readSize(command.to, config.storage);
     const { isDryRun, isConfirmed } = command;
     return async (backend) => {
       if (!isDryRun && !isConfirmed) {
@@ -201,7 +201,7 @@ async function confirmEviction(
 
 async function readSize(
   text: string | undefined,
-  root: string,
+  storage: Config["storage"],
 ): Promise<number | undefined> {
   if (text === undefined) return undefined;
   const amount = parseAmount(text);
@@ -212,11 +212,11 @@ async function readSize(
     );
   }
   if ("bytes" in amount) return amount.bytes;
-  const space = await readDiskSpace(root);
+  const space = await readStorageSpace(storage);
   if (space === undefined) {
     throw new Failed(
       2,
-      `--to: got ${text}; the size of the file system of ${root} cannot be read; expected ${SIZE_EXPECTED}`,
+      `--to: got ${text}; the size of the file system of ${storage.root} cannot be read; expected ${SIZE_EXPECTED}`,
     );
   }
   return Math.floor(space.totalBytes * amount.share);

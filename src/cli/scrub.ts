@@ -2,7 +2,7 @@ import type { ScrubReport } from "../storage/scrub-report.ts";
 import { RootInUseError } from "../storage/storage-root-errors.ts";
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { scrubRoot } from "../storage/local/upkeep/scrub-root.ts";
+import { scrubStoppedStorage } from "../app/open-storage.ts";
 import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
@@ -54,8 +54,7 @@ export async function runScrub(options: ScrubCommandOptions): Promise<number> {
 async function scrub(config: Config, isRepair: boolean): Promise<ScrubReport> {
   const ask = await findRunningMirror(config);
   if (ask === undefined) {
-    return scrubRoot({
-      root: config.storage.root,
+    return scrubStoppedStorage(config.storage, {
       clock: systemClock,
       isRepair,
     });

@@ -3,7 +3,7 @@ import { appendFile, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { releaseAfter } from "../support/after-test.ts";
@@ -196,10 +196,14 @@ void describe("an index on a disk without a free byte", () => {
   void it("lets rows go by giving up the ballast, and lays it in again when there is room", async (test) => {
     const disk = await Tmpfs.mount(test, "size=32m");
     const root = join(disk.path, "data");
-    const cache = await openCache({ root, clock: systemClock, log: quietLog });
+    const cache = await openLocalStorage({
+      root,
+      clock: systemClock,
+      log: quietLog,
+    });
     releaseAfter(test, () => cache.close());
-    await cache.recovered();
-    await cache.restoreBallast();
+    await cache.upkeep.recovered();
+    await cache.upkeep.restoreBallast();
     const app = keyOf("docker.io", "library/app");
     const images = Array.from({ length: 30 }, (_, at) =>
       buildImage({ seed: `full/${at}`, layers: [2_000] }),
@@ -216,12 +220,12 @@ void describe("an index on a disk without a free byte", () => {
       }
     }
     assert.equal((await cache.index.totals()).blobs, 0);
-    assert.equal(cache.isOutOfRoom, true);
+    assert.equal(cache.upkeep.isOutOfRoom, true);
     await rm(filler);
-    await cache.restoreBallast();
-    assert.equal(cache.isOutOfRoom, false);
+    await cache.upkeep.restoreBallast();
+    assert.equal(cache.upkeep.isOutOfRoom, false);
     assert.deepEqual(
-      (await cache.scrub({ isRepair: false })).findings.filter(
+      (await cache.upkeep.scrub({ isRepair: false })).findings.filter(
         ({ code }) => code !== "row-missing",
       ),
       [],

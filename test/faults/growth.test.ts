@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
 import {
-  type OpenedCache,
-  openCache,
-} from "../../src/storage/local/open-cache.ts";
+  type LocalStorage,
+  openLocalStorage,
+} from "../../src/storage/local/open-local-storage.ts";
 import type { Digest } from "../../src/oci/digest.ts";
 import {
   blob,
@@ -51,11 +51,15 @@ async function becomes(isSo: () => boolean): Promise<boolean> {
 
 async function open(
   test: AfterTest,
-): Promise<{ cache: OpenedCache; root: string }> {
+): Promise<{ cache: LocalStorage; root: string }> {
   const root = join(await tempDir(test), "data");
-  const cache = await openCache({ root, clock: systemClock, log: quietLog });
+  const cache = await openLocalStorage({
+    root,
+    clock: systemClock,
+    log: quietLog,
+  });
   releaseAfter(test, () => cache.close());
-  await cache.recovered();
+  await cache.upkeep.recovered();
   return { cache, root };
 }
 

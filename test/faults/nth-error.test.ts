@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { StorageError } from "../../src/storage/blob-store.ts";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
@@ -57,7 +57,7 @@ interface Ended {
 async function run(root: string, faults: FaultyFileSystem): Promise<boolean> {
   let cache;
   try {
-    cache = await openCache({
+    cache = await openLocalStorage({
       root,
       clock: systemClock,
       log: quietLog,
@@ -79,7 +79,7 @@ async function run(root: string, faults: FaultyFileSystem): Promise<boolean> {
   ] as const) {
     assert.equal(await pull(mirror, app, tag(name)), image.manifest.digest);
   }
-  await cache.recovered();
+  await cache.upkeep.recovered();
   await mirror.close();
   // What could not be published is nothing for the next start to settle.
   assert.deepEqual(await cache.index.listIntents(), []);
@@ -134,13 +134,13 @@ void describe("a call to the file system that fails", () => {
       const seed = chooseSeed();
       const random = seededRandom(seed);
       const template = memoryRoot();
-      const first = await openCache({
+      const first = await openLocalStorage({
         root: template,
         clock: systemClock,
         log: quietLog,
       });
       await storeImage(first, app, kept, tag("kept"));
-      await first.recovered();
+      await first.upkeep.recovered();
       await first.close();
       let points = 0;
       let refused = 0;

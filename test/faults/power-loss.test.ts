@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import Database from "better-sqlite3";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
@@ -30,14 +30,14 @@ void describe("a power failure", () => {
     const random = seededRandom(seed);
     const root = memoryRoot();
     const crash = new CrashFileSystem(root);
-    const cache = await openCache({
+    const cache = await openLocalStorage({
       root,
       clock: systemClock,
       log: quietLog,
       fileSystem: crash.fileSystem,
       bootId: "before",
     });
-    await cache.recovered();
+    await cache.upkeep.recovered();
     /** The index as it was, and since when: WAL mode may lose what was committed last. */
     const indexes: { at: number; bytes: Buffer }[] = [];
     const keepIndex = (): void => {
@@ -107,14 +107,17 @@ const WRITES = new Set([
 
 /** It starts, finds itself in order, and pulls the last image right. */
 async function judge(root: string): Promise<void> {
-  const cache = await openCache({
+  const cache = await openLocalStorage({
     root,
     clock: systemClock,
     log: quietLog,
     bootId: "after",
   });
-  await cache.recovered();
-  assert.deepEqual((await cache.scrub({ isRepair: false })).findings, []);
+  await cache.upkeep.recovered();
+  assert.deepEqual(
+    (await cache.upkeep.scrub({ isRepair: false })).findings,
+    [],
+  );
   const registry = new ScriptedRegistry();
   for (const image of images) registry.push(app, image, latest);
   const mirror = mirrorOver(cache, registry, { clock: systemClock });

@@ -3,7 +3,7 @@ import { readdirSync } from "node:fs";
 import { describe, it } from "node:test";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { IndexError } from "../../src/storage/metadata-index.ts";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { settleIntents } from "../../src/storage/local/upkeep/settle-intents.ts";
 import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
@@ -21,7 +21,11 @@ const image = buildImage({ seed: "full-index", layers: [300_000] });
 /** A mirror whose index refuses some calls, as on a full disk. */
 async function setUp(test: AfterTest, refused: ReadonlySet<string>) {
   const root = await tempDir(test);
-  const cache = await openCache({ root, clock: systemClock, log: quietLog });
+  const cache = await openLocalStorage({
+    root,
+    clock: systemClock,
+    log: quietLog,
+  });
   releaseAfter(test, () => cache.close());
   const blobs = trackBlobStore(cache.blobs);
   const registry = new ScriptedRegistry();
@@ -43,7 +47,7 @@ async function setUp(test: AfterTest, refused: ReadonlySet<string>) {
     { clock: systemClock },
   );
   const settle = (): Promise<number> =>
-    settleIntents({ ...cache.scrubParts, index: cache.index, blobs });
+    settleIntents({ ...cache.upkeep.scrubParts, index: cache.index, blobs });
   const files = (): number =>
     readdirSync(diskLayout(root).blobFolder("sha256")).length;
   return { cache, blobs, mirror, settle, files };

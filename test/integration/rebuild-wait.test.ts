@@ -7,7 +7,7 @@ import {
   type FileSystem,
   nodeFileSystem,
 } from "../../src/storage/local/root/file-system.ts";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { RebuildWait } from "../../src/storage/local/upkeep/rebuild-wait.ts";
 import type { JournalRoot } from "../../src/storage/local/upkeep/roots-journal.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
@@ -30,7 +30,7 @@ const images = Array.from({ length: IMAGES }, (_, at) =>
 async function openHeld(test: AfterTest) {
   const root = await tempDir(test);
   const parts = { root, clock: new FakeClock(), log: quietLog };
-  const before = await openCache(parts);
+  const before = await openLocalStorage(parts);
   for (const [at, image] of images.entries()) {
     const key = repositories[at % 2] ?? one;
     await storeImage(before, key, image, tag(`v${at}`));
@@ -50,7 +50,7 @@ async function openHeld(test: AfterTest) {
       return nodeFileSystem.statPath(path);
     },
   };
-  const cache = await openCache({ ...parts, fileSystem });
+  const cache = await openLocalStorage({ ...parts, fileSystem });
   releaseAfter(test, async () => {
     barrier.release();
     await cache.close();

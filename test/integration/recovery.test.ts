@@ -16,9 +16,9 @@ import Database from "better-sqlite3";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import type { FileSystem } from "../../src/storage/local/root/file-system.ts";
 import {
-  openCache,
-  type OpenedCache,
-} from "../../src/storage/local/open-cache.ts";
+  openLocalStorage,
+  type LocalStorage,
+} from "../../src/storage/local/open-local-storage.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
@@ -46,7 +46,7 @@ const image = buildImage({ seed: "app", layers: [5_000, 70_000] });
 const multi = buildMultiArch({ seed: "tools" });
 
 interface Opened {
-  readonly cache: OpenedCache;
+  readonly cache: LocalStorage;
   readonly messages: string[];
 }
 
@@ -59,7 +59,7 @@ async function open(
   const write = (_fields: unknown, message?: string): void => {
     messages.push(message ?? "");
   };
-  const cache = await openCache({
+  const cache = await openLocalStorage({
     root,
     clock: new FakeClock(),
     log: { info: write, warn: write, error: write },
@@ -94,7 +94,7 @@ async function writeRoot(test: AfterTest): Promise<string> {
   return root;
 }
 
-async function assertWhole(cache: OpenedCache): Promise<void> {
+async function assertWhole(cache: LocalStorage): Promise<void> {
   const { index } = cache;
   const appTag = await index.getTag(app, latest);
   assert.equal(appTag?.digest, image.manifest.digest);
@@ -111,7 +111,7 @@ async function assertWhole(cache: OpenedCache): Promise<void> {
       true,
     );
   }
-  const report = await cache.scrub({ isRepair: false });
+  const report = await cache.upkeep.scrub({ isRepair: false });
   assert.deepEqual(report.findings, []);
   assert.equal(report.blobs, (await index.totals()).blobs);
 }
@@ -121,7 +121,7 @@ void describe("an index that can't be used", () => {
     const root = await writeRoot(test);
     rmSync(diskLayout(root).indexFile);
     const { cache, messages } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assertWhole(cache);
     assert.deepEqual(messages, [
       "cache opened",
@@ -149,7 +149,7 @@ void describe("an index that can't be used", () => {
     rmSync(diskLayout(root).indexFile);
     const files = new FaultyFileSystem();
     const rebuilt = await open(test, root, files.fileSystem);
-    await rebuilt.cache.recovered();
+    await rebuilt.cache.upkeep.recovered();
     const { index } = rebuilt.cache;
     assert.equal((await index.getTag(app, latest))?.digest, top.digest);
     assert.ok(await index.isComplete(app, top.digest, "repository"));
@@ -166,7 +166,7 @@ void describe("an index that can't be used", () => {
     const root = await writeRoot(test);
     writeFileSync(diskLayout(root).indexFile, Buffer.alloc(10_000, 1));
     const { cache, messages } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assertWhole(cache);
     assert.equal(messages[0], "the index was damaged: a new one is started");
   });
@@ -176,7 +176,7 @@ void describe("an index that can't be used", () => {
     damageTags(diskLayout(root).indexFile);
     rmSync(diskLayout(root).cleanFile);
     const { cache, messages } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assertWhole(cache);
     assert(messages.includes("the index was damaged: a new one is started"));
   });
@@ -185,7 +185,7 @@ void describe("an index that can't be used", () => {
     const root = await writeRoot(test);
     damageTags(diskLayout(root).indexFile);
     const { cache } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assert.rejects(cache.index.getTag(app, latest), {
       name: "IndexError",
     });
@@ -193,10 +193,10 @@ void describe("an index that can't be used", () => {
       (await cache.index.getTag(app, latest).catch(() => undefined)) ===
       undefined
     ) {
-      await cache.recovered();
+      await cache.upkeep.recovered();
       await new Promise((resolve) => setImmediate(resolve));
     }
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assertWhole(cache);
   });
 
@@ -209,13 +209,13 @@ void describe("an index that can't be used", () => {
     const target = `${indexFile}.corrupt-20260101T000000Z`;
     mkdirSync(join(target, "in the way"), { recursive: true });
     const { cache, messages } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assertWhole(cache);
     assert(messages.includes("no new file can take the damaged index's place"));
     await cache.close();
     rmSync(target, { recursive: true });
     const next = await open(test, root);
-    await next.cache.recovered();
+    await next.cache.upkeep.recovered();
     await assertWhole(next.cache);
     assert(existsSync(target));
   });
@@ -236,7 +236,7 @@ void describe("an index that can't be used", () => {
     await second.cache.close();
     copyFileSync(`${indexFile}.copy`, indexFile);
     const third = await open(test, root);
-    await third.cache.recovered();
+    await third.cache.upkeep.recovered();
     await assertWhole(third.cache);
   });
 
@@ -267,7 +267,7 @@ void describe("an index that can't be used", () => {
     await first.cache.close();
 
     const assertPins = async ({ cache }: Opened): Promise<void> => {
-      await cache.recovered();
+      await cache.upkeep.recovered();
       const isPinned = async (
         key: typeof app,
         reference: Parameters<typeof index.getRoot>[1],
@@ -324,7 +324,7 @@ void describe("an index that can't be used", () => {
     );
     rmSync(indexFile);
     const { cache } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await assertWhole(cache);
     assert.deepEqual(await cache.index.listLostPins(9), []);
   });
@@ -397,7 +397,7 @@ void describe("a process that was killed", () => {
     await cache.close();
     rmSync(diskLayout(root).cleanFile);
     const again = await open(test, root);
-    await again.cache.recovered();
+    await again.cache.upkeep.recovered();
     await assertWhole(again.cache);
     const { index } = again.cache;
     assert.equal(

@@ -9,7 +9,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { BackgroundScrub } from "../../src/storage/local/upkeep/background-scrub.ts";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { digestOf } from "../../src/oci/digest.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { releaseAfter } from "../support/after-test.ts";
@@ -170,7 +170,7 @@ void describe("the background scrub", () => {
     const root = await tempDir(test);
     const clock = new FakeClock();
     const log = { info: ignore, warn: ignore, error: ignore };
-    const cache = await openCache({ root, clock, log });
+    const cache = await openLocalStorage({ root, clock, log });
     releaseAfter(test, () => cache.close());
     const app = keyOf("docker.io", "library/app");
     const blobs = [1, 2, 3, 4, 5].map((n) =>
@@ -181,14 +181,14 @@ void describe("the background scrub", () => {
     }
     const victim = blobs[2]?.layers[0];
     assert(victim !== undefined);
-    const path = cache.scrubParts.layout.blobFile(victim.digest);
+    const path = cache.upkeep.scrubParts.layout.blobFile(victim.digest);
     corrupt(path);
     assert.notEqual(digestOf(readFileSync(path)), victim.digest);
     const findings: ScrubFinding[] = [];
     const dropped: DroppedBlob[] = [];
     const schedule = new ManualSchedule();
     const scrub = new BackgroundScrub({
-      cache,
+      parts: () => cache.upkeep.scrubParts,
       // All of it in ten hours.
       dailyShare: () => 2.4,
       clock,
@@ -204,7 +204,7 @@ void describe("the background scrub", () => {
       while (schedule.delaysMs.length === 0) {
         await new Promise((resolve) => setImmediate(resolve));
       }
-      places.push(cache.audit.readScrubPlace());
+      places.push(cache.upkeep.audit.readScrubPlace());
     }
     await scrub.stop();
     assert.deepEqual(

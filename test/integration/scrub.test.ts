@@ -14,7 +14,7 @@ import {
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { openDatabase } from "../../src/storage/local/index/open-sqlite-index.ts";
 import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
@@ -34,7 +34,7 @@ const log = { info: ignore, warn: ignore, error: ignore };
 /** A root with one image in it, closed in order. */
 async function writeRoot(test: AfterTest): Promise<string> {
   const root = await tempDir(test);
-  const cache = await openCache({ root, clock: new FakeClock(), log });
+  const cache = await openLocalStorage({ root, clock: new FakeClock(), log });
   await storeImage(cache, app, image, tag("latest"));
   await cache.close();
   return root;
@@ -253,9 +253,16 @@ void describe("scrub", () => {
       const after = await scrub(root, true);
       assert.deepEqual(after.findings, []);
       assert.equal(after.blobs, blobsAfter ?? 4);
-      const cache = await openCache({ root, clock: new FakeClock(), log });
-      await cache.recovered();
-      assert.deepEqual((await cache.scrub({ isRepair: false })).findings, []);
+      const cache = await openLocalStorage({
+        root,
+        clock: new FakeClock(),
+        log,
+      });
+      await cache.upkeep.recovered();
+      assert.deepEqual(
+        (await cache.upkeep.scrub({ isRepair: false })).findings,
+        [],
+      );
       assert.equal((await cache.index.totals()).blobs, blobsAfter ?? 4);
       await cache.close();
     });

@@ -2,7 +2,7 @@
  * A process that opens the cache at the root it is given, leaves half a blob behind as a fill
  * does, says so in a line, and waits to be killed.
  */
-import { openCache } from "../../src/storage/local/open-cache.ts";
+import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { parseDigest } from "../../src/oci/digest.ts";
 import { seededBytes } from "./seeded-bytes.ts";
@@ -12,7 +12,7 @@ const [root = "", digestText = "", seed = "", size = "0", bootId] =
 const digest = parseDigest(digestText);
 if (digest === undefined) throw new Error("no digest");
 const ignore = (): void => {};
-const { blobs } = await openCache({
+const { blobs } = await openLocalStorage({
   root,
   clock: systemClock,
   log: { info: ignore, warn: ignore, error: ignore },

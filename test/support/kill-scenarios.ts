@@ -6,9 +6,9 @@ import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { Evictor } from "../../src/retention/evictor.ts";
 import { migrate } from "../../src/storage/local/index/migrations.ts";
 import {
-  openCache,
-  type OpenedCache,
-} from "../../src/storage/local/open-cache.ts";
+  openLocalStorage,
+  type LocalStorage,
+} from "../../src/storage/local/open-local-storage.ts";
 import { scrubRoot } from "../../src/storage/local/upkeep/scrub-root.ts";
 import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import {
@@ -58,18 +58,18 @@ interface Expected {
   readonly isPinned: boolean;
 }
 
-export function open(root: string): Promise<OpenedCache> {
-  return openCache({ root, clock: systemClock, log: quietLog });
+export function open(root: string): Promise<LocalStorage> {
+  return openLocalStorage({ root, clock: systemClock, log: quietLog });
 }
 
 async function withCache(
   root: string,
-  work: (cache: OpenedCache) => Promise<void>,
+  work: (cache: LocalStorage) => Promise<void>,
 ): Promise<void> {
   const cache = await open(root);
   try {
     await work(cache);
-    await cache.recovered();
+    await cache.upkeep.recovered();
   } finally {
     await cache.close();
   }
@@ -242,12 +242,12 @@ export async function judgeAfterKill(
 ): Promise<void> {
   const cache = await open(root);
   try {
-    await cache.recovered();
+    await cache.upkeep.recovered();
     if (scenario.name === "repair") {
       // It was cut off: what it had not repaired yet is found by the next one.
-      await cache.scrub({ isRepair: true });
+      await cache.upkeep.scrub({ isRepair: true });
     }
-    const { findings } = await cache.scrub({ isRepair: false });
+    const { findings } = await cache.upkeep.scrub({ isRepair: false });
     assert.deepEqual(findings, [], "a second scrub finds nothing");
     await assertWhole(cache, scenario.before);
     for (const image of scenario.going ?? []) {
@@ -279,7 +279,7 @@ export async function judgeAfterKill(
 
 /** The images can be pulled with every upstream down. */
 async function assertWhole(
-  cache: OpenedCache,
+  cache: LocalStorage,
   images: readonly Expected[],
 ): Promise<void> {
   const registry = new ScriptedRegistry();

@@ -4,9 +4,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
 import { Evictor } from "../../src/retention/evictor.ts";
 import {
-  openCache,
-  type OpenedCache,
-} from "../../src/storage/local/open-cache.ts";
+  openLocalStorage,
+  type LocalStorage,
+} from "../../src/storage/local/open-local-storage.ts";
 import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import type { Mirror } from "../../src/mirror/mirror.ts";
 import type { Digest } from "../../src/oci/digest.ts";
@@ -59,7 +59,7 @@ export class ModelRun {
   readonly #gone = new Set<Digest>();
   #images = 0;
   #root = memoryRoot();
-  #cache: OpenedCache | undefined;
+  #cache: LocalStorage | undefined;
   #mirror: Mirror | undefined;
   #evictor: Evictor | undefined;
 
@@ -101,8 +101,8 @@ export class ModelRun {
   /** Nothing runs: what the model says must be true of the cache. */
   async judge(): Promise<void> {
     const cache = this.#opened;
-    await cache.recovered();
-    const { findings } = await cache.scrub({ isRepair: false });
+    await cache.upkeep.recovered();
+    const { findings } = await cache.upkeep.scrub({ isRepair: false });
     assert.deepEqual(
       // The clock was set back since: the times are right by the clock that was.
       findings.filter(
@@ -246,7 +246,7 @@ export class ModelRun {
 
   /** The journal stands in for the index once a start after a crash has brought it up to date. */
   async #loseIndex(): Promise<void> {
-    await this.#opened.recovered();
+    await this.#opened.upkeep.recovered();
     await this.#restart((root) => loseIndex(root));
   }
 
@@ -304,8 +304,8 @@ export class ModelRun {
       bytes[0] = (bytes[0] ?? 0) ^ 1;
     });
     if (digest === undefined) return;
-    await this.#opened.recovered();
-    const { findings } = await this.#opened.scrub({ isRepair: true });
+    await this.#opened.upkeep.recovered();
+    const { findings } = await this.#opened.upkeep.scrub({ isRepair: true });
     // An empty blob has no bit to flip.
     assert(
       digest === EMPTY || findings.some((finding) => finding.digest === digest),
@@ -321,7 +321,7 @@ export class ModelRun {
     await this.#closeRoot();
     between(this.#root);
     await this.#openRoot();
-    if (between.length > 0) await this.#opened.recovered();
+    if (between.length > 0) await this.#opened.upkeep.recovered();
   }
 
   /** As a kill leaves it: the files as they are at this moment, and nobody who ends in order. */
@@ -335,13 +335,13 @@ export class ModelRun {
 
   // --- parts -----------------------------------------------------------------------------------
 
-  get #opened(): OpenedCache {
+  get #opened(): LocalStorage {
     assert(this.#cache !== undefined);
     return this.#cache;
   }
 
   async #openRoot(): Promise<void> {
-    const cache = await openCache({
+    const cache = await openLocalStorage({
       root: this.#root,
       clock: this.#clock,
       log: quietLog,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { StorageError } from "../../src/storage/blob-store.ts";
 import { HotManifests } from "../../src/storage/hot-manifests.ts";
-import type { OpenedCache } from "../../src/storage/local/open-cache.ts";
+import type { LocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { createMirror, type Mirror } from "../../src/mirror/mirror.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
@@ -25,7 +25,7 @@ export const quietLog = {
 
 /** The mirror over a cache and a registry in this process, with nothing in between. */
 export function mirrorOver(
-  cache: Pick<OpenedCache, "blobs" | "index">,
+  cache: Pick<LocalStorage, "blobs" | "index">,
   registry: ScriptedRegistry,
   options: { readonly clock: Clock; readonly isOffline?: boolean },
 ): Mirror {

@@ -13,9 +13,9 @@ import { RegistryError } from "../../../src/oci/errors.ts";
 import type { Reference } from "../../../src/oci/reference.ts";
 import { HotManifests } from "../../../src/storage/hot-manifests.ts";
 import {
-  type OpenedCache,
-  openCache,
-} from "../../../src/storage/local/open-cache.ts";
+  type LocalStorage,
+  openLocalStorage,
+} from "../../../src/storage/local/open-local-storage.ts";
 import {
   type CacheOutcome,
   cacheStatus,
@@ -51,7 +51,7 @@ type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
 class Scene {
   readonly registry = new ScriptedRegistry();
   readonly clock: FakeClock;
-  readonly #cache: OpenedCache;
+  readonly #cache: LocalStorage;
   admission: Admission = PATTERN_ADMISSION;
   /** Manifests that were judged. */
   judged = 0;
@@ -63,7 +63,7 @@ class Scene {
   static async open(test: AfterTest): Promise<Scene> {
     const root = await tempDir(test);
     const clock = new FakeClock();
-    const cache = await openCache({ root, clock, log: quietLog });
+    const cache = await openLocalStorage({ root, clock, log: quietLog });
     const scene = new Scene(cache, clock);
     releaseAfter(test, async () => {
       await scene.mirror.close();
@@ -72,7 +72,7 @@ class Scene {
     return scene;
   }
 
-  private constructor(cache: OpenedCache, clock: FakeClock) {
+  private constructor(cache: LocalStorage, clock: FakeClock) {
     this.clock = clock;
     this.#cache = cache;
     this.registry.push(app, image, tag("latest"));

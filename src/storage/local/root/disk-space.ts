@@ -1,21 +1,17 @@
 import { statfs } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
-
-export interface DiskSpace {
-  readonly totalBytes: number;
-  readonly freeBytes: number;
-}
+import type { StorageSpace } from "../../storage.ts";
 
 /** A network file system whose server is gone answers after minutes, if at all. */
 const PATIENCE_MS = 1_000;
 
 /** Questions that are not answered yet, by path: each holds a thread of the pool, so there is one. */
-const asked = new Map<string, Promise<DiskSpace | undefined>>();
+const asked = new Map<string, Promise<StorageSpace | undefined>>();
 
 /** Of the file system that holds a path; undefined if the system does not say so within a second. */
 export async function readDiskSpace(
   path: string,
-): Promise<DiskSpace | undefined> {
+): Promise<StorageSpace | undefined> {
   const running = asked.get(path) ?? ask(path);
   asked.set(path, running);
   const end = new AbortController();
@@ -31,7 +27,7 @@ export async function readDiskSpace(
   }
 }
 
-async function ask(path: string): Promise<DiskSpace | undefined> {
+async function ask(path: string): Promise<StorageSpace | undefined> {
   try {
     const { bsize, blocks, bavail } = await statfs(path);
     // Some network file systems answer with zeros.

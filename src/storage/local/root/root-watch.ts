@@ -1,4 +1,5 @@
 import type { Logger } from "../../../telemetry/logger.ts";
+import type { StorageAbsence } from "../../storage.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import {
   type FileIdentity,
@@ -8,13 +9,6 @@ import {
   identifyFolderNow,
 } from "./file-identity.ts";
 import { type Schedule, scheduleUnref } from "../../../telemetry/clock.ts";
-
-/** Why the storage is not used, in words for `/readyz` and the log. */
-export type Absence =
-  | "the root was moved, deleted or unmounted"
-  | "the lock file was replaced or removed"
-  | "the root does not answer"
-  | `the root can't be opened: ${string}`;
 
 const CHECK_EVERY_MS = 2_000;
 /** A file system that takes longer is away; with {@link CHECK_EVERY_MS} it is noticed within 10 s. */
@@ -33,7 +27,7 @@ export class RootAwayError extends Error {
 export interface RootWatchOptions {
   readonly layout: DiskLayout;
   readonly log: Pick<Logger, "info" | "error">;
-  readonly onChange: (absence: Absence | undefined) => void;
+  readonly onChange: (absence: StorageAbsence | undefined) => void;
   readonly schedule?: Schedule;
   readonly nowMs?: () => number;
   /** Root and lock file as they are now, undefined if nothing can be seen there. Never rejects. */
@@ -57,7 +51,7 @@ export class RootWatch {
   readonly #lookAtBoth: () => Promise<Seen>;
   readonly #root: FileIdentity | undefined;
   readonly #lock: FileIdentity | undefined;
-  #absence: Absence | undefined;
+  #absence: StorageAbsence | undefined;
   #look: { readonly startedAtMs: number } | undefined;
   #cancel: (() => void) | undefined;
 
@@ -80,7 +74,7 @@ export class RootWatch {
   }
 
   /** Undefined as long as the root is there. */
-  get absence(): Absence | undefined {
+  get absence(): StorageAbsence | undefined {
     return this.#absence;
   }
 
@@ -128,7 +122,7 @@ export class RootWatch {
     if (this.#cancel !== undefined) this.#set(found);
   }
 
-  async #find(): Promise<Absence | undefined> {
+  async #find(): Promise<StorageAbsence | undefined> {
     const [rootNow, lockNow] = await this.#lookAtBoth();
     if (rootNow !== this.#root) {
       return "the root was moved, deleted or unmounted";
@@ -138,7 +132,7 @@ export class RootWatch {
       : "the lock file was replaced or removed";
   }
 
-  #set(absence: Absence | undefined): void {
+  #set(absence: StorageAbsence | undefined): void {
     if (absence === this.#absence) return;
     const wasAway = this.isAway;
     this.#absence = absence;

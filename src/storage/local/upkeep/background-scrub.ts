@@ -7,8 +7,7 @@ import {
 } from "../../../telemetry/clock.ts";
 import type { Logger } from "../../../telemetry/logger.ts";
 import { IndexAwayError } from "../../metadata-index.ts";
-import type { OpenedCache } from "../open-cache.ts";
-import { Scrub, type ScrubOptions } from "./scrub.ts";
+import { Scrub, type ScrubOptions, type ScrubParts } from "./scrub.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const TICK_MS = 60_000;
@@ -18,14 +17,15 @@ const MAX_BYTES_PER_SECOND = 10 * 1024 * 1024;
 const MAX_DUE_TICKS = 60;
 
 export interface BackgroundScrubOptions {
-  readonly cache: Pick<OpenedCache, "audit" | "index" | "scrubParts">;
+  /** @throws IndexAwayError while the storage is not open */
+  readonly parts: () => ScrubParts;
   /** The part of all bytes that is read each day; 0: none. May change at any time. */
   readonly dailyShare: () => number;
   readonly clock: Clock;
   readonly log: Pick<Logger, "warn">;
   readonly onFinding: (finding: ScrubFinding) => void;
   readonly onDropped: NonNullable<ScrubOptions["onDropped"]>;
-  readonly schedule?: Schedule;
+  readonly schedule?: Schedule | undefined;
 }
 
 /**
@@ -71,14 +71,14 @@ export class BackgroundScrub {
   }
 
   async #run(): Promise<void> {
-    const { cache, clock } = this.#options;
+    const { parts, clock } = this.#options;
     const nowMs = clock.monotonicMs();
     const dailyShare = this.#options.dailyShare();
     if (dailyShare === 0) {
       this.#lastTickMs = nowMs;
       return;
     }
-    const { blobBytes } = await cache.index.totals();
+    const { blobBytes } = await parts().index.rows.totals();
     const sinceMs = Math.min(nowMs - this.#lastTickMs, TICK_MS * MAX_DUE_TICKS);
     this.#lastTickMs = nowMs;
     const bytesADay = blobBytes * dailyShare;
@@ -86,10 +86,10 @@ export class BackgroundScrub {
       this.#dueBytes + (bytesADay * sinceMs) / DAY_MS,
       bytesADay,
     );
-    let at = this.#place ?? cache.audit.readScrubPlace();
+    let at = this.#place ?? parts().index.audit.readScrubPlace();
     while (this.#dueBytes > 0) {
       this.#abort.signal.throwIfAborted();
-      const [row] = cache.audit.listRows(at, 1);
+      const [row] = parts().index.audit.listRows(at, 1);
       if (row === undefined) {
         if (at === 0) return;
         at = 0;
@@ -97,8 +97,7 @@ export class BackgroundScrub {
         continue;
       }
       const scrub = new Scrub({
-        ...cache.scrubParts,
-        index: { audit: cache.audit, rows: cache.index },
+        ...parts(),
         isRepair: true,
         isOnline: true,
         signal: this.#abort.signal,
@@ -120,7 +119,7 @@ export class BackgroundScrub {
   #keepPlace(id: number): void {
     this.#place = id;
     try {
-      this.#options.cache.audit.writeScrubPlace(id);
+      this.#options.parts().index.audit.writeScrubPlace(id);
     } catch {
       // Kept in the index by a later one.
     }

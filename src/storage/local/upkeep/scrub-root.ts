@@ -9,7 +9,7 @@ import { IndexAudit } from "./index-audit.ts";
 import { acquireInstanceLock } from "../root/instance-lock.ts";
 import type { BlobRecords } from "../../blob-index.ts";
 import type { IndexState } from "../../metadata-index.ts";
-import { openCache } from "../open-cache.ts";
+import { openLocalStorage } from "../open-local-storage.ts";
 import { IN_MEMORY, openDatabase } from "../index/open-sqlite-index.ts";
 import { Scrub } from "./scrub.ts";
 import { isCorruption } from "../index/index-transactions.ts";
@@ -92,15 +92,15 @@ async function scrubRebuilt({
   clock,
   fileSystem,
 }: ScrubRootOptions): Promise<ScrubReport> {
-  const cache = await openCache({
+  const storage = await openLocalStorage({
     root,
     clock,
     log: { info: ignore, warn: ignore, error: ignore },
     ...(fileSystem === undefined ? {} : { fileSystem }),
   });
   try {
-    await cache.recovered();
-    const report = await cache.scrub({ isRepair: true });
+    await storage.upkeep.recovered();
+    const report = await storage.upkeep.scrub({ isRepair: true });
     return {
       ...report,
       findings: [
@@ -114,7 +114,7 @@ async function scrubRebuilt({
       ],
     };
   } finally {
-    await cache.close();
+    await storage.close();
   }
 }
 

@@ -31,7 +31,16 @@ import type {
   ScrubCode,
   ScrubReport,
 } from "../../scrub-report.ts";
+import type { MetadataIndex } from "../../metadata-index.ts";
 import { ScrubFindings } from "./scrub-findings.ts";
+
+/** The parts of an open storage root that a scrub works on. */
+export interface ScrubParts {
+  readonly layout: DiskLayout;
+  readonly fileSystem: FileSystem;
+  readonly index: { readonly audit: IndexAudit; readonly rows: MetadataIndex };
+  readonly clock: Clock;
+}
 
 export interface ScrubOptions {
   readonly layout: DiskLayout;

@@ -15,9 +15,9 @@ import {
 import { diskLayout } from "../../../../src/storage/local/root/disk-layout.ts";
 import { HotManifests } from "../../../../src/storage/hot-manifests.ts";
 import {
-  openCache,
-  type OpenedCache,
-} from "../../../../src/storage/local/open-cache.ts";
+  openLocalStorage,
+  type LocalStorage,
+} from "../../../../src/storage/local/open-local-storage.ts";
 import { StoredManifests } from "../../../../src/mirror/manifests/stored-manifests.ts";
 import { keyOf, tag } from "../../../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
@@ -35,7 +35,7 @@ const WEEK_MS = 7 * 24 * 60 * 60 * 1000;
 
 /** A cache with an image whose manifest was read into memory. */
 async function setUp(test: AfterTest): Promise<{
-  cache: OpenedCache;
+  cache: LocalStorage;
   clock: FakeClock;
   hot: HotManifests;
   stored: StoredManifests;
@@ -47,7 +47,7 @@ async function setUp(test: AfterTest): Promise<{
 }> {
   const root = await tempDir(test);
   const clock = new FakeClock();
-  const cache = await openCache({ root, clock, log: quietLog });
+  const cache = await openLocalStorage({ root, clock, log: quietLog });
   releaseAfter(test, () => cache.close());
   await storeImage(cache, key, image, tag("v"));
   let opened = 0;
@@ -134,7 +134,7 @@ void describe("a manifest that is served from memory", () => {
     assert(stored.recall(key, manifest.digest));
     await stored.settle();
     assert.equal(statSync(file).size, manifest.bytes.length);
-    const { findings } = await cache.scrub({ isRepair: false });
+    const { findings } = await cache.upkeep.scrub({ isRepair: false });
     assert.deepEqual(findings, []);
   });
 

@@ -14,10 +14,10 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 import {
-  openCache,
-  type OpenCacheOptions,
-  type OpenedCache,
-} from "../../src/storage/local/open-cache.ts";
+  openLocalStorage,
+  type LocalStorageOptions,
+  type LocalStorage,
+} from "../../src/storage/local/open-local-storage.ts";
 import { content } from "../contract/blob-store-contract.ts";
 import {
   keyOf,
@@ -37,7 +37,7 @@ const HOLDER = fileURLToPath(
 );
 
 interface Opened {
-  readonly cache: OpenedCache;
+  readonly cache: LocalStorage;
   readonly messages: readonly string[];
 }
 
@@ -45,13 +45,13 @@ interface Opened {
 async function open(
   test: AfterTest,
   root: string,
-  options: Partial<OpenCacheOptions> = {},
+  options: Partial<LocalStorageOptions> = {},
 ): Promise<Opened> {
   const messages: string[] = [];
   const write = (_fields: unknown, message?: string): void => {
     messages.push(message ?? "");
   };
-  const cache = await openCache({
+  const cache = await openLocalStorage({
     root,
     clock: new FakeClock(),
     log: { info: write, warn: write, error: write },
@@ -98,8 +98,8 @@ void describe("opening the cache", () => {
       ...manifestOf(digest, []),
       sizeBytes: 10,
     });
-    await cache.recovered();
-    await cache.restoreBallast();
+    await cache.upkeep.recovered();
+    await cache.upkeep.restoreBallast();
     assert.deepEqual(readdirSync(root).sort(), [
       "ballast",
       "blobs",
@@ -269,7 +269,7 @@ void describe("opening the cache", () => {
   void it("closes the index and lets go of the root though something else can't be closed, and calls that no clean stop", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
-    await cache.recovered();
+    await cache.upkeep.recovered();
     await cache.index.recordBlob(alpine, manifestOf(named("a"), []));
     await cache.index.putTag(alpine, tag("latest"), named("a"), 1);
     const { blobs } = cache;
@@ -341,7 +341,7 @@ void describe("opening the cache", () => {
     await cache.close();
     writeFileSync(join(root, "index.sqlite"), Buffer.alloc(10_000, 1));
     const again = await open(test, root);
-    await again.cache.recovered();
+    await again.cache.upkeep.recovered();
     assert.deepEqual(again.messages, [
       "the index was damaged: a new one is started",
       "cache opened",
@@ -361,8 +361,8 @@ void describe("opening the cache", () => {
     await cache.close();
     const faults = new FaultyFileSystem();
     const again = await open(test, root, { fileSystem: faults.fileSystem });
-    await again.cache.recovered();
-    await again.cache.restoreBallast();
+    await again.cache.upkeep.recovered();
+    await again.cache.upkeep.restoreBallast();
     assert.equal(faults.countOf("list"), 1);
     assert.equal(faults.countOf("eachName"), 0);
     // Of the ballast, twice.
