@@ -26,20 +26,20 @@ const compose = (await readYaml("compose.yaml")) as Compose;
 const dockerfile = await readFile(join(COMPOSE, "../../Dockerfile"), "utf8");
 
 void describe("deploy/compose", () => {
-  void it("builds the mirror and gives it longer than its drain to stop", () => {
+  void it("builds the mirror and gives it more time to stop than its drain takes", () => {
     const { mirror } = compose.services;
     assert.equal(mirror?.build, "../..");
     assert.equal(mirror.stop_grace_period, "40s");
     assert.ok(existsSync(join(COMPOSE, mirror.build, "Dockerfile")));
   });
 
-  void it("keeps the cache in a volume at the place that the image names", () => {
+  void it("keeps the cache in a volume at the path that the image declares", () => {
     const [, cache] = /^VOLUME (\S+)$/m.exec(dockerfile) ?? [];
     assert.deepEqual(compose.services["mirror"]?.volumes, [`cache:${cache}`]);
     assert.ok("cache" in compose.volumes);
   });
 
-  void it("gives nobody more rights than needed", () => {
+  void it("drops capabilities and new privileges of every service", () => {
     assert.equal(compose.services["mirror"]?.read_only, true);
     for (const service of Object.values(compose.services)) {
       assert.deepEqual(service.cap_drop, ["ALL"]);
@@ -47,7 +47,7 @@ void describe("deploy/compose", () => {
     }
   });
 
-  void it("publishes on the loopback only, and the registry API where it is told", () => {
+  void it("publishes on the loopback only, and the registry API at MIRROR_ADDRESS", () => {
     const published = Object.values(compose.services).flatMap(
       ({ ports }) => ports,
     );
@@ -58,7 +58,7 @@ void describe("deploy/compose", () => {
     ]);
   });
 
-  void it("pins what it pulls, and mounts only what is there", () => {
+  void it("pins the images that it pulls, and mounts only files that exist", () => {
     for (const { image, build, volumes } of Object.values(compose.services)) {
       if (build === undefined) assert.match(image, /:v?\d+\.\d+\.\d+$/);
       for (const volume of volumes) {
@@ -73,7 +73,7 @@ void describe("deploy/compose", () => {
     }
   });
 
-  void it("has Prometheus scrape the mirror's operator listener", async () => {
+  void it("configures Prometheus to scrape the mirror's operator listener", async () => {
     const [, port] =
       /ENTREPOT_OPERATOR__LISTEN=0\.0\.0\.0:(\d+)/.exec(dockerfile) ?? [];
     const { scrape_configs } = (await readYaml("prometheus.yml")) as {
@@ -87,7 +87,7 @@ void describe("deploy/compose", () => {
     ]);
   });
 
-  void it("has Grafana read the dashboard's own source and folder", async () => {
+  void it("configures Grafana with the dashboard's data source and folder", async () => {
     const { datasources } = (await readYaml(
       "grafana/provisioning/datasources/prometheus.yaml",
     )) as { datasources: { uid: string; url: string }[] };

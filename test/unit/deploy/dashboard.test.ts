@@ -29,7 +29,7 @@ const labelsByName = labelsOfSeries();
 
 void describe("the dashboard", () => {
   for (const query of queries) {
-    void it(`"${query.panel}" asks for metrics and labels that exist: ${query.expression}`, () => {
+    void it(`"${query.panel}" queries metrics and labels that exist: ${query.expression}`, () => {
       const known = namesIn(query);
       assert.ok(known.length > 0);
       for (const name of known) {
@@ -63,7 +63,7 @@ void describe("the dashboard", () => {
     }
   });
 
-  void it("has panels that do not overlap and have numbers of their own", () => {
+  void it("has panels that do not overlap and have unique ids", () => {
     const cells = new Set<string>();
     for (const { id, title, gridPos } of dashboard.panels) {
       for (let x = gridPos.x; x < gridPos.x + gridPos.w; x += 1) {

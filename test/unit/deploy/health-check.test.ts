@@ -12,7 +12,7 @@ const SCRIPT = join(
 );
 
 void describe("the image's health check", () => {
-  void it("passes when the operator listener answers, asked on the loopback", async (test) => {
+  void it("passes when the operator listener answers on the loopback", async (test) => {
     const server = await answering(test, 200);
     const exit = await check(test, {
       ENTREPOT_OPERATOR__LISTEN: `0.0.0.0:${server.port}`,
@@ -21,7 +21,7 @@ void describe("the image's health check", () => {
     assert.deepEqual(server.targets, ["/healthz"]);
   });
 
-  void it("asks the registry API where the operator listener is switched off", async (test) => {
+  void it("requests the registry API if the operator listener is off", async (test) => {
     const server = await answering(test, 200);
     const exit = await check(test, {
       ENTREPOT_OPERATOR__LISTEN: "false",
@@ -31,7 +31,7 @@ void describe("the image's health check", () => {
     assert.deepEqual(server.targets, ["/v2/"]);
   });
 
-  void it("fails on an answer that is no 200", async (test) => {
+  void it("fails on a response other than 200", async (test) => {
     const server = await answering(test, 503);
     const exit = await check(test, {
       ENTREPOT_OPERATOR__LISTEN: `127.0.0.1:${server.port}`,
@@ -39,7 +39,7 @@ void describe("the image's health check", () => {
     assert.deepEqual(exit, { code: 1, signal: null });
   });
 
-  void it("fails when nobody answers", async (test) => {
+  void it("fails when no listener answers", async (test) => {
     const server = await answering(test, 200);
     await server.close();
     const exit = await check(test, {

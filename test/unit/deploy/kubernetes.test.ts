@@ -87,26 +87,26 @@ const writer = find(DaemonSet, "containerd-hosts").spec?.template.spec;
 void describe("deploy/kubernetes", () => {
   for (const manifest of manifests) {
     const { kind, metadata } = manifest;
-    void it(`${kind} ${metadata.name} is what its schema says`, () => {
+    void it(`${kind} ${metadata.name} conforms to its schema`, () => {
       const Kind = MODELS[kind];
       assert.ok(Kind, kind);
       new Kind(manifest as never).validate();
     });
   }
 
-  void it("is what was promised", () => {
+  void it("consists of the documented objects", () => {
     assert.deepEqual(
       [...new Set(manifests.map(({ kind }) => kind))].toSorted(),
       Object.keys(MODELS),
     );
   });
 
-  void it("shows no variables of other services to either (ENTREPOT_PORT would be one)", () => {
+  void it("passes no variables of other services to the containers (ENTREPOT_PORT would be one)", () => {
     assert.equal(pod?.enableServiceLinks, false);
     assert.equal(writer?.enableServiceLinks, false);
   });
 
-  void it("runs the mirror as the image's user, with nothing to write but its cache", () => {
+  void it("runs the mirror as the image's user, which can write only its cache", () => {
     const [, user] = /^USER (\d+):\d+$/m.exec(DOCKERFILE) ?? [];
     const { securityContext } = pod ?? {};
     assert.equal(String(securityContext?.runAsUser), user);
@@ -129,7 +129,7 @@ void describe("deploy/kubernetes", () => {
     assert.equal(pod?.automountServiceAccountToken, false);
   });
 
-  void it("shows secrets to the mirror's group and nobody else, or they would be refused", () => {
+  void it("mounts secrets so that only the mirror's group can read them", () => {
     const volume = pod?.volumes?.find(({ name }) => name === "secrets");
     assert.equal(volume?.secret?.defaultMode, 0o440);
     const { fsGroup, runAsGroup } = pod?.securityContext ?? {};
@@ -140,11 +140,11 @@ void describe("deploy/kubernetes", () => {
     assert.equal(mount?.readOnly, true);
   });
 
-  void it("gives the mirror longer than its drain to stop", () => {
+  void it("gives the mirror more time to stop than its drain takes", () => {
     assert.ok((pod?.terminationGracePeriodSeconds ?? 0) > 30);
   });
 
-  void it("leads services and policies to the mirror's pods and ports", () => {
+  void it("selects the mirror's pods and ports in services and policies", () => {
     const labels = mirror?.template.metadata?.labels;
     const names = container?.ports?.map(({ name }) => name);
     for (const name of ["entrepot", "entrepot-operator"]) {
@@ -163,7 +163,7 @@ void describe("deploy/kubernetes", () => {
     assert.deepEqual(mirror?.selector.matchLabels, labels);
   });
 
-  void it("has a configuration without a fault", async (test) => {
+  void it("has a configuration that the mirror accepts", async (test) => {
     const text = find(ConfigMap, "entrepot").data?.["entrepot.yaml"] ?? "";
     const folder = await makeConfigFolder(test);
     assert.deepEqual(printedFaults(await folder.loadText(text)), []);
@@ -182,13 +182,13 @@ void describe("deploy/kubernetes", () => {
     assert.equal(env?.valueFrom?.fieldRef?.fieldPath, "status.hostIP");
   });
 
-  void it("keeps the clients' addresses at the node port", () => {
+  void it("preserves client addresses at the node port", () => {
     const service = find(Service, "entrepot").spec;
     assert.equal(service?.type, "NodePort");
     assert.equal(service?.externalTrafficPolicy, "Local");
   });
 
-  void it("says at its head what its rules let through", () => {
+  void it("states in its header what its rules permit", () => {
     const head = (MIRROR_TEXT.split("\napiVersion:", 1)[0] ?? "")
       .replaceAll(/\n# ?/g, " ")
       .replaceAll(/ +/g, " ");
@@ -197,14 +197,14 @@ void describe("deploy/kubernetes", () => {
     const [registry, operator, ...otherIngress] = policy?.ingress ?? [];
     assert.deepEqual(otherIngress, []);
     assert.equal(registry?.from, undefined);
-    assert.match(head, /registry API is open to every address that reaches it/);
+    assert.match(head, /registry API accepts every client that reaches it/);
     assert.ok(head.includes(`the service's port ${service?.port},`));
     assert.ok(head.includes(`at port ${service?.nodePort} of that node`));
     const from = operator?.from?.map(({ namespaceSelector }) =>
       Object.values(namespaceSelector?.matchLabels ?? {}),
     );
     assert.deepEqual(from, [["monitoring"]]);
-    assert.match(head, /open to pods of the namespace monitoring alone/);
+    assert.match(head, /accepts pods of the namespace monitoring only/);
     const [names, registries, ...otherEgress] = policy?.egress ?? [];
     assert.deepEqual(otherEgress, []);
     assert.deepEqual(
@@ -223,11 +223,11 @@ void describe("deploy/kubernetes", () => {
     assert.deepEqual(registries?.ports, [{ port: 443 }]);
     assert.match(
       head,
-      /ask the name servers in kube-system, and port 443 of every address but link-local ones/,
+      /reach the name servers in kube-system, and port 443 of every address except link-local ones/,
     );
   });
 
-  void it("has rules for NodeLocal DNS, private registries, a proxy and the nodes' network as comments that are right when they are not", () => {
+  void it("has commented rules for NodeLocal DNS, private registries, a proxy and the nodes' network that are valid when uncommented", () => {
     // Prose begins with a letter, a rule with a dash, a key of this place or more spaces.
     const text = MIRROR_TEXT.replaceAll(/^( +)# (?=- | |from:)/gm, "$1");
     const [policy] = parseAllDocuments(text)
@@ -283,7 +283,7 @@ void describe("the DaemonSet of hosts.toml", () => {
     return { child, certs };
   }
 
-  void it("writes what the ConfigMap says, and leaves what another author wrote", async (test) => {
+  void it("writes the files of the ConfigMap, and keeps files of other authors", async (test) => {
     const { certs } = await run(test);
     const text = await written(join(certs, "docker.io/hosts.toml"));
     assert.match(text, /^# Written by the DaemonSet containerd-hosts/);
@@ -296,7 +296,7 @@ void describe("the DaemonSet of hosts.toml", () => {
     assert.equal(await readFile(foreign, "utf8"), FOREIGN);
   });
 
-  void it("removes what it wrote when it ends, and nothing else", async (test) => {
+  void it("removes only the files that it wrote when it ends", async (test) => {
     const { child, certs } = await run(test);
     await written(join(certs, "docker.io/hosts.toml"));
     assert.deepEqual(await child.terminate(), { code: 0, signal: null });
@@ -305,7 +305,7 @@ void describe("the DaemonSet of hosts.toml", () => {
     assert.equal(await readFile(foreign, "utf8"), FOREIGN);
   });
 
-  void it("knows the names of the ConfigMap", () => {
+  void it("loops over the names of the ConfigMap", () => {
     const { data } = find(ConfigMap, "containerd-hosts");
     assert.deepEqual(Object.keys(data ?? {}), names);
     assert.equal(script.split(`for name in ${names.join(" ")}; do`).length, 3);

@@ -14,7 +14,7 @@ function read(name: string): Promise<string> {
 }
 
 void describe("every way of starting", () => {
-  void it("by npm's scripts has the flags", async () => {
+  void it("by npm's scripts passes the flags", async () => {
     const { scripts } = JSON.parse(await read("package.json")) as {
       readonly scripts: Readonly<Record<string, string>>;
     };
@@ -26,7 +26,7 @@ void describe("every way of starting", () => {
     assert.ok(scripts["entrepot"]?.includes(FLAGS));
   });
 
-  void it("as a program of the package has the flags", async () => {
+  void it("as a program of the package passes the flags", async () => {
     const { bin } = JSON.parse(await read("package.json")) as {
       readonly bin: Readonly<Record<string, string>>;
     };
@@ -36,14 +36,14 @@ void describe("every way of starting", () => {
     assert.equal(first, `#!/usr/bin/env -S node ${FLAGS}`);
   });
 
-  void it("as a container has the flags", async () => {
+  void it("as a container passes the flags", async () => {
     const words = ["node", ...FLAGS.split(" "), "/opt/entrepot/dist/main.js"];
     const [, entrypoint = "[]"] =
       /^ENTRYPOINT (.+)$/m.exec(await read("Dockerfile")) ?? [];
     assert.deepEqual(JSON.parse(entrypoint), words);
   });
 
-  void it("by compose or Kubernetes is the image's own", async () => {
+  void it("by compose or Kubernetes uses the image's own command", async () => {
     const kubernetes = (await readdir(join(PROJECT, "deploy/kubernetes"))).map(
       (name) => `deploy/kubernetes/${name}`,
     );
@@ -57,14 +57,14 @@ void describe("every way of starting", () => {
     }
   });
 
-  void it("by systemd has the flags", async () => {
+  void it("by systemd passes the flags", async () => {
     assert.match(
       await read("deploy/systemd/entrepot.service"),
       new RegExp(`^ExecStart=/usr/bin/node ${FLAGS} /opt/entrepot/`, "m"),
     );
   });
 
-  void it("without the flags is hardened by itself, before anything else is loaded", async () => {
+  void it("without the flags applies the hardening itself, before it loads anything else", async () => {
     const main = await read("src/main.ts");
     const [harden, load] = ["\nhardenProcess();\n", "await import("].map(
       (text) => main.indexOf(text),

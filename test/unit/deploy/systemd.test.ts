@@ -47,13 +47,13 @@ void describe("deploy/systemd", () => {
     });
   }
 
-  void it("bounds memory and tasks, and waits for longer than the drain", () => {
+  void it("limits memory and tasks, and waits longer than the drain takes", () => {
     assert.match(settings.get("Service.MemoryMax")?.[0] ?? "", /^\d+[MG]$/);
     assert.match(settings.get("Service.TasksMax")?.[0] ?? "", /^\d+$/);
     assert.ok(Number(settings.get("Service.TimeoutStopSec")?.[0]) > 30);
   });
 
-  void it("keeps the cache where the unit's user may write", () => {
+  void it("keeps the cache in a folder that the unit's user can write", () => {
     assert.deepEqual(settings.get("Service.StateDirectory"), ["entrepot"]);
     assert.ok(
       settings
@@ -62,13 +62,13 @@ void describe("deploy/systemd", () => {
     );
   });
 
-  void it("reloads by the signal that the mirror hears", () => {
+  void it("reloads by the signal that the mirror handles", () => {
     assert.deepEqual(settings.get("Service.ExecReload"), [
       "/bin/kill -HUP $MAINPID",
     ]);
   });
 
-  void it("starts what the build makes", () => {
+  void it("starts the program that the build writes", () => {
     const [command = ""] = settings.get("Service.ExecStart") ?? [];
     assert.match(command, / \/opt\/entrepot\/dist\/main\.js serve$/);
   });

@@ -16,7 +16,7 @@ function source(name: string): Promise<string> {
 }
 
 void describe("deploy/access.md", () => {
-  void it("shows configurations of which only the files are missing", async (test) => {
+  void it("shows configurations whose only faults are missing files", async (test) => {
     const folder = await makeConfigFolder(test);
     const text = await readFile(PAGE, "utf8");
     const blocks = [...text.matchAll(/^```yaml\n([^]*?)^```$/gm)].map(
@@ -32,7 +32,7 @@ void describe("deploy/access.md", () => {
     }
   });
 
-  void it("has the numbers that the mirror has", async () => {
+  void it("states the limits that the source has", async () => {
     const text = await readFile(PAGE, "utf8");
     const passwords = await source("http/client-auth/passwords");
     const hasher = await source("http/client-auth/password-hasher");

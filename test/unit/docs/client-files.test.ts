@@ -58,18 +58,18 @@ const WANTED: Readonly<Record<string, unknown>> = {
 };
 
 void describe("the clients' files", () => {
-  void it("are the ones that are known here", async () => {
+  void it("are exactly those that this test checks", async () => {
     assert.deepEqual(await listClientFiles(), Object.keys(WANTED).sort());
   });
 
   for (const [path, wanted] of Object.entries(WANTED)) {
-    void it(`${path} says what its engine expects`, async () => {
+    void it(`${path} contains what its engine expects`, async () => {
       const text = await readFile(join(CLIENT_FILES, path), "utf8");
       assert.deepEqual(parseClientFile(path, text), wanted);
     });
   }
 
-  void it("get another address for a test", async () => {
+  void it("take another address for a test", async () => {
     const text = await readClientFile("docker/daemon.json", {
       host: "127.0.0.1:1",
     });

@@ -22,7 +22,7 @@ const rows = table.split("\n").flatMap((line): Row[] => {
     : [{ row, file, name }];
 });
 
-void test("every row names a test that is there", async () => {
+void test("every row of HARDENING.md names a test that exists", async () => {
   const lines = table.split("\n").filter((line) => /^\| [CRS]\d/.test(line));
   assert.equal(rows.length, lines.length);
   for (const { row, file, name } of rows) {
@@ -31,7 +31,7 @@ void test("every row names a test that is there", async () => {
   }
 });
 
-void test("no row is left out", () => {
+void test("HARDENING.md has every row", () => {
   const told = new Set(rows.map(({ row }) => row));
   const wanted = [
     ...Array.from({ length: 9 }, (_, at) => `C${at + 3}`),

@@ -12,7 +12,7 @@ const PAGES = globSync(
 );
 
 void describe("links between the pages", () => {
-  void it("are looked for in every page", () => {
+  void it("are checked in every page", () => {
     for (const page of ["README.md", "CHANGELOG.md", "src/README.md"]) {
       assert.ok(PAGES.includes(page), page);
     }

@@ -21,7 +21,7 @@ async function readTables(): Promise<readonly string[]> {
   return paths;
 }
 
-void test("src/README.md lists every source file once, and no file that is gone", async () => {
+void test("src/README.md lists every source file once, and no file that does not exist", async () => {
   const sources = globSync("*/**/*.ts", { cwd: SOURCES });
   assert.ok(sources.length > 300);
   assert.deepEqual((await readTables()).toSorted(), sources.toSorted());
