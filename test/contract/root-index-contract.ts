@@ -5,7 +5,11 @@ import type { MetadataIndex } from "../../src/storage/metadata-index.ts";
 import type { IndexCursor } from "../../src/storage/index-cursor.ts";
 import type { ImagePage, RootRow } from "../../src/storage/root-index.ts";
 import type { Digest } from "../../src/oci/digest.ts";
-import { referenceText, type RepositoryKey } from "../../src/oci/reference.ts";
+import {
+  type Reference,
+  referenceText,
+  type RepositoryKey,
+} from "../../src/oci/reference.ts";
 import type { AfterTest } from "../support/after-test.ts";
 import {
   blob,
@@ -195,23 +199,40 @@ export function rootIndexContract(
       );
     });
 
-    void it("lists the images behind any number of repositories that have none any more, some of these at a time", async (test) => {
+    void it("lists the images after any number of repositories without images", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       for (let n = 0; n < 1_500; n += 1) {
         await index.link(keyOf("m.example", `gone/${n}`), named("a"));
       }
-      // No images either: a blob that no manifest names.
+      // A blob that no manifest names is a root, but not an image.
       await index.recordBlob(keyOf("m.example", "only-blob"), {
         ...blob(named("only"), 1),
         storedAtMs: 1,
       });
       await pull(index, quay, "last", ["b"], 2);
-      const beforeThem = await index.listImages(10, undefined);
-      assert.deepEqual(digestsOf(beforeThem), [named("first")]);
-      const behindThem = await index.listImages(10, beforeThem.next);
-      assert.deepEqual(digestsOf(behindThem), [named("last")]);
-      assert.equal(behindThem.next, undefined);
+      const found: Digest[] = [];
+      let after: IndexCursor | undefined;
+      do {
+        const page = await index.listImages(10, after);
+        found.push(...page.images.map(({ digest }) => digest));
+        after = page.next;
+      } while (after !== undefined);
+      assert.deepEqual(found, [named("first"), named("last")]);
+    });
+
+    void it("lists the images after a name, whether or not it is stored", async (test) => {
+      const index = await make(test);
+      await pull(index, alpine, "one", ["a"], 1);
+      await index.putTag(alpine, tag("a"), named("one"), 1);
+      await index.putTag(alpine, tag("c"), named("one"), 1);
+      await pull(index, quay, "two", ["a"], 2);
+      const listAfter = async (key: RepositoryKey, reference: Reference) =>
+        (await index.listImages(10, { key, reference })).images.map(textOf);
+      const rest = [short("docker.io/library/alpine:c"), "quay@two"];
+      assert.deepEqual(await listAfter(alpine, byTag("a")), rest);
+      assert.deepEqual(await listAfter(alpine, byTag("b")), rest);
+      assert.deepEqual(await listAfter(busybox, byTag("a")), ["quay@two"]);
     });
 
     void it("tells who needs what of a graph", async (test) => {
@@ -468,10 +489,6 @@ const names = new Map<Digest, string>(
 function nameOf(digest: Digest, text?: string): string {
   if (text !== undefined) names.set(digest, text);
   return names.get(digest) ?? digest;
-}
-
-function digestsOf({ images }: ImagePage): readonly Digest[] {
-  return images.map(({ digest }) => digest);
 }
 
 function byTag(text: string) {

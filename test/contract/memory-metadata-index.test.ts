@@ -1,0 +1,14 @@
+import type { MetadataIndex } from "../../src/storage/metadata-index.ts";
+import { type AfterTest, releaseAfter } from "../support/after-test.ts";
+import { MemoryMetadataIndex } from "../support/memory-index/memory-metadata-index.ts";
+import { metadataIndexContract } from "./metadata-index-contract.ts";
+import { rootIndexContract } from "./root-index-contract.ts";
+
+function make(test: AfterTest): Promise<MetadataIndex> {
+  const index = new MemoryMetadataIndex();
+  releaseAfter(test, () => index.close());
+  return Promise.resolve(index);
+}
+
+metadataIndexContract("in memory", make);
+rootIndexContract("in memory", make);
