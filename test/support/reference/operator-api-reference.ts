@@ -56,7 +56,10 @@ export async function operatorApiReference(test: AfterTest): Promise<string[]> {
   const document = body as OpenApiDocument;
   const overview: string[][] = [];
   const sections: string[] = [];
-  for (const [path, item] of Object.entries(document.paths)) {
+  const paths = Object.entries(document.paths).toSorted(([one], [other]) =>
+    one < other ? -1 : 1,
+  );
+  for (const [path, item] of paths) {
     for (const method of METHODS) {
       const operation = item[method];
       if (operation === undefined) continue;
@@ -164,12 +167,11 @@ function typeText(schema: Schema): string {
   if (schema.enum !== undefined) {
     return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   }
-  if (anyOf !== undefined) return anyOf.map(typeText).join(" | ");
+  if (anyOf !== undefined) return unionText(anyOf);
   if (Array.isArray(schema.type)) {
-    return schema.type
-      .map((type: string) => typeText({ ...schema, type }))
-      .join(" | ");
+    return unionText(schema.type.map((type: string) => ({ ...schema, type })));
   }
+  if (schema.type === "null") return "null";
   if (properties !== undefined) return objectText(properties, schema.required);
   switch (schema.type) {
     case "array":
@@ -178,13 +180,16 @@ function typeText(schema: Schema): string {
     case "number":
       return "number";
     case "boolean":
-    case "null":
     case "string":
       return schema.type;
     case undefined:
     default:
       return "object";
   }
+}
+
+function unionText(members: readonly Schema[]): string {
+  return [...new Set(members.map(typeText))].join(" | ");
 }
 
 function objectText(

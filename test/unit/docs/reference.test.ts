@@ -10,7 +10,7 @@ void describe("the reference pages", () => {
     void it(`${page.path} is what npm run docs generates`, async (test) => {
       const text = await readReferencePage(page);
       const generated = await page.generate(text, test);
-      assert.equal(text, generated, "run npm run docs and commit the result");
+      assert.ok(text === generated, "run npm run docs and commit the result");
     });
   }
 });
