@@ -1,20 +1,19 @@
-#!/usr/bin/env -S node --disable-sigusr1 --disable-proto=delete
 import { enableCompileCache } from "node:module";
 import { hardenProcess } from "./cli/harden-process.ts";
 
 hardenProcess();
 
-// Before anything else is loaded: what was compiled at an earlier start is not compiled again.
+// Before anything else is loaded, so that the code cache of an earlier start is used.
 enableCompileCache();
 
-// Read by libuv when the first file is touched asynchronously: reads of hits must not queue behind
-// the writes and fsyncs of fills.
+// libuv reads it at the first asynchronous file operation. With more threads, reads of hits do not
+// wait for the writes and fsyncs of fills.
 process.env["UV_THREADPOOL_SIZE"] ??= "16";
 
 const { runCommandLine } = await import("./cli/command-line.ts");
 
-// Nothing is known of the state after such a fault: what is on disk is safe, and a supervisor
-// starts again.
+// The state in memory is unknown after such a fault. The content on disk is safe, so the process ends
+// and its supervisor starts it again.
 for (const event of ["uncaughtException", "unhandledRejection"] as const) {
   process.on(event, (error: unknown) => {
     process.stderr.write(

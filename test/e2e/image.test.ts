@@ -93,12 +93,7 @@ void describe("the container image", () => {
             "A pull-through caching mirror for container registries",
           "org.opencontainers.image.licenses": "Apache-2.0",
         },
-        entrypoint: [
-          "node",
-          "--disable-sigusr1",
-          "--disable-proto=delete",
-          "/opt/entrepot/dist/main.js",
-        ],
+        entrypoint: ["entrepot"],
         command: ["serve"],
       },
     );
@@ -150,6 +145,10 @@ void describe("the container image", () => {
     const reference = "docker.io/library/small:1";
     const copy = await skopeo.copyAll(reference);
 
+    assert.match(
+      await container.entrepot("ls"),
+      /docker\.io\/library\/small:1/,
+    );
     assert.deepEqual(await container.uids(), [65532, 65532, 65532, 65532]);
     assert.deepEqual(
       new Set(await container.capabilities()),

@@ -123,6 +123,11 @@ export class MirrorContainer {
       .catch(String);
   }
 
+  /** Runs a command of the program in the container. @returns its output */
+  async entrepot(...args: readonly string[]): Promise<string> {
+    return this.#dockerd.docker("exec", this.#id, "entrepot", ...args);
+  }
+
   /** The folder on this machine that is mounted for a path of the container. */
   async mountedAt(path: string): Promise<string> {
     const { Mounts } = await this.#inspect();

@@ -6,7 +6,8 @@ import { parseAllDocuments } from "yaml";
 import { runCommand } from "../../support/run-command.ts";
 
 const PROJECT = join(import.meta.dirname, "../../..");
-/** No debugger by a signal; no `__proto__` for a parsed document to reach a prototype by. */
+const LAUNCHER = "bin/entrepot.cjs";
+/** A signal must not open a debugger, nor a parsed `__proto__` change a prototype. */
 const FLAGS = "--disable-sigusr1 --disable-proto=delete";
 
 function read(name: string): Promise<string> {
@@ -26,21 +27,28 @@ void describe("every way of starting", () => {
     assert.ok(scripts["entrepot"]?.includes(FLAGS));
   });
 
-  void it("as a program of the package passes the flags", async () => {
-    const { bin } = JSON.parse(await read("package.json")) as {
+  void it("as a program of the package uses the launcher, which has the flags", async () => {
+    const { bin, main, files } = JSON.parse(await read("package.json")) as {
       readonly bin: Readonly<Record<string, string>>;
+      readonly main: string;
+      readonly files: readonly string[];
     };
-    // The build keeps the first line.
-    assert.deepEqual(bin, { entrepot: "dist/main.js" });
-    const [first] = (await read("src/main.ts")).split("\n");
-    assert.equal(first, `#!/usr/bin/env -S node ${FLAGS}`);
+    assert.deepEqual(bin, { entrepot: LAUNCHER });
+    assert.equal(main, LAUNCHER);
+    assert.ok(files.includes("bin"));
+    const [, flags = "[]"] =
+      /^var FLAGS = (.+);$/m.exec(await read(LAUNCHER)) ?? [];
+    assert.deepEqual(JSON.parse(flags), FLAGS.split(" "));
   });
 
-  void it("as a container passes the flags", async () => {
-    const words = ["node", ...FLAGS.split(" "), "/opt/entrepot/dist/main.js"];
-    const [, entrypoint = "[]"] =
-      /^ENTRYPOINT (.+)$/m.exec(await read("Dockerfile")) ?? [];
-    assert.deepEqual(JSON.parse(entrypoint), words);
+  void it("as a container uses the launcher", async () => {
+    const dockerfile = await read("Dockerfile");
+    assert.match(
+      dockerfile,
+      /ln -s \/opt\/entrepot\/bin\/entrepot\.cjs \/usr\/local\/bin\/entrepot/,
+    );
+    const [, entrypoint = "[]"] = /^ENTRYPOINT (.+)$/m.exec(dockerfile) ?? [];
+    assert.deepEqual(JSON.parse(entrypoint), ["entrepot"]);
   });
 
   void it("by compose or Kubernetes uses the image's own command", async () => {
@@ -57,10 +65,11 @@ void describe("every way of starting", () => {
     }
   });
 
-  void it("by systemd passes the flags", async () => {
-    assert.match(
-      await read("deploy/systemd/entrepot.service"),
-      new RegExp(`^ExecStart=/usr/bin/node ${FLAGS} /opt/entrepot/`, "m"),
+  void it("by systemd uses the launcher", async () => {
+    assert.ok(
+      (await read("deploy/systemd/entrepot.service")).includes(
+        `\nExecStart=/usr/bin/node /opt/entrepot/${LAUNCHER} serve\n`,
+      ),
     );
   });
 

@@ -68,8 +68,8 @@ void describe("deploy/systemd", () => {
     ]);
   });
 
-  void it("starts the program that the build writes", () => {
+  void it("starts the launcher", () => {
     const [command = ""] = settings.get("Service.ExecStart") ?? [];
-    assert.match(command, / \/opt\/entrepot\/dist\/main\.js serve$/);
+    assert.match(command, / \/opt\/entrepot\/bin\/entrepot\.cjs serve$/);
   });
 });
