@@ -28,34 +28,24 @@ import type { RepositoryKey } from "../../oci/reference.ts";
 type DigestIndex = Pick<BlobLinks, "getLinkedBlob" | "getUpstreamBlob"> &
   Pick<UseIndex, "touchManifest">;
 
-/** Manifests by digest: stored, proven for the repository, or fetched. */
+interface DigestParts {
+  readonly stored: StoredManifests;
+  readonly index: DigestIndex;
+  readonly links: Links;
+  readonly negative: NegativeAnswers;
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+  readonly isOffline: () => boolean;
+}
+
+/** Answers requests for manifests by digest: stored, proven for the repository, or fetched. */
 export class DigestManifests {
-  readonly #stored: StoredManifests;
-  readonly #index: DigestIndex;
-  readonly #links: Links;
-  readonly #negative: NegativeAnswers;
-  readonly #clock: Clock;
-  readonly #metrics: Metrics;
-  readonly #isOffline: () => boolean;
+  readonly #parts: DigestParts;
   readonly #fetches = new SingleFlight<FetchedManifest>();
   readonly #closing = new AbortController();
 
-  constructor(options: {
-    readonly stored: StoredManifests;
-    readonly index: DigestIndex;
-    readonly links: Links;
-    readonly negative: NegativeAnswers;
-    readonly clock: Clock;
-    readonly metrics: Metrics;
-    readonly isOffline: () => boolean;
-  }) {
-    this.#stored = options.stored;
-    this.#index = options.index;
-    this.#links = options.links;
-    this.#negative = options.negative;
-    this.#clock = options.clock;
-    this.#metrics = options.metrics;
-    this.#isOffline = options.isOffline;
+  constructor(parts: DigestParts) {
+    this.#parts = parts;
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -64,17 +54,18 @@ export class DigestManifests {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<ManifestAnswer> {
+    const { index, negative, clock, isOffline } = this.#parts;
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) {
-      const nowMs = this.#clock.nowMs();
-      this.#index.touchManifest(key, digest, nowMs);
+      const nowMs = clock.nowMs();
+      index.touchManifest(key, digest, nowMs);
       return {
         ...current(stored.manifest, cacheStatus.hit()),
         ageMs: nowMs - stored.storedAtMs,
       };
     }
-    if (this.#isOffline()) throw offlineRefusal("manifest");
-    this.#negative.assertNone(upstream, key, digest, "manifest");
+    if (isOffline()) throw offlineRefusal("manifest");
+    negative.assertNone(upstream, key, digest, "manifest");
     const isJoin = this.#fetches.has(flightOf(key, digest));
     const manifest = await this.bounded((signal) =>
       this.fetch(upstream, key, digest, signal),
@@ -83,7 +74,7 @@ export class DigestManifests {
   }
 
   /**
-   * A manifest that no client asked for: {@link get} without a use that would be counted.
+   * Fetches a manifest that no client has requested: as {@link get}, but does not count as a use.
    *
    * @throws Refusal, RegistryError, UpstreamError
    */
@@ -94,11 +85,11 @@ export class DigestManifests {
   ): Promise<FetchedManifest> {
     const stored = await this.#readServable(upstream, key, digest);
     if (stored !== undefined) return { ...stored.manifest, isStored: true };
-    this.#negative.assertNone(upstream, key, digest, "manifest");
+    this.#parts.negative.assertNone(upstream, key, digest, "manifest");
     return this.bounded((signal) => this.fetch(upstream, key, digest, signal));
   }
 
-  /** One GET by digest for all who ask at once, whether by digest or by tag. */
+  /** Sends one GET by digest for all concurrent requests, whether by digest or by tag. */
   fetch(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -125,43 +116,44 @@ export class DigestManifests {
         ({ bytes }) => this.isHashOf(digest, bytes),
       );
     } catch (error) {
-      this.#negative.note(upstream, key, digest, error);
+      this.#parts.negative.note(upstream, key, digest, error);
       throw error;
     }
-    return this.#stored.keep(key, digest, fetched);
+    return this.#parts.stored.keep(key, digest, fetched);
   }
 
-  /** Whether an upstream's bytes are those of the digest it named; counted where they are not. */
+  /** Whether an upstream's bytes match the digest; a mismatch is counted. */
   isHashOf(digest: Digest, bytes: Buffer): boolean {
     const isRight = digestOf(bytes, digestAlgorithm(digest)) === digest;
-    if (!isRight) this.#metrics.digestMismatches.inc();
+    if (!isRight) this.#parts.metrics.digestMismatches.inc();
     return isRight;
   }
 
-  /** Asks the upstream for as long as it may take; less once the mirror is being closed. */
-  bounded<T>(ask: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return withDeadline(ANSWER_DEADLINE_MS, ask, this.#closing.signal);
+  /** Bounds an upstream request by {@link ANSWER_DEADLINE_MS} and by the end of the mirror. */
+  bounded<T>(request: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return withDeadline(ANSWER_DEADLINE_MS, request, this.#closing.signal);
   }
 
-  /** Ends what runs behind answers that were given. */
+  /** Ends the fetches that run in the background. */
   async close(): Promise<void> {
     this.#closing.abort();
     await this.#fetches.drain();
   }
 
-  /** A stored manifest that the repository may serve; storage and index that fail have none. */
+  /** Returns a stored manifest that the repository may serve; undefined also if storage or index fail. */
   async #readServable(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
   ): Promise<{ manifest: Manifest; storedAtMs: number } | undefined> {
+    const { index, stored } = this.#parts;
     let isLinked: boolean;
     let row;
     try {
-      row = await this.#index.getLinkedBlob(key, digest);
+      row = await index.getLinkedBlob(key, digest);
       isLinked = row !== undefined;
-      // What only another upstream has linked must come from the one that is asked.
-      row ??= await this.#index.getUpstreamBlob(key.upstream, digest);
+      // Content that only another upstream has linked must be fetched from this one.
+      row ??= await index.getUpstreamBlob(key.upstream, digest);
     } catch {
       return undefined;
     }
@@ -170,25 +162,26 @@ export class DigestManifests {
       return undefined;
     }
     const { sizeBytes, mediaType, storedAtMs } = row;
-    const manifest = await this.#stored.read(key, digest, sizeBytes, mediaType);
+    const manifest = await stored.read(key, digest, sizeBytes, mediaType);
     return manifest && { manifest, storedAtMs };
   }
 
-  /** @returns false if HEAD is not offered or does not work: then only the bytes prove anything */
+  /** @returns false if the registry does not support HEAD or it fails: then only the bytes are proof */
   async #isProven(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     row: BlobRow,
   ): Promise<boolean> {
     const { digest } = row;
-    this.#negative.assertNone(upstream, key, digest, "manifest");
+    const { links, negative } = this.#parts;
+    negative.assertNone(upstream, key, digest, "manifest");
     try {
-      await this.#links.prove(upstream, key, digest, "manifest", row);
+      await links.prove(upstream, key, digest, "manifest", row);
       return true;
     } catch (error) {
       if (isHeadUnknown(error)) return false;
       if (isHeadDoubtful(error) && !isNotFound(error)) return false;
-      this.#negative.note(upstream, key, digest, error);
+      negative.note(upstream, key, digest, error);
       throw error;
     }
   }

@@ -6,22 +6,22 @@ import { UpstreamError } from "../../wire/errors.ts";
 import { flightOf } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";
 
-/** For a tag that was forgotten, one GET more is sent. */
+/** If a tag is evicted from this memory, one more GET is sent. */
 const MAX_TAGS = 10_000;
 
-/** Statuses that some registries and proxies answer a HEAD with although a GET of the same works. */
+/** Statuses that some registries and proxies return for a HEAD although a GET succeeds. */
 const DOUBTFUL: ReadonlySet<number> = new Set([400, 401, 403, 404, 406]);
 
-/** How the GET went that followed a failed HEAD. */
+/** The outcome of the GET that followed a failed HEAD. */
 export type GetAfterHead =
   | { readonly kind: "worked" }
   | { readonly kind: "failed"; readonly error: unknown }
-  /** Longer ago than `notFoundTtl`. */
+  /** It was sent longer ago than `notFoundTtl`. */
   | { readonly kind: "expired" };
 
 /**
- * Tags whose HEAD failed, so that it was followed by a GET: once per tag and `notFoundTtl`, because
- * such a GET counts as a pull.
+ * Remembers tags whose HEAD failed and was followed by a GET. Such a GET is sent once per tag and
+ * `notFoundTtl`, because it counts as a pull.
  */
 export class FailedHeads {
   readonly #clock: Clock;
@@ -53,7 +53,7 @@ export class FailedHeads {
   }
 }
 
-/** Whether a GET may succeed where a HEAD was answered like this. */
+/** Whether a GET may succeed although a HEAD failed like this. */
 export function isHeadDoubtful(error: unknown): boolean {
   if (!(error instanceof UpstreamError) || error instanceof CredentialError) {
     return false;
@@ -62,7 +62,7 @@ export function isHeadDoubtful(error: unknown): boolean {
   return !isLocal && (DOUBTFUL.has(status) || status >= 500);
 }
 
-/** Whether only the HEAD of this one tag is not sent now, because it failed before. */
+/** Whether HEADs of this tag only are suspended, because they failed before. */
 export function isResting(
   { client }: MirroredUpstream,
   error: unknown,

@@ -7,9 +7,9 @@ import { isNotFound } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";
 
 /**
- * Cached tags that their upstream has no more: publishers delete. A pinned one is kept and served
- * until it is unpinned, another one for `staleIfGone` from the first such answer, which the index
- * keeps.
+ * Handles cached tags that their upstream no longer has, because the publisher deleted them. A pinned
+ * tag is served until it is unpinned, any other for `staleIfGone` from the first such response, whose
+ * time is in the index.
  */
 export class GoneTags {
   readonly #index: Pick<TagIndex, "getTag" | "markTagGone" | "removeTag">;
@@ -24,8 +24,8 @@ export class GoneTags {
   }
 
   /**
-   * Marks a cached tag of which the upstream says that it is gone, or drops its row where it may not
-   * be served any more; the digest stays. Other failures change nothing.
+   * Marks a cached tag that the upstream reports as gone, or removes its row if it may no longer be
+   * served; the manifest stays stored. Other failures change nothing.
    */
   async note(
     upstream: MirroredUpstream,
@@ -46,7 +46,7 @@ export class GoneTags {
         await this.#index.markTagGone(key, tag, goneAtMs);
       }
     } catch {
-      // The next answer of the upstream says it again.
+      // The upstream's next response repeats it.
     }
   }
 
@@ -59,7 +59,7 @@ export class GoneTags {
     return isPinned || this.#clock.nowMs() - goneAtMs < freshness.staleIfGoneMs;
   }
 
-  /** Whether the tag is marked by now, and may be served. */
+  /** Whether the tag is marked as gone, and may be served. */
   async isKept(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -70,7 +70,7 @@ export class GoneTags {
   }
 }
 
-/** A 404; without credentials of our own also 401 and 403, which registries answer for what is not there. */
+/** A 404; without credentials also 401 and 403, which registries return for missing content. */
 export function isGone(
   { client }: MirroredUpstream,
   error: unknown,

@@ -24,21 +24,21 @@ import type { MirroredUpstream } from "../mirrored-upstream.ts";
 import type { StoredManifests } from "./stored-manifests.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
-/** Of one index, those of the indexes below it included. */
+/** Children of one index, including those of nested indexes. */
 const MAX_CHILDREN = 32;
-/** Indexes that wait, of all upstreams together; one that finds no place waits for its next pull. */
+/** Indexes that wait, of all upstreams together; beyond that, an index waits for its next pull. */
 const MAX_WAITING = 1_000;
 /** Indexes whose children were fetched or failed. */
 const MAX_REMEMBERED = 10_000;
-/** The client that pulled the index asks for its own platform first. */
+/** The client that pulled the index requests its own platform first. */
 const START_AFTER_MS = 1_000;
-/** After failures an index is left alone for so long. */
+/** Time for which an index is skipped after failures. */
 const REST_MS = 3_600_000;
-/** An upstream that failed so often during one index is left alone. */
+/** Failures after which the rest of an index is skipped. */
 const MAX_FAILURES = 2;
-/** No config is as large. */
+/** Larger than any config. */
 const MAX_CONFIG_BYTES = MAX_MANIFEST_BYTES;
-/** A config that takes longer is fetched when a client asks for it. */
+/** A config that takes longer is fetched when a client requests it. */
 const CONFIG_DEADLINE_MS = 60_000;
 
 interface WaitingIndex {
@@ -47,64 +47,50 @@ interface WaitingIndex {
 }
 
 /**
- * - `held`: the upstream is not to be asked now; the next pull of the index tries again
- * - `failed`: left alone for a while
+ * The outcome of fetching the children of an index.
+ *
+ * - `held`: the upstream must not be asked now; the next pull of the index tries again
+ * - `failed`: the index is skipped for a while
  */
 type Outcome = "done" | "held" | "failed";
 
+interface ChildrenParts {
+  /** Returns undefined if the upstream is no longer configured. */
+  readonly upstreamOf: (name: string) => MirroredUpstream | undefined;
+  readonly index: Pick<BlobLinks, "getLinkedBlob">;
+  readonly stored: Pick<StoredManifests, "read">;
+  readonly digests: Pick<DigestManifests, "prefetch">;
+  readonly blobs: Pick<Blobs, "prefetch">;
+  readonly isOffline: () => boolean;
+  /** Whether the storage is out of room. */
+  readonly isShort: () => boolean;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "debug">;
+  readonly schedule?: Schedule | undefined;
+}
+
 /**
  * Fetches the child manifests of an index, and their configs, after a client pulled the index:
- * clients such as containerd 2's `ctr` ask for all of them, also when the upstream is away. Layers
- * are fetched when requested.
+ * clients such as containerd 2's `ctr` request all of them, even while the upstream is down. Layers
+ * are fetched when a client requests them.
  */
 export class IndexChildren {
-  readonly #upstreamOf: (name: string) => MirroredUpstream | undefined;
-  readonly #index: Pick<BlobLinks, "getLinkedBlob">;
-  readonly #stored: Pick<StoredManifests, "read">;
-  readonly #digests: Pick<DigestManifests, "prefetch">;
-  readonly #blobs: Pick<Blobs, "prefetch">;
-  readonly #isOffline: () => boolean;
-  readonly #isShort: () => boolean;
-  readonly #clock: Clock;
-  readonly #log: Pick<Logger, "debug">;
-  readonly #schedule: Schedule;
+  readonly #parts: ChildrenParts;
   /** By index: when its children may be fetched again, monotonic. */
   readonly #restUntilMs = new LRUCache<string, number>({ max: MAX_REMEMBERED });
-  /** By upstream, the first one first; an upstream that has none is not in it. */
+  /** By upstream, in order of arrival; an upstream without waiting indexes is absent. */
   readonly #waiting = new Map<string, Map<string, WaitingIndex>>();
   readonly #running = new Map<string, Promise<void>>();
   readonly #cancels = new Map<string, () => void>();
   #isStopped = false;
 
-  constructor(options: {
-    /** Undefined: no longer configured. */
-    readonly upstreamOf: (name: string) => MirroredUpstream | undefined;
-    readonly index: Pick<BlobLinks, "getLinkedBlob">;
-    readonly stored: Pick<StoredManifests, "read">;
-    readonly digests: Pick<DigestManifests, "prefetch">;
-    readonly blobs: Pick<Blobs, "prefetch">;
-    readonly isOffline: () => boolean;
-    /** The storage has no room. */
-    readonly isShort: () => boolean;
-    readonly clock: Clock;
-    readonly log: Pick<Logger, "debug">;
-    readonly schedule?: Schedule | undefined;
-  }) {
-    this.#upstreamOf = options.upstreamOf;
-    this.#index = options.index;
-    this.#stored = options.stored;
-    this.#digests = options.digests;
-    this.#blobs = options.blobs;
-    this.#isOffline = options.isOffline;
-    this.#isShort = options.isShort;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#schedule = options.schedule ?? scheduleUnref;
+  constructor(parts: ChildrenParts) {
+    this.#parts = parts;
   }
 
   /**
-   * A client was given the manifest, or only its head: programs that watch tags send HEAD without
-   * end and pull nothing. Returns immediately and never throws.
+   * Queues the children of an index that was answered. A HEAD queues nothing: programs that watch tags
+   * send HEADs periodically and pull nothing. Returns immediately and never throws.
    */
   onAnswered(
     key: RepositoryKey,
@@ -113,15 +99,15 @@ export class IndexChildren {
   ): void {
     if (digest === undefined || !isIndex(mediaType) || this.#isStopped) return;
     const name = flightOf(key, digest);
-    // Fetched again: it was evicted, and its children with it.
+    // It was fetched again because it had been evicted, and its children with it.
     if (status.outcome === "miss") this.#restUntilMs.delete(name);
     if (isHead) return;
     const restUntilMs = this.#restUntilMs.get(name);
     if (restUntilMs !== undefined) {
-      if (this.#clock.monotonicMs() < restUntilMs) return;
+      if (this.#parts.clock.monotonicMs() < restUntilMs) return;
       this.#restUntilMs.delete(name);
     }
-    if (!this.#mayAsk(this.#upstreamOf(key.upstream))) return;
+    if (!this.#mayAsk(this.#parts.upstreamOf(key.upstream))) return;
     let count = 0;
     for (const { size } of this.#waiting.values()) count += size;
     if (count >= MAX_WAITING) return;
@@ -131,7 +117,7 @@ export class IndexChildren {
     this.#start(key.upstream);
   }
 
-  /** Begins nothing more. Resolves when the step that runs has ended. */
+  /** Starts no further fetch. Resolves when the running one has ended. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     for (const cancel of this.#cancels.values()) cancel();
@@ -142,7 +128,8 @@ export class IndexChildren {
 
   #start(upstream: string): void {
     if (this.#running.has(upstream) || this.#cancels.has(upstream)) return;
-    const cancel = this.#schedule(() => {
+    const { schedule = scheduleUnref } = this.#parts;
+    const cancel = schedule(() => {
       this.#cancels.delete(upstream);
       const work = this.#work(upstream).finally(() => {
         this.#running.delete(upstream);
@@ -153,7 +140,7 @@ export class IndexChildren {
     this.#cancels.set(upstream, cancel);
   }
 
-  /** One index after the other until none waits. Never rejects. */
+  /** Fetches the children of one waiting index after another. Never rejects. */
   async #work(upstream: string): Promise<void> {
     for (;;) {
       const waiting = this.#waiting.get(upstream);
@@ -167,9 +154,9 @@ export class IndexChildren {
       try {
         outcome = await this.#fetchAll(wanted);
       } catch (error) {
-        this.#log.debug(
+        this.#parts.log.debug(
           { err: error, ...wanted.key, digest: wanted.digest },
-          "the children of an index could not be read",
+          "could not read the children of an index",
         );
         outcome = "failed";
       }
@@ -177,7 +164,9 @@ export class IndexChildren {
       if (outcome === "held") continue;
       this.#restUntilMs.set(
         name,
-        outcome === "done" ? Infinity : this.#clock.monotonicMs() + REST_MS,
+        outcome === "done"
+          ? Infinity
+          : this.#parts.clock.monotonicMs() + REST_MS,
       );
     }
   }
@@ -193,21 +182,21 @@ export class IndexChildren {
         if (child.role !== "manifest" || seen.has(child.digest)) continue;
         if (seen.size > MAX_CHILDREN) return failures > 0 ? "failed" : "done";
         seen.add(child.digest);
-        // Evicted meanwhile: without it the child would be an image of its own.
-        const isThere = await this.#index.getLinkedBlob(key, top);
-        const upstream = this.#upstreamOf(key.upstream);
-        if (isThere === undefined || !this.#mayAsk(upstream)) return "held";
+        // If the index was evicted in the meantime, its child would count as a separate image.
+        const linked = await this.#parts.index.getLinkedBlob(key, top);
+        const upstream = this.#parts.upstreamOf(key.upstream);
+        if (linked === undefined || !this.#mayAsk(upstream)) return "held";
         const reference = { kind: "digest", digest: child.digest } as const;
         if (!upstream.mayPull(key.repository, reference)) continue;
         try {
           const fetched = await this.#fetchChild(upstream, key, child.digest);
-          // Or every hit of the index would cost a pull while the disk fails.
+          // Otherwise every hit of the index would cost a pull while the disk fails.
           if (fetched === "not-stored") return "failed";
           if (fetched === "index") indexes.push(child.digest);
         } catch (error) {
-          this.#log.debug(
+          this.#parts.log.debug(
             { err: error, ...key, digest: child.digest },
-            "a child of an index could not be fetched in the background",
+            "could not fetch a child of an index in the background",
           );
           if (isAbsent(error)) continue;
           failures += 1;
@@ -224,22 +213,27 @@ export class IndexChildren {
     return (
       upstream !== undefined &&
       !this.#isStopped &&
-      !this.#isOffline() &&
-      !this.#isShort() &&
+      !this.#parts.isOffline() &&
+      !this.#parts.isShort() &&
       !upstream.client.isDown() &&
       !upstream.client.isBudgetHalfUsed()
     );
   }
 
-  /** @returns undefined if it is not stored: then its children are not stored either */
+  /** @returns undefined if the index is not stored; then its children cannot be linked to it */
   async #readIndex(
     key: RepositoryKey,
     digest: Digest,
   ): Promise<ParsedManifest | undefined> {
-    const row = await this.#index.getLinkedBlob(key, digest);
+    const row = await this.#parts.index.getLinkedBlob(key, digest);
     if (row?.mediaType === undefined) return undefined;
     const { sizeBytes, mediaType } = row;
-    const found = await this.#stored.read(key, digest, sizeBytes, mediaType);
+    const found = await this.#parts.stored.read(
+      key,
+      digest,
+      sizeBytes,
+      mediaType,
+    );
     const parsed = found && parseManifest(found.bytes, mediaType);
     return parsed?.ok === true ? parsed : undefined;
   }
@@ -250,7 +244,7 @@ export class IndexChildren {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<ParsedManifest["kind"] | "not-stored"> {
-    const { bytes, mediaType, isStored } = await this.#digests.prefetch(
+    const { bytes, mediaType, isStored } = await this.#parts.digests.prefetch(
       upstream,
       key,
       digest,
@@ -269,11 +263,11 @@ export class IndexChildren {
     { digest, sizeBytes }: Descriptor,
   ): Promise<void> {
     if (sizeBytes > MAX_CONFIG_BYTES || !this.#mayAsk(upstream)) return;
-    const row = await this.#index.getLinkedBlob(key, digest);
+    const row = await this.#parts.index.getLinkedBlob(key, digest);
     if (row !== undefined) return;
     const end = new AbortController();
     await Promise.race([
-      this.#blobs.prefetch(upstream, key, digest),
+      this.#parts.blobs.prefetch(upstream, key, digest),
       delay(CONFIG_DEADLINE_MS, undefined, { signal: end.signal, ref: false }),
     ]).finally(() => end.abort());
   }

@@ -5,7 +5,7 @@ import { type CacheStatus, cacheStatus } from "../../telemetry/cache-status.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import type { Freshness } from "../freshness.ts";
 
-/** A manifest's bytes and what they are. */
+/** A manifest's bytes and their description. */
 export interface Manifest {
   readonly bytes: Buffer;
   readonly mediaType: string;
@@ -15,17 +15,20 @@ export interface Manifest {
 
 export interface ManifestAnswer extends Manifest {
   readonly status: CacheStatus;
-  /** Since the upstream last confirmed it, or gave what is named by its digest; undefined where it has just been asked. */
+  /**
+   * Time since the upstream last confirmed the tag, or since the content of a digest was fetched;
+   * undefined if the upstream was asked for this answer.
+   */
   readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
 
-/** From the upstream; not stored where the storage failed, or its digest can't be verified. */
+/** A manifest from the upstream; not stored if the storage failed or the digest cannot be verified. */
 export interface FetchedManifest extends Manifest {
   readonly isStored: boolean;
 }
 
-/** A hit inside its life. */
+/** Builds the answer of a fresh tag. */
 export function fresh(
   { bytes, mediaType, digest }: Manifest,
   { verifiedAtMs }: TagRow,
@@ -42,6 +45,7 @@ export function fresh(
   };
 }
 
+/** Builds an answer that is not stale. */
 export function current(
   { bytes, mediaType, digest }: Manifest,
   status: CacheStatus,
@@ -56,7 +60,7 @@ export function current(
   };
 }
 
-/** What is told of a manifest that the cache had not. */
+/** Returns the status of a manifest that was not in the cache. */
 export function missStatus(
   { isStored }: FetchedManifest,
   isJoin: boolean,
@@ -65,6 +69,7 @@ export function missStatus(
   return isStored ? cacheStatus.stored(200) : cacheStatus.notStored(200);
 }
 
+/** Whether a registry does not support the method, as some do not support HEAD. */
 export function isHeadUnknown(error: unknown): boolean {
   return (
     error instanceof UpstreamError &&
@@ -76,6 +81,7 @@ export function isNotFound(error: unknown): boolean {
   return error instanceof UpstreamError && error.kind === "not-found";
 }
 
+/** Returns the key under which concurrent requests for the same content share work. */
 export function flightOf(key: RepositoryKey, reference: Tag | Digest): string {
   return `${key.upstream} ${key.repository} ${reference}`;
 }

@@ -51,41 +51,35 @@ type ManifestsIndex = Pick<BlobLinks, "getLinkedBlob" | "recallLinkedBlob"> &
 /** Layers of the tag that holds the signatures of one image; more than any image has. */
 const MAX_SIGNATURES = 256;
 
-/** Manifests by tag and by digest: fresh, revalidated, stale or fetched. */
-export class Manifests {
-  readonly #stored: StoredManifests;
-  readonly #digests: DigestManifests;
-  readonly #revalidation: TagRevalidation;
-  readonly #index: ManifestsIndex;
-  readonly #links: Links;
-  readonly #negative: NegativeAnswers;
-  readonly #gone: GoneTags;
-  readonly #gate: StaleGate;
-  readonly #clock: Clock;
-  readonly #isOffline: () => boolean;
+interface ManifestsParts {
+  readonly stored: StoredManifests;
+  readonly digests: DigestManifests;
+  readonly revalidation: TagRevalidation;
+  readonly index: ManifestsIndex;
+  readonly links: Links;
+  readonly negative: NegativeAnswers;
+  readonly gone: GoneTags;
+  readonly gate: StaleGate;
+  readonly clock: Clock;
+  readonly isOffline: () => boolean;
+}
 
-  constructor(options: {
-    readonly stored: StoredManifests;
-    readonly digests: DigestManifests;
-    readonly revalidation: TagRevalidation;
-    readonly index: ManifestsIndex;
-    readonly links: Links;
-    readonly negative: NegativeAnswers;
-    readonly gone: GoneTags;
-    readonly gate: StaleGate;
-    readonly clock: Clock;
-    readonly isOffline: () => boolean;
-  }) {
-    this.#stored = options.stored;
-    this.#digests = options.digests;
-    this.#revalidation = options.revalidation;
-    this.#index = options.index;
-    this.#links = options.links;
-    this.#negative = options.negative;
-    this.#gone = options.gone;
-    this.#gate = options.gate;
-    this.#clock = options.clock;
-    this.#isOffline = options.isOffline;
+/** A request for a tag whose row and manifest are stored. */
+interface StoredTag {
+  readonly upstream: MirroredUpstream;
+  readonly key: RepositoryKey;
+  readonly tag: Tag;
+  readonly row: TagRow;
+  readonly manifest: Manifest;
+  readonly nowMs: number;
+}
+
+/** Answers requests for manifests by tag and by digest: fresh, revalidated, stale or fetched. */
+export class Manifests {
+  readonly #parts: ManifestsParts;
+
+  constructor(parts: ManifestsParts) {
+    this.#parts = parts;
   }
 
   /** @throws Refusal, RegistryError, UpstreamError */
@@ -96,7 +90,7 @@ export class Manifests {
   ): Promise<ManifestAnswer> {
     return reference.kind === "tag"
       ? this.#byTag(upstream, key, reference.tag)
-      : this.#digests.get(upstream, key, reference.digest);
+      : this.#parts.digests.get(upstream, key, reference.digest);
   }
 
   /**
@@ -109,13 +103,14 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<{ digest: Digest; isChanged: boolean }> {
-    if (this.#isOffline()) throw offlineRefusal("manifest");
-    const row = await this.#index.getTag(key, tag);
-    const result = await this.#revalidation.run(upstream, key, tag, row);
+    const { index, revalidation, isOffline } = this.#parts;
+    if (isOffline()) throw offlineRefusal("manifest");
+    const row = await index.getTag(key, tag);
+    const result = await revalidation.run(upstream, key, tag, row);
     if (result.kind === "spared") {
       throw new RegistryError("TOOMANYREQUESTS", {
         detail:
-          "the tag moved, and little of the upstream's pull budget is left",
+          "the tag moved, and the rest of the upstream's pull quota is reserved for images that are not cached",
       });
     }
     const { digest } =
@@ -125,8 +120,8 @@ export class Manifests {
   }
 
   /**
-   * Asks the upstream again for the tags that clients name after a digest: signatures and lists of
-   * referrers. One that is not cached is asked for by the next client.
+   * Asks the upstream again for the tags whose names clients derive from a digest: signatures and
+   * lists of referrers. One that is not cached is fetched when a client requests it.
    *
    * @throws RegistryError, UpstreamError
    */
@@ -135,13 +130,14 @@ export class Manifests {
     key: RepositoryKey,
     subject: Digest,
   ): Promise<void> {
+    const { index, revalidation, negative } = this.#parts;
     for (const suffix of REFERRERS_TAG_SUFFIXES) {
       const tag = `${referrersTag(subject)}${suffix}` as Tag;
-      this.#negative.delete(key, tag);
-      const row = await this.#index.getTag(key, tag);
+      negative.delete(key, tag);
+      const row = await index.getTag(key, tag);
       if (row === undefined) continue;
       try {
-        await this.#revalidation.run(upstream, key, tag, row);
+        await revalidation.run(upstream, key, tag, row);
       } catch (error) {
         if (!isNotFound(error)) throw error;
       }
@@ -149,45 +145,47 @@ export class Manifests {
   }
 
   /**
-   * A hit whose row and bytes are both in memory, without a promise.
+   * Returns a hit whose row and bytes are both in memory, without a promise.
    *
-   * @returns undefined where {@link get} must be asked
+   * @returns undefined if {@link get} must be called
    */
   recall(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     reference: Reference,
   ): ManifestAnswer | undefined {
-    const nowMs = this.#clock.nowMs();
+    const { index, stored, clock } = this.#parts;
+    const nowMs = clock.nowMs();
     if (reference.kind === "digest") {
       const { digest } = reference;
-      const row = this.#index.recallLinkedBlob(key, digest);
+      const row = index.recallLinkedBlob(key, digest);
       if (row?.mediaType === undefined) return undefined;
-      const bytes = this.#stored.recall(key, digest);
+      const bytes = stored.recall(key, digest);
       if (bytes === undefined) return undefined;
       const { mediaType, storedAtMs } = row;
-      this.#index.touchManifest(key, digest, nowMs);
+      index.touchManifest(key, digest, nowMs);
       return {
         ...current({ bytes, mediaType, digest }, cacheStatus.hit()),
         ageMs: nowMs - storedAtMs,
       };
     }
     const { tag } = reference;
-    const row = this.#index.recallTag(key, tag);
-    const bytes = row && this.#stored.recall(key, row.digest);
+    const row = index.recallTag(key, tag);
+    const bytes = row && stored.recall(key, row.digest);
     if (row === undefined || bytes === undefined) return undefined;
     if (row.goneAtMs !== undefined) return undefined;
-    const freshness = this.#judge(upstream, key, tag, row, nowMs);
+    const freshness = judgeTag(upstream, key, tag, row, nowMs);
     if (freshness.state !== "fresh") return undefined;
-    this.#index.touchTag(key, tag, nowMs);
+    index.touchTag(key, tag, nowMs);
     const { mediaType, digest } = row;
     return fresh({ bytes, mediaType, digest }, row, freshness, nowMs);
   }
 
-  /** Ends what runs behind answers that were given. */
+  /** Ends the work that runs in the background. */
   async close(): Promise<void> {
-    await Promise.all([this.#digests.close(), this.#revalidation.drain()]);
-    await this.#stored.settle();
+    const { digests, revalidation, stored } = this.#parts;
+    await Promise.all([digests.close(), revalidation.drain()]);
+    await stored.settle();
   }
 
   async #byTag(
@@ -195,129 +193,128 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<ManifestAnswer> {
-    const row = await this.#index.getTag(key, tag).catch(() => undefined);
-    const stored =
-      row === undefined
-        ? undefined
-        : await this.#stored.read(
-            key,
-            row.digest,
-            row.sizeBytes,
-            row.mediaType,
-          );
-    if (row === undefined || stored === undefined) {
+    const { index, stored, clock } = this.#parts;
+    const row = await index.getTag(key, tag).catch(() => undefined);
+    const manifest =
+      row && (await stored.read(key, row.digest, row.sizeBytes, row.mediaType));
+    if (row === undefined || manifest === undefined) {
       return this.#missingTag(upstream, key, tag);
     }
-    const nowMs = this.#clock.nowMs();
-    this.#index.touchTag(key, tag, nowMs);
-    const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
-    const stale = (status: CacheStatus): ManifestAnswer => ({
-      ...stored,
-      status,
-      ageMs,
-      isStale: true,
-    });
-    const revalidate = () => this.#revalidation.run(upstream, key, tag, row);
+    const nowMs = clock.nowMs();
+    index.touchTag(key, tag, nowMs);
     if (row.goneAtMs !== undefined) {
-      return this.#byGoneTag(upstream, key, tag, {
-        row,
-        stored,
-        stale,
-        revalidate,
-      });
+      return this.#byGoneTag({ upstream, key, tag, row, manifest, nowMs });
     }
-    const freshness = this.#judge(upstream, key, tag, row, nowMs);
-    if (freshness.state === "fresh") {
-      return fresh(stored, row, freshness, nowMs);
-    }
-    const isComplete = () =>
-      (isReferrersTag(tag)
-        ? this.#hasSignatures(key, stored)
-        : this.#index.isComplete(
-            key,
-            row.digest,
-            // There a manifest of the repository is proof enough for its blobs; see Links.
-            this.#links.areManifestsProof(upstream) ? "upstream" : "repository",
-          )
-      ).catch(() => false);
+    const freshness = judgeTag(upstream, key, tag, row, nowMs);
+    return freshness.state === "fresh"
+      ? fresh(manifest, row, freshness, nowMs)
+      : this.#byStaleTag(
+          { upstream, key, tag, row, manifest, nowMs },
+          freshness,
+        );
+  }
 
-    if (this.#isOffline()) {
-      if (freshness.ifError && (await isComplete())) {
-        return stale(cacheStatus.staleHit());
+  async #byStaleTag(
+    target: StoredTag,
+    freshness: Freshness & { readonly state: "stale" },
+  ): Promise<ManifestAnswer> {
+    const { upstream, key, tag } = target;
+    const { isOffline, negative, revalidation, gate, gone } = this.#parts;
+    if (isOffline()) {
+      if (freshness.ifError && (await this.#isComplete(target))) {
+        return staleAnswer(target, cacheStatus.staleHit());
       }
       throw offlineRefusal("manifest");
     }
-    this.#negative.assertNotRefused(upstream, key, tag, "manifest");
-    if (freshness.ifError && this.#revalidation.isSpared(upstream, key, tag)) {
-      return stale(cacheStatus.staleHit());
+    negative.assertNotRefused(upstream, key, tag, "manifest");
+    if (freshness.ifError && revalidation.isSpared(upstream, key, tag)) {
+      return staleAnswer(target, cacheStatus.staleHit());
     }
     if (
       freshness.whileRevalidating &&
-      // Of an upstream that is known to be down only what can be finished from here.
-      (!upstream.client.isDown() || (await isComplete()))
+      // While the upstream is known to be down, only an image that is complete in the cache.
+      (!upstream.client.isDown() || (await this.#isComplete(target)))
     ) {
-      this.#gate.runInBackground(revalidate());
-      return stale(cacheStatus.staleHit());
+      gate.runInBackground(this.#revalidate(target));
+      return staleAnswer(target, cacheStatus.staleHit());
     }
-    const mayBeStale = freshness.ifError && (await isComplete());
-    const result = await this.#gate.revalidate(
+    const mayBeStale = freshness.ifError && (await this.#isComplete(target));
+    const result = await gate.revalidate(
       upstream,
-      revalidate,
+      () => this.#revalidate(target),
       mayBeStale,
     );
-    if (result.kind !== "failed") {
-      return answerOfGate(result, stored, stale);
+    if (result.kind !== "failed") return this.#answerOfGate(target, result);
+    const { error } = result;
+    if (isGone(upstream, error) && (await gone.isKept(upstream, key, tag))) {
+      return staleAnswer(target, staleStatus(error));
     }
-    if (
-      isGone(upstream, result.error) &&
-      (await this.#gone.isKept(upstream, key, tag))
-    ) {
-      return stale(staleStatus(result.error));
-    }
-    return this.#afterFailure(upstream, result.error, {
-      stale,
+    return this.#afterFailure(target, error, {
       isAllowed: freshness.ifError,
       isComplete: mayBeStale,
     });
   }
 
   /**
-   * A tag that is gone upstream, as far as it was heard: asked for again after `notFoundTtl`, and
-   * served as long as it may be, whatever of it is stored, since no registry has the rest.
+   * Answers a tag that the upstream last reported as gone. It is revalidated after `notFoundTtl`, and
+   * served while that is allowed, even if blobs of it are missing, since no registry has them.
    */
-  async #byGoneTag(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
-    known: {
-      readonly row: TagRow;
-      readonly stored: Manifest;
-      readonly stale: (status: CacheStatus) => ManifestAnswer;
-      readonly revalidate: () => Promise<Revalidation>;
-    },
-  ): Promise<ManifestAnswer> {
-    const { row, stored, stale, revalidate } = known;
-    if (!this.#gone.mayServe(upstream, row)) {
-      await this.#index.removeTag(key, tag).catch(() => {});
+  async #byGoneTag(target: StoredTag): Promise<ManifestAnswer> {
+    const { upstream, key, tag, row } = target;
+    const { index, isOffline, negative, gate, gone } = this.#parts;
+    if (!gone.mayServe(upstream, row)) {
+      await index.removeTag(key, tag).catch(() => {});
       return this.#missingTag(upstream, key, tag);
     }
-    if (this.#isOffline() || this.#negative.has(upstream, key, tag)) {
-      return stale(cacheStatus.staleHit());
+    if (isOffline() || negative.has(upstream, key, tag)) {
+      return staleAnswer(target, cacheStatus.staleHit());
     }
-    const result = await this.#gate.revalidate(upstream, revalidate, true);
-    if (result.kind !== "failed") {
-      return answerOfGate(result, stored, stale);
-    }
-    return stale(
+    const result = await gate.revalidate(
+      upstream,
+      () => this.#revalidate(target),
+      true,
+    );
+    if (result.kind !== "failed") return this.#answerOfGate(target, result);
+    return staleAnswer(
+      target,
       result.error instanceof UpstreamError
         ? staleStatus(result.error)
         : cacheStatus.staleAfterFailure(undefined),
     );
   }
 
+  #revalidate({ upstream, key, tag, row }: StoredTag): Promise<Revalidation> {
+    return this.#parts.revalidation.run(upstream, key, tag, row);
+  }
+
+  #answerOfGate(
+    target: StoredTag,
+    result: Parameters<typeof answerOfGate>[0],
+  ): ManifestAnswer {
+    return answerOfGate(result, target.manifest, (status) =>
+      staleAnswer(target, status),
+    );
+  }
+
+  /** Whether a pull of the tag can be completed from the cache. An index that fails reports no. */
+  async #isComplete(target: StoredTag): Promise<boolean> {
+    const { upstream, key, tag, row, manifest } = target;
+    const { index, links } = this.#parts;
+    try {
+      if (isReferrersTag(tag)) return await this.#hasSignatures(key, manifest);
+      // If a manifest of the repository proves its blobs, those of the whole upstream count; see Links.
+      const scope = links.areManifestsProof(upstream)
+        ? "upstream"
+        : "repository";
+      return await index.isComplete(key, row.digest, scope);
+    } catch {
+      return false;
+    }
+  }
+
   /**
-   * Whether all that clients fetch of signatures is there: the layers, and never the config. A list
-   * of referrers has none.
+   * Whether everything that clients fetch of signatures is stored: the layers, but not the config. A
+   * list of referrers has no layers.
    */
   async #hasSignatures(
     key: RepositoryKey,
@@ -327,26 +324,10 @@ export class Manifests {
     if (!parsed.ok || parsed.children.length > MAX_SIGNATURES) return false;
     for (const { digest, role } of parsed.children) {
       if (role !== "blob" || digest === parsed.config) continue;
-      if ((await this.#index.getLinkedBlob(key, digest)) === undefined) {
-        return false;
-      }
+      const row = await this.#parts.index.getLinkedBlob(key, digest);
+      if (row === undefined) return false;
     }
     return true;
-  }
-
-  #judge(
-    upstream: MirroredUpstream,
-    key: RepositoryKey,
-    tag: Tag,
-    row: TagRow,
-    nowMs: number,
-  ): Freshness {
-    return judgeFreshness(
-      row.verifiedAtMs,
-      nowMs,
-      upstream.freshness.ttlMs(key.repository, tag),
-      upstream.freshness,
-    );
   }
 
   async #missingTag(
@@ -354,35 +335,51 @@ export class Manifests {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<ManifestAnswer> {
-    if (this.#isOffline()) throw offlineRefusal("manifest");
-    this.#negative.assertNone(upstream, key, tag, "manifest");
-    const isJoin = this.#revalidation.isRunning(key, tag);
-    const found = await this.#revalidation.run(upstream, key, tag, undefined);
+    const { isOffline, negative, revalidation, digests } = this.#parts;
+    if (isOffline()) throw offlineRefusal("manifest");
+    negative.assertNone(upstream, key, tag, "manifest");
+    const isJoin = revalidation.isRunning(key, tag);
+    const found = await revalidation.run(upstream, key, tag, undefined);
     return found.kind === "fetched"
       ? current(found.manifest, missStatus(found.manifest, isJoin))
-      : // Joined with one that began while the manifest was still stored.
-        this.#digests.get(upstream, key, found.row.digest);
+      : // It joined a revalidation that began while the manifest was still stored.
+        digests.get(upstream, key, found.row.digest);
   }
 
   #afterFailure(
-    upstream: MirroredUpstream,
+    target: StoredTag,
     error: unknown,
-    offer: {
-      readonly stale: (status: CacheStatus) => ManifestAnswer;
-      readonly isAllowed: boolean;
-      readonly isComplete: boolean;
-    },
+    offer: { readonly isAllowed: boolean; readonly isComplete: boolean },
   ): ManifestAnswer {
     if (!(error instanceof UpstreamError)) throw error;
     const verdict = judgeUpstreamFailure(error, {
       wanted: "manifest",
-      hasCredentials: upstream.client.hasCredentials,
+      hasCredentials: target.upstream.client.hasCredentials,
     });
     const isOffered =
       offer.isAllowed &&
       (verdict.stale === "always" ||
         (verdict.stale === "when-complete" && offer.isComplete));
     if (!isOffered) throw error;
-    return offer.stale(staleStatus(error));
+    return staleAnswer(target, staleStatus(error));
   }
+}
+
+function judgeTag(
+  { freshness }: MirroredUpstream,
+  key: RepositoryKey,
+  tag: Tag,
+  { verifiedAtMs }: TagRow,
+  nowMs: number,
+): Freshness {
+  const ttlMs = freshness.ttlMs(key.repository, tag);
+  return judgeFreshness(verifiedAtMs, nowMs, ttlMs, freshness);
+}
+
+function staleAnswer(
+  { manifest, row, nowMs }: StoredTag,
+  status: CacheStatus,
+): ManifestAnswer {
+  const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
+  return { ...manifest, status, ageMs, isStale: true };
 }

@@ -2,17 +2,17 @@ import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";
 
-/** Those met longest ago are asked for once more than they had to be. */
+/** The oldest are dropped, and the upstream is asked for them once more than necessary. */
 const MAX_TAGS = 10_000;
 
 /**
- * Tags that are known to have moved and are answered stale all the same, to spare the upstream's
- * budget. Each is asked for once in its life, as a fresh one would be; when there is budget again
- * none is held back any longer.
+ * Remembers tags that have moved and are served stale to save the upstream's pull quota. The upstream
+ * is asked for each once per `ttl`, as for a fresh tag; when quota is available again, all of them
+ * are revalidated.
  */
 export class SparedTags {
   readonly #clock: Clock;
-  /** Until when, by the monotonic clock. */
+  /** Monotonic times at which the entries end. */
   readonly #tags = new Map<string, number>();
 
   constructor(clock: Clock) {

@@ -30,76 +30,67 @@ type StoredIndex = Pick<BlobLinks, "getLinkedBlob" | "link"> &
   Pick<FillIntents, "beginFill" | "dropIntent"> &
   Pick<UseIndex, "touchManifest">;
 
-/** An engine waits for a manifest that is here already no longer than this for the disk. */
+/** A client does not wait longer than this until the storage has a manifest that was fetched for it. */
 const STORE_PATIENCE_MS = 2_000;
-/** Told with the access times: what was served from memory is known to be on disk some 5 s later. */
-const LOOK_AFTER_MS = 4_000;
-/** Files that are looked for side by side, off the requests' path. */
+/** Soon after access times are written: a manifest served from memory is known to be on disk 5 s later. */
+const CHECK_AFTER_MS = 4_000;
+/** Files that are checked concurrently, outside of requests. */
 const FILES_AT_ONCE = 16;
 const NEXT_FILES_AFTER_MS = 10;
 
-/** Manifests in memory, in the store and in the index, which is the order in which they are looked for. */
-export class StoredManifests {
-  readonly #store: BlobStore;
-  readonly #index: StoredIndex;
-  readonly #hot: HotManifests;
-  readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #schedule: Schedule;
-  /** Served from memory since its file was last looked for; never more than the memory holds. */
-  #served = new Map<Digest, RepositoryKey>();
-  /** Those of them whose files are being looked for. */
-  #sought = new Map<Digest, RepositoryKey>();
-  /** Manifests on their way to the disk. */
-  readonly #storing = new Map<string, Promise<boolean>>();
-  readonly #patienceMs: number;
-  readonly #verifyAfterMs: () => number;
-  #cancel: (() => void) | undefined;
-  #looking: Promise<void> = Promise.resolve();
+interface StoredManifestsParts {
+  readonly store: BlobStore;
+  readonly index: StoredIndex;
+  readonly hot: HotManifests;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly schedule?: Schedule;
+  readonly patienceMs?: number;
+  /** Age of the last verification after which a file is read; absent: never. May change at any time. */
+  readonly verifyAfterMs?: () => number;
+}
 
-  constructor(options: {
-    readonly store: BlobStore;
-    readonly index: StoredIndex;
-    readonly hot: HotManifests;
-    readonly clock: Clock;
-    readonly log: Logger;
-    readonly schedule?: Schedule;
-    readonly patienceMs?: number;
-    /** Files that were verified longer ago are read; absent: none. May change at any time. */
-    readonly verifyAfterMs?: () => number;
-  }) {
-    this.#store = options.store;
-    this.#index = options.index;
-    this.#hot = options.hot;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#schedule = options.schedule ?? scheduleUnref;
-    this.#patienceMs = options.patienceMs ?? STORE_PATIENCE_MS;
-    this.#verifyAfterMs = options.verifyAfterMs ?? (() => Infinity);
+/** Manifests in memory, in the store and in the index; looked up in this order. */
+export class StoredManifests {
+  readonly #parts: StoredManifestsParts;
+  /** Served from memory since their files were last checked; bounded by what memory holds. */
+  #served = new Map<Digest, RepositoryKey>();
+  /** Those of the served ones whose files are being checked. */
+  #checking = new Map<Digest, RepositoryKey>();
+  /** Manifests that are being written. */
+  readonly #storing = new Map<string, Promise<boolean>>();
+  #cancel: (() => void) | undefined;
+  #lastCheck: Promise<void> = Promise.resolve();
+
+  constructor(parts: StoredManifestsParts) {
+    this.#parts = parts;
   }
 
   /**
-   * What is in memory. That hides a file that went behind the mirror's back until the next start,
-   * which would then find half an image; so the files are looked for a moment later.
+   * Returns a manifest that is in memory. Memory would hide that another process removed the file,
+   * and the next start would find an incomplete image; so the file is checked a moment later.
    */
   recall(key: RepositoryKey, digest: Digest): Buffer | undefined {
-    const hot = this.#hot.get(digest);
+    const hot = this.#parts.hot.get(digest);
     if (hot === undefined) return undefined;
     this.#served.set(digest, key);
-    this.#lookAfter(LOOK_AFTER_MS);
+    this.#checkAfter(CHECK_AFTER_MS);
     return hot;
   }
 
-  /** Resolves when the file of everything that was served, from memory or before it was stored, is there, or can't be. */
+  /**
+   * Resolves when the file of every manifest served from memory, or before it was stored, exists or
+   * cannot be written.
+   */
   async settle(): Promise<void> {
     do {
       this.#cancel?.();
-      await this.#look();
+      await this.#check();
       await Promise.all(this.#storing.values());
-    } while (this.#sought.size + this.#served.size > 0);
+    } while (this.#checking.size + this.#served.size > 0);
   }
 
-  /** @returns undefined where its bytes are gone, or can't be read now */
+  /** @returns undefined if the bytes are gone, or cannot be read now */
   async read(
     key: RepositoryKey,
     digest: Digest,
@@ -109,16 +100,16 @@ export class StoredManifests {
     const hot = this.recall(key, digest);
     if (hot !== undefined) return { bytes: hot, mediaType, digest };
     try {
-      const bytes = await this.#store.read(digest, sizeBytes);
-      // Small enough to be hashed each time it comes from the disk.
+      const bytes = await this.#parts.store.read(digest, sizeBytes);
+      // Small enough to be hashed each time it is read from disk.
       if (
         bytes === undefined ||
         digestOf(bytes, digestAlgorithm(digest)) !== digest
       ) {
-        await this.#index.forgetBlob(digest);
+        await this.#parts.index.forgetBlob(digest);
         return undefined;
       }
-      this.#hot.set(digest, bytes);
+      this.#parts.hot.set(digest, bytes);
       return { bytes, mediaType, digest };
     } catch {
       return undefined;
@@ -126,8 +117,8 @@ export class StoredManifests {
   }
 
   /**
-   * Stores verified bytes. A storage that fails keeps nothing and spoils nothing; one that is slow
-   * goes on behind the answer, which then says that they are not stored.
+   * Stores verified bytes. If the storage fails, nothing is stored and the answer is not affected; if
+   * it is slow, it continues in the background and the answer says that the bytes are not stored.
    */
   async keep(
     key: RepositoryKey,
@@ -149,7 +140,10 @@ export class StoredManifests {
       );
     this.#storing.set(flight, storing);
     const late = Promise.withResolvers<boolean>();
-    const timer = setTimeout(() => late.resolve(false), this.#patienceMs);
+    const timer = setTimeout(
+      () => late.resolve(false),
+      this.#parts.patienceMs ?? STORE_PATIENCE_MS,
+    );
     try {
       const isStored = await Promise.race([storing, late.promise]);
       return { bytes, mediaType, digest, isStored };
@@ -169,38 +163,38 @@ export class StoredManifests {
     const sizeBytes = bytes.length;
     try {
       if (await this.#linkStored(key, digest, sizeBytes, mediaType)) {
-        this.#hot.set(digest, bytes);
+        this.#parts.hot.set(digest, bytes);
         return true;
       }
-      await this.#index.beginFill(key, { digest, sizeBytes, mediaType });
+      await this.#parts.index.beginFill(key, { digest, sizeBytes, mediaType });
       try {
-        await this.#store.put(digest, bytes);
+        await this.#parts.store.put(digest, bytes);
       } catch (error) {
-        await this.#index.dropIntent(digest).catch(() => undefined);
+        await this.#parts.index.dropIntent(digest).catch(() => undefined);
         throw error;
       }
-      await this.#index.recordBlob(key, {
+      await this.#parts.index.recordBlob(key, {
         digest,
         sizeBytes,
-        storedAtMs: this.#clock.nowMs(),
+        storedAtMs: this.#parts.clock.nowMs(),
         manifest,
       });
-      this.#hot.set(digest, bytes);
+      this.#parts.hot.set(digest, bytes);
       return true;
     } catch (error) {
-      this.#log.warn(
+      this.#parts.log.warn(
         { err: error, upstream: key.upstream, digest },
-        "a manifest could not be stored",
+        "could not store a manifest",
       );
       return false;
     }
   }
 
   /**
-   * The same bytes came from another upstream, or for another repository, before: they are linked
-   * and not written again.
+   * Links bytes that another upstream or another repository has stored before, without writing them
+   * again.
    *
-   * @returns whether they are there
+   * @returns whether they are stored
    */
   async #linkStored(
     key: RepositoryKey,
@@ -208,94 +202,97 @@ export class StoredManifests {
     sizeBytes: number,
     mediaType: string,
   ): Promise<boolean> {
-    const row = await this.#index.getBlob(digest);
+    const row = await this.#parts.index.getBlob(digest);
     if (row?.mediaType === undefined || row.sizeBytes !== sizeBytes) {
       return false;
     }
-    const file = await this.#store.open(digest, sizeBytes);
+    const file = await this.#parts.store.open(digest, sizeBytes);
     if (file === undefined) return false;
     await file.close();
-    await this.#index.link(key, digest, mediaType);
-    // An eviction may have taken it meanwhile.
-    if ((await this.#index.getLinkedBlob(key, digest)) === undefined) {
+    await this.#parts.index.link(key, digest, mediaType);
+    // An eviction may have removed it in the meantime.
+    if ((await this.#parts.index.getLinkedBlob(key, digest)) === undefined) {
       return false;
     }
-    this.#index.touchManifest(key, digest, this.#clock.nowMs());
+    this.#parts.index.touchManifest(key, digest, this.#parts.clock.nowMs());
     return true;
   }
 
-  /** Looks for some files, for the rest a little later, and for what is served since in its turn. Never rejects. */
-  #look(): Promise<void> {
-    this.#looking = this.#looking.then(async () => {
-      if (this.#sought.size === 0) {
-        this.#sought = this.#served;
+  /** Checks some files, and schedules the check of the others. Never rejects. */
+  #check(): Promise<void> {
+    this.#lastCheck = this.#lastCheck.then(async () => {
+      if (this.#checking.size === 0) {
+        this.#checking = this.#served;
         this.#served = new Map();
       }
-      const some: Promise<void>[] = [];
-      for (const [digest, key] of this.#sought) {
-        this.#sought.delete(digest);
-        some.push(this.#restore(key, digest));
-        if (some.length === FILES_AT_ONCE) break;
+      const batch: Promise<void>[] = [];
+      for (const [digest, key] of this.#checking) {
+        this.#checking.delete(digest);
+        batch.push(this.#restore(key, digest));
+        if (batch.length === FILES_AT_ONCE) break;
       }
-      await Promise.all(some);
+      await Promise.all(batch);
       this.#cancel = undefined;
-      if (this.#sought.size > 0) this.#lookAfter(NEXT_FILES_AFTER_MS);
-      else if (this.#served.size > 0) this.#lookAfter(LOOK_AFTER_MS);
+      if (this.#checking.size > 0) this.#checkAfter(NEXT_FILES_AFTER_MS);
+      else if (this.#served.size > 0) this.#checkAfter(CHECK_AFTER_MS);
     });
-    return this.#looking;
+    return this.#lastCheck;
   }
 
-  #lookAfter(delayMs: number): void {
-    this.#cancel ??= this.#schedule(() => void this.#look(), delayMs);
+  #checkAfter(delayMs: number): void {
+    if (this.#cancel !== undefined) return;
+    const { schedule = scheduleUnref } = this.#parts;
+    this.#cancel = schedule(() => void this.#check(), delayMs);
   }
 
-  /** Puts the file of a manifest that is in memory back where it is gone, or wrong. */
+  /** Writes the file of a manifest that is in memory again if it is gone or wrong. */
   async #restore(key: RepositoryKey, digest: Digest): Promise<void> {
-    const hot = this.#hot.get(digest);
+    const hot = this.#parts.hot.get(digest);
     if (hot === undefined) return;
     try {
-      const row = await this.#index.getLinkedBlob(key, digest);
+      const row = await this.#parts.index.getLinkedBlob(key, digest);
       if (row?.mediaType === undefined) return;
       const { mediaType } = row;
-      const file = await this.#store.open(digest, row.sizeBytes);
+      const file = await this.#parts.store.open(digest, row.sizeBytes);
       await file?.close();
-      if (file !== undefined && (await this.#isRight(row))) return;
-      // An eviction takes it out of memory before its file.
-      if (this.#hot.get(digest) !== hot) return;
-      // A file of that size would be taken for it.
-      if (file !== undefined) await this.#store.remove(digest);
+      if (file !== undefined && (await this.#isIntact(row))) return;
+      // An eviction removes it from memory before it removes the file.
+      if (this.#parts.hot.get(digest) !== hot) return;
+      // A file of the same size would be accepted as the manifest.
+      if (file !== undefined) await this.#parts.store.remove(digest);
       const { isStored } = await this.keep(key, digest, {
         bytes: hot,
         mediaType,
       });
       if (!isStored) return;
-      this.#log.warn(
+      this.#parts.log.warn(
         { upstream: key.upstream, digest },
         file === undefined
-          ? "the file of a manifest was gone and is put back"
-          : "the file of a manifest was wrong and is put back",
+          ? "wrote the missing file of a manifest again"
+          : "wrote the wrong file of a manifest again",
       );
     } catch {
-      // Nobody can tell now; the next time that it is served from memory it is looked for again.
+      // Unknown for now; the file is checked again when the manifest is next served from memory.
     }
   }
 
-  /** Reads a file that was not verified for long. */
-  async #isRight({
+  /** Whether a file is intact; it is read if its last verification is old. */
+  async #isIntact({
     digest,
     sizeBytes,
     verifiedAtMs,
   }: BlobRow): Promise<boolean> {
-    const nowMs = this.#clock.nowMs();
-    if (nowMs - verifiedAtMs < this.#verifyAfterMs()) return true;
-    const bytes = await this.#store.read(digest, sizeBytes);
+    const nowMs = this.#parts.clock.nowMs();
+    const { verifyAfterMs = () => Infinity } = this.#parts;
+    if (nowMs - verifiedAtMs < verifyAfterMs()) return true;
+    const bytes = await this.#parts.store.read(digest, sizeBytes);
     if (
       bytes === undefined ||
       digestOf(bytes, digestAlgorithm(digest)) !== digest
     ) {
       return false;
     }
-    await this.#index.noteVerified([digest], nowMs);
+    await this.#parts.index.noteVerified([digest], nowMs);
     return true;
   }
 }

@@ -32,67 +32,55 @@ import type { StoredManifests } from "./stored-manifests.ts";
 type RevalidationIndex = Pick<BlobLinks, "getUpstreamBlob" | "link"> &
   Pick<TagIndex, "putTag">;
 
-/** What asking the upstream for a tag brought. */
+/** The result of asking the upstream for a tag. */
 export type Revalidation =
   | { readonly kind: "unchanged"; readonly row: TagRow }
   | { readonly kind: "fetched"; readonly manifest: FetchedManifest }
-  /** The tag moved, and the upstream's budget is kept for what is not cached at all. */
+  /** The tag moved, and the rest of the upstream's pull quota is reserved for images that are not cached. */
   | { readonly kind: "spared"; readonly row: TagRow };
 
-/** What a tag points to, asked of its upstream. */
+interface RevalidationParts {
+  readonly digests: DigestManifests;
+  readonly stored: StoredManifests;
+  readonly index: RevalidationIndex;
+  readonly negative: NegativeAnswers;
+  readonly gone: GoneTags;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly audit: Audit;
+}
+
+/** Asks upstreams what tags point to, and updates the rows of the tags. */
 export class TagRevalidation {
-  readonly #digests: DigestManifests;
-  readonly #stored: StoredManifests;
-  readonly #index: RevalidationIndex;
-  readonly #negative: NegativeAnswers;
-  readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #audit: Audit;
+  readonly #parts: RevalidationParts;
   readonly #flights = new SingleFlight<Revalidation>();
   readonly #spared: SparedTags;
-  readonly #gone: GoneTags;
   readonly #failedHeads: FailedHeads;
 
-  constructor(options: {
-    readonly digests: DigestManifests;
-    readonly stored: StoredManifests;
-    readonly index: RevalidationIndex;
-    readonly negative: NegativeAnswers;
-    readonly gone: GoneTags;
-    readonly clock: Clock;
-    readonly log: Logger;
-    readonly audit: Audit;
-  }) {
-    this.#digests = options.digests;
-    this.#stored = options.stored;
-    this.#index = options.index;
-    this.#negative = options.negative;
-    this.#clock = options.clock;
-    this.#log = options.log;
-    this.#audit = options.audit;
-    this.#gone = options.gone;
-    this.#spared = new SparedTags(options.clock);
-    this.#failedHeads = new FailedHeads(options.clock);
+  constructor(parts: RevalidationParts) {
+    this.#parts = parts;
+    this.#spared = new SparedTags(parts.clock);
+    this.#failedHeads = new FailedHeads(parts.clock);
   }
 
-  /** Whether somebody asks for the tag now. */
+  /** Whether the upstream is being asked for the tag. */
   isRunning(key: RepositoryKey, tag: Tag): boolean {
     return this.#flights.has(flightOf(key, tag));
   }
 
-  /** The tag moved a moment ago, and what it pointed to stands for the new one. */
+  /** Whether the tag moved a moment ago, and its former manifest is served to save pull quota. */
   isSpared(upstream: MirroredUpstream, key: RepositoryKey, tag: Tag): boolean {
     return this.#spared.has(upstream, key, tag);
   }
 
-  /** Resolves when nobody asks any more. */
+  /** Resolves when the running revalidations have ended. */
   async drain(): Promise<void> {
     await this.#flights.drain();
   }
 
   /**
-   * Asks once for all requests that wait for the same tag: one GET by tag if nothing is cached;
-   * otherwise one HEAD, and the body by its digest if that is new.
+   * Asks the upstream once for all concurrent requests for the same tag: one GET by tag if nothing is
+   * cached; otherwise one HEAD, followed by a GET by digest if the digest is new.
    */
   run(
     upstream: MirroredUpstream,
@@ -102,19 +90,19 @@ export class TagRevalidation {
   ): Promise<Revalidation> {
     return this.#flights.run(flightOf(key, tag), async () => {
       try {
-        return await this.#digests.bounded((signal) =>
+        return await this.#parts.digests.bounded((signal) =>
           this.#resolve(upstream, key, tag, known, signal),
         );
       } catch (error) {
-        // Here and not where it is answered: it may have been answered stale long ago.
-        this.#negative.note(upstream, key, tag, error);
-        await this.#gone.note(upstream, key, tag, error);
+        // Noted here and not by the request, which may have received a stale answer long before.
+        this.#parts.negative.note(upstream, key, tag, error);
+        await this.#parts.gone.note(upstream, key, tag, error);
         throw error;
       }
     });
   }
 
-  /** @throws UpstreamError `not-found` only where the upstream has no such tag */
+  /** @throws UpstreamError `not-found` only if the upstream has no such tag */
   async #resolve(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -143,17 +131,22 @@ export class TagRevalidation {
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
     try {
-      const fetched = await this.#digests.fetch(upstream, key, digest, signal);
+      const fetched = await this.#parts.digests.fetch(
+        upstream,
+        key,
+        digest,
+        signal,
+      );
       return await this.#move(key, tag, known, fetched);
     } catch (error) {
       if (!isNotFound(error)) throw error;
-      // The tag moved since, and what it pointed to is gone.
+      // The tag moved after the HEAD, and the manifest that it pointed to is gone.
       return this.#resolveByBody(upstream, key, tag, known, signal);
     }
   }
 
   /**
-   * Sends a GET where only the HEAD may have failed.
+   * Sends a GET if the failure may be one of HEAD requests only.
    *
    * @throws the error of the HEAD if no GET may be sent now, else that of the GET
    */
@@ -166,12 +159,12 @@ export class TagRevalidation {
     signal: AbortSignal,
   ): Promise<Revalidation> {
     const result = this.#failedHeads.get(key, tag);
-    // HEADs that failed like that before may have made the tag's HEAD rest.
+    // Earlier HEADs that failed in this way may have suspended the HEADs of the tag.
     const mayGet =
       isHeadDoubtful(error) ||
       (result !== undefined && isResting(upstream, error));
     if (!mayGet) throw error;
-    // The GET before confirmed or moved the row a moment ago.
+    // The previous GET confirmed or moved the row a moment ago.
     if (result?.kind === "worked") return { kind: "unchanged", row: known };
     // Only a GET shows that the tag is gone.
     if (result?.kind === "failed") {
@@ -190,7 +183,7 @@ export class TagRevalidation {
       return found;
     } catch (second) {
       if (second instanceof UpstreamError && second.isLocal) {
-        // Nothing was dialled for it.
+        // No request was sent for it.
         throw isGone(upstream, error) ? second : error;
       }
       this.#failedHeads.note(upstream, key, tag, {
@@ -201,41 +194,39 @@ export class TagRevalidation {
     }
   }
 
-  /** Whether the manifest that a tag had may stand for the new one, so that a pull is saved. */
+  /** Whether a tag's former manifest may be served in place of the new one, to save pull quota. */
   #mayBeSpared(
     { client, freshness }: MirroredUpstream,
     known: TagRow,
   ): boolean {
-    const ageMs = this.#clock.nowMs() - known.verifiedAtMs;
+    const ageMs = this.#parts.clock.nowMs() - known.verifiedAtMs;
     return ageMs <= freshness.staleIfErrorMs && client.isBudgetSpared();
   }
 
   /**
-   * A manifest that any repository of the upstream has linked and that the upstream has just named
-   * for this one: proof enough to link it. What only another upstream has linked is fetched, or a
-   * tag could be pointed to whatever that one has.
+   * Returns a stored manifest that a repository of the upstream has linked and that the upstream has
+   * just named for this repository, which proves that it may be linked here too. A manifest that only
+   * another upstream has linked is fetched: otherwise an upstream could point a tag to any content of
+   * another one.
    */
   async #readProven(
     key: RepositoryKey,
     digest: Digest,
   ): Promise<FetchedManifest | undefined> {
+    const { index, stored } = this.#parts;
     try {
-      const row = await this.#index.getUpstreamBlob(key.upstream, digest);
+      const row = await index.getUpstreamBlob(key.upstream, digest);
       if (row?.mediaType === undefined) return undefined;
-      await this.#index.link(key, digest, row.mediaType);
-      const stored = await this.#stored.read(
-        key,
-        digest,
-        row.sizeBytes,
-        row.mediaType,
-      );
-      return stored && { ...stored, isStored: true };
+      const { sizeBytes, mediaType } = row;
+      await index.link(key, digest, mediaType);
+      const manifest = await stored.read(key, digest, sizeBytes, mediaType);
+      return manifest && { ...manifest, isStored: true };
     } catch {
       return undefined;
     }
   }
 
-  /** @returns undefined where a HEAD does not tell the digest, so that the body must */
+  /** @returns undefined if the HEAD does not report the digest, so that the body is needed */
   async #headDigest(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -272,7 +263,7 @@ export class TagRevalidation {
       (manifest) =>
         manifest.digestHeader === undefined ||
         isSchema1Manifest(manifest) ||
-        this.#digests.isHashOf(manifest.digestHeader, manifest.bytes),
+        this.#parts.digests.isHashOf(manifest.digestHeader, manifest.bytes),
     );
     const { bytes, digestHeader } = fetched;
     const parsed = parseManifest(bytes, fetched.mediaType);
@@ -289,7 +280,7 @@ export class TagRevalidation {
       key,
       tag,
       known,
-      await this.#stored.keep(key, digest, fetched),
+      await this.#parts.stored.keep(key, digest, fetched),
     );
   }
 
@@ -303,7 +294,7 @@ export class TagRevalidation {
     if (isStored && digest !== undefined) {
       await this.#point(key, tag, digest);
       if (known !== undefined) {
-        this.#audit.record({
+        this.#parts.audit.record({
           event: "tag-moved",
           upstream: key.upstream,
           repository: key.repository,
@@ -325,21 +316,22 @@ export class TagRevalidation {
     return { kind: "unchanged", row: known };
   }
 
-  /** Only ever called with a digest whose bytes were hashed. */
+  /** Writes the row of a tag. Called only with a digest whose bytes were verified. */
   async #point(key: RepositoryKey, tag: Tag, digest: Digest): Promise<void> {
-    this.#negative.delete(key, tag);
+    const { negative, index, clock, log } = this.#parts;
+    negative.delete(key, tag);
     try {
-      await this.#index.putTag(key, tag, digest, this.#clock.nowMs());
+      await index.putTag(key, tag, digest, clock.nowMs());
     } catch (error) {
-      this.#log.warn(
+      log.warn(
         { err: error, upstream: key.upstream, digest },
-        "a tag could not be stored",
+        "could not store the row of a tag",
       );
     }
   }
 }
 
-/** The answer of a tag whose upstream was asked, or need not be waited for. */
+/** Builds the answer of a tag after a revalidation, or if the request does not wait for one. */
 export function answerOfGate(
   result: Exclude<GateResult<Revalidation>, { readonly kind: "failed" }>,
   stored: Manifest,
@@ -359,7 +351,7 @@ export function answerOfGate(
   }
 }
 
-/** @param stored what was there before */
+/** @param stored the manifest that was stored before */
 function answerRevalidated(
   result: Exclude<Revalidation, { readonly kind: "spared" }>,
   stored: Manifest,
@@ -379,7 +371,7 @@ function answerRevalidated(
   }
 }
 
-/** Whatever its header says of it. */
+/** Judges by the bytes, whatever the header says. */
 function isSchema1Manifest({ bytes, mediaType }: UpstreamManifest): boolean {
   const parsed = parseManifest(bytes, mediaType);
   return parsed.ok && parsed.kind === "schema1";

@@ -345,7 +345,7 @@ async function pullAgain(
 }
 
 function isOther({ msg }: { readonly msg?: unknown }): boolean {
-  return msg !== "a manifest could not be stored";
+  return msg !== "could not store a manifest";
 }
 
 /** What Docker Hub says of its pull limit. */
@@ -485,7 +485,7 @@ void describe("the children of a pulled index are left alone", () => {
     schedule.runNext();
     const failures = () =>
       mirror.log.filter(({ msg }) =>
-        String(msg).startsWith("a child of an index"),
+        String(msg).startsWith("could not fetch a child of an index"),
       );
     for (let left = 4_000; failures().length < 3; left -= 1) {
       assert.notEqual(left, 0, JSON.stringify(mirror.log));
