@@ -4,22 +4,24 @@ import type { BlobStore, BlobVerdict } from "./blob-store.ts";
 import type { BlobRecords, BlobRow } from "./blob-index.ts";
 
 /**
- * - `right`: the bytes are those of the digest
- * - `wrong`: they are not, or can't be read; they were dropped, or could not be removed
- * - `unknown`: nothing can be said of them now, or the blob is gone
+ * The result of a verification.
+ *
+ * - `right`: the bytes match the digest
+ * - `wrong`: they do not match or can't be read; they were dropped, or could not be removed
+ * - `unknown`: they can't be judged now, or the blob is absent
  */
 export type Verification = "right" | "wrong" | "unknown";
 
-/** Of either kind. Beyond it a blob is verified when it is asked for again. */
+/** The limit of each queue. Beyond it a blob is verified when it is requested again. */
 const MAX_WAITING = 1_000;
-/** Verified side by side because a client waits: the thread for hashes is one, and downloads wait for it too. */
+/** Concurrent verifications that clients wait for: there is one thread for hashes, which downloads need too. */
 const MAX_URGENT = 2;
 
 export interface BlobVerifierOptions {
   readonly blobs: Pick<BlobStore, "verify">;
   readonly index: Pick<BlobRecords, "getBlob" | "noteVerified">;
   readonly clock: Clock;
-  /** Takes the bytes and the row of a blob away, as far as that can be done. */
+  /** Removes the bytes and the row of a blob, as far as possible. */
   readonly drop: (
     row: BlobRow,
     verdict: Exclude<BlobVerdict, "right">,
@@ -27,22 +29,22 @@ export interface BlobVerifierOptions {
   readonly onVerified: (verification: Verification) => void;
 }
 
-/** A verification that is waited for or runs. */
+/** A queued or running verification. */
 interface Job {
   readonly row: BlobRow;
   readonly done: PromiseWithResolvers<Verification>;
 }
 
 /**
- * Compares stored blobs with their digests while they are served: those that a client waits for
- * first, a few at a time; those that were not verified for long in the background, one at a time.
- * However many ask, a blob is read once.
+ * Compares stored blobs with their digests while they are served. Blobs that a client waits for come
+ * first, two at a time; those that were last verified long ago follow in the background, one at a
+ * time. A blob is read once for any number of callers.
  */
 export class BlobVerifier {
   readonly #options: BlobVerifierOptions;
   readonly #abort = new AbortController();
   readonly #jobs = new Map<Digest, Job>();
-  /** Not started yet, in their order. */
+  /** Background jobs that have not started, in order. */
   readonly #waiting = new Map<Digest, Job>();
   readonly #urgent = new Map<Digest, Job>();
   readonly #running = new Set<Promise<void>>();
@@ -70,7 +72,7 @@ export class BlobVerifier {
     this.#startNext();
   }
 
-  /** Starts no more, and ends those that run. */
+  /** Starts no further verification and ends the running ones. */
   async stop(): Promise<void> {
     this.#abort.abort(new Error("the verifier was stopped"));
     for (const job of [...this.#waiting.values(), ...this.#urgent.values()]) {
@@ -123,13 +125,13 @@ export class BlobVerifier {
     const verdict = await blobs.verify(digest, sizeBytes, this.#abort.signal);
     if (verdict === undefined) return "unknown";
     if (verdict === "right") {
-      // A client waits for the verdict, and not for an index that is locked. Else the next hit verifies.
+      // The client must not wait for a locked index too. Without the note the next hit verifies again.
       void index.noteVerified([digest], startedAtMs).catch(() => {});
       return "right";
     }
-    // Bytes that were fetched meanwhile are others; the client's reader may still have those before.
+    // Bytes that were fetched meanwhile are different ones; the client may still read the previous ones.
     const now = await index.getBlob(digest).catch(() => row);
-    // Where they can't be dropped, what drops them has noted that they are wrong.
+    // If they can't be removed, `drop` has recorded that they are wrong.
     if (now?.storedAtMs === row.storedAtMs) {
       await drop(row, verdict).catch(() => {});
     }

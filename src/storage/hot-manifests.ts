@@ -2,14 +2,17 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../oci/digest.ts";
 
 const DEFAULT_MAX_BYTES = 32 * 1024 * 1024;
-/** Key, objects and the cache's own slots. */
+/** Counts the key, the objects and the slots of the LRU cache. */
 const ENTRY_OVERHEAD_BYTES = 512;
 
-/** Bytes of manifests that were used last, in front of the store; which repository may have them, and as what type, is the index's to say. */
+/**
+ * Keeps the bytes of recently used manifests in memory. The index decides which repository may serve
+ * them, and with which media type.
+ */
 export class HotManifests {
   readonly #cache: LRUCache<Digest, Buffer>;
 
-  /** @param maxBytes of all entries together, their overhead included */
+  /** @param maxBytes limit for all entries together, including their overhead */
   constructor(maxBytes: number = DEFAULT_MAX_BYTES) {
     this.#cache = new LRUCache({
       maxSize: maxBytes,
@@ -17,7 +20,7 @@ export class HotManifests {
     });
   }
 
-  /** What the entries count for. */
+  /** Returns the total size of the entries, including their overhead. */
   get sizeBytes(): number {
     return this.#cache.calculatedSize;
   }
@@ -26,9 +29,9 @@ export class HotManifests {
     return this.#cache.get(digest);
   }
 
-  /** One that is larger than the bound is not kept. */
+  /** Adds a manifest, unless it is larger than the limit. */
   set(digest: Digest, bytes: Buffer): void {
-    // A view would keep the whole of what it is a view of.
+    // A view would keep its whole underlying buffer in memory.
     const isWhole = bytes.length === bytes.buffer.byteLength;
     this.#cache.set(digest, isWhole ? bytes : exactCopy(bytes));
   }

@@ -145,7 +145,7 @@ void describe("opening the cache", () => {
       await again.cache.index.getLinkedBlob(alpine, digest),
       undefined,
     );
-    assert.deepEqual(again.messages, ["cache opened"]);
+    assert.deepEqual(again.messages, ["opened the storage root"]);
   });
 
   void it("refuses a root that this process has open, and opens it after", async (test) => {
@@ -328,8 +328,8 @@ void describe("opening the cache", () => {
       fileSystem: faults.fileSystem,
     });
     assert.deepEqual(messages, [
-      "no room in the storage root: pulls pass through",
-      "cache opened",
+      "the disk of the storage root is full: pulls pass through",
+      "opened the storage root",
     ]);
     await cache.blobs.probe();
   });
@@ -344,7 +344,7 @@ void describe("opening the cache", () => {
     await again.cache.upkeep.recovered();
     assert.deepEqual(again.messages, [
       "the index was damaged: a new one is started",
-      "cache opened",
+      "opened the storage root",
       "index and blobs were compared",
     ]);
     assert.equal((await again.cache.index.totals()).blobs, 0);

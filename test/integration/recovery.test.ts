@@ -124,7 +124,7 @@ void describe("an index that can't be used", () => {
     await cache.upkeep.recovered();
     await assertWhole(cache);
     assert.deepEqual(messages, [
-      "cache opened",
+      "opened the storage root",
       "index and blobs were compared",
     ]);
   });

@@ -82,7 +82,7 @@ class LateStorage implements Storage {
     this.upkeep = this.#forwardUpkeep();
     log.error(
       { root, fault: code, err: error },
-      "the storage can't be opened: pulls pass through until it can",
+      "the storage root can't be opened: pulls pass through, retrying every 5 s",
     );
     onAbsence?.(this.#absence);
     this.#tryLater();
@@ -165,13 +165,16 @@ class LateStorage implements Storage {
       const code = diskFault(error) ?? messageOf(error);
       if (code !== this.#code) {
         this.#code = code;
-        log.warn({ root, err: error }, "the storage still can't be opened");
+        log.warn(
+          { root, err: error },
+          "the storage root still can't be opened",
+        );
         onAbsence?.(this.#absence);
       }
       this.#tryLater();
       return;
     }
-    log.info({ root }, "the storage could be opened and is used from now on");
+    log.info({ root }, "the storage root was opened and is used from now on");
     onAbsence?.(this.#absence);
     this.#ended.resolve();
   }

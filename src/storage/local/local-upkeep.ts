@@ -52,7 +52,7 @@ export class LocalUpkeep implements StorageUpkeep {
   }
 
   get isOutOfRoom(): boolean {
-    return this.#parts.ballast.isGivenUp;
+    return this.#parts.ballast.isReleased;
   }
 
   get audit(): IndexAudit {

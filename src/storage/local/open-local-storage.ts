@@ -96,7 +96,10 @@ async function openRoot(
   const { layout, fileSystem } = held;
   const { root, clock, log } = options;
   if (!(await prepareFolders(layout, fileSystem))) {
-    log.warn({ root }, "no room in the storage root: pulls pass through");
+    log.warn(
+      { root },
+      "the disk of the storage root is full: pulls pass through",
+    );
   }
   const bootId = options.bootId ?? (await readBootId());
   const isSame = await isSameBoot(layout, fileSystem, bootId);
@@ -114,7 +117,7 @@ async function openRoot(
       isSame,
       bootId,
     });
-    log.info({ root, keptPartials, settledFills }, "cache opened");
+    log.info({ root, keptPartials, settledFills }, "opened the storage root");
   } catch (error) {
     await kept.close();
     throw error;

@@ -68,7 +68,7 @@ void describe("a storage root that an operator must mend", () => {
         await symlink(join(folder, "nowhere"), root);
         return root;
       },
-      expected: /a folder that can be made/,
+      expected: /a folder that can be created/,
     },
     {
       name: "has a file in the place of its folders",
@@ -83,7 +83,7 @@ void describe("a storage root that an operator must mend", () => {
     {
       name: "can't be made where folders can't",
       rootIn: () => Promise.resolve("/proc/entrepot-data"),
-      expected: /a folder that can be made; \/proc takes none/,
+      expected: /a folder that can be created; \/proc does not allow it/,
     },
     {
       name: "can't be made deep where folders can't",

@@ -8,21 +8,23 @@ import type { SharedFile } from "./shared-file.ts";
 import type { StoredHash } from "./stored-hash.ts";
 
 /**
- * Bytes of `update` that may wait for the worker. Beyond it the main thread waits too: what a
- * hash on the main thread would have cost it anyway, and memory stays bounded.
+ * Bytes of `update` that may be queued for the worker. Beyond it the main thread waits, which costs it
+ * no more than hashing by itself and keeps memory bounded.
  */
 const MAX_WAITING_BYTES = 8 * 1024 * 1024;
-/** A worker that does nothing for so long while the main thread waits for it is given up. */
+/** A worker without progress for this long while the main thread waits for it is terminated. */
 const STALLED_AFTER_MS = 5_000;
 
-/** Hashes that one worker thread takes, started with the first of them. */
+/** Hashes computed by one worker thread, which starts with the first of them. */
 export interface BackgroundHashes {
   /**
-   * @param file retained until the hash is closed and the worker has let go of it
-   * @throws StorageError when no thread can be started
+   * Opens a hash of a file, or of passed bytes only if `file` is absent.
+   *
+   * @param file retained until the hash is closed and the worker has stopped reading it
+   * @throws StorageError if no thread can be started
    */
   open(algorithm: DigestAlgorithm, file: SharedFile | undefined): StoredHash;
-  /** Ends the worker; digests that are under way fail. */
+  /** Ends the worker; pending digests fail. */
   close(): Promise<void>;
 }
 
@@ -35,7 +37,7 @@ export function createBackgroundHashes(
   const session = (): WorkerSession => {
     if (isClosed) throw new StorageError("hash", "ECLOSED");
     if (current === undefined || current.isGone) {
-      // The file descriptors of one that died go a moment later.
+      // The file descriptors of a dead worker are released when its thread has ended.
       if (current !== undefined) ending.push(current.terminate());
       current = new WorkerSession(startWorker);
     }
@@ -52,15 +54,15 @@ export function createBackgroundHashes(
   };
 }
 
-/** Runs from the sources (`.ts`) and from the build (`.js`): the compiler rewrites imports, but no URLs. */
+/** Starts the worker from the sources (`.ts`) or the build (`.js`): the compiler rewrites imports, but not URLs. */
 export function startHashWorker(data: HashWorkerData): Worker {
   const extension = import.meta.url.slice(import.meta.url.lastIndexOf("."));
   return new Worker(new URL(`./hash-worker${extension}`, import.meta.url), {
     name: "hash",
     workerData: data,
-    // The process's own options need not suit a thread that is started from a file.
+    // The options of the process may not be valid for a thread that is started from a file.
     execArgv: [],
-    // The thread holds a few objects and one buffer; a heap of the default size would grow for nothing.
+    // The thread holds a few objects and one buffer; a heap of the default size would grow needlessly.
     resourceLimits: { maxOldGenerationSizeMb: 64, maxYoungGenerationSizeMb: 2 },
   });
 }
@@ -70,7 +72,7 @@ interface Waiter {
   readonly reject: (error: StorageError) => void;
 }
 
-/** One life of the worker: what it was asked and which files it may be reading. */
+/** One run of the worker: its pending digests and the files that it may be reading. */
 class WorkerSession {
   isGone = false;
   readonly #worker: Worker;
@@ -128,7 +130,7 @@ class WorkerSession {
       }
       const reply = this.#nextNumber();
       this.#waiters.set(reply, { resolve, reject });
-      // Somebody waits for a digest, so the loop must live until it is there.
+      // A caller waits for the digest, so the event loop must stay alive until it arrives.
       this.#worker.ref();
       this.#send({ ask: "digest", hash, reply });
     });
@@ -184,7 +186,7 @@ class WorkerSession {
     this.#worker.unref();
   }
 
-  /** Only when the thread is known to have ended: until then it may be reading. */
+  /** Called once the thread is known to have ended; until then it may be reading. */
   async #releaseFiles(): Promise<void> {
     for (const hash of this.#files.keys()) this.#release(hash);
     await Promise.all(this.#releases);
@@ -208,7 +210,7 @@ class BackgroundHash implements StoredHash {
   #session: WorkerSession;
   #number: number;
   #storedBytes = 0;
-  /** Bytes that are in no file were fed: a worker that died took them along. */
+  /** Bytes that are in no file were fed; if the worker dies they are lost. */
   #hasPassedBytes = false;
   #isClosed = false;
 
@@ -262,13 +264,13 @@ class BackgroundHash implements StoredHash {
     this.#session.close(this.#number);
   }
 
-  /** After a worker's death: what is in the file can be hashed again from its start by the next one. */
+  /** After a worker died, starts again with the next one, which hashes the file from its start. */
   #revive(): void {
     if (!this.#session.isGone || this.#hasPassedBytes) return;
     try {
       this.#session = this.#findSession();
     } catch {
-      return; // The digest then fails as that of a dead worker does.
+      return; // The digest then fails like that of a dead worker.
     }
     this.#number = this.#session.open(this.#algorithm, this.#file);
     if (this.#storedBytes > 0) {

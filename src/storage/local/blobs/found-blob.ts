@@ -11,22 +11,22 @@ import type { FileSystem } from "../root/file-system.ts";
 import type { BlobRecord } from "../../blob-index.ts";
 import { SharedFile } from "./shared-file.ts";
 
-const CAREFULLY =
+const OPEN_FLAGS =
   constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const READ_BYTES = 256 * 1024;
-/** Waits as long as the bytes that were read should take. */
+/** Waits as long as reading so many bytes should take. */
 export type Pace = (bytes: number) => Promise<void>;
 
 export interface FileContent {
-  /** Of the bytes that are there. */
+  /** The digest of the bytes found. */
   readonly digest: Digest;
   readonly sizeBytes: number;
-  /** All bytes, of a file that may be a manifest. */
+  /** All bytes, if the file is small enough to be a manifest. */
   readonly bytes: Buffer | undefined;
 }
 
 /**
- * Reads a file in blobs/ from end to end and hashes it as its name says.
+ * Reads a file in blobs/ completely and hashes it with the algorithm in its name.
  *
  * @throws the system's errors; the signal's reason
  */
@@ -38,7 +38,7 @@ export async function readBlobFile(
 ): Promise<FileContent> {
   const file = new SharedFile(
     fileSystem,
-    await fileSystem.open(path, CAREFULLY),
+    await fileSystem.open(path, OPEN_FLAGS),
   );
   try {
     const { sizeBytes } = await fileSystem.stat(file.fd);
@@ -74,15 +74,16 @@ export interface ManifestContent {
 }
 
 /**
- * What a file says as a manifest.
+ * Parses the content of a file as a manifest.
  *
- * @param mediaType as it was published with; absent: only a file that tells its type itself is one
+ * @param mediaType the type it was published with; if absent, the file must contain its own type
+ * @returns undefined if it is not a manifest
  */
 export function readManifestContent(
   bytes: Buffer | undefined,
   mediaType: string | undefined,
 ): ManifestContent | undefined {
-  // Most blobs are archives: not one byte more is looked at.
+  // Most blobs are archives: their first byte rules them out.
   if (bytes === undefined || bytes[0] !== OPENING_BRACE) return undefined;
   const parsed = parseManifest(bytes, mediaType);
   if (!parsed.ok || parsed.kind === "schema1") return undefined;
@@ -91,7 +92,7 @@ export function readManifestContent(
 
 const OPENING_BRACE = 0x7b;
 
-/** The record of a file that was found, whose bytes are those of its name. */
+/** Returns the index record of a found file whose bytes match its name. */
 export function recordOf(
   digest: Digest,
   sizeBytes: number,

@@ -4,11 +4,11 @@ import type { BackgroundHashes } from "./background-hash.ts";
 import type { SharedFile } from "./shared-file.ts";
 import { BACKGROUND_HASH_FROM_BYTES } from "./stored-hash.ts";
 
-/** After each the signal is looked at: a stop does not wait for a large file. */
+/** The signal is checked after each step, so that a stop does not wait for a large file. */
 const STEP_BYTES = 64 * 1024 * 1024;
 
 /**
- * Hashes a file of `sizeBytes`, a large one on the thread for hashes.
+ * Hashes a file of `sizeBytes`; a large one on the thread for hashes.
  *
  * @throws StorageError, the signal's reason
  */

@@ -9,21 +9,21 @@ import {
 } from "../../../oci/digest.ts";
 
 /*
- * The thread that hashes large blobs. It reads partial files behind their writer, by the
- * descriptors that the main thread holds open (they are the process's, so no second one is
- * needed and a rename or removal does not matter), and takes over bytes that were not stored.
- * All hashes take turns in slices, so that 20 GiB left by an earlier fill hold up nobody.
+ * The thread that hashes large blobs. It follows the writer of a partial file, reading from the
+ * descriptor that the main thread holds open (descriptors belong to the process, so a second one is
+ * not needed, and a rename or removal has no effect), and hashes bytes that were not stored.
+ * Hashes are computed in alternating slices, so that 20 GiB of an earlier fill do not delay the others.
  *
- * Imports stay few: each costs the thread memory.
+ * Each import costs the thread memory, so there are few.
  */
 
-/** What the main thread asks; `hash` numbers are its own. Asks of one hash are served in order. */
+/** A request of the main thread, which assigns the `hash` numbers. Requests of one hash are served in order. */
 export type HashRequest =
   | {
       readonly ask: "open";
       readonly hash: number;
       readonly algorithm: DigestAlgorithm;
-      /** Where stored bytes are read from; absent: it is fed by `update` only. */
+      /** The file of the stored bytes; absent if the hash is fed by `update` only. */
       readonly fd: number | undefined;
     }
   | {
@@ -42,13 +42,13 @@ export type HashRequest =
 
 export type HashReply =
   | { readonly reply: number; readonly digest: Digest }
-  /** Stored bytes could not be read: the system's code. */
+  /** Stored bytes could not be read; `code` is the system's. */
   | { readonly reply: number; readonly code: string }
-  /** Nothing is read for that hash any more. */
+  /** The worker no longer reads the file of that hash. */
   | { readonly closed: number };
 
 export interface HashWorkerData {
-  /** One Int32: bytes of `update` that were hashed or dropped, modulo 2^32; waited on by the main thread. */
+  /** One Int32: bytes of `update` that were hashed or dropped, modulo 2^32. The main thread waits on it. */
   readonly doneBytes: SharedArrayBuffer;
 }
 
@@ -62,7 +62,7 @@ interface State {
   readonly id: number;
   readonly algorithm: DigestAlgorithm;
   readonly fd: number | undefined;
-  /** Absent in a fork until the hash that it comes from is so far. */
+  /** Absent in a fork until its parent hash has reached the fork. */
   hash: Hash | undefined;
   position: number;
   code: string | undefined;
@@ -72,15 +72,16 @@ interface State {
 }
 
 const SLICE_BYTES = 2 * 1024 * 1024;
-/** Stays in the second-level cache, as measured for readers. */
+/** Fits into the second-level cache, as measured for readers. */
 const READ_BYTES = 256 * 1024;
 
-if (parentPort === null) throw new Error("this file is started as a worker");
+if (parentPort === null)
+  throw new Error("hash-worker: got the main thread; expected a worker thread");
 const port = parentPort;
 const doneBytes = new Int32Array((workerData as HashWorkerData).doneBytes);
 const buffer = new Uint8Array(READ_BYTES);
 const states = new Map<number, State>();
-/** Hashes with something to do, the next one first. */
+/** Hashes with pending steps, the next one first. */
 const queue: State[] = [];
 let isTurnScheduled = false;
 
@@ -98,7 +99,8 @@ port.on("message", (request: HashRequest) => {
     return;
   }
   const state = states.get(request.hash);
-  if (state === undefined) throw new Error("an ask for a hash that is closed");
+  if (state === undefined)
+    throw new Error("got a request for a closed hash; expected an open one");
   if (request.ask === "close") close(state);
   else {
     addStep(state, request);
@@ -168,7 +170,7 @@ function enqueue(state: State): void {
   scheduleTurn();
 }
 
-/** One slice a turn of the loop, so that messages come in between. */
+/** Runs one slice per turn of the event loop, so that messages are received in between. */
 function scheduleTurn(): void {
   if (isTurnScheduled || queue.length === 0) return;
   isTurnScheduled = true;
@@ -217,7 +219,7 @@ function runSlice(state: State): void {
   }
 }
 
-/** Hashes the file up to `storedBytes`, or `limitBytes` of it. */
+/** Hashes the file up to `storedBytes`, but at most `limitBytes` more. */
 function follow(state: State, storedBytes: number, limitBytes: number): number {
   const start = state.position;
   const end = Math.min(storedBytes, start + limitBytes);
@@ -252,7 +254,7 @@ function answer(state: State, reply: number): void {
   port.postMessage(message);
 }
 
-/** What a fork still waits for is done first; all else is of no use any more. */
+/** Completes the steps that a fork still depends on, and drops all others. */
 function close(state: State): void {
   const lastFork = state.steps.findLastIndex((step) => step.kind === "fork");
   for (const step of state.steps.splice(lastFork + 1)) {

@@ -26,12 +26,13 @@ interface LeftPartial {
   readonly modifiedAtMs: number;
 }
 
-/** Engines try again within minutes and people within a day; later the tag has moved on. */
+/** Engines retry within minutes and people within a day; later the tag has moved. */
 const KEPT_MS = 24 * 60 * 60 * 1000;
 
 /**
- * What broken downloads left for their resumption. Most are resumed; one of a blob that nobody asks
- * for again would lie there for ever, and no limit would know of it, because the index counts blobs.
+ * Partials that interrupted downloads and uploads left to be resumed. Most are resumed. A partial of a
+ * blob that is never requested again would stay forever, outside every limit, because the index counts
+ * published blobs only.
  */
 export class LeftPartials {
   readonly #options: LeftPartialsOptions;
@@ -41,10 +42,10 @@ export class LeftPartials {
   }
 
   /**
-   * Removes those that were left a day ago, and the oldest beyond `limitBytes` in all. One that a
-   * fill writes or somebody reads stays, and counts for nothing.
+   * Removes partials that are older than a day, and the oldest ones beyond `limitBytes` in total. One
+   * that is being written or read stays and is not counted.
    *
-   * @throws StorageError when the folder can't be read
+   * @throws StorageError if the folder can't be read
    */
   async trim(limitBytes: number): Promise<void> {
     const { blobs, clock } = this.#options;
@@ -60,7 +61,7 @@ export class LeftPartials {
     }
   }
 
-  /** The newest first. */
+  /** Returns the newest first. */
   async #list(): Promise<readonly LeftPartial[]> {
     const { layout, fileSystem } = this.#options;
     const partials: LeftPartial[] = [];
@@ -79,12 +80,12 @@ export class LeftPartials {
     return partials.sort((a, b) => b.modifiedAtMs - a.modifiedAtMs);
   }
 
-  /** One that can't go now is met again at the next look. */
+  /** One that can't be removed now is found again by the next trim. */
   async #remove({ key, path, sizeBytes }: LeftPartial): Promise<void> {
     const { blobs, fileSystem, log } = this.#options;
     const claim = blobs.claim([key]);
     try {
-      // Somebody goes on with it since a moment ago.
+      // A fill or upload resumed it just now.
       if (claim.keys.length === 0) return;
       await fileSystem.unlink(path);
       const digest = parseDigest(key);
@@ -95,7 +96,7 @@ export class LeftPartials {
         "removed an abandoned partial",
       );
     } catch {
-      // The storage has told of it elsewhere.
+      // The failing storage is reported by other operations.
     } finally {
       claim.release();
     }

@@ -1,26 +1,26 @@
 /*
- * Bytes of a file that the kernel has in memory, read without a thread, or handed to a socket without
- * a copy, and neither with a wait: preadv2(2), and sendfile(2) behind cachestat(2). Node offers none of
- * them; `node:ffi` (Node 26) calls them in the C library. Where anything is missing (an older Node, a
- * kernel before 6.5, another system, a sandbox that forbids it) there is no page cache, and files are
- * read by threads.
+ * Reads bytes of a file that the kernel has in memory without a thread, or sends them to a socket
+ * without a copy, never waiting: preadv2(2), and sendfile(2) after cachestat(2). Node offers none of
+ * them; `node:ffi` (Node 26) calls them in the C library. If anything is missing (an older Node, a
+ * kernel before 6.5, another system, a sandbox that forbids the calls), there is no page cache, and
+ * files are read by threads.
  */
 
 import type ffi from "node:ffi";
 
-/** Where a C `long` and a file's offset have 64 bits, and calls have been tried. */
+/** Architectures with a 64-bit C `long` and file offset on which the calls were tested. */
 const ARCHITECTURES = new Set(["x64", "arm64"]);
-/** @see https://man7.org/linux/man-pages/man2/cachestat.2.html; the number is that of every architecture */
+/** @see https://man7.org/linux/man-pages/man2/cachestat.2.html; the number is the same on every architecture */
 const SYS_CACHESTAT = 451n;
 /** @see https://man7.org/linux/man-pages/man2/readv.2.html */
 const RWF_NOWAIT = 8;
 
 export interface PageCache {
   /**
-   * Reads at once. For few bytes: whoever else is to be served waits for the copy.
+   * Reads on the calling thread. Meant for few bytes, because all other requests wait for the copy.
    *
    * @param length at most that of `target`
-   * @returns false where not all of them are in memory; `target` may then hold some
+   * @returns false if not all of them are in memory; `target` may then hold some
    */
   readonly read: (
     file: number,
@@ -29,11 +29,11 @@ export interface PageCache {
     position: number,
   ) => boolean;
   /**
-   * Hands bytes of a file to a non-blocking socket. Waits for neither: what is not in memory, or is
-   * only on its way there, is not sent.
+   * Sends bytes of a file to a non-blocking socket. Waits for neither: bytes that are not in memory,
+   * or are still being read from the disk, are not sent.
    *
    * @param length at least 1, and within the file
-   * @returns how many the socket took, 0 where it takes none or is broken; undefined where not all
+   * @returns how many the socket accepted, 0 if it accepts none or is broken; undefined if not all
    *   of them are in memory
    */
   readonly send: (
@@ -44,7 +44,7 @@ export interface PageCache {
   ) => number | undefined;
 }
 
-/** @returns undefined where the system has no such calls */
+/** @returns undefined if the system has no such calls */
 export function openPageCache(): PageCache | undefined {
   const { platform, arch } = process;
   if (platform !== "linux" || !ARCHITECTURES.has(arch)) return undefined;
@@ -58,7 +58,7 @@ export function openPageCache(): PageCache | undefined {
 function bind(): PageCache | undefined {
   const foreign = loadFfi();
   if (foreign === undefined) return undefined;
-  // Kept whole: what becomes of functions whose library is collected is not told.
+  // The library stays referenced: the fate of functions of a collected library is not documented.
   const library = foreign.dlopen(null, {
     sendfile: { arguments: ["i32", "i32", "buffer", "u64"], return: "i64" },
     preadv2: {
@@ -72,7 +72,7 @@ function bind(): PageCache | undefined {
     getpagesize: { arguments: [], return: "i32" },
   });
   const pageBytes = library.functions.getpagesize();
-  // Each call is done with its arguments when it comes back.
+  // Shared by all calls: each call has finished with its arguments when it returns.
   const memory = Buffer.allocUnsafeSlow(128);
   const range = memory.subarray(0, 16);
   const counts = memory.subarray(16, 56);
@@ -81,7 +81,7 @@ function bind(): PageCache | undefined {
   const lastByte = memory.subarray(80, 81);
 
   const read: PageCache["read"] = (file, target, length, position) => {
-    // The address is good as long as `target` is: whoever calls holds it.
+    // The address stays valid while the caller holds `target`.
     vector.writeBigUInt64LE(foreign.getRawPointer(target), 0);
     vector.writeBigUInt64LE(BigInt(length), 8);
     const bytesRead = library.functions.preadv2(
@@ -112,7 +112,7 @@ function bind(): PageCache | undefined {
     send: (socket, file, position, length) => {
       if (
         !isCached(file, position, length) ||
-        // A page that the disk is just being asked for is cached; they come in order.
+        // cachestat counts pages that are still being read; pages arrive in order, so the last one is tried.
         !read(file, lastByte, 1, position + length - 1)
       ) {
         return undefined;
@@ -129,7 +129,7 @@ function bind(): PageCache | undefined {
   };
 }
 
-/** The module warns on standard error that it is experimental; its user need not know. */
+/** Loads the module without its warning on standard error that it is experimental. */
 function loadFfi(): typeof ffi | undefined {
   const warn = process.emitWarning.bind(process);
   process.emitWarning = () => {};

@@ -3,13 +3,13 @@ import type { BlobReader } from "../../blob-store.ts";
 import { StorageError } from "../../blob-store.ts";
 import { asStorageError, type FileSystem } from "../root/file-system.ts";
 
-/** So few are copied in less time than it takes to wake a thread. */
-const READ_AT_ONCE_BYTES = 16 * 1024;
+/** So few bytes are copied in less time than it takes to wake a thread. */
+const READ_INLINE_BYTES = 16 * 1024;
 
 /**
- * One descriptor for everybody who reads or writes the same file: hundreds of readers of a fill
- * cost one. It is closed when the last holder let go and no read is under way, so a number is
- * never reused by the system while somebody may still read from it.
+ * One descriptor shared by all readers and the writer of a file, so that hundreds of readers of a fill
+ * need one. It is closed when the last holder has released it and no read is in progress, so the system
+ * never reuses a number that may still be read from.
  */
 export class SharedFile {
   readonly fd: number;
@@ -27,7 +27,7 @@ export class SharedFile {
     return this;
   }
 
-  /** What a close reports comes too late to matter: what had to be durable was synced before. */
+  /** Ignores errors of the close: whatever had to be durable was synced before. */
   async release(): Promise<void> {
     this.#holders -= 1;
     if (this.#holders === 0) {
@@ -38,7 +38,7 @@ export class SharedFile {
   /**
    * Fills the first `length` bytes of `target`.
    *
-   * @throws StorageError; with code `EOF` when the file ends before
+   * @throws StorageError; with code `EOF` if the file ends before
    */
   readFully(
     target: Uint8Array,
@@ -46,7 +46,7 @@ export class SharedFile {
     position: number,
   ): Promise<number> {
     if (
-      length <= READ_AT_ONCE_BYTES &&
+      length <= READ_INLINE_BYTES &&
       this.#fileSystem.pageCache?.read(this.fd, target, length, position)
     ) {
       return Promise.resolve(length);
@@ -67,7 +67,7 @@ export class SharedFile {
     );
   }
 
-  /** As {@link PageCache.send}. */
+  /** Like {@link PageCache.send}. */
   send(socket: number, position: number, length: number): number | undefined {
     return this.#fileSystem.pageCache?.send(socket, this.fd, position, length);
   }
@@ -101,13 +101,13 @@ export class SharedFile {
   }
 }
 
-/** How far a file may be read; grows while it is a partial. */
+/** How far a file may be read; grows while the file is being written. */
 export interface Extent {
   readonly sizeBytes: number;
   readonly writtenAtMs?: number;
 }
 
-/** Takes over one hold of the file and lets go of it when closed. */
+/** Owns one hold on the file and releases it when closed. */
 export class FileBlobReader implements BlobReader {
   readonly #file: SharedFile;
   readonly #extent: Extent;

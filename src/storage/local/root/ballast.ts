@@ -3,21 +3,21 @@ import { readDiskSpace } from "./disk-space.ts";
 import type { DiskLayout } from "./disk-layout.ts";
 import type { FileSystem } from "./file-system.ts";
 
-/** Some hundred pages of the index: the rows of several images can go before there is room again. */
+/** Some hundred pages of the index, enough to delete the rows of several images before other room is free. */
 const BALLAST_BYTES = 1024 * 1024;
-/** It is laid in again when the disk has so many times its size. */
+/** The reserve is written again when the disk has this many times its size free. */
 const ROOM_FACTOR = 16;
 const { O_RDWR, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 
 /**
- * A file that is there to be given up: on a disk without a free byte SQLite can't even delete,
- * because its log grows first.
+ * A file that reserves disk space for the index. On a disk without a free byte SQLite can't even
+ * delete rows, because its log grows first; removing this file makes that possible.
  */
 export class Ballast {
   readonly #layout: DiskLayout;
   readonly #fileSystem: FileSystem;
   readonly #isRootHere: () => boolean;
-  #isGivenUp = false;
+  #isReleased = false;
 
   constructor(
     layout: DiskLayout,
@@ -29,23 +29,23 @@ export class Ballast {
     this.#isRootHere = isRootHere;
   }
 
-  /** The disk ran full, and has not come back to much room since. */
-  get isGivenUp(): boolean {
-    return this.#isGivenUp;
+  /** Whether the disk ran full and has not had enough free space since. */
+  get isReleased(): boolean {
+    return this.#isReleased;
   }
 
-  /** Makes room at once, for whoever retries in the same turn; it may be gone already. */
+  /** Frees the space synchronously, so that the caller can retry its write in the same turn. */
   release(): void {
     if (!this.#isRootHere()) return;
     try {
       unlinkSync(this.#layout.ballastFile);
-      this.#isGivenUp = true;
+      this.#isReleased = true;
     } catch {
-      // It is gone, or can't go: the retry fails as the first try did.
+      // Absent already, or not removable: the retry fails like the first attempt.
     }
   }
 
-  /** Lays it in where it is missing and there is room. Never rejects. */
+  /** Writes the file if it is absent and the disk has room. Never rejects. */
   async restore(): Promise<void> {
     const { ballastFile, root } = this.#layout;
     const fileSystem = this.#fileSystem;
@@ -54,14 +54,14 @@ export class Ballast {
         .statPath(ballastFile)
         .catch(() => undefined);
       if (stat?.sizeBytes === BALLAST_BYTES) {
-        this.#isGivenUp = false;
+        this.#isReleased = false;
         return;
       }
       const space = await readDiskSpace(root);
       if (space === undefined || space.freeBytes < BALLAST_BYTES * ROOM_FACTOR)
         return;
       await this.#write(ballastFile);
-      this.#isGivenUp = false;
+      this.#isReleased = false;
     } catch {
       await fileSystem.unlink(ballastFile).catch(() => undefined);
     }
@@ -74,7 +74,7 @@ export class Ballast {
       O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW,
     );
     try {
-      // Real bytes: a hole takes no room that could be given back.
+      // Real bytes: a sparse file would reserve nothing.
       const bytes = Buffer.alloc(BALLAST_BYTES, 0xb5);
       for (let done = 0; done < bytes.length;) {
         done += await fileSystem.writev(fd, [bytes.subarray(done)], done);

@@ -6,9 +6,9 @@ import { syncFolder } from "../blobs/blob-files.ts";
 const { O_RDONLY, O_WRONLY, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
 
 /**
- * Takes the mark of a clean stop away: from here on a crash shows.
+ * Removes the marker of a clean stop, so that a crash from here on is noticed.
  *
- * @returns the run that the last process ended in order; undefined where it did not
+ * @returns the id of the run that stopped cleanly; undefined if the last run did not
  */
 export async function takeCleanMarker(
   layout: DiskLayout,
@@ -25,16 +25,16 @@ export async function takeCleanMarker(
       await fileSystem.close(fd).catch(() => undefined);
     }
     await fileSystem.unlink(layout.cleanFile);
-    // Else it could be back after a power failure, and be believed.
+    // Without the sync it could reappear after a power failure, and be trusted.
     await syncFolder(fileSystem, layout.root);
     return runId === "" ? undefined : runId;
   } catch {
-    // It is not there; and what can't be taken away is not believed.
+    // Absent. A marker that can't be removed is not trusted either.
     return undefined;
   }
 }
 
-/** The last write of a process that ends in order. Never rejects: without it the next start looks closer. */
+/** Writes the marker as the last step of a clean stop. Never rejects: without it the next start verifies more. */
 export async function writeCleanMarker(
   layout: DiskLayout,
   fileSystem: FileSystem,

@@ -19,23 +19,23 @@ import {
  *   blobs/                    laid out as the blob folder of an OCI image layout
  *     sha256/<64 hex>         published blobs, manifests among them: hashed, synced, then renamed to here
  *     sha512/<128 hex>
- *   partial/                  what is on its way in; on the same file system, so that a rename publishes it
+ *   partial/                  blobs being written; on the same file system, so that a rename publishes them
  *     <algorithm>-<hex>.<16 hex of the upstream's name>
- *                             a fill's bytes from one upstream, kept for its resumption
+ *                             bytes of a fill from one upstream, kept so that it can be resumed
  *     <algorithm>-<hex>       the same, from an unknown upstream
  *     upload-<id>             an upload's bytes, whose digest is known when it ends
- *     boot-id                 the boot of the machine that all partials here were written under
- *     <anything else>         left by a crash, removed at start
- *   index.sqlite              what is known of the blobs; -wal and -shm beside it are SQLite's
- *   index.sqlite.corrupt-…    an index that could not be read, moved aside
- *   roots.jsonl               what the tags point to: what an index can't be rebuilt from the blobs without
- *   clean                     the last process ended in order, and the index is as it left it
- *   ballast                   room for the index on a disk that is full: given up so that rows can go
- *   lock                      held by the process that owns the root (SQLite; never opened by anything else)
- *   lock-owner                that process's id, to be named to whoever is refused
+ *     boot-id                 the machine's boot during which all these partials were written
+ *     <anything else>         left by a crash, removed at the next start
+ *   index.sqlite              the metadata index; -wal and -shm beside it are SQLite's
+ *   index.sqlite.corrupt-…    a damaged index, moved aside
+ *   roots.jsonl               the journal of tags, which can't be rebuilt from the blobs
+ *   clean                     the id of the run that stopped cleanly, leaving a complete index
+ *   ballast                   space that is released on a full disk, so that the index can delete rows
+ *   lock                      locked by the process that holds the root (SQLite; nothing else may open it)
+ *   lock-owner                that process's id, for the message to a second process
  *
- * There is no `oci-layout` file: a layout needs an `index.json` too, and one that does not name
- * every image invites a layout tool's garbage collection to remove the blobs.
+ * There is no `oci-layout` file: a layout needs an `index.json` too, and with an incomplete one the
+ * garbage collection of a layout tool would remove blobs.
  */
 
 /** Paths below a storage root. */
@@ -51,10 +51,10 @@ export interface DiskLayout {
   readonly lockOwnerFile: string;
   blobFolder(algorithm: DigestAlgorithm): string;
   blobFile(digest: Digest): string;
-  /** @param upstream where the bytes come from; absent: not known */
+  /** @param upstream the source of the bytes; absent if unknown */
   partialFile(digest: Digest, upstream?: string): string;
   uploadFile(id: UploadId): string;
-  /** A name in the partial folder that no partial has; `purpose` and `number` make it unique. */
+  /** Returns a path in the partial folder that no partial uses; `purpose` and `number` make it unique. */
   temporaryFile(purpose: string, number: number): string;
 }
 
@@ -84,7 +84,7 @@ export function diskLayout(root: string): DiskLayout {
   };
 }
 
-/** Every folder of the tree, parents first. */
+/** Returns every folder of the tree, parents first. */
 export function layoutFolders(layout: DiskLayout): readonly string[] {
   return [
     layout.root,
@@ -109,7 +109,7 @@ const UPLOAD_PREFIX = "upload-";
 
 const UPSTREAM_SUFFIX = /\.[0-9a-f]{16}$/;
 
-/** A hash: a name may hold what a file's name may not. */
+/** Hashes the upstream's name, which may contain characters that file names may not. */
 function suffixOf(upstream: string | undefined): string {
   return upstream === undefined
     ? ""

@@ -2,18 +2,18 @@ import { statfs } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { StorageSpace } from "../../storage.ts";
 
-/** A network file system whose server is gone answers after minutes, if at all. */
+/** A network file system without its server answers after minutes or never. */
 const PATIENCE_MS = 1_000;
 
-/** Questions that are not answered yet, by path: each holds a thread of the pool, so there is one. */
-const asked = new Map<string, Promise<StorageSpace | undefined>>();
+/** Pending calls by path: each blocks a thread of the pool, so there is one per path. */
+const pending = new Map<string, Promise<StorageSpace | undefined>>();
 
-/** Of the file system that holds a path; undefined if the system does not say so within a second. */
+/** Returns the size and free space of the file system of a path; undefined without an answer within a second. */
 export async function readDiskSpace(
   path: string,
 ): Promise<StorageSpace | undefined> {
-  const running = asked.get(path) ?? ask(path);
-  asked.set(path, running);
+  const running = pending.get(path) ?? read(path);
+  pending.set(path, running);
   const end = new AbortController();
   try {
     return await Promise.race([
@@ -27,16 +27,16 @@ export async function readDiskSpace(
   }
 }
 
-async function ask(path: string): Promise<StorageSpace | undefined> {
+async function read(path: string): Promise<StorageSpace | undefined> {
   try {
     const { bsize, blocks, bavail } = await statfs(path);
-    // Some network file systems answer with zeros.
+    // Some network file systems report zeros.
     return blocks === 0
       ? undefined
       : { totalBytes: blocks * bsize, freeBytes: bavail * bsize };
   } catch {
     return undefined;
   } finally {
-    asked.delete(path);
+    pending.delete(path);
   }
 }

@@ -1,7 +1,7 @@
 import { lstat, stat } from "node:fs/promises";
 import { lstatSync, statSync } from "node:fs";
 
-/** Device and inode of what stands at a path, as in `2049:131077`; equal as long as it is the same thing. */
+/** Device and inode of the entry at a path, as in `2049:131077`. Equal while it is the same entry. */
 export type FileIdentity = string;
 
 interface Numbers {
@@ -13,17 +13,17 @@ function identity({ dev, ino }: Numbers): FileIdentity {
   return `${dev}:${ino}`;
 }
 
-/** Of the folder that a path leads to, links followed. @throws the system's errors */
+/** Identifies the folder at a path, following links. @throws the system's errors */
 export async function identifyFolder(path: string): Promise<FileIdentity> {
   return identity(await stat(path, { bigint: true }));
 }
 
-/** Of the entry itself. @throws the system's errors */
+/** Identifies the entry at a path itself. @throws the system's errors */
 export async function identifyFile(path: string): Promise<FileIdentity> {
   return identity(await lstat(path, { bigint: true }));
 }
 
-/** Undefined if nothing can be seen there; on the calling thread. */
+/** Identifies a folder on the calling thread; undefined if it is absent or unreadable. */
 export function identifyFolderNow(path: string): FileIdentity | undefined {
   try {
     return identity(statSync(path, { bigint: true }));
@@ -32,7 +32,7 @@ export function identifyFolderNow(path: string): FileIdentity | undefined {
   }
 }
 
-/** As {@link identifyFolderNow}, of the entry itself. */
+/** Identifies the entry itself on the calling thread; undefined if it is absent or unreadable. */
 export function identifyFileNow(path: string): FileIdentity | undefined {
   try {
     return identity(lstatSync(path, { bigint: true }));

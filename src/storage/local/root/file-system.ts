@@ -4,7 +4,7 @@ import { openPageCache, type PageCache } from "../blobs/page-cache.ts";
 import { Semaphore } from "../../../wire/semaphore.ts";
 
 export interface FileStat {
-  /** A regular file: no folder, link, pipe or device. */
+  /** Whether it is a regular file: not a folder, link, pipe or device. */
   readonly isFile: boolean;
   readonly sizeBytes: number;
   /** Permission bits, as in 0o600. */
@@ -14,16 +14,16 @@ export interface FileStat {
 }
 
 /**
- * The few calls that the store makes, so that a test can let the n-th of them fail.
- * Every method rejects with the system's error (`code` as in `ENOSPC`); descriptors are numbers,
- * because a FileHandle costs an object and a promise more for each read.
+ * The system calls of the store, so that a test can make the n-th of them fail.
+ * Every method rejects with the system's error (`code` as in `ENOSPC`). Descriptors are numbers,
+ * because a FileHandle costs one more object and promise for each read.
  */
 export interface FileSystem {
-  /** A file that it creates has mode 0600. */
+  /** Creates files with mode 0600. */
   open(path: string, flags: number): Promise<number>;
   close(fd: number): Promise<void>;
   stat(fd: number): Promise<FileStat>;
-  /** May read less than asked; 0 only at the end of the file. */
+  /** May read less than requested; 0 only at the end of the file. */
   read(
     fd: number,
     target: Uint8Array,
@@ -31,9 +31,9 @@ export interface FileSystem {
     length: number,
     position: number,
   ): Promise<number>;
-  /** What needs no wait; absent where the system has no such calls. */
+  /** Calls that never wait; absent on systems without them. */
   readonly pageCache?: PageCache | undefined;
-  /** May write less than given. */
+  /** May write less than `chunks` hold. */
   writev(
     fd: number,
     chunks: readonly Uint8Array[],
@@ -44,23 +44,23 @@ export interface FileSystem {
   fsync(fd: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
-  /** Of the entry itself: a link is not followed. */
+  /** Describes the entry itself: a link is not followed. */
   statPath(path: string): Promise<FileStat>;
-  /** Mode 0600, as {@link open} gives. */
+  /** Sets mode 0600, like {@link open}. */
   makePrivate(path: string): Promise<void>;
-  /** Mode 0700, parents too; one that is there keeps its mode. */
+  /** Creates folders with mode 0700, parents included; an existing one keeps its mode. */
   makeFolder(path: string): Promise<void>;
   list(path: string): Promise<readonly string[]>;
-  /** Every name in a folder, some hundred at a time; one that comes or goes meanwhile may be missed. */
+  /** Visits all names in a folder, a few hundred at a time. A name that is added or removed meanwhile may be missed. */
   eachName(
     path: string,
     visit: (names: readonly string[]) => Promise<void>,
   ): Promise<void>;
-  /** Whatever stands there, with all below it; absent is fine. */
+  /** Removes any entry with everything below it; an absent one is ignored. */
   removeTree(path: string): Promise<void>;
 }
 
-/** The system's code of an error, as in `ENOENT`. */
+/** Returns the system's code of an error, as in `ENOENT`. */
 export function systemCode(error: unknown): string {
   if (error instanceof Error && "code" in error) {
     if (typeof error.code === "string") return error.code;
@@ -85,7 +85,7 @@ const syncs = new Semaphore(
   Math.max(1, Math.floor(Number(process.env["UV_THREADPOOL_SIZE"] ?? 4) / 2)),
 );
 
-/** The callback calls, not `fs.promises`: they go to the thread pool by a number, without a FileHandle. */
+/** Uses the callback calls, not `fs.promises`: they work on descriptors, without a FileHandle. */
 export const nodeFileSystem: FileSystem = {
   open: (path, flags) =>
     new Promise((resolve, reject) => {
@@ -138,12 +138,12 @@ export const nodeFileSystem: FileSystem = {
   list: (path) => fs.promises.readdir(path),
   eachName: async (path, visit) => {
     const folder = await fs.promises.opendir(path, {
-      bufferSize: NAMES_AT_ONCE,
+      bufferSize: NAMES_PER_VISIT,
     });
     let names: string[] = [];
     for await (const { name } of folder) {
       names.push(name);
-      if (names.length < NAMES_AT_ONCE) continue;
+      if (names.length < NAMES_PER_VISIT) continue;
       await visit(names);
       names = [];
     }
@@ -152,7 +152,7 @@ export const nodeFileSystem: FileSystem = {
   removeTree: (path) => fs.promises.rm(path, { recursive: true, force: true }),
 };
 
-const NAMES_AT_ONCE = 256;
+const NAMES_PER_VISIT = 256;
 
 function fileStat(stats: fs.Stats): FileStat {
   return {

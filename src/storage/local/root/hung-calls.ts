@@ -1,6 +1,6 @@
-/** A disk that takes longer for one name is taken for one that does not answer. */
+/** A disk that takes longer for one name counts as not answering. */
 const PATIENCE_MS = 6_000;
-const LOOK_EVERY_MS = 1_000;
+const CHECK_EVERY_MS = 1_000;
 
 interface Call {
   readonly startedAtMs: number;
@@ -8,25 +8,27 @@ interface Call {
 }
 
 /**
- * Bounds calls that the system may never answer, as on a network file system whose server is gone:
- * the caller goes on without the storage. The call itself can't be ended.
+ * Bounds calls that the system may never answer, as on a network file system without its server. The
+ * caller continues without the storage; the call itself can't be cancelled.
  */
 export class HungCalls {
   readonly #patienceMs: number;
-  readonly #lookEveryMs: number;
-  /** In the order in which they began. */
+  readonly #checkEveryMs: number;
+  /** Ordered by start time. */
   readonly #calls = new Set<Call>();
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(patienceMs = PATIENCE_MS, lookEveryMs = LOOK_EVERY_MS) {
+  constructor(patienceMs = PATIENCE_MS, checkEveryMs = CHECK_EVERY_MS) {
     this.#patienceMs = patienceMs;
-    this.#lookEveryMs = lookEveryMs;
+    this.#checkEveryMs = checkEveryMs;
   }
 
   /**
-   * @param work `isLate` says whether its result is of use to anything
-   * @param onLate gets a result that came too late, such as a descriptor that must be closed
-   * @throws what the work throws; an error with code `ETIMEDOUT`
+   * Runs a call, and rejects if it takes too long.
+   *
+   * @param work calls `isLate` to find out whether its result is still awaited
+   * @param onLate receives a result that arrived too late, such as a descriptor that must be closed
+   * @throws what `work` throws; an error with code `ETIMEDOUT`
    */
   run<T>(
     work: (isLate: () => boolean) => Promise<T>,
@@ -36,8 +38,8 @@ export class HungCalls {
       const call: Call = { startedAtMs: performance.now(), reject };
       this.#calls.add(call);
       this.#timer ??= setInterval(
-        () => this.#look(),
-        this.#lookEveryMs,
+        () => this.#rejectLate(),
+        this.#checkEveryMs,
       ).unref();
       work(() => !this.#calls.has(call)).then(
         (result) => {
@@ -52,7 +54,7 @@ export class HungCalls {
     });
   }
 
-  #look(): void {
+  #rejectLate(): void {
     const before = performance.now() - this.#patienceMs;
     for (const call of this.#calls) {
       if (call.startedAtMs > before) break;

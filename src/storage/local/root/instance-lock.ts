@@ -8,19 +8,19 @@ import { identifyFileNow } from "./file-identity.ts";
 import { createPrivateFile } from "./private-file.ts";
 
 export interface InstanceLock {
-  /** The root may be owned by another process afterwards; a second call does nothing to that. */
+  /** Unlocks the root. Later calls have no effect, even if another process holds the root by then. */
   release(): void;
 }
 
-/** SQLite closes a database that nobody refers to any more, and the lock would go with it. */
+/** Keeps the databases referenced: a collected one would be closed, and its lock released. */
 const held = new Set<Database.Database>();
 
 /**
- * Makes this process the only one on a storage root. The lock is the system's on a file that only
- * SQLite opens (a second descriptor that somebody closes would let go of it), so it ends with the
- * process however that ends, and a leftover file means nothing.
+ * Makes this process the only one on a storage root. The system's lock is on a file that only SQLite
+ * opens (closing any second descriptor would release it). It ends with the process in any case, and a
+ * leftover file has no meaning.
  *
- * @throws RootInUseError, StorageError when the file can't be made
+ * @throws RootInUseError; StorageError if the file can't be created
  */
 export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
   let database: Database.Database;
@@ -33,7 +33,7 @@ export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
     });
   }
   try {
-    // Nothing is ever written to it, but a journal would be, and could not be on a full disk.
+    // The database stays empty, but a journal file would be written, which fails on a full disk.
     database.pragma("journal_mode = MEMORY");
     database.exec("BEGIN EXCLUSIVE");
   } catch (error) {
@@ -52,7 +52,7 @@ export function acquireInstanceLock(layout: DiskLayout): InstanceLock {
   return {
     release() {
       if (!held.delete(database)) return;
-      // Another file there is another process's, in another tree perhaps.
+      // A different file at this path belongs to another process.
       if (identifyFileNow(layout.lockFile) === identity) removeOwner(layout);
       database.close();
     },
@@ -68,7 +68,7 @@ function readOwner(layout: DiskLayout): number | undefined {
   }
 }
 
-/** For the message of whoever is refused; a disk that is full keeps nobody from starting. */
+/** Records the process id for the message to a second process. A full disk does not prevent the start. */
 function writeOwner(layout: DiskLayout): void {
   try {
     writeFileSync(layout.lockOwnerFile, `${process.pid}\n`, { mode: 0o600 });
@@ -77,11 +77,11 @@ function writeOwner(layout: DiskLayout): void {
   }
 }
 
-/** What can't go is only a word in a message that nobody gets: the lock is not the file. */
+/** A file that can't be removed is harmless: it is not the lock. */
 function removeOwner(layout: DiskLayout): void {
   try {
     rmSync(layout.lockOwnerFile, { force: true });
   } catch {
-    // The file system is read-only by now.
+    // The file system is read-only.
   }
 }

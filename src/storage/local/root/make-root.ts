@@ -5,7 +5,7 @@ import type { StorageError } from "../../blob-store.ts";
 import { StorageRootError } from "../../storage-root-errors.ts";
 import { asStorageError, systemCode } from "./file-system.ts";
 
-/** Faults of the disk, not of the set-up: what is stored is out of reach, and may come back. */
+/** Faults of the disk, not of the set-up: the content is out of reach and may become available again. */
 const DISK_FAULTS = new Set([
   "ENOSPC",
   "EDQUOT",
@@ -17,14 +17,14 @@ const DISK_FAULTS = new Set([
   "ENOTCONN",
   "EHOSTDOWN",
 ]);
-/** Faults of the process and its limits, whatever the root is. */
+/** Faults of the process and its limits, for any root. */
 const PROCESS_FAULTS = new Set(["EMFILE", "ENFILE", "ENOMEM", "EAGAIN"]);
 const SQLITE_DISK_FAULT = /^SQLITE_(?:FULL|IOERR)/;
 
 /**
- * The code of a fault of the disk itself, so that a mirror starts without its storage.
+ * Returns the code of a fault of the disk itself, for which a mirror starts without its storage.
  *
- * @returns undefined if something else is wrong
+ * @returns undefined for any other error
  */
 export function diskFault(error: unknown): string | undefined {
   for (let cause = error, depth = 0; depth < 5; depth += 1) {
@@ -37,14 +37,14 @@ export function diskFault(error: unknown): string | undefined {
 }
 
 /**
- * Makes the root's folder where it is absent. Its parent is never made: that would put a cache on
- * the disk below a mount point that is not mounted.
+ * Creates the root's folder if it is absent. Its parent is never created: below an unmounted mount
+ * point that would place the cache on the wrong disk.
  *
  * @throws StorageRootError; StorageError if the disk is at fault
  */
 export async function makeRoot(root: string): Promise<void> {
   try {
-    // Not recursive: Node never ends where a parent is there and a folder below it can't be.
+    // Not recursive: Node hangs if a parent exists in which no folder can be created.
     await mkdir(root, { mode: 0o700 });
   } catch (error) {
     if (systemCode(error) !== "EEXIST") throw await rootFault(root, error);
@@ -61,8 +61,8 @@ export async function makeRoot(root: string): Promise<void> {
 }
 
 /**
- * Words for a fault in or below the root that only an operator can mend; one of the disk or of this
- * process comes out as a StorageError.
+ * Returns the error for a fault in or below the root: a StorageRootError if an operator must repair
+ * it, a StorageError if the disk or this process is at fault.
  */
 export async function rootFault(
   root: string,
@@ -78,30 +78,30 @@ export async function rootFault(
 
 async function expectation(root: string, cause: StorageError): Promise<string> {
   const { code, operation } = cause;
-  const where = ` (${operation} failed with ${code})`;
+  const failure = ` (${operation} failed with ${code})`;
   switch (code) {
     case "EACCES":
     case "EPERM":
-      return `a folder that user ${process.getuid?.() ?? "of this process"} may read and write${where}`;
+      return `a folder that user ${process.getuid?.() ?? "of this process"} may read and write${failure}`;
     case "ENOENT": {
       const parent = dirname(root);
       return (await isFolder(parent))
-        ? `a folder that can be made; ${parent} takes none`
+        ? `a folder that can be created; ${parent} does not allow it`
         : `a folder in an existing one; ${parent} does not exist`;
     }
     case "ENOTDIR":
     case "EEXIST":
     case "EISDIR":
     case "ELOOP":
-      return `a folder, with folders below it${where}`;
+      return `a folder, with folders below it${failure}`;
     case "SQLITE_CANTOPEN":
     case "SQLITE_READONLY":
     case "SQLITE_READONLY_DBMOVED":
     case "SQLITE_READONLY_DIRECTORY":
     case "SQLITE_PERM":
-      return `files that user ${process.getuid?.() ?? "of this process"} may read and write${where}`;
+      return `files that user ${process.getuid?.() ?? "of this process"} may read and write${failure}`;
     default:
-      return `a folder that can be used${where}`;
+      return `a folder that can be used${failure}`;
   }
 }
 

@@ -11,10 +11,10 @@ import {
 import { type Schedule, scheduleUnref } from "../../../telemetry/clock.ts";
 
 const CHECK_EVERY_MS = 2_000;
-/** A file system that takes longer is away; with {@link CHECK_EVERY_MS} it is noticed within 10 s. */
+/** A file system that takes longer counts as absent; with {@link CHECK_EVERY_MS} that is noticed within 10 s. */
 const PATIENCE_MS = 6_000;
 
-/** As the system's error of a file that is on no file system any more. */
+/** Has the code of the system's error for a file whose file system is gone. */
 export class RootAwayError extends Error {
   readonly code = "ESTALE";
 
@@ -30,39 +30,39 @@ export interface RootWatchOptions {
   readonly onChange: (absence: StorageAbsence | undefined) => void;
   readonly schedule?: Schedule;
   readonly nowMs?: () => number;
-  /** Root and lock file as they are now, undefined if nothing can be seen there. Never rejects. */
-  readonly look?: () => Promise<Seen>;
+  /** Identifies root and lock file; undefined for an absent or unreadable one. Never rejects. */
+  readonly identify?: () => Promise<Identities>;
 }
 
-type Seen = readonly [
+type Identities = readonly [
   root: FileIdentity | undefined,
   lock: FileIdentity | undefined,
 ];
 
 /**
- * Watches whether the storage root is still what was opened: another folder at its path, or another
- * lock file, belongs to another process. Looks at both every two seconds and before every write by
- * a path; a look that hangs holds up one thread of the pool and nothing else.
+ * Watches whether the storage root is still the one that was opened: a different folder at its path,
+ * or a different lock file, belongs to another process. Both are checked every two seconds and before
+ * every write by path. A check that hangs blocks one thread of the pool and nothing else.
  */
 export class RootWatch {
   readonly #options: RootWatchOptions;
   readonly #schedule: Schedule;
   readonly #nowMs: () => number;
-  readonly #lookAtBoth: () => Promise<Seen>;
+  readonly #identify: () => Promise<Identities>;
   readonly #root: FileIdentity | undefined;
   readonly #lock: FileIdentity | undefined;
   #absence: StorageAbsence | undefined;
-  #look: { readonly startedAtMs: number } | undefined;
+  #pendingCheck: { readonly startedAtMs: number } | undefined;
   #cancel: (() => void) | undefined;
 
-  /** The lock is held. */
+  /** Created after the lock is held. */
   constructor(options: RootWatchOptions) {
     this.#options = options;
     this.#schedule = options.schedule ?? scheduleUnref;
     this.#nowMs = options.nowMs ?? (() => performance.now());
     const { root, lockFile } = options.layout;
-    this.#lookAtBoth =
-      options.look ??
+    this.#identify =
+      options.identify ??
       (() =>
         Promise.all([
           identifyFolder(root).catch(() => undefined),
@@ -70,10 +70,10 @@ export class RootWatch {
         ]));
     this.#root = identifyFolderNow(root);
     this.#lock = identifyFileNow(lockFile);
-    this.#lookLater();
+    this.#scheduleCheck();
   }
 
-  /** Undefined as long as the root is there. */
+  /** Undefined while the root is at its path. */
   get absence(): StorageAbsence | undefined {
     return this.#absence;
   }
@@ -82,7 +82,7 @@ export class RootWatch {
     return this.#absence !== undefined;
   }
 
-  /** Looks now, on the calling thread: for the rare write that can't wait. */
+  /** Checks now, on the calling thread, for the rare write that can't wait. */
   isHereNow(): boolean {
     const { root, lockFile } = this.#options.layout;
     return (
@@ -92,7 +92,7 @@ export class RootWatch {
     );
   }
 
-  /** Looks now. @throws RootAwayError */
+  /** Checks now. @throws RootAwayError */
   async assertHere(): Promise<void> {
     if (!this.isAway) this.#set(await this.#find());
     if (this.isAway) throw new RootAwayError();
@@ -103,27 +103,27 @@ export class RootWatch {
     this.#cancel = undefined;
   }
 
-  #lookLater(): void {
+  #scheduleCheck(): void {
     this.#cancel = this.#schedule(() => {
-      this.#lookLater();
-      void this.#lookOnce();
+      this.#scheduleCheck();
+      void this.#check();
     }, CHECK_EVERY_MS);
   }
 
-  async #lookOnce(): Promise<void> {
-    if (this.#look !== undefined) {
-      const waitedMs = this.#nowMs() - this.#look.startedAtMs;
+  async #check(): Promise<void> {
+    if (this.#pendingCheck !== undefined) {
+      const waitedMs = this.#nowMs() - this.#pendingCheck.startedAtMs;
       if (waitedMs >= PATIENCE_MS) this.#set("the root does not answer");
       return;
     }
-    this.#look = { startedAtMs: this.#nowMs() };
+    this.#pendingCheck = { startedAtMs: this.#nowMs() };
     const found = await this.#find();
-    this.#look = undefined;
+    this.#pendingCheck = undefined;
     if (this.#cancel !== undefined) this.#set(found);
   }
 
   async #find(): Promise<StorageAbsence | undefined> {
-    const [rootNow, lockNow] = await this.#lookAtBoth();
+    const [rootNow, lockNow] = await this.#identify();
     if (rootNow !== this.#root) {
       return "the root was moved, deleted or unmounted";
     }
@@ -141,10 +141,10 @@ export class RootWatch {
     if (absence !== undefined) {
       log.error(
         { root, fault: absence },
-        "the storage is not used: pulls pass through until the same root and lock file are back",
+        "the storage is not used: pulls pass through until the same root and lock file are at their path",
       );
     } else if (wasAway) {
-      log.info({ root }, "the storage root is back and used again");
+      log.info({ root }, "the storage root is at its path and used again");
     }
     onChange(absence);
   }

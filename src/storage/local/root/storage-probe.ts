@@ -1,9 +1,9 @@
 import { type BlobStore, StorageError } from "../../blob-store.ts";
 
-/** Whoever asks whether the mirror is ready waits for the disk no longer than this. */
+/** A readiness check waits for the disk no longer than this. */
 const PATIENCE_MS = 1_000;
 
-/** Asks whether the storage takes writes, one question at a time, and does not wait for a slow disk. */
+/** Checks whether the storage accepts writes, one check at a time, without waiting for a slow disk. */
 export class StorageProbe {
   readonly #blobs: Pick<BlobStore, "probe">;
   readonly #patienceMs: number;
@@ -14,7 +14,7 @@ export class StorageProbe {
     this.#patienceMs = patienceMs;
   }
 
-  /** @throws StorageError; `ETIMEDOUT` where the disk has not answered yet */
+  /** @throws StorageError; `ETIMEDOUT` if the disk has not answered in time */
   async probe(): Promise<void> {
     this.#running ??= this.#blobs.probe().finally(() => {
       this.#running = undefined;

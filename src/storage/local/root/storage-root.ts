@@ -13,14 +13,14 @@ import { type FileSystem, systemCode } from "./file-system.ts";
 import { syncFolder } from "../blobs/blob-files.ts";
 
 const { O_RDONLY, O_RDWR, O_CREAT, O_TRUNC, O_NOFOLLOW } = constants;
-/** Room that ran out is no fault of the set-up: what is stored can be served, and room may come back. */
+/** A full disk is not a fault of the set-up: stored content can be served, and space may be freed. */
 const FULL = new Set(["ENOSPC", "EDQUOT"]);
 
 /**
- * Makes the folders and goes once through all that publishing a blob needs, in each of them.
+ * Creates the folders and tries once, in each of them, every operation that publishing a blob needs.
  *
- * @returns false when there is no room
- * @throws StorageError that names the path
+ * @returns false if the disk is full
+ * @throws StorageError that contains the path
  */
 export async function prepareFolders(
   layout: DiskLayout,
@@ -58,7 +58,7 @@ async function tryFolder(
     } finally {
       await fileSystem.close(fd).catch(() => undefined);
     }
-    // Fails with EXDEV where the two folders are on different file systems.
+    // Fails with EXDEV if the two folders are on different file systems.
     await step(`renaming ${from} to ${to}`, () => fileSystem.rename(from, to));
     await step(`syncing ${folder}`, () => syncFolder(fileSystem, folder));
     await step(`removing ${to}`, () => fileSystem.unlink(to));
@@ -68,7 +68,7 @@ async function tryFolder(
   }
 }
 
-/** One boot of the machine, as in `7c2a…-…`; undefined where the system does not tell. */
+/** Returns the id of the machine's current boot, as in `7c2a…-…`; undefined if the system has none. */
 export async function readBootId(): Promise<string | undefined> {
   try {
     return (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
@@ -77,7 +77,7 @@ export async function readBootId(): Promise<string | undefined> {
   }
 }
 
-/** Whether the root was last used under this boot: what was written then is there, synced or not. */
+/** Returns whether the root was last used during this boot; then its unsynced writes are intact too. */
 export async function isSameBoot(
   layout: DiskLayout,
   fileSystem: FileSystem,
@@ -99,11 +99,11 @@ export async function isSameBoot(
 }
 
 /**
- * Removes from the partial folder what no fill can go on from: leftovers of a crash, and after a
- * power failure every partial, because its size tells nothing of its bytes. Then notes the boot.
+ * Removes what no write can continue from the partial folder: leftovers of a crash, and after a power
+ * failure every partial, because its size says nothing about its bytes. Then records the boot.
  *
  * @returns how many partials are kept
- * @throws StorageError when the folder can't be read
+ * @throws StorageError if the folder can't be read
  */
 export async function sweepPartials(
   layout: DiskLayout,
@@ -113,7 +113,7 @@ export async function sweepPartials(
   const names = await step(`listing ${layout.partialFolder}`, () =>
     fileSystem.list(layout.partialFolder),
   ).catch((error: unknown) => {
-    // There was no room to make it; the store does when there is.
+    // It could not be created on a full disk; the store creates it later.
     if (systemCode(error) === "ENOENT") return [];
     throw error;
   });
@@ -136,14 +136,14 @@ export async function sweepPartials(
       isClean = false;
     }
   }
-  // Only when nothing of another boot is left: the next start would trust it.
+  // Only if nothing of another boot is left, because the next start would trust it.
   if (!isSame && isClean && bootId !== undefined) {
     await writeBootId(layout, fileSystem, bootId).catch(() => undefined);
   }
   return kept;
 }
 
-/** Not synced: after a power failure a wrong or empty file means distrust, as it should. */
+/** Not synced: after a power failure a wrong or empty file rightly means distrust. */
 async function writeBootId(
   layout: DiskLayout,
   fileSystem: FileSystem,

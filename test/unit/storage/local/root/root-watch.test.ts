@@ -49,7 +49,7 @@ void describe("the watch of a storage root", () => {
     let answer = Promise.withResolvers<void>();
     const scene = await setUp(test, {
       nowMs: () => nowMs,
-      look: async () => {
+      identify: async () => {
         asked += 1;
         await answer.promise;
         return [
