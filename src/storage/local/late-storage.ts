@@ -7,7 +7,7 @@ import {
   trackBlobStore,
 } from "../tracked-blob-store.ts";
 import { createFsBlobStore } from "./blobs/fs-blob-store.ts";
-import { forwardTo } from "./index/forward-index.ts";
+import { forwardTo } from "../forward-index.ts";
 import {
   type LocalStorage,
   type LocalStorageOptions,

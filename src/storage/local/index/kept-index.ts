@@ -5,7 +5,7 @@ import type { Logger } from "../../../telemetry/logger.ts";
 import { BackgroundIndex } from "./background-index.ts";
 import type { Ballast } from "../root/ballast.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
-import { forwardTo } from "./forward-index.ts";
+import { forwardTo } from "../../forward-index.ts";
 import { IndexAudit } from "../upkeep/index-audit.ts";
 import type { MetadataIndex } from "../../metadata-index.ts";
 import {
