@@ -37,7 +37,7 @@ void describe("deploy/access.md", () => {
     const passwords = await source("http/client-auth/passwords");
     const hasher = await source("http/client-auth/password-hasher");
     const htpasswd = await source("config/files/htpasswd");
-    for (const [file, constant, told] of [
+    for (const [file, constant, stated] of [
       [passwords, "FAILURES_PER_USER = 10", "10 a minute for each address"],
       [passwords, "FAILURES_PER_ADDRESS = 30", "30 for each address"],
       [passwords, "VERIFIED_MS = 5 * 60_000", "within the last 5 minutes"],
@@ -47,7 +47,7 @@ void describe("deploy/access.md", () => {
       [htpasswd, "MAX_BCRYPT_COST = 14", "bcrypt of cost 14 at most"],
     ] as const) {
       assert.ok(file.includes(constant), constant);
-      assert.ok(text.includes(told), told);
+      assert.ok(text.includes(stated), stated);
     }
   });
 });

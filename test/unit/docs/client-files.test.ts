@@ -13,7 +13,7 @@ import { parseSimpleToml, tomlToJson } from "../../support/simple-toml.ts";
 
 const MIRROR = `http://${EXAMPLE_ADDRESS}`;
 
-/** What each engine must read in its file. */
+/** The parsed content that each engine must read. */
 const WANTED: Readonly<Record<string, unknown>> = {
   "docker/daemon.json": {
     "registry-mirrors": [MIRROR],
@@ -23,7 +23,7 @@ const WANTED: Readonly<Record<string, unknown>> = {
     server: "https://registry-1.docker.io",
     host: { [MIRROR]: { capabilities: ["pull", "resolve"] } },
   },
-  // No server: each registry's own is the last resort.
+  // Without server, the registry itself is the last resort.
   "containerd/certs.d/_default/hosts.toml": {
     host: { [MIRROR]: { capabilities: ["pull", "resolve"] } },
   },

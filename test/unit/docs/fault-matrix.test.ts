@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 const FOLDER = join(import.meta.dirname, "../..");
-/** The second cell is empty where the row goes on. */
+/** The second cell is empty in the further lines of a row. */
 const ROW = /^\| ([US]\d+) \|[^|]*\| `([^`]+)`: "(.+)" \|$/;
 
 async function readRows(): Promise<

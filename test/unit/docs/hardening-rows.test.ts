@@ -13,8 +13,8 @@ interface Row {
 }
 
 const text = await readFile(join(FOLDER, "HARDENING.md"), "utf8");
-/** The second table tells what failed, not where it stands. */
-const [table = ""] = text.split("## What fails without the cure");
+/** The second table names failures, not files. */
+const [table = ""] = text.split("## Tests that fail without the handling");
 const rows = table.split("\n").flatMap((line): Row[] => {
   const [, row, file, name] = ROW.exec(line) ?? [];
   return row === undefined || file === undefined || name === undefined
@@ -32,7 +32,7 @@ void test("every row of HARDENING.md names a test that exists", async () => {
 });
 
 void test("HARDENING.md has every row", () => {
-  const told = new Set(rows.map(({ row }) => row));
+  const listed = new Set(rows.map(({ row }) => row));
   const wanted = [
     ...Array.from({ length: 9 }, (_, at) => `C${at + 3}`),
     ...Array.from({ length: 12 }, (_, at) => `R${at + 1}`),
@@ -41,7 +41,7 @@ void test("HARDENING.md has every row", () => {
     ),
   ];
   assert.deepEqual(
-    wanted.filter((row) => !told.has(row)),
+    wanted.filter((row) => !listed.has(row)),
     [],
   );
 });
