@@ -2,7 +2,7 @@ import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
 import { createUpstreamClient } from "../upstream/create-client.ts";
 import type { Foundation } from "./foundation.ts";
 import { createObserver } from "./observation.ts";
-import { createUpstreamSet, type UpstreamSet } from "./upstream-set.ts";
+import { UpstreamSet } from "./upstream-set.ts";
 
 export interface BuiltUpstreams {
   readonly set: UpstreamSet;
@@ -20,7 +20,7 @@ export function buildUpstreams({
   metrics,
   instanceId,
 }: Foundation): BuiltUpstreams {
-  const set = createUpstreamSet({
+  const set = new UpstreamSet({
     upstreams: config.upstreams,
     templates: config.upstreamTemplates,
     createClient: (upstream, onAnswered) =>

@@ -5,104 +5,140 @@ import type { LoadResult } from "../config/load.ts";
 import type { Audit } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
-/** What asks for a reload. */
+/** Cause of a reload: SIGHUP, or a change of one of the configuration's files. */
 export type ReloadSource = "signal" | "file";
 
-/** Reads the configuration again when told, and when its files change. */
+/** Reads the configuration again on request and when its files change. */
 export interface Reloading {
-  /** Ends when the new configuration is in force, or was refused. Never throws. */
+  /** Resolves when the new configuration is applied or rejected. Never rejects. */
   reload(source: ReloadSource): Promise<void>;
   close(): void;
+}
+
+export interface ReloadOptions {
+  readonly loaded: LoadResult & { ok: true };
+  readonly load: () => Promise<LoadResult>;
+  /** @returns the top-level keys whose values changed. @throws Error if the configuration was rejected */
+  readonly apply: (config: Config) => Promise<readonly string[]>;
+  readonly log: Logger;
+  readonly audit: Audit;
 }
 
 /**
  * Watches the configuration's files.
  *
- * A faulty configuration is told in the log and the audit, and the old one stays whole.
+ * The log and the audit report a faulty configuration; the previous one then applies unchanged.
  */
-export async function watchConfig(options: {
-  readonly loaded: LoadResult & { ok: true };
-  readonly load: () => Promise<LoadResult>;
-  /** @returns the top-level keys that are another than before. @throws where nothing was taken over */
-  readonly apply: (config: Config) => Promise<readonly string[]>;
-  readonly log: Logger;
-  readonly audit: Audit;
-}): Promise<Reloading> {
-  const { load, apply, log, audit } = options;
-  const started = describeFixed(options.loaded.config);
-  let running = Promise.resolve();
-  let watch: FileWatch | undefined;
-  let isClosed = false;
-  let watched = "";
+export async function watchConfig(options: ReloadOptions): Promise<Reloading> {
+  const reloader = new Reloader(options);
+  await reloader.watch();
+  return reloader;
+}
 
-  let inForce = pathsOf(options.loaded);
-  /** @returns whether they are others than before */
-  const watchPaths = async (paths: readonly string[]): Promise<boolean> => {
-    if (paths.join("\n") === watched) return false;
-    watched = paths.join("\n");
-    watch?.close();
-    watch = await watchFiles(paths, () => reload("file"));
-    if (isClosed) watch.close();
-    return true;
-  };
-  const loadWatched = async (): Promise<LoadResult> => {
-    const loaded = await load();
-    // Those of a configuration that is refused too: a `chmod` of one may mend it.
-    const paths = new Set([...inForce, ...pathsOf(loaded)]);
-    // Read once it is known what they are like: what changes after that is seen.
-    return (await watchPaths([...paths])) ? load() : loaded;
-  };
-  const refuse = (source: ReloadSource, faults: readonly string[]): void => {
-    log.error(
-      { source, faults },
-      "the new configuration is refused and the old one stays",
-    );
-    audit.record({ event: "reload-refused", source, faults });
-  };
-  const reloadOnce = async (source: ReloadSource): Promise<void> => {
-    if (isClosed) return;
+class Reloader implements Reloading {
+  readonly #options: ReloadOptions;
+  /** Values at the start of the keys that only a restart changes. */
+  readonly #started: Readonly<Record<string, unknown>>;
+  /** Files of the configuration that applies now. */
+  #paths: readonly string[];
+  #watchedPaths = "";
+  #watch: FileWatch | undefined;
+  /** One reload at a time. */
+  #running = Promise.resolve();
+  #isClosed = false;
+
+  constructor(options: ReloadOptions) {
+    this.#options = options;
+    this.#started = readFixedKeys(options.loaded.config);
+    this.#paths = pathsOf(options.loaded);
+  }
+
+  async watch(): Promise<void> {
+    await this.#watchPaths(this.#paths);
+  }
+
+  reload(source: ReloadSource): Promise<void> {
+    this.#running = this.#running.then(() => this.#reload(source));
+    return this.#running;
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#watch?.close();
+  }
+
+  async #reload(source: ReloadSource): Promise<void> {
+    if (this.#isClosed) return;
+    const { apply, audit } = this.#options;
     try {
       if (source === "signal") audit.reopen();
-      const loaded = await loadWatched();
+      const loaded = await this.#load();
       if (!loaded.ok) {
-        refuse(source, loaded.faults.map(formatFault));
+        this.#reject(source, loaded.faults.map(formatFault));
         return;
       }
       const changed = await apply(loaded.config);
-      for (const warning of loaded.warnings) {
-        log.warn({ fault: formatFault(warning) }, "configuration");
-      }
-      const described = describeFixed(loaded.config);
-      const waiting = Object.keys({ ...started, ...described }).filter(
-        (key) =>
-          JSON.stringify(started[key]) !== JSON.stringify(described[key]),
-      );
-      if (waiting.length > 0) {
-        log.warn({ keys: waiting }, "a change that needs a restart");
-      }
-      inForce = pathsOf(loaded);
-      // The files of users and keys have watches of their own: nothing else is told of them.
-      if (source === "file" && changed.length === 0) return;
-      log.info({ source, changed }, "the configuration was read again");
-      audit.record({ event: "reloaded", source, changed });
+      this.#logApplied(source, loaded, changed);
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
-      refuse(source, [text]);
+      this.#reject(source, [text]);
     }
-  };
-  const reload = (source: ReloadSource): Promise<void> => {
-    running = running.then(() => reloadOnce(source));
-    return running;
-  };
+  }
 
-  await watchPaths(inForce);
-  return {
-    reload,
-    close: () => {
-      isClosed = true;
-      watch?.close();
-    },
-  };
+  /** Loads the configuration, after the watch of its files has started: no later change is missed. */
+  async #load(): Promise<LoadResult> {
+    const { load } = this.#options;
+    const loaded = await load();
+    // Files of a rejected configuration are watched too: a `chmod` of one may repair it.
+    const paths = new Set([...this.#paths, ...pathsOf(loaded)]);
+    return (await this.#watchPaths([...paths])) ? load() : loaded;
+  }
+
+  /** @returns whether the paths differ from those watched before */
+  async #watchPaths(paths: readonly string[]): Promise<boolean> {
+    if (paths.join("\n") === this.#watchedPaths) return false;
+    this.#watchedPaths = paths.join("\n");
+    this.#watch?.close();
+    this.#watch = await watchFiles(paths, () => this.reload("file"));
+    if (this.#isClosed) this.#watch.close();
+    return true;
+  }
+
+  #reject(source: ReloadSource, faults: readonly string[]): void {
+    const { log, audit } = this.#options;
+    log.error(
+      { source, faults },
+      "rejected the changed configuration; the previous one stays in effect",
+    );
+    audit.record({ event: "reload-refused", source, faults });
+  }
+
+  #logApplied(
+    source: ReloadSource,
+    loaded: LoadResult & { ok: true },
+    changed: readonly string[],
+  ): void {
+    const { log, audit } = this.#options;
+    for (const warning of loaded.warnings) {
+      log.warn(
+        { fault: formatFault(warning) },
+        "configuration accepted with a warning",
+      );
+    }
+    const fixed = readFixedKeys(loaded.config);
+    const keys = Object.keys({ ...this.#started, ...fixed }).filter(
+      (key) =>
+        JSON.stringify(this.#started[key]) !== JSON.stringify(fixed[key]),
+    );
+    if (keys.length > 0) {
+      log.warn({ keys }, "changed keys take effect after a restart");
+    }
+    this.#paths = pathsOf(loaded);
+    // The files of users and keys have watches of their own, which log their changes.
+    if (source === "file" && changed.length === 0) return;
+    log.info({ source, changed }, "applied the changed configuration");
+    audit.record({ event: "reloaded", source, changed });
+  }
 }
 
 function pathsOf({ sources }: LoadResult): readonly string[] {
@@ -110,8 +146,8 @@ function pathsOf({ sources }: LoadResult): readonly string[] {
   return configFile === undefined ? files : [configFile, ...files];
 }
 
-/** What needs a restart to change, by its key. */
-function describeFixed(config: Config): Record<string, unknown> {
+/** Returns the values that only a restart changes, by key. */
+function readFixedKeys(config: Config): Record<string, unknown> {
   const { listen, operator, storage, tls } = config;
   return {
     listen,

@@ -8,163 +8,134 @@ import {
   looksLikeRegistry,
   type UpstreamRoutes,
 } from "../mirror/upstream-routes.ts";
-import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
-import type { UpstreamClient } from "../upstream/client.ts";
 import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
+import type { UpstreamClient } from "../upstream/client.ts";
+import { RetiredUpstreams } from "./retired-upstreams.ts";
+import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
 
-/**
- * How often it is looked whether one that is no longer in force has come to rest. Two looks must
- * find it idle: a download that broke waits for some seconds before it goes on.
- */
-const LOOK_AFTER_MS = 30_000;
-
-/** Clients may name registries of templates faster than those before them come to rest. */
-const MAX_RETIRING = 1_000;
-
-/** The upstreams in force, and the way to others. */
-export interface UpstreamSet {
-  readonly mirrored: readonly MirroredUpstream[];
-  /** Those of the configuration alone. */
-  readonly configured: readonly MirroredUpstream[];
-  /** Those that requests made from templates; a part of {@link mirrored} once their registries answered. */
-  readonly templated: Pick<TemplateUpstreams, "find" | "peek">;
-  /** Of the configuration in force: one request asks for them once. */
-  readonly routes: UpstreamRoutes;
-  /**
-   * Takes other upstreams into force at once. One whose configuration is the same keeps its
-   * connections, tokens and breakers; bodies of the others go on to their ends.
-   *
-   * @returns whether anything is another than before
-   */
-  replace(
-    configs: readonly UpstreamConfig[],
-    templates?: readonly UpstreamConfig[],
-  ): boolean;
-  close(): Promise<void>;
-}
-
-/**
- * @param createClient is given what to call when the registry has answered
- * @param onRetired told of a configuration that is no longer in force
- */
-export function createUpstreamSet(options: {
+export interface UpstreamSetOptions {
   readonly upstreams: readonly UpstreamConfig[];
   readonly templates?: readonly UpstreamConfig[] | undefined;
+  /** Creates a client that calls `onAnswered` for every answer of its registry. */
   readonly createClient: (
     config: UpstreamConfig,
     onAnswered: () => void,
   ) => UpstreamClient;
+  /** Called for each configuration that no longer applies. */
   readonly onRetired: (config: UpstreamConfig) => void;
   readonly schedule?: Schedule;
-}): UpstreamSet {
-  const { createClient, onRetired, schedule = scheduleUnref } = options;
-  /** Each with the end of its next look. */
-  const retiring = new Map<UpstreamClient, () => void>();
-  const makeMember = (
+}
+
+/** The upstreams that apply now; a reload replaces them. */
+export class UpstreamSet {
+  /**
+   * Upstreams that requests made from templates; they are in {@link mirrored} once their registries
+   * have answered.
+   */
+  readonly templated: TemplateUpstreams;
+  readonly #options: UpstreamSetOptions;
+  readonly #retired: RetiredUpstreams;
+  #members: readonly Member[];
+  #routes: UpstreamRoutes;
+  /** Fingerprints of the configured upstreams and templates, in their order. */
+  #fingerprints: string;
+
+  constructor(options: UpstreamSetOptions) {
+    const { upstreams, templates = [], schedule = scheduleUnref } = options;
+    this.#options = options;
+    this.#retired = new RetiredUpstreams(schedule);
+    this.#members = upstreams.map((config) => this.#makeMember(config));
+    this.#routes = createUpstreamRoutes(upstreams, templates);
+    this.#fingerprints = fingerprintsOf(this.#members, templates);
+    this.templated = new TemplateUpstreams({
+      configOf: (name) => this.#routes.findUpstream(name),
+      makeMember: (config, onAnswered) => this.#makeMember(config, onAnswered),
+      fingerprintOf,
+      retire: (member) => this.#retire(member),
+      isFull: () => this.#retired.isFull,
+      schedule,
+    });
+  }
+
+  get mirrored(): readonly MirroredUpstream[] {
+    return [...this.configured, ...this.templated.mirrored];
+  }
+
+  /** Upstreams of the configuration, without those made from templates. */
+  get configured(): readonly MirroredUpstream[] {
+    return this.#members.map(({ mirrored }) => mirrored);
+  }
+
+  /** Routes of the configuration that applies now: a request reads them once. */
+  get routes(): UpstreamRoutes {
+    return this.#routes;
+  }
+
+  /**
+   * Replaces the upstreams for new requests. One with an unchanged configuration keeps its
+   * connections, tokens and breakers; running downloads of the others finish.
+   *
+   * @returns whether anything changed
+   */
+  replace(
+    configs: readonly UpstreamConfig[],
+    templates: readonly UpstreamConfig[] = [],
+  ): boolean {
+    const before = new Map(this.#members.map((one) => [one.fingerprint, one]));
+    const keptFor = (config: UpstreamConfig): Member | undefined =>
+      before.get(fingerprintOf(config));
+    const kept = new Set(configs.map(keptFor));
+    // Before their successors, which may have the same names in the metrics.
+    for (const member of this.#members) {
+      if (!kept.has(member)) this.#retire(member);
+    }
+    this.#members = configs.map(
+      (config) => keptFor(config) ?? this.#makeMember(config),
+    );
+    const fingerprints = fingerprintsOf(this.#members, templates);
+    if (fingerprints === this.#fingerprints) return false;
+    this.#fingerprints = fingerprints;
+    this.#routes = createUpstreamRoutes(configs, templates);
+    this.templated.reload();
+    return true;
+  }
+
+  async close(): Promise<void> {
+    const members = [...this.#members, ...this.templated.takeAll()];
+    const clients = [
+      ...members.map(({ mirrored }) => mirrored.client),
+      ...this.#retired.takeAll(),
+    ];
+    await Promise.all(clients.map((client) => client.close()));
+  }
+
+  #makeMember(
     config: UpstreamConfig,
     onAnswered: () => void = () => {},
-  ): Member => ({
-    config,
-    fingerprint: fingerprintOf(config),
-    mirrored: {
-      name: config.name,
-      metricLabel: config.template ?? config.name,
-      concurrency: config.concurrency,
-      freshness: createFreshnessPolicy(config.freshness),
-      mayPull: createPullPolicy(config),
-      client: createClient(config, onAnswered),
-    },
-  });
-  let members = options.upstreams.map((config) => makeMember(config));
-  let templates = options.templates ?? [];
-  let routes = createUpstreamRoutes(options.upstreams, templates);
-  let order = orderOf(members, templates);
-
-  const retire = ({ config, mirrored }: Member): void => {
-    const { client } = mirrored;
-    client.retire();
-    onRetired(config);
-    const lookLater = (wasIdle: boolean): void => {
-      const cancel = schedule(() => {
-        const isIdle = client.isIdle();
-        if (!isIdle || !wasIdle) {
-          lookLater(isIdle);
-          return;
-        }
-        retiring.delete(client);
-        void client.close().catch(() => {});
-      }, LOOK_AFTER_MS);
-      retiring.set(client, cancel);
+  ): Member {
+    return {
+      config,
+      fingerprint: fingerprintOf(config),
+      mirrored: {
+        name: config.name,
+        metricLabel: config.template ?? config.name,
+        concurrency: config.concurrency,
+        freshness: createFreshnessPolicy(config.freshness),
+        mayPull: createPullPolicy(config),
+        client: this.#options.createClient(config, onAnswered),
+      },
     };
-    lookLater(false);
-  };
+  }
 
-  const configured = () => members.map(({ mirrored }) => mirrored);
-  const templated = new TemplateUpstreams({
-    configOf: (name) => routes.findUpstream(name),
-    makeMember,
-    fingerprintOf,
-    retire,
-    isFull: () => retiring.size >= MAX_RETIRING,
-    schedule,
-  });
-
-  return {
-    get mirrored() {
-      return [...configured(), ...templated.mirrored];
-    },
-    get configured() {
-      return configured();
-    },
-    templated,
-    get routes() {
-      return routes;
-    },
-    replace: (configs, nextTemplates = []) => {
-      const before = new Map(members.map((one) => [one.fingerprint, one]));
-      const same = new Set<Member>();
-      const gone = () => members.filter((member) => !same.has(member));
-      const next: Member[] = [];
-      const fresh: UpstreamConfig[] = [];
-      for (const config of configs) {
-        const kept = before.get(fingerprintOf(config));
-        if (kept === undefined) fresh.push(config);
-        else same.add(kept);
-      }
-      // Before those that come in their place show themselves under the same names.
-      for (const member of gone()) retire(member);
-      for (const config of configs) {
-        const kept = before.get(fingerprintOf(config));
-        next.push(kept ?? makeMember(config));
-      }
-      const nextOrder = orderOf(next, nextTemplates);
-      const isChanged = nextOrder !== order;
-      members = next;
-      order = nextOrder;
-      if (isChanged) {
-        templates = nextTemplates;
-        routes = createUpstreamRoutes(configs, templates);
-        templated.reload();
-      }
-      return isChanged;
-    },
-    close: async () => {
-      for (const cancel of retiring.values()) cancel();
-      const clients = [
-        ...[...members, ...templated.takeAll()].map(
-          ({ mirrored }) => mirrored.client,
-        ),
-        ...retiring.keys(),
-      ];
-      retiring.clear();
-      await Promise.all(clients.map((client) => client.close()));
-    },
-  };
+  #retire(member: Member): void {
+    this.#retired.add(member);
+    this.#options.onRetired(member.config);
+  }
 }
 
 /**
- * Whether the first part of an operator's reference names an upstream. `team` of `team/app:1` matches
- * the template `*`, but is the name of a registry only if a client's `ns` has made it one.
+ * Whether the first part of an operator's reference names an upstream. The template `*` matches
+ * `team` of `team/app:1` too, but that is a registry only if the `ns` of a client made it one.
  */
 export function namesUpstream(
   { routes, templated }: Pick<UpstreamSet, "routes" | "templated">,
@@ -179,8 +150,8 @@ export function namesUpstream(
   );
 }
 
-/** The first that two share decides, so their order is a part of what they mean. */
-function orderOf(
+/** The order counts: if several upstreams match a request, the first one serves it. */
+function fingerprintsOf(
   members: readonly Member[],
   templates: readonly UpstreamConfig[],
 ): string {
@@ -190,10 +161,10 @@ function orderOf(
   ].join(" ");
 }
 
-/** Secrets included, and not to be found in it. */
+/** Hashes a configuration with its secrets, which can't be read from the result. */
 function fingerprintOf(config: UpstreamConfig): string {
   const text = JSON.stringify(config, function (this: unknown, key, value) {
-    // JSON asks a secret for its text before it asks here.
+    // JSON.stringify calls the secret's toJSON before this function.
     const holder = (this as Record<string, unknown>)[key];
     return holder instanceof Secret ? holder.reveal() : (value as unknown);
   });

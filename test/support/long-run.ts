@@ -39,7 +39,7 @@ const ENDPOINTS = 3;
 const SETTLE_MS = 60_000;
 /** Lines that tell of a refused configuration; every other error is a fault. */
 const EXPECTED_ERRORS = new Set([
-  "the new configuration is refused and the old one stays",
+  "rejected the changed configuration; the previous one stays in effect",
 ]);
 /** The variant of the configuration that a start reads: its log tells the addresses. */
 const START = 0;

@@ -44,7 +44,9 @@ void describe("a running mirror's configuration", () => {
     assert.equal((changed as string[]).toSorted().join(" "), taken);
     // In the form that it was told to take.
     const told = await mirror.child.line((line) =>
-      line.includes("a change that needs a restart") ? line : undefined,
+      line.includes("changed keys take effect after a restart")
+        ? line
+        : undefined,
     );
     assert.doesNotMatch(told, /^\{/);
     for (const keys of ["listen", "operator.listen", "storage", "tls"]) {

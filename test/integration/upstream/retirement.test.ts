@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { digestOf } from "../../../src/oci/digest.ts";
 import { systemClock } from "../../../src/telemetry/clock.ts";
 import { createUpstreamClient } from "../../../src/upstream/create-client.ts";
-import { createUpstreamSet } from "../../../src/app/upstream-set.ts";
+import { UpstreamSet } from "../../../src/app/upstream-set.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { buildImage, seededBlob } from "../../support/image-builder.ts";
 import { ManualSchedule } from "../../support/manual-schedule.ts";
@@ -34,7 +34,7 @@ void describe("an upstream that is no longer in force", () => {
     );
     const looks = new ManualSchedule();
     const retired: string[] = [];
-    const set = createUpstreamSet({
+    const set = new UpstreamSet({
       upstreams: [upstreamConfig([upstream.origin])],
       createClient: (config) =>
         createUpstreamClient({

@@ -3,10 +3,7 @@ import { describe, it } from "node:test";
 import type { UpstreamConfig } from "../../../src/config/config.ts";
 import { UpstreamError } from "../../../src/wire/errors.ts";
 import type { UpstreamClient } from "../../../src/upstream/client.ts";
-import {
-  createUpstreamSet,
-  type UpstreamSet,
-} from "../../../src/app/upstream-set.ts";
+import { UpstreamSet } from "../../../src/app/upstream-set.ts";
 import { ManualSchedule } from "../../support/manual-schedule.ts";
 import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 
@@ -23,7 +20,7 @@ function setUp() {
   const closed: string[] = [];
   const busy = new Set<string>();
   let made = 0;
-  const set: UpstreamSet = createUpstreamSet({
+  const set: UpstreamSet = new UpstreamSet({
     upstreams: [],
     templates: [TEMPLATE],
     createClient: ({ name }, onAnswered) => {
