@@ -63,7 +63,8 @@ void describe("a storage without room", () => {
     ])) {
       assertWhole(response, blob.digest);
     }
-    while (!mirror.logs.some(({ msg }) => msg === "fill")) await delay(20);
+    while (!mirror.logs.some(({ msg }) => msg === "a blob fill has ended"))
+      await delay(20);
     const second = await rawRequest(request);
     assertWhole(second, blob.digest);
     assert.equal(
@@ -168,7 +169,7 @@ void describe("a storage with room for one of two images", () => {
     );
     const outcomes = (): string[] =>
       mirror.logs
-        .filter(({ msg }) => msg === "fill")
+        .filter(({ msg }) => msg === "a blob fill has ended")
         .map(({ outcome }) => String(outcome));
     while (outcomes().length < layers.length) await delay(20);
     // The disk never ran full: the second was refused its room before it took any.
@@ -255,7 +256,8 @@ void describe("a storage that somebody else fills to the last byte", () => {
     assertWhole(await get(`blobs/${kept.digest}`), kept.digest);
     while (
       !mirror.logs.some(
-        ({ msg, outcome }) => msg === "fill" && outcome === "stored",
+        ({ msg, outcome }) =>
+          msg === "a blob fill has ended" && outcome === "stored",
       )
     ) {
       await delay(20);

@@ -43,7 +43,9 @@ void describe("a disk that turns read-only while the mirror runs", () => {
     };
     const fills = (outcome: string): number =>
       mirror.logs.filter(
-        (line) => line["msg"] === "fill" && line["outcome"] === outcome,
+        (line) =>
+          line["msg"] === "a blob fill has ended" &&
+          line["outcome"] === outcome,
       ).length;
     await pull("cached", cached);
     while (fills("stored") < 2) await delay(20);

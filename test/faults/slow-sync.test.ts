@@ -52,7 +52,8 @@ void describe("a disk that takes minutes for a sync", () => {
     };
     const stored = (): number =>
       mirror.logs.filter(
-        ({ msg, outcome }) => msg === "fill" && outcome === "stored",
+        ({ msg, outcome }) =>
+          msg === "a blob fill has ended" && outcome === "stored",
       ).length;
     await pull("cached", cached);
     while (stored() < cached.blobs.length) await delay(20);
@@ -104,7 +105,7 @@ void describe("a disk that takes minutes to read an index through", () => {
     ];
     for (const path of paths) await get(first, path);
     const rows = (): number =>
-      first.logs.filter(({ msg }) => msg === "fill").length;
+      first.logs.filter(({ msg }) => msg === "a blob fill has ended").length;
     while (rows() < cached.blobs.length) await delay(20);
     await first.kill();
     const { indexFile } = diskLayout(first.root);

@@ -294,7 +294,10 @@ export class TestMirror {
       const running = await this.#app?.metrics.fillsInProgress.get();
       if (running?.values.every(({ value }) => value === 0) ?? true) return;
       await this.#logged.until(
-        () => this.log.slice(lines).some(({ msg }) => msg === "fill"),
+        () =>
+          this.log
+            .slice(lines)
+            .some(({ msg }) => msg === "a blob fill has ended"),
         () => "a fill still runs",
       );
     }

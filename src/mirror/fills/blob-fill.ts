@@ -13,26 +13,28 @@ import type { FillEnd, FillOptions, FillOutcome } from "./fill-options.ts";
 import { FillReader } from "./fill-reader.ts";
 
 /**
- * The last bytes of a blob that no reader gets before the digest and the size are right: without
- * them no client can take a wrong body for a complete one.
+ * The last bytes of a blob, which readers get only after the digest and the size are verified: without
+ * them no client can accept a wrong body as complete.
  */
 export const TAIL_BYTES = 64 * 1024;
 
+const NO_READER = "the fill has neither a storage nor a reader";
+
 /**
- * One upstream body on its way into the cache, and any number of readers that follow it from the
- * first byte, each at its own pace. It belongs to none of them: it goes on when they leave.
+ * Copies one upstream body into the cache while any number of readers follow it from the first byte,
+ * each at its own pace. The fill does not depend on its readers: it continues when they leave.
  *
- * A {@link FillDownload} brings the bytes, {@link FillBytes} holds and stores them. Readers at the
- * head are served from memory, readers behind it from the partial file. The upstream is paced by
- * the storage alone. When the storage fails the fill passes the bytes through: paced by its
- * fastest reader, and a reader that falls out of the window continues with a body of its own
- * ({@link continuation}), verified like any other.
+ * A {@link FillDownload} receives the bytes, {@link FillBytes} holds and stores them. Readers near the
+ * newest byte are served from memory, slower ones from the partial file. Only the storage limits the
+ * pace of the download. If the storage fails, the fill passes the bytes through: the fastest reader sets
+ * the pace, and a reader that falls out of the window continues with an upstream body of its own
+ * ({@link continuation}), which is verified like any other.
  */
 export class BlobFill {
   readonly digest: Digest;
-  /** Rejects when the upstream gave no body; then no client was promised anything. */
+  /** Rejects if the upstream sent no body; no client has got a response head then. */
   readonly head: Promise<FillHead>;
-  /** Resolves when the blob is in the index, or will not come. Never rejects. */
+  /** Resolves when the blob is in the index, or the fill has failed. Never rejects. */
   readonly ended: Promise<FillEnd>;
 
   readonly #options: FillOptions;
@@ -41,7 +43,7 @@ export class BlobFill {
   readonly #bytes: FillBytes;
   readonly #download: FillDownload;
   #waiters: (() => void)[] = [];
-  #headIn: PromiseWithResolvers<FillHead> = Promise.withResolvers();
+  #firstHead: PromiseWithResolvers<FillHead> = Promise.withResolvers();
   #isVerified = false;
   #isOver = false;
   #failure: Error | undefined;
@@ -69,13 +71,13 @@ export class BlobFill {
       open: (request) => options.open(request),
       giveWay: async () => options.giveWay?.(this.#abort.signal),
       hasReaders: () => this.hasReaders,
-      onHead: (head) => this.#headIn.resolve(head),
+      onHead: (head) => this.#firstHead.resolve(head),
       onBytes: () => this.#wakeSoon(),
       onResume: () => options.onResume(),
       verify: (endpoint) => this.#verify(endpoint),
     });
-    this.head = this.#headIn.promise;
-    // Whoever waits for it sees the rejection; when nobody does it is no fault of the process.
+    this.head = this.#firstHead.promise;
+    // Callers that wait for the head see the rejection; without one it must not end the process.
     this.head.catch(() => {});
     this.ended = this.#run();
   }
@@ -84,7 +86,7 @@ export class BlobFill {
     return this.#readers.size > 0;
   }
 
-  /** Whether a new reader will get all it asks for, as far as is known. */
+  /** True unless the fill has ended, failed or is being suspended. */
   get isJoinable(): boolean {
     return (
       !this.#isOver &&
@@ -93,48 +95,48 @@ export class BlobFill {
     );
   }
 
-  /** Whether the bytes go into the cache, as far as is known. */
+  /** True while the bytes are stored in the cache. */
   get isStored(): boolean {
     return this.#bytes.isStored;
   }
 
-  /** Position after the newest byte that came. */
+  /** Position after the newest byte received. */
   get receivedBytes(): number {
     return this.#bytes.end;
   }
 
-  /** @returns a reader of the whole blob; {@link FillReader.setRange} narrows it */
+  /** Opens a reader of the whole blob; {@link FillReader.setRange} narrows it. */
   openReader(): FillReader {
     const reader = new FillReader(this);
     this.#readers.add(reader);
     return reader;
   }
 
-  /** Stores nothing from here on: there is no room for it. */
+  /** Stops storing, because there is no room; later bytes are passed through. */
   passThrough(reason: unknown): void {
     this.#bytes.passThrough(reason);
   }
 
-  /** Memory is due to other fills. */
+  /** Reduces the window after more fills share the memory. */
   onSmallerWindow(): void {
     if (!this.#isOver) this.#bytes.onSmallerWindow();
   }
 
-  /** Breaks off a body that hardly moves on, to be resumed. @returns false where it does move on */
+  /** Ends a body that is too slow, to be resumed later. @returns false if it is fast enough */
   cutTrickle(): boolean {
     return !this.#isOver && this.#download.cutTrickle();
   }
 
-  /** Ends the fill and keeps what came; its readers are cut off. */
+  /** Ends the fill and keeps the bytes received so far; its readers fail. */
   async suspend(): Promise<void> {
     this.#isSuspending = true;
     this.#stop("the fill was suspended");
     await this.ended;
   }
 
-  // --- what a reader needs -------------------------------------------------------------------
+  // --- used by readers ------------------------------------------------------------------------
 
-  /** Position after the last byte that a reader may have now. */
+  /** Position after the last byte that readers may get now. */
   get readableEnd(): number {
     const { end } = this.#bytes;
     if (this.#isVerified) return end;
@@ -150,10 +152,9 @@ export class BlobFill {
   }
 
   /**
-   * Waits for the digest.
+   * Waits until the digest is verified; returns the size.
    *
-   * @returns the size
-   * @throws what the fill failed with
+   * @throws the failure of the fill
    */
   async verifiedSize(): Promise<number> {
     while (!this.#isVerified) {
@@ -163,12 +164,12 @@ export class BlobFill {
     return this.#bytes.end;
   }
 
-  /** Set when no more bytes will come. */
+  /** Set if the fill has failed: no more bytes are received. */
   get failure(): Error | undefined {
     return this.#failure;
   }
 
-  /** Bytes from the window, or undefined where the position has left it. */
+  /** Returns bytes from the window; undefined if the position is before it. */
   fromWindow(
     position: number,
     limit: number,
@@ -177,22 +178,22 @@ export class BlobFill {
     return this.#bytes.fromWindow(position, limit, maxBytes);
   }
 
-  /** Position after the last byte that can be read back from the storage. */
+  /** Position after the last byte that can be read from the storage. */
   get storedEnd(): number {
     return this.#bytes.storedEnd;
   }
 
-  /** The partial file, opened once for all readers. */
+  /** Opens the partial file, once for all readers. */
   openFile(): Promise<BlobReader> {
     return this.#bytes.openFile();
   }
 
-  /** The same, once it is open. */
+  /** The partial file, if it is open. */
   get openedFile(): BlobReader | undefined {
     return this.#bytes.openedFile;
   }
 
-  /** A body of its own for a reader that neither the window nor the storage can serve any more. */
+  /** Starts another fill for a reader that neither the window nor the storage can serve. */
   continuation(position: number): BlobFill {
     return new BlobFill({
       ...this.#options,
@@ -207,7 +208,7 @@ export class BlobFill {
     });
   }
 
-  /** Resolves when something changed. */
+  /** Resolves at the next change of the fill's state. */
   changed(): Promise<void> {
     return new Promise((resolve) => this.#waiters.push(resolve));
   }
@@ -221,11 +222,11 @@ export class BlobFill {
     this.#wake();
     if (this.#readers.size > 0) return;
     if (this.#isOver) this.#bytes.release();
-    // Nothing is stored and nobody reads: the bytes would go nowhere.
-    else if (!this.isStored) this.#stop("nobody reads");
+    // The bytes are neither stored nor read.
+    else if (!this.isStored) this.#stop(NO_READER);
   }
 
-  // --- from the first byte to the last -------------------------------------------------------
+  // --- download, verification, publication ----------------------------------------------------
 
   async #run(): Promise<FillEnd> {
     let outcome: FillOutcome = "broken";
@@ -251,7 +252,7 @@ export class BlobFill {
     };
   }
 
-  /** @throws UpstreamError `interrupted` where more may come, `digest-mismatch` where none will help */
+  /** @throws UpstreamError `interrupted` if a resumed download may help, `digest-mismatch` if not */
   async #verify(endpoint: string): Promise<void> {
     await this.#bytes.flush();
     if (this.#abort.signal.aborted) throw this.#abort.signal.reason;
@@ -264,12 +265,12 @@ export class BlobFill {
     }
     const actual = await this.#bytes.digest();
     if (actual !== this.digest) {
-      // Without a length the end of the connection proves nothing: only the digest does.
+      // Without a length, the end of the connection does not prove that the body is complete.
       throw size === undefined
         ? new UpstreamError("interrupted", "the body may have ended early", {
             upstream: endpoint,
           })
-        : mismatch(endpoint, "the bytes are not those of the digest");
+        : mismatch(endpoint, "got bytes with another digest");
     }
     this.#download.sizeBytes = have;
     this.#isVerified = true;
@@ -279,7 +280,7 @@ export class BlobFill {
   async #publish(): Promise<FillOutcome> {
     const { writer } = this.#bytes;
     if (writer === undefined) return "passed";
-    // Opened in any case: somebody may join until the row is in.
+    // Always opened: readers may join until the index has the row.
     const file = await this.openFile().catch(() => undefined);
     if (!this.isStored) {
       await writer.abort();
@@ -293,7 +294,7 @@ export class BlobFill {
       this.#options.onDegraded(error);
       return "passed";
     }
-    // Readers go on from the file: the memory is worth more to the next fill.
+    // Readers continue from the file, so that the next fill can use the memory.
     if (file !== undefined) this.#bytes.clearWindow();
     return "stored";
   }
@@ -302,7 +303,7 @@ export class BlobFill {
     this.#abort.abort(error);
     this.#failure =
       error instanceof Error ? error : new BrokenBody(String(error));
-    this.#headIn.reject(this.#failure);
+    this.#firstHead.reject(this.#failure);
     await this.#bytes.flush();
     const { writer } = this.#bytes;
     if (writer === undefined) {
@@ -321,7 +322,7 @@ export class BlobFill {
   #onDegraded(error: unknown): void {
     this.#options.onDegraded(error);
     if (this.#readers.size === 0 && this.#download.isHeadIn) {
-      this.#abort.abort(new BrokenBody("nobody reads", { cause: error }));
+      this.#abort.abort(new BrokenBody(NO_READER, { cause: error }));
     }
     this.#wake();
   }
@@ -331,9 +332,9 @@ export class BlobFill {
     this.#download.onRoom();
   }
 
-  // --- its readers ---------------------------------------------------------------------------
+  // --- readers --------------------------------------------------------------------------------
 
-  /** Readers that wait for bytes ahead of the head can use none of those that are held. */
+  /** Ignores readers beyond the newest byte: they cannot use the bytes in the window. */
   #fastestReader(): number | undefined {
     let fastest: number | undefined;
     for (const { position } of this.#readers) {
@@ -352,8 +353,8 @@ export class BlobFill {
   }
 
   /**
-   * Wakes the readers once the bytes that have arrived together are all in: they take them in one
-   * write, and a hundred readers cost a fraction of the garbage.
+   * Wakes the readers after all bytes that arrived together: they send them in one write, which
+   * reduces the garbage of a hundred readers.
    */
   #wakeSoon(): void {
     if (this.#isWaking) return;

@@ -1,10 +1,10 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
-/** Bytes of chunks from the network after which those that are done with are given back. */
+/** A young collection runs each time this many bytes of chunks were dropped. */
 const COLLECT_EVERY_BYTES = 4 * 1024 * 1024;
 
-/** From where the heap is marked: chunks that outlive a young collection find room below. */
+/** Heap growth before a full marking, so that chunks that survive a young collection do not start one. */
 const HEAP_GROWING_PERCENT = 100;
 
 type Collect = (options: { readonly type: "minor" }) => void;
@@ -13,12 +13,12 @@ let collect: Collect | undefined;
 let passedBytes = 0;
 
 /**
- * Counts chunks of a body that nobody will hold for long.
+ * Counts dropped chunks of a body and triggers young collections.
  *
- * Node gives each read of a socket a buffer of its own. V8 counts their bytes towards the limit of
- * the old generation, some 10 MiB above what a small heap holds, although they die young: a young
- * collection comes only every 50 MiB of them, so that before it the whole heap was marked, again
- * and again, for as much processor time as the download itself. A young collection every few MiB
+ * Node allocates a buffer for each read of a socket. V8 counts these bytes towards the limit of the old
+ * generation, which is some 10 MiB above the size of a small heap, although the buffers die young. V8
+ * starts a young collection only every 50 MiB, so it reached the limit first and marked the whole heap
+ * again and again, which took as much CPU time as the download itself. A young collection every few MiB
  * takes a third of a millisecond and leaves nothing to mark.
  */
 export function countPassingBytes(bytes: number): void {
@@ -29,7 +29,7 @@ export function countPassingBytes(bytes: number): void {
   collect({ type: "minor" });
 }
 
-/** A flag that is set late is seen by new contexts alone. */
+/** Only new contexts see a flag that is set after the start. */
 function findCollect(): Collect {
   setFlagsFromString("--expose-gc");
   const found: unknown = runInNewContext("gc");

@@ -1,18 +1,18 @@
-/** What a chunk costs beside its bytes, so that a body in tiny chunks is bounded too. */
+/** The memory of a chunk in addition to its bytes; it bounds a body in tiny chunks. */
 const CHUNK_OVERHEAD_BYTES = 512;
 
-/** Parts of one {@link ChunkWindow.slice}: enough for a read of 256 KiB in chunks of a socket's size. */
+/** Bound of the parts of one {@link ChunkWindow.slice}: enough for 256 KiB in chunks of typical size. */
 const MAX_PARTS = 64;
 
 /**
- * The newest run of a body's chunks, kept in memory: the readers at the head are served from it
- * and the writer takes from it. Positions count from the start of the blob.
+ * The newest chunks of a body, in memory: readers near the newest byte and the writer to the storage use
+ * it. Positions count from the start of the blob.
  */
 export class ChunkWindow {
   #chunks: Buffer[] = [];
-  /** Position of each chunk's first byte, beside {@link #chunks}. */
+  /** Position of the first byte of each chunk in {@link #chunks}. */
   #starts: number[] = [];
-  /** Chunks before this index are dropped; the arrays are cut when half of them is. */
+  /** Chunks before this index are dropped; the arrays are cut when half of their entries are. */
   #first = 0;
   #end: number;
   #costBytes = 0;
@@ -21,7 +21,7 @@ export class ChunkWindow {
     this.#end = start;
   }
 
-  /** Position of the first byte that is held; {@link end} when none is. */
+  /** Position of the first byte in the window; {@link end} if it is empty. */
   get start(): number {
     return this.#starts[this.#first] ?? this.#end;
   }
@@ -42,12 +42,12 @@ export class ChunkWindow {
     this.#costBytes += chunk.length + CHUNK_OVERHEAD_BYTES;
   }
 
-  /** Position after the oldest chunk that is held. */
+  /** Position after the oldest chunk. */
   get oldestEnd(): number {
     return this.#starts[this.#first + 1] ?? this.#end;
   }
 
-  /** @returns the chunk that is held no longer */
+  /** Drops the oldest chunk and returns it. */
   dropOldest(): Buffer | undefined {
     const chunk = this.#chunks[this.#first];
     if (chunk === undefined) return undefined;
@@ -64,8 +64,8 @@ export class ChunkWindow {
   }
 
   /**
-   * Bytes from `position`, which is held, up to `limit`, in parts of together at most `maxBytes`
-   * (one part at least) and not more than `maxParts`.
+   * Returns bytes from `position`, which must be in the window, up to `limit`: at least one part, at
+   * most `maxParts` parts, and at most `maxBytes` in total.
    */
   slice(
     position: number,
@@ -93,7 +93,7 @@ export class ChunkWindow {
     return parts;
   }
 
-  /** The chunk that holds the position: the last one that starts at or before it. */
+  /** Finds the chunk of a position: the last chunk that starts at or before it. */
   #indexOf(position: number): number {
     let low = this.#first;
     let high = this.#starts.length - 1;

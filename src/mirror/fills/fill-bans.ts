@@ -2,7 +2,7 @@ import { LRUCache } from "lru-cache";
 import type { Digest } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 
-/** After wrong bytes, ranges of that digest are refused for so long, so that the engine goes elsewhere. */
+/** How long ranges of a digest are refused after wrong bytes, so that the engine uses another registry. */
 const BAN_MS = 10_000;
 const MAX_BANS = 1_000;
 
@@ -11,7 +11,7 @@ interface Ban {
   readonly endpoints: ReadonlySet<string>;
 }
 
-/** Digests of which an upstream gave wrong bytes a moment ago. No other upstream is banned with it. */
+/** Digests for which an upstream recently sent wrong bytes. Other upstreams are not affected. */
 export class FillBans {
   readonly #clock: Clock;
   readonly #bans = new LRUCache<string, Ban>({ max: MAX_BANS });
@@ -20,7 +20,7 @@ export class FillBans {
     this.#clock = clock;
   }
 
-  /** @param endpoints those that gave the wrong bytes */
+  /** @param endpoints the endpoints that sent the wrong bytes */
   add(upstream: string, digest: Digest, endpoints: ReadonlySet<string>): void {
     this.#bans.set(fillKey(upstream, digest), {
       untilMs: this.#clock.monotonicMs() + BAN_MS,
@@ -32,7 +32,7 @@ export class FillBans {
     return this.#find(upstream, digest) !== undefined;
   }
 
-  /** Endpoints of the upstream that are asked last for the digest. */
+  /** Returns the endpoints of the upstream that are tried last for the digest. */
   endpoints(upstream: string, digest: Digest): ReadonlySet<string> {
     return this.#find(upstream, digest)?.endpoints ?? new Set();
   }
@@ -48,7 +48,7 @@ export class FillBans {
   }
 }
 
-/** Names a download: bytes of one upstream prove nothing of another one's. */
+/** Returns the key of a download, which includes the upstream: its bytes prove nothing about those of another. */
 export function fillKey(upstream: string, digest: Digest): string {
   return `${digest} ${upstream}`;
 }

@@ -5,16 +5,16 @@ import { countPassingBytes } from "./chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
 
 /**
- * Bytes of one write, which starts at a multiple of them: the page cache takes its memory in pieces
- * as large as the writes allow, and one of 2 MiB costs a tenth of as many in pieces of 256 KiB.
+ * Size and alignment of a write. The page cache allocates memory in pieces as large as the write
+ * allows, and one piece of 2 MiB costs a tenth of eight pieces of 256 KiB.
  */
 const WRITE_BYTES = 2 * 1024 * 1024;
-/** Room in the window for what comes while the next step is not stored yet. */
+/** The part of the window that is kept free for bytes that arrive during a write. */
 const FREE_PART = 1 / 8;
-/** Chunks of a socket's size are never so many; tiny ones go in several writes. */
+/** Bound of the chunks in one write: typical chunks stay below it, tiny ones are split over several writes. */
 const WRITE_CHUNKS = 512;
 
-/** Where the bytes go: to a partial blob, or nowhere, continuing a hash of the `offset` bytes before. */
+/** The target of the bytes: a writer, or none, with a hash of the `offset` bytes before. */
 export type FillStorage =
   | { readonly kind: "writer"; readonly writer: BlobWriter }
   | {
@@ -25,27 +25,27 @@ export type FillStorage =
 
 export interface FillBytesOptions {
   readonly storage: FillStorage;
-  /** Bytes of the newest chunks that are held in memory: a power of two. May change at any time. */
+  /** Size of the window in memory: a power of two. May change at any time. */
   windowBytes(): number;
-  /** Position of the reader nearest to the head; undefined where none can use what is held. */
+  /** Position of the fastest reader; undefined if none can use the bytes in the window. */
   fastestReader(): number | undefined;
-  /** There is room for more. */
+  /** The window has room for more bytes. */
   onRoom(): void;
-  /** The storage failed: from here on the bytes are passed through. */
+  /** The storage failed: from now on the bytes are passed through. */
   onDegraded(error: unknown): void;
 }
 
 /**
- * What came of a blob: the newest bytes in a window in memory, all of them in the partial file,
- * which is written behind the window in large writes, and a hash that follows what was stored.
- * When the storage fails the bytes stay in the window until the fastest reader has them.
+ * The received bytes of a blob: the newest ones in a window in memory, all of them in the partial file,
+ * which is written from the window in large steps, and a hash of the stored bytes. If the storage fails,
+ * bytes stay in the window until the fastest reader has them.
  */
 export class FillBytes {
   readonly #options: FillBytesOptions;
   readonly #writer: BlobWriter | undefined;
   readonly #hash: ContentHash;
   readonly #window: ChunkWindow;
-  /** The hash of what was stored when the storage failed: where continuations start from. */
+  /** The hash of the bytes that were stored before the storage failed; continuations start from it. */
   #passedFrom: { offset: number; hash: ContentHash } | undefined;
   #writing: Promise<void> | undefined;
   #isFlushing = false;
@@ -66,27 +66,27 @@ export class FillBytes {
     }
   }
 
-  /** Position after the newest byte that came. */
+  /** Position after the newest byte received. */
   get end(): number {
     return this.#window.end;
   }
 
-  /** Position after the last byte that can be read back from the storage. */
+  /** Position after the last byte that can be read from the storage. */
   get storedEnd(): number {
     return this.#writer?.writtenBytes ?? 0;
   }
 
-  /** Whether the bytes go into the storage, as far as is known. */
+  /** True while the bytes are stored. */
   get isStored(): boolean {
     return this.#passedFrom === undefined;
   }
 
-  /** Present from the start to the end of a fill that has a storage, which may have failed. */
+  /** The writer of a fill with a storage, also after the storage failed. */
   get writer(): BlobWriter | undefined {
     return this.#writer;
   }
 
-  /** Whoever brings more is to wait for {@link FillBytesOptions.onRoom}. */
+  /** True if the download must wait for {@link FillBytesOptions.onRoom}. */
   get isFull(): boolean {
     return this.#window.costBytes > this.#options.windowBytes();
   }
@@ -98,7 +98,7 @@ export class FillBytes {
     if (this.storedEnd < this.#stepEnd()) this.#startWriter();
   }
 
-  /** Bytes from the window, or undefined where the position has left it. */
+  /** Returns bytes from the window; undefined if the position is before it. */
   fromWindow(
     position: number,
     limit: number,
@@ -109,13 +109,13 @@ export class FillBytes {
       : this.#window.slice(position, limit, maxBytes);
   }
 
-  /** The partial file, opened once for all readers. */
+  /** Opens the partial file, once for all readers. */
   openFile(): Promise<BlobReader> {
     this.#file ??= this.#open();
     return this.#file;
   }
 
-  /** What {@link openFile} opened, once it is open. */
+  /** The partial file, if {@link openFile} has opened it. */
   get openedFile(): BlobReader | undefined {
     return this.#openedFile;
   }
@@ -126,10 +126,10 @@ export class FillBytes {
     return this.#openedFile;
   }
 
-  /** Resolves when all that came is stored, or will not be. */
+  /** Resolves when all received bytes are stored, or the storage has failed. */
   async flush(): Promise<void> {
     this.#isFlushing = true;
-    // A writer that is just ending has not seen that all is to be written.
+    // A write loop that is just ending has not seen `#isFlushing`.
     while (
       this.#writing !== undefined ||
       (this.isStored && this.storedEnd < this.end)
@@ -140,14 +140,14 @@ export class FillBytes {
     this.#isFlushing = false;
   }
 
-  /** Of all that came, after a {@link flush}. @throws StorageError */
+  /** Returns the digest of all received bytes, after a {@link flush}. @throws StorageError */
   digest(): ReturnType<ContentHash["digest"]> {
     return this.#hash.digest();
   }
 
   /**
-   * Where a body for a reader behind the window starts: where the storage ended, or at the first
-   * byte where the storage can't be read, so that its own hash covers every byte before the end.
+   * Returns the start of a continuation for a reader before the window: the position at which storing
+   * stopped or, for an earlier position, the first byte of the blob, so that the hash covers all bytes.
    */
   continueFrom(position: number, createHash: () => ContentHash): FillStorage {
     const from = this.#passedFrom;
@@ -156,9 +156,9 @@ export class FillBytes {
       : { kind: "none", hash: from.hash.fork(), offset: from.offset };
   }
 
-  /** Drops the chunks that nobody needs from memory, and lets more come where there is room. */
+  /** Drops chunks that are not needed any more; resumes the download if there is room. */
   trim(): void {
-    // What is stored is held for readers near the head: reading it back costs them a copy and a thread's turn.
+    // Stored bytes stay in the window for readers near the newest byte: reading the file costs a copy and a thread.
     const windowBytes = this.#options.windowBytes();
     const max = this.isStored ? windowBytes * (1 - FREE_PART) : windowBytes;
     const neededFrom = this.isStored
@@ -174,7 +174,7 @@ export class FillBytes {
     if (!this.isFull) this.#options.onRoom();
   }
 
-  /** From now on nothing is stored. Called while nothing is written. */
+  /** Stops storing. Must not be called during a write. */
   passThrough(reason: unknown): void {
     if (this.#writer !== undefined && this.isStored) {
       this.#degrade(this.#writer, reason);
@@ -186,7 +186,7 @@ export class FillBytes {
     if (this.storedEnd < this.#stepEnd()) this.#startWriter();
   }
 
-  /** Lets go of the memory: readers go on from the file. */
+  /** Frees the memory; readers continue from the file. */
   clearWindow(): void {
     while (this.#window.start < this.#window.end) this.#dropOldest();
   }
@@ -196,12 +196,12 @@ export class FillBytes {
     if (chunk !== undefined) countPassingBytes(chunk.length);
   }
 
-  /** Nothing comes any more. */
+  /** Releases the hash at the end of the download. */
   closeHash(): void {
     this.#hash.close();
   }
 
-  /** Nobody reads any more. */
+  /** Releases memory and file after the last reader. */
   release(): void {
     this.clearWindow();
     this.#passedFrom?.hash.close();
@@ -210,7 +210,7 @@ export class FillBytes {
     this.#openedFile = undefined;
   }
 
-  /** While one step is written the next one is collected. */
+  /** Half of the window at most: one step is collected while another one is written. */
   get #stepBytes(): number {
     return Math.min(WRITE_BYTES, this.#options.windowBytes() >> 1);
   }
@@ -240,7 +240,7 @@ export class FillBytes {
     }
   }
 
-  /** Position up to which is to be written now: the last whole step, or all where it can't wait. */
+  /** Position up to which bytes are written now: the last whole step, or all bytes if they cannot wait. */
   #stepEnd(): number {
     if (!this.isStored) return 0;
     const { end } = this.#window;
@@ -249,7 +249,7 @@ export class FillBytes {
       : end - (end % this.#stepBytes);
   }
 
-  /** From now on the bytes pass through; the hash gets what the storage did not take. */
+  /** Stops storing; the hash gets the bytes that the storage has not taken. */
   #degrade(writer: BlobWriter, error: unknown): void {
     let at = writer.writtenBytes;
     this.#passedFrom = { offset: at, hash: this.#hash.fork() };

@@ -4,81 +4,81 @@ import { UpstreamError } from "../../wire/errors.ts";
 import { FillPace } from "./fill-pace.ts";
 import { chooseResume } from "./fill-resume.ts";
 
-/** A body that brought so much has brought something: the patience with its upstream starts anew. */
+/** A body that delivered this many bytes counts as progress and resets the retry counter. */
 const FRUITFUL_BYTES = 64 * 1024;
 
-/** After so much of one body everybody else has a turn: a socket is read as long as it has bytes. */
+/** After this many bytes of one body, other work runs: Node reads a socket as long as it has bytes. */
 const TURN_BYTES = 1024 * 1024;
 
-/** No blob is larger; only bodies of unknown length ever meet it. */
+/** Bound of bodies of unknown length; no blob is larger. */
 const MAX_BLOB_BYTES = 64 * 1024 ** 3;
 
-/** What is known once the upstream's headers are in. */
+/** The facts known once the upstream's headers are received. */
 export interface FillHead {
-  /** Of the whole blob; undefined where neither the upstream nor a descriptor told. */
+  /** The size of the whole blob; undefined if neither the upstream nor a descriptor states it. */
   readonly sizeBytes: number | undefined;
-  /** The upstream's status: 200, or 206 where an earlier partial is continued. */
+  /** The upstream's status: 200, or 206 if an earlier partial blob is continued. */
   readonly status: number;
 }
 
-/** The bytes that an earlier fill left can't be continued: a fill from the first byte may work. */
+/** The partial blob of an earlier fill cannot be continued; a fill from the first byte may succeed. */
 export class PartialRefused extends Error {
   constructor(options?: { cause?: unknown }) {
-    super("the partial blob can't be continued", options);
+    super("the partial blob cannot be continued", options);
     this.name = "PartialRefused";
   }
 }
 
-/** Where the bytes go. */
+/** The receiver of the bytes. */
 export interface FillSink {
-  /** Position after the newest byte that came. */
+  /** Position after the newest byte received. */
   readonly end: number;
-  /** Whoever brings more waits for {@link FillDownload.onRoom}. */
+  /** True if the download must wait for {@link FillDownload.onRoom}. */
   readonly isFull: boolean;
   push(bytes: Buffer): void;
 }
 
 export interface FillDownloadOptions {
   readonly sink: FillSink;
-  /** What a descriptor says; where the upstream says another length, only the digest decides. */
+  /** The size in a descriptor; if the upstream states another length, only the digest decides. */
   readonly expectedBytes: number | undefined;
-  /** The size was announced to a client already: an upstream with another length is of no use. */
+  /** A client already got the size: a body of another length is rejected. */
   readonly isSizeAnnounced: boolean;
-  /** Endpoints to be asked last, because they gave wrong bytes. */
+  /** Endpoints that sent wrong bytes; they are tried last. */
   readonly avoid: ReadonlySet<string>;
-  /** How long to wait for the first headers, queueing included. */
+  /** Time limit of the first headers, including the wait in a queue. */
   readonly headersTimeoutMs: number;
   readonly signal: AbortSignal;
   monotonicMs(): number;
-  /** Called before a download that hardly moved on is resumed; resolves when it may. */
+  /** Called before a download that was too slow is resumed; resolves when it may continue. */
   giveWay(): Promise<void>;
   open(options: OpenBlobOptions): Promise<UpstreamBlob>;
   hasReaders(): boolean;
   onHead(head: FillHead): void;
-  /** Bytes came. */
+  /** Bytes were received. */
   onBytes(): void;
   onResume(): void;
   /**
-   * All bytes are in.
+   * Verifies the blob after all bytes were received.
    *
-   * @throws UpstreamError `interrupted` where more may come, `digest-mismatch` where none will help
+   * @throws UpstreamError `interrupted` if a resumed download may help, `digest-mismatch` if not
    */
   verify(endpoint: string): Promise<void>;
 }
 
-/** One blob from its upstream, in as many bodies as it takes. */
+/** Downloads one blob from its upstream, in as many bodies as needed. */
 export class FillDownload {
-  /** Endpoints that gave bytes. */
+  /** Endpoints that sent bytes. */
   readonly endpoints = new Set<string>();
   readonly avoid: Set<string>;
-  /** Of the whole blob, where it is known. */
+  /** The size of the whole blob, if known. */
   sizeBytes: number | undefined;
-  /** The upstream's first headers came. */
+  /** True once the upstream's first headers were received. */
   isHeadIn = false;
   resumes = 0;
   readonly #options: FillDownloadOptions;
   #paused: { resume(): unknown } | undefined;
-  /** Of the body that is read now. */
+  /** The body that is being read. */
   #reading: { readonly pace: FillPace; cut(): void } | undefined;
   #isGivingWay = false;
 
@@ -89,9 +89,9 @@ export class FillDownload {
   }
 
   /**
-   * Resolves when every byte is in the sink and verified.
+   * Downloads until every byte is in the sink and verified.
    *
-   * @throws UpstreamError, PartialRefused, what `verify` throws, the signal's reason
+   * @throws UpstreamError, PartialRefused, the errors of `verify`, the signal's reason
    */
   async run(): Promise<void> {
     const { sink, signal } = this.#options;
@@ -132,7 +132,7 @@ export class FillDownload {
     }
   }
 
-  /** The sink takes bytes again, or nobody wants them any more. */
+  /** Resumes the body: the sink has room again, or the fill was stopped. */
   onRoom(): void {
     if (this.#paused === undefined) return;
     this.#paused.resume();
@@ -140,7 +140,7 @@ export class FillDownload {
     this.#reading?.pace.onFreed();
   }
 
-  /** Breaks off a body that hardly moves on, to be resumed. @returns false where it does move on */
+  /** Ends a body that is too slow, to be resumed later. @returns false if it is fast enough */
   cutTrickle(): boolean {
     if (this.#reading?.pace.isTrickling !== true) return false;
     this.#isGivingWay = true;
@@ -148,7 +148,7 @@ export class FillDownload {
     return true;
   }
 
-  /** Asks for the bytes that are missing. */
+  /** Requests the missing bytes. */
   async #open(): Promise<UpstreamBlob> {
     const { signal, headersTimeoutMs } = this.#options;
     if (this.isHeadIn) return this.#dial(signal);
@@ -192,7 +192,7 @@ export class FillDownload {
       this.avoid.add(upstream.endpoint);
       const error = new UpstreamError(
         "bad-response",
-        "the upstream resumed with another length",
+        "got another length from the resumed download",
         { upstream: upstream.endpoint },
       );
       throw this.isHeadIn ? error : withoutPartial(error, haveBytes);
@@ -202,8 +202,8 @@ export class FillDownload {
   }
 
   /**
-   * The first byte to ask for. The last byte that is here is asked for again where nothing may be
-   * missing: a range that starts after the end would be refused, and the answer tells the length.
+   * Returns the first byte to request. If no byte may be missing, the last received one is requested
+   * again: a range after the end would be refused, and the answer states the length.
    */
   #offset(): number {
     const have = this.#options.sink.end;
@@ -211,7 +211,7 @@ export class FillDownload {
     return have === 0 || (size !== undefined && have < size) ? have : have - 1;
   }
 
-  /** Takes the body's bytes in; resolves at its end or at the last byte of a known size. */
+  /** Reads the body into the sink; resolves at its end or at the last byte of a known size. */
   #consume(upstream: UpstreamBlob): Promise<void> {
     const { body } = upstream;
     const { sink } = this.#options;
@@ -227,7 +227,7 @@ export class FillDownload {
       pace,
       cut: () =>
         body.destroy(
-          new UpstreamError("timeout", "the body hardly moves on", {
+          new UpstreamError("timeout", "the body is too slow", {
             upstream: upstream.endpoint,
           }),
         ),
@@ -253,7 +253,10 @@ export class FillDownload {
       }
       const end = sink.end + bytes.length;
       if (end > (this.sizeBytes ?? MAX_BLOB_BYTES)) {
-        const error = mismatch(upstream.endpoint, "more bytes than announced");
+        const error = mismatch(
+          upstream.endpoint,
+          "got more bytes than announced",
+        );
         finish(() => reject(error));
         body.destroy();
         return;
@@ -286,7 +289,7 @@ export class FillDownload {
         ),
       );
     body.on("close", onClose);
-    // It broke while its head was looked at: its events are over.
+    // The body broke before these listeners were added and emits no more events.
     if (body.destroyed) onClose();
     return promise;
   }
@@ -296,7 +299,7 @@ export function mismatch(endpoint: string, message: string): UpstreamError {
   return new UpstreamError("digest-mismatch", message, { upstream: endpoint });
 }
 
-/** A refusal to continue what an earlier fill left speaks against those bytes. */
+/** Converts a refusal to continue into a fault of the partial blob that an earlier fill left. */
 function withoutPartial(error: unknown, haveBytes: number): unknown {
   return haveBytes > 0 &&
     error instanceof UpstreamError &&

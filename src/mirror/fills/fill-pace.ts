@@ -1,11 +1,11 @@
-/** A download below this gives way to others that wait for its slot. */
+/** A slower download gives way to downloads that wait for its slot. */
 const MIN_BYTES_PER_SECOND = 1_024;
 const TRICKLE_MS = 60_000;
 const MIN_BYTES = (MIN_BYTES_PER_SECOND * TRICKLE_MS) / 1_000;
 
 /**
- * Whether one body moves on. Time in which we do not read it (the storage, the window and the
- * bandwidth decide that) is not the upstream's and does not count.
+ * Measures whether one body is fast enough. Time in which the mirror does not read it, because of the
+ * storage, the window or the bandwidth limit, does not count.
  */
 export class FillPace {
   readonly #monotonicMs: () => number;
@@ -15,7 +15,7 @@ export class FillPace {
   #pacedMsBefore: number;
   #heldAtMs: number | undefined;
 
-  /** @param pacedMs for how long the bandwidth has held the body up in all */
+  /** @param pacedMs returns the total time for which the bandwidth limit has paused the body */
   constructor(monotonicMs: () => number, pacedMs: () => number) {
     this.#monotonicMs = monotonicMs;
     this.#pacedMs = pacedMs;
@@ -39,7 +39,7 @@ export class FillPace {
     this.#heldAtMs = undefined;
   }
 
-  /** For 60 s that count it brought less than 1 KiB/s. */
+  /** True if the body delivered less than 1 KiB/s for 60 s. */
   get isTrickling(): boolean {
     if (this.#heldAtMs !== undefined) return false;
     const pacedMs = this.#pacedMs() - this.#pacedMsBefore;

@@ -5,11 +5,11 @@ import type { Clock } from "../../telemetry/clock.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
 /**
- * Publishes verified bytes and writes their row and their link, in the order that a crash at any
- * moment leaves nothing unknown. A blob that another upstream's fill has stored meanwhile is replaced
- * by equal bytes.
+ * Publishes verified bytes and writes their row and link, in an order in which a crash leaves no file
+ * without a row or an intent. A blob that a fill of another upstream stored meanwhile is replaced by
+ * equal bytes.
  *
- * @throws StorageError, or what the index throws: the blob is not in the cache then
+ * @throws StorageError, or the error of the index; then the blob is not in the cache
  */
 export async function publishVerified(
   parts: {
@@ -37,7 +37,7 @@ export async function publishVerified(
   try {
     await index.recordBlob(key, { ...blob, storedAtMs: clock.nowMs() });
   } catch (error) {
-    // No row names the file. What is noted gets its row when the index takes one.
+    // No row names the file. If the intent is noted, the row is written once the index works again.
     if (!isNoted && (await isInIndex(index, digest)) !== true) {
       await store.remove(digest).catch(() => {});
     }
@@ -45,7 +45,7 @@ export async function publishVerified(
   }
 }
 
-/** @returns undefined where the index does not say */
+/** Returns whether the index has a row for a blob; undefined if the index fails. */
 export function isInIndex(
   index: Pick<BlobRecords, "getBlob">,
   digest: Digest,

@@ -6,42 +6,42 @@ import {
   takeReadBuffer,
 } from "../blobs/read-buffers.ts";
 
-/** A fill as its readers see it: bytes that may be read by now, and where they are. */
+/** A fill as seen by its readers: the bytes that may be read, in memory and in the file. */
 export interface ReadableFill {
-  /** Settles once the upstream's answer is known. */
+  /** Settles when the upstream has answered. */
   readonly head: Promise<unknown>;
   /** Undefined until the size is known. */
   readonly sizeBytes: number | undefined;
   readonly isVerified: boolean;
   readonly failure: Error | undefined;
-  /** Position after the last byte that a reader may have now. */
+  /** Position after the last byte that readers may get now. */
   readonly readableEnd: number;
   /** Position after the last byte in the file. */
   readonly storedEnd: number;
   /** The file, if it is open already. */
   readonly openedFile: BlobReader | undefined;
   openFile(): Promise<BlobReader>;
-  /** Returns bytes that are still in memory; undefined if those at `position` are not. */
+  /** Returns bytes from the window; undefined if `position` is before it. */
   fromWindow(
     position: number,
     limit: number,
     maxBytes: number,
   ): readonly Uint8Array[] | undefined;
-  /** Returns another fill, of the bytes from `position` on, for one reader. */
+  /** Starts another fill for one reader, with the bytes from `position` on. */
   continuation(
     position: number,
   ): { openReader(): FillReader } & Pick<ReadableFill, "head">;
-  /** Resolves at the next change of any of these. */
+  /** Resolves at the next change of the fill's state. */
   changed(): Promise<void>;
   onReaderProgress(): void;
   onReaderClosed(reader: FillReader): void;
 }
 
-/** One client's view of a fill: the whole blob, or a range of it, at the client's own pace. */
+/** Reads the whole blob or a range of it from a fill, at the pace of one client. */
 export class FillReader implements RangedBody {
   readonly #fill: ReadableFill;
   #position = 0;
-  /** Position after the last byte wanted; undefined until the size is known. */
+  /** Position after the last byte to read; undefined until the size is known. */
   #end: number | undefined;
   #buffer: Buffer | undefined;
   #continuation: FillReader | undefined;
@@ -52,7 +52,7 @@ export class FillReader implements RangedBody {
     this.#fill = fill;
   }
 
-  /** The next byte that is wanted. */
+  /** Position of the next byte to read. */
   get position(): number {
     return this.#position;
   }
@@ -70,11 +70,11 @@ export class FillReader implements RangedBody {
       return await this.#next();
     } finally {
       this.#isReading = false;
-      if (this.#isClosed) this.#giveBuffer();
+      if (this.#isClosed) this.#releaseBuffer();
     }
   }
 
-  /** What is in the file goes from there, also where the window has it: without a copy. */
+  /** Sends bytes from the file without a copy, also if the window holds them. */
   sendTo(socket: number, maxBytes: number): number {
     const fill = this.#fill;
     const file = fill.openedFile;
@@ -138,7 +138,7 @@ export class FillReader implements RangedBody {
     return parts;
   }
 
-  /** @returns undefined where the storage can't be read any more */
+  /** Reads from the file; undefined if the storage cannot be read. */
   async #fromFile(limit: number): Promise<Uint8Array | undefined> {
     try {
       const file = await this.#fill.openFile();
@@ -152,7 +152,7 @@ export class FillReader implements RangedBody {
     }
   }
 
-  /** Goes on with an upstream body of its own, from where this reader stands. */
+  /** Continues with a fill of its own from the current position. */
   async #continue(): Promise<void> {
     const fill = this.#fill.continuation(this.#position);
     const reader = fill.openReader();
@@ -162,7 +162,7 @@ export class FillReader implements RangedBody {
       await fill.head;
     } catch (cause) {
       reader.close();
-      throw new BrokenBody("the upstream could not be asked again", { cause });
+      throw new BrokenBody("the download could not be continued", { cause });
     }
     this.#continuation = reader;
     if (this.#isClosed) reader.close();
@@ -172,11 +172,11 @@ export class FillReader implements RangedBody {
     if (this.#isClosed) return;
     this.#isClosed = true;
     this.#continuation?.close();
-    if (!this.#isReading) this.#giveBuffer();
+    if (!this.#isReading) this.#releaseBuffer();
     this.#fill.onReaderClosed(this);
   }
 
-  #giveBuffer(): void {
+  #releaseBuffer(): void {
     if (this.#buffer !== undefined) giveReadBuffer(this.#buffer);
     this.#buffer = undefined;
   }

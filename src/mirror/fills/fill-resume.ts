@@ -1,22 +1,22 @@
 import { UpstreamError } from "../../wire/errors.ts";
 
-/** Dials in a row that brought next to nothing, before a fill gives up. */
+/** Requests in a row without progress before a fill gives up. */
 const MAX_FRUITLESS = 6;
 
-/** A fill that nobody reads is worth no more than this. */
+/** Bound of the requests of a fill without readers. */
 const MAX_DIALS_UNREAD = 3;
 
-/** An upstream that cuts after every few bytes is not followed for ever. */
+/** Bound of the requests of one fill, for upstreams that cut every body. */
 const MAX_DIALS = 200;
 
 const MAX_DELAY_MS = 8_000;
 
 /**
- * Whether and when a broken download is resumed; pure.
+ * Decides whether and when a broken download is resumed; pure.
  *
- * @param state.fruitless failures in a row, this one included, since bytes last came
- * @param state.dials upstream bodies that were opened or tried, this one included
- * @returns milliseconds to wait, or undefined to give up
+ * @param state.fruitless failures in a row without progress, including this one
+ * @param state.dials requests to the upstream, including this one
+ * @returns the delay in milliseconds; undefined to give up
  */
 export function chooseResume(
   error: unknown,
@@ -40,7 +40,7 @@ export function chooseResume(
     case "breaker-open":
     case "overloaded":
     case "rate-limited":
-      // The first break is resumed at once; an upstream that goes on failing is given time.
+      // The first break is resumed immediately; repeated failures are followed by longer delays.
       return state.fruitless <= 1
         ? 0
         : Math.min(

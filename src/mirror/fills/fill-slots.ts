@@ -1,36 +1,36 @@
 import { RegistryError } from "../../oci/errors.ts";
 import { type Release, runOnce } from "../../wire/semaphore.ts";
 
-/** Downloads of one upstream that may wait; a longer queue would outlast its clients. */
+/** Downloads of one upstream that may wait; clients would leave before the end of a longer queue. */
 const MAX_WAITING = 1_000;
 
-/** A download that waits keeps its place for so long without a client: an engine that was refused asks again. */
+/** How long a waiting download keeps its place without a client: a refused engine retries. */
 const KEPT_UNWANTED_MS = 30_000;
 
-/** How often room is sought, and the limits read again, while downloads wait. */
-const LOOK_EVERY_MS = 250;
+/** Interval at which the limits are read and room is made, while downloads wait. */
+const CHECK_INTERVAL_MS = 250;
 
 const RETRY_AFTER_MS = 2_000;
 
 /** Above the rank of any download that a client waits for. */
 const UNWANTED_RANK = 1e6;
 
-/** A download that asks for a slot. */
+/** A download that needs a slot. */
 export interface SlotRequest {
   readonly upstream: string;
-  /** Downloads of that upstream that may run at once; 0: unlimited. */
+  /** Downloads of the upstream that may run at a time; 0: unlimited. */
   readonly concurrency: number;
-  /** A client waits for it. */
+  /** Returns true if a client waits for the download. */
   isWanted(): boolean;
 }
 
 export interface FillSlotsOptions {
-  /** How many run at once, of all upstreams. May change at any time. */
+  /** Returns how many downloads of all upstreams may run at a time. May change at any time. */
   limit(): number;
   /**
-   * Ends a download that gives way, if there is one.
+   * Ends a running download that can give way, if one exists.
    *
-   * @param upstream whose slots are all held; undefined: those of all upstreams together are
+   * @param upstream the upstream whose slots are all held; undefined: the global slots are
    */
   makeRoom(upstream: string | undefined): void;
   readonly monotonicMs?: () => number;
@@ -56,12 +56,12 @@ export class FillSlots {
   readonly #options: FillSlotsOptions;
   readonly #monotonicMs: () => number;
   readonly #heldBy = new Map<string, number>();
-  /** Those that had a turn longest ago come first; none is empty. */
+  /** In the order of their last turn, the oldest first; never empty. */
   readonly #queues = new Map<string, Set<Waiting>>();
   #held = 0;
   /** The upstream that got a slot last. */
   #lastServed = "";
-  #look: NodeJS.Timeout | undefined;
+  #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   constructor(options: FillSlotsOptions) {
@@ -69,12 +69,12 @@ export class FillSlots {
     this.#monotonicMs = options.monotonicMs ?? monotonicMs;
   }
 
-  /** How many are held. */
+  /** The number of slots held. */
   get held(): number {
     return this.#held;
   }
 
-  /** A slot that is free now; undefined where the download must {@link wait}. */
+  /** Takes a free slot; undefined if the download must {@link wait}. */
   take(request: SlotRequest): Release | undefined {
     if (this.#isClosed) return undefined;
     return !this.#queues.has(request.upstream) && this.#hasRoom(request)
@@ -83,10 +83,10 @@ export class FillSlots {
   }
 
   /**
-   * Waits for a slot, behind the others of its upstream.
+   * Waits for a slot, after the earlier downloads of its upstream.
    *
-   * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, where too many wait, no client has
-   *   asked for it for a while, or it closes; the signal's reason
+   * @throws RegistryError UNAVAILABLE, 503 with `Retry-After`, if too many wait, no client has wanted the
+   *   download for a while, or the mirror stops; the signal's reason
    */
   async wait(request: SlotRequest, signal?: AbortSignal): Promise<Release> {
     if (this.#isClosed) throw unavailable("the mirror is stopping");
@@ -99,7 +99,7 @@ export class FillSlots {
       signal?.removeEventListener("abort", onAbort);
       queue.delete(waiting);
       if (queue.size === 0) this.#queues.delete(request.upstream);
-      if (this.#queues.size === 0) clearInterval(this.#look);
+      if (this.#queues.size === 0) clearInterval(this.#timer);
     };
     const waiting: Waiting = {
       request,
@@ -115,20 +115,20 @@ export class FillSlots {
     };
     signal?.addEventListener("abort", onAbort, { once: true });
     if (this.#queues.size === 0) {
-      this.#look = setInterval(() => this.#onLook(), LOOK_EVERY_MS);
+      this.#timer = setInterval(() => this.#checkWaiting(), CHECK_INTERVAL_MS);
     }
     queue.add(waiting);
     this.#queues.set(request.upstream, queue);
-    this.#seekRoom();
+    this.#makeRoom();
     return promise;
   }
 
   /**
-   * Counts a request beside the downloads of its upstream.
+   * Counts a request against the slots of its upstream only.
    *
-   * @returns undefined where all slots of the upstream are held
+   * @returns undefined if all slots of the upstream are held
    */
-  takeBeside(
+  takeSide(
     request: Pick<SlotRequest, "upstream" | "concurrency">,
   ): Release | undefined {
     const { upstream } = request;
@@ -140,7 +140,7 @@ export class FillSlots {
     });
   }
 
-  /** Downloads that wait, or ask later, are refused; slots that are held stay so until their end. */
+  /** Refuses waiting and later downloads; held slots stay valid until they are released. */
   close(): void {
     this.#isClosed = true;
     for (const queue of this.#queues.values()) {
@@ -184,13 +184,13 @@ export class FillSlots {
       next.grant();
       const queue = this.#queues.get(upstream);
       if (queue === undefined) continue;
-      // It had its turn.
+      // The upstream had its turn and moves to the end.
       this.#queues.delete(upstream);
       this.#queues.set(upstream, queue);
     }
   }
 
-  /** One that a client waits for, of any upstream, before one that may as well wait longer. */
+  /** Prefers a download that a client waits for, of any upstream. */
   #next(): Waiting | undefined {
     if (this.#held >= this.#options.limit()) return undefined;
     let best: Waiting | undefined;
@@ -209,7 +209,7 @@ export class FillSlots {
     return best;
   }
 
-  #onLook(): void {
+  #checkWaiting(): void {
     const nowMs = this.#monotonicMs();
     for (const queue of this.#queues.values()) {
       for (const waiting of queue) {
@@ -220,10 +220,10 @@ export class FillSlots {
       }
     }
     this.#admit();
-    this.#seekRoom();
+    this.#makeRoom();
   }
 
-  #seekRoom(): void {
+  #makeRoom(): void {
     const isFull = this.#held >= this.#options.limit();
     for (const [upstream, queue] of this.#queues) {
       const wanted = [...queue].find(({ request }) => request.isWanted());
@@ -234,9 +234,9 @@ export class FillSlots {
   }
 }
 
-/** The answer to a client whose download waits for its turn for longer than an engine does. */
+/** Creates the refusal for a client whose download waits longer than an engine does. */
 export function tooManyFills(): RegistryError {
-  return unavailable("too many downloads run already");
+  return unavailable("too many downloads are running");
 }
 
 function unavailable(detail: string): RegistryError {
@@ -247,7 +247,7 @@ function unavailable(detail: string): RegistryError {
   });
 }
 
-/** The first that a client waits for; where there is none, the first. */
+/** Returns the first download that a client waits for; without one, the first. */
 function firstOf(queue: ReadonlySet<Waiting>): Waiting | undefined {
   let first: Waiting | undefined;
   for (const waiting of queue) {

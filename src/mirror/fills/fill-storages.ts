@@ -9,13 +9,13 @@ import type { Metrics } from "../../telemetry/metrics.ts";
 import type { FillStorage } from "./fill-bytes.ts";
 import { isInIndex } from "./fill-publication.ts";
 
-/** Why the storage is avoided for a while after it failed: a full disk is not asked for each blob. */
+/** How long the storage is not used after it failed, so that a full disk is not tried for each blob. */
 const STORAGE_REST_MS = 5_000;
 
-/** Room that a blob of unknown size must find ahead of it. */
+/** The room that is reserved for a blob of unknown size. */
 const UNKNOWN_SIZE_BYTES = 16 * 1024 * 1024;
 
-/** Fills without readers that are stopped for the room of one that has some. */
+/** Bound of the fills without readers that are stopped to make room for one fill. */
 const MAX_STOPPED = 8;
 
 const RESERVE = "reserve";
@@ -26,24 +26,24 @@ export interface FillStoragesOptions {
   readonly clock: Clock;
   readonly log: Logger;
   readonly metrics: Metrics;
-  /** Absent: every fill has room until the disk says otherwise. */
-  readonly room: Pick<Room, "reserve" | "isShort"> | undefined;
-  /** No other upstream can have brought what lies in the storage. */
+  /** Absent: the room is not limited before the disk is full. */
+  readonly room?: Pick<Room, "reserve" | "isShort"> | undefined;
+  /** Returns true if stored bytes without a row can only be from the one upstream. May change at any time. */
   isSoleUpstream(): boolean;
-  /** Ends a fill without readers and resolves when its room is free. @returns false where there is none */
+  /** Ends a fill without readers and resolves when its room is free. @returns false if there is none */
   stopUnread(): Promise<boolean>;
 }
 
-/** One fill's place in the storage. */
+/** The storage side of one fill. */
 export interface FillPlace {
   readonly digest: Digest;
   readonly upstream: string;
-  /** Position after the last byte that is stored. */
+  /** Returns the position after the last stored byte. */
   storedEnd(): number;
   reservation: Reservation | undefined;
 }
 
-/** Where the bytes of fills go: a partial file where there is room and the storage takes writes. */
+/** Opens the storages of fills: a partial file if there is room and the storage accepts writes. */
 export class FillStorages {
   readonly #options: FillStoragesOptions;
   #restsUntilMs = -Infinity;
@@ -55,8 +55,8 @@ export class FillStorages {
   /**
    * Opens the storage of a fill.
    *
-   * @param expectedBytes what a descriptor says; absent: {@link reserve} is due when the upstream has
-   *   said it
+   * @param expectedBytes the size in a descriptor; undefined: {@link reserve} must be called when the
+   *   upstream has stated the size
    */
   async open(
     place: FillPlace,
@@ -89,11 +89,11 @@ export class FillStorages {
   }
 
   /**
-   * Reserves room for a fill that has none yet, before its head is sent. Nothing is evicted for a size
-   * that only the upstream says: the evictor follows once the blob is stored.
+   * Reserves room for a fill without a reservation, before its head is sent. Nothing is evicted for a
+   * size that only the upstream states; the evictor runs once the blob is stored.
    *
-   * @param sizeBytes what the upstream says; undefined: nothing
-   * @throws StorageError where there is none
+   * @param sizeBytes the size that the upstream states; undefined: unknown
+   * @throws StorageError if there is no room
    */
   async reserve(
     place: FillPlace,
@@ -105,7 +105,7 @@ export class FillStorages {
     }
   }
 
-  /** The storage failed, or has no room: it is shown, and after a failure avoided for a while. */
+  /** Reports that the storage failed or has no room; after a failure it is not used for a while. */
   onFault(error: unknown): void {
     const { clock, log, metrics } = this.#options;
     const hasNoRoom =
@@ -116,7 +116,7 @@ export class FillStorages {
     metrics.storageDegraded.set(1);
     log.warn(
       { err: error },
-      "the storage takes no writes: downloads are passed through",
+      "the storage accepts no writes; downloads are passed through",
     );
   }
 
@@ -125,7 +125,7 @@ export class FillStorages {
     if (room?.isShort !== true) metrics.storageDegraded.set(0);
   }
 
-  /** @returns false when there is no room for all of it: then none of it is stored */
+  /** Reserves room; false if there is none for the whole blob, which is not stored then. */
   async #hasReserved(
     place: FillPlace,
     sizeBytes: number | undefined,
@@ -151,8 +151,8 @@ export class FillStorages {
   }
 
   /**
-   * Bytes that lie in the storage and that no row names are of an upstream that is not known: a fill
-   * starts from them only where there is no other.
+   * The upstream of stored bytes without a row is unknown: a fill continues them only if no other
+   * upstream exists.
    */
   async #mayAdopt(digest: Digest): Promise<boolean> {
     return (

@@ -1,15 +1,10 @@
-import type { BlobStore } from "../../storage/blob-store.ts";
 import type { BlobRecords, FillIntents } from "../../storage/blob-index.ts";
 import type { ImageGraph } from "../../storage/graph-index.ts";
-import type { Room } from "../../retention/room.ts";
 import {
   type Digest,
   digestAlgorithm,
   possibleSize,
 } from "../../oci/digest.ts";
-import type { Clock } from "../../telemetry/clock.ts";
-import type { Logger } from "../../telemetry/logger.ts";
-import type { Metrics } from "../../telemetry/metrics.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import type { Release } from "../../wire/semaphore.ts";
 import { BlobFill } from "./blob-fill.ts";
@@ -17,7 +12,7 @@ import { FillBans, fillKey } from "./fill-bans.ts";
 import type { FillEnd } from "./fill-options.ts";
 import { publishVerified } from "./fill-publication.ts";
 import { FillSlots, tooManyFills } from "./fill-slots.ts";
-import { FillStorages } from "./fill-storages.ts";
+import { FillStorages, type FillStoragesOptions } from "./fill-storages.ts";
 import { windowBytesFor } from "./fill-windows.ts";
 import { type MirroredUpstream } from "../mirrored-upstream.ts";
 import {
@@ -36,16 +31,21 @@ type FillsIndex = Pick<BlobRecords, "getBlob" | "recordBlob"> &
 
 const MAX_SIDE_RANGES = 2;
 
+export interface FillsOptions extends Omit<
+  FillStoragesOptions,
+  "index" | "stopUnread"
+> {
+  readonly index: FillsIndex;
+  /** Returns how many fills of all upstreams may run at a time. May change at any time. */
+  readonly maxFills: () => number;
+}
+
 /**
- * All fills that run: one for each (upstream, digest), however many clients ask. Two upstreams that
- * fetch one digest are two downloads: what one of them sends, late or wrong, is not the other's.
+ * The running fills: one for each upstream and digest, for any number of clients. A digest from two
+ * upstreams is two downloads, so that slow or wrong bytes of one upstream do not affect the other.
  */
 export class Fills {
-  readonly #store: BlobStore;
-  readonly #index: FillsIndex;
-  readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #metrics: Metrics;
+  readonly #options: FillsOptions;
   readonly #running = new Map<string, RunningFill>();
   readonly #bans: FillBans;
   readonly #slots: FillSlots;
@@ -53,39 +53,17 @@ export class Fills {
   #windowBytes = windowBytesFor(1);
   #isClosing = false;
 
-  constructor(options: {
-    store: BlobStore;
-    index: FillsIndex;
-    clock: Clock;
-    log: Logger;
-    metrics: Metrics;
-    /** Absent: every fill has room until the disk says otherwise. */
-    room?: Pick<Room, "reserve" | "isShort"> | undefined;
-    /** How many run at once, of all upstreams. May change at any time. */
-    maxFills: () => number;
-    /** No other upstream can have brought what lies in the storage. May change at any time. */
-    isSoleUpstream: () => boolean;
-  }) {
-    const { store, index, clock, log, metrics, isSoleUpstream } = options;
-    this.#store = store;
-    this.#index = index;
-    this.#clock = clock;
-    this.#log = log;
-    this.#metrics = metrics;
+  constructor(options: FillsOptions) {
+    const { clock, maxFills } = options;
+    this.#options = options;
     this.#bans = new FillBans(clock);
     this.#slots = new FillSlots({
-      limit: options.maxFills,
+      limit: maxFills,
       makeRoom: (upstream) => this.#makeRoom(upstream),
       monotonicMs: () => clock.monotonicMs(),
     });
     this.#storages = new FillStorages({
-      store,
-      index,
-      clock,
-      log,
-      metrics,
-      room: options.room,
-      isSoleUpstream,
+      ...options,
       stopUnread: () => this.#stopUnread(),
     });
   }
@@ -94,12 +72,12 @@ export class Fills {
     return this.#running.get(fillKey(upstream, digest));
   }
 
-  /** Wrong bytes came from this upstream for this digest a moment ago. */
+  /** True if this upstream recently sent wrong bytes for this digest. */
   isBanned(upstream: string, digest: Digest): boolean {
     return this.#bans.isBanned(upstream, digest);
   }
 
-  /** The fill of that digest from that upstream, started when none runs. */
+  /** Returns the fill of a digest from an upstream; starts one if none runs. */
   start(upstream: MirroredUpstream, key: RepositoryKey, digest: Digest): Fill {
     const name = fillKey(key.upstream, digest);
     const running = this.#running.get(name);
@@ -131,16 +109,16 @@ export class Fills {
     };
     this.#running.set(name, fill);
     resolve(this.#open(fill));
-    this.#metrics.fillsInProgress.inc({ upstream: fill.metricLabel });
+    this.#options.metrics.fillsInProgress.inc({ upstream: fill.metricLabel });
     return fill;
   }
 
-  /** Whether a fill runs that a client reads. */
+  /** True if a client reads one of the fills. */
   get hasReaders(): boolean {
     return [...this.#running.values()].some(isRead);
   }
 
-  /** Ends every fill and keeps what came; no fill is started afterwards. */
+  /** Ends every fill and keeps the received bytes; later fills end immediately. */
   async close(): Promise<void> {
     this.#isClosing = true;
     this.#slots.close();
@@ -156,7 +134,7 @@ export class Fills {
     fill: RunningFill,
     patienceMs: number,
   ): Promise<JoinedFill | undefined> {
-    // Of the wait for a slot the client hears before its patience ends, and no upstream is blamed.
+    // A client is refused before it times out; the wait for a slot does not count against the upstream.
     const bounded = fill.isQueued
       ? withinPatience(patienceMs, tooManyFills)
       : undefined;
@@ -182,7 +160,7 @@ export class Fills {
 
   #takeSideRange(fill: RunningFill): Release | undefined {
     if (fill.sideRanges >= MAX_SIDE_RANGES) return undefined;
-    const release = this.#slots.takeBeside(fill);
+    const release = this.#slots.takeSide(fill);
     if (release === undefined) return undefined;
     fill.sideRanges++;
     return () => {
@@ -216,7 +194,7 @@ export class Fills {
 
   async #openBlob(fill: RunningFill): Promise<BlobFill> {
     const { key, digest } = fill;
-    const descriptor = await this.#index
+    const descriptor = await this.#options.index
       .findDescriptor(key, digest)
       .catch(() => undefined);
     const expectedBytes = possibleSize(digest, descriptor?.sizeBytes);
@@ -228,7 +206,7 @@ export class Fills {
       windowBytes: () => this.#windowBytes,
       avoid: this.#bans.endpoints(key.upstream, digest),
       headersTimeoutMs: ANSWER_DEADLINE_MS,
-      monotonicMs: () => this.#clock.monotonicMs(),
+      monotonicMs: () => this.#options.clock.monotonicMs(),
       storage,
       open: async (options) => {
         const body = await fill.client.openBlob(
@@ -242,24 +220,22 @@ export class Fills {
             .reserve(fill, body.sizeBytes)
             .catch((error: unknown) => {
               blob.passThrough(error);
-              // The bytes would reach neither the storage nor a client.
+              // The bytes would be neither stored nor read.
               if (!isRead(fill)) void blob.suspend();
             });
           fill.isReserving = false;
         }
         return body;
       },
-      createHash: () => this.#store.createHash(algorithm, expectedBytes),
+      createHash: () =>
+        this.#options.store.createHash(algorithm, expectedBytes),
       onVerified: (sizeBytes, publish) =>
-        publishVerified(
-          { store: this.#store, index: this.#index, clock: this.#clock },
-          key,
-          { digest, sizeBytes },
-          publish,
-        ),
+        publishVerified(this.#options, key, { digest, sizeBytes }, publish),
       giveWay: (signal) => this.#giveWay(fill, signal),
       onResume: () => {
-        this.#metrics.upstreamResumes.inc({ upstream: fill.metricLabel });
+        this.#options.metrics.upstreamResumes.inc({
+          upstream: fill.metricLabel,
+        });
       },
       onDegraded: (error) => this.#storages.onFault(error),
     });
@@ -267,14 +243,14 @@ export class Fills {
     return blob;
   }
 
-  /** Lets the fills that wait go first, where one that hardly moves on is to be resumed. */
+  /** Lets waiting fills go first, before a fill that was too slow is resumed. */
   async #giveWay(fill: RunningFill, signal: AbortSignal): Promise<void> {
     fill.release?.();
     fill.release = this.#slots.take(fill);
     fill.release ??= await this.#slots.wait(fill, signal);
   }
 
-  /** The window of a fill shrinks as their number grows, of those that run too. */
+  /** Divides the memory among the running fills; windows shrink as their number grows. */
   #shareWindows(): void {
     const windowBytes = windowBytesFor(this.#slots.held);
     if (windowBytes === this.#windowBytes) return;
@@ -284,7 +260,7 @@ export class Fills {
     for (const { blob } of this.#running.values()) blob?.onSmallerWindow();
   }
 
-  /** A fill without readers gives its slot to one that a client waits for; else one that hardly moves on. */
+  /** Frees a slot for a fill that a client waits for: ends a fill without readers or, failing that, a slow body. */
   #makeRoom(upstream: string | undefined): void {
     const candidates = [...this.#running.values()].filter(
       (fill) =>
@@ -306,37 +282,37 @@ export class Fills {
     return false;
   }
 
-  /** It never began. */
+  /** Removes a fill that could not be opened. */
   #forget(fill: RunningFill): void {
     this.#running.delete(fillKey(fill.upstream, fill.digest));
     fill.reservation?.release();
-    this.#metrics.fillsInProgress.dec({ upstream: fill.metricLabel });
+    this.#options.metrics.fillsInProgress.dec({ upstream: fill.metricLabel });
   }
 
   async #watch(fill: RunningFill, blob: BlobFill): Promise<void> {
-    const startedAtMs = this.#clock.monotonicMs();
+    const startedAtMs = this.#options.clock.monotonicMs();
     fill.blob = blob;
     const end = await blob.ended;
-    this.#finish(fill, end, this.#clock.monotonicMs() - startedAtMs);
+    this.#finish(fill, end, this.#options.clock.monotonicMs() - startedAtMs);
   }
 
   #finish(fill: RunningFill, end: FillEnd, durationMs: number): void {
     const { upstream } = fill.key;
     this.#running.delete(fillKey(upstream, fill.digest));
     fill.reservation?.release();
-    this.#metrics.fillsInProgress.dec({ upstream: fill.metricLabel });
+    this.#options.metrics.fillsInProgress.dec({ upstream: fill.metricLabel });
     if (end.outcome === "stored") this.#storages.onStored();
     if (end.outcome === "mismatch") {
-      this.#metrics.digestMismatches.inc();
+      this.#options.metrics.digestMismatches.inc();
       this.#bans.add(upstream, fill.digest, end.endpoints);
     }
     if (end.outcome === "mismatch" || end.outcome === "broken") {
-      this.#metrics.fillFailures.inc({
+      this.#options.metrics.fillFailures.inc({
         upstream: fill.metricLabel,
         reason: reasonOf(end),
       });
     }
-    this.#log[end.error === undefined ? "info" : "warn"](
+    this.#options.log[end.error === undefined ? "info" : "warn"](
       {
         upstream,
         repository: fill.key.repository,
@@ -347,12 +323,12 @@ export class Fills {
         durationMs: Math.round(durationMs),
         ...(end.error === undefined ? {} : { err: end.error }),
       },
-      "fill",
+      "a blob fill has ended",
     );
   }
 }
 
-/** A closed list: it labels a metric. */
+/** Returns the value of a metric label, from a closed list. */
 function reasonOf(end: FillEnd): string {
   if (end.outcome === "mismatch") return "digest-mismatch";
   return end.error instanceof UpstreamError ? end.error.kind : "storage";

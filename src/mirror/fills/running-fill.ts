@@ -8,59 +8,59 @@ import type { FillPlace } from "./fill-storages.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
-/** A reader of a fill, and what is known of the blob. */
+/** A reader of a fill, and the state of the blob. */
 export interface JoinedFill {
   readonly body: FillReader;
-  /** @throws UpstreamError where the upstream gave no body; RegistryError where the wait for a slot took too long */
+  /** Rejects with an UpstreamError if the upstream sent no body, a RegistryError if the wait for a slot took too long. */
   readonly head: Promise<FillHead>;
   readonly isStored: boolean;
   readonly receivedBytes: number;
-  /** Waits for the digest. @throws what the fill failed with */
+  /** Waits until the digest is verified. @throws the failure of the fill */
   verifiedSize(): Promise<number>;
 }
 
-/** A fill from the moment that it was decided on; it may wait for its slot and its storage. */
+/** A fill as its users see it; it may still wait for its slot and its storage. */
 export interface Fill {
   readonly digest: Digest;
-  /** Where the bytes come from. */
+  /** The source of the bytes. */
   readonly key: RepositoryKey;
-  /** Resolves when the blob is stored, or will not come, and another fill may be started. */
+  /** Resolves when the blob is stored or the fill has failed, and another fill may be started. */
   readonly ended: Promise<void>;
   /**
    * Opens a reader.
    *
-   * @param patienceMs how long its client waits for the head, where the fill waits for a slot
-   * @returns undefined when it has ended: the blob is stored, or will not come
-   * @throws RegistryError UNAVAILABLE where the fill waits for its slot for longer
+   * @param patienceMs how long the client waits for the head of a fill that waits for its slot
+   * @returns undefined if the fill has ended: the blob is stored, or the fill has failed
+   * @throws RegistryError UNAVAILABLE if the fill waits longer for its slot
    */
   openReader(patienceMs: number): Promise<JoinedFill | undefined>;
   /**
-   * Allows a range that is served from the upstream beside the fill.
+   * Takes a slot for a range that is requested from the upstream while the fill runs.
    *
-   * @returns its end; undefined where there are enough, or the upstream's slots are all held
+   * @returns undefined if enough ranges run, or the upstream's slots are all held
    */
   takeSideRange(): Release | undefined;
 }
 
-/** A fill as those that run it see it. */
+/** A fill with the state that `Fills` keeps of it. */
 export interface RunningFill extends Fill, FillPlace, SlotRequest {
   readonly client: MirroredUpstream["client"];
-  /** What stands for its upstream in metrics. */
+  /** The label of the upstream in metrics. */
   readonly metricLabel: string;
   readonly opened: Promise<BlobFill>;
   /** Set once {@link opened} has resolved. */
   blob: BlobFill | undefined;
-  /** Of the slot that it holds. */
+  /** Releases the slot that the fill holds. */
   release: Release | undefined;
   isQueued: boolean;
-  /** It waits for room that others may have to give: its own end would wait for that. */
+  /** True while the fill waits for room that other fills must free; it cannot be stopped meanwhile. */
   isReserving: boolean;
-  /** Readers that were promised and are not open yet. */
+  /** Readers that are not open yet. */
   waiting: number;
   sideRanges: number;
 }
 
-/** Whether a client reads it, or is about to. */
+/** True if a client reads the fill, or is about to. */
 export function isRead(fill: RunningFill): boolean {
   return fill.waiting > 0 || fill.blob?.hasReaders === true;
 }

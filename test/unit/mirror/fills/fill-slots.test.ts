@@ -97,11 +97,11 @@ void describe("the slots of fills", () => {
   void it("count the ranges beside the downloads of an upstream", () => {
     const slots = makeSlots(1);
     held(slots, from("a", 2));
-    const release = slots.takeBeside(from("a", 2));
+    const release = slots.takeSide(from("a", 2));
     assert.ok(release);
-    assert.equal(slots.takeBeside(from("a", 2)), undefined);
+    assert.equal(slots.takeSide(from("a", 2)), undefined);
     release();
-    assert.ok(slots.takeBeside(from("a", 2)));
+    assert.ok(slots.takeSide(from("a", 2)));
   });
 
   void it("go first to those that a client waits for, and are sought for these alone", async () => {
