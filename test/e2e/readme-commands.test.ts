@@ -40,6 +40,7 @@ void describe("the README's commands", () => {
       isWrapper: true,
     });
     await answers(await listening(child));
+    assert.doesNotMatch(child.output(), /EBADENGINE/);
     const exit = await child.terminate();
     assert.deepEqual(exit, { code: 0, signal: null }, child.output());
     assert.ok((await readdir(join(clone, "data"))).includes("index.sqlite"));
