@@ -15,38 +15,38 @@ import type { AuditSwitch } from "../telemetry/audit-switch.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { LogOutput } from "../telemetry/log-output.ts";
 
-/** What holds a part of the configuration of its own, and is told when that changes. */
+/** Parts that keep values of the configuration and must be updated by a reload. */
 export interface ReloadableParts {
-  /** Undefined where TLS was off at the start, which needs a restart to change. */
+  /** Undefined if TLS was off at the start; only a restart changes that. */
   readonly tls: ServerTls | undefined;
   readonly access: Pick<AccessControl, "prepare">;
   readonly audit: AuditSwitch;
   readonly clientAddress: SwitchableClientAddress;
   readonly connections: Pick<BoundServers, "setLimits">;
-  /** @returns whether anything is another than before */
+  /** @returns whether anything changed */
   readonly replaceUpstreams: (
     upstreams: Config["upstreams"],
     templates: Config["upstreams"],
   ) => boolean;
   readonly setEviction: (eviction: Config["eviction"]) => void;
   readonly log: Logger;
-  /** Undefined where the log is a test's own. */
+  /** Undefined if a test passed its own log. */
   readonly logOutput: LogOutput | undefined;
 }
 
 /**
- * Takes another configuration into force. What can be refused comes first: nothing of a
- * configuration is taken over where a part of it can't be.
+ * Applies a changed configuration as a whole or not at all: the parts that may be rejected are
+ * prepared first.
  *
- * @param setInForce what asks for the configuration at each use has the new one from then on
- * @returns the top-level keys that are another than before
- * @throws Error where nothing was taken over
+ * @param setLive replaces the configuration for the code that reads it at each use
+ * @returns the top-level keys whose values changed
+ * @throws Error if the configuration was rejected; nothing has changed then
  */
 export async function applyConfig(
   parts: ReloadableParts,
   before: Config,
   next: Config,
-  setInForce: (config: Config) => void,
+  setLive: (config: Config) => void,
 ): Promise<readonly string[]> {
   const { log } = parts;
   const changed: string[] = [];
@@ -60,7 +60,7 @@ export async function applyConfig(
   const nextAudit = differs("audit")
     ? await openConfiguredAudit(auditFile, log)
     : undefined;
-  // Whether there is TLS at all waits for a restart.
+  // TLS itself is switched on or off by a restart only.
   if (parts.tls !== undefined && next.tls !== undefined) differs("tls");
   let tls: PreparedTls | undefined;
   let access: PreparedAccess | undefined;
@@ -75,8 +75,8 @@ export async function applyConfig(
     await Promise.all([nextAudit?.close(), access?.abandon()]);
     throw error;
   }
-  // All at once: no request sees one part of the old and another of the new.
-  setInForce(next);
+  // Synchronously, so that no request sees parts of both configurations.
+  setLive(next);
   tls?.takeOver();
   access?.takeOver();
   const { upstreams, upstreamTemplates = [] } = next;
@@ -88,7 +88,7 @@ export async function applyConfig(
     parts.clientAddress.trust(next.trustedProxies ?? []);
   }
   if (differs("limits")) parts.connections.setLimits(next.limits);
-  // Read where they are used.
+  // The code that uses these reads them at each use.
   differs("offline");
   differs("scrub");
   if (nextAudit !== undefined) await parts.audit.replace(nextAudit, auditFile);
@@ -104,10 +104,7 @@ export async function applyConfig(
   return changed;
 }
 
-/**
- * Where `access` has no word on who may come in, a certificate is the one way; else it is one of
- * several.
- */
+/** Returns the TLS settings; without `access`, every client must present a certificate. */
 export function tlsSettings({
   tls,
   access,
@@ -123,17 +120,17 @@ export async function openConfiguredAudit(
   if (file === undefined) return NO_AUDIT;
   try {
     return await openAudit(file, (error) => {
-      log.error({ err: error }, "audit");
+      log.error({ err: error }, "could not write to the audit file");
     });
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new Error(`audit.file: ${why}; a file that can be written to`, {
+    throw new Error(`audit.file: got ${why}; expected a writable file`, {
       cause: error,
     });
   }
 }
 
-/** Of parts without secrets: those are shown alike. */
+/** Compares parts without secrets: JSON shows all secrets alike. */
 function isSame(one: unknown, other: unknown): boolean {
   return JSON.stringify(one) === JSON.stringify(other);
 }

@@ -10,20 +10,20 @@ import {
 import type { CreateServer } from "../http/server/listeners.ts";
 import type { Logger } from "../telemetry/logger.ts";
 
-/** How often it is told that connections are cut for others. */
-const CUTS_TOLD_EVERY_MS = 10_000;
+/** Interval between log lines about closed connections. */
+const LOG_CUTS_EVERY_MS = 10_000;
 
 const DEFAULT_LIMITS = { connections: 0, connectionsPerAddress: 0 };
 
-/** Of the operator's listener: probes, a scraper, a command or two, and as many again. */
+/** Limit of the operator's listener: several times what probes, a scraper and commands need. */
 const OPERATOR_CONNECTIONS = 256;
 
 export interface BoundServers {
-  /** Makes servers whose connections are bounded together. */
+  /** Creates servers whose connections count against one limit. */
   readonly createServer: CreateServer;
   /** @see {@link ConnectionLimits.connectionOf} */
   readonly connectionOf: ConnectionLimits["connectionOf"];
-  /** Takes other bounds into force. */
+  /** Applies changed limits. */
   setLimits(config: LimitsConfig | undefined): void;
 }
 
@@ -38,15 +38,18 @@ export async function boundServers(options: {
   const boundsOf = (config: LimitsConfig | undefined) =>
     resolveConnectionLimits(config ?? DEFAULT_LIMITS, descriptors);
   const cuts = { closed: 0, refused: 0 };
-  let toldAtMs = -Infinity;
+  let loggedAtMs = -Infinity;
   const limits = createConnectionLimits({
     ...boundsOf(options.limits),
     isTrustedProxy,
     onCut: (what) => {
       cuts[what] += 1;
-      if (performance.now() - toldAtMs < CUTS_TOLD_EVERY_MS) return;
-      toldAtMs = performance.now();
-      log.warn({ ...cuts }, "too many connections: the longest idle make room");
+      if (performance.now() - loggedAtMs < LOG_CUTS_EVERY_MS) return;
+      loggedAtMs = performance.now();
+      log.warn(
+        { ...cuts },
+        "connection limit reached; closing idle connections",
+      );
     },
   });
   return {
@@ -56,7 +59,7 @@ export async function boundServers(options: {
   };
 }
 
-/** The same for the operator's listener, which must not spend the descriptors that pulls need. */
+/** Limits the operator's listener, which must not use the descriptors that pulls need. */
 export function boundOperatorServers(create: CreateServer): CreateServer {
   const limits = createConnectionLimits({
     connections: OPERATOR_CONNECTIONS,

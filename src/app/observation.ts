@@ -10,13 +10,13 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { UpstreamObserver } from "../wire/observer.ts";
 
-/** Brings the gauges of the storage up to date. */
+/** Updates the gauges of the storage. */
 export async function refreshMetrics(
   { index }: Pick<Storage, "index">,
   metrics: Metrics,
 ): Promise<void> {
   const totals = await index.totals().catch(() => undefined);
-  // An index that does not answer now has the sums of before.
+  // The gauges keep their values while the index does not answer.
   if (totals === undefined) return;
   metrics.storageBytes.set(storedBytes(totals));
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
@@ -24,7 +24,7 @@ export async function refreshMetrics(
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
 }
 
-/** The sums of the index; while it does not answer, those of before. */
+/** Returns a reader of the index's totals; while the index does not answer, it returns the last ones. */
 export function rememberTotals(
   index: Pick<IndexState, "totals">,
 ): () => Promise<IndexTotals> {
@@ -41,7 +41,7 @@ export function rememberTotals(
   };
 }
 
-/** When they are asked for: a count is forgotten with time, and nothing tells when. */
+/** Updates the gauges of pull limits. Called at each scrape, because a count expires without an event. */
 export function refreshBudgets(
   upstreams: readonly MirroredUpstream[],
   metrics: Metrics,
@@ -49,7 +49,7 @@ export function refreshBudgets(
   metrics.upstreamRatelimitLimit.reset();
   metrics.upstreamRatelimitRemaining.reset();
   for (const { metricLabel: upstream, client } of upstreams) {
-    // Of several endpoints that count an account the first one's, which is set last.
+    // If several endpoints count an account, the first endpoint's value is set last and stays.
     for (const { name: credential, budget } of client.accounts().toReversed()) {
       if (budget === undefined) continue;
       const labels = { upstream, credential };
@@ -62,8 +62,8 @@ export function refreshBudgets(
 }
 
 /**
- * Ready is who can answer: the index must. A storage that takes no writes is told and counted, but
- * downloads are passed through, so it is no reason to be taken out of service.
+ * Returns whether the mirror can answer, which needs the index. A storage that accepts no writes is
+ * reported in the detail and by a metric only: pulls still pass through.
  */
 export async function judgeReadiness(
   cache: Pick<Storage, "index" | "upkeep" | "probe">,
@@ -103,10 +103,10 @@ function faultCode(error: unknown): string {
 }
 
 /**
- * Binds what happens upstream to metrics and the log. Clients choose the names of upstreams that are
- * made from templates: they are counted together, and have no gauge of their endpoints.
+ * Connects the events of an upstream to metrics and the log. Clients choose the names of upstreams
+ * made from templates: these share the template's label, and their endpoints have no gauge.
  *
- * @param onAnswered called whenever the registry, or a server that it leads to, has answered
+ * @param onAnswered called whenever the registry, or a server that it redirects to, has answered
  */
 export function createObserver(
   upstream: UpstreamConfig,
@@ -137,16 +137,19 @@ export function createObserver(
       setUp(endpoint, isUp);
       log[isUp ? "info" : "warn"](
         { upstream: name, endpoint },
-        isUp ? "the endpoint is back" : "the endpoint is down",
+        isUp ? "the endpoint answers again" : "the endpoint is down now",
       );
     },
     onFault: (kind, message) => {
-      log.warn({ upstream: name, kind, fault: message }, "upstream fault");
+      log.warn(
+        { upstream: name, kind, fault: message },
+        "the upstream answered with a fault",
+      );
     },
     onCredentialFault: (credential, message) => {
       log.warn(
         { upstream: name, credential, fault: message },
-        "the mirror's own credentials can't be read",
+        "could not read the credentials for the upstream",
       );
     },
   };

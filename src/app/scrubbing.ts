@@ -11,12 +11,12 @@ import type { Mirror } from "../mirror/mirror.ts";
 import type { Foundation } from "./foundation.ts";
 
 export interface Scrubbing {
-  /** All of it, asked for by the operator. */
+  /** Verifies the whole storage, on an operator's order. */
   readonly scrub: (options: {
     readonly isRepair: boolean;
     readonly signal: AbortSignal;
   }) => Promise<ScrubReport>;
-  /** Takes a blob away whose bytes were found wrong while they were served, and fetches it again. */
+  /** Removes a blob whose bytes were found wrong while being served, and fetches it again. */
   readonly drop: (
     row: BlobRow,
     verdict: "wrong" | "unreadable",
@@ -41,7 +41,7 @@ export function startScrubbing(
   for (const code of SCRUB_CODES) metrics.scrubFindings.inc({ code }, 0);
   const note = (finding: ScrubFinding): void => {
     metrics.scrubFindings.inc({ code: finding.code });
-    log.warn(finding, "scrub");
+    log.warn(finding, "scrub found faulty content");
   };
   const onDropped = (dropped: DroppedBlob): void => {
     if (!live.config.offline) void healer.heal(dropped, abort.signal);

@@ -97,7 +97,9 @@ void describe("a layer that rotted in the mirror's storage", () => {
         await engine.run(reference, PAYLOAD_COMMAND),
         `${PAYLOAD_SHA256}  /payload.bin\n`,
       );
-      const findings = mirror.logs.filter(({ msg }) => msg === "scrub");
+      const findings = mirror.logs.filter(
+        ({ msg }) => msg === "scrub found faulty content",
+      );
       assert.deepEqual(
         findings.map(({ code, digest }) => [code, digest]),
         [["blob-corrupt", layer]],

@@ -85,7 +85,9 @@ void describe("a stored blob that rots", () => {
       );
       assert.ok(
         mirror.log.some(
-          (line) => line["msg"] === "scrub" && line["digest"] === blob.digest,
+          (line) =>
+            line["msg"] === "scrub found faulty content" &&
+            line["digest"] === blob.digest,
         ),
       );
       const hit = await mirror.get(`/v2/a/blobs/${blob.digest}`);

@@ -537,7 +537,9 @@ for (const registry of REGISTRIES) {
       for (const { headers } of elsewhere.requests()) {
         assert.equal(headers["authorization"], undefined);
       }
-      const faults = mirror.log.filter(({ msg }) => msg === "upstream fault");
+      const faults = mirror.log.filter(
+        ({ msg }) => msg === "the upstream answered with a fault",
+      );
       assert.equal(faults.length, registry.faults ?? 0);
     });
   });

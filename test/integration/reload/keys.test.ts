@@ -172,7 +172,7 @@ void describe("a reload of audit", () => {
     const file = join(await tempDir(test), "no", "audit.jsonl");
     await assert.rejects(
       mirror.reload({ audit: { file }, offline: true, upstreams: [] }),
-      /audit\.file: ENOENT.*; a file that can be written to/,
+      /audit\.file: got ENOENT.*; expected a writable file/,
     );
     const { status, headers } = await mirror.get(TAG);
     assert.equal(status, 200);
@@ -199,7 +199,8 @@ void describe("a reload of scrub", () => {
       }
     };
     const findings = () =>
-      mirror.log.filter(({ msg }) => msg === "scrub").length;
+      mirror.log.filter(({ msg }) => msg === "scrub found faulty content")
+        .length;
     corrupt(file);
     await day();
     assert.equal(findings(), 0);
