@@ -53,7 +53,7 @@ export async function buildStorage({
     log,
     metrics,
   });
-  events.on("published", () => evictor.poke());
+  events.on("published", () => evictor.notifyStored());
   return {
     cache,
     hot,
@@ -61,7 +61,7 @@ export async function buildStorage({
     room: new Room({ evictor, readSpace }),
     setEviction: (eviction) => {
       limits = createRoomLimits(eviction);
-      evictor.poke();
+      evictor.notifyStored();
     },
   };
 }

@@ -3,43 +3,43 @@ import type { GraphNode } from "../storage/graph-index.ts";
 import type { RootRow } from "../storage/root-index.ts";
 
 export interface CandidateNode extends GraphNode {
-  /** What it names, each once; empty for what is no stored manifest. */
+  /** The digests that it names, each once; empty unless it is a stored manifest. */
   readonly children: readonly Digest[];
 }
 
-/** A root and its graph as the index has them, whoever went before it. */
+/** A root and its graph as the index has them, without the effect of earlier victims. */
 export interface Candidate {
   readonly root: RootRow;
-  /** Everything that the root's digest leads to, itself included. */
+  /** Everything reachable from the root's digest, itself included. */
   readonly graph: ReadonlyMap<Digest, CandidateNode>;
 }
 
-/** A root that goes. */
+/** A root that is evicted. */
 export interface Victim {
   readonly root: RootRow;
-  /** What nobody needs once it and those chosen before it are gone; a manifest before what it names. */
+  /** What no other root needs after it and the earlier victims are gone; a manifest before its children. */
   readonly digests: readonly Digest[];
   readonly freedBytes: number;
 }
 
 export interface ChoiceRules {
-  /** Enough once so much is freed; Infinity: every candidate. */
+  /** Bytes to free; Infinity: every candidate. */
   readonly goalBytes: number;
-  /** Never goes: pinned, or covered by a pattern. */
+  /** Whether a pattern protects the root. */
   readonly isKept: (root: RootRow) => boolean;
-  /** Is read, or on its way in. */
+  /** Whether the blob is being read or written. */
   readonly isBusy: (digest: Digest) => boolean;
 }
 
-/** How many holders of each blob went with the victims so far. */
+/** How many holders of each blob the victims so far have released. */
 export type Released = Map<Digest, number>;
 
 /**
- * Chooses which images go: the candidates in their order, the one pulled longest ago first, until
- * enough is freed. A blob goes with the last root that needs it. Passed by are kept roots, and
- * those of which a part that would go is read or a part is on its way in.
+ * Chooses which images to evict: the candidates in their order, least recently pulled first, until
+ * enough bytes are freed. A blob is evicted with the last root that needs it. Skipped are protected
+ * roots, and roots with a part that would be removed while it is read or written.
  *
- * Pure but for `released`, which carries a choice on from one call to the next.
+ * Pure except for `released`, which carries the state from one call to the next.
  */
 export function chooseVictims(
   candidates: Iterable<Candidate>,
@@ -59,46 +59,46 @@ export function chooseVictims(
   return victims;
 }
 
-/** More than the config that the mirror fetches by itself for each image of an index. */
+/** More than the config, which the mirror prefetches for each image of an index. */
 const MIN_PULLED_CHILDREN = 2;
 
 /**
- * Whether a pull of the candidate has begun and not ended, as far as its graph tells: a manifest is
- * there without all its blobs, or an index without any image that is whole. An image of an index of
- * which no layer is there was not pulled.
+ * Returns whether, judged by its graph, a pull of the candidate has started and not ended: a manifest
+ * is stored without all its blobs, or an index without any complete image. An image of an index
+ * without any stored layer was not pulled.
  */
-export function isHalf({ root, graph }: Candidate): boolean {
+export function isPartlyPulled({ root, graph }: Candidate): boolean {
   const top = graph.get(root.digest);
   if (top === undefined) return false;
   const isStored = (digest: Digest): boolean =>
     graph.get(digest)?.sizeBytes !== undefined;
-  const isWhole = ({ children }: CandidateNode): boolean =>
+  const isComplete = ({ children }: CandidateNode): boolean =>
     children.every(isStored);
   const manifests = [...graph.values()].filter(
     ({ isManifest, digest }) => isManifest && digest !== root.digest,
   );
-  if (manifests.length === 0) return !isWhole(top);
+  if (manifests.length === 0) return !isComplete(top);
   const images = manifests.filter(
     ({ children }) =>
       children.length > 0 &&
       !children.some((child) => graph.get(child)?.isManifest === true),
   );
   return (
-    !images.some(isWhole) ||
+    !images.some(isComplete) ||
     images.some(
       (image) =>
-        !isWhole(image) &&
+        !isComplete(image) &&
         image.children.filter(isStored).length >= MIN_PULLED_CHILDREN,
     )
   );
 }
 
-/** Whether a root's end ends what it points to, and so its graph is worth reading. */
+/** Returns whether the node is removed together with a root that points to it, so that its graph matters. */
 export function endsWithRoot(node: GraphNode, released: Released): boolean {
   return (released.get(node.digest) ?? 0) + 1 >= node.holders;
 }
 
-/** Counts holders down from the root; what has none left goes, and is a holder less of its children. */
+/** Releases one holder per node, starting at the root. A node without holders is removed and releases its children. */
 function judge(
   { root, graph }: Candidate,
   { isBusy }: ChoiceRules,
@@ -106,10 +106,10 @@ function judge(
 ): Victim | undefined {
   const changed: Released = new Map();
   const digests: Digest[] = [];
-  const waiting = [root.digest];
+  const queue = [root.digest];
   let freedBytes = 0;
   for (;;) {
-    const digest = waiting.pop();
+    const digest = queue.pop();
     if (digest === undefined) break;
     const node = graph.get(digest);
     if (node?.sizeBytes === undefined) {
@@ -122,7 +122,7 @@ function judge(
     if (isBusy(digest)) return undefined;
     digests.push(digest);
     freedBytes += node.sizeBytes;
-    waiting.push(...node.children);
+    queue.push(...node.children);
   }
   for (const [digest, count] of changed) released.set(digest, count);
   return { root, digests, freedBytes };

@@ -5,39 +5,36 @@ import type { HotManifests } from "../storage/hot-manifests.ts";
 import type { RetentionIndex } from "../storage/root-index.ts";
 import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
 
-/** Files removed side by side, and rows dropped in one transaction. */
-const BLOBS_AT_ONCE = 8;
+/** Files removed concurrently, and rows dropped in one transaction. */
+const BLOBS_PER_STEP = 8;
 
-/** Takes away the bytes of what no root needs, then its rows. */
+export interface CondemnedBlobsOptions {
+  readonly index: Pick<RetentionIndex, "listCondemned" | "forgetCondemned">;
+  readonly blobs: TrackedBlobStore;
+  readonly hot?: HotManifests;
+  readonly log: Pick<Logger, "warn">;
+}
+
+/** Removes the bytes of blobs that no root needs, then their rows. */
 export class CondemnedBlobs {
-  readonly #options: {
-    readonly index: Pick<RetentionIndex, "listCondemned" | "forgetCondemned">;
-    readonly blobs: TrackedBlobStore;
-    readonly hot?: HotManifests;
-    readonly log: Pick<Logger, "warn">;
-  };
+  readonly #options: CondemnedBlobsOptions;
 
-  constructor(options: {
-    readonly index: Pick<RetentionIndex, "listCondemned" | "forgetCondemned">;
-    readonly blobs: TrackedBlobStore;
-    readonly hot?: HotManifests;
-    readonly log: Pick<Logger, "warn">;
-  }) {
+  constructor(options: CondemnedBlobsOptions) {
     this.#options = options;
   }
 
   /**
-   * Removes what is condemned and idle, level by level.
+   * Removes condemned blobs that are idle, level by level.
    *
-   * @param isStopped asked before each step
-   * @returns bytes that were freed
+   * @param isStopped checked before each step
+   * @returns the bytes that were freed
    */
   async purge(isStopped: () => boolean): Promise<number> {
     const { index, blobs, hot, log } = this.#options;
     const except = new Set<Digest>();
     let freedBytes = 0;
     for (;;) {
-      const found = await index.listCondemned(BLOBS_AT_ONCE, except);
+      const found = await index.listCondemned(BLOBS_PER_STEP, except);
       if (found.length === 0 || isStopped()) return freedBytes;
       const claim = blobs.claim(found.map(({ digest }) => digest));
       try {
@@ -55,7 +52,10 @@ export class CondemnedBlobs {
               freedBytes += sizeBytes;
             } catch (error) {
               except.add(digest);
-              log.warn({ err: error, digest }, "a blob could not be removed");
+              log.warn(
+                { err: error, digest },
+                "a condemned blob could not be removed",
+              );
             }
           }),
         );
@@ -67,7 +67,7 @@ export class CondemnedBlobs {
     }
   }
 
-  /** Where the index can't be written: removes files only, their rows stay. */
+  /** Removes only the files, for an index that can't be written; the rows stay. */
   async removeFiles(digests: readonly Digest[]): Promise<void> {
     const { blobs, hot } = this.#options;
     const claim = blobs.claim(digests);

@@ -2,7 +2,7 @@ import type { RoomLimits } from "./room-limits.ts";
 import type { EvictionConfig } from "../config/config.ts";
 import { compilePattern } from "../oci/glob.ts";
 
-/** The configuration's limits, its patterns compiled. */
+/** Returns the configured limits with compiled patterns. */
 export function createRoomLimits(config: EvictionConfig): RoomLimits {
   const patterns = config.keep.map(compilePattern);
   return {

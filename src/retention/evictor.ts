@@ -18,16 +18,17 @@ import {
 import type { ImageGraph } from "../storage/graph-index.ts";
 import type { IndexState, UseIndex } from "../storage/metadata-index.ts";
 import type { RetentionIndex, RootRow } from "../storage/root-index.ts";
-import { amountOf, type RoomLimits, type Space } from "./room-limits.ts";
+import { amountOf, type RoomLimits } from "./room-limits.ts";
+import type { StorageSpace } from "../storage/storage.ts";
 import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
-import { Pace, VictimSearch, type Wanted } from "./victim-search.ts";
+import { type EvictionTarget, Pace, VictimSearch } from "./victim-search.ts";
 
 type EvictorIndex = Pick<ImageGraph, "getNode" | "listChildren"> &
   Pick<IndexState, "totals"> &
   RetentionIndex &
   Pick<UseIndex, "settleUses">;
 
-/** A closed list: it labels a metric. */
+/** A closed list, because it labels a metric. */
 export type EvictionReason = "size" | "free" | "idle" | "operator" | "index";
 
 export interface EvictedImage extends Victim {
@@ -35,32 +36,32 @@ export interface EvictedImage extends Victim {
 }
 
 export interface EvictionRequest {
-  /** What may be kept; absent: what the limits allow. */
+  /** Bytes that may stay stored; absent: what the limits allow. */
   readonly toBytes?: number | undefined;
-  /** Only says what would go. */
+  /** Whether to report the victims without evicting them. */
   readonly isDryRun: boolean;
 }
 
-/** Frees so much more than is asked, so that the next blob does not ask again. */
+/** The additional share to free, so that the next blob does not need another eviction. */
 const EXTRA = 0.05;
 const CHECK_EVERY_MS = 30_000;
-/** A clock that was set to the wrong year must not empty the cache: at most a tenth of it a check. */
+/** A clock set to the wrong year must not empty the cache: one check evicts at most a tenth of it. */
 const IDLE_SHARE = 0.1;
 const MIN_IDLE_VICTIMS = 16;
-/** What broken downloads left may hold, beside what is stored. */
+/** The share of the limit that abandoned partials may use in addition to stored blobs. */
 const PARTIALS_SHARE = 0.1;
 
 export interface EvictorOptions {
   readonly index: EvictorIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
-  /** Clears away what broken downloads and failed writes left; at each look and each order. */
+  /** Cleans up after interrupted downloads and failed writes; called by each check and each order. */
   readonly clearLeftovers?: (partialsBytes: number) => Promise<void>;
   readonly limits: RoomLimits;
-  /** What the index may take at least, however small `maxSize` is. */
+  /** The least bound of the index, for any `maxSize`. */
   readonly leastIndexBytes?: number | undefined;
-  /** Undefined where the system does not tell. */
-  readonly readSpace: () => Promise<Space | undefined>;
+  /** Returns undefined if the system does not report it. */
+  readonly readSpace: () => Promise<StorageSpace | undefined>;
   readonly clock: Clock;
   readonly log: Pick<Logger, "info" | "warn">;
   readonly metrics?: Pick<
@@ -71,9 +72,9 @@ export interface EvictorOptions {
 }
 
 /**
- * Keeps the cache within its limits. An image leaves as a whole: its root is dropped, then blob by
- * blob what no other root needs, the bytes before the row, so that room comes back even where the
- * index can't grow. Idle until something was stored, but for a look twice a minute.
+ * Keeps the cache within its limits. An image is evicted as a whole: its root is dropped, then each
+ * blob that no other root needs, the bytes before the row, so that space is freed even if the index
+ * can't grow. Idle until a blob is stored, except for a check twice a minute.
  */
 export class Evictor {
   readonly #options: EvictorOptions;
@@ -81,14 +82,14 @@ export class Evictor {
   readonly #search: VictimSearch;
   readonly #indexLimit: IndexLimit;
   readonly #condemned: CondemnedBlobs;
-  /** One job at a time. */
+  /** The last job; jobs run one at a time. */
   #last: Promise<unknown> = Promise.resolve();
   #isChecking = false;
   #isStarted = false;
   #isStopped = false;
   #cancel: (() => void) | undefined;
-  /** Roots whose bytes went first, because the index took nothing: it must still learn of it. */
-  readonly #owed: RootRow[] = [];
+  /** Roots whose bytes were removed while the index could not be written, and whose rows remain. */
+  readonly #pendingDrops: RootRow[] = [];
 
   constructor(options: EvictorOptions) {
     this.#options = options;
@@ -99,8 +100,8 @@ export class Evictor {
   }
 
   /**
-   * Ends what an earlier process began, then looks at the limits from time to time. Called once
-   * the index knows what is stored: nothing goes by itself before.
+   * Completes what an earlier process began, then checks the limits regularly. Called when the index
+   * is complete; nothing is evicted automatically before.
    */
   start(): void {
     if (this.#isStopped) return;
@@ -108,8 +109,8 @@ export class Evictor {
     this.#tick();
   }
 
-  /** Something was stored: looks at the limits once its row is in. */
-  poke(): void {
+  /** Checks the limits after a blob was stored, once its row is written. */
+  notifyStored(): void {
     if (this.#isChecking || !this.#isStarted) return;
     this.#isChecking = true;
     setImmediate(() => {
@@ -120,18 +121,18 @@ export class Evictor {
     });
   }
 
-  /** Evicts now, or says what would go; in the order in which it goes. */
+  /** Evicts now, or reports what would be evicted, in order. */
   evict(request: EvictionRequest): Promise<readonly EvictedImage[]> {
     return this.#run(async () => {
       const { toBytes, isDryRun } = request;
       const found: EvictedImage[] = [];
-      const take = async (asked: Asked) => {
-        found.push(...(await this.#round(asked, isDryRun)));
+      const take = async (target: Target) => {
+        found.push(...(await this.#round(target, isDryRun)));
       };
       if (!isDryRun) await this.#clear();
       if (toBytes === undefined) {
-        const asked = await this.#asked();
-        if (asked !== undefined) await take(asked);
+        const target = await this.#excess();
+        if (target !== undefined) await take(target);
         else await take(this.#idle(Infinity));
       } else {
         const totals = await this.#options.index.totals();
@@ -143,9 +144,9 @@ export class Evictor {
   }
 
   /**
-   * Drops an image by order, pinned or read as it may be; what is open can be read to its end.
+   * Drops an image on an operator's order, even if it is pinned or being read. Open blobs stay readable.
    *
-   * @returns bytes that were freed; undefined where there is no such image
+   * @returns the bytes that were freed; undefined if the image is not cached
    */
   remove(
     key: RepositoryKey,
@@ -159,20 +160,20 @@ export class Evictor {
   }
 
   /**
-   * Makes room for bytes that are about to come.
+   * Makes room for bytes that are about to be stored.
    *
-   * @returns whether there is room for them now
+   * @returns whether they fit now
    */
   makeRoom(bytes: number): Promise<boolean> {
     return this.#run(async () => {
-      const asked = await this.#asked(bytes);
-      if (asked === undefined) return true;
-      await this.#round(asked, false);
-      return (await this.#asked(bytes)) === undefined;
+      const target = await this.#excess(bytes);
+      if (target === undefined) return true;
+      await this.#round(target, false);
+      return (await this.#excess(bytes)) === undefined;
     });
   }
 
-  /** What the limits come to now; also told by a metric. */
+  /** Returns the current limit, and sets its metric. */
   async limitBytes(): Promise<number> {
     const space = await this.#options.readSpace();
     const bytes = amountOf(this.#options.limits.maxSize, space, Infinity);
@@ -182,13 +183,13 @@ export class Evictor {
     return bytes;
   }
 
-  /** Resolves when the job that runs has ended; none is begun afterwards. */
+  /** Resolves when the running job has ended; no further job starts. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#cancel?.();
     await this.#last;
-    // A clean stop promises that the index is right.
-    await this.#payOwed().catch(() => undefined);
+    // A clean stop promises a correct index.
+    await this.#dropPending().catch(() => undefined);
   }
 
   // --- when ------------------------------------------------------------------------------------
@@ -210,15 +211,18 @@ export class Evictor {
     this.#cancel = this.#schedule(() => this.#tick(), CHECK_EVERY_MS);
   }
 
-  /** A fault of storage or index: tried again at the next look. */
+  /** Logs faults of storage and index; the next check retries. */
   async #job(work: () => Promise<void>): Promise<void> {
     if (this.#isStopped) return;
     try {
       await this.#run(work);
     } catch (error) {
-      // There is nothing to evict from then, and the root's watch has logged it.
+      // There is nothing to evict while the root is absent, which its watch has logged.
       if (error instanceof IndexAwayError) return;
-      this.#options.log.warn({ err: error }, "eviction failed");
+      this.#options.log.warn(
+        { err: error },
+        "the eviction failed and is retried",
+      );
     }
   }
 
@@ -229,8 +233,8 @@ export class Evictor {
   }
 
   async #check(): Promise<void> {
-    const asked = await this.#asked();
-    if (asked !== undefined) await this.#round(asked, false);
+    const target = await this.#excess();
+    if (target !== undefined) await this.#round(target, false);
     const maxVictims = await this.#indexLimit.enforce(
       await this.limitBytes(),
       new Pace(),
@@ -243,8 +247,8 @@ export class Evictor {
     }
   }
 
-  /** What the limits ask for; undefined: nothing. */
-  async #asked(extraBytes = 0): Promise<Asked | undefined> {
+  /** Returns what to free to get within the limits; undefined if nothing. */
+  async #excess(extraBytes = 0): Promise<Target | undefined> {
     const { index, limits } = this.#options;
     const [space, totals] = await Promise.all([
       this.#options.readSpace(),
@@ -264,23 +268,27 @@ export class Evictor {
     };
   }
 
-  /** Ends what an earlier eviction or write could not, on a disk that was full or an index that was locked. */
+  /** Completes evictions and writes that a full disk or a locked index interrupted. */
   async #clear(): Promise<void> {
-    await this.#payOwed();
+    await this.#dropPending();
     await this.#condemned.purge(() => this.#isStopped);
     await this.#options.clearLeftovers?.(
       (await this.limitBytes()) * PARTIALS_SHARE,
     );
   }
 
-  async #payOwed(): Promise<void> {
-    for (let root = this.#owed.at(-1); root; root = this.#owed.at(-1)) {
+  async #dropPending(): Promise<void> {
+    for (
+      let root = this.#pendingDrops.at(-1);
+      root;
+      root = this.#pendingDrops.at(-1)
+    ) {
       await this.#options.index.dropRoot(root.key, root.reference);
-      this.#owed.pop();
+      this.#pendingDrops.pop();
     }
   }
 
-  #idle(maxVictims: number): Asked {
+  #idle(maxVictims: number): Target {
     return {
       reason: "idle",
       goalBytes: Infinity,
@@ -292,18 +300,18 @@ export class Evictor {
 
   // --- what ------------------------------------------------------------------------------------
 
-  async #round(asked: Asked, isDryRun: boolean): Promise<EvictedImage[]> {
+  async #round(target: Target, isDryRun: boolean): Promise<EvictedImage[]> {
     const pace = new Pace();
     await this.#options.index.settleUses();
-    const victims = await this.#search.choose(asked, pace);
-    if (isDryRun) return victims.map((v) => ({ ...v, reason: asked.reason }));
+    const victims = await this.#search.choose(target, pace);
+    if (isDryRun) return victims.map((v) => ({ ...v, reason: target.reason }));
     const evicted: EvictedImage[] = [];
     for (const victim of victims) {
       if (this.#isStopped) break;
       const freedBytes = await this.#evict(victim);
       if (freedBytes === undefined) continue;
-      evicted.push({ ...victim, freedBytes, reason: asked.reason });
-      this.#tell(victim, freedBytes, asked.reason);
+      evicted.push({ ...victim, freedBytes, reason: target.reason });
+      this.#logEviction(victim, freedBytes, target.reason);
       await pace.step();
     }
     return evicted;
@@ -311,7 +319,7 @@ export class Evictor {
 
   // --- how -------------------------------------------------------------------------------------
 
-  /** @returns the bytes that were freed; undefined when it was used since it was chosen */
+  /** @returns the bytes that were freed; undefined if the root was used after it was chosen */
   async #evict({ root, digests }: Victim): Promise<number | undefined> {
     const { index, blobs } = this.#options;
     if (digests.some((digest) => blobs.isBusy(digest))) return undefined;
@@ -320,19 +328,23 @@ export class Evictor {
     try {
       isDropped = await index.dropRoot(key, reference, usedAtMs);
     } catch (error) {
-      // Whether it was used since can't be seen now; the next look asks again.
+      // Whether it was used meanwhile is unknown now; the next check decides.
       if (error instanceof IndexError && error.isLocked) return undefined;
-      // No room to write that it goes: once the bytes are gone there is.
+      // The disk has no room for the change of the index until the bytes are removed.
       await this.#condemned.removeFiles(digests);
-      // Used since or not: it is not whole any more.
-      this.#owed.push(root);
-      await this.#payOwed();
+      // Dropped even if it was used meanwhile, because it is no longer complete.
+      this.#pendingDrops.push(root);
+      await this.#dropPending();
       isDropped = true;
     }
     return isDropped ? this.#condemned.purge(() => this.#isStopped) : undefined;
   }
 
-  #tell(victim: Victim, freedBytes: number, reason: EvictionReason): void {
+  #logEviction(
+    victim: Victim,
+    freedBytes: number,
+    reason: EvictionReason,
+  ): void {
     const { metrics, log, clock } = this.#options;
     const { key, reference, digest, usedAtMs } = victim.root;
     const idleSeconds = Math.max(0, clock.nowMs() - usedAtMs) / 1000;
@@ -348,11 +360,11 @@ export class Evictor {
         sizeBytes: freedBytes,
         idleSeconds: Math.round(idleSeconds),
       },
-      "evicted",
+      "evicted an image from the cache",
     );
   }
 }
 
-interface Asked extends Wanted {
+interface Target extends EvictionTarget {
   readonly reason: EvictionReason;
 }

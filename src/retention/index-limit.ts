@@ -5,17 +5,17 @@ import type { Pace } from "./victim-search.ts";
 export type LimitedIndex = Pick<IndexState, "totals"> &
   Pick<RetentionIndex, "usedBytes" | "dropUnrooted">;
 
-/** Rows of a million blobs, their tags and links take about half of it. */
+/** The rows of a million blobs with their tags and links need about half of it. */
 const LEAST_LIMIT_BYTES = 512 * 1024 * 1024;
-/** Of `maxSize`. */
+/** The share of `maxSize` that the index may use. */
 const LIMIT_SHARE = 0.05;
-/** Of the roots, so many go where the rest was not enough. */
+/** The share of the roots to evict if dropping links was not enough. */
 const ROOTS_SHARE = 0.01;
 const LEAST_ROOTS = 16;
 
 /**
- * The bound on every table of the index together. The limits count bytes of blobs and lists; names
- * take none: one small manifest under a million of names is a million rows.
+ * Bounds the size of the whole index. The other limits count bytes of blobs and lists, and names have
+ * none: one small manifest under a million names is a million rows.
  */
 export class IndexLimit {
   readonly #index: LimitedIndex;
@@ -27,10 +27,10 @@ export class IndexLimit {
   }
 
   /**
-   * Drops links of repositories without a root for as long as the index is over its bound.
+   * Drops links of repositories without a root while the index exceeds its bound.
    *
-   * @param maxSizeBytes of what is stored; Infinity: unlimited
-   * @returns how many roots must go; 0: none
+   * @param maxSizeBytes limit of the stored bytes; Infinity: unlimited
+   * @returns how many roots must be evicted too; 0: none
    */
   async enforce(maxSizeBytes: number, pace: Pace): Promise<number> {
     const limitBytes = Number.isFinite(maxSizeBytes)
@@ -38,7 +38,7 @@ export class IndexLimit {
       : this.#leastBytes;
     let passes = 0;
     while ((await this.#index.usedBytes()) > limitBytes) {
-      // The first pass begins anywhere.
+      // The first pass may start in the middle.
       if (passes === 2) {
         const { tags, manifests } = await this.#index.totals();
         return Math.max(

@@ -1,4 +1,5 @@
 import type { RootRow } from "../storage/root-index.ts";
+import type { StorageSpace } from "../storage/storage.ts";
 
 /** Bytes, or a share of the file system as in 0.8. */
 export type Amount = { readonly bytes: number } | { readonly share: number };
@@ -8,19 +9,18 @@ export interface RoomLimits {
   readonly minFree: Amount;
   /** Infinity: never. */
   readonly maxIdleMs: number;
-  /** Whether the root is covered by a pattern of those that never go. */
+  /** Whether a pattern of `eviction.keep` protects the root. */
   readonly isKept: (root: RootRow) => boolean;
 }
 
-export interface Space {
-  readonly totalBytes: number;
-  readonly freeBytes: number;
-}
-
-/** @param unknown for a share of a file system that does not tell its size */
+/**
+ * Returns an amount in bytes.
+ *
+ * @param unknown the result for a share of a file system of unknown size
+ */
 export function amountOf(
   amount: Amount,
-  space: Space | undefined,
+  space: StorageSpace | undefined,
   unknown: number,
 ): number {
   if ("bytes" in amount) return amount.bytes;

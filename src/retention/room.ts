@@ -1,24 +1,24 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { Evictor } from "./evictor.ts";
-import type { Space } from "./room-limits.ts";
+import type { StorageSpace } from "../storage/storage.ts";
 
-/** Bytes that are promised to a fill until it has ended. */
+/** Bytes that are reserved for a fill until it has ended. */
 export interface Reservation {
   release(): void;
 }
 
 export interface RoomOptions {
   readonly evictor: Pick<Evictor, "makeRoom">;
-  /** Undefined where the system does not tell. */
-  readonly readSpace: () => Promise<Space | undefined>;
+  /** Returns undefined if the system does not report it. */
+  readonly readSpace: () => Promise<StorageSpace | undefined>;
 }
 
-/** A pull waits so long for room; then it is judged by what is free. */
+/** The time a pull waits for eviction; then the free space decides. */
 const PATIENCE_MS = 1_000;
 
 /**
- * Who may store how much: a fill is begun only when all of it has room beside what the other fills
- * still expect, so that a disk is not filled by ten halves.
+ * Reserves space for fills. A fill starts only if all of it fits in addition to what the running fills
+ * still expect, so that ten half-finished fills do not fill the disk.
  */
 export class Room {
   readonly #options: RoomOptions;
@@ -29,35 +29,35 @@ export class Room {
     this.#options = options;
   }
 
-  /** The last that asked was refused. */
+  /** Whether the last reservation was refused. */
   get isShort(): boolean {
     return this.#isShort;
   }
 
   /**
-   * Promises room, made by eviction where need be.
+   * Reserves room, evicting images if necessary.
    *
-   * @param remainingBytes what is still to come of it; read whenever somebody else asks
-   * @param mayEvict false: only what is free now counts, and nothing goes for it
-   * @returns undefined when there is none
+   * @param remainingBytes returns what the fill still expects; called for each later reservation
+   * @param mayEvict if false, only space that is free now counts, and nothing is evicted
+   * @returns undefined if there is not enough room
    */
   async reserve(
     bytes: number,
     remainingBytes: () => number,
     mayEvict = true,
   ): Promise<Reservation | undefined> {
-    let promised = 0;
+    let reservedBytes = 0;
     for (const remaining of this.#reserved)
-      promised += Math.max(0, remaining());
-    // Counted from here on: who asks meanwhile is told of it.
+      reservedBytes += Math.max(0, remaining());
+    // Added before the wait, so that concurrent reservations count it.
     this.#reserved.add(remainingBytes);
     const release = (): void => {
       this.#reserved.delete(remainingBytes);
     };
-    const wanted = promised + bytes;
+    const neededBytes = reservedBytes + bytes;
     this.#isShort = !(await (mayEvict
-      ? this.#hasRoom(wanted)
-      : this.#isFree(wanted)));
+      ? this.#hasRoom(neededBytes)
+      : this.#isFree(neededBytes)));
     if (!this.#isShort) return { release };
     release();
     return undefined;

@@ -6,7 +6,7 @@ import {
   type CandidateNode,
   chooseVictims,
   endsWithRoot,
-  isHalf,
+  isPartlyPulled,
   type Released,
   type Victim,
 } from "./choose-victims.ts";
@@ -19,62 +19,63 @@ import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
 export type VictimIndex = Pick<ImageGraph, "getNode" | "listChildren"> &
   Pick<RetentionIndex, "listOldestRoots">;
 
-/** An image that is half there and was asked for so lately is being pulled, though no blob of it may be open now. */
+/** A partly stored image that was used this recently is being pulled, even if none of its blobs is open now. */
 const ARRIVING_MS = 60_000;
-/** What one step may take of the event loop's time before others get their turn. */
+/** How long a step may block the event loop before it leaves a turn to other work. */
 const STEP_MS = 2;
-const ROOTS_AT_ONCE = 16;
+const ROOTS_PER_PAGE = 16;
 
-/** What is to be freed, and of which roots at most. */
-export interface Wanted {
+/** How much to free, and from which roots. */
+export interface EvictionTarget {
   readonly goalBytes: number;
   readonly usedBeforeMs?: number;
   readonly maxVictims?: number;
 }
 
-/** Reads the roots, the one that was pulled longest ago first, until enough of them are found that may go. */
+export interface VictimSearchOptions {
+  readonly index: VictimIndex;
+  readonly blobs: Pick<TrackedBlobStore, "isBusy">;
+  readonly limits: RoomLimits;
+  readonly clock: Clock;
+}
+
+/** Reads the roots, least recently pulled first, until enough of them can be evicted. */
 export class VictimSearch {
-  readonly #options: {
-    readonly index: VictimIndex;
-    readonly blobs: TrackedBlobStore;
-    readonly limits: RoomLimits;
-    readonly clock: Clock;
-  };
-  /** Every root before it is kept by a pattern. */
+  readonly #options: VictimSearchOptions;
+  /** Every root before it is protected by a pattern. */
   #keptUntil: IndexCursor | undefined;
 
-  constructor(options: {
-    readonly index: VictimIndex;
-    readonly blobs: TrackedBlobStore;
-    readonly limits: RoomLimits;
-    readonly clock: Clock;
-  }) {
+  constructor(options: VictimSearchOptions) {
     this.#options = options;
   }
 
-  /** Looks from the first root on again, the kept ones too. */
+  /** Starts again at the first root, including the protected ones. */
   rewind(): void {
     this.#keptUntil = undefined;
   }
 
-  async choose(wanted: Wanted, pace: Pace): Promise<Victim[]> {
+  async choose(target: EvictionTarget, pace: Pace): Promise<Victim[]> {
     const { index, blobs, limits } = this.#options;
-    const { usedBeforeMs = Infinity, maxVictims = Infinity } = wanted;
+    const { usedBeforeMs = Infinity, maxVictims = Infinity } = target;
     const released: Released = new Map();
     const victims: Victim[] = [];
     const arrivingAfterMs = this.#options.clock.nowMs() - ARRIVING_MS;
-    let goalBytes = wanted.goalBytes;
+    let goalBytes = target.goalBytes;
     let after = this.#keptUntil;
     let isAllKept = true;
     for (;;) {
-      const { roots, next } = await index.listOldestRoots(ROOTS_AT_ONCE, after);
+      const { roots, next } = await index.listOldestRoots(
+        ROOTS_PER_PAGE,
+        after,
+      );
       for (const root of roots) {
         if (root.usedAtMs >= usedBeforeMs) return victims;
         if (limits.isKept(root)) continue;
         isAllKept = false;
         await pace.step();
         const candidate = await this.#readCandidate(root, released, pace);
-        if (root.usedAtMs > arrivingAfterMs && isHalf(candidate)) continue;
+        if (root.usedAtMs > arrivingAfterMs && isPartlyPulled(candidate))
+          continue;
         const [victim] = chooseVictims(
           [candidate],
           {
@@ -96,7 +97,7 @@ export class VictimSearch {
     }
   }
 
-  /** Reads a root's graph, as far as it ends with the root. */
+  /** Reads the part of a root's graph that would be removed with the root. */
   async #readCandidate(
     root: RootRow,
     released: Released,
@@ -107,9 +108,9 @@ export class VictimSearch {
     const top = await index.getNode(root.digest);
     if (top === undefined) return { root, graph };
     graph.set(root.digest, { ...top, children: [] });
-    const waiting = endsWithRoot(top, released) ? [top] : [];
+    const queue = endsWithRoot(top, released) ? [top] : [];
     for (;;) {
-      const node = waiting.pop();
+      const node = queue.pop();
       if (node === undefined) return { root, graph };
       if (!node.isManifest) continue;
       const children: Digest[] = [];
@@ -120,7 +121,7 @@ export class VictimSearch {
           children.push(child.digest);
           if (graph.has(child.digest)) continue;
           graph.set(child.digest, { ...child, children: [] });
-          if (child.sizeBytes !== undefined) waiting.push(child);
+          if (child.sizeBytes !== undefined) queue.push(child);
         }
         after = page.next;
         await pace.step();
@@ -130,7 +131,7 @@ export class VictimSearch {
   }
 }
 
-/** Gives others their turn before a step has taken too long. */
+/** Leaves a turn to other work before a step has taken too long. */
 export class Pace {
   #sinceMs = performance.now();
 

@@ -6,7 +6,7 @@ import {
   type CandidateNode,
   chooseVictims,
   type ChoiceRules,
-  isHalf,
+  isPartlyPulled,
 } from "../../../src/retention/choose-victims.ts";
 import type { RootRow } from "../../../src/storage/root-index.ts";
 import type { Digest } from "../../../src/oci/digest.ts";
@@ -14,14 +14,14 @@ import { keyOf, named, tag } from "../../contract/metadata-index-contract.ts";
 
 const alpine = keyOf("docker.io", "library/alpine");
 
-/** Blobs by number; a blob names only such with a higher number, so the graph has no circle. */
+/** Blobs by number; a blob names only blobs with a higher number, so the graph has no cycle. */
 interface World {
   readonly blobs: readonly {
     readonly sizeBytes: number;
     readonly isStored: boolean;
     readonly children: readonly number[];
   }[];
-  /** The oldest first. */
+  /** Least recently pulled first. */
   readonly roots: readonly {
     readonly blob: number;
     readonly isPinned: boolean;
@@ -49,7 +49,7 @@ function reachable(world: World, from: readonly number[]): Set<number> {
   }
 }
 
-/** Rows as the index gives them: everything stored is reachable from a root. */
+/** The rows as the index returns them: everything stored is reachable from a root. */
 function candidatesOf(world: World): Candidate[] {
   const live = reachable(
     world,
@@ -92,7 +92,7 @@ function candidatesOf(world: World): Candidate[] {
   });
 }
 
-/** The same by definition: what no remaining root reaches goes. */
+/** Computes the same by definition: blobs that no remaining root reaches are removed. */
 function modelOf(world: World, goalBytes: number) {
   let remaining = world.roots.map((root, at) => ({ ...root, at }));
   const victims: { at: number; gone: Set<number> }[] = [];
@@ -166,7 +166,7 @@ function rulesOf(world: World, goalBytes: number): ChoiceRules {
   };
 }
 
-void test("what goes is what the rest does not reach, for any graph, goal and order", () => {
+void test("chooses exactly the blobs that the remaining roots do not reach, for any graph, goal and order", () => {
   fc.assert(
     fc.property(
       worlds,
@@ -203,7 +203,7 @@ void test("what goes is what the rest does not reach, for any graph, goal and or
   );
 });
 
-void test("a manifest goes before what it names", () => {
+void test("removes a manifest before its children", () => {
   fc.assert(
     fc.property(worlds, (world) => {
       const victims = chooseVictims(candidatesOf(world), {
@@ -224,7 +224,7 @@ void test("a manifest goes before what it names", () => {
   );
 });
 
-void test("a choice goes on where the last one ended", () => {
+void test("continues a choice where the last one ended", () => {
   fc.assert(
     fc.property(worlds, fc.nat({ max: 9 }), (world, cut) => {
       const candidates = candidatesOf(world);
@@ -239,7 +239,7 @@ void test("a choice goes on where the last one ended", () => {
   );
 });
 
-void test("what a pattern covers stays, with all that it needs", () => {
+void test("keeps protected roots with everything that they need", () => {
   fc.assert(
     fc.property(worlds, fc.nat({ max: 9 }), (world, kept) => {
       const victims = chooseVictims(candidatesOf(world), {
@@ -258,7 +258,7 @@ void test("what a pattern covers stays, with all that it needs", () => {
   );
 });
 
-/** Whether each of an image's blobs is stored, the config first; undefined: the manifest is absent. */
+/** Whether each blob of an image is stored, the config first; undefined: the manifest is absent. */
 type ImageState = readonly boolean[] | undefined;
 
 /** An index of images, each with blobs of its own. */
@@ -300,18 +300,18 @@ function indexCandidate(images: readonly ImageState[]): Candidate {
 }
 
 for (const [name, images, want] of [
-  ["an index of which nothing else is there", [undefined, undefined], true],
+  ["an index without any stored child", [undefined, undefined], true],
   [
-    "an index with no image but configs",
+    "an index with configs only",
     [
       [true, false],
       [true, false],
     ],
     true,
   ],
-  ["an index with a whole image", [[true, true], undefined], false],
+  ["an index with a complete image", [[true, true], undefined], false],
   [
-    "an index with a whole image, and configs of others",
+    "an index with a complete image and configs of others",
     [
       [true, true],
       [true, false, false],
@@ -320,7 +320,7 @@ for (const [name, images, want] of [
     false,
   ],
   [
-    "an index with a whole image, and a part of another",
+    "an index with a complete image and a part of another",
     [
       [true, true],
       [true, true, false],
@@ -328,7 +328,7 @@ for (const [name, images, want] of [
     true,
   ],
 ] satisfies readonly (readonly [string, readonly ImageState[], boolean])[]) {
-  void test(`${name} is ${want ? "" : "not "}a pull that has not ended`, () => {
-    assert.equal(isHalf(indexCandidate(images)), want);
+  void test(`${name} is ${want ? "" : "not "}partly pulled`, () => {
+    assert.equal(isPartlyPulled(indexCandidate(images)), want);
   });
 }

@@ -8,7 +8,8 @@ import {
   layoutFolders,
 } from "../../../src/storage/local/root/disk-layout.ts";
 import { Evictor } from "../../../src/retention/evictor.ts";
-import type { RoomLimits, Space } from "../../../src/retention/room-limits.ts";
+import type { RoomLimits } from "../../../src/retention/room-limits.ts";
+import type { StorageSpace } from "../../../src/storage/storage.ts";
 import { nodeFileSystem } from "../../../src/storage/local/root/file-system.ts";
 import { createFsBlobStore } from "../../../src/storage/local/blobs/fs-blob-store.ts";
 import {
@@ -33,7 +34,7 @@ const MANIFEST_BYTES = 100;
 async function setUp(
   test: AfterTest,
   limits: Partial<RoomLimits> = {},
-  space?: () => Space,
+  space?: () => StorageSpace,
 ) {
   const layout = diskLayout(join(await tempDir(test), "data"));
   for (const folder of layoutFolders(layout)) {
@@ -86,7 +87,7 @@ async function setUp(
     await blobs.put(digest, bytes);
     return digest;
   };
-  /** An image of one layer of its own; its bytes are on the disk. */
+  /** Stores an image with one layer of its own. */
   const store = async (name: string): Promise<void> => {
     clock.advance(1_000);
     const layer = await put(`layer of ${name}`, LAYER_BYTES);
@@ -134,19 +135,19 @@ async function setUp(
 }
 
 void describe("the evictor", () => {
-  void it("frees five per cent more than is asked", async (test) => {
+  void it("frees five percent more than needed", async (test) => {
     const { create, store, index, tags } = await setUp(test, {
       maxSize: { bytes: 30 * 1_100 },
     });
     for (let i = 0; i < 51; i++) await store(`t${i + 10}`);
     const evicted = await create().evict({ isDryRun: false });
-    // Asked are 21 images, and a twentieth of it is one more and a part.
+    // 21 images exceed the limit, and five percent of them is a little more than one.
     assert.equal(evicted.length, 23);
     assert.equal((await tags()).length, 28);
     assert.equal((await index.totals()).blobBytes, 28 * 1_100);
   });
 
-  void it("lets the images pulled longest ago go while the index is over its bound, a few at each look", async (test) => {
+  void it("evicts the least recently pulled images while the index exceeds its bound, a few per check", async (test) => {
     const { create, store, tags } = await setUp(test, {
       maxSize: { bytes: 1_000_000 },
     });
@@ -181,7 +182,7 @@ void describe("the evictor", () => {
     assert.equal((await tags()).length, 3);
   });
 
-  void it("ends at its start what a kill cut off after the root was dropped", async (test) => {
+  void it("completes at its start an eviction that a kill interrupted after the root was dropped", async (test) => {
     const { create, store, files, index, schedule } = await setUp(test);
     await store("a");
     await store("b");
@@ -196,7 +197,7 @@ void describe("the evictor", () => {
     assert.deepEqual(schedule.delaysMs, []);
   });
 
-  void it("leaves nothing in the index of what has gone", async (test) => {
+  void it("leaves no rows of an evicted image in the index", async (test) => {
     const { create, store, layout } = await setUp(test);
     await store("a");
     await store("b");
@@ -222,7 +223,7 @@ void describe("the evictor", () => {
     }
   });
 
-  void it("keeps a blob that can't be removed until the next look", async (test) => {
+  void it("keeps a blob that can't be removed until the next check", async (test) => {
     const { create, store, files, blobs, index, schedule, warnings } =
       await setUp(test);
     await store("a");
@@ -244,7 +245,7 @@ void describe("the evictor", () => {
     assert.ok(schedule.delaysMs.length > 0);
   });
 
-  void it("removes the bytes first where the index can't take the eviction down", async (test) => {
+  void it("removes the bytes first if the index can't record the eviction", async (test) => {
     const { create, store, files, index } = await setUp(test);
     await store("a");
     let isFull = true;
@@ -263,7 +264,7 @@ void describe("the evictor", () => {
     assert.equal((await index.totals()).blobs, 0);
   });
 
-  void it("removes nothing while another process holds the index, and all of it afterwards", async (test) => {
+  void it("removes nothing while another process locks the index, and everything afterwards", async (test) => {
     const { create, store, files, layout, index } = await setUp(test);
     await store("a");
     const before = files();
@@ -287,7 +288,7 @@ void describe("the evictor", () => {
     assert.equal(files(), 0);
   });
 
-  void it("drops a root whose bytes went first as soon as the index takes it, used since or not", async (test) => {
+  void it("drops a root whose bytes were removed first once the index is writable, even if it was used meanwhile", async (test) => {
     const { create, store, files, index, clock } = await setUp(test);
     await store("a");
     let isFull = true;
@@ -307,7 +308,7 @@ void describe("the evictor", () => {
     assert.deepEqual(await index.listTags(alpine, 9, undefined), []);
   });
 
-  void it("has left overs cleared at each look and each order, in a tenth of the limit", async (test) => {
+  void it("clears leftovers beyond a tenth of the limit with each check and each order", async (test) => {
     const cleared: number[] = [];
     const { create, schedule } = await setUp(test, {
       maxSize: { bytes: 5_000 },
@@ -321,7 +322,7 @@ void describe("the evictor", () => {
     assert.deepEqual(cleared, [500, 500, 500]);
   });
 
-  void it("lets a tenth of the cache go in one look when the clock is set forward", async (test) => {
+  void it("evicts at most a tenth of the cache per check when the clock is set forward", async (test) => {
     const { create, store, clock, tags } = await setUp(test, {
       maxIdleMs: 86_400_000,
     });
@@ -333,7 +334,7 @@ void describe("the evictor", () => {
     assert.equal((await tags()).length, 24);
   });
 
-  void it("makes room for what is about to come, or says that there is none", async (test) => {
+  void it("makes room for bytes about to be stored, or reports that there is none", async (test) => {
     const { create, store, tags } = await setUp(test, {
       maxSize: { bytes: 3_300 },
     });

@@ -32,7 +32,7 @@ async function open(test: AfterTest): Promise<MetadataIndex> {
 }
 
 void describe("the bound of the index", () => {
-  void it("takes links of repositories that have no root, whose number is a client's to choose", async (test) => {
+  void it("drops links of repositories without a root, whose number clients choose", async (test) => {
     const index = await open(test);
     const before = await index.usedBytes();
     const name = "a-name-that-a-client-made-up".repeat(4);
@@ -49,7 +49,7 @@ void describe("the bound of the index", () => {
     assert.ok(await index.getLinkedBlob(real, named("layer")));
   });
 
-  void it("wants roots to go where that is not enough, a few at a time", async (test) => {
+  void it("requests the eviction of some roots if dropping links is not enough", async (test) => {
     const index = await open(test);
     assert.equal(await new IndexLimit(index, 1_000).enforce(0, new Pace()), 16);
     const large = new IndexLimit(index, 1_000);
