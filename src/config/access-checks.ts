@@ -1,9 +1,8 @@
 import type { ConfigDocument, Pruned } from "./document.ts";
-import type { KeyPath } from "./fault.ts";
+import type { KeyPath, PlacedFault } from "./fault.ts";
 import { isLoopbackUrl } from "./schema/forms.ts";
-import type { PlacedFault } from "./validate.ts";
 
-/** Faults between the keys of `tls` and `access`. */
+/** Finds faults between the keys of `tls` and `access`. */
 export function* checkAccess(
   document: Pruned<ConfigDocument>,
   isFaulty: (path: KeyPath) => boolean,
@@ -20,7 +19,7 @@ export function* checkAccess(
   ) {
     yield {
       path: ["access", "anonymous"],
-      seen: "none, without any users: nobody could pull",
+      seen: "none without any users, which lets no client pull",
       expected: "htpasswdFile or tokenServer beside it",
     };
   }
@@ -38,8 +37,8 @@ function* checkServerTls(
     if (tls?.[key] || isFaulty(path)) continue;
     yield {
       path,
-      seen: "not written",
-      expected: "certificateFile and keyFile, which belong together",
+      seen: "no value",
+      expected: "both certificateFile and keyFile",
     };
   }
 }
@@ -56,8 +55,8 @@ function* checkTokenServer(
     if (server[key] || isFaulty(path)) continue;
     yield {
       path,
-      seen: "not written",
-      expected: "realm, service and issuer, which belong together",
+      seen: "no value",
+      expected: "realm, service and issuer together",
     };
   }
   const { jwksFile, certificateFile } = server;
@@ -67,12 +66,12 @@ function* checkTokenServer(
       seen: jwksFile
         ? "both jwksFile and certificateFile"
         : "neither jwksFile nor certificateFile",
-      expected: "one of them",
+      expected: "exactly one of them",
     };
   }
 }
 
-/** What is allowed, and hardly ever meant. */
+/** Finds settings that are allowed but rarely intended. */
 export function* findAccessRisks({
   access,
   tls,
@@ -82,7 +81,7 @@ export function* findAccessRisks({
   if (realm?.startsWith("http:") && !isLoopbackUrl(realm)) {
     yield {
       path: ["access", "tokenServer", "realm"],
-      seen: "an http URL: anybody on the way can read the passwords",
+      seen: "an http URL, which sends passwords in clear text",
       expected: "https",
     };
   }
@@ -93,21 +92,23 @@ export function* findAccessRisks({
   if (tls?.clientCaFile) {
     yield {
       path: ["tls", "clientCaFile"],
-      seen: "certificates are asked for, where everybody may pull without one",
-      expected:
-        "anonymous: none, or anonymousNetworks; without access a certificate is needed by everybody",
+      seen: "client certificates while every client may pull without one",
+      expected: "anonymous: none, or anonymousNetworks",
+      fix: "without access every client needs a certificate",
     };
   }
-  const expected =
-    "anonymous: none, or anonymousNetworks: dockerd and podman send a password only where they are asked for one";
+  const expected = "anonymous: none, or anonymousNetworks";
+  const fix =
+    "dockerd and podman send a password only if they are asked for one";
   const at = (access.rules ?? []).findIndex(
     (rule) => rule?.who !== undefined && !rule.who.includes("*"),
   );
   if (at !== -1) {
     yield {
       path: ["access", "rules", at, "who"],
-      seen: "users, where everybody may pull without a password and none is asked for",
+      seen: "users while every client may pull without a password and none is asked for",
       expected,
+      fix,
     };
   } else if (
     (access.rules ?? []).length === 0 &&
@@ -115,8 +116,9 @@ export function* findAccessRisks({
   ) {
     yield {
       path: ["access", access.htpasswdFile ? "htpasswdFile" : "tokenServer"],
-      seen: "users, where everybody may pull everything without a password",
+      seen: "users while every client may pull everything without a password",
       expected,
+      fix,
     };
   }
 }

@@ -8,19 +8,18 @@ import {
   upstreamsOf,
 } from "./document.ts";
 import { findExposureRisks } from "./exposure-checks.ts";
-import type { KeyPath } from "./fault.ts";
+import type { KeyPath, PlacedFault } from "./fault.ts";
 import { isLoopbackUrl, parseListenAddress } from "./schema/forms.ts";
 import { checkTemplate } from "./template-checks.ts";
-import type { PlacedFault } from "./validate.ts";
 import {
   DOCKER_HUB,
   DOCKER_HUB_ALIASES,
 } from "./schema/well-known-upstreams.ts";
 
 /**
- * Faults between keys, which no schema tells well.
+ * Finds faults between keys, which a schema cannot express well.
  *
- * @param isFaulty whether the value at the place was refused and taken out, so that its absence means nothing
+ * @param isFaulty reports whether the value at the place was rejected and removed, so that its absence means nothing
  */
 export function checkDocument(
   document: Pruned<ConfigDocument>,
@@ -40,13 +39,13 @@ export function checkDocument(
   ];
 }
 
-/** Things that are allowed and told at every start. */
+/** Finds settings that are allowed but risky; logged at every start. */
 export function findRisks(document: Pruned<ConfigDocument>): PlacedFault[] {
   const insecure = upstreamsOf(document)
     .filter(([, upstream]) => upstream.tls?.insecureSkipVerify === true)
     .map(([name]) => ({
       path: ["upstreams", name, "tls", "insecureSkipVerify"],
-      seen: "true, so that anybody on the way can answer in the upstream's place",
+      seen: "true, which lets any host on the network path answer as the upstream",
       expected: "caFile with the authority that signed its certificate",
     }));
   return [
@@ -79,8 +78,8 @@ function* checkListeners(
     if (taken) {
       yield {
         path,
-        seen: `${text}, where another listener is already`,
-        expected: "a port of its own",
+        seen: `${text}, an address of another listener`,
+        expected: "a port that no other listener uses",
       };
     }
     seen.push(address);
@@ -91,7 +90,7 @@ function isWildcard(host: string): boolean {
   return host === "0.0.0.0" || host === "::";
 }
 
-/** Names and aliases are one space: each selects one upstream. */
+/** Names and aliases share one name space: each selects one upstream. */
 function* checkNames(document: Pruned<ConfigDocument>): Generator<PlacedFault> {
   const upstreams = upstreamsOf(document);
   const owners = new Map<string, string>();
@@ -100,7 +99,7 @@ function* checkNames(document: Pruned<ConfigDocument>): Generator<PlacedFault> {
     for (const alias of DOCKER_HUB_ALIASES) {
       owners.set(
         alias,
-        `an alias of ${DOCKER_HUB} already, unless that has aliases: []`,
+        `already an alias of ${DOCKER_HUB} unless that has aliases: []`,
       );
     }
   }
@@ -112,13 +111,18 @@ function* checkNames(document: Pruned<ConfigDocument>): Generator<PlacedFault> {
     for (const [index, alias] of (upstream.aliases ?? []).entries()) {
       if (alias === undefined) continue;
       const path = ["upstreams", name, "aliases", index];
-      places.push([path, alias, `an alias of upstreams.${name} already`]);
+      places.push([path, alias, `already an alias of upstreams.${name}`]);
     }
   }
   for (const [path, name, role] of places) {
     const owner = owners.get(name);
     if (owner === undefined) owners.set(name, role);
-    else yield { path, seen: `${name}, ${owner}`, expected: "each name once" };
+    else
+      yield {
+        path,
+        seen: `${name}, ${owner}`,
+        expected: "a name that is used once",
+      };
   }
 }
 
@@ -134,8 +138,8 @@ function* checkHostnames(
       else {
         yield {
           path: ["upstreams", name, "hostnames", index],
-          seen: `${hostname}, a hostname of upstreams.${owner} already`,
-          expected: "each hostname once",
+          seen: `${hostname}, already a hostname of upstreams.${owner}`,
+          expected: "a hostname that is used once",
         };
       }
     }
@@ -151,8 +155,8 @@ function* checkDefault(
   for (const name of others) {
     yield {
       path: ["upstreams", name, "default"],
-      seen: `true, as at upstreams.${first} already`,
-      expected: "one default upstream at most",
+      seen: `true, as at upstreams.${first}`,
+      expected: "at most one default upstream",
     };
   }
 }
@@ -170,8 +174,8 @@ function* checkClientCertificate(
     if (!tls?.[one] || tls[other] || isFaulty([...place, other])) continue;
     yield {
       path: [...place, one],
-      seen: `without ${other}`,
-      expected: "certificateFile and keyFile together",
+      seen: `${one} without ${other}`,
+      expected: "both or neither",
     };
   }
 }
@@ -188,9 +192,9 @@ function* checkCredentials(
   if (upstream.access === undefined && !isFaulty(access)) {
     yield {
       path: access,
-      seen: "not written, although there are credentials",
-      expected:
-        "access: shared, for whoever may use the mirror may read what these credentials fetched",
+      seen: "no value beside credentials",
+      expected: "access: shared",
+      fix: "with it every client of the mirror may read what these credentials fetched",
     };
   }
   for (const { path, credential } of credentials) {
@@ -208,7 +212,8 @@ function* checkCredentials(
         yield {
           path,
           seen: `${forms.join(" and ")} together`,
-          expected: `${forms[0]} alone; a list holds several credentials`,
+          expected: `${forms[0]} alone`,
+          fix: "write several credentials as a list",
         };
       }
       continue;
@@ -216,7 +221,7 @@ function* checkCredentials(
     if (username === undefined && !isFaulty([...path, "username"])) {
       yield {
         path: [...path, "username"],
-        seen: "not written",
+        seen: "no value",
         expected: "a user name without a colon",
       };
     }
@@ -224,7 +229,7 @@ function* checkCredentials(
       yield {
         path,
         seen: "both password and passwordFile",
-        expected: "one of them",
+        expected: "exactly one of them",
       };
     } else if (
       password === undefined &&
@@ -235,7 +240,7 @@ function* checkCredentials(
       yield {
         path,
         seen: "neither password nor passwordFile",
-        expected: "one of them",
+        expected: "exactly one of them",
       };
     }
   }
@@ -243,8 +248,9 @@ function* checkCredentials(
     if (endpoint?.startsWith("http:") && !isLoopbackUrl(endpoint)) {
       yield {
         path: [...place, "endpoints", index],
-        seen: `${endpoint} beside credentials: anybody on the way could read the password`,
-        expected: "https, with tls.caFile where the authority is your own",
+        seen: `${endpoint} beside credentials, which would send the password in clear text`,
+        expected: "https",
+        fix: "name a private authority in tls.caFile",
       };
     }
   }

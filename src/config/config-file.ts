@@ -4,28 +4,28 @@ import { type ConfigFault, formatKeyPath } from "./fault.ts";
 import { type FileText, readTextFile, resolvePath } from "./files/files.ts";
 import { type LineTree, readYaml, type YamlFault } from "./yaml-source.ts";
 
-/** Read where neither `--config` nor `$ENTREPOT_CONFIG` names a file; it need not be there. */
+/** Read if neither `--config` nor `$ENTREPOT_CONFIG` names a file; may be missing. */
 const SYSTEM_CONFIG_FILE = "/etc/entrepot/entrepot.yaml";
 const MAX_CONFIG_FILE_BYTES = 1_048_576;
 
 export interface ConfigFileOptions {
-  /** From `--config`; comes before `$ENTREPOT_CONFIG`. */
+  /** From `--config`; takes precedence over `$ENTREPOT_CONFIG`. */
   readonly configFile?: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
-  /** Absolute; relative paths of arguments, environment and defaults begin here. */
+  /** Absolute; the base of relative paths in arguments, environment and defaults. */
   readonly cwd: string;
-  /** What `~/` stands for. */
+  /** Replaces `~/`. */
   readonly home: string;
   /** In place of {@link SYSTEM_CONFIG_FILE}. */
   readonly systemConfigFile?: string;
 }
 
-/** The file, read; without a value where it is faulty or not there. */
+/** The configuration file after reading; the value is empty if the file is missing or faulty. */
 export interface ConfigFile {
   /** As it was named. */
   readonly name: string | undefined;
   readonly path: string | undefined;
-  /** Where its relative paths begin. */
+  /** The base of its relative paths. */
   readonly folder: string;
   readonly value: Record<string, unknown>;
   readonly lines: LineTree | undefined;
@@ -50,7 +50,7 @@ export async function readConfigFile(
   if (!read.isRead) {
     const fault = {
       seen: read.seen,
-      expected: `a readable YAML file of at most ${MAX_CONFIG_FILE_BYTES} bytes`,
+      expected: "a YAML file no larger than 1 MiB",
     };
     return {
       ...none,
@@ -68,7 +68,11 @@ export async function readConfigFile(
     return { ...none, ...place, faults: faults.map(locate) };
   }
   if (value !== undefined && !isMapping(value)) {
-    const fault = { path: [], seen: "no mapping", expected: "`key: value`" };
+    const fault = {
+      path: [],
+      seen: "a list or a text",
+      expected: "a mapping of keys",
+    };
     return {
       ...none,
       ...place,

@@ -11,7 +11,7 @@ export const UPSTREAMS_VARIABLE = "ENTREPOT_UPSTREAMS";
 
 const PREFIX = "ENTREPOT_";
 
-/** Read elsewhere. */
+/** Variables that other code reads. */
 const OTHERS: ReadonlySet<string> = new Set([
   CONFIG_FILE_VARIABLE,
   UPSTREAMS_VARIABLE,
@@ -28,7 +28,7 @@ export interface EnvironmentValues {
   readonly warnings: readonly ConfigFault[];
 }
 
-/** `log.level` is `ENTREPOT_LOG__LEVEL`, `eviction.maxSize` is `ENTREPOT_EVICTION__MAX_SIZE`. */
+/** Returns the variable of a key: `log.level` is `ENTREPOT_LOG__LEVEL`, `eviction.maxSize` is `ENTREPOT_EVICTION__MAX_SIZE`. */
 export function environmentName(path: KeyPath): string {
   return (
     PREFIX +
@@ -39,8 +39,8 @@ export function environmentName(path: KeyPath): string {
 }
 
 /**
- * Takes the keys that the environment sets. An empty variable is as absent (`${VAR:-}` of compose
- * files); one that names no key is warned of by its name only, for its value may be a secret.
+ * Reads the keys that the environment sets. An empty variable counts as absent (`${VAR:-}` of
+ * compose files). A warning about an unknown variable holds only its name: its value may be a secret.
  */
 export function readEnvironment(
   env: Readonly<Record<string, string | undefined>>,
@@ -75,7 +75,7 @@ interface Scalar {
   readonly node: SchemaNode;
 }
 
-/** Everything but mappings, lists, and what is below `upstreams`, whose keys are the user's. */
+/** Finds every scalar key, except those below `upstreams`, whose keys are the operator's. */
 export function scalarPaths(
   node: SchemaNode,
   path: KeyPath,
@@ -96,7 +96,7 @@ function typesOf(node: SchemaNode): readonly (SchemaType | undefined)[] {
   return [node.type].flat();
 }
 
-/** What is no boolean or number stays text, for the schema to refuse. */
+/** Leaves any other text as it is, for the schema to reject. */
 function readScalar(text: string, node: SchemaNode): string | number | boolean {
   const types = typesOf(node);
   if (types.includes("boolean") && /^(?:true|false)$/.test(text)) {
@@ -118,10 +118,9 @@ function describeUnknown(
     file: name,
     line: undefined,
     path: "",
-    seen: "an environment variable that names no key, and is ignored",
-    expected:
-      nearest === undefined
-        ? `${PREFIX} and the path of a key, such as ENTREPOT_LOG__LEVEL`
-        : `did you mean ${PREFIX}${nearest}?`,
+    seen: "an environment variable that matches no key and is ignored",
+    expected: `${PREFIX} and the path of a key, such as ENTREPOT_LOG__LEVEL`,
+    fix:
+      nearest === undefined ? undefined : `did you mean ${PREFIX}${nearest}?`,
   };
 }

@@ -1,3 +1,4 @@
+import type { PlacedFault } from "./fault.ts";
 import {
   type ConfigDocument,
   credentialsOf,
@@ -6,9 +7,8 @@ import {
   upstreamsOf,
 } from "./document.ts";
 import { isLoopbackUrl, parseListenAddress } from "./schema/forms.ts";
-import type { PlacedFault } from "./validate.ts";
 
-/** What is allowed, and lets others read what only this mirror's credentials may. */
+/** Finds allowed settings that let other hosts read what only this mirror's credentials may read. */
 export function* findExposureRisks(
   document: Pruned<ConfigDocument>,
 ): Generator<PlacedFault> {
@@ -20,7 +20,7 @@ export function* findExposureRisks(
   const isRestricted =
     Boolean(access?.htpasswdFile || access?.tokenServer?.realm) ||
     (access?.anonymousNetworks ?? []).length > 0;
-  // Where there is a word on who may come in, a certificate is one way in of several.
+  // With `access`, a certificate is only one of several ways to be let in.
   const isCertificateNeeded =
     Boolean(tls?.clientCaFile) && access === undefined;
   if (!isExposed || isRestricted || isCertificateNeeded) return;
@@ -28,9 +28,9 @@ export function* findExposureRisks(
     if (credentialsOf(name, upstream).length === 0) continue;
     yield {
       path: ["upstreams", name, "credentials"],
-      seen: "credentials, where everybody who reaches the mirror may pull what they fetched",
+      seen: "credentials while every client that reaches the mirror may pull what they fetched",
       expected:
-        "users or anonymousNetworks in access, or a listen address of this machine only",
+        "users or anonymousNetworks in access, or a loopback listen address",
     };
   }
 }

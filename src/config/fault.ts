@@ -1,27 +1,43 @@
-/** Where in the configuration: keys and list positions from the root. */
+/** A place in the configuration: keys and list positions from the root. */
 export type KeyPath = readonly (string | number)[];
 
-/** Something in the configuration that is wrong (a fault) or worth a word (a warning). */
-export interface ConfigFault {
-  /** The file as it was named, or the environment variable that gave the value. */
-  readonly file: string;
-  /** From 1; undefined where the fault has no line (a missing file, a variable). */
-  readonly line: number | undefined;
-  /** As in `upstreams.quay.io.endpoints[0]`; empty where the fault is not about a key. */
-  readonly path: string;
-  /** Never holds a secret. */
+/** The text of a fault, in parts; {@link formatFlaw} puts them together. */
+export interface Flaw {
+  /** The value or the condition that was found; never a secret. */
   readonly seen: string;
   readonly expected: string;
+  /** A way to repair it, if the expectation does not say it. */
+  readonly fix?: string | undefined;
 }
 
-/** One line: `FILE:LINE: key.path: what was seen; what is right`, without the parts that are not known. */
+/** A flaw whose place is known by keys; the caller knows the file and the line of them. */
+export interface PlacedFault extends Flaw {
+  readonly path: KeyPath;
+}
+
+/** An invalid part of the configuration (a fault), or a valid but risky one (a warning). */
+export interface ConfigFault extends Flaw {
+  /** The file as it was named, or the environment variable that gave the value. */
+  readonly file: string;
+  /** From 1; undefined if the fault has no line (a missing file, a variable). */
+  readonly line: number | undefined;
+  /** As in `upstreams.quay.io.endpoints[0]`; empty if the fault is not about a key. */
+  readonly path: string;
+}
+
+/** Returns one line: `FILE:LINE: key.path: got X; expected Y; FIX`, without the unknown parts. */
 export function formatFault(fault: ConfigFault): string {
   const line = fault.line === undefined ? "" : `:${fault.line}`;
   const path = fault.path === "" ? "" : `${fault.path}: `;
-  return `${fault.file}${line}: ${path}${fault.seen}; ${fault.expected}`;
+  return `${fault.file}${line}: ${path}${formatFlaw(fault)}`;
 }
 
-/** Keys that would break the line, or the terminal, are shown in quotes with escapes. */
+/** Returns `got X; expected Y; FIX`. */
+export function formatFlaw({ seen, expected, fix }: Flaw): string {
+  return `got ${seen}; expected ${expected}${fix === undefined ? "" : `; ${fix}`}`;
+}
+
+/** Returns a key path as text. Keys that would break the line or the terminal are quoted and escaped. */
 export function formatKeyPath(path: KeyPath): string {
   let text = "";
   for (const part of path) {
@@ -35,7 +51,7 @@ function formatKey(key: string): string {
   return /^[^\s"\p{C}]+$/u.test(key) ? shorten(hideLogin(key)) : quote(key);
 }
 
-/** What a value looks like in a fault: short, on one line, without control characters. */
+/** Returns a value as faults show it: short, on one line, without control characters. */
 export function formatSeen(value: unknown): string {
   if (typeof value === "string") return quote(value);
   return typeof value === "number" || typeof value === "boolean"
@@ -50,7 +66,7 @@ const KINDS: Readonly<Partial<Record<string, string>>> = {
   object: "a mapping",
 };
 
-/** Like {@link formatSeen}, but only the kind of the value, for places that hold secrets. */
+/** Returns only the kind of a value, for places that hold secrets. */
 export function formatKind(value: unknown): string {
   if (value === undefined || value === null) return "no value";
   if (Array.isArray(value))
@@ -58,10 +74,10 @@ export function formatKind(value: unknown): string {
   return KINDS[typeof value] ?? "no value";
 }
 
-/** A user name and what follows it up to the host, wherever somebody wrote it: in a URL, or before a bare host. */
+/** A user name and the text after it up to the host, in a URL or before a bare host. */
 const LOGIN = /(:\/\/).*@|^[^/@]*:[^/@]*@/s;
 
-/** No place is made for a password but its own, and a fault goes to the log and the audit. */
+/** Hides passwords that were written outside their own keys: faults go to the log and the audit. */
 function hideLogin(text: string): string {
   return text.replace(LOGIN, "$1[redacted]@");
 }

@@ -21,7 +21,12 @@ import {
   readEnvironment,
   UPSTREAMS_VARIABLE,
 } from "./environment.ts";
-import { type ConfigFault, formatKeyPath, type KeyPath } from "./fault.ts";
+import {
+  type ConfigFault,
+  formatKeyPath,
+  type KeyPath,
+  type PlacedFault,
+} from "./fault.ts";
 import { readOperatorToken } from "./files/operator-token.ts";
 import { resolvePath } from "./files/files.ts";
 import { parseProxy } from "./schema/forms.ts";
@@ -38,12 +43,12 @@ import {
   readUpstreamsVariable,
   type UpstreamsVariable,
 } from "./upstreams-variable.ts";
-import { type PlacedFault, validateDocument } from "./validate.ts";
+import { validateDocument } from "./validate.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./schema/well-known-upstreams.ts";
 import { lineOf } from "./yaml-source.ts";
 
 export interface LoadOptions extends ConfigFileOptions {
-  /** From the command line; they win over file and environment. */
+  /** From the command line; take precedence over file and environment. */
   readonly overrides?: { readonly offline?: boolean | undefined };
   /** In place of {@link CONFIG_SCHEMA}. */
   readonly schema?: typeof CONFIG_SCHEMA;
@@ -54,24 +59,24 @@ export type LoadResult =
       readonly ok: true;
       /** Frozen to its leaves. */
       readonly config: Config;
-      /** To be told at every start. */
+      /** Logged at every start. */
       readonly warnings: readonly ConfigFault[];
       readonly sources: ConfigSources;
-      /** Sizes and durations as they were written. */
+      /** Sizes and durations as the operator wrote them. */
       readonly quantities: readonly WrittenQuantity[];
     }
   | {
       readonly ok: false;
-      /** All of them, in the order of the file. */
+      /** All faults, in the order of the file. */
       readonly faults: readonly ConfigFault[];
       readonly warnings: readonly ConfigFault[];
-      /** As far as they are known: a change of one may mend it. */
+      /** As far as they are known: a change to one of them may repair the configuration. */
       readonly sources: ConfigSources;
     };
 
-/** What the configuration was read from. */
+/** The sources that the configuration was read from. */
 export interface ConfigSources {
-  /** Absolute; undefined where there was none. */
+  /** Absolute; undefined if there was none. */
   readonly configFile: string | undefined;
   /** Absolute paths of the secret and certificate files. */
   readonly files: readonly string[];
@@ -179,7 +184,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   };
 }
 
-/** Loads what reads them only where there are any. */
+/** Reads the files of `tls` and `access`. Loads the readers only if there are any. */
 async function judgeAccessFiles(
   document: Pruned<ConfigDocument>,
   resolve: (path: string) => string,
@@ -193,7 +198,7 @@ async function judgeAccessFiles(
   return files.judgeAccessFiles(tls, access);
 }
 
-/** One document of all sources, with the upstreams that hold where none are written. */
+/** Merges all sources into one document, with the well-known upstreams if none are written. */
 function mergeSources(
   fromFile: Record<string, unknown>,
   fromEnvironment: readonly EnvironmentValue[],
@@ -221,7 +226,7 @@ function mergeSources(
   return document;
 }
 
-/** A relative path of the environment begins in the current folder, not in the file's. */
+/** Resolves a relative path of the environment against the current folder, not the file's. */
 function fromCurrentFolder(
   variable: EnvironmentValue,
   schema: SchemaNode,
@@ -235,7 +240,7 @@ function fromCurrentFolder(
     : variable;
 }
 
-/** Where a parent is no mapping nothing is set: that fault is the file's, and the schema tells it. */
+/** Sets a value, unless a parent is not a mapping: the schema then reports that fault of the file. */
 function setAt(
   document: Record<string, unknown>,
   path: KeyPath,
@@ -252,7 +257,7 @@ function setAt(
   if (last !== undefined) parent[last] = value;
 }
 
-/** A password in the configuration itself makes the file a secret file. */
+/** Checks the mode of the configuration file, which is a secret file if it holds a password. */
 function judgeOwnSecrets(
   document: Pruned<ConfigDocument>,
   file: ConfigFile,
@@ -262,12 +267,12 @@ function judgeOwnSecrets(
     .flatMap(([name, upstream]) => ownSecretsOf(name, upstream))
     .at(0);
   if (path === undefined) return [];
-  const instead = "; or the secret in a file of its own";
+  const instead = ", or move the secret to a file of its own";
   const flaw = findSecretFlaw(file.read, file.path, instead);
   return flaw === undefined ? [] : [{ path, ...flaw }];
 }
 
-/** Where an upstream has a secret written out. */
+/** Finds the keys of an upstream that hold a secret themselves. */
 function ownSecretsOf(
   name: string,
   upstream: Pruned<UpstreamDocument>,
@@ -281,7 +286,7 @@ function ownSecretsOf(
     : passwords;
 }
 
-/** A switch of Node's that takes the certificate check from every upstream at once. */
+/** Rejects the Node switch that disables the certificate check of every upstream. */
 function findProcessFaults(env: LoadOptions["env"]): ConfigFault[] {
   const name = "NODE_TLS_REJECT_UNAUTHORIZED";
   if (env[name] !== "0") return [];
@@ -290,8 +295,9 @@ function findProcessFaults(env: LoadOptions["env"]): ConfigFault[] {
       file: name,
       line: undefined,
       path: "",
-      seen: "0, which takes the certificate check from every upstream",
-      expected: "unset; tls.caFile or tls.insecureSkipVerify at one upstream",
+      seen: "0, which disables the certificate check of every upstream",
+      expected: "an unset variable",
+      fix: "set tls.caFile or tls.insecureSkipVerify of one upstream",
     },
   ];
 }
@@ -303,23 +309,24 @@ function locateFault(
   upstreams: UpstreamsVariable | undefined,
 ): ConfigFault {
   const path = formatKeyPath(fault.path);
-  const { seen, expected } = fault;
+  const { seen, expected, fix } = fault;
+  const flaw = { seen, expected, fix };
   if (upstreams !== undefined && fault.path[0] === "upstreams") {
     const line = upstreams.lineOf(fault.path.slice(1));
-    return { file: UPSTREAMS_VARIABLE, line, path, seen, expected };
+    return { ...flaw, file: UPSTREAMS_VARIABLE, line, path };
   }
   const variable = variables.find(
     (candidate) => formatKeyPath(candidate.path) === path,
   );
   if (variable !== undefined) {
-    return { file: variable.name, line: undefined, path, seen, expected };
+    return { ...flaw, file: variable.name, line: undefined, path };
   }
   const line =
     file.lines === undefined ? undefined : lineOf(file.lines, fault.path);
-  return { file: file.name ?? "default", line, path, seen, expected };
+  return { ...flaw, file: file.name ?? "default", line, path };
 }
 
-/** Faults of the file in its order, then the others as they came. */
+/** Sorts the faults of the file by line; the others follow in their order. */
 function sortByPlace(faults: readonly ConfigFault[]): ConfigFault[] {
   return faults.toSorted(
     (left, right) => (left.line ?? Infinity) - (right.line ?? Infinity) || 0,

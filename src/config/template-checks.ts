@@ -3,16 +3,15 @@ import {
   type Pruned,
   type UpstreamDocument,
 } from "./document.ts";
-import { formatSeen, type KeyPath } from "./fault.ts";
+import { formatSeen, type KeyPath, type PlacedFault } from "./fault.ts";
 import { isTemplate } from "./schema/forms.ts";
-import type { PlacedFault } from "./validate.ts";
 
-const AT_TEMPLATE = "at a template, which any registry may match";
-const ONE_REGISTRY = "the setting at the key of one registry, without *";
+const AT_TEMPLATE = "in a template, which any registry may match";
+const ONE_REGISTRY = "this setting in the entry of one registry, without *";
 
 /**
  * Finds keys that a template may not have. Some make no sense for a registry that is not known yet;
- * the others would give a secret, or trust, to any host that a client names.
+ * the others would give a secret or trust to any host that a client names.
  */
 export function* checkTemplate(
   name: string,
@@ -53,7 +52,7 @@ export function* checkTemplate(
   }
 }
 
-/** The schema has filled the defaults in: `false`, and empty lists. */
+/** The schema has filled in the defaults: `false` and empty lists. */
 function isWritten(value: unknown): boolean {
   if (Array.isArray(value)) return value.length > 0;
   return value !== undefined && value !== false && value !== "";

@@ -7,9 +7,9 @@ import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { resolveAs } from "./schema/settings.ts";
 import { type LineTree, lineOf, readYaml } from "./yaml-source.ts";
 
-/** The `upstreams` key, as an environment variable gives it; it takes the place of the file's. */
+/** The `upstreams` key from the environment; it replaces that of the file. */
 export interface UpstreamsVariable {
-  /** Undefined if it could not be read. */
+  /** Undefined if it is not valid YAML. */
   readonly value: unknown;
   readonly faults: readonly ConfigFault[];
   /** @param path below `upstreams`; @returns the line, if the variable has several */
@@ -17,8 +17,8 @@ export interface UpstreamsVariable {
 }
 
 /**
- * Reads `ENTREPOT_UPSTREAMS`, YAML or JSON, so that a container needs no file. Relative paths in it
- * begin in the current folder.
+ * Reads `ENTREPOT_UPSTREAMS`, YAML or JSON, so that a container needs no file. Its relative paths are
+ * resolved against the current folder.
  *
  * @returns undefined if it is absent or empty
  */
@@ -35,12 +35,11 @@ export async function readUpstreamsVariable({
   if (!text) return undefined;
   const { value, lines, faults } = await readYaml(text);
   const hasLines = text.trim().includes("\n");
-  const located = faults.map(({ line, path, seen, expected }): ConfigFault => ({
+  const located = faults.map((fault): ConfigFault => ({
+    ...fault,
     file: UPSTREAMS_VARIABLE,
-    line: hasLines ? line : undefined,
-    path: formatKeyPath(["upstreams", ...path]),
-    seen,
-    expected,
+    line: hasLines ? fault.line : undefined,
+    path: formatKeyPath(["upstreams", ...fault.path]),
   }));
   return {
     value:

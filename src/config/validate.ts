@@ -1,32 +1,31 @@
 import { Ajv, type ErrorObject } from "ajv";
 import type { ConfigDocument, Pruned } from "./document.ts";
-import { formatKind, formatSeen, type KeyPath } from "./fault.ts";
-import { FORMS, type FormFlaw, type FormName } from "./schema/forms.ts";
+import {
+  type Flaw,
+  formatKind,
+  formatSeen,
+  type KeyPath,
+  type PlacedFault,
+} from "./fault.ts";
+import { FORMS, type FormName } from "./schema/forms.ts";
 import { chooseNearestKey } from "./nearest-key.ts";
 import { schemaAt, type SchemaNode } from "./schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { parseDuration } from "./schema/units.ts";
-
-/** A fault whose place is known by keys; the caller knows the file and the line of them. */
-export interface PlacedFault {
-  readonly path: KeyPath;
-  readonly seen: string;
-  readonly expected: string;
-}
 
 export type ValidatedDocument =
   | { readonly isWhole: true; readonly document: ConfigDocument }
   | {
       readonly isWhole: false;
       readonly faults: readonly PlacedFault[];
-      /** Without what is faulty. */
+      /** Without its invalid parts. */
       readonly document: Pruned<ConfigDocument>;
     };
 
 /**
- * Judges a document by the schema and fills its defaults in.
+ * Validates a document against the schema and fills in its defaults.
  *
- * @param document what YAML and environment gave; it is changed
+ * @param document values of the file and the environment; it is changed
  */
 export function validateDocument(
   document: Record<string, unknown>,
@@ -50,7 +49,7 @@ export function validateDocument(
   };
 }
 
-/** Compiled at each use: a start and a reload are rare, and what is compiled stays in memory. */
+/** Compiles at each use: starts and reloads are rare, and a compiled schema stays in memory. */
 function createValidator(schema: SchemaNode) {
   const ajv = new Ajv({
     allErrors: true,
@@ -60,7 +59,7 @@ function createValidator(schema: SchemaNode) {
     allowUnionTypes: true,
     messages: false,
     logger: false,
-    // A test holds the schema against the meta-schema; at run time that would cost memory only.
+    // A test validates the schema against the meta-schema; at run time that would only cost memory.
     meta: false,
     validateSchema: false,
   });
@@ -99,7 +98,7 @@ function createValidator(schema: SchemaNode) {
   return ajv.compile(schema);
 }
 
-/** NaN, which no bound accepts, where the text is no duration; `x-form` has told that already. */
+/** Returns NaN, which no bound accepts, for any other text; `x-form` reports that already. */
 function durationOf(text: string): number {
   return parseDuration(text) ?? Number.NaN;
 }
@@ -119,17 +118,14 @@ function describeError(
     case "propertyNames": {
       const key = String(error.params["propertyName"]);
       const names = node.propertyNames ?? {};
-      return {
-        path: [...path, key],
-        seen: "no registry's name",
-        expected: findFlaw(names, key).expected ?? expectedOf(names),
-      };
+      const { expected = expectedOf(names), fix } = findFlaw(names, key);
+      return { path: [...path, key], seen: "an invalid name", expected, fix };
     }
     case "required": {
       const key = String(error.params["missingProperty"]);
       return {
         path: [...path, key],
-        seen: "not written",
+        seen: "no value",
         expected: expectedOf(node.properties?.[key] ?? {}),
       };
     }
@@ -140,12 +136,12 @@ function describeError(
         node.items?.["x-secret"] === true ? formatKind : formatSeen;
       return {
         path: [...path, Math.max(i, j)],
-        seen: `${format(items[i])} again`,
-        expected: "each once",
+        seen: `${format(items[i])} twice`,
+        expected: "each item once",
       };
     }
     default:
-      // What fails within propertyNames is told by propertyNames itself.
+      // The keyword propertyNames itself reports what fails within it.
       return error.propertyName === undefined
         ? describeValue(path, node, error)
         : undefined;
@@ -161,11 +157,10 @@ function describeUnknownKey(
   const nearest = chooseNearestKey(key, siblings);
   return {
     path: [...parent, key],
-    seen: "unknown key",
+    seen: "an unknown key",
     expected:
-      nearest === undefined
-        ? `known here: ${siblings.join(", ")}`
-        : `did you mean ${nearest}?`,
+      nearest === undefined ? `one of ${siblings.join(", ")}` : "a known key",
+    fix: nearest === undefined ? undefined : `did you mean ${nearest}?`,
   };
 }
 
@@ -187,10 +182,11 @@ function describeValue(
     path,
     seen: isSecret && error.data === "" ? "an empty text" : (flaw.seen ?? seen),
     expected: `${flaw.expected ?? expectedOf(node)}${mayNeedQuotes ? ", in quotes" : ""}`,
+    fix: flaw.fix,
   };
 }
 
-function findFlaw(node: SchemaNode, value: unknown): FormFlaw {
+function findFlaw(node: SchemaNode, value: unknown): Partial<Flaw> {
   const form = node["x-form"];
   if (form === undefined || typeof value !== "string") return {};
   return FORMS[form].findFlaw(value) ?? {};
@@ -200,7 +196,7 @@ function expectedOf(node: SchemaNode): string {
   return node["x-expected"] ?? "a value that the schema allows";
 }
 
-/** RFC 6901; a part is a position where its parent is a list, and else a key, even one of digits. */
+/** Parses a pointer (RFC 6901). A part is a position if its parent is a list; otherwise a key, even one of digits. */
 function parsePointer(pointer: string, root: unknown): (string | number)[] {
   const path: (string | number)[] = [];
   let value = root;
@@ -215,7 +211,7 @@ function parsePointer(pointer: string, root: unknown): (string | number)[] {
   return path;
 }
 
-/** Takes a value out; a list keeps its length, so that later positions stay true. */
+/** Removes a value. A list keeps its length, so that later positions stay valid. */
 function prune(document: Record<string, unknown>, path: KeyPath): void {
   let parent: unknown = document;
   for (const part of path.slice(0, -1)) {

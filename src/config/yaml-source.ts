@@ -1,76 +1,77 @@
 import type * as Yaml from "yaml";
-import type { KeyPath } from "./fault.ts";
+import type { KeyPath, PlacedFault } from "./fault.ts";
 
-/** Where each key and list item of a file begins. */
+/** The line of each key and list item of a file. */
 export interface LineTree {
   readonly line: number;
   readonly children: ReadonlyMap<string | number, LineTree>;
 }
 
-export interface YamlFault {
+export interface YamlFault extends PlacedFault {
   readonly line: number;
-  readonly path: KeyPath;
-  readonly seen: string;
-  readonly expected: string;
 }
 
 export interface YamlSource {
-  /** Objects without prototype, lists, texts, numbers, booleans, null; undefined where the file holds nothing. */
+  /** Objects without prototype, lists, texts, numbers, booleans, null; undefined if the file is empty. */
   readonly value: unknown;
   readonly lines: LineTree;
-  /** Where there are any, the value is not to be used. */
+  /** If there are any, the value must not be used. */
   readonly faults: readonly YamlFault[];
 }
 
-/** Far above any real configuration, far below what a stack or a validator suffers from. */
+/** Far above any real configuration, far below the limits of the stack and the validator. */
 const MAX_DEPTH = 32;
-/** Values after aliases are followed: an alias bomb multiplies these, not the bytes of the file. */
+/** Counted after aliases are resolved: an alias bomb multiplies the values, not the bytes of the file. */
 const MAX_VALUES = 100_000;
 const MAX_FAULTS = 20;
 
+/** A fix for texts with characters that YAML reserves. */
+const QUOTE = "quote a text with * ! or a colon";
+
 /**
- * Syntax faults in words of our own: the library's messages may quote the file, and the file may
- * hold a password (`password: !x` is "Unresolved tag: !x").
+ * Syntax faults: seen, expected, fix. The library's messages are not used, since they may quote the
+ * file and the file may hold a password (`password: !x` is "Unresolved tag: !x").
  */
-const SYNTAX_FAULTS: Readonly<Record<string, readonly [string, string]>> = {
-  BAD_ALIAS: [
-    "a bad alias",
-    "*NAME of an anchor above; a text with * goes in quotes",
-  ],
+const SYNTAX_FAULTS: Readonly<
+  Record<string, readonly [string, string, string?]>
+> = {
+  BAD_ALIAS: ["an invalid alias", "the *NAME of an anchor above", QUOTE],
   BAD_DIRECTIVE: ["an unknown directive", "YAML 1.2 without directives"],
   BAD_DQ_ESCAPE: [
-    "an unknown escape in a text in double quotes",
+    "an unknown escape in double quotes",
     "\\\\ for a backslash, or single quotes",
   ],
-  BAD_INDENT: [
-    "wrong indentation",
-    "the keys of a mapping begin at the same column",
-  ],
+  BAD_INDENT: ["wrong indentation", "all keys of a mapping in the same column"],
   BAD_SCALAR_START: [
-    "a text that begins with a character of YAML's own",
+    "a text that begins with a YAML indicator",
     "the text in quotes",
   ],
   BLOCK_AS_IMPLICIT_KEY: [
-    "a mapping where none can be",
-    "one `key: value` a line; a text with a colon goes in quotes",
+    "a mapping inside a value",
+    "one `key: value` per line",
+    QUOTE,
   ],
   MISSING_CHAR: [
-    "something is missing",
-    "quotes and brackets are closed, and a colon follows each key",
+    "an open quote or bracket, or a key without a colon",
+    "closed quotes and brackets, and a colon after each key",
   ],
   MULTILINE_IMPLICIT_KEY: ["a line without a key", "`key: value` on one line"],
-  MULTIPLE_DOCS: ["a second document", "one document a file"],
-  NON_STRING_KEY: ["a key that is no text", "plain keys"],
-  RESOURCE_EXHAUSTION: ["nested too deep", `at most ${MAX_DEPTH} levels`],
+  MULTIPLE_DOCS: ["a second document", "one document per file"],
+  NON_STRING_KEY: ["a key that is not a text", "plain keys"],
+  RESOURCE_EXHAUSTION: [
+    "deeper nesting than any key needs",
+    `at most ${MAX_DEPTH} levels`,
+  ],
   TAB_AS_INDENT: ["a tab as indentation", "spaces"],
-  TAG_RESOLVE_FAILED: ["a tag", "no tags; a text with ! goes in quotes"],
+  TAG_RESOLVE_FAILED: ["a tag", "a value without tags", QUOTE],
   UNEXPECTED_TOKEN: [
-    "something that does not belong there",
-    'quotes around a text with brackets, commas or colons, such as "[::1]:5000"',
+    "an unexpected character",
+    "`key: value`",
+    'quote a text with brackets, commas or colons, such as "[::1]:5000"',
   ],
 };
 
-/** Reads YAML 1.2. Loads the parser, which costs memory that a start without a file need not pay. */
+/** Reads YAML 1.2. Loads the parser only here, since it costs memory that a start without a file saves. */
 export async function readYaml(text: string): Promise<YamlSource> {
   const yaml = await import("yaml");
   const lineCounter = new yaml.LineCounter();
@@ -80,17 +81,17 @@ export async function readYaml(text: string): Promise<YamlSource> {
     prettyErrors: false,
     stringKeys: true,
     resolveKnownTags: false,
-    // The library compares each key with each other: 78 s for 70 000 keys. The reader below uses a set.
+    // The library compares all pairs of keys: 78 s for 70 000 keys. The reader below uses a map.
     uniqueKeys: false,
     logLevel: "error",
   });
   const faults: YamlFault[] = [];
   for (const error of [...document.errors, ...document.warnings]) {
-    const [seen, expected] = SYNTAX_FAULTS[error.code] ?? [
-      "not YAML",
+    const [seen, expected, fix] = SYNTAX_FAULTS[error.code] ?? [
+      "a syntax error",
       "YAML 1.2",
     ];
-    faults.push({ line: lineAt(error.pos[0]), path: [], seen, expected });
+    faults.push({ line: lineAt(error.pos[0]), path: [], seen, expected, fix });
   }
   if (document.directives?.yaml.version === "1.1") {
     faults.push({ line: 1, path: [], seen: "YAML 1.1", expected: "YAML 1.2" });
@@ -107,10 +108,10 @@ export async function readYaml(text: string): Promise<YamlSource> {
   return { value: value ?? undefined, lines, faults: reader.faults };
 }
 
-/** What stands for the lines of a file that could not be read. */
+/** The lines of a file that could not be parsed. */
 const NO_LINES: LineTree = { line: 1, children: new Map() };
 
-/** The line of the longest part of the path that is in the file. */
+/** Returns the line of the longest part of the path that is in the file. */
 export function lineOf(lines: LineTree, path: KeyPath): number {
   let place = lines;
   for (const part of path) {
@@ -121,7 +122,7 @@ export function lineOf(lines: LineTree, path: KeyPath): number {
   return place.line;
 }
 
-/** One mistake is often told several times on its line; the first is the nearest to the cause. */
+/** One mistake often causes several faults on its line; the first is the nearest to the cause. */
 function firstOfEachLine(faults: readonly YamlFault[]): YamlFault[] {
   const byLine = new Map<number, YamlFault>();
   for (const fault of faults) {
@@ -133,11 +134,11 @@ function firstOfEachLine(faults: readonly YamlFault[]): YamlFault[] {
 interface ReadValue {
   readonly value: unknown;
   readonly lines: LineTree;
-  /** How many values it is, aliases followed. */
+  /** The number of values in it, aliases resolved. */
   readonly count: number;
 }
 
-/** Turns nodes into values in one walk with bounds, noting lines and duplicate keys on the way. */
+/** Turns nodes into values in one bounded walk, which also records lines and duplicate keys. */
 class NodeReader {
   readonly faults: YamlFault[] = [];
   readonly #yaml: typeof Yaml;
@@ -156,7 +157,12 @@ class NodeReader {
     if (isAlias(node)) return this.#readAlias(node, path, line);
     this.#valueCount += 1;
     if (path.length > MAX_DEPTH) {
-      return this.#refuse(line, path, "nested too deep", "fewer levels");
+      return this.#refuse(
+        line,
+        path,
+        "deeper nesting than any key needs",
+        `at most ${MAX_DEPTH} levels`,
+      );
     }
     if (isMap(node)) return this.#remember(node, this.#readMap(node, path));
     if (isSeq(node)) return this.#remember(node, this.#readSeq(node, path));
@@ -208,19 +214,25 @@ class NodeReader {
   }
 
   #readAlias(node: Yaml.Alias, path: KeyPath, line: number): ReadValue {
-    // Noted only once it is whole, so that an anchor that holds itself is unknown here.
+    // Recorded only when complete, so that an anchor that contains itself is unknown here.
     const read = this.#anchors.get(node.source);
     if (read === undefined) {
       return this.#refuse(
         line,
         path,
         "an alias without its anchor",
-        "quotes around a text that begins with *",
+        "the *NAME of an anchor above",
+        QUOTE,
       );
     }
     this.#valueCount += read.count;
     return this.#valueCount > MAX_VALUES
-      ? this.#refuse(line, path, "too many aliases", "fewer")
+      ? this.#refuse(
+          line,
+          path,
+          "too many values through aliases",
+          `at most ${MAX_VALUES}`,
+        )
       : read;
   }
 
@@ -234,9 +246,10 @@ class NodeReader {
     path: KeyPath,
     seen: string,
     expected: string,
+    fix?: string,
   ): ReadValue {
     if (this.faults.length < MAX_FAULTS) {
-      this.faults.push({ line, path, seen, expected });
+      this.faults.push({ line, path, seen, expected, fix });
     }
     return leaf(null, line);
   }

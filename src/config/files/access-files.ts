@@ -1,14 +1,14 @@
+import type { Flaw, PlacedFault } from "../fault.ts";
 import type { AccessConfig, ServerTlsConfig } from "../config.ts";
-import { readTextFile } from "./files.ts";
+import { readTextFile, seenIn } from "./files.ts";
 import { type ParsedHtpasswd, parseHtpasswd } from "./htpasswd.ts";
 import { readServerTls } from "./server-tls-files.ts";
 import { readTokenKeys } from "./token-keys.ts";
 import { findChangeFlaw } from "./secret-file.ts";
-import type { PlacedFault } from "../validate.ts";
 
 const MAX_HTPASSWD_BYTES = 1_048_576;
 
-/** What was found wrong, or worth a word, in files that `tls` and `access` name. */
+/** Faults and warnings about the files that `tls` and `access` name. */
 export interface JudgedFiles {
   readonly faults: readonly PlacedFault[];
   readonly warnings: readonly PlacedFault[];
@@ -16,35 +16,40 @@ export interface JudgedFiles {
   readonly paths: readonly string[];
 }
 
-/** A file of users, or in words why there is none. Never throws; no word of it is a secret. */
+/** The users of a file, or the reason why it was rejected, without secrets. */
 export type ReadHtpasswd =
   | {
       readonly ok: true;
       readonly hashes: (ParsedHtpasswd & { ok: true })["hashes"];
       readonly warnings: readonly PlacedFault[];
     }
-  | { readonly ok: false; readonly seen: string; readonly expected: string };
+  | ({ readonly ok: false } & Flaw);
 
 const HTPASSWD_PLACE = ["access", "htpasswdFile"];
 
+/** Reads a file of users. Never throws. */
 export async function readHtpasswd(file: string): Promise<ReadHtpasswd> {
   const read = await readTextFile(file, MAX_HTPASSWD_BYTES);
   if (!read.isRead) {
-    const expected = "a readable file of at most 1 MiB";
-    return { ok: false, seen: `${file}: ${read.seen}`, expected };
+    const expected = "a readable file no larger than 1 MiB";
+    return { ok: false, seen: seenIn(file, read.seen), expected };
   }
   const parsed = parseHtpasswd(read.text);
   if (!parsed.ok) {
-    const seen = `${file}: line ${parsed.line}: ${parsed.seen}`;
+    const seen = seenIn(file, `line ${parsed.line}: ${parsed.seen}`);
     return { ok: false, seen, expected: parsed.expected };
   }
   const flaw = findChangeFlaw(read, file);
   if (flaw !== undefined) return { ok: false, ...flaw };
-  // Not refused: what it holds are verifiers, and other tools write it so.
+  // Not rejected: the file holds only verifiers, and other tools write it with this mode.
   const warning = {
     path: HTPASSWD_PLACE,
-    seen: `${file}: hashes of passwords that everybody on this machine may read, and guess at`,
-    expected: `chmod 0600 ${file}, or 0640 with a group that the mirror is in`,
+    seen: seenIn(
+      file,
+      "password hashes that every user of this machine may read",
+    ),
+    expected: "mode 0600, or 0640 with a group of the mirror",
+    fix: `run chmod 0600 ${file}`,
   };
   return {
     ok: true,
@@ -53,7 +58,7 @@ export async function readHtpasswd(file: string): Promise<ReadHtpasswd> {
   };
 }
 
-/** Reads all of them once, so that a start or a reload tells every fault together. */
+/** Reads every file once, so that a start or a reload reports all faults together. */
 export async function judgeAccessFiles(
   tls: ServerTlsConfig | undefined,
   access: AccessConfig | undefined,
@@ -66,8 +71,8 @@ export async function judgeAccessFiles(
     if (tls.clientCaFile !== undefined) paths.push(tls.clientCaFile);
     const read = await readServerTls(tls);
     if (!read.ok) {
-      for (const { key, seen, expected } of read.flaws) {
-        faults.push({ path: ["tls", key], seen, expected });
+      for (const { key, ...flaw } of read.flaws) {
+        faults.push({ path: ["tls", key], ...flaw });
       }
     }
   }
@@ -76,8 +81,8 @@ export async function judgeAccessFiles(
     const read = await readHtpasswd(access.htpasswdFile);
     if (read.ok) warnings.push(...read.warnings);
     else {
-      const { seen, expected } = read;
-      faults.push({ path: HTPASSWD_PLACE, seen, expected });
+      const { ok: _ok, ...flaw } = read;
+      faults.push({ path: HTPASSWD_PLACE, ...flaw });
     }
   }
   if (access?.tokenServer !== undefined) {
@@ -86,8 +91,8 @@ export async function judgeAccessFiles(
     const read = await readTokenKeys(keys);
     if (!read.ok) {
       const key = keys.kind === "jwks" ? "jwksFile" : "certificateFile";
-      const { seen, expected } = read;
-      faults.push({ path: ["access", "tokenServer", key], seen, expected });
+      const { ok: _ok, ...flaw } = read;
+      faults.push({ path: ["access", "tokenServer", key], ...flaw });
     }
   }
   return { faults, warnings, paths };

@@ -8,14 +8,14 @@ interface PemCertificate {
   readonly certificate: X509Certificate;
 }
 
-/** One at least. */
+/** At least one. */
 export type PemCertificates = readonly [PemCertificate, ...PemCertificate[]];
 
 /**
- * Reads the certificates of a PEM text; what stands between them says nothing. Each is tried here,
- * for Node passes over what it cannot read in a list of authorities.
+ * Parses the certificates of a PEM text and ignores the text between them. Each one is parsed here,
+ * since Node silently skips invalid ones in a list of authorities.
  *
- * @returns in words what is wrong, where there is none or one can't be read
+ * @returns the reason, as a text, if there is none or one is invalid
  */
 export function parseCertificates(text: string): PemCertificates | string {
   const found: PemCertificate[] = [];
@@ -23,9 +23,9 @@ export function parseCertificates(text: string): PemCertificates | string {
     try {
       found.push({ pem, certificate: new X509Certificate(pem) });
     } catch {
-      return "a certificate that cannot be read";
+      return "an invalid certificate";
     }
   }
   const [first, ...others] = found;
-  return first === undefined ? "no certificate" : [first, ...others];
+  return first === undefined ? "no certificates" : [first, ...others];
 }

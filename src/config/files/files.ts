@@ -1,31 +1,32 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
-/** A file's text, or in words why there is none. */
+/** A file's text, or the reason why it could not be read. */
 export type FileText =
   | {
       readonly isRead: true;
       readonly text: string;
-      /** As `stat` tells it. */
+      /** As `stat` returns it. */
       readonly mode: number;
-      /** Everybody on the machine may read it. */
+      /** Every user of the machine may read it. */
       readonly isWorldReadable: boolean;
-      /** Everybody on the machine may write to it. */
+      /** Every user of the machine may write to it. */
       readonly isWorldWritable: boolean;
-      /** Everybody on the machine may put another file in its place. */
+      /** Every user of the machine may replace it by another file. */
       readonly isReplaceable: boolean;
     }
   | {
       readonly isRead: false;
       readonly isMissing: boolean;
+      /** The reason, for a fault: a noun phrase. */
       readonly seen: string;
     };
 
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file",
   ENOTDIR: "no such file",
-  EACCES: "a file that may not be read",
-  EPERM: "a file that may not be read",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
   EISDIR: "a folder",
   ELOOP: "a loop of symbolic links",
 };
@@ -36,10 +37,10 @@ export async function readTextFile(
   maxBytes: number,
 ): Promise<FileText> {
   try {
-    // Before open, which would wait for the other end of a pipe.
+    // Checked before open, which would wait for the other end of a pipe.
     const found = await stat(path);
     if (!found.isFile()) {
-      return refused(found.isDirectory() ? "a folder" : "no regular file");
+      return refused(found.isDirectory() ? "a folder" : "not a regular file");
     }
     await using file = await open(path, "r");
     const { mode } = await file.stat();
@@ -49,8 +50,8 @@ export async function readTextFile(
       isRead: true,
       text: new TextDecoder("utf-8", { fatal: true }).decode(bytes),
       mode,
-      isWorldReadable: mayEverybody(mode, 0o004),
-      isWorldWritable: mayEverybody(mode, 0o002),
+      isWorldReadable: mayEveryUser(mode, 0o004),
+      isWorldWritable: mayEveryUser(mode, 0o002),
       isReplaceable: await isReplaceable(path),
     };
   } catch (error) {
@@ -59,18 +60,21 @@ export async function readTextFile(
     return {
       isRead: false,
       isMissing: code === "ENOENT" || code === "ENOTDIR",
-      seen: REASONS[code] ?? `a file that cannot be read (${code})`,
+      seen: REASONS[code] ?? `an unreadable file: ${code}`,
     };
   }
 }
 
-/**
- * Makes a path absolute: `~/` is the home folder, a relative one is taken from `base`.
- */
+/** Makes a path absolute: `~/` is the home folder; a relative path is resolved against `base`. */
 export function resolvePath(path: string, base: string, home: string): string {
   return path === "~" || path.startsWith("~/")
     ? join(home, path.slice(1))
     : resolve(base, path);
+}
+
+/** Names a file and what is wrong with it, as the first half of a fault. */
+export function seenIn(file: string, reason: string): string {
+  return `${file} (${reason})`;
 }
 
 function refused(seen: string): FileText {
@@ -90,13 +94,13 @@ async function readAtMost(file: FileHandle, maxBytes: number): Promise<Buffer> {
   return Buffer.concat(parts);
 }
 
-/** A folder that all may write lets all replace its files, unless it is sticky as /tmp and Kubernetes' secret volumes are. */
+/** A folder that every user may write to lets them replace its files, unless it is sticky, as /tmp and Kubernetes' secret volumes are. */
 async function isReplaceable(path: string): Promise<boolean> {
   const { mode } = await stat(dirname(path));
-  return mayEverybody(mode, 0o002) && (mode & 0o1000) === 0;
+  return mayEveryUser(mode, 0o002) && (mode & 0o1000) === 0;
 }
 
-/** Windows has no such bits; Node shows them all as set there. */
-function mayEverybody(mode: number, bit: number): boolean {
+/** Windows has no such bits; Node reports all of them as set there. */
+function mayEveryUser(mode: number, bit: number): boolean {
   return process.platform !== "win32" && (mode & bit) !== 0;
 }

@@ -1,29 +1,26 @@
 import { constants } from "node:fs";
 import { access, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
+import type { Flaw } from "../fault.ts";
+import { seenIn } from "./files.ts";
 import { type DockerConfig, dockerServers } from "./docker-config.ts";
-
-export interface HelperFlaw {
-  readonly seen: string;
-  readonly expected: string;
-}
 
 /**
  * Returns why a credential helper cannot be run; undefined if it can, or if there is no `PATH` to
- * look a name up in.
+ * search for a name.
  *
- * @param program a path if it holds a slash, else a name
+ * @param program a path if it has a slash, otherwise a name
  * @param searchPath the value of `PATH`
  */
 export async function findHelperFlaw(
   program: string,
   searchPath: string | undefined,
-): Promise<HelperFlaw | undefined> {
+): Promise<Flaw | undefined> {
   if (program.includes("/")) {
     const seen = await whyNotRun(program);
     return seen === undefined
       ? undefined
-      : { seen: `${program}: ${seen}`, expected: "a program that can be run" };
+      : { seen: seenIn(program, seen), expected: "an executable program" };
   }
   if (!searchPath) return undefined;
   for (const folder of searchPath.split(delimiter)) {
@@ -32,12 +29,12 @@ export async function findHelperFlaw(
     }
   }
   return {
-    seen: `${program}: no such program in PATH`,
+    seen: seenIn(program, "no such program in PATH"),
     expected: "a program in PATH, or the path of one",
   };
 }
 
-/** The programs that a Docker `config.json` names for these endpoints, each once. */
+/** Returns the programs that a Docker `config.json` names for these endpoints, each once. */
 export function helpersOf(
   config: DockerConfig,
   endpoints: readonly URL[],
@@ -61,7 +58,7 @@ async function whyNotRun(file: string): Promise<string | undefined> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     return code === "EACCES" || code === "EPERM"
-      ? "a file that may not be run"
+      ? "permission denied"
       : "no such file";
   }
 }

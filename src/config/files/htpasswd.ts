@@ -1,4 +1,4 @@
-/** Passwords' hashes by user. */
+/** Hashes of passwords, by user. */
 export type PasswordHashes = ReadonlyMap<string, string>;
 
 export type ParsedHtpasswd =
@@ -12,23 +12,20 @@ export type ParsedHtpasswd =
       readonly expected: string;
     };
 
-/** 2^14 rounds are a second and more: what is above would be a way to wear the mirror down. */
+/** 2^14 rounds take more than a second; a higher cost would let clients exhaust the CPU. */
 export const MAX_BCRYPT_COST = 14;
 
-/** The least that bcrypt has. */
+/** The lowest cost of bcrypt. */
 const MIN_BCRYPT_COST = 4;
 
 const MAX_USERS = 10_000;
 
-/** `$2y$` of Apache, `$2b$` of everybody else and the older `$2a$` are the same for us. */
+/** `$2y$` (Apache), `$2b$` (current) and the older `$2a$` are equivalent here. */
 const BCRYPT = /^\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}$/;
 
 const HOW_TO = "USER:HASH as `entrepot passwd USER` or `htpasswd -B` prints it";
 
-/**
- * Reads the text of an htpasswd file: bcrypt only. Empty lines and those that begin with `#` say
- * nothing. Never throws.
- */
+/** Parses an htpasswd file: bcrypt only. Ignores empty lines and lines that begin with `#`. Never throws. */
 export function parseHtpasswd(text: string): ParsedHtpasswd {
   const hashes = new Map<string, string>();
   for (const [index, raw] of text.split("\n").entries()) {
@@ -41,11 +38,11 @@ export function parseHtpasswd(text: string): ParsedHtpasswd {
       expected,
     });
     const colonAt = written.indexOf(":");
-    if (colonAt < 1) return refuse("no USER:HASH", HOW_TO);
+    if (colonAt < 1) return refuse("a line without a user or a hash", HOW_TO);
     const user = written.slice(0, colonAt);
     const hash = written.slice(colonAt + 1);
     const found = BCRYPT.exec(hash);
-    if (found === null) return refuse("a hash that is no bcrypt", HOW_TO);
+    if (found === null) return refuse("a hash that is not bcrypt", HOW_TO);
     const cost = Number(found[1]);
     if (cost < MIN_BCRYPT_COST || cost > MAX_BCRYPT_COST) {
       return refuse(
@@ -53,16 +50,16 @@ export function parseHtpasswd(text: string): ParsedHtpasswd {
         `a cost from ${MIN_BCRYPT_COST} to ${MAX_BCRYPT_COST}`,
       );
     }
-    if (hashes.has(user)) return refuse("a user again", "each user once");
+    if (hashes.has(user)) return refuse("a user twice", "each user once");
     if (hashes.size === MAX_USERS) {
-      return refuse("one user more", `at most ${MAX_USERS} users`);
+      return refuse("too many users", `at most ${MAX_USERS} users`);
     }
     hashes.set(user, hash);
   }
   return { ok: true, hashes };
 }
 
-/** The cost that a bcrypt hash was made with. */
+/** Returns the cost of a bcrypt hash. */
 export function bcryptCost(hash: string): number {
   return Number(hash.slice(4, 6));
 }

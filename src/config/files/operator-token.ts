@@ -1,14 +1,14 @@
+import type { PlacedFault } from "../fault.ts";
 import { Secret } from "../config.ts";
-import { readTextFile } from "./files.ts";
+import { readTextFile, seenIn } from "./files.ts";
 import { findSecretFlaw } from "./secret-file.ts";
-import type { PlacedFault } from "../validate.ts";
 
 const MAX_TOKEN_FILE_BYTES = 4_096;
-/** What a header can carry (RFC 6750), and nobody guesses. */
+/** Characters that a header can carry (RFC 6750), and a length that cannot be guessed. */
 const TOKEN = /^[A-Za-z0-9._~+/-]{16,}=*$/;
 const PLACE = ["operator", "tokenFile"];
 
-/** What `operator.tokenFile` holds, or why it is refused. */
+/** The content of `operator.tokenFile`, or the faults of the file. */
 export interface OperatorToken {
   readonly token: Secret | undefined;
   /** Absolute. */
@@ -16,7 +16,7 @@ export interface OperatorToken {
   readonly faults: readonly PlacedFault[];
 }
 
-/** Never throws; no word of it is the token. */
+/** Reads the operator token. Never throws; no fault holds a part of the token. */
 export async function readOperatorToken(
   tokenFile: string | undefined,
   resolve: (path: string) => string,
@@ -25,16 +25,16 @@ export async function readOperatorToken(
   const file = resolve(tokenFile);
   const paths = [file];
   const refuse = (seen: string, expected: string): OperatorToken => {
-    const fault = { path: PLACE, seen: `${file}: ${seen}`, expected };
+    const fault = { path: PLACE, seen: seenIn(file, seen), expected };
     return { token: undefined, paths, faults: [fault] };
   };
   const read = await readTextFile(file, MAX_TOKEN_FILE_BYTES);
   if (!read.isRead)
-    return refuse(read.seen, "a readable file of at most 4 KiB");
+    return refuse(read.seen, "a readable file no larger than 4 KiB");
   const text = read.text.replace(/\r?\n$/, "");
   if (!TOKEN.test(text)) {
     return refuse(
-      "no token",
+      "an invalid token",
       "one line of 16 characters or more of A-Z a-z 0-9 . _ ~ + / -",
     );
   }

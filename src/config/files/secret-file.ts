@@ -1,59 +1,60 @@
 import { dirname } from "node:path";
-import type { FileText } from "./files.ts";
-
-/** What is wrong with who may read or change a file, in words; never a word of what it holds. */
-export interface ExposureFlaw {
-  readonly seen: string;
-  readonly expected: string;
-}
+import type { Flaw } from "../fault.ts";
+import { type FileText, seenIn } from "./files.ts";
 
 type ReadFile = Extract<FileText, { isRead: true }>;
 
 /**
- * A secret that others on this machine may read or change is none: whoever has an account there, or
- * breaks into another service, has the registry's password too. A group may read it, which is how
- * Kubernetes (`fsGroup`) and systemd hand secrets on.
+ * Finds why a secret file is not private to its owner and group. If other users may read or change
+ * it, any account on the machine, or an attacker in another service, has the registry's password
+ * too. The group may read it: Kubernetes (`fsGroup`) and systemd pass secrets that way.
  *
- * @param instead what else may be done, in words
- * @returns undefined where it is for its owner and group alone
+ * @param instead another way to repair it, for the fault
  */
 export function findSecretFlaw(
   read: ReadFile,
   file: string,
   instead = "",
-): ExposureFlaw | undefined {
-  const verbs = [
-    ...(read.isWorldReadable ? ["read"] : []),
-    ...(read.isWorldWritable ? ["change"] : []),
+): Flaw | undefined {
+  const exposures = [
+    ...(read.isWorldReadable ? ["readable"] : []),
+    ...(read.isWorldWritable ? ["writable"] : []),
   ];
-  if (verbs.length === 0) return findFolderFlaw(read, file);
+  if (exposures.length === 0) return findFolderFlaw(read, file);
   return {
-    seen: `${file}: mode ${formatMode(read.mode)}, a secret that everybody on this machine may ${verbs.join(" and ")}`,
-    expected: `chmod 0600 ${file}, or 0640 with a group that the mirror is in; in Kubernetes defaultMode: 0440 with fsGroup${instead}`,
+    seen: seenIn(
+      file,
+      `mode ${formatMode(read.mode)}, ${exposures.join(" and ")} by every user of this machine`,
+    ),
+    expected:
+      "mode 0600, or 0640 with a group of the mirror; in Kubernetes defaultMode: 0440 with fsGroup",
+    fix: `run chmod 0600 ${file}${instead}`,
   };
 }
 
-/** What tells who is let in may be read by all, for it holds verifiers alone, but not be changed by them. */
-export function findChangeFlaw(
-  read: ReadFile,
-  file: string,
-): ExposureFlaw | undefined {
+/** Finds why other users may change a file that decides about access. They may read it: it holds only verifiers. */
+export function findChangeFlaw(read: ReadFile, file: string): Flaw | undefined {
   return read.isWorldWritable
     ? {
-        seen: `${file}: mode ${formatMode(read.mode)}, a file that everybody on this machine may change`,
-        expected: `chmod o-w ${file}`,
+        seen: seenIn(
+          file,
+          `mode ${formatMode(read.mode)}, writable by every user of this machine`,
+        ),
+        expected: "a file that only its owner and group may change",
+        fix: `run chmod o-w ${file}`,
       }
     : findFolderFlaw(read, file);
 }
 
-function findFolderFlaw(
-  read: ReadFile,
-  file: string,
-): ExposureFlaw | undefined {
+function findFolderFlaw(read: ReadFile, file: string): Flaw | undefined {
   if (!read.isReplaceable) return undefined;
   return {
-    seen: `${file}: in a folder where everybody on this machine may put another file in its place`,
-    expected: `chmod o-w ${dirname(file)}`,
+    seen: seenIn(
+      file,
+      "in a folder that is writable by every user of this machine",
+    ),
+    expected: "a folder that only its owner and group may change",
+    fix: `run chmod o-w ${dirname(file)}`,
   };
 }
 

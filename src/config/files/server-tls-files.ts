@@ -1,34 +1,33 @@
 import { createPrivateKey, type KeyObject } from "node:crypto";
 import { parseCertificates, type PemCertificates } from "./certificates.ts";
 import type { ServerTlsConfig } from "../config.ts";
-import { readTextFile } from "./files.ts";
+import type { Flaw } from "../fault.ts";
+import { readTextFile, seenIn } from "./files.ts";
 import { findSecretFlaw } from "./secret-file.ts";
 
 const MAX_FILE_BYTES = 1_048_576;
 
-/** What the registry API's TLS files hold, checked against each other. */
+/** The content of the registry API's TLS files, checked against each other. */
 export interface ServerTlsFiles {
   /** PEM, the server's own first. */
   readonly certificates: string;
   /** PEM. */
   readonly key: string;
-  /** PEM; undefined where clients need no certificate. */
+  /** PEM; undefined if clients need no certificate. */
   readonly clientCa: string | undefined;
-  /** When the server's own certificate ends. */
+  /** The end of the server certificate's validity. */
   readonly notAfter: Date;
 }
 
-export interface ServerTlsFlaw {
+export interface ServerTlsFlaw extends Flaw {
   readonly key: keyof ServerTlsConfig;
-  readonly seen: string;
-  readonly expected: string;
 }
 
 export type ReadServerTls =
   | { readonly ok: true; readonly files: ServerTlsFiles }
   | { readonly ok: false; readonly flaws: readonly ServerTlsFlaw[] };
 
-/** Reads the pair and the clients' authorities. Never throws; no flaw holds a part of the key. */
+/** Reads the key pair and the clients' authorities. Never throws; no flaw holds a part of the key. */
 export async function readServerTls(
   config: ServerTlsConfig,
 ): Promise<ReadServerTls> {
@@ -39,7 +38,7 @@ export async function readServerTls(
     seen: string,
     expected: string,
   ): undefined => {
-    flaws.push({ key, seen: `${config[key]}: ${seen}`, expected });
+    flaws.push({ key, seen: seenIn(String(config[key]), seen), expected });
     return undefined;
   };
   const readCertificates = async (
@@ -69,7 +68,7 @@ export async function readServerTls(
   } else {
     key = parseKey(keyFileText.text);
     if (key === undefined) {
-      refuse("keyFile", "no private key that can be read", expectedKey);
+      refuse("keyFile", "an invalid private key", expectedKey);
     }
     const flaw = findSecretFlaw(keyFileText, keyFile);
     if (flaw !== undefined) flaws.push({ key: "keyFile", ...flaw });
@@ -101,7 +100,7 @@ function joinPem(certificates: PemCertificates): string {
   return certificates.map(({ pem }) => pem).join("\n");
 }
 
-/** A key with a passphrase is none here: nobody is there to type it. */
+/** Returns undefined for a key with a passphrase too: a server cannot ask for it. */
 function parseKey(pem: string): KeyObject | undefined {
   try {
     return createPrivateKey(pem);

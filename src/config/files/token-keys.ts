@@ -1,27 +1,28 @@
 import { createPublicKey, type KeyObject } from "node:crypto";
+import type { Flaw } from "../fault.ts";
 import { parseCertificates } from "./certificates.ts";
 import type { TokenServerConfig } from "../config.ts";
-import { readTextFile } from "./files.ts";
+import { readTextFile, seenIn } from "./files.ts";
 import { findChangeFlaw } from "./secret-file.ts";
 
 /** A public key that may sign tokens. */
 export interface TokenKey {
   readonly key: KeyObject;
-  /** A token that names another is not this one's; undefined: it has no name. */
+  /** `kid`; a token that names another key is not tried with this one. */
   readonly id: string | undefined;
-  /** The one algorithm it is for; undefined: any that fits its kind. */
+  /** The only algorithm that it may be used with; undefined: any that fits its kind. */
   readonly algorithm: string | undefined;
 }
 
 export type ReadTokenKeys =
   | { readonly ok: true; readonly keys: readonly TokenKey[] }
-  | { readonly ok: false; readonly seen: string; readonly expected: string };
+  | ({ readonly ok: false } & Flaw);
 
 const MAX_FILE_BYTES = 1_048_576;
-/** A token without a key's name is tried with each of them. */
+/** A token without a key ID is tried with each of them. */
 const MAX_KEYS = 16;
 
-/** Reads the keys of a token server from a file. Never throws; secrets in it are refused. */
+/** Reads the keys of a token server from a file. Never throws; rejects secret keys. */
 export async function readTokenKeys({
   kind,
   file,
@@ -32,7 +33,7 @@ export async function readTokenKeys({
       : `1 to ${MAX_KEYS} PEM certificates`;
   const refuse = (seen: string): ReadTokenKeys => ({
     ok: false,
-    seen: `${file}: ${seen}`,
+    seen: seenIn(file, seen),
     expected,
   });
   const read = await readTextFile(file, MAX_FILE_BYTES);
@@ -41,7 +42,7 @@ export async function readTokenKeys({
   if (flaw !== undefined) return { ok: false, ...flaw };
   const keys = kind === "jwks" ? parseJwks(read.text) : parsePem(read.text);
   if (typeof keys === "string") return refuse(keys);
-  if (keys.length === 0) return refuse("no key");
+  if (keys.length === 0) return refuse("no keys");
   if (keys.length > MAX_KEYS) return refuse("too many keys");
   return { ok: true, keys };
 }
@@ -56,7 +57,7 @@ function parsePem(text: string): readonly TokenKey[] | string {
       algorithm: undefined,
     }));
   } catch {
-    return "a certificate that cannot be read";
+    return "an invalid certificate";
   }
 }
 
@@ -65,13 +66,14 @@ function parseJwks(text: string): readonly TokenKey[] | string {
   try {
     document = JSON.parse(text);
   } catch {
-    return "no JSON";
+    return "invalid JSON";
   }
   const list = fieldOf(document, "keys");
   if (!Array.isArray(list)) return "no list of keys";
   const keys: TokenKey[] = [];
   for (const entry of list as unknown[]) {
-    if (typeof entry !== "object" || entry === null) return "no key";
+    if (typeof entry !== "object" || entry === null)
+      return "a key that is not a mapping";
     if (fieldOf(entry, "use") === "enc") continue;
     // An octet sequence is a shared secret, and `d` the private half of a pair.
     if (fieldOf(entry, "kty") === "oct" || fieldOf(entry, "d") !== undefined) {
@@ -86,7 +88,7 @@ function parseJwks(text: string): readonly TokenKey[] | string {
         algorithm: typeof algorithm === "string" ? algorithm : undefined,
       });
     } catch {
-      return "a key that cannot be read";
+      return "an invalid key";
     }
   }
   return keys;

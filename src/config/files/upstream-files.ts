@@ -2,30 +2,30 @@ import { parseCertificates } from "./certificates.ts";
 import { Secret, type UpstreamConfig } from "../config.ts";
 import { parseDockerConfig } from "./docker-config.ts";
 import {
+  type CredentialDocument,
   credentialsOf,
   type Pruned,
   type UpstreamDocument,
 } from "../document.ts";
-import type { KeyPath } from "../fault.ts";
-import { type FileText, readTextFile } from "./files.ts";
+import type { Flaw, KeyPath, PlacedFault } from "../fault.ts";
+import { type FileText, readTextFile, seenIn } from "./files.ts";
 import { findHelperFlaw, helpersOf } from "./helper-program.ts";
 import { findSecretFlaw } from "./secret-file.ts";
-import type { PlacedFault } from "../validate.ts";
 import { resolveAs } from "../schema/settings.ts";
 import {
   DOCKER_HUB,
   DOCKER_HUB_ENDPOINT,
 } from "../schema/well-known-upstreams.ts";
 
-/** Room for a JSON key or a token of many kilobytes that serves as password. */
+/** Large enough for a JSON key or a long token used as password. */
 export const MAX_PASSWORD_FILE_BYTES = 65_536;
-/** With many registries, and their identity tokens. */
+/** Large enough for many registries with identity tokens. */
 export const MAX_DOCKER_CONFIG_BYTES = 1_048_576;
 const MAX_CA_FILE_BYTES = 1_048_576;
 
-/** What the files that an upstream names hold. */
+/** The content of the files that an upstream names. */
 export interface UpstreamFiles {
-  /** In the credentials' order; undefined where the file was refused. */
+  /** In the credentials' order; undefined if the file was rejected. */
   readonly passwords: readonly (Secret | undefined)[];
   /** PEM text. */
   readonly ca: string | undefined;
@@ -35,9 +35,21 @@ export interface UpstreamFiles {
   readonly faults: readonly PlacedFault[];
 }
 
+/** Collects what every reader below finds. */
+interface Reading {
+  readonly name: string;
+  readonly upstream: Pruned<UpstreamDocument>;
+  readonly resolve: (path: string) => string;
+  readonly searchPath: string | undefined;
+  readonly paths: string[];
+  readonly faults: PlacedFault[];
+}
+
 /**
+ * Reads and checks the files of an upstream. Never throws.
+ *
  * @param resolve makes a path of the configuration absolute
- * @param searchPath the value of `PATH`, which credential helpers are looked up in
+ * @param searchPath the value of `PATH`, in which credential helpers are found
  */
 export async function readUpstreamFiles(
   name: string,
@@ -45,118 +57,107 @@ export async function readUpstreamFiles(
   resolve: (path: string) => string,
   searchPath: string | undefined,
 ): Promise<UpstreamFiles> {
-  const passwords: (Secret | undefined)[] = [];
   const paths: string[] = [];
   const faults: PlacedFault[] = [];
+  const reading = { name, upstream, resolve, searchPath, paths, faults };
+  const passwords: (Secret | undefined)[] = [];
   for (const { path, credential } of credentialsOf(name, upstream)) {
-    const { password, passwordFile, dockerConfigFile, helper } = credential;
-    if (helper !== undefined) {
-      const program = resolveAs("program", helper, resolve);
-      const flaw = await findHelperFlaw(program, searchPath);
-      if (flaw !== undefined) {
-        faults.push({ path: [...path, "helper"], ...flaw });
-      }
-    }
-    if (dockerConfigFile !== undefined) {
-      const place = [...path, "dockerConfigFile"];
-      const file = resolve(dockerConfigFile);
-      paths.push(file);
-      faults.push(
-        ...(await judgeDockerConfig(file, place, {
-          endpoints: endpointsOf(name, upstream),
-          searchPath,
-        })),
-      );
-    }
-    if (passwordFile === undefined) {
-      passwords.push(password === undefined ? undefined : new Secret(password));
-      continue;
-    }
-    const place = [...path, "passwordFile"];
-    const file = resolve(passwordFile);
-    paths.push(file);
-    const read = await readTextFile(file, MAX_PASSWORD_FILE_BYTES);
-    const secret = readPassword(read);
-    passwords.push(typeof secret === "string" ? new Secret(secret) : undefined);
-    if (typeof secret !== "string") {
-      faults.push({
-        path: place,
-        seen: `${file}: ${secret.seen}`,
-        expected: secret.expected,
-      });
-    } else if (read.isRead) {
-      const flaw = findSecretFlaw(read, file);
-      if (flaw !== undefined) faults.push({ path: place, ...flaw });
-    }
+    passwords.push(await readCredential(credential, path, reading));
   }
-  const clientCertificate = await readClientCertificate(
-    name,
-    upstream,
-    resolve,
-    { paths, faults },
-  );
-  const read = { passwords, clientCertificate, paths, faults };
-  const caFile = upstream.tls?.caFile;
-  if (!caFile) return { ...read, ca: undefined };
-  const file = resolve(caFile);
-  paths.push(file);
-  const ca = readCertificates(await readTextFile(file, MAX_CA_FILE_BYTES));
-  if (typeof ca === "string") return { ...read, ca };
-  faults.push({
-    path: ["upstreams", name, "tls", "caFile"],
-    seen: `${file}: ${ca.seen}`,
-    expected: "a readable file of PEM certificates",
-  });
-  return { ...read, ca: undefined };
+  const clientCertificate = await readClientCertificate(reading);
+  const ca = await readAuthorities(reading);
+  return { passwords, clientCertificate, ca, paths, faults };
 }
 
-/** Certificate and key are tried together here, for TLS would tell of a wrong pair at the first dial only. */
-async function readClientCertificate(
-  name: string,
-  { tls }: Pruned<UpstreamDocument>,
-  resolve: (path: string) => string,
-  found: {
-    readonly paths: string[];
-    readonly faults: PlacedFault[];
-  },
-): Promise<UpstreamFiles["clientCertificate"]> {
+/** Returns the password; undefined if the credential has none or it was rejected. */
+async function readCredential(
+  credential: Pruned<CredentialDocument>,
+  path: KeyPath,
+  reading: Reading,
+): Promise<Secret | undefined> {
+  const { password, passwordFile, dockerConfigFile, helper } = credential;
+  const { resolve, searchPath, paths, faults } = reading;
+  if (helper !== undefined) {
+    const program = resolveAs("program", helper, resolve);
+    const flaw = await findHelperFlaw(program, searchPath);
+    if (flaw !== undefined) faults.push({ path: [...path, "helper"], ...flaw });
+  }
+  if (dockerConfigFile !== undefined) {
+    const flaw = await findDockerConfigFlaw(resolve(dockerConfigFile), reading);
+    if (flaw !== undefined) {
+      faults.push({ path: [...path, "dockerConfigFile"], ...flaw });
+    }
+  }
+  if (passwordFile === undefined) {
+    return password === undefined ? undefined : new Secret(password);
+  }
+  const file = resolve(passwordFile);
+  paths.push(file);
+  const read = await readTextFile(file, MAX_PASSWORD_FILE_BYTES);
+  const secret = readPassword(read, file);
+  const flaw =
+    typeof secret !== "string"
+      ? secret
+      : read.isRead
+        ? findSecretFlaw(read, file)
+        : undefined;
+  if (flaw !== undefined) {
+    faults.push({ path: [...path, "passwordFile"], ...flaw });
+  }
+  return typeof secret === "string" ? new Secret(secret) : undefined;
+}
+
+async function readAuthorities({
+  name,
+  upstream: { tls },
+  resolve,
+  paths,
+  faults,
+}: Reading): Promise<string | undefined> {
+  if (!tls?.caFile) return undefined;
+  const file = resolve(tls.caFile);
+  paths.push(file);
+  const ca = await readCertificates(file);
+  if (typeof ca === "string") return ca;
+  faults.push({ path: ["upstreams", name, "tls", "caFile"], ...ca });
+  return undefined;
+}
+
+/** Checks certificate and key together: TLS itself would report a wrong pair only at the first connection. */
+async function readClientCertificate({
+  name,
+  upstream: { tls },
+  resolve,
+  paths,
+  faults,
+}: Reading): Promise<UpstreamFiles["clientCertificate"]> {
   if (!tls?.certificateFile || !tls.keyFile) return undefined;
-  const place = ["upstreams", name, "tls"];
+  const certificatePlace = ["upstreams", name, "tls", "certificateFile"];
+  const keyPlace = ["upstreams", name, "tls", "keyFile"];
   const certificateFile = resolve(tls.certificateFile);
   const keyFile = resolve(tls.keyFile);
-  found.paths.push(certificateFile, keyFile);
-  const certificate = readCertificates(
-    await readTextFile(certificateFile, MAX_CA_FILE_BYTES),
-  );
+  paths.push(certificateFile, keyFile);
+  const certificate = await readCertificates(certificateFile);
   if (typeof certificate !== "string") {
-    found.faults.push({
-      path: [...place, "certificateFile"],
-      seen: `${certificateFile}: ${certificate.seen}`,
-      expected: certificate.expected,
-    });
+    faults.push({ path: certificatePlace, ...certificate });
   }
   const key = await readTextFile(keyFile, MAX_PASSWORD_FILE_BYTES);
   if (!key.isRead) {
-    found.faults.push({
-      path: [...place, "keyFile"],
-      seen: `${keyFile}: ${key.seen}`,
-      expected: "a readable file with a PEM key",
-    });
+    const seen = seenIn(keyFile, key.seen);
+    faults.push({ path: keyPlace, seen, expected: "a readable PEM key" });
     return undefined;
   }
   const flaw = findSecretFlaw(key, keyFile);
-  if (flaw !== undefined) {
-    found.faults.push({ path: [...place, "keyFile"], ...flaw });
-  }
+  if (flaw !== undefined) faults.push({ path: keyPlace, ...flaw });
   if (typeof certificate !== "string") return undefined;
   const { createSecureContext } = await import("node:tls");
   try {
     createSecureContext({ cert: certificate, key: key.text });
   } catch {
-    found.faults.push({
-      path: [...place, "keyFile"],
-      seen: `${keyFile}: no key of ${certificateFile}`,
-      expected: "its PEM key, without a pass phrase",
+    faults.push({
+      path: keyPlace,
+      seen: seenIn(keyFile, "not the key of the certificate"),
+      expected: `the PEM key of ${certificateFile}, without a passphrase`,
     });
     return undefined;
   }
@@ -168,34 +169,29 @@ async function readClientCertificate(
   };
 }
 
-/** It is read again when it is used; a start without it would only fail later. */
-async function judgeDockerConfig(
+/** Checks the file at the start: it is read again at each use, which would otherwise fail only then. */
+async function findDockerConfigFlaw(
   file: string,
-  path: KeyPath,
-  helpers: {
-    readonly endpoints: readonly URL[];
-    readonly searchPath: string | undefined;
-  },
-): Promise<PlacedFault[]> {
+  { name, upstream, searchPath, paths }: Reading,
+): Promise<Flaw | undefined> {
+  paths.push(file);
   const read = await readTextFile(file, MAX_DOCKER_CONFIG_BYTES);
-  const expected = "a readable config.json of Docker's, at most 1 MiB";
-  if (!read.isRead) {
-    return [{ path, seen: `${file}: ${read.seen}`, expected }];
-  }
+  const expected = "a readable Docker config.json no larger than 1 MiB";
+  if (!read.isRead) return { seen: seenIn(file, read.seen), expected };
   const content = parseDockerConfig(read.text);
   if (content === undefined) {
-    return [{ path, seen: `${file}: no JSON mapping`, expected }];
+    return { seen: seenIn(file, "not a JSON mapping"), expected };
   }
   // With helpers alone it holds no secret.
   const flaw =
     content.logins.size === 0 ? undefined : findSecretFlaw(read, file);
-  if (flaw !== undefined) return [{ path, ...flaw }];
-  for (const program of helpersOf(content, helpers.endpoints)) {
-    const missing = await findHelperFlaw(program, helpers.searchPath);
+  if (flaw !== undefined) return flaw;
+  for (const program of helpersOf(content, endpointsOf(name, upstream))) {
+    const missing = await findHelperFlaw(program, searchPath);
     if (missing === undefined) continue;
-    return [{ path, ...missing, seen: `${file} names ${missing.seen}` }];
+    return { ...missing, seen: `${missing.seen}, named by ${file}` };
   }
-  return [];
+  return undefined;
 }
 
 function endpointsOf(
@@ -208,27 +204,27 @@ function endpointsOf(
   return texts.flatMap((text) => URL.parse(text ?? "") ?? []);
 }
 
-interface Refusal {
-  readonly seen: string;
-  readonly expected: string;
-}
-
-/** Editors and `echo` end a file by a newline that is no part of the password. */
-function readPassword(read: FileText): string | Refusal {
+/** Editors and `echo` end a file with a newline that is not part of the password. */
+function readPassword(read: FileText, file: string): string | Flaw {
   if (!read.isRead) {
-    return { seen: read.seen, expected: "a readable file of at most 64 KiB" };
+    const expected = "a readable file no larger than 64 KiB";
+    return { seen: seenIn(file, read.seen), expected };
   }
   const password = read.text.replace(/\r?\n$/, "");
   return password === ""
-    ? { seen: "an empty file", expected: "a file that holds the password" }
+    ? {
+        seen: seenIn(file, "empty"),
+        expected: "a file that holds the password",
+      }
     : password;
 }
 
-function readCertificates(read: FileText): string | Refusal {
+async function readCertificates(file: string): Promise<string | Flaw> {
   const expected = "a readable file of PEM certificates";
-  if (!read.isRead) return { seen: read.seen, expected };
+  const read = await readTextFile(file, MAX_CA_FILE_BYTES);
+  if (!read.isRead) return { seen: seenIn(file, read.seen), expected };
   const found = parseCertificates(read.text);
   return typeof found === "string"
-    ? { seen: found, expected }
+    ? { seen: seenIn(file, found), expected }
     : found.map(({ pem }) => pem).join("\n");
 }

@@ -20,17 +20,20 @@ export interface ListenAddress {
 
 /** A form of text that the schema names by `x-form`. */
 export interface Form {
-  /** The same as far as a regular expression can tell, for editors that read the published schema. */
+  /** The part of the form that a regular expression can express, for editors that read the published schema. */
   readonly pattern: string;
-  /** @returns what is wrong with the text, or undefined where nothing is */
+  /** Returns why the text is invalid; undefined if it is valid. */
   readonly findFlaw: (text: string) => FormFlaw | undefined;
 }
 
+/**
+ * The parts of a fault that the form knows better: `seen` replaces a text that may hold a secret,
+ * `expected` the key's own description of a valid value.
+ */
 export interface FormFlaw {
-  /** In place of the text itself, where that may hold a secret. */
   readonly seen?: string;
-  /** In place of the key's own description of a right value, where more can be said. */
   readonly expected?: string;
+  readonly fix?: string;
 }
 
 export type FormName =
@@ -56,14 +59,14 @@ const HOST =
   "(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])";
 const HOST_PATTERN = `^${HOST}(?::[0-9]{1,5})?$`;
 const HOST_AND_PORT = new RegExp(HOST_PATTERN);
-/** With a `*` at least, which stands for any text, dots included. */
+/** Has at least one `*`, which stands for any text, dots included. */
 const TEMPLATE_HOST = "[a-z0-9_.-]*[*][a-z0-9_.*-]*";
 const TEMPLATE = new RegExp(`^${TEMPLATE_HOST}(?::[0-9]{1,5})?$`);
 const LISTEN_PATTERN = `^(?:[A-Za-z0-9._-]+|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$`;
 const LISTEN = new RegExp(LISTEN_PATTERN);
 const ENDPOINT_PATTERN = "^https?://[^\\s@?#\\\\]+$";
 const ENDPOINT = new RegExp(ENDPOINT_PATTERN);
-/** Of a repository and a tag, with `*`; a digest is never matched by text. */
+/** A repository and a tag, with `*`; a digest is never matched by text. */
 const PATTERN_PATTERN = "^[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$";
 const PATTERN = new RegExp(PATTERN_PATTERN);
 const REDIRECT_HOST_PATTERN =
@@ -72,11 +75,11 @@ const REDIRECT_HOST = new RegExp(REDIRECT_HOST_PATTERN);
 const PROXY_PATTERN = "^(?:|none|https?://[^\\s?#\\\\]+)$";
 const PROXY = new RegExp(PROXY_PATTERN);
 const RATE_PATTERN = "^(?:0|[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB))$";
-/** The same with an upstream's name in front, which may have a port. */
+/** The same after an upstream's name, which may have a port. */
 const IMAGE_PATTERN_PATTERN =
   "^[a-z0-9._*-]+(?::[0-9]{1,5})?/[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$|^[*]{2}(?::[A-Za-z0-9._*-]+)?$";
 const IMAGE_PATTERN = new RegExp(IMAGE_PATTERN_PATTERN);
-/** Of an upstream, with a port it may have, and a repository; never of a tag. */
+/** An upstream, which may have a port, and a repository; never a tag. */
 const REPOSITORIES_PATTERN = "^[a-z0-9._/*:\\[\\]-]+$";
 const REPOSITORIES = new RegExp(REPOSITORIES_PATTERN);
 const NETWORK_PATTERN = "^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$";
@@ -114,7 +117,7 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
   },
   host: { pattern: HOST_PATTERN, findFlaw: findHostFlaw },
   registry: {
-    // `/v2/v2/…` would be the path before `/v2/` and the first component at once.
+    // `/v2/v2/…` would be both the path before `/v2/` and the first component.
     pattern: `^(?!v2$)${HOST}(?::[0-9]{1,5})?$`,
     findFlaw: (text) => (text === "v2" ? FLAW : findHostFlaw(text)),
   },
@@ -145,8 +148,8 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
     findFlaw: (text) =>
       text === "" || text === "none" || parseProxy(text) !== undefined
         ? undefined
-        : // It may hold a password.
-          { seen: "no proxy's URL" },
+        : // The text may hold a password.
+          { seen: "an invalid proxy URL" },
   },
   rate: {
     pattern: RATE_PATTERN,
@@ -219,7 +222,7 @@ export function parseEndpoint(text: string): string | undefined {
   return `${url.origin}${path}`;
 }
 
-/** Whether the bytes never leave the machine: 127.0.0.0/8, ::1 and `localhost` names (RFC 6761). */
+/** Reports whether the bytes never leave the machine: 127.0.0.0/8, ::1 and `localhost` names (RFC 6761). */
 export function isLoopbackUrl(url: string): boolean {
   const { hostname } = new URL(url);
   return (
@@ -254,7 +257,7 @@ function findRedirectHostFlaw(text: string): FormFlaw | undefined {
 function findHostFlaw(text: string): FormFlaw | undefined {
   if (!HOST_AND_PORT.test(text)) {
     return HOST_AND_PORT.test(text.toLowerCase())
-      ? { expected: `lower case: ${text.toLowerCase()}` }
+      ? { expected: "lower case", fix: `write ${text.toLowerCase()}` }
       : FLAW;
   }
   const url = URL.parse(`https://${text}`);
@@ -265,7 +268,7 @@ function findPatternFlaw(text: string): FormFlaw | undefined {
   if (!REPOSITORIES.test(text)) return FLAW;
   const colonAt = text.lastIndexOf(":");
   return colonAt !== -1 && !text.includes("/", colonAt)
-    ? { expected: "a pattern without a tag: rules are about repositories" }
+    ? { expected: "a pattern of repositories, without a tag" }
     : undefined;
 }
 
@@ -273,7 +276,8 @@ function findEndpointFlaw(text: string): FormFlaw | undefined {
   if (text.includes("@")) {
     return {
       seen: "a URL with a user name",
-      expected: "a URL without one; user name and password go in credentials",
+      expected: "a URL without one",
+      fix: "move user name and password to credentials",
     };
   }
   if (/[?#]/.test(text)) {
@@ -283,16 +287,19 @@ function findEndpointFlaw(text: string): FormFlaw | undefined {
     };
   }
   if (/^[a-z0-9.-]+(?::\d+)?(?:\/|$)/i.test(text)) {
-    return { expected: `an absolute URL: https://${text}` };
+    return { expected: "an absolute URL", fix: `write https://${text}` };
   }
   const endpoint = parseEndpoint(text);
   if (endpoint === undefined) return FLAW;
   return endpoint.endsWith("/v2")
-    ? { expected: `the URL without /v2: ${endpoint.slice(0, -3)}` }
+    ? {
+        expected: "the URL without /v2",
+        fix: `write ${endpoint.slice(0, -3)}`,
+      }
     : undefined;
 }
 
-/** Whether a key of `upstreams` stands for every registry whose name matches it. */
+/** Reports whether a key of `upstreams` stands for every registry whose name matches it. */
 export function isTemplate(key: string): boolean {
   return key.includes("*");
 }

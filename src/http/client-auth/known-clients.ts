@@ -1,5 +1,6 @@
 import { readHtpasswd } from "../../config/files/access-files.ts";
 import type { AccessConfig } from "../../config/config.ts";
+import { formatFlaw } from "../../config/fault.ts";
 import { type FileWatch, watchFiles } from "../../config/files/file-watch.ts";
 import { readTokenKeys } from "../../config/files/token-keys.ts";
 import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
@@ -66,14 +67,14 @@ export async function openKnownClients(options: {
     if (htpasswdFile !== undefined) {
       await follow(watches, htpasswdFile, log, async () => {
         const read = await readHtpasswd(htpasswdFile);
-        if (!read.ok) throw new Error(`${read.seen}; ${read.expected}`);
+        if (!read.ok) throw new Error(formatFlaw(read));
         passwords.setHashes(read.hashes);
       });
     }
     if (tokens !== undefined && tokenServer !== undefined) {
       await follow(watches, tokenServer.keys.file, log, async () => {
         const read = await readTokenKeys(tokenServer.keys);
-        if (!read.ok) throw new Error(`${read.seen}; ${read.expected}`);
+        if (!read.ok) throw new Error(formatFlaw(read));
         tokens.setKeys(read.keys);
       });
     }

@@ -6,6 +6,7 @@ import type {
 import type { Server as TlsServer } from "node:https";
 import type { TLSSocket } from "node:tls";
 import type { ServerTlsConfig } from "../../config/config.ts";
+import { formatFlaw } from "../../config/fault.ts";
 import { type FileWatch, watchFiles } from "../../config/files/file-watch.ts";
 import {
   readServerTls,
@@ -183,7 +184,7 @@ async function readFiles(config: ServerTlsConfig): Promise<ServerTlsFiles> {
   if (read.ok) return read.files;
   throw new Error(
     read.flaws
-      .map(({ key, seen, expected }) => `tls.${key}: ${seen}; ${expected}`)
+      .map(({ key, ...flaw }) => `tls.${key}: ${formatFlaw(flaw)}`)
       .join("; "),
   );
 }

@@ -28,8 +28,8 @@ function withPassword(origin: string, passwordFile: string): object {
   };
 }
 
-void describe("a secret that everybody may read", () => {
-  void it("is refused by a start with exit code 2, and by check-config in the same words", async (test) => {
+void describe("a secret that other users may read", () => {
+  void it("is rejected at start with exit code 2, and by check-config with the same text", async (test) => {
     const dir = await tempDir(test);
     const secret = join(dir, "hub");
     await writeFile(secret, "canary-open");
@@ -42,12 +42,12 @@ void describe("a secret that everybody may read", () => {
       assert.deepEqual([code, stdout], [2, ""]);
       assert.equal(
         stderr,
-        `${file}:1: upstreams.docker.io.credentials.passwordFile: ${secret}: mode 0644, a secret that everybody on this machine may read; chmod 0600 ${secret}, or 0640 with a group that the mirror is in; in Kubernetes defaultMode: 0440 with fsGroup\n`,
+        `${file}:1: upstreams.docker.io.credentials.passwordFile: got ${secret} (mode 0644, readable by every user of this machine); expected mode 0600, or 0640 with a group of the mirror; in Kubernetes defaultMode: 0440 with fsGroup; run chmod 0600 ${secret}\n`,
       );
     }
   });
 
-  void it("is refused while the mirror runs, which goes on with the old one, and taken once it is one", async (test) => {
+  void it("is rejected while the mirror runs, which keeps the old one, and is used once its mode is private", async (test) => {
     const users: Record<string, string> = { acme: "canary-one" };
     const upstream = await ScriptedUpstream.start(test, {
       auth: { scheme: "basic", users },
@@ -75,9 +75,9 @@ void describe("a secret that everybody may read", () => {
     const refused = await audit.find(({ event }) => event === "reload-refused");
     assert.match(
       String(refused["faults"]),
-      /passwordFile: .*: mode 0644, a secret that everybody on this machine may read; chmod 0600 /,
+      /passwordFile: .*mode 0644, readable by every user of this machine.*; run chmod 0600 /,
     );
-    // Not even on being asked anew: the upstream still believes the old one.
+    // No new log-in either: the upstream still accepts the old one.
     assert.equal(await pull(mirror), 200);
     assert.equal(upstream.count({ status: 401 }), 1);
 
@@ -91,8 +91,8 @@ void describe("a secret that everybody may read", () => {
   });
 });
 
-void describe("a new configuration that names a secret everybody may read", () => {
-  void it("is taken over once that is mended, without another word", async (test) => {
+void describe("a new configuration that names a secret other users may read", () => {
+  void it("takes effect once the mode is repaired, without another change", async (test) => {
     const dir = await tempDir(test);
     const audit = new AuditFile(join(dir, "audit.jsonl"));
     const config = { upstreams: {}, audit: { file: audit.path } };

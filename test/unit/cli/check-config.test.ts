@@ -26,11 +26,11 @@ async function check(
   json?: boolean,
   changed?: boolean,
 ): Promise<{ code: number; stdout: string; stderr: string }> {
-  const told = { stdout: "", stderr: "" };
+  const output = { stdout: "", stderr: "" };
   const collect = (name: "stdout" | "stderr"): Writable =>
     new Writable({
       write(chunk: Buffer, _encoding, done) {
-        told[name] += chunk.toString();
+        output[name] += chunk.toString();
         done();
       },
     });
@@ -44,7 +44,7 @@ async function check(
     json,
     changed,
   });
-  return { code, ...told };
+  return { code, ...output };
 }
 
 void test("prints the configuration in force as YAML, units for people, secrets hidden", async (t) => {
@@ -219,12 +219,12 @@ void test("prints every fault as a line on stderr, nothing on stdout, and ends w
     code: 2,
     stdout: "",
     stderr:
-      'c.yaml:1: log.level: "loud"; one of trace, debug, info, warn, error, fatal\n' +
-      'c.yaml:2: listen: 5000; HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such\n',
+      'c.yaml:1: log.level: got "loud"; expected one of trace, debug, info, warn, error, fatal\n' +
+      'c.yaml:2: listen: got 5000; expected HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such\n',
   });
 });
 
-void test("prints warnings on stderr and the configuration all the same", async (t) => {
+void test("prints warnings on stderr and still the configuration", async (t) => {
   const folder = await makeConfigFolder(t);
   const file = await folder.write("htpasswd", "", 0o644);
   await folder.write(
@@ -236,17 +236,17 @@ void test("prints warnings on stderr and the configuration all the same", async 
   assert.notEqual(stdout, "");
   assert.equal(
     stderr,
-    `warning: c.yaml:1: access.htpasswdFile: ${file}: hashes of passwords that everybody on this machine may read, and guess at; chmod 0600 ${file}, or 0640 with a group that the mirror is in\n`,
+    `warning: c.yaml:1: access.htpasswdFile: got ${file} (password hashes that every user of this machine may read); expected mode 0600, or 0640 with a group of the mirror; run chmod 0600 ${file}\n`,
   );
 });
 
-void test("refuses a secret that others may read, in the words of a start", async (t) => {
+void test("rejects a secret that other users may read, with the text of a start", async (t) => {
   const folder = await makeConfigFolder(t);
   const file = await folder.write("hub", CANARY, 0o644);
   await folder.write("c.yaml", FILE);
   assert.deepEqual(await check(folder), {
     code: 2,
     stdout: "",
-    stderr: `c.yaml:6: upstreams.docker.io.credentials[0].passwordFile: ${file}: mode 0644, a secret that everybody on this machine may read; chmod 0600 ${file}, or 0640 with a group that the mirror is in; in Kubernetes defaultMode: 0440 with fsGroup\n`,
+    stderr: `c.yaml:6: upstreams.docker.io.credentials[0].passwordFile: got ${file} (mode 0644, readable by every user of this machine); expected mode 0600, or 0640 with a group of the mirror; in Kubernetes defaultMode: 0440 with fsGroup; run chmod 0600 ${file}\n`,
   });
 });

@@ -111,52 +111,52 @@ access:
     [
       "a certificate without its key",
       "tls: { certificateFile: tls.crt }",
-      /tls\.keyFile: not written; certificateFile and keyFile/,
+      /tls\.keyFile: got no value; expected both certificateFile and keyFile/,
     ],
     [
       "the key of another certificate",
       "tls: { certificateFile: tls.crt, keyFile: other.key }",
-      /tls\.keyFile: .*other\.key: the key of another certificate/,
+      /tls\.keyFile: got .*other\.key \(the key of another certificate\);/,
     ],
     [
       "a key where a certificate belongs",
       "tls: { certificateFile: tls.key, keyFile: tls.key }",
-      /tls\.certificateFile: .*: no certificate/,
+      /tls\.certificateFile: got .* \(no certificates\);/,
     ],
     [
       "files that are not there",
       "tls: { certificateFile: a, keyFile: b, clientCaFile: c }",
-      /certificateFile: .*a: no such file[^]*clientCaFile: .*c: no such file[^]*keyFile: .*b: no such file/,
+      /certificateFile: .*a \(no such file\)[^]*clientCaFile: .*c \(no such file\)[^]*keyFile: .*b \(no such file\)/,
     ],
     [
       "nobody who could pull",
       "access: { anonymous: none }",
-      /access\.anonymous: none, without any users: nobody could pull/,
+      /access\.anonymous: got none without any users, which lets no client pull;/,
     ],
     [
-      "a hash that is no bcrypt",
+      "a hash that is not bcrypt",
       "access: { htpasswdFile: tls.crt }",
-      /access\.htpasswdFile: .*line 1: no USER:HASH/,
+      /access\.htpasswdFile: .*line 1: a line without a user or a hash/,
     ],
     [
       "half a token server",
       "access: { tokenServer: { realm: https://a/t } }",
-      /issuer: not written[^]*service: not written[^]*tokenServer: neither jwksFile nor certificateFile/,
+      /issuer: got no value[^]*service: got no value[^]*tokenServer: got neither jwksFile nor certificateFile/,
     ],
     [
       "two sets of keys",
       `access: { tokenServer: { ${TOKEN_SERVER}, jwksFile: k } }`,
-      /tokenServer: both jwksFile and certificateFile/,
+      /tokenServer: got both jwksFile and certificateFile/,
     ],
     [
       "keys that are none",
       `access: { tokenServer: { ${TOKEN_SERVER.replace("tls.crt", "tls.key")} } }`,
-      /tokenServer\.certificateFile: .*: no certificate/,
+      /tokenServer\.certificateFile: got .* \(no certificates\);/,
     ],
     [
       "a realm that is no URL",
       `access: { tokenServer: { ${TOKEN_SERVER.replace("https:", "ftp:")} } }`,
-      /tokenServer\.realm: "ftp:\/\/a\/t"; an absolute http or https URL/,
+      /tokenServer\.realm: got "ftp:\/\/a\/t"; expected an absolute http or https URL/,
     ],
     [
       "networks that are none",
@@ -166,7 +166,7 @@ access:
     [
       "a rule about a tag",
       'access: { rules: [{ who: ["*"], repositories: ["docker.io/a:1"], actions: [pull] }] }',
-      /repositories\[0\]: .*; a pattern without a tag/,
+      /repositories\[0\]: .*; expected a pattern of repositories, without a tag/,
     ],
     [
       "a rule for nobody, nothing, and no action that there is",
@@ -176,12 +176,12 @@ access:
     [
       "a user with a password in a rule, without showing it",
       'access: { rules: [{ who: ["al:canary", "al:canary"], repositories: [a], actions: [pull] }] }',
-      /rules\[0\]\.who\[0\]: a text; a user's name[^]*rules\[0\]\.who\[1\]: a text/,
+      /rules\[0\]\.who\[0\]: got a text; expected a user's name[^]*rules\[0\]\.who\[1\]: got a text/,
     ],
     [
       "a rule without a part",
       'access: { rules: [{ who: ["*"] }] }',
-      /rules\[0\]\.actions: not written[^]*rules\[0\]\.repositories: not written/,
+      /rules\[0\]\.actions: got no value[^]*rules\[0\]\.repositories: got no value/,
     ],
   ];
   for (const [name, text, told] of faults) {
@@ -197,17 +197,17 @@ access:
     [
       "users whom nobody asks for a password",
       "access: { htpasswdFile: htpasswd }",
-      /access\.htpasswdFile: users, where everybody may pull everything/,
+      /access\.htpasswdFile: got users while every client may pull everything without a password/,
     ],
     [
       "rules for users whom nobody asks",
       'access: { htpasswdFile: htpasswd, rules: [{ who: ["*"], repositories: [a], actions: [pull] }, { who: [alice], repositories: [b], actions: [pull] }] }',
-      /access\.rules\[1\]\.who: users, where everybody may pull without a password and none is asked for; anonymous: none/,
+      /access\.rules\[1\]\.who: got users while every client may pull without a password and none is asked for; expected anonymous: none/,
     ],
     [
       "a token server without TLS",
       `access: { anonymous: none, tokenServer: { ${TOKEN_SERVER.replace("https:", "http:")} } }`,
-      /tokenServer\.realm: an http URL/,
+      /tokenServer\.realm: got an http URL/,
     ],
   ];
   for (const [name, text, told] of warnings) {
@@ -245,13 +245,13 @@ access:
     assert.deepEqual(printedFaults(result), []);
     assert.match(
       printedWarnings(result).join("\n"),
-      /access\.htpasswdFile: .*everybody on this machine may read/,
+      /access\.htpasswdFile: .*password hashes that every user of this machine may read/,
     );
     await folder.write("htpasswd", htpasswdText({ alice: "pw" }), 0o666);
     await folder.write("tls.key", PAIR.key, 0o644);
     assert.match(
       printedFaults(await folder.loadText(text)).join("\n"),
-      /tls\.keyFile: .*mode 0644, .*may read; chmod 0600[^]*htpasswdFile: .*mode 0666, .*may change; chmod o-w /,
+      /tls\.keyFile: .*mode 0644, readable by every user .*; run chmod 0600[^]*htpasswdFile: .*mode 0666, writable by every user .*; run chmod o-w /,
     );
   });
 });
@@ -267,16 +267,16 @@ void describe("a file of users", () => {
   });
 
   const refused: readonly (readonly [string, string])[] = [
-    ["alice", "no USER:HASH"],
-    [`:${HASH}`, "no USER:HASH"],
-    ["alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "a hash that is no bcrypt"],
-    ["alice:$apr1$x$y", "a hash that is no bcrypt"],
-    ["alice:plain", "a hash that is no bcrypt"],
-    [`alice:${HASH}x`, "a hash that is no bcrypt"],
+    ["alice", "a line without a user or a hash"],
+    [`:${HASH}`, "a line without a user or a hash"],
+    ["alice:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=", "a hash that is not bcrypt"],
+    ["alice:$apr1$x$y", "a hash that is not bcrypt"],
+    ["alice:plain", "a hash that is not bcrypt"],
+    [`alice:${HASH}x`, "a hash that is not bcrypt"],
     [`alice:${HASH.replace("$10$", "$15$")}`, "bcrypt of cost 15"],
     [`alice:${HASH.replace("$10$", "$31$")}`, "bcrypt of cost 31"],
     [`alice:${HASH.replace("$10$", "$03$")}`, "bcrypt of cost 3"],
-    [`a:${HASH}\na:${HASH}`, "a user again"],
+    [`a:${HASH}\na:${HASH}`, "a user twice"],
   ];
   for (const [text, seen] of refused) {
     void it(`is refused for ${seen}: ${JSON.stringify(text.slice(0, 16))}`, () => {

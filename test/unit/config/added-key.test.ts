@@ -79,8 +79,8 @@ void test("a scalar key that is added to the schema alone is validated", async (
   const text = "limits:\n  uploads: 10\n  uploadTimeout: soon\n";
   const result = await folder.loadText(text, { schema: SCHEMA });
   assert.deepEqual(printedFaults(result), [
-    "c.yaml:2: limits.uploads: 10; a whole number from 1 to 9",
-    'c.yaml:3: limits.uploadTimeout: "soon"; a duration such as 30s, 10m, 24h, 90d or forever',
+    "c.yaml:2: limits.uploads: got 10; expected a whole number from 1 to 9",
+    'c.yaml:3: limits.uploadTimeout: got "soon"; expected a duration such as 30s, 10m, 24h, 90d or forever',
   ]);
 });
 

@@ -9,14 +9,14 @@ import {
   printedWarnings,
 } from "../../support/config-folder.ts";
 
-const READABLE = "a readable YAML file of at most 1048576 bytes";
+const READABLE = "a YAML file no larger than 1 MiB";
 const CREDENTIALS = "upstreams.quay.io.credentials";
 
 function withPasswordFile(path: string): string {
   return `upstreams: { quay.io: { access: shared, credentials: { username: a, passwordFile: ${path} } } }`;
 }
 
-void test("--config comes before $ENTREPOT_CONFIG, which comes before the system's file", async (t) => {
+void test("--config takes precedence over $ENTREPOT_CONFIG, and that over the system file", async (t) => {
   const folder = await makeConfigFolder(t);
   for (const name of ["argument", "variable", "system"]) {
     await folder.write(`${name}.yaml`, `storage: { root: ${name} }`);
@@ -36,40 +36,49 @@ void test("--config comes before $ENTREPOT_CONFIG, which comes before the system
   }
 });
 
-void test("a named file that is not there is a fault; a system's file that is not there is none", async (t) => {
+void test("a missing file is a fault if it is named; a missing system file is not", async (t) => {
   const folder = await makeConfigFolder(t);
   assert.deepEqual(
     printedFaults(await folder.load({ configFile: "no.yaml" })),
-    [`no.yaml: no such file; ${READABLE}`],
+    [`no.yaml: got no such file; expected ${READABLE}`],
   );
   assert.deepEqual(
     printedFaults(await folder.load({ env: { ENTREPOT_CONFIG: "~/no.yaml" } })),
-    [`~/no.yaml: no such file; ${READABLE}`],
+    [`~/no.yaml: got no such file; expected ${READABLE}`],
   );
   assert.deepEqual(printedFaults(await folder.load()), []);
 });
 
-void test("a system's file that cannot be read is a fault", async (t) => {
+void test("an unreadable system file is a fault", async (t) => {
   const folder = await makeConfigFolder(t);
   await mkdir(join(folder.path, "system.yaml"));
   assert.deepEqual(printedFaults(await folder.load()), [
-    `${folder.path}/system.yaml: a folder; ${READABLE}`,
+    `${folder.path}/system.yaml: got a folder; expected ${READABLE}`,
   ]);
 });
 
-void test("files that are too large, no text or no file are refused by their name", async (t) => {
+void test("rejects files that are too large, not a text or not regular, by their names", async (t) => {
   const folder = await makeConfigFolder(t);
   await folder.write("large.yaml", "#".repeat(1_048_577));
   await folder.write("full.yaml", "#".repeat(1_048_576));
   await folder.write("latin.yaml", Buffer.from("# caf\xe9", "latin1"));
   await symlink("loop.yaml", join(folder.path, "loop.yaml"));
   const table: [string, string[]][] = [
-    ["large.yaml", [`large.yaml: more than 1048576 bytes; ${READABLE}`]],
+    [
+      "large.yaml",
+      [`large.yaml: got more than 1048576 bytes; expected ${READABLE}`],
+    ],
     ["full.yaml", []],
-    ["latin.yaml", [`latin.yaml: bytes that are not UTF-8; ${READABLE}`]],
-    ["loop.yaml", [`loop.yaml: a loop of symbolic links; ${READABLE}`]],
-    ["/dev/zero", [`/dev/zero: no regular file; ${READABLE}`]],
-    ["large.yaml/x", [`large.yaml/x: no such file; ${READABLE}`]],
+    [
+      "latin.yaml",
+      [`latin.yaml: got bytes that are not UTF-8; expected ${READABLE}`],
+    ],
+    [
+      "loop.yaml",
+      [`loop.yaml: got a loop of symbolic links; expected ${READABLE}`],
+    ],
+    ["/dev/zero", [`/dev/zero: got not a regular file; expected ${READABLE}`]],
+    ["large.yaml/x", [`large.yaml/x: got no such file; expected ${READABLE}`]],
   ];
   for (const [configFile, want] of table) {
     assert.deepEqual(printedFaults(await folder.load({ configFile })), want);
@@ -100,7 +109,7 @@ void test("an upstream without a value has every default, an empty mapping mirro
   assert.deepEqual(none.config.upstreams, []);
 });
 
-void test("Docker Hub is known by its key and by its alias", async (t) => {
+void test("recognizes Docker Hub by its key and by its alias", async (t) => {
   const folder = await makeConfigFolder(t);
   const result = await folder.loadText(`
 upstreams:
@@ -133,7 +142,7 @@ upstreams:
   );
 });
 
-void test("paths of the file begin in its folder, ~/ is home, others begin in the current folder", async (t) => {
+void test("resolves paths of the file against its folder, ~/ against home, other paths against the current folder", async (t) => {
   const folder = await makeConfigFolder(t);
   await mkdir(join(folder.path, "etc"));
   const { path } = folder;
@@ -163,7 +172,7 @@ void test("paths of the file begin in its folder, ~/ is home, others begin in th
   }
 });
 
-void test("one newline is cut from a password file, and nothing else", async (t) => {
+void test("removes one newline from a password file and nothing else", async (t) => {
   const folder = await makeConfigFolder(t);
   const table: [string, string][] = [
     ["hunter2", "hunter2"],
@@ -184,33 +193,36 @@ void test("one newline is cut from a password file, and nothing else", async (t)
   }
 });
 
-void test("a password file that gives no password is a fault that names it", async (t) => {
+void test("a password file without a password is a fault that names the file", async (t) => {
   const folder = await makeConfigFolder(t);
   await folder.write("empty", "\n");
   await folder.write("large", "x".repeat(65_537));
   await folder.write("binary", Buffer.from([0xff, 0xfe]));
   const path = (name: string): string => join(folder.path, name);
-  const readable = "a readable file of at most 64 KiB";
+  const readable = "a readable file no larger than 64 KiB";
   const table: [string, string][] = [
     [
       "empty",
-      `${path("empty")}: an empty file; a file that holds the password`,
+      `${path("empty")} (empty); expected a file that holds the password`,
     ],
-    ["large", `${path("large")}: more than 65536 bytes; ${readable}`],
-    ["binary", `${path("binary")}: bytes that are not UTF-8; ${readable}`],
-    [".", `${folder.path}: a folder; ${readable}`],
-    ["/dev/zero", `/dev/zero: no regular file; ${readable}`],
-    ["~/no", `${path("no")}: no such file; ${readable}`],
+    ["large", `${path("large")} (more than 65536 bytes); expected ${readable}`],
+    [
+      "binary",
+      `${path("binary")} (bytes that are not UTF-8); expected ${readable}`,
+    ],
+    [".", `${folder.path} (a folder); expected ${readable}`],
+    ["/dev/zero", `/dev/zero (not a regular file); expected ${readable}`],
+    ["~/no", `${path("no")} (no such file); expected ${readable}`],
   ];
   for (const [file, want] of table) {
     assert.deepEqual(
       printedFaults(await folder.loadText(withPasswordFile(file))),
-      [`c.yaml:1: ${CREDENTIALS}.passwordFile: ${want}`],
+      [`c.yaml:1: ${CREDENTIALS}.passwordFile: got ${want}`],
     );
   }
 });
 
-void test("a CA file that holds no certificate, or a broken one, is a fault; an empty name is none", async (t) => {
+void test("a CA file without certificates or with an invalid one is a fault; an empty name is not", async (t) => {
   const folder = await makeConfigFolder(t);
   const { cert } = createCertificateAuthority();
   await folder.write("good.crt", cert, 0o644);
@@ -223,8 +235,8 @@ void test("a CA file that holds no certificate, or a broken one, is a fault; an 
   const table: [string, string | undefined][] = [
     ["good.crt", undefined],
     ["''", undefined],
-    ["text.crt", "no certificate"],
-    ["broken.crt", "a certificate that cannot be read"],
+    ["text.crt", "no certificates"],
+    ["broken.crt", "an invalid certificate"],
     ["large.crt", "more than 1048576 bytes"],
     ["no.crt", "no such file"],
   ];
@@ -232,24 +244,24 @@ void test("a CA file that holds no certificate, or a broken one, is a fault; an 
     const result = await folder.loadText(
       `upstreams: { quay.io: { tls: { caFile: ${file} } } }`,
     );
-    const want = `c.yaml:1: upstreams.quay.io.tls.caFile: ${join(folder.path, file)}: ${seen}; a readable file of PEM certificates`;
+    const want = `c.yaml:1: upstreams.quay.io.tls.caFile: got ${join(folder.path, file)} (${seen}); expected a readable file of PEM certificates`;
     assert.deepEqual(printedFaults(result), seen === undefined ? [] : [want]);
     assert.deepEqual(printedWarnings(result), []);
   }
 });
 
-void test("a certificate check that is switched off is warned of, and off for the process refused", async (t) => {
+void test("warns of insecureSkipVerify and rejects NODE_TLS_REJECT_UNAUTHORIZED=0", async (t) => {
   const folder = await makeConfigFolder(t);
   const result = await folder.loadText(
     "upstreams:\n  quay.io:\n    tls: { insecureSkipVerify: true }\n",
   );
   assert.deepEqual(printedFaults(result), []);
   assert.deepEqual(printedWarnings(result), [
-    "c.yaml:3: upstreams.quay.io.tls.insecureSkipVerify: true, so that anybody on the way can answer in the upstream's place; caFile with the authority that signed its certificate",
+    "c.yaml:3: upstreams.quay.io.tls.insecureSkipVerify: got true, which lets any host on the network path answer as the upstream; expected caFile with the authority that signed its certificate",
   ]);
   const env = { NODE_TLS_REJECT_UNAUTHORIZED: "0" };
   assert.deepEqual(printedFaults(await folder.load({ env })), [
-    "NODE_TLS_REJECT_UNAUTHORIZED: 0, which takes the certificate check from every upstream; unset; tls.caFile or tls.insecureSkipVerify at one upstream",
+    "NODE_TLS_REJECT_UNAUTHORIZED: got 0, which disables the certificate check of every upstream; expected an unset variable; set tls.caFile or tls.insecureSkipVerify of one upstream",
   ]);
   assert.deepEqual(
     printedFaults(
@@ -259,15 +271,18 @@ void test("a certificate check that is switched off is warned of, and off for th
   );
 });
 
-void test("a file of a mebibyte of keys is judged, not compared key by key", async (t) => {
+void test("validates a file of 70 000 keys without comparing all pairs", async (t) => {
   const folder = await makeConfigFolder(t);
   const keys = Array.from({ length: 70_000 }, (_, index) => `k${index}: 1\n`);
   const faults = printedFaults(await folder.loadText(keys.join("")));
   assert.equal(faults.length, 70_000);
-  assert.match(faults[69_999] ?? "", /^c\.yaml:70000: k69999: unknown key; /);
+  assert.match(
+    faults[69_999] ?? "",
+    /^c\.yaml:70000: k69999: got an unknown key; /,
+  );
 });
 
-void test("a Docker config.json is taken by its path, and by no word of it", async (t) => {
+void test("passes on the path of a Docker config.json and none of its content", async (t) => {
   const folder = await makeConfigFolder(t);
   const auth = Buffer.from("acme:hunter2").toString("base64");
   await folder.write(
@@ -292,7 +307,7 @@ void test("a Docker config.json is taken by its path, and by no word of it", asy
   assert.doesNotMatch(JSON.stringify(result), /hunter2|YWNtZ/);
 });
 
-void test("a credential helper that cannot be run is a fault at its key", async (t) => {
+void test("a credential helper that is not executable is a fault at its key", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = { PATH: join(folder.path, "bin") };
   const faultOf = async (helper: string): Promise<string[]> =>
@@ -304,35 +319,36 @@ void test("a credential helper that cannot be run is a fault at its key", async 
     );
   const place = `c.yaml:1: ${CREDENTIALS}.helper: `;
   const name = "docker-credential-corp";
-  const missing = `${place}${name}: no such program in PATH; a program in PATH, or the path of one`;
+  const missing = `${place}got ${name} (no such program in PATH); expected a program in PATH, or the path of one`;
   assert.deepEqual(await faultOf(name), [missing]);
   const file = await folder.write(`bin/${name}`, "#!/bin/sh\n", 0o644);
   assert.deepEqual(await faultOf(name), [missing]);
   assert.deepEqual(await faultOf(`./bin/${name}`), [
-    `${place}${file}: a file that may not be run; a program that can be run`,
+    `${place}got ${file} (permission denied); expected an executable program`,
   ]);
   assert.deepEqual(await faultOf("./nowhere"), [
-    `${place}${join(folder.path, "nowhere")}: no such file; a program that can be run`,
+    `${place}got ${join(folder.path, "nowhere")} (no such file); expected an executable program`,
   ]);
   await chmod(file, 0o755);
   assert.deepEqual(await faultOf(name), []);
   assert.deepEqual(await faultOf(`./bin/${name}`), []);
 });
 
-void test("a helper that a Docker config.json names for an endpoint is judged too", async (t) => {
+void test("checks the helper that a Docker config.json names for an endpoint", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = { PATH: join(folder.path, "bin") };
   const yaml =
     "upstreams: { quay.io: { access: shared, credentials: { dockerConfigFile: config.json } } }";
-  const place = `c.yaml:1: ${CREDENTIALS}.dockerConfigFile: ${join(folder.path, "config.json")}`;
+  const place = `c.yaml:1: ${CREDENTIALS}.dockerConfigFile: got`;
+  const file = join(folder.path, "config.json");
   await folder.write(
     "config.json",
     JSON.stringify({ credsStore: "desktop", credHelpers: { "ghcr.io": "gh" } }),
   );
   assert.deepEqual(printedFaults(await folder.loadText(yaml, { env })), [
-    `${place} names docker-credential-desktop: no such program in PATH; a program in PATH, or the path of one`,
+    `${place} docker-credential-desktop (no such program in PATH), named by ${file}; expected a program in PATH, or the path of one`,
   ]);
-  // Of another registry.
+  // A helper of another registry.
   await folder.write(
     "config.json",
     JSON.stringify({ credHelpers: { "ghcr.io": "gh" } }),
@@ -340,13 +356,14 @@ void test("a helper that a Docker config.json names for an endpoint is judged to
   assert.deepEqual(printedFaults(await folder.loadText(yaml, { env })), []);
 });
 
-void test("a Docker config.json that is none is told of", async (t) => {
+void test("an invalid Docker config.json is a fault", async (t) => {
   const folder = await makeConfigFolder(t);
   const yaml =
     "upstreams: { quay.io: { access: shared, credentials: { dockerConfigFile: config.json } } }";
-  const place = `c.yaml:1: ${CREDENTIALS}.dockerConfigFile: ${join(folder.path, "config.json")}`;
+  const place = `c.yaml:1: ${CREDENTIALS}.dockerConfigFile: got`;
+  const file = join(folder.path, "config.json");
   await folder.write("config.json", "[hunter2");
   assert.deepEqual(printedFaults(await folder.loadText(yaml)), [
-    `${place}: no JSON mapping; a readable config.json of Docker's, at most 1 MiB`,
+    `${place} ${file} (not a JSON mapping); expected a readable Docker config.json no larger than 1 MiB`,
   ]);
 });

@@ -87,7 +87,7 @@ void test("words of a key are split by one underscore, levels by two, and no two
   );
 });
 
-void test("variables win over the file, and arguments over variables", async (t) => {
+void test("variables override the file, and arguments override variables", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = {
     ENTREPOT_LISTEN: "0.0.0.0:5000",
@@ -126,7 +126,7 @@ void test("variables win over the file, and arguments over variables", async (t)
   assert.ok(overridden.ok && overridden.config.offline);
 });
 
-void test("an empty variable is as one that is not there", async (t) => {
+void test("an empty variable counts as absent", async (t) => {
   const folder = await makeConfigFolder(t);
   const result = await folder.load({
     env: { ENTREPOT_LISTEN: "", ENTREPOT_NO_SUCH_KEY: "" },
@@ -136,7 +136,7 @@ void test("an empty variable is as one that is not there", async (t) => {
   assert.deepEqual(result.warnings, []);
 });
 
-void test("a faulty variable is told by its name, the key and what was seen", async (t) => {
+void test("a fault of a variable names the variable, the key and the value", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = {
     ENTREPOT_LISTEN: "127.0.0.1:5000,[::1]:5000",
@@ -147,26 +147,26 @@ void test("a faulty variable is told by its name, the key and what was seen", as
   assert.deepEqual(
     printedFaults(await folder.loadText("log: {}\nlisten: a\n", { env })),
     [
-      'ENTREPOT_LISTEN: listen: "127.0.0.1:5000,[::1]:5000"; HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such',
-      "ENTREPOT_EVICTION__MAX_SIZE: eviction.maxSize: 10; a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
-      'ENTREPOT_OFFLINE: offline: "1"; true or false',
-      'ENTREPOT_LOG__LEVEL: log.level: "loud"; one of trace, debug, info, warn, error, fatal',
+      'ENTREPOT_LISTEN: listen: got "127.0.0.1:5000,[::1]:5000"; expected HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such',
+      "ENTREPOT_EVICTION__MAX_SIZE: eviction.maxSize: got 10; expected a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
+      'ENTREPOT_OFFLINE: offline: got "1"; expected true or false',
+      'ENTREPOT_LOG__LEVEL: log.level: got "loud"; expected one of trace, debug, info, warn, error, fatal',
     ],
   );
 });
 
-void test("a variable below a key that the file spoils tells the file's fault only", async (t) => {
+void test("a variable below an invalid key of the file reports only the fault of the file", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = { ENTREPOT_LOG__LEVEL: "debug" };
   assert.deepEqual(printedFaults(await folder.loadText("log: 5\n", { env })), [
-    "c.yaml:1: log: 5; a mapping",
+    "c.yaml:1: log: got 5; expected a mapping",
   ]);
   assert.deepEqual(printedFaults(await folder.loadText("log:\n", { env })), [
-    "c.yaml:1: log: no value; a mapping",
+    "c.yaml:1: log: got no value; expected a mapping",
   ]);
 });
 
-void test("unknown variables are warned of by name, never by value, and are no faults", async (t) => {
+void test("warns of unknown variables by name, never by value", async (t) => {
   const folder = await makeConfigFolder(t);
   const result = await folder.load({
     env: {
@@ -178,25 +178,25 @@ void test("unknown variables are warned of by name, never by value, and are no f
   });
   assert.ok(result.ok);
   assert.equal(result.config.log.level, "info");
-  const seen = "an environment variable that names no key, and is ignored";
+  const seen = "an environment variable that matches no key and is ignored";
   const none = "ENTREPOT_ and the path of a key, such as ENTREPOT_LOG__LEVEL";
   assert.deepEqual(printedWarnings(result), [
-    `ENTREPOT_LOG_LEVEL: ${seen}; did you mean ENTREPOT_LOG__LEVEL?`,
-    `ENTREPOT_PORT: ${seen}; ${none}`,
-    `ENTREPOT_SERVICE_HOST: ${seen}; ${none}`,
-    `ENTREPOT_UPSTREAMS__QUAY_IO__PASSWORD: ${seen}; ${none}`,
+    `ENTREPOT_LOG_LEVEL: got ${seen}; expected ${none}; did you mean ENTREPOT_LOG__LEVEL?`,
+    `ENTREPOT_PORT: got ${seen}; expected ${none}`,
+    `ENTREPOT_SERVICE_HOST: got ${seen}; expected ${none}`,
+    `ENTREPOT_UPSTREAMS__QUAY_IO__PASSWORD: got ${seen}; expected ${none}`,
   ]);
 });
 
-void test("a fault between a variable and a default is told of the default", async (t) => {
+void test("a conflict between a variable and a default is reported at the default", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = { ENTREPOT_LISTEN: "127.0.0.1:5001" };
   assert.deepEqual(printedFaults(await folder.load({ env })), [
-    "default: operator.listen: 127.0.0.1:5001, where another listener is already; a port of its own",
+    "default: operator.listen: got 127.0.0.1:5001, an address of another listener; expected a port that no other listener uses",
   ]);
 });
 
-void test("no environment makes it throw or set anything but a known key", () => {
+void test("sets only known keys and never throws, for any environment", () => {
   const name = fc.oneof(
     fc.string().map((text) => `ENTREPOT_${text}`),
     fc.constantFrom("ENTREPOT_LISTEN", "ENTREPOT_OFFLINE", "__proto__"),

@@ -14,18 +14,18 @@ const CREDENTIALS =
 void describe("operator.tokenFile", () => {
   for (const { name, text, seen } of [
     {
-      name: "is refused where it is short",
+      name: "is rejected if it is short",
       text: "secret\n",
-      seen: "no token",
+      seen: "an invalid token",
     },
-    { name: "is refused where it is empty", text: "", seen: "no token" },
+    { name: "is rejected if it is empty", text: "", seen: "an invalid token" },
     {
-      name: "is refused where it is two lines",
+      name: "is rejected if it has two lines",
       text: "0123456789abcdef\n0123456789abcdef\n",
-      seen: "no token",
+      seen: "an invalid token",
     },
     {
-      name: "is refused where it is not there",
+      name: "is rejected if the file is missing",
       text: undefined,
       seen: "no such file",
     },
@@ -35,12 +35,15 @@ void describe("operator.tokenFile", () => {
       if (text !== undefined) await folder.write("token", text);
       const result = await folder.loadText("operator: { tokenFile: token }\n");
       const [fault = "", ...others] = printedFaults(result);
-      assert.match(fault, new RegExp(`operator\\.tokenFile: .*: ${seen}; `));
+      assert.match(
+        fault,
+        new RegExp(`operator\\.tokenFile: got .* \\(${seen}\\); expected `),
+      );
       assert.deepEqual(others, []);
     });
   }
 
-  void it("is refused where others may read it, and never shown", async (test) => {
+  void it("is rejected if other users may read it, and never printed", async (test) => {
     const folder = await makeConfigFolder(test);
     await folder.write("token", "canary-0123456789\n");
     await chmod(join(folder.path, "token"), 0o604);
@@ -48,36 +51,36 @@ void describe("operator.tokenFile", () => {
     const [fault = ""] = printedFaults(result);
     assert.match(
       fault,
-      /mode 0604, .*everybody on this machine may read; chmod 0600 /,
+      /mode 0604, readable by every user of this machine\); .*; run chmod 0600 /,
     );
     assert.ok(!JSON.stringify(result).includes("canary"));
   });
 });
 
-void describe("credentials behind an address that others reach (S26)", () => {
+void describe("credentials of a mirror on a network address (S26)", () => {
   for (const { name, yaml, isWarned } of [
     {
-      name: "are warned of",
+      name: "cause a warning",
       yaml: `listen: 0.0.0.0:5000\n${CREDENTIALS}`,
       isWarned: true,
     },
     {
-      name: "are warned of on one of several addresses",
+      name: "cause a warning on one of several addresses",
       yaml: `listen: ["[::1]:5000", 10.0.0.1:5000]\n${CREDENTIALS}`,
       isWarned: true,
     },
     {
-      name: "are fine on this machine's own",
+      name: "cause no warning on loopback addresses",
       yaml: `listen: ["[::1]:5000", 127.0.0.1:5000]\n${CREDENTIALS}`,
       isWarned: false,
     },
     {
-      name: "are fine with networks",
+      name: "cause no warning with anonymousNetworks",
       yaml: `listen: 0.0.0.0:5000\naccess: { anonymousNetworks: [10.0.0.0/8] }\n${CREDENTIALS}`,
       isWarned: false,
     },
     {
-      name: "are not there in zero configuration",
+      name: "cause no warning without configuration",
       yaml: "listen: 0.0.0.0:5000\n",
       isWarned: false,
     },
@@ -87,7 +90,7 @@ void describe("credentials behind an address that others reach (S26)", () => {
       const result = await folder.loadText(yaml);
       assert.deepEqual(printedFaults(result), []);
       const warned = printedWarnings(result).filter((line) =>
-        line.includes("everybody who reaches the mirror"),
+        line.includes("every client that reaches the mirror"),
       );
       assert.equal(warned.length, isWarned ? 1 : 0);
     });
@@ -105,7 +108,7 @@ void describe("trustedProxies and limits", () => {
       "limits.connectionsPerAddress",
     ],
   ] as const) {
-    void it(`are refused as ${yaml.trim()}`, async (test) => {
+    void it(`are rejected as ${yaml.trim()}`, async (test) => {
       const folder = await makeConfigFolder(test);
       const [fault = ""] = printedFaults(await folder.loadText(yaml));
       assert.ok(fault.includes(seen), fault);

@@ -21,7 +21,7 @@ function quay(text: string): string {
 
 interface SecretCase {
   readonly key: string;
-  /** Names the file `secret`. */
+  /** A configuration that names the file `secret`. */
   readonly yaml: string;
   readonly text: string;
 }
@@ -54,8 +54,8 @@ const SECRETS: readonly SecretCase[] = [
   },
 ];
 
-const RIGHT =
-  ", or 0640 with a group that the mirror is in; in Kubernetes defaultMode: 0440 with fsGroup";
+const PRIVATE =
+  "mode 0600, or 0640 with a group of the mirror; in Kubernetes defaultMode: 0440 with fsGroup";
 
 async function faultsOf(
   folder: ConfigFolder,
@@ -72,43 +72,37 @@ async function faultsOf(
 void describe("a file with a secret", () => {
   for (const secret of SECRETS) {
     const { key } = secret;
-    void it(`is refused at ${key} where everybody may read or change it`, async (test) => {
+    void it(`is rejected at ${key} if other users may read or change it`, async (test) => {
       const folder = await makeConfigFolder(test);
       const file = join(folder.path, "secret");
       for (const mode of [0o600, 0o400, 0o640, 0o440, 0o660]) {
         assert.deepEqual(await faultsOf(folder, secret, mode), []);
       }
       for (const [mode, seen] of [
-        [0o644, "mode 0644, a secret that everybody on this machine may read"],
-        [0o604, "mode 0604, a secret that everybody on this machine may read"],
-        [
-          0o602,
-          "mode 0602, a secret that everybody on this machine may change",
-        ],
-        [
-          0o666,
-          "mode 0666, a secret that everybody on this machine may read and change",
-        ],
+        [0o644, "mode 0644, readable"],
+        [0o604, "mode 0604, readable"],
+        [0o602, "mode 0602, writable"],
+        [0o666, "mode 0666, readable and writable"],
       ] as const) {
         assert.deepEqual(await faultsOf(folder, secret, mode), [
-          `c.yaml:1: ${key}: ${file}: ${seen}; chmod 0600 ${file}${RIGHT}`,
+          `c.yaml:1: ${key}: got ${file} (${seen} by every user of this machine); expected ${PRIVATE}; run chmod 0600 ${file}`,
         ]);
       }
     });
 
-    void it(`is refused at ${key} in a folder where everybody may replace it`, async (test) => {
+    void it(`is rejected at ${key} in a folder where other users may replace it`, async (test) => {
       const folder = await makeConfigFolder(test);
       await chmod(folder.path, 0o777);
       assert.deepEqual(await faultsOf(folder, secret, 0o600), [
-        `c.yaml:1: ${key}: ${join(folder.path, "secret")}: in a folder where everybody on this machine may put another file in its place; chmod o-w ${folder.path}`,
+        `c.yaml:1: ${key}: got ${join(folder.path, "secret")} (in a folder that is writable by every user of this machine); expected a folder that only its owner and group may change; run chmod o-w ${folder.path}`,
       ]);
-      // As /tmp, and the volumes of Kubernetes.
+      // Sticky, as /tmp and Kubernetes volumes are.
       await chmod(folder.path, 0o1777);
       assert.deepEqual(await faultsOf(folder, secret, 0o600), []);
     });
   }
 
-  void it("is none where a Docker config.json names helpers alone", async (test) => {
+  void it("is not a Docker config.json that only names helpers", async (test) => {
     const folder = await makeConfigFolder(test);
     await folder.write("config.json", '{"credsStore":"desktop"}', 0o644);
     const yaml = quay("credentials: { dockerConfigFile: config.json }");
@@ -129,19 +123,19 @@ void describe("a configuration file", () => {
       yaml: quay(`proxy: "http://a:${CANARY}@proxy.corp:3128"`),
     },
   ]) {
-    void it(`is refused where everybody may read it and it holds ${key}`, async (test) => {
+    void it(`is rejected if other users may read it and it holds ${key}`, async (test) => {
       const folder = await makeConfigFolder(test);
       const file = await folder.write("c.yaml", yaml, 0o644);
       const load = () => folder.load({ configFile: "c.yaml" });
       assert.deepEqual(printedFaults(await load()), [
-        `c.yaml:1: ${key}: ${file}: mode 0644, a secret that everybody on this machine may read; chmod 0600 ${file}${RIGHT}; or the secret in a file of its own`,
+        `c.yaml:1: ${key}: got ${file} (mode 0644, readable by every user of this machine); expected ${PRIVATE}; run chmod 0600 ${file}, or move the secret to a file of its own`,
       ]);
       await chmod(file, 0o640);
       assert.deepEqual(printedFaults(await load()), []);
     });
   }
 
-  void it("may be read by everybody where it holds no secret", async (test) => {
+  void it("may be readable by every user if it holds no secret", async (test) => {
     const folder = await makeConfigFolder(test);
     await folder.write("secret", CANARY);
     for (const text of [
@@ -156,8 +150,8 @@ void describe("a configuration file", () => {
   });
 });
 
-void describe("a file that is no secret", () => {
-  void it("may be read by everybody: certificates, authorities, keys of a token server", async (test) => {
+void describe("a file without secrets", () => {
+  void it("may be readable by every user: certificates, authorities, keys of a token server", async (test) => {
     const folder = await makeConfigFolder(test);
     await folder.write("tls.key", PAIR.key);
     await folder.write("tls.crt", PAIR.cert, 0o644);
@@ -174,7 +168,7 @@ upstreams: { quay.io: { tls: { caFile: tls.crt } } }
     );
   });
 
-  void it("is a file of users: warned of where everybody may read it, refused where they may change it", async (test) => {
+  void it("with users causes a warning if other users may read it, a fault if they may change it", async (test) => {
     const folder = await makeConfigFolder(test);
     const yaml = "access: { htpasswdFile: htpasswd, anonymous: none }";
     const users = htpasswdText({ alice: "pw" });
@@ -182,11 +176,11 @@ upstreams: { quay.io: { tls: { caFile: tls.crt } } }
     const open = await folder.loadText(yaml);
     assert.deepEqual(printedFaults(open), []);
     assert.deepEqual(printedWarnings(open), [
-      `c.yaml:1: access.htpasswdFile: ${file}: hashes of passwords that everybody on this machine may read, and guess at; chmod 0600 ${file}, or 0640 with a group that the mirror is in`,
+      `c.yaml:1: access.htpasswdFile: got ${file} (password hashes that every user of this machine may read); expected mode 0600, or 0640 with a group of the mirror; run chmod 0600 ${file}`,
     ]);
     await folder.write("htpasswd", users, 0o646);
     assert.deepEqual(printedFaults(await folder.loadText(yaml)), [
-      `c.yaml:1: access.htpasswdFile: ${file}: mode 0646, a file that everybody on this machine may change; chmod o-w ${file}`,
+      `c.yaml:1: access.htpasswdFile: got ${file} (mode 0646, writable by every user of this machine); expected a file that only its owner and group may change; run chmod o-w ${file}`,
     ]);
   });
 });

@@ -31,7 +31,7 @@ void describe("a template among the upstreams", () => {
     ]);
   });
 
-  void it("is printed so that it can be loaded again", async (t) => {
+  void it("is described in a form that loads again", async (t) => {
     const folder = await makeConfigFolder(t);
     const first = await folder.loadText('upstreams: {"*": {deny: ["a/**"]}}\n');
     assert.ok(first.ok);
@@ -50,20 +50,20 @@ void describe("a template among the upstreams", () => {
     place: string,
     seen: RegExp,
   ])[] = [
-    ["default: true", "default", /^true at a template/],
-    ["endpoints: [https://a.corp]", "endpoints", /^a list at a template/],
-    ["aliases: [a]", "aliases", /^a list at a template/],
-    ["hostnames: [a]", "hostnames", /^a list at a template/],
-    ["tokenRealms: [auth.corp]", "tokenRealms", /^a list at a template/],
+    ["default: true", "default", /^got true in a template/],
+    ["endpoints: [https://a.corp]", "endpoints", /^got a list in a template/],
+    ["aliases: [a]", "aliases", /^got a list in a template/],
+    ["hostnames: [a]", "hostnames", /^got a list in a template/],
+    ["tokenRealms: [auth.corp]", "tokenRealms", /^got a list in a template/],
     [
       "access: shared, credentials: {username: a, password: hunter2}",
       "credentials",
-      /^credentials at a template/,
+      /^got credentials in a template/,
     ],
     [
       "tls: {insecureSkipVerify: true}",
       "tls.insecureSkipVerify",
-      /^true at a template/,
+      /^got true in a template/,
     ],
   ];
   for (const [text, place, seen] of faults) {
@@ -97,14 +97,14 @@ void describe("a template among the upstreams", () => {
   });
 
   for (const key of ["*/x", "https://*", "*:port", "* .corp", "*.CORP"]) {
-    void it(`has a key like a registry's, and not ${key}`, async (t) => {
+    void it(`is rejected with the name ${key}`, async (t) => {
       const folder = await makeConfigFolder(t);
       const printed = printedFaults(
         await folder.loadText(`upstreams: {${JSON.stringify(key)}: {}}\n`),
       );
       assert.match(
         printed.join(),
-        /no registry's name; a template in lower case/,
+        /got an invalid name; expected a template in lower case/,
       );
     });
   }

@@ -15,44 +15,47 @@ function quay(keys: string): string {
 const FAULTS: readonly (readonly [string, string])[] = [
   [
     'allow: ["Library/*"]',
-    'allow[0]: "Library/*"; a pattern over repository[:tag] with * and **, such as "library/*"',
+    'allow[0]: got "Library/*"; expected a pattern over repository[:tag] with * and **, such as "library/*"',
   ],
   [
     "redirectHosts: [10.0.0.0/33]",
-    'redirectHosts[0]: "10.0.0.0/33"; a CIDR such as 10.0.0.0/8 or fd00::/8, or a host',
+    'redirectHosts[0]: got "10.0.0.0/33"; expected a CIDR such as 10.0.0.0/8 or fd00::/8, or a host',
   ],
   [
     "redirectHosts: [https://minio.corp]",
-    'redirectHosts[0]: "https://minio.corp"; a host, a host glob such as *.s3.corp, or a CIDR such as 10.0.0.0/8',
+    'redirectHosts[0]: got "https://minio.corp"; expected a host, a host glob such as *.s3.corp, or a CIDR such as 10.0.0.0/8',
   ],
   [
     "bandwidth: 10 MiB",
-    'bandwidth: "10 MiB"; a size per second such as 10MiB, or 0',
+    'bandwidth: got "10 MiB"; expected a size per second such as 10MiB, or 0',
   ],
-  ["bandwidth: -1", "bandwidth: -1; a size per second such as 10MiB, or 0"],
+  [
+    "bandwidth: -1",
+    "bandwidth: got -1; expected a size per second such as 10MiB, or 0",
+  ],
   [
     "proxy: socks5://acme:hunter2@proxy.corp",
-    "proxy: no proxy's URL; an http or https URL without a path, or none",
+    "proxy: got an invalid proxy URL; expected an http or https URL without a path, or none",
   ],
   [
     "tls: { certificateFile: client.crt }",
-    "tls.certificateFile: without keyFile; certificateFile and keyFile together",
+    "tls.certificateFile: got certificateFile without keyFile; expected both or neither",
   ],
   [
     "tls: { keyFile: client.key, certificateFile: '' }",
-    "tls.keyFile: without certificateFile; certificateFile and keyFile together",
+    "tls.keyFile: got keyFile without certificateFile; expected both or neither",
   ],
 ];
 
 for (const [keys, fault] of FAULTS) {
-  void test(`tells what is wrong with ${keys.replace("hunter2", "…")}`, async (t) => {
+  void test(`reports the fault of ${keys.replace("hunter2", "…")}`, async (t) => {
     const folder = await makeConfigFolder(t);
     const printed = printedFaults(await folder.loadText(quay(keys)));
     assert.deepEqual(printed, [`c.yaml:1: upstreams.quay.io.${fault}`]);
   });
 }
 
-void test("a client certificate is read with its key, and a wrong pair is a fault", async (t) => {
+void test("reads a client certificate with its key, and rejects a wrong pair", async (t) => {
   const folder = await makeConfigFolder(t);
   const authority = createCertificateAuthority();
   const { cert, key } = authority.issue();
@@ -78,16 +81,16 @@ void test("a client certificate is read with its key, and a wrong pair is a faul
 
   await folder.write("client.key", authority.issue().key);
   assert.deepEqual(printedFaults(await folder.loadText(text)), [
-    `c.yaml:1: upstreams.quay.io.tls.keyFile: ${keyFile}: no key of ${certificateFile}; its PEM key, without a pass phrase`,
+    `c.yaml:1: upstreams.quay.io.tls.keyFile: got ${keyFile} (not the key of the certificate); expected the PEM key of ${certificateFile}, without a passphrase`,
   ]);
   await folder.write("client.key", key, 0o644);
   assert.match(
     printedFaults(await folder.loadText(text))[0] ?? "",
-    /keyFile: .*mode 0644, .*everybody on this machine may read; chmod 0600 /,
+    /keyFile: .*mode 0644, readable by every user of this machine.*; run chmod 0600 /,
   );
 });
 
-void test("a proxy is told without its password, and one of the environment not at all", async (t) => {
+void test("describes a proxy without its password, and omits one of the environment", async (t) => {
   const folder = await makeConfigFolder(t);
   const env = {
     HTTPS_PROXY: "http://env:hunter2@env.corp:3128",

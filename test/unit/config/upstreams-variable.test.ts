@@ -17,7 +17,7 @@ void describe("ENTREPOT_UPSTREAMS", () => {
     ["YAML on one line", "{docker.io: {default: true}, quay.io: }"],
     ["YAML", "docker.io:\n  default: true\nquay.io:\n"],
   ] as const) {
-    void it(`takes the whole mapping as ${form}, in place of the file's`, async (t) => {
+    void it(`replaces the mapping of the file, as ${form}`, async (t) => {
       const folder = await makeConfigFolder(t);
       const result = await folder.loadText(
         "upstreams:\n  ghcr.io: {default: true}\nlog: {level: warn}\n",
@@ -39,7 +39,7 @@ void describe("ENTREPOT_UPSTREAMS", () => {
     });
   }
 
-  void it("is as absent if it is empty, and an empty mapping mirrors nothing", async (t) => {
+  void it("counts as absent if it is empty, and an empty mapping mirrors nothing", async (t) => {
     const folder = await makeConfigFolder(t);
     const absent = await folder.load(env(""));
     assert.ok(absent.ok);
@@ -49,7 +49,7 @@ void describe("ENTREPOT_UPSTREAMS", () => {
     assert.deepEqual(nothing.config.upstreams, []);
   });
 
-  void it("has paths that begin in the current folder, not in the file's", async (t) => {
+  void it("resolves its paths against the current folder, not the file's", async (t) => {
     const folder = await makeConfigFolder(t);
     await folder.write("secrets/hub", "secret");
     await folder.write("elsewhere/c.yaml", "log: {level: warn}\n");
@@ -74,31 +74,34 @@ void describe("ENTREPOT_UPSTREAMS", () => {
   const faults: readonly (readonly [string, string])[] = [
     [
       '{"docker.io": {"tagTtl": "5m"}}',
-      "ENTREPOT_UPSTREAMS: upstreams.docker.io.tagTtl: unknown key; ",
+      "ENTREPOT_UPSTREAMS: upstreams.docker.io.tagTtl: got an unknown key; expected ",
     ],
     [
       '{"quay.io": {"endpoints": ["ftp://quay.io"]}}',
-      'ENTREPOT_UPSTREAMS: upstreams.quay.io.endpoints[0]: "ftp://quay.io"; ',
+      'ENTREPOT_UPSTREAMS: upstreams.quay.io.endpoints[0]: got "ftp://quay.io"; expected ',
     ],
     [
       "docker.io:\n  default: true\nquay.io:\n  default: true\n",
-      "ENTREPOT_UPSTREAMS:4: upstreams.quay.io.default: true, as at upstreams.docker.io already; ",
+      "ENTREPOT_UPSTREAMS:4: upstreams.quay.io.default: got true, as at upstreams.docker.io; expected ",
     ],
-    ["[docker.io]", "ENTREPOT_UPSTREAMS: upstreams: a list; "],
-    ["docker.io", "ENTREPOT_UPSTREAMS: upstreams: "],
-    ["{docker.io: ", "ENTREPOT_UPSTREAMS: upstreams: something is missing; "],
-    ["null", "ENTREPOT_UPSTREAMS: upstreams: no value; "],
+    ["[docker.io]", "ENTREPOT_UPSTREAMS: upstreams: got a list; expected "],
+    ["docker.io", "ENTREPOT_UPSTREAMS: upstreams: got "],
+    [
+      "{docker.io: ",
+      "ENTREPOT_UPSTREAMS: upstreams: got an open quote or bracket, or a key without a colon; expected ",
+    ],
+    ["null", "ENTREPOT_UPSTREAMS: upstreams: got no value; expected "],
     [
       "{docker.io: {credentials: {username: a, password: ''}}}",
       "ENTREPOT_UPSTREAMS: upstreams.docker.io.",
     ],
     [
       "{docker.io: {}, docker.io: {}}",
-      "ENTREPOT_UPSTREAMS: upstreams.docker.io: the same key as in line 1; ",
+      "ENTREPOT_UPSTREAMS: upstreams.docker.io: got the same key as in line 1; expected ",
     ],
   ];
   for (const [text, want] of faults) {
-    void it(`names itself, the path inside and the value: ${JSON.stringify(text)}`, async (t) => {
+    void it(`reports its name, the path inside and the value: ${JSON.stringify(text)}`, async (t) => {
       const folder = await makeConfigFolder(t);
       const printed = printedFaults(await folder.load(env(text)));
       assert.ok(
@@ -108,7 +111,7 @@ void describe("ENTREPOT_UPSTREAMS", () => {
     });
   }
 
-  void it("may hold a password, which no fault repeats", async (t) => {
+  void it("may hold a password, which no fault prints", async (t) => {
     const folder = await makeConfigFolder(t);
     const account =
       "{docker.io: {access: shared, credentials: {username: a, password: hunter2}, x: 1}}";
@@ -121,7 +124,7 @@ void describe("ENTREPOT_UPSTREAMS", () => {
     assert.equal(hub?.credentials.length, 1);
   });
 
-  void it("is what a misspelled variable is warned of by", async (t) => {
+  void it("is suggested for a misspelled variable", async (t) => {
     const folder = await makeConfigFolder(t);
     const result = await folder.load({ env: { ENTREPOT_UPSTREAM: "{}" } });
     assert.match(

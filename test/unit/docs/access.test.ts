@@ -26,7 +26,7 @@ void describe("deploy/access.md", () => {
     for (const block of blocks) {
       const result = await folder.loadText(block);
       for (const fault of printedFaults(result)) {
-        assert.match(fault, /: no such file; /, block);
+        assert.match(fault, / \(no such file\); /, block);
       }
       assert.deepEqual(printedWarnings(result), [], block);
     }
