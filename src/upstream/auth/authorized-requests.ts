@@ -120,8 +120,8 @@ export class AuthorizedRequests {
   }
 
   /**
-   * A realm that fails says nothing of the endpoint, nor of what was asked for, also where both are one
-   * server: one repository's token must not close a registry.
+   * Reports the failure of a realm. It says nothing about the endpoint or the resource, even if both are
+   * one server: a failed token of one repository must not open the breaker of a registry.
    */
   #reportRealm(
     error: unknown,
@@ -129,7 +129,7 @@ export class AuthorizedRequests {
     status: number | undefined,
   ): void {
     if (!(error instanceof UpstreamError)) return;
-    // Another account is asked with.
+    // The request is sent again with another account.
     if (error instanceof CredentialError || error.kind === "rate-limited") {
       return;
     }
@@ -149,7 +149,7 @@ export class AuthorizedRequests {
   }
 }
 
-/** The login was refused or the realm failed; a scope that is refused is an answer. */
+/** True if the login was refused or the realm failed; a refused scope is an answer. */
 function isAuthorizationFault(error: unknown): boolean {
   if (!(error instanceof UpstreamError) || isGivenUp(error)) return false;
   const isRefusal = error.kind === "unauthorized" || error.kind === "denied";

@@ -22,7 +22,7 @@ function ranged(range: string, length?: string): Answer {
 }
 
 void describe("rangeHeader", () => {
-  void it("asks for the whole without Range", () => {
+  void it("requests the whole blob without Range", () => {
     assert.equal(rangeHeader(WHOLE), undefined);
     assert.equal(rangeHeader(REST), "bytes=40-");
     assert.equal(rangeHeader(PART), "bytes=40-49");
@@ -31,7 +31,7 @@ void describe("rangeHeader", () => {
 });
 
 void describe("judgeBlobAnswer", () => {
-  void it("takes a 200 as the whole, whatever was asked", () => {
+  void it("accepts a 200 as the whole blob for every request", () => {
     const whole = upstreamAnswer(200, { "content-length": "100" });
     for (const asked of [WHOLE, REST, PART]) {
       assert.deepEqual(judgeBlobAnswer(whole, DIGEST, asked), {
@@ -43,7 +43,7 @@ void describe("judgeBlobAnswer", () => {
     }
   });
 
-  void it("does not know the size where it is not told, or is no number", () => {
+  void it("leaves the size undefined if it is missing or not a number", () => {
     for (const length of [undefined, "-1", "1e3", "5, 5", "9".repeat(30)]) {
       const told = upstreamAnswer(
         200,
@@ -58,7 +58,7 @@ void describe("judgeBlobAnswer", () => {
     }
   });
 
-  void it("takes a length of 0 for the digest of nothing only", () => {
+  void it("accepts a length of 0 for the empty blob only", () => {
     const nothing = upstreamAnswer(200, { "content-length": "0" });
     assert.equal(
       judgeBlobAnswer(nothing, DIGEST, WHOLE),
@@ -75,7 +75,7 @@ void describe("judgeBlobAnswer", () => {
     }
   });
 
-  void it("takes a 206 with exactly the range that was asked for", () => {
+  void it("accepts a 206 with exactly the requested range", () => {
     const cases: [Answer, BlobRange, number | undefined, number][] = [
       [ranged("bytes 40-99/100", "60"), REST, 100, 60],
       [ranged("bytes 40-99/100"), REST, 100, 60],

@@ -21,7 +21,7 @@ function setUp(): {
 }
 
 void describe("Breaker", () => {
-  void it("opens at the first severe failure, and lets one probe through after 5 s", () => {
+  void it("opens at the first severe failure and allows one probe after 5 s", () => {
     const { clock, breaker, changes, enter } = setUp();
     enter().fail({ severity: "severe" });
     assert.equal(breaker.isOpen, true);
@@ -39,7 +39,7 @@ void describe("Breaker", () => {
     assert.deepEqual(changes, [false, true]);
   });
 
-  void it("opens at the third mild failure in a row only", () => {
+  void it("opens only at the third mild failure in a row", () => {
     const { breaker, enter } = setUp();
     enter().fail({ severity: "mild" });
     enter().fail({ severity: "mild" });
@@ -51,7 +51,7 @@ void describe("Breaker", () => {
     assert.equal(breaker.isOpen, true);
   });
 
-  void it("counts a resource that fails again and again once", () => {
+  void it("counts a resource that fails repeatedly once", () => {
     const { breaker, enter } = setUp();
     const fail = (resource: string): void =>
       enter().fail({ severity: "mild", resource });
@@ -63,7 +63,7 @@ void describe("Breaker", () => {
     assert.equal(breaker.isOpen, true);
   });
 
-  void it("rests as long as the last of the three that opened it was asked to", () => {
+  void it("rests for the Retry-After of the third failure that opened it", () => {
     const { clock, breaker, enter } = setUp();
     for (const resource of ["a", "b", "c"]) {
       enter().fail({ severity: "mild", resource, retryAfterMs: 120_000 });
@@ -74,7 +74,7 @@ void describe("Breaker", () => {
     assert.equal(breaker.retryAfterMs, 60_000);
   });
 
-  void it("doubles the pause with each failed probe, up to 5 min, and begins anew after a success", () => {
+  void it("doubles the pause with each failed probe, up to 5 min, and resets it after a success", () => {
     const { clock, breaker, enter } = setUp();
     enter().fail({ severity: "severe" });
     const pauses: number[] = [];
@@ -90,14 +90,14 @@ void describe("Breaker", () => {
     assert.equal(breaker.retryAfterMs, 5_000);
   });
 
-  void it("counts those that failed together as one", () => {
+  void it("counts concurrent failures as one", () => {
     const { breaker, enter } = setUp();
     const together = Array.from({ length: 8 }, enter);
     for (const permit of together) permit.fail({ severity: "severe" });
     assert.equal(breaker.retryAfterMs, 5_000);
   });
 
-  void it("closes when one that was on its way before succeeds after all", () => {
+  void it("closes when a request that was running before succeeds", () => {
     const { breaker, enter } = setUp();
     const early = enter();
     enter().fail({ severity: "severe" });
@@ -105,7 +105,7 @@ void describe("Breaker", () => {
     assert.equal(breaker.isOpen, false);
   });
 
-  void it("learns nothing from a request that we ended ourselves, and probes again", () => {
+  void it("ignores a request that the mirror ended, and probes again", () => {
     const { clock, breaker, enter } = setUp();
     enter().abandon();
     assert.equal(breaker.isOpen, false);
@@ -116,7 +116,7 @@ void describe("Breaker", () => {
     assert.equal(enter().isProbe, true);
   });
 
-  void it("takes the first word of a permit and no other", () => {
+  void it("accepts the first report of a permit only", () => {
     const { breaker, enter } = setUp();
     const permit = enter();
     permit.succeed();
@@ -124,7 +124,7 @@ void describe("Breaker", () => {
     assert.equal(breaker.isOpen, false);
   });
 
-  void it("rests as long as it was asked to, whoever else succeeds meanwhile", () => {
+  void it("rests for its Retry-After although other requests succeed meanwhile", () => {
     const { clock, breaker, enter } = setUp();
     const early = enter();
     enter().rest(60_000);
@@ -148,7 +148,7 @@ void describe("Breaker", () => {
     assert.equal(breaker.retryAfterMs, 10);
   });
 
-  void it("does not care for the wall clock", () => {
+  void it("does not depend on the wall clock", () => {
     const { clock, breaker, enter } = setUp();
     enter().fail({ severity: "severe" });
     clock.setWall(clock.nowMs() + 10 * 365 * 86_400_000);

@@ -43,12 +43,12 @@ function page(name: string): Buffer {
 }
 
 void describe("joinReferrers", () => {
-  void it("leaves a single page as it is, to the byte", () => {
+  void it("keeps the bytes of a single page", () => {
     const only = Buffer.from(' {"schemaVersion": 2, "manifests": []}\n');
     assert.equal(joinReferrers([only]), only);
   });
 
-  void it("makes one image index of several pages", () => {
+  void it("joins several pages to one image index", () => {
     const joined = joinReferrers([page("1"), page("2")]);
     assert.deepEqual(JSON.parse(joined?.toString() ?? ""), {
       schemaVersion: 2,
@@ -60,7 +60,7 @@ void describe("joinReferrers", () => {
     });
   });
 
-  void it("makes nothing of what is no index", () => {
+  void it("returns undefined for a page that is not an index", () => {
     for (const text of ["{}", "[]", "", '{"manifests":{}}']) {
       assert.equal(joinReferrers([Buffer.from(text)]), undefined);
     }
@@ -92,7 +92,7 @@ void describe("nextPage", () => {
 });
 
 void describe("isHtml", () => {
-  void it("knows a page for people by its type", () => {
+  void it("recognises HTML by its media type", () => {
     assert.equal(
       isHtml(listAnswer({ "content-type": "Text/HTML; charset=x" })),
       true,

@@ -26,7 +26,7 @@ function setUp(): {
 }
 
 void describe("a resource that failed", () => {
-  void it("rests for as long as it was asked to, and no other rests with it", () => {
+  void it("rests for its Retry-After without other resources", () => {
     const { clock, rests, fail } = setUp();
     fail("unavailable", 120_000);
     assert.deepEqual(rests.get("a"), {
@@ -38,7 +38,7 @@ void describe("a resource that failed", () => {
     assert.equal(rests.get("a"), undefined);
   });
 
-  void it("by a 429 is throttled, for 30 s where no time is given", () => {
+  void it("with a 429 is throttled, for 30 s without Retry-After", () => {
     const { rests, fail } = setUp();
     fail("rate-limited");
     assert.deepEqual(rests.get("a"), {
@@ -47,7 +47,7 @@ void describe("a resource that failed", () => {
     });
   });
 
-  void it("by a time-out rests immediately, by a 5xx after three in a row, each time for longer", () => {
+  void it("with a time-out rests immediately, with a 5xx after three in a row, each time for longer", () => {
     const { clock, rests, fail } = setUp();
     fail("timeout");
     assert.equal(rests.get("a")?.retryAfterMs, 5_000);
@@ -64,7 +64,7 @@ void describe("a resource that failed", () => {
     assert.equal(rests.get("a"), undefined);
   });
 
-  void it("is forgotten where a thousand others failed since", () => {
+  void it("is forgotten after a thousand others have failed", () => {
     const { rests, fail } = setUp();
     fail("timeout");
     assert.notEqual(rests.get("a"), undefined);

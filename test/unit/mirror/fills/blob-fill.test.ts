@@ -39,7 +39,7 @@ async function received(fill: BlobFill, bytes: number): Promise<void> {
   while (fill.receivedBytes < bytes) await fill.changed();
 }
 
-/** A file system whose writes fail once so many bytes are written. */
+/** A file system whose writes fail after a number of bytes. */
 function fullAfter(limitBytes: number): FileSystem {
   let written = 0;
   return {
@@ -56,7 +56,7 @@ function fullAfter(limitBytes: number): FileSystem {
 }
 
 void describe("a fill", () => {
-  void it("gives every byte to its readers, publishes and leaves no partial", async (test) => {
+  void it("serves every byte to its readers, publishes the blob and leaves no partial", async (test) => {
     const { store, root } = await makeStore(test);
     const { bytes, digest } = blobOf("whole", 3 * MIB + 5);
     const { fill, upstream, rows } = await startFill(store, digest);
@@ -78,7 +78,7 @@ void describe("a fill", () => {
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 
-  void it("is written in whole steps, and its rest at the end", async (test) => {
+  void it("is written in whole steps, and the remainder at the end", async (test) => {
     const writes: { position: number; bytes: number }[] = [];
     const firstWrite = Promise.withResolvers<void>();
     const { store } = await makeStore(test, {
@@ -139,7 +139,7 @@ void describe("a fill", () => {
       const { fill, upstream, rows } = await startFill(store, digest);
       const reader = fill.openReader();
       upstream.answer(() => (sizeKnown ? { sizeBytes: wrong.length } : {}));
-      // Where nobody told the length the upstream is asked whether more follows.
+      // Without a length, a further request finds out whether more bytes follow.
       upstream.answer(() => ({ sizeBytes: wrong.length }));
       const reading = readAll(reader);
       const body = await upstream.body();
@@ -186,7 +186,7 @@ void describe("a fill", () => {
     });
   }
 
-  void it("skips what it has when the upstream starts over", async (test) => {
+  void it("skips the bytes it has when the upstream starts over", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("over", 2 * MIB);
     const { fill, upstream } = await startFill(store, digest);
@@ -208,7 +208,7 @@ void describe("a fill", () => {
     assert.equal((await fill.ended).outcome, "stored");
   });
 
-  void it("tells every waiter when the upstream gives no body", async (test) => {
+  void it("rejects for every waiter when the upstream sends no body", async (test) => {
     const { store, root } = await makeStore(test);
     const { digest } = blobOf("none", 10);
     const upstream = new HandFedUpstream();
@@ -222,7 +222,7 @@ void describe("a fill", () => {
     assert.deepEqual(await partialsOf(root), []);
   });
 
-  void it("gives up after fruitless dials, cuts its readers and keeps what came", async (test) => {
+  void it("gives up after requests without progress, ends its readers and keeps the received bytes", async (test) => {
     const { store, root } = await makeStore(test);
     const { bytes, digest } = blobOf("dead", 2 * MIB);
     const { fill, upstream } = await startFill(store, digest);
@@ -237,7 +237,7 @@ void describe("a fill", () => {
     assert.equal(read.isBroken, true);
     assert.equal((await fill.ended).outcome, "broken");
     assert.deepEqual(await partialsOf(root), [digest.replace(":", "-")]);
-    // The next fill asks for the rest only.
+    // The next fill requests the rest only.
     const next = await startFill(store, digest, {
       expectedBytes: bytes.length,
     });
@@ -254,7 +254,7 @@ void describe("a fill", () => {
     assert.equal((await next.fill.ended).outcome, "stored");
   });
 
-  void it("asks for the last byte again where an earlier fill left them all", async (test) => {
+  void it("requests the last byte again if an earlier fill left all of them", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("all", MIB);
     const left = await store.beginWrite({ kind: "fill", digest });
@@ -271,7 +271,7 @@ void describe("a fill", () => {
     assert.equal((await fill.ended).outcome, "stored");
   });
 
-  void it("throws a partial away that is longer than the upstream's blob", async (test) => {
+  void it("deletes a partial that is longer than the upstream's blob", async (test) => {
     const { store, root } = await makeStore(test);
     const { bytes, digest } = blobOf("long", MIB);
     const left = await store.beginWrite({ kind: "fill", digest });
@@ -284,7 +284,7 @@ void describe("a fill", () => {
     assert.deepEqual(await partialsOf(root), []);
   });
 
-  void it("serves a slow reader from the storage while a fast one is at the head", async (test) => {
+  void it("serves a slow reader from the storage and a fast one from memory", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("slow", 8 * MIB);
     const { fill, upstream } = await startFill(store, digest);
@@ -307,7 +307,7 @@ void describe("a fill", () => {
     assert.equal(upstream.opened.length, 1);
   });
 
-  void it("sends what is stored to a socket, but not the tail before it is verified", async (test) => {
+  void it("sends stored bytes to a socket, but not the tail before it is verified", async (test) => {
     const { store, root } = await makeStore(test);
     // The last whole step of writing ends within the tail.
     const { bytes, digest } = blobOf("sent", 6 * MIB + TAIL_BYTES / 2);
@@ -346,7 +346,7 @@ void describe("a fill", () => {
     assert.ok(Buffer.concat([...sent, rest.bytes]).equals(bytes));
   });
 
-  void it("stores and lets go of what its window holds when the window shrinks", async (test) => {
+  void it("stores and drops the bytes of its window when the window shrinks", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("shrinks", 6 * MIB);
     let windowBytes = 4 * MIB;
@@ -368,7 +368,7 @@ void describe("a fill", () => {
     assert.equal((await fill.ended).outcome, "stored");
   });
 
-  void it("can't be joined from the moment that it is suspended", async (test) => {
+  void it("cannot be joined once it is being suspended", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("joined late", 200_000);
     const { fill, upstream } = await startFill(store, digest);
@@ -380,7 +380,7 @@ void describe("a fill", () => {
     await suspended;
   });
 
-  void it("goes on when its last reader leaves, and keeps what came when it is suspended", async (test) => {
+  void it("continues when its last reader leaves, and keeps the received bytes when suspended", async (test) => {
     const { store, root } = await makeStore(test);
     const { bytes, digest } = blobOf("left", 2 * MIB);
     const { fill, upstream } = await startFill(store, digest);
@@ -401,7 +401,7 @@ void describe("a fill", () => {
     await kept.abort();
   });
 
-  void it("lets the digest decide where upstream and descriptor differ on the size", async (test) => {
+  void it("lets the digest decide if upstream and descriptor state different sizes", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("size", MIB);
     const { fill, upstream, rows } = await startFill(store, digest, {
@@ -417,7 +417,7 @@ void describe("a fill", () => {
     assert.deepEqual(rows, [bytes.length]);
   });
 
-  void it("takes the empty blob", async (test) => {
+  void it("stores the empty blob", async (test) => {
     const { store } = await makeStore(test);
     const digest = digestOf(Buffer.alloc(0));
     const { fill, upstream, rows } = await startFill(store, digest);
@@ -434,7 +434,7 @@ void describe("a fill", () => {
 });
 
 void describe("a fill whose storage fails", () => {
-  void it("passes the bytes through to readers at the head, verified", async (test) => {
+  void it("passes verified bytes through to readers near the newest byte", async (test) => {
     const { store, root } = await makeStore(test, fullAfter(2 * MIB));
     const { bytes, digest } = blobOf("full", 8 * MIB);
     const { fill, upstream, faults, rows } = await startFill(store, digest);
@@ -451,7 +451,7 @@ void describe("a fill whose storage fails", () => {
     assert.deepEqual(await partialsOf(root), []);
   });
 
-  void it("never completes wrong bytes that it passes through", async (test) => {
+  void it("never completes wrong bytes that are passed through", async (test) => {
     const { store } = await makeStore(test, fullAfter(MIB));
     const { bytes, digest } = blobOf("full-wrong", 6 * MIB);
     const wrong = Buffer.from(bytes);
@@ -472,7 +472,7 @@ void describe("a fill whose storage fails", () => {
     ["right", false],
     ["wrong", true],
   ] as const) {
-    void it(`gives a reader that fell behind ${name} bytes of its own, verified`, async (test) => {
+    void it(`continues a reader that was too slow ${name} with a verified body of its own`, async (test) => {
       const { store } = await makeStore(test, fullAfter(MIB));
       const { bytes, digest } = blobOf("behind", 12 * MIB);
       const { fill, upstream } = await startFill(store, digest);
@@ -503,7 +503,7 @@ void describe("a fill whose storage fails", () => {
     });
   }
 
-  void it("ends when nobody reads what nobody stores", async (test) => {
+  void it("ends when its bytes are neither stored nor read", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("unread", 8 * MIB);
     const { fill, upstream } = await startFill(store, digest, {

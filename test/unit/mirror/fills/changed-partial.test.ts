@@ -17,7 +17,7 @@ import {
 
 const MIB = 1024 * 1024;
 
-/** Bytes of the file at that position are other ones as soon as they are written, once. */
+/** Changes the bytes of the file at a position once, right after they are written. */
 function changingAt(at: number): FileSystem {
   let isChanged = false;
   return {
@@ -66,7 +66,7 @@ void describe("a partial that is changed on disk before it is hashed", () => {
       const reading = readAll(first);
       const body = await upstream.body();
       body.feed(bytes);
-      // One stays at the start: it goes on from the file.
+      // One reader stays at the start and continues from the file.
       const start = await readUpTo(behind, 1);
       body.finish();
       const end = await fill.ended;
@@ -94,7 +94,7 @@ void describe("a partial that is changed on disk before it is hashed", () => {
   }
 
   for (const sizeBytes of [900_000, 6 * MIB]) {
-    void it(`is found out when ${sizeBytes} bytes are resumed`, async (test) => {
+    void it(`is detected when ${sizeBytes} bytes are resumed`, async (test) => {
       const { store, root } = await makeStore(test);
       const { bytes, digest } = blobOf(`left ${sizeBytes}`, sizeBytes);
       const options = { expectedBytes: sizeBytes };

@@ -7,7 +7,7 @@ const MIB = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 
 void describe("bytes that pass in chunks", () => {
-  void it("never leave more than some MiB of chunks behind that nobody holds", async () => {
+  void it("never leave more than a few MiB of garbage", async () => {
     const before = process.memoryUsage().arrayBuffers;
     let most = 0;
     for (let passed = 0; passed < 512 * MIB; passed += CHUNK_BYTES) {
@@ -15,7 +15,7 @@ void describe("bytes that pass in chunks", () => {
       countPassingBytes(chunk.length);
       if (passed % MIB !== 0) continue;
       most = Math.max(most, process.memoryUsage().arrayBuffers - before);
-      // What was given up is swept beside the program.
+      // V8 sweeps concurrently with the program.
       await nextTurn();
     }
     assert.ok(most < 32 * MIB, `${most} bytes`);

@@ -12,7 +12,7 @@ function makePace() {
 }
 
 void describe("the pace of a body", () => {
-  void it("is a trickle below 1 KiB/s for a minute, and none before", () => {
+  void it("is a trickle after a minute below 1 KiB/s, not before", () => {
     const { at, pace } = makePace();
     for (let second = 0; second < 60; second++) {
       pace.onBytes(1_000);
@@ -23,7 +23,7 @@ void describe("the pace of a body", () => {
     assert.equal(pace.isTrickling, true);
   });
 
-  void it("is none at 1 KiB/s", () => {
+  void it("is not a trickle at 1 KiB/s", () => {
     const { at, pace } = makePace();
     for (let second = 0; second < 600; second++) {
       pace.onBytes(1_024);
@@ -32,7 +32,7 @@ void describe("the pace of a body", () => {
     }
   });
 
-  void it("does not count the time in which we do not read", () => {
+  void it("does not count time in which the mirror does not read", () => {
     const { at, pace } = makePace();
     pace.onHeld();
     at.nowMs += 600_000;
@@ -45,7 +45,7 @@ void describe("the pace of a body", () => {
     assert.equal(pace.isTrickling, true);
   });
 
-  void it("does not count the time that the bandwidth takes", () => {
+  void it("does not count pauses of the bandwidth limit", () => {
     const { at, pace } = makePace();
     at.nowMs += 100_000;
     at.pacedMs += 60_000;

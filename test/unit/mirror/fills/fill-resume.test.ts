@@ -6,7 +6,7 @@ import { failure } from "../../../support/fill-harness.ts";
 const BROKEN = failure("interrupted");
 
 void describe("a broken download", () => {
-  void it("is dialled again twice at most while no client reads it", () => {
+  void it("is requested again at most twice while no client reads it", () => {
     const state = { fruitless: 1, hasReaders: false };
     assert.deepEqual(
       [1, 2, 3].map((dials) => chooseResume(BROKEN, { ...state, dials })),
@@ -14,13 +14,13 @@ void describe("a broken download", () => {
     );
   });
 
-  void it("is resumed as long as it brings bytes to a client, within a bound", () => {
+  void it("is resumed as long as it delivers bytes to a client, within a bound", () => {
     const state = { fruitless: 1, hasReaders: true };
     assert.equal(chooseResume(BROKEN, { ...state, dials: 199 }), 0);
     assert.equal(chooseResume(BROKEN, { ...state, dials: 200 }), undefined);
   });
 
-  void it("is given up after six dials that brought next to nothing, with longer and longer waits", () => {
+  void it("is given up after six requests without progress, with growing delays", () => {
     assert.deepEqual(
       [1, 2, 3, 4, 5, 6].map((fruitless) =>
         chooseResume(BROKEN, { fruitless, dials: 9, hasReaders: true }),

@@ -36,7 +36,7 @@ function held(slots: FillSlots, request: SlotRequest): Release {
 }
 
 void describe("the slots of fills", () => {
-  void it("go to those that wait in the order in which they came", async () => {
+  void it("go to waiting downloads in order of arrival", async () => {
     const slots = makeSlots(1);
     const release = held(slots, from("a"));
     const admitted: number[] = [];
@@ -53,7 +53,7 @@ void describe("the slots of fills", () => {
     assert.equal(slots.held, 0);
   });
 
-  void it("go round the upstreams, however many wait for one of them", async () => {
+  void it("alternate between upstreams, however many downloads wait for one of them", async () => {
     const slots = makeSlots(1);
     const release = held(slots, from("a"));
     const admitted: string[] = [];
@@ -81,7 +81,7 @@ void describe("the slots of fills", () => {
     assert.deepEqual(admitted, ["c", "a", "b"]);
   });
 
-  void it("are not held by those that wait for their upstream", async () => {
+  void it("are not held by downloads that wait for their upstream", async () => {
     const slots = makeSlots(2);
     const first = held(slots, from("a", 1));
     const second = slots.wait(from("a", 1));
@@ -94,7 +94,7 @@ void describe("the slots of fills", () => {
     assert.equal(slots.held, 0);
   });
 
-  void it("count the ranges beside the downloads of an upstream", () => {
+  void it("count ranges against the limit of their upstream", () => {
     const slots = makeSlots(1);
     held(slots, from("a", 2));
     const release = slots.takeSide(from("a", 2));
@@ -104,7 +104,7 @@ void describe("the slots of fills", () => {
     assert.ok(slots.takeSide(from("a", 2)));
   });
 
-  void it("go first to those that a client waits for, and are sought for these alone", async () => {
+  void it("go first to downloads that a client waits for, and room is made for these only", async () => {
     const sought: (string | undefined)[] = [];
     const slots = makeSlots(1, {
       makeRoom: (upstream) => sought.push(upstream),
@@ -126,7 +126,7 @@ void describe("the slots of fills", () => {
     assert.deepEqual(admitted, ["wanted", "unwanted"]);
   });
 
-  void it("are sought among the downloads of an upstream whose own are all held", async () => {
+  void it("are freed by downloads of the upstream whose slots are all held", async () => {
     const sought: (string | undefined)[] = [];
     const slots = makeSlots(9, {
       makeRoom: (upstream) => sought.push(upstream),
@@ -138,7 +138,7 @@ void describe("the slots of fills", () => {
     (await next)();
   });
 
-  void it("are given up by one that no client has asked for in half a minute", async () => {
+  void it("are not awaited by a download that no client has wanted for half a minute", async () => {
     let nowMs = 0;
     const slots = makeSlots(1, { monotonicMs: () => nowMs });
     held(slots, from("a"));
@@ -150,7 +150,7 @@ void describe("the slots of fills", () => {
     await assert.rejects(waiting, REFUSED);
   });
 
-  void it("are left to the others by one that its signal ends", async () => {
+  void it("go to the next download when the signal of a waiting one aborts", async () => {
     const slots = makeSlots(1);
     const release = held(slots, from("a"));
     const abort = new AbortController();
@@ -162,7 +162,7 @@ void describe("the slots of fills", () => {
     (await staying)();
   });
 
-  void it("refuse those that come while a thousand wait for the same upstream, and no other's", async () => {
+  void it("refuse downloads while a thousand wait for the same upstream, but not for another", async () => {
     const slots = makeSlots(1);
     held(slots, from("a"));
     const waiting = Array.from({ length: 1_000 }, () => slots.wait(from("a")));
@@ -172,7 +172,7 @@ void describe("the slots of fills", () => {
     for (const one of [...waiting, other]) await assert.rejects(one, REFUSED);
   });
 
-  void it("refuse those that wait or come once they are closed, though one is held", async () => {
+  void it("refuse waiting and new downloads once closed, while one is held", async () => {
     const slots = makeSlots(1);
     const release = held(slots, from("a"));
     const waiting = [slots.wait(from("a")), slots.wait(from("b"))];

@@ -10,7 +10,7 @@ import { createLogger } from "../../../../src/telemetry/logger.ts";
 
 const { digest } = blobOf("storages", 1_000);
 
-/** A room that has none until so many fills without readers have gone. */
+/** A room that is full until a number of fills without readers have ended. */
 async function makeStorages(
   test: AfterTest,
   { neededStops, unread }: { neededStops: number; unread: number },
@@ -49,7 +49,7 @@ async function makeStorages(
 }
 
 void describe("the storage of a fill", () => {
-  void it("is given the room of fills without readers, as many as it takes", async (test) => {
+  void it("gets the room of as many fills without readers as needed", async (test) => {
     const made = await makeStorages(test, { neededStops: 2, unread: 5 });
     const storage = await made.storages.open(made.place, 1_000);
     assert.equal(storage.kind, "writer");
@@ -57,11 +57,11 @@ void describe("the storage of a fill", () => {
     if (storage.kind === "writer") await storage.writer.abort();
   });
 
-  void it("is none where no fill gives way, and no other fill is kept from it", async (test) => {
+  void it("is missing if no fill gives way, without keeping other fills from storing", async (test) => {
     const made = await makeStorages(test, { neededStops: 9, unread: 1 });
     assert.equal((await made.storages.open(made.place, 1_000)).kind, "none");
     assert.equal(made.stops(), 2);
-    // Of a size that is not known yet nothing is reserved, and the storage is not at rest.
+    // Nothing is reserved for an unknown size, and the storage is still in use.
     const storage = await made.storages.open(made.place, undefined);
     assert.equal(storage.kind, "writer");
     if (storage.kind === "writer") await storage.writer.abort();

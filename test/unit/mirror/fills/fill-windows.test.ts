@@ -19,7 +19,7 @@ void describe("the windows of fills", () => {
     });
   }
 
-  void it("take 64 MiB together up to a thousand, and are a power of two", () => {
+  void it("take 64 MiB in total for up to a thousand fills, and are a power of two", () => {
     for (let fills = 1; fills <= 1_024; fills++) {
       const windowBytes = windowBytesFor(fills);
       assert.ok(windowBytes * fills <= 64 * MIB);

@@ -29,7 +29,7 @@ async function makeFills(test: AfterTest) {
   };
   const fills = new Fills({
     store,
-    // The other calls of an index belong to what is stored.
+    // Other methods of the index are used for stored blobs only.
     index: index as unknown as MetadataIndex,
     clock: new FakeClock(),
     log: createLogger({ level: "fatal" }, { write: () => {} }),
@@ -53,7 +53,7 @@ async function makeFills(test: AfterTest) {
 }
 
 void describe("fills that find no room when the upstream answers", () => {
-  void it("end where no client reads them, and none waits for the end of another", async (test) => {
+  void it("end if no client reads them, and never wait for each other's end", async (test) => {
     const { fills, body, upstream } = await makeFills(test);
     const blobs = ["first", "second"].map((seed) => blobOf(seed, 200_000));
     const started = blobs.map(({ digest }) =>

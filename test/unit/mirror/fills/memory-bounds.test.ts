@@ -25,7 +25,7 @@ function key(at: number): RepositoryKey {
   return keyOf("registry.example", `name-${at}`);
 }
 
-/** One memory, filled with names of a client's choice. */
+/** A memory that is filled with names chosen by a client. */
 interface Memory {
   readonly max: number;
   readonly add: (at: number) => void;
@@ -73,12 +73,12 @@ function memories(): Record<string, Memory> {
   };
 }
 
-void describe("what is remembered of names that clients choose", () => {
+void describe("a memory for names that clients choose", () => {
   for (const [name, { max, add, has }] of Object.entries(memories())) {
     void it(`is bounded: ${name}`, () => {
       for (let at = 0; at < max + 10; at += 1) add(at);
       assert.equal(has(max + 9), true);
-      // Those that were added first; a look may itself add one.
+      // The names that were added first; a look-up may itself add one.
       assert.equal(has(0), false);
     });
   }

@@ -66,7 +66,7 @@ const REFUSED: readonly Case[] = [
   { endpoint: "https://reg.example.com", realm: "https://u@auth.example.com/" },
   { endpoint: "https://reg.example.com", realm: "https://169.254.169.254/" },
   { endpoint: "https://reg.example.com", realm: "https://localhost/token" },
-  // The private section of the Public Suffix List: neighbours are strangers.
+  // The private section of the Public Suffix List: neighbours do not trust each other.
   { endpoint: "https://a.github.io", realm: "https://b.github.io/t" },
   { endpoint: "https://a.co.uk", realm: "https://b.co.uk/t" },
   { endpoint: "http://localhost:5000", realm: "http://localhost:5001/t" },
@@ -104,14 +104,14 @@ function judge({ endpoint, realm, upstream, tokenRealms }: Case) {
 
 void describe("judgeRealm", () => {
   for (const one of ALLOWED) {
-    void it(`lets ${one.endpoint} (${one.upstream ?? "-"}) use ${one.realm}`, async () => {
+    void it(`allows ${one.endpoint} (${one.upstream ?? "-"}) to use ${one.realm}`, async () => {
       const verdict = await judge(one);
       assert.ok("realm" in verdict, JSON.stringify(verdict));
       assert.equal(verdict.realm.href, one.realm);
     });
   }
   for (const one of REFUSED) {
-    void it(`keeps ${one.endpoint} (${one.upstream ?? "-"}) from ${one.realm}`, async () => {
+    void it(`refuses ${one.realm} for ${one.endpoint} (${one.upstream ?? "-"})`, async () => {
       const verdict = await judge(one);
       assert.ok("refusal" in verdict, JSON.stringify(verdict));
       assert.doesNotMatch(verdict.refusal, /u:p@/);

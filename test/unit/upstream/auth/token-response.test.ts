@@ -39,7 +39,7 @@ void describe("parseTokenResponse", () => {
     });
   }
 
-  void it("gives a life of one minute to one hour, whatever expires_in is", () => {
+  void it("returns a lifetime of one minute to one hour for any expires_in", () => {
     fc.assert(
       fc.property(fc.jsonValue(), (expiresIn) => {
         const body = JSON.stringify({ token: "t", expires_in: expiresIn });

@@ -151,7 +151,7 @@ void describe("readBudget", () => {
     });
   }
 
-  void it("gives numbers within their bounds or nothing, whatever comes", () => {
+  void it("returns numbers within their bounds or undefined for any headers", () => {
     const header = fc.option(
       fc.oneof(
         fc.string({ maxLength: 60 }),

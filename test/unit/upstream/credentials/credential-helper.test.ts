@@ -8,7 +8,7 @@ import { makeHelper } from "../../../support/credential-helper.ts";
 import { runCommand } from "../../../support/run-command.ts";
 import { tempDir } from "../../../support/temp-dir.ts";
 
-/** A zombie that nobody has reaped yet has ended. */
+/** A zombie process counts as ended. */
 function isRunning(pid: number): boolean {
   try {
     return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
@@ -20,7 +20,7 @@ function isRunning(pid: number): boolean {
 const BOUNDS = { timeoutMs: 10_000, maxBytes: 65_536 };
 
 void describe("a credential helper", () => {
-  void it("is asked once for a login, the server on its standard input", async (t) => {
+  void it("is run once for a login, with the server on its standard input", async (t) => {
     const helper = await makeHelper(t);
     await helper.gives("acme", "pa ss'\"$");
     const answer = await askHelper(helper.program, "registry.test:5000");
@@ -33,7 +33,7 @@ void describe("a credential helper", () => {
     assert.deepEqual(await helper.runs(), ["get registry.test:5000"]);
   });
 
-  void it("gives an identity token where the user is <token>", async (t) => {
+  void it("returns an identity token if the user is <token>", async (t) => {
     const helper = await makeHelper(t);
     await helper.gives("<token>", "refresh");
     const answer = await askHelper(helper.program, "registry.test");
@@ -64,7 +64,7 @@ void describe("a credential helper", () => {
     assert.equal(existsSync(file), false);
   });
 
-  void it("may know nothing of the server", async (t) => {
+  void it("may have no login for the server", async (t) => {
     const helper = await makeHelper(t);
     await helper.does(
       "echo 'credentials not found in native keychain'; exit 1",
@@ -90,7 +90,7 @@ void describe("a credential helper", () => {
     ["no secret", `echo '{"Username":"acme","Secret":""}'`, "printed no login"],
   ] as const;
   for (const [name, script, reason] of FAILURES) {
-    void it(`that ends with ${name} is told of without its words`, async (t) => {
+    void it(`that ends with ${name} is reported without its output`, async (t) => {
       const helper = await makeHelper(t);
       await helper.does(script);
       const answer = await askHelper(helper.program, "registry.test");
@@ -98,7 +98,7 @@ void describe("a credential helper", () => {
     });
   }
 
-  void it("that prints without end is ended at its bound", async (t) => {
+  void it("that prints endlessly is killed at the bound", async (t) => {
     const helper = await makeHelper(t);
     await helper.does("exec cat /dev/zero");
     const answer = await askHelper(helper.program, "registry.test");
@@ -108,7 +108,7 @@ void describe("a credential helper", () => {
     });
   });
 
-  void it("that no descriptor is left for is a failure like others, and the process lives", async () => {
+  void it("that cannot get a descriptor is an ordinary failure, and the process survives", async () => {
     const asker = join(
       import.meta.dirname,
       "../../../support/helper-without-descriptors.ts",
@@ -125,7 +125,7 @@ void describe("a credential helper", () => {
     });
   });
 
-  void it("that never answers is ended, with what it started", async (t) => {
+  void it("that never answers is killed with its child processes", async (t) => {
     const helper = await makeHelper(t);
     const folder = await tempDir(t);
     const file = join(folder, "pid");

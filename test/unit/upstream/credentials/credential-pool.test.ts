@@ -22,7 +22,7 @@ function sourceOf(member: PoolMember): string | undefined {
 }
 
 void describe("an account's budget", () => {
-  void it("is kept for each source, the one with least left counts, and each is forgotten by itself", () => {
+  void it("is kept for each source, the smallest counts, and each expires by itself", () => {
     const clock = new FakeClock();
     const member = new PoolMember("anonymous", undefined, clock);
     observe(member, "5;w=3600", "203.0.113.7");
@@ -41,7 +41,7 @@ void describe("an account's budget", () => {
     assert.equal(member.state.budget, undefined);
   });
 
-  void it("is the latest that a source told, and lives on with each answer", () => {
+  void it("is the latest of each source, renewed by every answer", () => {
     const clock = new FakeClock();
     const member = new PoolMember("anonymous", undefined, clock);
     for (const remaining of ["90;w=60", "12;w=60", "40;w=60"]) {
@@ -53,7 +53,7 @@ void describe("an account's budget", () => {
     assert.equal(member.budget?.remaining, 40);
   });
 
-  void it("is of no more than eight sources, and none of them can be anything", () => {
+  void it("is kept for at most eight sources with printable names", () => {
     const clock = new FakeClock();
     const member = new PoolMember("anonymous", undefined, clock);
     for (let number = 1; number <= 9; number++) {
@@ -67,8 +67,8 @@ void describe("an account's budget", () => {
   });
 });
 
-void describe("pulls on their way", () => {
-  void it("are taken off what is left until their answers are in", () => {
+void describe("outstanding pulls", () => {
+  void it("are deducted from the budget until they are answered", () => {
     const member = new PoolMember("anonymous", undefined, new FakeClock());
     observe(member, "12;w=21600");
     const ends = [member.beginPull(), member.beginPull()];
@@ -94,7 +94,7 @@ void describe("a pool of accounts", () => {
   }
   const [a, b, c] = members as [PoolMember, PoolMember, PoolMember];
 
-  void it("begins in its order, then takes whom nothing is known of, then the one with most left", () => {
+  void it("starts in order, then uses accounts without a known budget, then the one with most left", () => {
     assert.deepEqual([a.name, b.name, c.name], ["a", "b", "c"]);
     observe(a, "50");
     assert.equal(pool.choose("manifest"), b);
@@ -116,7 +116,7 @@ void describe("a pool of accounts", () => {
     assert.equal(pool.isHalfUsed, false);
   });
 
-  void it("passes over who rests or was refused, for one lane alone", () => {
+  void it("skips accounts that rest or were refused, for one kind of request only", () => {
     c.throttle("manifest", "r", 60_000);
     assert.equal(pool.choose("manifest"), a);
     assert.equal(pool.choose("blob"), c);
@@ -124,7 +124,7 @@ void describe("a pool of accounts", () => {
     assert.equal(pool.choose("manifest"), b);
     assert.equal(pool.restMs("manifest"), 0);
     b.throttle("manifest", "r", 30_000);
-    // Refused is better than nobody.
+    // A refused account is better than none.
     assert.equal(pool.choose("manifest"), a);
     a.throttle("manifest", "r", 40_000);
     assert.equal(pool.choose("manifest"), undefined);
