@@ -77,8 +77,8 @@ export async function applyConfig(
   }
   // Synchronously, so that no request sees parts of both configurations.
   setLive(next);
-  tls?.takeOver();
-  access?.takeOver();
+  tls?.apply();
+  access?.apply();
   const { upstreams, upstreamTemplates = [] } = next;
   if (parts.replaceUpstreams(upstreams, upstreamTemplates)) {
     changed.push("upstreams");

@@ -16,7 +16,6 @@ export interface ManifestFault {
 /** The fields of a manifest that are looked at; what they hold is not known yet. */
 export interface ManifestDocument {
   readonly mediaType?: unknown;
-  readonly artifactType?: unknown;
   readonly config?: unknown;
   readonly layers?: unknown;
   readonly manifests?: unknown;

@@ -31,8 +31,6 @@ export interface ParsedManifest extends ManifestType {
   /** Children named by a digest of an unknown algorithm, which are not among `children`. */
   readonly skippedChildren: number;
   readonly subject: Digest | undefined;
-  /** As the referrers API lists it: an image's is its config's media type where it has none. */
-  readonly artifactType: string | undefined;
 }
 
 const MAX_DESCRIPTORS = 10_000;
@@ -67,7 +65,6 @@ function readManifest(
       config: undefined,
       skippedChildren: 0,
       subject: undefined,
-      artifactType: readType(document.artifactType),
     };
   }
   const isIndexKind = type.kind === "index";
@@ -80,12 +77,10 @@ function readManifest(
   }
   const children = new Map<Digest, ChildDescriptor>();
   let skippedChildren = 0;
-  let configType: string | undefined;
   let configDigest: Digest | undefined;
   if (!isIndexKind && isPresent(document.config)) {
     const config = readDescriptor(document.config);
     if ("ok" in config) return config;
-    configType = config.mediaType;
     configDigest = config.digest;
     if (config.digest === undefined) skippedChildren++;
     else addChild(children, config.digest, config, "blob", false);
@@ -117,7 +112,6 @@ function readManifest(
     config: configDigest,
     skippedChildren,
     subject,
-    artifactType: readType(document.artifactType) ?? configType,
   };
 }
 

@@ -61,7 +61,6 @@ export const cacheStatus = {
   refused: (): CacheStatus => REFUSED,
   collapsed: (): CacheStatus => COLLAPSED,
   partial: (): CacheStatus => PARTIAL,
-  bypass: (): CacheStatus => BYPASS,
 } as const;
 
 const HIT = status("hit", "hit");
@@ -71,4 +70,3 @@ const REFUSED = status("error", "hit; detail=negative");
 const STALE_HIT = status("stale", "hit; detail=stale");
 const COLLAPSED = status("joined", "fwd=miss; collapsed");
 const PARTIAL = status("passed", "fwd=partial; fwd-status=206");
-const BYPASS = status("passed", "fwd=bypass");

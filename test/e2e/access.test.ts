@@ -95,12 +95,12 @@ async function startGuarded(
     if (!test.passed) test.diagnostic(mirror.child.output());
   });
   let reloads = 0;
-  /** Ends when the mirror says that it has taken a file over. */
-  const takenOver = async (): Promise<void> => {
+  /** Resolves when the mirror has logged that it reloaded a file. */
+  const untilReloaded = async (): Promise<void> => {
     reloads += 1;
     let seen = 0;
     await mirror.child.line((line) => {
-      if (line.includes("was read again")) seen += 1;
+      if (/reloaded (a|the) changed/.test(line)) seen += 1;
       return seen >= reloads || undefined;
     });
   };
@@ -110,16 +110,16 @@ async function startGuarded(
     authority: authority.cert,
     setUsers: async (users) => {
       await write("htpasswd", htpasswdText(users));
-      await takenOver();
+      await untilReloaded();
     },
     usePair: async (certificate, key) => {
       await write("tls.crt", certificate);
       await write("tls.key", key);
-      await takenOver();
+      await untilReloaded();
     },
     setCertificate: async (notAfter) => {
       await writePair(notAfter);
-      await takenOver();
+      await untilReloaded();
     },
   };
 }

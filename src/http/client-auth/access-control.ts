@@ -19,16 +19,17 @@ import { compileNetworks, type NetworkMatcher } from "./networks.ts";
 import { createPolicy, type Policy, type Right } from "./policy.ts";
 import { ROUTE_RIGHTS } from "./route-rights.ts";
 
-/** A request that is let through. */
+/** An admitted request. */
 export interface Admission {
-  /** For the log; undefined where the client is nobody in particular. */
+  /** For the log; undefined if the client did not identify itself. */
   readonly user: string | undefined;
-  /** Whether the catalog may tell of a repository, by `upstream/repository`. */
+  /** Whether the catalog may list a repository, given as `upstream/repository`. */
   readonly maySee: (name: string) => boolean;
 }
 
 /**
- * - `denied`: somebody who is let in, but not there. It is answered as what is not there is.
+ * - `denied`: the client may use the mirror, but not this repository. The response is the same as
+ *   for missing content.
  */
 export type Judgement =
   | ({ readonly kind: "admitted" } & Admission)
@@ -38,39 +39,37 @@ export type Judgement =
       readonly user: string | undefined;
     };
 
-/** Stands in front of every route. */
+/** Authorises every request of the registry API. */
 export interface AccessControl {
-  /** Somebody may get other answers than somebody else: what is between must not share them. */
+  /** Responses may differ between clients: shared caches must not store them. */
   readonly isRestricting: boolean;
-  /** Rules exist: who may read one repository need not be allowed to read its neighbour. */
+  /** Rules are configured: a right to read one repository does not imply another. */
   readonly hasRules: boolean;
   /**
-   * Judges a request before anything is looked up for it. Where nothing is configured everybody
-   * is admitted.
+   * Judges a request before any lookup. Admits every request if `access` is not configured.
    *
-   * @returns at once where nobody's credentials have to be looked at
-   * @throws AccessRefusal for a client that must say who it is, or failed to too often
+   * @returns synchronously if no credentials have to be checked
+   * @throws AccessRefusal if the client must authenticate, or has failed to too often
    */
   judge(
     request: IncomingMessage,
     path: DistributionPath,
   ): Judgement | Promise<Judgement>;
-  /** Looks at the files of users and keys now. */
-  check(): Promise<void>;
   /**
-   * Makes another configuration ready. Who is being judged meanwhile is judged by the old one.
+   * Opens the files of another configuration. Until it is applied, requests are judged by the
+   * current one.
    *
-   * @throws Error where its files are no good: the old one stays
+   * @throws Error if one of the files is invalid; the current configuration stays in effect
    */
   prepare(config: AccessConfig | undefined): Promise<PreparedAccess>;
   close(): Promise<void>;
 }
 
-/** One of the two is called. */
+/** Another configuration of `access`. The caller calls exactly one of the methods. */
 export interface PreparedAccess {
-  /** Is in force when it returns. */
-  takeOver(): void;
-  /** Something else of the configuration was refused. */
+  /** Replaces the current configuration before it returns. */
+  apply(): void;
+  /** Closes the files because another part of the new configuration was rejected. */
   abandon(): Promise<void>;
 }
 
@@ -81,47 +80,34 @@ interface Gate {
   readonly clients: KnownClients;
 }
 
-const EVERYBODY: Judgement = {
+const ADMITTED: Judgement = {
   kind: "admitted",
   user: undefined,
   maySee: () => true,
 };
-/** How often it is recorded that somebody is over the limit. */
-const LIMITED_EVERY_MS = 10_000;
+/** At most one audit line for each rate-limited client in this time. */
+const LIMITED_LINE_EVERY_MS = 10_000;
 
-/** @throws Error where a file of users or keys is no good */
-export async function openAccessControl(options: {
+export interface AccessControlOptions {
   readonly config: AccessConfig | undefined;
   readonly routes: UpstreamRoutes;
   readonly clock: Clock;
   readonly log: Logger;
   readonly audit: Audit;
   readonly clientAddress: ClientAddress;
-}): Promise<AccessControl> {
+}
+
+/** @throws Error if a file of users or keys is invalid */
+export async function openAccessControl(
+  options: AccessControlOptions,
+): Promise<AccessControl> {
   const { routes, clock, log, audit, clientAddress } = options;
-  const openGate = async (
-    config: AccessConfig | undefined,
-  ): Promise<Gate | undefined> => {
-    if (config === undefined) return undefined;
-    const { anonymous, anonymousNetworks, rules } = config;
-    const isInNetwork = compileNetworks(anonymousNetworks);
-    // A mirror for everybody never loads what knows users.
-    const { openKnownClients } = await import("./known-clients.ts");
-    return {
-      config,
-      policy: createPolicy(rules),
-      isAnonymousAllowedFrom: (address) =>
-        anonymous === "pull" &&
-        (anonymousNetworks.length === 0 || isInNetwork(address)),
-      clients: await openKnownClients({ config, routes, clock, log }),
-    };
-  };
-  let gate = await openGate(options.config);
+  let gate = await openGate(options.config, options);
   const retiring = new Set<KnownClients>();
-  // Of a thousand attempts that are not even looked at one line tells as much as all of them.
+  // Rejected attempts are not checked: one audit line says as much as a thousand.
   const limited = new LRUCache<string, true>({
     max: 1_000,
-    ttl: LIMITED_EVERY_MS,
+    ttl: LIMITED_LINE_EVERY_MS,
     perf: { now: () => clock.monotonicMs() },
   });
   const onLimited = (client: string): void => {
@@ -139,7 +125,7 @@ export async function openAccessControl(options: {
     },
     judge: (request, path) =>
       gate === undefined
-        ? EVERYBODY
+        ? ADMITTED
         : judge(gate, rightOf(routes, request, path), {
             request,
             address: clientAddress(request),
@@ -147,13 +133,10 @@ export async function openAccessControl(options: {
             audit,
             onLimited,
           }),
-    check: async () => {
-      await gate?.clients.check();
-    },
     prepare: async (config) => {
-      const next = await openGate(config);
+      const next = await openGate(config, options);
       return {
-        takeOver: () => {
+        apply: () => {
           const before = gate?.clients;
           gate = next;
           if (before === undefined) return;
@@ -172,9 +155,29 @@ export async function openAccessControl(options: {
   };
 }
 
+/** Loads the users and keys of a configuration; undefined if `access` is not configured. */
+async function openGate(
+  config: AccessConfig | undefined,
+  { routes, clock, log }: AccessControlOptions,
+): Promise<Gate | undefined> {
+  if (config === undefined) return undefined;
+  const { anonymous, anonymousNetworks, rules } = config;
+  const isInNetwork = compileNetworks(anonymousNetworks);
+  // Imported on demand: a mirror without `access` never loads bcrypt and jose.
+  const { openKnownClients } = await import("./known-clients.ts");
+  return {
+    config,
+    policy: createPolicy(rules),
+    isAnonymousAllowedFrom: (address) =>
+      anonymous === "pull" &&
+      (anonymousNetworks.length === 0 || isInNetwork(address)),
+    clients: await openKnownClients({ config, routes, clock, log }),
+  };
+}
+
 /**
- * What the request needs. A name that leads to no upstream needs no more than to enter: nothing is
- * behind it, and the route tells so.
+ * Returns the right that a request needs. A name that maps to no upstream needs `enter` only: there
+ * is no content to protect, and the route responds with 404.
  */
 function rightOf(
   routes: UpstreamRoutes,
@@ -184,9 +187,11 @@ function rightOf(
   const right = ROUTE_RIGHTS[target.kind];
   if (right === "enter" || right === "catalog") return { kind: right };
   if (right !== "pull" || !("repository" in target)) {
-    throw new TypeError(`no right is written for ${target.kind}`);
+    throw new TypeError(
+      `got a ${target.kind} request; expected a route with a right`,
+    );
   }
-  // Answered 405 whatever is there.
+  // The response is 405, whether the content exists or not.
   if (request.method !== "GET" && request.method !== "HEAD") {
     return { kind: "enter" };
   }
@@ -204,7 +209,7 @@ function rightOf(
 async function judge(
   gate: Gate,
   right: Right,
-  asked: {
+  attempt: {
     readonly request: IncomingMessage;
     readonly address: string;
     readonly log: Logger;
@@ -213,29 +218,32 @@ async function judge(
   },
 ): Promise<Judgement> {
   const { policy, clients, config } = gate;
-  const { request, address, log, audit } = asked;
+  const { request, address, log, audit } = attempt;
   const isAnonymousAllowed =
     gate.isAnonymousAllowedFrom(address) || hasCertificate(request);
-  // Whom everybody's right is enough for need not say who they are; the catalog is for each its own.
+  // Credentials are not checked if anonymous rights suffice. The catalog depends on the identity.
   if (
     isAnonymousAllowed &&
     right.kind !== "catalog" &&
     policy(ANONYMOUS, right)
   ) {
-    return EVERYBODY;
+    return ADMITTED;
   }
   const credentials = parseAuthorization(request.headers.authorization);
   const found = await clients.identify(credentials, address);
   if (found.kind !== "known" && !isAnonymousAllowed) {
     const reason = credentials.kind === "token" ? "token" : "password";
     if (found.kind === "limited") {
-      asked.onLimited(address);
+      attempt.onLimited(address);
       throw tooManyLogIns(found.retryAfterMs);
     }
     if (found.kind === "unknown") {
       const { user } = found;
       audit.record({ event: "login-failed", client: address, user, reason });
-      log.warn({ client: address, user: found.user }, "failed log-in");
+      log.warn(
+        { client: address, user: found.user },
+        "failed log-in of a client",
+      );
     }
     const isToken = credentials.kind === "token";
     throw unauthorized(
@@ -256,7 +264,7 @@ async function judge(
       maySee: (name) => has({ kind: "catalog-entry", name }),
     };
   }
-  // A token is for what was asked for with it: the client is told what to ask for.
+  // A token grants one scope. The challenge names the scope that the client needs.
   if (lacksGrant(identity, right) && !isAnonymousAllowed) {
     throw unauthorized(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
@@ -265,12 +273,12 @@ async function judge(
   return { kind: "denied", user: nameOf(identity) };
 }
 
-/** Shown at the handshake, and signed by an authority of `tls.clientCaFile`. */
+/** Whether the client showed a certificate signed by an authority of `tls.clientCaFile`. */
 function hasCertificate({ socket }: IncomingMessage): boolean {
   return "authorized" in socket && socket.authorized === true;
 }
 
-/** A token's is its server's word: as it may stand in a log. */
+/** The name for the log, clipped: a token's name is text from its server. */
 function nameOf(identity: Identity): string | undefined {
   return identity.kind === "anonymous" ? undefined : clip(identity.name);
 }

@@ -14,29 +14,27 @@ import { Tokens } from "./tokens.ts";
 
 export type Identification =
   | { readonly kind: "known"; readonly identity: Identity }
-  /** No credentials. */
+  /** The request has no credentials. */
   | { readonly kind: "none" }
   | {
       readonly kind: "unknown";
-      /** Only where there is such a user: a mistyped name may be a password. */
+      /** Only if the user exists: a mistyped user name may be a password. */
       readonly user: string | undefined;
     }
-  /** Not looked at. */
+  /** Too many failures; the credentials were not checked. */
   | { readonly kind: "limited"; readonly retryAfterMs: number };
 
-/** Who has a password or a token here; files are taken over anew when they change. */
+/** Identifies clients by password or token. Reloads the files of both when they change. */
 export interface KnownClients {
   identify(credentials: Credentials, address: string): Promise<Identification>;
-  /** Looks at the files now. */
-  check(): Promise<void>;
-  /** Closes when those who are being looked at have their verdict. */
+  /** Closes after the running identifications have ended. */
   retire(): Promise<void>;
   close(): Promise<void>;
 }
 
 const UNKNOWN: Identification = { kind: "unknown", user: undefined };
 
-/** @throws Error where a file is no good */
+/** @throws Error if a file is invalid */
 export async function openKnownClients(options: {
   readonly config: AccessConfig;
   readonly routes: UpstreamRoutes;
@@ -45,7 +43,10 @@ export async function openKnownClients(options: {
 }): Promise<KnownClients> {
   const { config, routes, clock, log } = options;
   const hasher = createPasswordHasher();
-  const passwords = new Passwords({ hasher, clock });
+  const passwords =
+    config.htpasswdFile === undefined
+      ? undefined
+      : new Passwords({ hasher, clock });
   const tokens =
     config.tokenServer === undefined
       ? undefined
@@ -63,21 +64,9 @@ export async function openKnownClients(options: {
     await hasher.close();
   };
   try {
-    const { htpasswdFile, tokenServer } = config;
-    if (htpasswdFile !== undefined) {
-      await follow(watches, htpasswdFile, log, async () => {
-        const read = await readHtpasswd(htpasswdFile);
-        if (!read.ok) throw new Error(formatFlaw(read));
-        passwords.setHashes(read.hashes);
-      });
-    }
-    if (tokens !== undefined && tokenServer !== undefined) {
-      await follow(watches, tokenServer.keys.file, log, async () => {
-        const read = await readTokenKeys(tokenServer.keys);
-        if (!read.ok) throw new Error(formatFlaw(read));
-        tokens.setKeys(read.keys);
-      });
-    }
+    await loadFiles(config, passwords, tokens, (file, load) =>
+      follow(watches, file, log, load),
+    );
   } catch (error) {
     await close();
     throw error;
@@ -95,29 +84,13 @@ export async function openKnownClients(options: {
           return identity === undefined ? UNKNOWN : { kind: "known", identity };
         }
         case "password": {
-          if (config.htpasswdFile === undefined) return UNKNOWN;
+          if (passwords === undefined) return UNKNOWN;
           const { user, password } = credentials;
-          const verdict = await passwords.check(user, password, address);
-          switch (verdict.kind) {
-            case "right":
-              return { kind: "known", identity: { kind: "user", name: user } };
-            case "wrong":
-              return {
-                kind: "unknown",
-                user: passwords.isKnown(user) ? user : undefined,
-              };
-            case "limited":
-              return verdict;
-            default:
-              return verdict satisfies never;
-          }
+          return identifyUser(passwords, user, password, address);
         }
         default:
           return credentials satisfies never;
       }
-    },
-    check: async () => {
-      await Promise.all(watches.map((watch) => watch.check()));
     },
     retire: async () => {
       unwatch();
@@ -127,29 +100,73 @@ export async function openKnownClients(options: {
   };
 }
 
-/** Takes a file over, and again whenever it changes; a faulty one leaves what was. */
+async function loadFiles(
+  { htpasswdFile, tokenServer }: AccessConfig,
+  passwords: Passwords | undefined,
+  tokens: Tokens | undefined,
+  followFile: (file: string, load: () => Promise<void>) => Promise<void>,
+): Promise<void> {
+  if (htpasswdFile !== undefined) {
+    await followFile(htpasswdFile, async () => {
+      const read = await readHtpasswd(htpasswdFile);
+      if (!read.ok) throw new Error(formatFlaw(read));
+      passwords?.setHashes(read.hashes);
+    });
+  }
+  if (tokenServer !== undefined) {
+    await followFile(tokenServer.keys.file, async () => {
+      const read = await readTokenKeys(tokenServer.keys);
+      if (!read.ok) throw new Error(formatFlaw(read));
+      tokens?.setKeys(read.keys);
+    });
+  }
+}
+
+/** Loads a file, and again when it changes. An invalid new version is not used. */
 async function follow(
   watches: FileWatch[],
   file: string,
   log: Logger,
-  takeOver: () => Promise<void>,
+  load: () => Promise<void>,
 ): Promise<void> {
   const watch = await watchFiles([file], async () => {
     try {
-      await takeOver();
-      log.info({ file }, "the file was read again");
+      await load();
+      log.info({ file }, "reloaded a changed file of access");
     } catch (error) {
       log.error(
         { err: error, file },
-        "the new file is no good and the old one stays",
+        "rejected a changed file of access; the previous version stays in effect",
       );
     }
   });
   watches.push(watch);
-  await takeOver();
+  await load();
 }
 
-/** As of a request without any hint but its path. */
+async function identifyUser(
+  passwords: Passwords,
+  user: string,
+  password: string,
+  address: string,
+): Promise<Identification> {
+  const verdict = await passwords.check(user, password, address);
+  switch (verdict.kind) {
+    case "right":
+      return { kind: "known", identity: { kind: "user", name: user } };
+    case "wrong":
+      return {
+        kind: "unknown",
+        user: passwords.isKnown(user) ? user : undefined,
+      };
+    case "limited":
+      return verdict;
+    default:
+      return verdict satisfies never;
+  }
+}
+
+/** The name that a request gets with no hint except its path. */
 function canonicalName(
   routes: UpstreamRoutes,
   spelled: string,

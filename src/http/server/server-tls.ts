@@ -3,7 +3,7 @@ import type {
   Server,
   ServerOptions as HttpOptions,
 } from "node:http";
-import type { Server as TlsServer } from "node:https";
+import type { createServer, Server as TlsServer } from "node:https";
 import type { TLSSocket } from "node:tls";
 import type { ServerTlsConfig } from "../../config/config.ts";
 import { formatFlaw } from "../../config/fault.ts";
@@ -15,49 +15,48 @@ import {
 import type { Logger } from "../../telemetry/logger.ts";
 import { answerPlainRequests } from "./plain-on-tls.ts";
 
-/** Servers with a certificate that is taken over anew when its files change. */
+/** Creates TLS servers. Reloads their certificate when its files change. */
 export interface ServerTls {
   readonly createServer: (
     options: HttpOptions,
     listener: RequestListener,
   ) => Server;
-  /** Looks at the files now. */
+  /** Reads the files now, if they changed. */
   check(): Promise<void>;
-  /** Makes other files ready. @throws Error where they are no good */
+  /** Reads the files of other settings. @throws Error if they are invalid */
   prepare(settings: ServerTlsSettings): Promise<PreparedTls>;
   close(): void;
 }
 
-/** One of both is called. */
+/** Other TLS settings. The caller calls exactly one of the methods. */
 export interface PreparedTls {
   /**
-   * In force at once, for new connections. Those that are open stay, unless a certificate is needed
-   * from then on that they did not show.
+   * Applies the settings to new connections. Open connections stay, except those without a
+   * certificate if one is required now.
    */
-  takeOver(): void;
+  apply(): void;
   abandon(): void;
 }
 
 export interface ServerTlsSettings {
   readonly config: ServerTlsConfig;
-  /** Where a certificate is asked of clients: nobody comes in without one. */
+  /** Whether connections without a client certificate are closed. */
   readonly isCertificateRequired: boolean;
 }
 
-/** A client that connects and never says hello is cut off. */
+/** Closes a connection whose client does not finish the handshake. */
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 
-/** Tells of a certificate that ends so soon. */
-const SOON_MS = 14 * 86_400_000;
+/** Logs a warning if the certificate expires within this time. */
+const EXPIRY_WARNING_MS = 14 * 86_400_000;
 
 /**
- * Loads TLS, which a mirror without a certificate never pays for.
+ * Loads TLS; a mirror without a certificate never imports it.
  *
- * A changed file is taken over for new connections; those that are open go on as they are. A pair
- * that does not fit together, as it is for a moment while both files are written, is told in the
- * log and the old one stays.
+ * A changed file applies to new connections; open connections keep their keys. A certificate and a
+ * key that do not match, as while both files are being written, are logged and not used.
  *
- * @throws Error where the files are no good at the start
+ * @throws Error if the files are invalid at the start
  */
 export async function openServerTls(
   settings: ServerTlsSettings,
@@ -67,99 +66,126 @@ export async function openServerTls(
     import("node:https"),
     import("node:tls"),
   ]);
-  const servers: TlsServer[] = [];
-  let inForce = settings;
-  let options: SecureOptions;
-  let watch: FileWatch;
-  /** Open connections of clients that no authority vouched for. */
-  const strangers = new Set<TLSSocket>();
+  const servers = new TlsServers(https.createServer, settings, log);
   const prepare = async (next: ServerTlsSettings): Promise<() => void> => {
     const files = await readFiles(next.config);
-    const candidate = secureOptions(files);
-    // Throws for what OpenSSL refuses, before any server has it.
-    tls.createSecureContext(candidate);
-    return () => {
-      options = candidate;
-      inForce = next;
-      for (const server of servers) {
-        server.setSecureContext(candidate);
-        // Looked at by Node for each connection.
-        Object.assign(server, { requestCert: asksForCertificate(next) });
-      }
-      for (const socket of strangers) {
-        if (!mayEnter(socket, next)) socket.destroy();
-      }
-      warnOfEnd(files, log);
-    };
+    const options = secureOptions(files);
+    // Throws if OpenSSL rejects the files, before any server uses them.
+    tls.createSecureContext(options);
+    return () => servers.apply(next, options, files);
   };
   const follow = ({ config }: ServerTlsSettings): Promise<FileWatch> =>
     watchFiles(filesOf(config), async () => {
-      const current = inForce;
+      const { settings: current } = servers;
       const { certificateFile } = current.config;
       try {
-        const takeOver = await prepare(current);
-        // Others came into force meanwhile.
-        if (inForce !== current) return;
-        takeOver();
-        log.info({ certificateFile }, "the certificate was read again");
+        const apply = await prepare(current);
+        // Other settings were applied in the meantime.
+        if (servers.settings !== current) return;
+        apply();
+        log.info({ certificateFile }, "reloaded the changed certificate file");
       } catch (error) {
         log.error(
           { err: error, certificateFile },
-          "the new certificate is no good and the old one stays",
+          "rejected the changed certificate; the previous one stays in effect",
         );
       }
     });
+  const followWith = async (next: ServerTlsSettings) => {
+    const watch = await follow(next);
+    try {
+      return { watch, apply: await prepare(next) };
+    } catch (error) {
+      watch.close();
+      throw error;
+    }
+  };
 
-  watch = await follow(settings);
-  try {
-    (await prepare(settings))();
-  } catch (error) {
-    watch.close();
-    throw error;
-  }
+  const first = await followWith(settings);
+  first.apply();
+  let { watch } = first;
   return {
-    createServer: (httpOptions, listener) => {
-      const server = https.createServer(
-        {
-          ...httpOptions,
-          ...options,
-          handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
-          requestCert: asksForCertificate(inForce),
-          // Judged below: whoever shows none may have another way in.
-          rejectUnauthorized: false,
-        },
-        listener,
-      );
-      server.prependListener("secureConnection", (socket) => {
-        if (!mayEnter(socket, inForce)) socket.destroy();
-        if (socket.authorized) return;
-        strangers.add(socket);
-        socket.once("close", () => strangers.delete(socket));
-      });
-      answerPlainRequests(server);
-      servers.push(server);
-      return server;
-    },
+    createServer: (options, listener) => servers.create(options, listener),
     check: () => watch.check(),
     prepare: async (next) => {
-      const nextWatch = await follow(next);
-      try {
-        const takeOver = await prepare(next);
-        return {
-          takeOver: () => {
-            takeOver();
-            watch.close();
-            watch = nextWatch;
-          },
-          abandon: () => nextWatch.close(),
-        };
-      } catch (error) {
-        nextWatch.close();
-        throw error;
-      }
+      const prepared = await followWith(next);
+      return {
+        apply: () => {
+          prepared.apply();
+          watch.close();
+          watch = prepared.watch;
+        },
+        abandon: () => prepared.watch.close(),
+      };
     },
     close: () => watch.close(),
   };
+}
+
+/** The TLS servers and the settings that apply to them. */
+class TlsServers {
+  readonly #createServer: typeof createServer;
+  readonly #log: Logger;
+  readonly #servers: TlsServer[] = [];
+  /** Open connections without an authorised client certificate. */
+  readonly #unauthorized = new Set<TLSSocket>();
+  #settings: ServerTlsSettings;
+  #options: SecureOptions | undefined;
+
+  constructor(
+    createTlsServer: typeof createServer,
+    settings: ServerTlsSettings,
+    log: Logger,
+  ) {
+    this.#createServer = createTlsServer;
+    this.#settings = settings;
+    this.#log = log;
+  }
+
+  get settings(): ServerTlsSettings {
+    return this.#settings;
+  }
+
+  apply(
+    settings: ServerTlsSettings,
+    options: SecureOptions,
+    files: ServerTlsFiles,
+  ): void {
+    this.#options = options;
+    this.#settings = settings;
+    for (const server of this.#servers) {
+      server.setSecureContext(options);
+      // Node reads it for each connection.
+      Object.assign(server, { requestCert: requestsCertificate(settings) });
+    }
+    for (const socket of this.#unauthorized) {
+      if (!isAllowed(socket, settings)) socket.destroy();
+    }
+    warnBeforeExpiry(files, this.#log);
+  }
+
+  create(options: HttpOptions, listener: RequestListener): TlsServer {
+    const server = this.#createServer(
+      {
+        ...options,
+        ...this.#options,
+        handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+        requestCert: requestsCertificate(this.#settings),
+        // Checked below: a client without a certificate may have a password.
+        rejectUnauthorized: false,
+      },
+      listener,
+    );
+    server.prependListener("secureConnection", (socket) => {
+      if (!isAllowed(socket, this.#settings)) socket.destroy();
+      if (socket.authorized) return;
+      this.#unauthorized.add(socket);
+      socket.once("close", () => this.#unauthorized.delete(socket));
+    });
+    answerPlainRequests(server);
+    this.#servers.push(server);
+    return server;
+  }
 }
 
 type SecureOptions = ReturnType<typeof secureOptions>;
@@ -178,7 +204,7 @@ function filesOf(config: ServerTlsConfig): string[] {
   return [certificateFile, keyFile].concat(clientCaFile ?? []);
 }
 
-/** @throws Error, in words that hold nothing of the key */
+/** @throws Error with a message that contains nothing of the key */
 async function readFiles(config: ServerTlsConfig): Promise<ServerTlsFiles> {
   const read = await readServerTls(config);
   if (read.ok) return read.files;
@@ -189,18 +215,18 @@ async function readFiles(config: ServerTlsConfig): Promise<ServerTlsFiles> {
   );
 }
 
-function asksForCertificate({ config }: ServerTlsSettings): boolean {
+function requestsCertificate({ config }: ServerTlsSettings): boolean {
   return config.clientCaFile !== undefined;
 }
 
-/** A certificate that is shown must be good, even where none is needed: whoever shows a bad one is told. */
-function mayEnter(socket: TLSSocket, settings: ServerTlsSettings): boolean {
-  if (!asksForCertificate(settings) || socket.authorized) return true;
+/** A certificate that a client shows must be valid, even if none is required. */
+function isAllowed(socket: TLSSocket, settings: ServerTlsSettings): boolean {
+  if (!requestsCertificate(settings) || socket.authorized) return true;
   const isShown = Object.keys(socket.getPeerCertificate()).length > 0;
   return !isShown && !settings.isCertificateRequired;
 }
 
-function warnOfEnd({ notAfter }: ServerTlsFiles, log: Logger): void {
-  if (notAfter.getTime() - Date.now() > SOON_MS) return;
-  log.warn({ notAfter }, "the certificate ends soon, or has ended");
+function warnBeforeExpiry({ notAfter }: ServerTlsFiles, log: Logger): void {
+  if (notAfter.getTime() - Date.now() > EXPIRY_WARNING_MS) return;
+  log.warn({ notAfter }, "the certificate expires soon, or has expired");
 }

@@ -381,7 +381,9 @@ void describe("a log-in", () => {
     const log = JSON.stringify(mirror.log);
     assert.doesNotMatch(log, /canary-\d/i);
     assert.ok(mirror.log.some(({ user }) => user === "alice"));
-    const failed = mirror.log.filter(({ msg }) => msg === "failed log-in");
+    const failed = mirror.log.filter(
+      ({ msg }) => msg === "failed log-in of a client",
+    );
     assert.deepEqual(
       failed.map(({ user }) => user),
       ["alice", undefined, undefined, undefined],

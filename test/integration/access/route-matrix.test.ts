@@ -524,7 +524,6 @@ void describe("the routes", () => {
           judged.push(target.kind);
           return { kind: "denied", user: undefined, repository: undefined };
         },
-        check: () => Promise.resolve(),
         prepare: () => Promise.reject(new Error("not asked for")),
         close: () => Promise.resolve(),
       },

@@ -347,7 +347,7 @@ void describe("TLS of the registry API", () => {
     const { log } = await serve(test, config);
     assert.deepEqual(
       log.map(({ level, msg }) => [level, msg]),
-      [["warn", "the certificate ends soon, or has ended"]],
+      [["warn", "the certificate expires soon, or has expired"]],
     );
   });
 
