@@ -17,13 +17,17 @@ import type { AfterTest } from "../support/after-test.ts";
 
 const MIB = 1024 * 1024;
 
-/** What every store of blobs must do, whatever it keeps them in. `make` gives an empty one, gone with the test. */
+/**
+ * Tests that hold for every blob store.
+ *
+ * @param make returns an empty store, which is removed after the test
+ */
 export function blobStoreContract(
   name: string,
   make: (test: AfterTest) => Promise<BlobStore>,
 ): void {
   void describe(`blob store contract: ${name}`, () => {
-    void it("opens no blob that was not published", async (test) => {
+    void it("reports an unpublished blob as absent", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("absent", 10);
       assert.equal(await store.open(digest, bytes.length), undefined);
@@ -69,7 +73,7 @@ export function blobStoreContract(
       { size: 3 * MIB + 17, expected: 3 * MIB + 17 },
       { size: 100_000, expected: undefined },
     ]) {
-      void it(`publishes ${size} bytes of ${expected ?? "unknown"} expected that were appended in parts`, async (test) => {
+      void it(`publishes ${size} bytes appended in parts, ${expected ?? "unknown"} expected`, async (test) => {
         const store = await make(test);
         const { digest, bytes } = content("parts", size);
         const writer = await store.beginWrite({
@@ -145,7 +149,7 @@ export function blobStoreContract(
       });
     }
 
-    void it("goes on to read an open blob that is removed or replaced", async (test) => {
+    void it("keeps an open blob readable after it is removed or replaced", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("removed", 2 * MIB);
       await store.put(digest, bytes);
@@ -155,7 +159,7 @@ export function blobStoreContract(
       assert.deepEqual(await readAll(reader), bytes);
     });
 
-    void it("lets readers follow a writer while it grows and whatever becomes of it", async (test) => {
+    void it("lets readers follow a writer while it grows and after it ends", async (test) => {
       const store = await make(test);
       for (const end of ["commit", "suspend", "abort"] as const) {
         const { digest, bytes } = content(`follow ${end}`, 2 * MIB);
@@ -181,7 +185,7 @@ export function blobStoreContract(
       }
     });
 
-    void it("keeps what a suspended writer holds for the next, and hashes it again", async (test) => {
+    void it("keeps the bytes of a suspended writer for the next one, and hashes them again", async (test) => {
       const store = await make(test);
       for (const size of [200_000, 3 * MIB]) {
         const { digest, bytes } = content(`suspended ${size}`, size);
@@ -207,7 +211,7 @@ export function blobStoreContract(
       }
     });
 
-    void it("keeps nothing of a discarded writer", async (test) => {
+    void it("keeps nothing of an aborted writer", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("discarded", 200_000);
       await appended(store, digest, bytes, bytes.length).then((writer) =>
@@ -222,7 +226,7 @@ export function blobStoreContract(
       await again.abort();
     });
 
-    void it("keeps nothing of a writer that is longer than the blob", async (test) => {
+    void it("keeps nothing of a suspended write that is longer than the blob", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("long", 2_000);
       await appended(store, digest, bytes, undefined).then((writer) =>
@@ -237,7 +241,7 @@ export function blobStoreContract(
       await again.abort();
     });
 
-    void it("takes a published blob over as the writer of a new fill", async (test) => {
+    void it("adopts a published blob as the partial of a new fill", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("taken over", 2 * MIB);
       await store.put(digest, bytes);
@@ -256,7 +260,7 @@ export function blobStoreContract(
       );
     });
 
-    void it("keeps the partials of two upstreams apart, and replaces a published blob that is read", async (test) => {
+    void it("separates the partials of two upstreams, and replaces a published blob that is being read", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("two sources", 2 * MIB);
       const open = (upstream: string) =>
@@ -286,7 +290,7 @@ export function blobStoreContract(
       );
     });
 
-    void it("gives bytes of an upstream that is not known only to a fill that may adopt them", async (test) => {
+    void it("lets only a fill that may adopt bytes continue those of an unknown upstream", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("unknown source", 200_000);
       const left = await store.beginWrite({
@@ -314,7 +318,7 @@ export function blobStoreContract(
     });
 
     for (const expected of [1_000, undefined]) {
-      void it(`forks a hash of ${expected ?? "unknown"} bytes and takes digests on the way`, async (test) => {
+      void it(`forks a hash of ${expected ?? "unknown"} bytes and returns digests in between`, async (test) => {
         const store = await make(test);
         const { bytes } = content("fork", 9_000);
         const hash = store.createHash("sha256", expected);
@@ -337,7 +341,7 @@ export function blobStoreContract(
       });
     }
 
-    void it("hashes what passes by a writer after what it stored", async (test) => {
+    void it("hashes bytes that pass by a writer after those that it stored", async (test) => {
       const store = await make(test);
       for (const size of [100_000, 3 * MIB]) {
         const { digest, bytes } = content(`pass ${size}`, size);
@@ -357,7 +361,7 @@ export function blobStoreContract(
       }
     });
 
-    void it("hashes many partials at once", async (test) => {
+    void it("hashes many blobs concurrently", async (test) => {
       const store = await make(test);
       await Promise.all(
         Array.from({ length: 8 }, async (_, index) => {
@@ -377,7 +381,7 @@ export function blobStoreContract(
       );
     });
 
-    void it("commits an upload under the digest that its bytes turned out to have", async (test) => {
+    void it("commits an upload under the digest of its bytes", async (test) => {
       const store = await make(test);
       for (const algorithm of ["sha256", "sha512"] as const) {
         for (const size of [0, 100_000, 3 * MIB + 17]) {
@@ -402,7 +406,7 @@ export function blobStoreContract(
       }
     });
 
-    void it("continues a suspended upload, and no other one", async (test) => {
+    void it("continues a suspended upload by its id", async (test) => {
       const store = await make(test);
       const { digest, bytes } = content("suspended upload", 3 * MIB);
       const first = await store.beginWrite(upload("continued"));
@@ -448,7 +452,7 @@ export function blobStoreContract(
       await next.abort();
     });
 
-    void it("lists each published blob with its size, and nothing that is being written", async (test) => {
+    void it("lists each published blob with its size, and no unfinished one", async (test) => {
       const store = await make(test);
       const list = async (): Promise<Map<Digest, number>> => {
         const found = new Map<Digest, number>();
@@ -482,7 +486,7 @@ export function blobStoreContract(
       );
     });
 
-    void it("says whether it takes writes", async (test) => {
+    void it("reports whether it accepts writes", async (test) => {
       const store = await make(test);
       await store.probe();
       await store.probe();
@@ -518,7 +522,7 @@ async function appended(
   return writer;
 }
 
-/** The bytes of a reader, which is closed. */
+/** Returns all bytes of a reader and closes it. */
 export async function readAll(
   reader: BlobReader | undefined,
 ): Promise<Buffer | undefined> {

@@ -40,7 +40,7 @@ void describe("access times", () => {
     assert.deepEqual(rows, [100, 100, 40]);
   });
 
-  void it("are written at once when they must count", async () => {
+  void it("are written immediately on a flush", async () => {
     const schedule = new ManualSchedule();
     const rows: number[] = [];
     const times = new AccessTimes(
@@ -53,7 +53,7 @@ void describe("access times", () => {
     assert.deepEqual(rows, [100, 100, 40]);
   });
 
-  void it("take no more memory than 20 000 entries do", () => {
+  void it("are bounded to 20 000 entries in memory", () => {
     const schedule = new ManualSchedule();
     let rows = 0;
     const times = new AccessTimes((uses) => {

@@ -24,17 +24,17 @@ interface Scene {
   readonly started: Digest[];
   readonly verified: Digest[];
   readonly dropped: [Digest, string][];
-  /** Nothing can be read of the index, and nothing removed. */
+  /** Makes every read of the index and every removal fail. */
   isBroken: boolean;
   readonly outcomes: Verification[];
   storedAtMs: number;
-  /** Ends the verification that runs of this blob. */
+  /** Ends the running verification of this blob. */
   judge(row: BlobRow, verdict: BlobVerdict | undefined): Promise<void>;
   readonly running: number;
   readonly verifier: BlobVerifier;
 }
 
-/** A verifier whose store answers when the test says so. */
+/** Creates a verifier whose store answers when the test orders it. */
 function makeScene(): Scene {
   const reading = new Map<Digest, (verdict: BlobVerdict | undefined) => void>();
   const scene: Scene = {
@@ -94,7 +94,7 @@ function makeScene(): Scene {
 }
 
 void describe("the verifier of stored blobs", () => {
-  void it("reads a blob once for all that wait for it", async () => {
+  void it("reads a blob once for all waiting callers", async () => {
     const scene = makeScene();
     const row = rowOf("a");
     const waiting = Array.from({ length: 100 }, () =>
@@ -108,7 +108,7 @@ void describe("the verifier of stored blobs", () => {
     assert.deepEqual(scene.outcomes, ["right"]);
   });
 
-  void it("reads one at a time in the background, and those that a client waits for first", async () => {
+  void it("reads one blob at a time in the background, after those that a client waits for", async () => {
     const scene = makeScene();
     const rows = ["a", "b", "c"].map(rowOf);
     for (const row of rows) scene.verifier.verifyLater(row);
@@ -125,7 +125,7 @@ void describe("the verifier of stored blobs", () => {
     await scene.verifier.stop();
   });
 
-  void it("reads two at a time for clients that wait", async () => {
+  void it("reads two blobs at a time for waiting clients", async () => {
     const scene = makeScene();
     const rows = Array.from({ length: 6 }, (_, i) => rowOf(`${i}`));
     const waiting = rows.map((row) => scene.verifier.verify(row));
@@ -134,7 +134,7 @@ void describe("the verifier of stored blobs", () => {
     assert.equal((await Promise.all(waiting)).length, 6);
   });
 
-  void it("keeps no more than 1 000 waiting", async () => {
+  void it("queues at most 1 000 blobs in the background", async () => {
     const scene = makeScene();
     const rows = Array.from({ length: 1_200 }, (_, i) => rowOf(`${i}`));
     for (const row of rows) scene.verifier.verifyLater(row);
@@ -143,7 +143,7 @@ void describe("the verifier of stored blobs", () => {
     assert.equal(scene.started.length, 1_001);
   });
 
-  void it("does not keep more than 1 000 clients' blobs waiting either", async () => {
+  void it("queues at most 1 000 blobs for waiting clients", async () => {
     const scene = makeScene();
     const rows = Array.from({ length: 1_200 }, (_, i) => rowOf(`${i}`));
     const waiting = rows.map((row) => scene.verifier.verify(row));
@@ -153,7 +153,7 @@ void describe("the verifier of stored blobs", () => {
     assert.equal(ended.filter((one) => one === "unknown").length, 198);
   });
 
-  void it("drops what is wrong or can't be read, but not what was fetched meanwhile", async () => {
+  void it("drops wrong and unreadable blobs, but not one that was fetched again meanwhile", async () => {
     for (const verdict of ["wrong", "unreadable"] as const) {
       const scene = makeScene();
       const row = rowOf("a");
@@ -169,7 +169,7 @@ void describe("the verifier of stored blobs", () => {
     }
   });
 
-  void it("never lets wrong bytes pass because they can't be dropped", async () => {
+  void it("reports wrong bytes as wrong even if they can't be dropped", async () => {
     const scene = makeScene();
     scene.isBroken = true;
     const row = rowOf("a");
@@ -179,7 +179,7 @@ void describe("the verifier of stored blobs", () => {
     assert.deepEqual(scene.dropped, [[row.digest, "wrong"]]);
   });
 
-  void it("says nothing of a blob that is gone, and of all when it is stopped", async () => {
+  void it("reports an absent blob, and every blob after a stop, as unknown", async () => {
     const scene = makeScene();
     const row = rowOf("a");
     const gone = scene.verifier.verify(row);

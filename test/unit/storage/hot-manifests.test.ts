@@ -4,7 +4,7 @@ import { HotManifests } from "../../../src/storage/hot-manifests.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
 
 void describe("hot manifests", () => {
-  void it("keep those that were used last, within a bound in bytes", () => {
+  void it("keep the most recently used ones within a limit in bytes", () => {
     const hot = new HotManifests(10_000);
     const digests = Array.from({ length: 4 }, (_, i) => digestOf(Buffer.of(i)));
     const [first, second, third, fourth] = digests;
@@ -24,7 +24,7 @@ void describe("hot manifests", () => {
     assert.equal(hot.get(third), undefined);
   });
 
-  void it("keep nothing that is larger than all of them may be", () => {
+  void it("keep no manifest that is larger than the limit", () => {
     const hot = new HotManifests(1_000);
     const digest = digestOf(Buffer.of(1));
     hot.set(digest, Buffer.alloc(1_000));
@@ -32,7 +32,7 @@ void describe("hot manifests", () => {
     assert.equal(hot.sizeBytes, 0);
   });
 
-  void it("keep no more memory than they count", () => {
+  void it("keep no more memory than they count for", () => {
     const hot = new HotManifests();
     const large = Buffer.alloc(1024 * 1024);
     const digest = digestOf(Buffer.of(2));

@@ -35,7 +35,7 @@ async function open(test: AfterTest): Promise<{
 }
 
 void describe("a tracked store", () => {
-  void it("knows what is read until every reader is closed", async (test) => {
+  void it("reports a blob as busy until every reader is closed", async (test) => {
     const { store, published } = await open(test);
     assert.equal(store.isBusy(digest), false);
     await store.put(digest, bytes);
@@ -55,7 +55,7 @@ void describe("a tracked store", () => {
     assert.equal(store.isBusy(digest), false);
   });
 
-  void it("knows what is filled, however that ends, and who reads on", async (test) => {
+  void it("reports a blob as busy until its writer has ended and its readers are closed", async (test) => {
     const { store, published } = await open(test);
     for (const end of ["suspend", "abort", "commit"] as const) {
       const writer = await store.beginWrite({
@@ -74,7 +74,7 @@ void describe("a tracked store", () => {
     assert.equal(published(), 1);
   });
 
-  void it("hides what is claimed, and lets nobody write it until the release", async (test) => {
+  void it("hides claimed blobs from readers, and makes writers wait for the release", async (test) => {
     const { store } = await open(test);
     await store.put(digest, bytes);
     const claim = store.claim([digest]);

@@ -25,15 +25,15 @@ const MIB = 1024 * 1024;
 
 interface Bench {
   readonly hashes: BackgroundHashes;
-  /** Every worker that was started. */
+  /** All started workers. */
   readonly workers: Worker[];
   readonly faults: FaultyFileSystem;
-  /** What each of them was given. */
+  /** The data that each of them was started with. */
   readonly workerData: HashWorkerData[];
   readonly file: (name: string, bytes: Buffer) => Promise<SharedFile>;
 }
 
-/** @param start in place of the first worker */
+/** @param start replaces the start of the first worker */
 async function makeBench(
   test: AfterTest,
   start: (data: HashWorkerData) => Worker = startHashWorker,
@@ -70,8 +70,8 @@ function bytesOf(seed: string, sizeBytes: number): Buffer {
   return seededBytes(seed, sizeBytes).read(0, sizeBytes);
 }
 
-void describe("hashes in the background", () => {
-  void it("start no worker before the first one", async (test) => {
+void describe("background hashes", () => {
+  void it("start no worker before the first hash", async (test) => {
     const { hashes, workers } = await makeBench(test);
     assert.equal(workers.length, 0);
     hashes.open("sha256", undefined).close();
@@ -79,7 +79,7 @@ void describe("hashes in the background", () => {
     assert.equal(workers.length, 1);
   });
 
-  void it("take turns, so that a long one holds up nobody", async (test) => {
+  void it("take turns, so that a long one does not delay the others", async (test) => {
     const { hashes, file } = await makeBench(test);
     const long = bytesOf("long", 64 * MIB);
     const short = bytesOf("short", MIB);
@@ -105,7 +105,7 @@ void describe("hashes in the background", () => {
     await Promise.all([longFile.release(), shortFile.release()]);
   });
 
-  void it("hold bytes that pass only up to a bound", async (test) => {
+  void it("queue passed bytes up to a limit", async (test) => {
     const { hashes, workerData } = await makeBench(test);
     const bytes = bytesOf("passing", 4 * MIB);
     const hash = hashes.open("sha256", undefined);
@@ -121,7 +121,7 @@ void describe("hashes in the background", () => {
     hash.close();
   });
 
-  void it("let go of a file when closed, in the middle too, but not of what a fork needs", async (test) => {
+  void it("release a file when closed, even midway, but not bytes that a fork needs", async (test) => {
     const { hashes, faults, file } = await makeBench(test);
     const bytes = bytesOf("forked", 32 * MIB);
     const shared = await file("forked", bytes);
@@ -141,7 +141,7 @@ void describe("hashes in the background", () => {
     assert.equal(faults.openFiles, 0);
   });
 
-  void it("fail the digest when stored bytes can't be read back", async (test) => {
+  void it("fail the digest if stored bytes can't be read back", async (test) => {
     const { hashes, file } = await makeBench(test);
     const shared = await file("cut", bytesOf("cut", MIB));
     truncateSync(`/proc/self/fd/${shared.fd}`, MIB / 2);
@@ -167,10 +167,10 @@ void describe("hashes in the background", () => {
     await Promise.all([shared.release(), folder.release()]);
   });
 
-  void it("outlive their worker where all bytes are stored", async (test) => {
+  void it("survive the death of their worker if all bytes are stored", async (test) => {
     const { hashes, workers, faults, file } = await makeBench(
       test,
-      // Takes everything and answers nothing.
+      // Accepts every message and answers none.
       () => new Worker("setInterval(() => {}, 60_000)", { eval: true }),
     );
     const bytes = bytesOf("death", 3 * MIB);
@@ -201,7 +201,7 @@ void describe("hashes in the background", () => {
     assert.equal(faults.openFiles, 0);
   });
 
-  void it("fail when they are closed together, and take nothing more", async (test) => {
+  void it("fail after the close of all hashes, and accept no more bytes", async (test) => {
     const { hashes, workers, faults, file } = await makeBench(test);
     const shared = await file("closed", bytesOf("closed", MIB));
     const hash = hashes.open("sha256", shared);
@@ -216,7 +216,7 @@ void describe("hashes in the background", () => {
     assert.equal(faults.openFiles, 0);
   });
 
-  void it("say so where no worker can be started", async (test) => {
+  void it("report that no worker can be started", async (test) => {
     const hashes = createBackgroundHashes(() => {
       throw new Error("no thread");
     });
@@ -227,7 +227,7 @@ void describe("hashes in the background", () => {
     });
   });
 
-  void it("keep no process alive", async () => {
+  void it("do not keep the process alive", async () => {
     const module = new URL(
       "../../../../../src/storage/local/blobs/background-hash.ts",
       import.meta.url,

@@ -47,8 +47,8 @@ async function makeStorage(test: AfterTest): Promise<Storage> {
   return { store, layout, faults };
 }
 
-void describe("a blob store of files", () => {
-  void it("publishes under the digest, readable by nobody else", async (test) => {
+void describe("the blob store of files", () => {
+  void it("publishes a file under its digest with mode 0600", async (test) => {
     const { store, layout } = await makeStorage(test);
     const { digest, bytes } = content("mode", 10);
     await store.put(digest, bytes);
@@ -59,7 +59,7 @@ void describe("a blob store of files", () => {
     assert.deepEqual(readdirSync(layout.partialFolder), []);
   });
 
-  void it("calls absent what is a folder, a link or a pipe in a blob's place", async (test) => {
+  void it("treats a folder, a link or a pipe at a blob's path as absent", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest, bytes } = content("place", 10);
     const path = layout.blobFile(digest);
@@ -73,7 +73,7 @@ void describe("a blob store of files", () => {
       replace();
       const { size } = statSync(path);
       assert.equal(await store.open(digest, size), undefined);
-      // It heals: the next publishing takes the place.
+      // The next commit replaces it.
       const partial = await store.beginWrite({
         kind: "fill",
         digest,
@@ -95,7 +95,7 @@ void describe("a blob store of files", () => {
   });
 
   for (const code of ["EMFILE", "EIO", "EACCES"]) {
-    void it(`does not call a blob absent that ${code} keeps from being opened`, async (test) => {
+    void it(`does not report a blob as absent if its open fails with ${code}`, async (test) => {
       const { store, faults } = await makeStorage(test);
       const { digest, bytes } = content("busy", 10);
       await store.put(digest, bytes);
@@ -114,7 +114,7 @@ void describe("a blob store of files", () => {
     });
   }
 
-  void it("fails a read when the file was cut behind it", async (test) => {
+  void it("fails a read if the file was truncated by another process", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest, bytes } = content("cut", 5_000);
     await store.put(digest, bytes);
@@ -133,7 +133,7 @@ void describe("a blob store of files", () => {
     assert.equal(faults.openFiles, 0);
   });
 
-  void it("continues a published file that was cut", async (test) => {
+  void it("continues a published file that was truncated", async (test) => {
     const { store, layout } = await makeStorage(test);
     const { digest, bytes } = content("cut", 5_000);
     await store.put(digest, bytes);
@@ -150,7 +150,7 @@ void describe("a blob store of files", () => {
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 
-  void it("needs one descriptor for a partial with its hash and all its readers", async (test) => {
+  void it("needs one descriptor for a writer with its hash and all its readers", async (test) => {
     const { store, faults } = await makeStorage(test);
     const { digest, bytes } = content("readers", 2 * MIB);
     const partial = await store.beginWrite({
@@ -178,7 +178,7 @@ void describe("a blob store of files", () => {
   });
 
   for (const expected of [300_000, undefined]) {
-    void it(`stands at what was stored when the disk is full, ${expected ?? "unknown"} expected`, async (test) => {
+    void it(`keeps the bytes stored before the disk was full, ${expected ?? "unknown"} expected`, async (test) => {
       const { store, layout, faults } = await makeStorage(test);
       const { digest, bytes } = content("full", 300_000);
       const partial = await store.beginWrite({
@@ -215,7 +215,7 @@ void describe("a blob store of files", () => {
     });
   }
 
-  void it("goes on when there is room again, and in short writes", async (test) => {
+  void it("continues when there is room again, also in short writes", async (test) => {
     const { store, faults } = await makeStorage(test);
     const { digest, bytes } = content("room", 100_000);
     const partial = await store.beginWrite({
@@ -266,7 +266,7 @@ void describe("a blob store of files", () => {
     { call: "rename", code: "EXDEV" },
     { call: "fsync", code: "EIO" },
   ] as const) {
-    void it(`throws a partial away when ${call} fails on publishing, without a second try`, async (test) => {
+    void it(`removes a partial if ${call} fails in a commit, without a retry`, async (test) => {
       const { store, layout, faults } = await makeStorage(test);
       const { digest, bytes } = content("sync", 1_000);
       const partial = await store.beginWrite({
@@ -289,7 +289,7 @@ void describe("a blob store of files", () => {
       assert.equal(faults.openFiles, 0);
     });
 
-    void it(`leaves nothing of a small blob when ${call} fails`, async (test) => {
+    void it(`leaves no file of a small blob if ${call} fails`, async (test) => {
       const { store, layout, faults } = await makeStorage(test);
       const { digest, bytes } = content("small", 1_000);
       faults.fail(call, code);
@@ -301,7 +301,7 @@ void describe("a blob store of files", () => {
     });
   }
 
-  void it("keeps nothing behind the stored bytes of a partial that is suspended after a failed write", async (test) => {
+  void it("truncates a partial to its stored bytes if it is suspended after a failed write", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest, bytes } = content("torn", 10_000);
     const partial = await store.beginWrite({
@@ -312,13 +312,13 @@ void describe("a blob store of files", () => {
     await partial.append([bytes.subarray(0, 4_000)]);
     faults.fail("writev", "EIO");
     await assert.rejects(partial.append([bytes.subarray(4_000)]));
-    // What a failing disk may have taken of the write that it reported as failed.
+    // Bytes that a failing disk may have stored of the write that it reported as failed.
     truncateSync(layout.partialFile(digest), 6_000);
     await partial.suspend();
     assert.equal(statSync(layout.partialFile(digest)).size, 4_000);
   });
 
-  void it("keeps no file of a partial that is suspended empty", async (test) => {
+  void it("keeps no file for a writer that is suspended empty", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest } = content("empty", 10);
     const partial = await store.beginWrite({
@@ -331,7 +331,7 @@ void describe("a blob store of files", () => {
     assert.equal(faults.openFiles, 0);
   });
 
-  void it("makes its folders again when somebody emptied the root", async (test) => {
+  void it("creates its folders again after the root was emptied", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     const { digest, bytes } = content("emptied", 10);
     const empty = (): void => {
@@ -357,7 +357,7 @@ void describe("a blob store of files", () => {
     assert.equal(faults.openFiles, 0);
   });
 
-  void it("hashes what passes on the calling thread where no worker can be started", async (test) => {
+  void it("hashes passed bytes on the calling thread if no worker can be started", async (test) => {
     const layout = diskLayout(await tempDir(test));
     const store = createFsBlobStore({
       layout,
@@ -378,7 +378,7 @@ void describe("a blob store of files", () => {
     );
   });
 
-  void it("says that a full storage takes no writes, and leaves nothing", async (test) => {
+  void it("reports a full disk as not writable, and leaves no file", async (test) => {
     const { store, layout, faults } = await makeStorage(test);
     for (const call of ["open", "writev", "fdatasync"] as const) {
       faults.fail(call, "ENOSPC");

@@ -47,7 +47,7 @@ async function setUp(test: AfterTest) {
     await partial.append([Buffer.alloc(SIZE)]);
     return { digest, partial };
   };
-  /** A download that broke so many hours ago. */
+  /** Leaves the partial of a download that was interrupted so many hours ago. */
   const leave = async (name: string, hoursAgo: number): Promise<Digest> => {
     const { digest, partial } = await open(name);
     await partial.suspend();
@@ -59,8 +59,8 @@ async function setUp(test: AfterTest) {
   return { clock, layout, partials, open, leave, left, given };
 }
 
-void describe("what broken downloads left", () => {
-  void it("is kept for a day and no longer", async (test) => {
+void describe("abandoned partials", () => {
+  void it("are kept for a day", async (test) => {
     const { clock, partials, leave, left, given } = await setUp(test);
     await leave("new", 1);
     const old = await leave("old", 23);
@@ -72,7 +72,7 @@ void describe("what broken downloads left", () => {
     assert.deepEqual(given, [{ digest: old, sizeBytes: SIZE }]);
   });
 
-  void it("is kept up to a limit, the newest first", async (test) => {
+  void it("are kept up to a limit, the newest first", async (test) => {
     const { layout, partials, leave } = await setUp(test);
     const names = ["a", "b", "c", "d"];
     const digests: Digest[] = [];
@@ -91,7 +91,7 @@ void describe("what broken downloads left", () => {
     assert.deepEqual(readdirSync(layout.partialFolder), []);
   });
 
-  void it("is not touched while a fill writes it or somebody reads it", async (test) => {
+  void it("are not removed while they are written or read", async (test) => {
     const { clock, partials, open, left } = await setUp(test);
     const { partial } = await open("fill");
     const reader = await partial.openReader();
@@ -106,7 +106,7 @@ void describe("what broken downloads left", () => {
     assert.equal(left(), 0);
   });
 
-  void it("is nothing where the folder is gone, and not of the names that are none of ours", async (test) => {
+  void it("are none if the folder is absent, and exclude files with foreign names", async (test) => {
     const { layout, partials, left } = await setUp(test);
     writeFileSync(join(layout.partialFolder, "boot-id"), "");
     await partials.trim(0);

@@ -23,15 +23,15 @@ interface Scene {
   readonly bytes: Buffer;
   readonly path: string;
   readonly fd: number;
-  /** Whether anything can be sent on this machine. */
+  /** Whether this machine can send from the page cache. */
   readonly isOffered: boolean;
-  /** As {@link PageCache.send}; undefined also where there is no page cache. */
+  /** Like {@link PageCache.send}; undefined also without a page cache. */
   readonly send: (
     socket: number,
     position: number,
     length: number,
   ) => number | undefined;
-  /** As {@link PageCache.read}; undefined where there is no page cache. */
+  /** Like {@link PageCache.read}; undefined without a page cache. */
   readonly read: (
     target: Uint8Array,
     length: number,
@@ -39,7 +39,7 @@ interface Scene {
   ) => boolean | undefined;
 }
 
-/** A file that was written and is in memory. */
+/** Writes a file, which is then in memory. */
 async function makeScene(test: AfterTest): Promise<Scene> {
   const folder = await tempDir(test);
   const path = join(folder, "file");
@@ -67,8 +67,8 @@ function descriptorOf(socket: Parameters<typeof socketDescriptor>[0]): number {
   return fd;
 }
 
-void describe("bytes that the kernel has in memory", () => {
-  void it("reach a socket as they are in the file, from any position on", async (test) => {
+void describe("bytes in the page cache", () => {
+  void it("reach a socket unchanged from any position", async (test) => {
     const { bytes, isOffered, send } = await makeScene(test);
     const { near, far } = await connectedSockets(test);
     const parts: Buffer[] = [];
@@ -89,7 +89,7 @@ void describe("bytes that the kernel has in memory", () => {
     assert.ok(Buffer.concat(parts).equals(bytes.subarray(first)));
   });
 
-  void it("are sent as far as the socket takes them, without a wait", async (test) => {
+  void it("are sent as far as the socket accepts them, without waiting", async (test) => {
     const { isOffered, send } = await makeScene(test);
     const { near } = await connectedSockets(test);
     let position = 0;
@@ -102,7 +102,7 @@ void describe("bytes that the kernel has in memory", () => {
     assert.ok(position < SIZE_BYTES, "a reader of nothing got everything");
   });
 
-  void it("are sent to nobody where the other end is gone, and no error ends the process", async (test) => {
+  void it("are not sent to a closed connection, and cause no error", async (test) => {
     const { isOffered, send } = await makeScene(test);
     const { near, far } = await connectedSockets(test);
     const socket = descriptorOf(near);
@@ -112,8 +112,8 @@ void describe("bytes that the kernel has in memory", () => {
   });
 });
 
-void describe("bytes that are read at once", () => {
-  void it("are those of the file, at any place of a buffer", async (test) => {
+void describe("bytes that are read without waiting", () => {
+  void it("match the file at any position of the buffer", async (test) => {
     const { bytes, isOffered, read } = await makeScene(test);
     const buffer = Buffer.alloc(10_000);
     for (const position of [0, 4_095, 1_000_000, SIZE_BYTES - 5_000]) {
@@ -127,19 +127,19 @@ void describe("bytes that are read at once", () => {
     }
   });
 
-  void it("are none where the file ends before", async (test) => {
+  void it("are not read if the file ends before", async (test) => {
     const { read } = await makeScene(test);
     assert.notEqual(read(Buffer.alloc(2), 2, SIZE_BYTES - 1), true);
   });
 });
 
-void describe("bytes that are on the disk only", () => {
-  void it("are neither read nor sent until somebody has waited for them", async (test) => {
+void describe("bytes outside the page cache", () => {
+  void it("are neither read nor sent until an ordinary read has loaded them", async (test) => {
     const { path, fd, isOffered, send, read } = await makeScene(test);
     const { near, far } = await connectedSockets(test);
     far.resume();
     const socket = descriptorOf(near);
-    // Drops what is in memory of the file, which was synced.
+    // Drops the pages of the file, which was synced, from memory.
     execFileSync("dd", [`if=${path}`, "iflag=nocache", "count=0"], {
       stdio: "ignore",
     });

@@ -9,8 +9,8 @@ import { tempDir } from "../../../../support/temp-dir.ts";
 
 const HERE = { isAway: false, assertHere: () => Promise.resolve() };
 
-void describe("a call for a name that the disk does not answer", () => {
-  void it("is given up, and what it opens after that is closed", async (test) => {
+void describe("a call that the disk does not answer", () => {
+  void it("fails with ETIMEDOUT, and a descriptor that it opens later is closed", async (test) => {
     const path = join(await tempDir(test), "file");
     const fileSystem = nodeFileSystem;
     const answer = Promise.withResolvers<void>();
@@ -36,7 +36,7 @@ void describe("a call for a name that the disk does not answer", () => {
     assert.equal(typeof (await closed.promise), "number");
   });
 
-  void it("changes nothing any more if it was given up before it began", async (test) => {
+  void it("changes nothing if it timed out before it started", async (test) => {
     const path = join(await tempDir(test), "folder");
     const answer = Promise.withResolvers<void>();
     const guarded = guardFileSystem(
@@ -49,7 +49,7 @@ void describe("a call for a name that the disk does not answer", () => {
     await assert.rejects(nodeFileSystem.statPath(path), { code: "ENOENT" });
   });
 
-  void it("is answered as it is while it is quick", async () => {
+  void it("returns its own result or error if it is quick", async () => {
     const hung = new HungCalls(20, 5);
     assert.equal(await hung.run(() => Promise.resolve(1)), 1);
     const fault = Object.assign(new Error("EIO"), { code: "EIO" });

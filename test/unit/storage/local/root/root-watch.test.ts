@@ -43,7 +43,7 @@ async function setUp(test: AfterTest, options: Partial<RootWatchOptions> = {}) {
 }
 
 void describe("the watch of a storage root", () => {
-  void it("takes a root for away that does not answer for 6 s, asks once, and takes it back when it answers", async (test) => {
+  void it("reports a root that does not answer for 6 s as absent, with one pending check, until it answers", async (test) => {
     let nowMs = 0;
     let asked = 0;
     let answer = Promise.withResolvers<void>();
@@ -76,7 +76,7 @@ void describe("the watch of a storage root", () => {
     assert.deepEqual(schedule.delaysMs, []);
   });
 
-  void it("lets nothing be written or found absent at another folder", async (test) => {
+  void it("lets nothing be written to or reported absent in another folder", async (test) => {
     const { root, fileSystem, watch } = await setUp(test);
     const fd = await fileSystem.open(
       join(root, "open"),
@@ -108,7 +108,7 @@ void describe("the watch of a storage root", () => {
     assert.equal(watch.absence, "the root was moved, deleted or unmounted");
   });
 
-  void it("writes nothing to a folder that took the root's place in the last moment", async (test) => {
+  void it("writes nothing to a folder that replaced the root just before the write", async (test) => {
     const { root, watch } = await setUp(test);
     await writeFile(join(root, "roots.jsonl"), "ours");
     let isSwapped = false;
@@ -137,7 +137,7 @@ void describe("the watch of a storage root", () => {
     assert.deepEqual(await readdir(root), ["roots.jsonl"]);
   });
 
-  void it("leaves no file that it made in such a folder", async (test) => {
+  void it("leaves no created file in such a folder", async (test) => {
     const { root, watch } = await setUp(test);
     const fileSystem = guardFileSystem(
       {
@@ -160,7 +160,7 @@ void describe("the watch of a storage root", () => {
     assert.deepEqual(await readdir(root), []);
   });
 
-  void it("says so of a file that is absent from the root that was opened", async (test) => {
+  void it("reports a file as absent if the opened root is in place", async (test) => {
     const { root, fileSystem, watch } = await setUp(test);
     await assert.rejects(fileSystem.statPath(join(root, "absent")), {
       code: "ENOENT",

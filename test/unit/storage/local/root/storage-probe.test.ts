@@ -4,8 +4,8 @@ import { describe, it } from "node:test";
 import { StorageError } from "../../../../../src/storage/blob-store.ts";
 import { StorageProbe } from "../../../../../src/storage/local/root/storage-probe.ts";
 
-void describe("a question whether the storage takes writes", () => {
-  void it("is asked once at a time, and not waited for where the disk is slow", async () => {
+void describe("the storage probe", () => {
+  void it("runs one check at a time, and does not wait for a slow disk", async () => {
     let asked = 0;
     let answer = Promise.withResolvers<void>();
     const probe = new StorageProbe(
