@@ -7,44 +7,42 @@ import { offlineRefusal } from "./answers.ts";
 import { SingleFlight } from "./single-flight.ts";
 import type { RepositoryKey } from "../oci/reference.ts";
 
+interface LinksParts {
+  readonly index: Pick<BlobLinks, "link"> & Pick<ImageGraph, "findDescriptor">;
+  readonly isOffline: () => boolean;
+  readonly hasRules: () => boolean;
+}
+
 /**
- * Proof that a repository may serve a digest. Bytes are shared by all repositories that have
- * them, but who may read them is the upstream's to say: so each repository needs its own proof,
- * or the name of a digest would be enough to read a private blob through a public repository.
+ * Proves that a repository may serve a digest. All repositories share the stored bytes, but the
+ * upstream decides who may read them. So each repository needs its own proof; otherwise a digest
+ * would be enough to read a private blob through a public repository.
  *
- * A 2xx to HEAD is proof only where that upstream itself has shown the bytes before, for another
- * repository: any upstream can say 200 to the digest of what only another one has.
+ * A 2xx response to HEAD is proof only if the same upstream has sent the bytes before, for another
+ * repository: an upstream can respond 200 to the digest of content that only another one has.
  */
 export class Links {
-  readonly #index: Pick<BlobLinks, "link"> & Pick<ImageGraph, "findDescriptor">;
-  readonly #isOffline: () => boolean;
-  readonly #hasRules: () => boolean;
+  readonly #parts: LinksParts;
   readonly #proofs = new SingleFlight<void>();
 
-  constructor(options: {
-    index: Pick<BlobLinks, "link"> & Pick<ImageGraph, "findDescriptor">;
-    isOffline: () => boolean;
-    hasRules: () => boolean;
-  }) {
-    this.#index = options.index;
-    this.#isOffline = options.isOffline;
-    this.#hasRules = options.hasRules;
+  constructor(parts: LinksParts) {
+    this.#parts = parts;
   }
 
   /**
-   * Whether a manifest that names a digest is proof enough. In an upstream without credentials
-   * everything is public, unless rules of our own say who may read what of it.
+   * Whether a manifest that names a digest is sufficient proof. Everything in an upstream without
+   * credentials is public, unless access rules of this mirror restrict it.
    */
   areManifestsProof(upstream: MirroredUpstream): boolean {
-    return !upstream.client.hasCredentials && !this.#hasRules();
+    return !upstream.client.hasCredentials && !this.#parts.hasRules();
   }
 
   /**
-   * Makes sure that a blob of another repository of the upstream, linked there or on its way, may
-   * be served under this one.
+   * Proves that a blob that another repository of the upstream has linked, or is fetching, may be
+   * served by this repository.
    *
-   * @param known its row; undefined while it is on its way
-   * @throws Refusal, UpstreamError where the upstream does not say so
+   * @param known the blob's row; undefined while it is being fetched
+   * @throws Refusal, UpstreamError if the upstream does not confirm it
    */
   async prove(
     upstream: MirroredUpstream,
@@ -60,13 +58,13 @@ export class Links {
       await this.#note(key, digest, known);
       return;
     }
-    if (this.#isOffline()) throw offlineRefusal(wanted);
+    if (this.#parts.isOffline()) throw offlineRefusal(wanted);
     await this.#proofs.run(`${key.upstream} ${key.repository} ${digest}`, () =>
       this.#ask(upstream, key, digest, wanted, known),
     );
   }
 
-  /** Asked only of what another repository of the upstream has linked. */
+  /** Called only for content that another repository of the upstream has linked. */
   async #isNamedByOwnManifest(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -74,7 +72,9 @@ export class Links {
   ): Promise<boolean> {
     if (!this.areManifestsProof(upstream)) return false;
     try {
-      return (await this.#index.findDescriptor(key, digest)) !== undefined;
+      return (
+        (await this.#parts.index.findDescriptor(key, digest)) !== undefined
+      );
     } catch {
       return false;
     }
@@ -97,16 +97,16 @@ export class Links {
             signal,
           ),
     );
-    // What is on its way is linked once it is stored.
+    // A blob that is being fetched is linked once it is stored.
     if (known !== undefined) await this.#note(key, digest, known);
   }
 
-  /** The proof holds whether or not the index can take it down. */
+  /** Links the blob. The proof holds even if the index cannot record it. */
   async #note(
     key: RepositoryKey,
     digest: Digest,
     { mediaType }: BlobRow,
   ): Promise<void> {
-    await this.#index.link(key, digest, mediaType).catch(() => {});
+    await this.#parts.index.link(key, digest, mediaType).catch(() => {});
   }
 }

@@ -132,7 +132,7 @@ async function answerBlob(
     response.writeHead(206, head);
     if (blob.status.outcome !== "hit") response.flushHeaders();
     await sendBody(response, exchange, body, body.lengthBytes);
-    if (response.writableEnded) blob.onGiven?.();
+    if (response.writableEnded) blob.onSent?.();
     return;
   }
   const { body, range, sizeBytes } = blob;
@@ -149,7 +149,7 @@ async function answerBlob(
   // A fill's first bytes may be withheld for a while: the headers are not.
   if (blob.status.outcome !== "hit") response.flushHeaders();
   await sendBody(response, exchange, body, lengthBytes);
-  if (response.writableEnded) blob.onGiven?.();
+  if (response.writableEnded) blob.onSent?.();
 }
 
 /** On every answer that is about a blob, 416 too. */

@@ -2,40 +2,40 @@ import type { ByteRange, RangeSpec } from "../../oci/range.ts";
 import type { CacheStatus } from "../../telemetry/cache-status.ts";
 import type { Body, RangedBody } from "./body.ts";
 
-/** What blobs are served as that nobody ever called a manifest. */
+/** The media type of blobs that were never stored as a manifest. */
 export const BLOB_MEDIA_TYPE = "application/octet-stream";
 
-/** What HEAD tells. */
+/** The answer to a HEAD of a blob. */
 export interface BlobHead {
   readonly sizeBytes: number | undefined;
   readonly mediaType: string;
   readonly status: CacheStatus;
-  /** Since the bytes came from the upstream; undefined where they are not stored. */
+  /** Time since the bytes were fetched; undefined if they are not stored. */
   readonly ageMs: number | undefined;
 }
 
-/** Where the bytes of an answer come from, for `served_bytes_total`. */
+/** The source of an answer's bytes, for `served_bytes_total`. */
 export type BodySource = "cache" | "upstream";
 
 export type BlobAnswer =
   | {
       readonly kind: "body";
-      /** Of the whole blob; undefined where nobody told: sent chunked. */
+      /** Size of the whole blob; undefined if neither upstream nor manifest reports it: sent chunked. */
       readonly sizeBytes: number | undefined;
       /** Present: a part of the blob, 206. */
       readonly range: ByteRange | undefined;
       readonly mediaType: string;
       readonly status: CacheStatus;
-      /** Since the bytes came from the upstream; undefined where they come now. */
+      /** Time since the bytes were fetched; undefined if they are being fetched. */
       readonly ageMs: number | undefined;
       readonly source: BodySource;
-      /** The caller calls it when the client has all of the body. */
-      readonly onGiven?: (() => void) | undefined;
-      /** The caller closes it. */
+      /** Called by the caller when the whole body has been sent. */
+      readonly onSent?: (() => void) | undefined;
+      /** Closed by the caller. */
       readonly body: Body;
     }
   | {
-      /** Several parts of the blob, 206 too. */
+      /** Several parts of the blob, also 206. */
       readonly kind: "parts";
       readonly sizeBytes: number;
       /** At least two, in the order in which they are sent. */
@@ -44,9 +44,9 @@ export type BlobAnswer =
       readonly status: CacheStatus;
       readonly ageMs: number | undefined;
       readonly source: BodySource;
-      /** The caller calls it when the client has all of the parts. */
-      readonly onGiven?: (() => void) | undefined;
-      /** The caller sets its ranges, and closes it. */
+      /** Called by the caller when all parts have been sent. */
+      readonly onSent?: (() => void) | undefined;
+      /** The caller sets its ranges and closes it. */
       readonly body: RangedBody;
     }
   | {
@@ -55,17 +55,17 @@ export type BlobAnswer =
       readonly status: CacheStatus;
     };
 
-/** How a client wants a blob. */
+/** Which part of a blob a client requests, and in which form. */
 export interface BlobDemand {
   /** Absent: the whole blob. */
   readonly ranges?: readonly RangeSpec[] | undefined;
-  /** The client can't be sent a body of unknown length: the size is waited for. */
+  /** The client cannot receive a body of unknown length: the answer waits for the size. */
   readonly isSizeNeeded?: boolean;
-  /** The client's address. Absent: the mirror itself asks. */
+  /** The client's address. Absent: a request of the mirror itself. */
   readonly client?: string | undefined;
 }
 
-/** Whether it is all of a blob: `bytes=0-` is asked for by some engines, and gets the same. */
+/** Whether a range covers a whole blob: some engines request `bytes=0-`. */
 export function isWhole(
   range: ByteRange | undefined,
   sizeBytes: number | undefined,

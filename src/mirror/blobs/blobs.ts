@@ -37,46 +37,36 @@ type BlobsIndex = Pick<
   Pick<ImageGraph, "findDescriptor"> &
   Pick<UseIndex, "touchBlob">;
 
-/** A fill that ended in the moment of joining, then one whose partial was refused, then a fresh one. */
+/** A fill that ended while it was joined, then one whose partial file was refused, then a new one. */
 const MAX_ATTEMPTS = 3;
 
-/** Blobs: from the store, from a fill that runs, or from a new one. */
+interface BlobsParts {
+  readonly store: BlobStore;
+  readonly index: BlobsIndex;
+  readonly fills: Fills;
+  readonly links: Links;
+  readonly reads: StoredReads;
+  readonly negative: NegativeAnswers;
+  readonly clock: Clock;
+  readonly isOffline: () => boolean;
+}
+
+/** Answers requests for blobs from the store, a running fill, or a new one. */
 export class Blobs {
+  readonly #parts: BlobsParts;
   readonly #stored: StoredBlobs;
   readonly #followed: FillAnswers;
-  readonly #index: BlobsIndex;
-  readonly #fills: Fills;
-  readonly #links: Links;
-  readonly #reads: StoredReads;
-  readonly #negative: NegativeAnswers;
-  readonly #clock: Clock;
-  readonly #isOffline: () => boolean;
 
-  constructor(options: {
-    store: BlobStore;
-    index: BlobsIndex;
-    fills: Fills;
-    links: Links;
-    reads: StoredReads;
-    negative: NegativeAnswers;
-    clock: Clock;
-    isOffline: () => boolean;
-  }) {
-    this.#stored = new StoredBlobs(options);
-    this.#followed = new FillAnswers(options);
-    this.#index = options.index;
-    this.#fills = options.fills;
-    this.#links = options.links;
-    this.#reads = options.reads;
-    this.#negative = options.negative;
-    this.#clock = options.clock;
-    this.#isOffline = options.isOffline;
+  constructor(parts: BlobsParts) {
+    this.#parts = parts;
+    this.#stored = new StoredBlobs(parts);
+    this.#followed = new FillAnswers(parts);
   }
 
   /**
    * Opens a blob, or ranges of it.
    *
-   * @throws Refusal, RegistryError, UpstreamError; nothing is open then
+   * @throws Refusal, RegistryError, UpstreamError; nothing stays open in that case
    */
   async open(
     upstream: MirroredUpstream,
@@ -84,25 +74,25 @@ export class Blobs {
     digest: Digest,
     demand: BlobDemand,
   ): Promise<BlobAnswer> {
-    const startedAtMs = this.#clock.monotonicMs();
+    const startedAtMs = this.#parts.clock.monotonicMs();
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
       const row = await this.#servableRow(upstream, key, digest);
       if (row !== undefined) {
         const answer = await this.#stored.open(row, demand);
         if (answer !== undefined) {
-          return this.#noted(answer, digest, demand, startedAtMs);
+          return this.#remembering(answer, digest, demand, startedAtMs);
         }
       }
-      const running = this.#fills.get(key.upstream, digest);
+      const running = this.#parts.fills.get(key.upstream, digest);
       if (running === undefined) {
         this.#assertFetchable(upstream, key, digest, demand);
       } else if (running.key.repository !== key.repository) {
         await this.#prove(upstream, key, digest, undefined);
         this.#linkWhenStored(running, key);
       }
-      const fill = running ?? this.#fills.start(upstream, key, digest);
+      const fill = running ?? this.#parts.fills.start(upstream, key, digest);
       const isJoin = running !== undefined;
-      const answer = await this.#noting(upstream, key, digest, () =>
+      const answer = await this.#noteFailure(upstream, key, digest, () =>
         this.#followed.open({
           upstream,
           key,
@@ -113,11 +103,13 @@ export class Blobs {
         }),
       );
       if (answer !== undefined) {
-        return this.#noted(answer, digest, demand, startedAtMs);
+        return this.#remembering(answer, digest, demand, startedAtMs);
       }
       await fill.ended;
     }
-    throw new RegistryError("UNAVAILABLE", { detail: "the fill ended" });
+    throw new RegistryError("UNAVAILABLE", {
+      detail: "the download of the blob ended early",
+    });
   }
 
   /**
@@ -134,9 +126,9 @@ export class Blobs {
   ): Promise<boolean> {
     const answer = await this.open(upstream, key, digest, {});
     if (answer.kind !== "unsatisfiable") answer.body.close();
-    await this.#fills.get(key.upstream, digest)?.ended;
+    await this.#parts.fills.get(key.upstream, digest)?.ended;
     if (answer.status.outcome === "hit") return true;
-    const row = await this.#index
+    const row = await this.#parts.index
       .getUpstreamBlob(key.upstream, digest)
       .catch(() => undefined);
     return row !== undefined;
@@ -150,17 +142,17 @@ export class Blobs {
   ): Promise<BlobHead> {
     const row = await this.#servableRow(upstream, key, digest);
     if (row !== undefined) {
-      this.#index.touchBlob(digest, this.#clock.nowMs());
+      this.#parts.index.touchBlob(digest, this.#parts.clock.nowMs());
       return {
         sizeBytes: row.sizeBytes,
         mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
         status: cacheStatus.hit(),
-        ageMs: this.#clock.nowMs() - row.storedAtMs,
+        ageMs: this.#parts.clock.nowMs() - row.storedAtMs,
       };
     }
     this.#assertFetchable(upstream, key, digest);
     if (!upstream.client.isDown()) {
-      const descriptor = await this.#index
+      const descriptor = await this.#parts.index
         .findDescriptor(key, digest)
         .catch(() => undefined);
       const sizeBytes = possibleSize(digest, descriptor?.sizeBytes);
@@ -173,7 +165,7 @@ export class Blobs {
         };
       }
     }
-    const head = await this.#noting(upstream, key, digest, () =>
+    const head = await this.#noteFailure(upstream, key, digest, () =>
       withDeadline(ANSWER_DEADLINE_MS, (signal) =>
         upstream.client.headBlob(key.repository, digest, signal),
       ),
@@ -187,8 +179,8 @@ export class Blobs {
   }
 
   /**
-   * The row of a stored blob that this repository may serve; an index that fails knows none, nor
-   * does one in which only other upstreams have it linked: theirs is no proof for this one.
+   * Returns the row of a stored blob that this repository may serve; undefined if the index fails, or
+   * if only other upstreams have the blob linked, which proves nothing for this one.
    */
   async #servableRow(
     upstream: MirroredUpstream,
@@ -198,10 +190,10 @@ export class Blobs {
     let stored: BlobRow | undefined;
     try {
       const linked =
-        this.#index.recallLinkedBlob(key, digest) ??
-        (await this.#index.getLinkedBlob(key, digest));
+        this.#parts.index.recallLinkedBlob(key, digest) ??
+        (await this.#parts.index.getLinkedBlob(key, digest));
       if (linked !== undefined) return linked;
-      stored = await this.#index.getUpstreamBlob(key.upstream, digest);
+      stored = await this.#parts.index.getUpstreamBlob(key.upstream, digest);
     } catch {
       return undefined;
     }
@@ -210,33 +202,36 @@ export class Blobs {
     return stored;
   }
 
-  /** @throws Refusal, UpstreamError where the repository may not serve a blob that another one has */
+  /** @throws Refusal, UpstreamError if the repository may not serve a blob that another one has */
   async #prove(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
     known: BlobRow | undefined,
   ): Promise<void> {
-    this.#negative.assertNone(upstream, key, digest, "blob");
-    await this.#noting(upstream, key, digest, () =>
-      this.#links.prove(upstream, key, digest, "blob", known),
+    this.#parts.negative.assertNone(upstream, key, digest, "blob");
+    await this.#noteFailure(upstream, key, digest, () =>
+      this.#parts.links.prove(upstream, key, digest, "blob", known),
     );
   }
 
-  /** There is nothing to link before: the proof of one who joins would be lost with the fill. */
+  /** Links the blob after the fill: before, there is no row to link, and the proof would be lost. */
   #linkWhenStored(fill: Fill, key: RepositoryKey): void {
     void fill.ended
       .then(async () => {
         const { digest } = fill;
-        // Where the fill failed, only another upstream's bytes may be there.
-        const row = await this.#index.getUpstreamBlob(key.upstream, digest);
-        if (row !== undefined) await this.#index.link(key, digest);
+        // If the fill failed, the only stored bytes may be those of another upstream.
+        const row = await this.#parts.index.getUpstreamBlob(
+          key.upstream,
+          digest,
+        );
+        if (row !== undefined) await this.#parts.index.link(key, digest);
       })
       .catch(() => {});
   }
 
-  /** Remembers that the client was given the whole blob, or several parts of it, once it was. */
-  #noted(
+  /** Adds to an answer that the client is remembered once it has received the blob. */
+  #remembering(
     answer: BlobAnswer,
     digest: Digest,
     { client }: BlobDemand,
@@ -246,9 +241,9 @@ export class Blobs {
     if (answer.kind === "body" && !isWhole(answer.range, answer.sizeBytes)) {
       return answer;
     }
-    const onGiven = (): void =>
-      this.#reads.noteGiven(client, digest, startedAtMs);
-    return { ...answer, onGiven };
+    const onSent = (): void =>
+      this.#parts.reads.noteReceived(client, digest, startedAtMs);
+    return { ...answer, onSent };
   }
 
   #assertFetchable(
@@ -257,17 +252,20 @@ export class Blobs {
     digest: Digest,
     { ranges }: BlobDemand = {},
   ): void {
-    if (this.#isOffline()) throw offlineRefusal("blob");
-    this.#negative.assertNone(upstream, key, digest, "blob");
-    if (ranges !== undefined && this.#fills.isBanned(key.upstream, digest)) {
+    if (this.#parts.isOffline()) throw offlineRefusal("blob");
+    this.#parts.negative.assertNone(upstream, key, digest, "blob");
+    if (
+      ranges !== undefined &&
+      this.#parts.fills.isBanned(key.upstream, digest)
+    ) {
       throw new RegistryError("UNAVAILABLE", {
-        detail: "the upstream's bytes were not those of the digest",
+        detail: "the upstream's bytes did not match the digest",
       });
     }
   }
 
-  /** Remembers that the upstream has no such blob, or not for us. */
-  async #noting<T>(
+  /** Runs work, and remembers if the upstream reports the blob as absent or refused. */
+  async #noteFailure<T>(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     digest: Digest,
@@ -276,7 +274,7 @@ export class Blobs {
     try {
       return await work();
     } catch (error) {
-      this.#negative.note(upstream, key, digest, error);
+      this.#parts.negative.note(upstream, key, digest, error);
       throw error;
     }
   }

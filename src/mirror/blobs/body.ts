@@ -1,34 +1,35 @@
-/** Bytes on their way to a client, pulled by whoever sends them. */
+/** The body of an answer; its sender pulls the bytes. */
 export interface Body {
   /**
-   * The next bytes, in one or more parts that stay untouched until the next call; undefined when
-   * all that was promised has been given.
+   * Returns the next bytes, in one or more parts that stay unchanged until the next call; undefined
+   * after the announced end.
    *
-   * @throws BrokenBody when the rest can't be had or must not be given
+   * @throws BrokenBody if the rest is unavailable or must not be sent
    */
   read(): Promise<readonly Uint8Array[] | undefined>;
   /**
-   * Hands the next bytes to a socket of this process, named by its descriptor, past its stream,
-   * which must be empty. Waits for nothing; never called during a {@link read}, whose parts are
-   * done with.
+   * Sends the next bytes to a socket of this process, given by its descriptor, bypassing its stream,
+   * which must be empty. Does not wait. Must not be called during a {@link read}, or while its parts
+   * are in use.
    *
-   * @returns how many the socket took; 0 where the next bytes must be read
+   * @returns the number of bytes that the socket accepted; 0 if the next bytes must be read
    */
   sendTo?(socket: number, maxBytes: number): number;
-  /** Lets go of what the body holds; called once, also after its end. */
+  /** Releases the resources of the body; called once, also after its end. */
   close(): void;
 }
 
-/** A body of parts of a blob, one after the other. */
+/** A body of several parts of a blob, sent one after the other. */
 export interface RangedBody extends Body {
   /**
-   * Goes on with another part, whose offsets are inclusive, before the first read or after the end
-   * of the part before. Of a blob that is on its way, each part lies after the one before.
+   * Continues with another part, whose offsets are inclusive. Called before the first read or after
+   * the end of the previous part. If the blob is being fetched, each part must start after the
+   * previous one.
    */
   setRange(first: number, last: number): void;
 }
 
-/** The rest of a body will not come: the connection is ended before the announced length. */
+/** The rest of a body is unavailable: the connection is closed before the announced length. */
 export class BrokenBody extends Error {
   constructor(message: string, options?: { cause?: unknown }) {
     super(message, options);

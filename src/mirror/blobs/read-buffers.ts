@@ -1,23 +1,23 @@
 /**
- * One read's worth of a blob: 256 KiB stays in the second-level cache and is reused, which beat
- * streams, smaller and larger buffers in throughput, CPU and memory at once.
+ * The size of one read of a blob. 256 KiB stays in the second-level cache and is reused, which was
+ * better than streams and than smaller and larger buffers in throughput, CPU and memory.
  */
 export const READ_BYTES = 256 * 1024;
 
-/** What a reader gets when many read at once: the sum stays near that of a few. */
+/** The buffer of a reader while many readers are active, so that their sum stays small. */
 const CROWDED_READ_BYTES = 64 * 1024;
 
-/** How many readers may have a large buffer. */
+/** Readers that may have a large buffer. */
 const MAX_LARGE = 32;
 
-/** Smaller ones are left to the collector; more large ones than this never exist. */
+/** Large buffers that are not in use; small ones are garbage-collected. */
 const idle: Buffer[] = [];
 let largeInUse = 0;
 
 /**
- * A buffer for one reader; it holds old bytes.
+ * Returns a buffer for one reader, with arbitrary content.
  *
- * @param wantedBytes what the reader will read in all
+ * @param wantedBytes the number of bytes that the reader will read in total
  */
 export function takeReadBuffer(wantedBytes: number): Buffer {
   // A small blob gets a buffer of its size: it is read once and never refilled.
@@ -28,8 +28,8 @@ export function takeReadBuffer(wantedBytes: number): Buffer {
   return idle.pop() ?? Buffer.allocUnsafeSlow(READ_BYTES);
 }
 
-/** The caller has no view of it left. */
-export function giveReadBuffer(buffer: Buffer): void {
+/** Returns a buffer to the pool. The caller must not use it, or a view of it, afterwards. */
+export function returnReadBuffer(buffer: Buffer): void {
   if (buffer.length !== READ_BYTES) return;
   largeInUse--;
   idle.push(buffer);

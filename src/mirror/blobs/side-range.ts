@@ -6,7 +6,7 @@ import { UpstreamError } from "../../wire/errors.ts";
 import { type Body, BrokenBody } from "./body.ts";
 import { chooseResume } from "../fills/fill-resume.ts";
 
-/** A body that brought so much resets the count of those that brought nothing. */
+/** A body that delivered this many bytes counts as progress and resets the retry counter. */
 const FRUITFUL_BYTES = 64 * 1024;
 
 export interface SideRangeOptions {
@@ -14,15 +14,15 @@ export interface SideRangeOptions {
   /** Of the whole blob. */
   readonly sizeBytes: number;
   open(options: OpenBlobOptions): Promise<UpstreamBlob>;
-  /** Called once, when no connection is used any more. */
+  /** Called once, after the last connection has ended. */
   onClose(): void;
 }
 
 /**
- * Opens a range straight from the upstream, beside a fill that is far behind it. It is not verified:
- * no digest covers a part of a blob, and it is never the whole of one.
+ * Opens a range directly from the upstream while a fill of the same blob has not reached it. The
+ * bytes are not verified: no digest covers a part of a blob, and the range is never the whole blob.
  *
- * @returns undefined where the upstream does not give it: the fill gets there in the end
+ * @returns undefined if the upstream does not send the range; the fill will reach it
  */
 export async function openSideRange(
   options: SideRangeOptions,
@@ -37,7 +37,7 @@ export async function openSideRange(
   }
 }
 
-/** A range whose body is resumed where it breaks, at the next endpoint first. */
+/** A range that is resumed where it breaks off, at another endpoint first. */
 class SideRange implements Body {
   readonly #options: SideRangeOptions;
   readonly #abort = new AbortController();
@@ -56,7 +56,7 @@ class SideRange implements Body {
     this.#dialledAt = this.#position;
   }
 
-  /** Asks for what is missing. @throws UpstreamError */
+  /** Requests the missing bytes. @throws UpstreamError */
   async dial(): Promise<void> {
     const { range, sizeBytes } = this.#options;
     this.#dials++;
@@ -80,9 +80,13 @@ class SideRange implements Body {
     if (!isPart || this.#abort.signal.aborted) {
       blob.body.destroy();
       this.#avoid.add(blob.endpoint);
-      throw new UpstreamError("bad-response", "not the range that was asked", {
-        upstream: blob.endpoint,
-      });
+      throw new UpstreamError(
+        "bad-response",
+        "got another range than requested",
+        {
+          upstream: blob.endpoint,
+        },
+      );
     }
     this.#endpoint = blob.endpoint;
     this.#body = blob.body;
@@ -103,7 +107,7 @@ class SideRange implements Body {
     return undefined;
   }
 
-  /** @throws UpstreamError where the body broke, or no other could be opened */
+  /** @throws UpstreamError if the body broke off, or another could not be opened */
   async #next(end: number): Promise<Buffer> {
     if (this.#chunks === undefined) await this.dial();
     const next = await this.#chunks?.next();
@@ -113,14 +117,14 @@ class SideRange implements Body {
       });
     }
     if (next.value.length > end - this.#position) {
-      throw new UpstreamError("bad-response", "more bytes than asked for", {
+      throw new UpstreamError("bad-response", "got more bytes than requested", {
         upstream: this.#endpoint ?? "",
       });
     }
     return next.value;
   }
 
-  /** @throws BrokenBody where another body would not help */
+  /** @throws BrokenBody if another attempt would not help */
   async #pauseAfter(error: unknown): Promise<void> {
     this.#drop();
     this.#fruitless =
@@ -133,7 +137,7 @@ class SideRange implements Body {
       hasReaders: true,
     });
     if (delayMs === undefined) {
-      throw new BrokenBody("the upstream's range broke", { cause: error });
+      throw new BrokenBody("the upstream's range broke off", { cause: error });
     }
     if (this.#endpoint !== undefined) this.#avoid.add(this.#endpoint);
     const { signal } = this.#abort;

@@ -14,31 +14,25 @@ import {
 import { StoredBody } from "./stored-body.ts";
 import type { StoredReads } from "./stored-reads.ts";
 
-/** A head waits so long for a stored blob to be verified; then its last bytes do. */
+/** How long the head of an answer waits for the verification of a stored blob; then its tail waits. */
 const VERIFIED_HEAD_MS = 10_000;
 
-/** Blobs from the store, and ranges of them. */
-export class StoredBlobs {
-  readonly #store: BlobStore;
-  readonly #index: Pick<BlobRecords, "forgetBlob"> &
-    Pick<UseIndex, "touchBlob">;
-  readonly #reads: StoredReads;
-  readonly #clock: Clock;
+interface StoredBlobsParts {
+  readonly store: BlobStore;
+  readonly index: Pick<BlobRecords, "forgetBlob"> & Pick<UseIndex, "touchBlob">;
+  readonly reads: StoredReads;
+  readonly clock: Clock;
+}
 
-  constructor(options: {
-    readonly store: BlobStore;
-    readonly index: Pick<BlobRecords, "forgetBlob"> &
-      Pick<UseIndex, "touchBlob">;
-    readonly reads: StoredReads;
-    readonly clock: Clock;
-  }) {
-    this.#store = options.store;
-    this.#index = options.index;
-    this.#reads = options.reads;
-    this.#clock = options.clock;
+/** Answers requests for blobs, and ranges of them, from the store. */
+export class StoredBlobs {
+  readonly #parts: StoredBlobsParts;
+
+  constructor(parts: StoredBlobsParts) {
+    this.#parts = parts;
   }
 
-  /** @returns undefined where the bytes are gone, wrong, or can't be read now */
+  /** @returns undefined if the bytes are gone, wrong, or cannot be read now */
   async open(
     row: BlobRow,
     { ranges: specs, client }: BlobDemand,
@@ -50,43 +44,43 @@ export class StoredBlobs {
     if (ranges?.length === 0) {
       return { kind: "unsatisfiable", sizeBytes, status };
     }
-    if (this.#reads.isWrong(row)) return undefined;
-    const reader = await this.#store
+    if (this.#parts.reads.isWrong(row)) return undefined;
+    const reader = await this.#parts.store
       .open(digest, sizeBytes)
       .catch(() => "unreadable" as const);
     if (reader === "unreadable") return undefined;
     if (reader === undefined) {
-      // The file is gone or was cut: what the index says of it is worth nothing.
-      await this.#index.forgetBlob(digest).catch(() => {});
+      // The file is gone or truncated, so the row in the index is wrong.
+      await this.#parts.index.forgetBlob(digest).catch(() => {});
       return undefined;
     }
     const { writtenAtMs } = reader;
-    // podman takes a zstd:chunked layer in parts, and compares those.
+    // podman fetches a zstd:chunked layer in parts, and verifies those.
     const areParts = ranges !== undefined && ranges.length > 1;
     const doubt =
       client !== undefined && (areParts || isWhole(range, sizeBytes))
-        ? await this.#awaitDoubt(client, row, writtenAtMs)
+        ? await this.#verifyIfDoubtful(client, row, writtenAtMs)
         : {};
     if (doubt === "wrong") {
       await reader.close();
       return undefined;
     }
-    this.#index.touchBlob(digest, this.#clock.nowMs());
-    this.#reads.noteHit(row, writtenAtMs);
+    this.#parts.index.touchBlob(digest, this.#parts.clock.nowMs());
+    this.#parts.reads.noteHit(row, writtenAtMs);
     const body = new StoredBody(
       reader,
       range?.first ?? 0,
       range === undefined ? sizeBytes : range.last + 1,
-      // What can't be read is fetched when the engine asks for the rest.
-      () => void this.#index.forgetBlob(digest).catch(() => {}),
+      // An unreadable blob is fetched again when the engine requests the rest.
+      () => void this.#parts.index.forgetBlob(digest).catch(() => {}),
       doubt.verification,
     );
-    body.onClose = this.#reads.follow(digest, body);
+    body.onClose = this.#parts.reads.follow(digest, body);
     const answer = {
       sizeBytes,
       mediaType: row.mediaType ?? BLOB_MEDIA_TYPE,
       status,
-      ageMs: this.#clock.nowMs() - row.storedAtMs,
+      ageMs: this.#parts.clock.nowMs() - row.storedAtMs,
       source: "cache" as const,
       body,
     };
@@ -96,16 +90,16 @@ export class StoredBlobs {
   }
 
   /**
-   * Has a blob verified that the client was given a moment ago, or that another process wrote to.
+   * Verifies a blob that the client received a moment ago, or whose file another process wrote to.
    *
-   * @returns "wrong" where the bytes must not be given, else what is left to wait for
+   * @returns "wrong" if the bytes must not be sent, else the verification if it still runs
    */
-  async #awaitDoubt(
+  async #verifyIfDoubtful(
     client: string,
     row: BlobRow,
     writtenAtMs: number | undefined,
   ): Promise<"wrong" | { readonly verification?: Promise<Verification> }> {
-    const doubt = this.#reads.doubt(client, row, writtenAtMs);
+    const doubt = this.#parts.reads.verifyIfDoubtful(client, row, writtenAtMs);
     if (doubt === undefined) return {};
     const { promise: late, resolve } = Promise.withResolvers<"late">();
     const timer = setTimeout(() => resolve("late"), VERIFIED_HEAD_MS);

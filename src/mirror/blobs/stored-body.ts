@@ -2,12 +2,16 @@ import type { BlobReader } from "../../storage/blob-store.ts";
 import type { Verification } from "../../storage/blob-verifier.ts";
 import { TAIL_BYTES } from "../fills/blob-fill.ts";
 import { BrokenBody, type RangedBody } from "./body.ts";
-import { giveReadBuffer, READ_BYTES, takeReadBuffer } from "./read-buffers.ts";
+import {
+  returnReadBuffer,
+  READ_BYTES,
+  takeReadBuffer,
+} from "./read-buffers.ts";
 
-/** Read between bytes that go without a buffer: enough to be told when the socket takes more. */
+/** Size of a read between calls of sendTo(): enough for the stream to report when the socket is ready again. */
 const REMINDER_BYTES = 16 * 1024;
 
-/** A stored blob, or a range of it, read into one buffer that is used again and again. */
+/** A stored blob, or a range of it, read into one buffer that is reused. */
 export class StoredBody implements RangedBody {
   readonly #reader: BlobReader;
   #position: number;
@@ -24,8 +28,8 @@ export class StoredBody implements RangedBody {
 
   /**
    * @param end position after the last byte
-   * @param onUnreadable the bytes are there and can't be read
-   * @param verification the last 64 KiB are withheld until it has ended well
+   * @param onUnreadable called if the bytes exist and cannot be read
+   * @param verification the last 64 KiB are withheld until it has succeeded
    */
   constructor(
     reader: BlobReader,
@@ -55,7 +59,7 @@ export class StoredBody implements RangedBody {
     this.#end = last + 1;
   }
 
-  /** The stored bytes are wrong: no client gets the last of them. */
+  /** Marks the stored bytes as wrong: the rest is not sent. */
   break(): void {
     this.#isBroken = true;
   }
@@ -111,16 +115,16 @@ export class StoredBody implements RangedBody {
   #setReadBytes(bytes: number): void {
     if (this.#readBytes === bytes) return;
     this.#readBytes = bytes;
-    this.#giveBuffer();
+    this.#returnBuffer();
   }
 
-  #giveBuffer(): void {
-    if (this.#buffer !== undefined) giveReadBuffer(this.#buffer);
+  #returnBuffer(): void {
+    if (this.#buffer !== undefined) returnReadBuffer(this.#buffer);
     this.#buffer = undefined;
   }
 
   #release(): void {
-    this.#giveBuffer();
+    this.#returnBuffer();
     void this.#reader.close().catch(() => {});
   }
 }

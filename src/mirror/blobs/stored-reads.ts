@@ -7,82 +7,82 @@ import type { BlobRow } from "../../storage/blob-index.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 
-/** A client that wants the same whole blob again within this time doubts what it got. */
-const DOUBT_MS = 120_000;
-/** Some 300 bytes each. */
+/** A client that requests the same whole blob again within this time may have received wrong bytes. */
+const REPEAT_MS = 120_000;
+/** About 300 bytes each. */
 const MAX_REMEMBERED = 20_000;
-/** A clock that was set back must not keep a blob from being verified. */
+/** A clock that was set back must not prevent verification. */
 const CLOCK_TOLERANCE_MS = 60_000;
 
-/** A whole blob that a client was given, or several parts of it. */
-interface Given {
+/** A client received a whole blob, or several parts of it. */
+interface Receipt {
   /** When the first answer since the last verification began. */
   readonly sinceMs: number;
   /** When the last one ended. */
   readonly lastMs: number;
 }
 
-/** A body that is cut when its blob turns out to be wrong. */
+/** A body that is cut if its blob is found to be wrong. */
 export interface Breakable {
   break(): void;
 }
 
+interface StoredReadsParts {
+  /** Undefined: nothing is verified. */
+  readonly verifier: Pick<BlobVerifier, "verify" | "verifyLater"> | undefined;
+  readonly clock: Clock;
+  /** Age after which a hit has a blob verified again; Infinity: never. May change at any time. */
+  readonly verifyAfterMs: () => number;
+}
+
 /**
- * Which stored blobs are verified while they are read.
+ * Decides which stored blobs are verified because they are read.
  *
- * An engine that was given wrong bytes discards them and asks again, so a client that wants a whole
- * blob, or several parts of it, twice within two minutes has it verified; then, for two minutes, it may ask as often as it
- * likes: behind one address there may be a hundred clients. A blob whose file was written to since
- * it was last verified was written to by another process: it is verified first. One that was not
- * verified for long is verified in the background.
+ * An engine that received wrong bytes discards them and requests them again. So a second request for a
+ * whole blob, or for several parts of it, from the same client within two minutes has the blob
+ * verified. For the next two minutes requests from that address need no verification, because a
+ * hundred clients may share one address. A blob whose file was modified after its last verification
+ * was modified by another process: it is verified first. A blob whose last verification is old is
+ * verified in the background.
  */
 export class StoredReads {
-  readonly #verifier: Pick<BlobVerifier, "verify" | "verifyLater"> | undefined;
-  readonly #clock: Clock;
-  readonly #verifyAfterMs: () => number;
+  readonly #parts: StoredReadsParts;
   /** By client and digest; monotonic times. */
-  readonly #given = new LRUCache<string, Given>({ max: MAX_REMEMBERED });
-  /** When the last verification with a good end began. */
+  readonly #received = new LRUCache<string, Receipt>({ max: MAX_REMEMBERED });
+  /** When the last successful verification began. */
   readonly #verified = new LRUCache<Digest, number>({ max: MAX_REMEMBERED });
-  /** When the bytes that were found right had been written. */
+  /** The write times of the bytes that were found right. */
   readonly #right = new LRUCache<Digest, number>({ max: MAX_REMEMBERED });
-  /** When what was found wrong had been stored. */
+  /** The storage times of the blobs that were found wrong. */
   readonly #wrong = new LRUCache<Digest, number>({ max: MAX_REMEMBERED });
   readonly #bodies = new Map<Digest, Set<Breakable>>();
 
-  constructor(options: {
-    /** Absent: nothing is verified. */
-    readonly verifier: Pick<BlobVerifier, "verify" | "verifyLater"> | undefined;
-    readonly clock: Clock;
-    /** Older verifications are done again at a hit; Infinity: never. May change at any time. */
-    readonly verifyAfterMs: () => number;
-  }) {
-    this.#verifier = options.verifier;
-    this.#clock = options.clock;
-    this.#verifyAfterMs = options.verifyAfterMs;
+  constructor(parts: StoredReadsParts) {
+    this.#parts = parts;
   }
 
   /**
-   * The verification of a blob that the client was given whole a moment ago, or whose file another
-   * process wrote to; undefined where it need not be waited for.
+   * Verifies a blob that the client received completely a moment ago, or whose file another process
+   * wrote to. Returns undefined if no verification is needed.
    *
-   * @param writtenAtMs when its bytes were last written, where that is known
+   * @param writtenAtMs when the file was last written, if known
    */
-  doubt(
+  verifyIfDoubtful(
     client: string,
     row: BlobRow,
     writtenAtMs: number | undefined,
   ): Promise<Verification> | undefined {
-    const nowMs = this.#clock.monotonicMs();
+    const nowMs = this.#parts.clock.monotonicMs();
     if (
-      this.#verifier === undefined ||
+      this.#parts.verifier === undefined ||
       !(
-        this.#isGiven(client, row, nowMs) || this.#isRewritten(row, writtenAtMs)
+        this.#hasReceived(client, row, nowMs) ||
+        this.#isRewritten(row, writtenAtMs)
       )
     ) {
       return undefined;
     }
-    return this.#verifier.verify(row).then((verification) => {
+    return this.#parts.verifier.verify(row).then((verification) => {
       if (verification === "right") {
         this.#verified.set(row.digest, nowMs);
         if (writtenAtMs !== undefined) this.#right.set(row.digest, writtenAtMs);
@@ -91,28 +91,28 @@ export class StoredReads {
     });
   }
 
-  /** The bytes of a stored blob are read. */
+  /** Has a blob verified in the background if it is read and its last verification is old. */
   noteHit(row: BlobRow, writtenAtMs: number | undefined): void {
-    const sinceMs = this.#clock.nowMs() - row.verifiedAtMs;
+    const sinceMs = this.#parts.clock.nowMs() - row.verifiedAtMs;
     if (
-      sinceMs >= this.#verifyAfterMs() ||
+      sinceMs >= this.#parts.verifyAfterMs() ||
       sinceMs < -CLOCK_TOLERANCE_MS ||
       this.#isRewritten(row, writtenAtMs)
     ) {
-      this.#verifier?.verifyLater(row);
+      this.#parts.verifier?.verifyLater(row);
     }
   }
 
-  #isGiven(client: string, { digest }: BlobRow, nowMs: number): boolean {
-    const given = this.#given.get(keyOf(client, digest));
+  #hasReceived(client: string, { digest }: BlobRow, nowMs: number): boolean {
+    const receipt = this.#received.get(keyOf(client, digest));
     return (
-      given !== undefined &&
-      nowMs - given.lastMs < DOUBT_MS &&
-      !this.#isVerifiedSince(digest, given.sinceMs, nowMs)
+      receipt !== undefined &&
+      nowMs - receipt.lastMs < REPEAT_MS &&
+      !this.#isVerifiedSince(digest, receipt.sinceMs, nowMs)
     );
   }
 
-  /** A time ahead of the clock is that of another machine, and says nothing. */
+  /** A write time in the future is from the clock of another machine, and proves nothing. */
   #isRewritten(
     { digest, verifiedAtMs }: BlobRow,
     writtenAtMs: number | undefined,
@@ -120,26 +120,26 @@ export class StoredReads {
     return (
       writtenAtMs !== undefined &&
       writtenAtMs > verifiedAtMs &&
-      writtenAtMs <= this.#clock.nowMs() &&
+      writtenAtMs <= this.#parts.clock.nowMs() &&
       this.#right.get(digest) !== writtenAtMs
     );
   }
 
-  /** A client has all of a blob. @param startedAtMs monotonic: when it asked */
-  noteGiven(client: string, digest: Digest, startedAtMs: number): void {
+  /** Remembers that a client received a whole blob. @param startedAtMs when its request began; monotonic */
+  noteReceived(client: string, digest: Digest, startedAtMs: number): void {
     const key = keyOf(client, digest);
-    const nowMs = this.#clock.monotonicMs();
-    const before = this.#given.get(key);
+    const nowMs = this.#parts.clock.monotonicMs();
+    const before = this.#received.get(key);
     const isQuiet =
       before !== undefined &&
       this.#isVerifiedSince(digest, before.sinceMs, nowMs);
-    this.#given.set(key, {
+    this.#received.set(key, {
       sinceMs: isQuiet ? before.sinceMs : startedAtMs,
       lastMs: nowMs,
     });
   }
 
-  /** @returns what ends it */
+  /** Cuts a body if its blob is found to be wrong. @returns a function that ends this */
   follow(digest: Digest, body: Breakable): () => void {
     const bodies = this.#bodies.get(digest) ?? new Set();
     bodies.add(body);
@@ -152,15 +152,15 @@ export class StoredReads {
     };
   }
 
-  /** Whether these bytes were found wrong, and could not be removed. */
+  /** Whether these bytes were found wrong and could not be removed. */
   isWrong({ digest, storedAtMs }: BlobRow): boolean {
     return this.#wrong.get(digest) === storedAtMs;
   }
 
   /**
-   * The stored bytes are wrong: what is being read of them is cut, and no more is.
+   * Handles wrong stored bytes: cuts the bodies that read them, and serves them no more.
    *
-   * @param remove removes them, and returns whether that was possible
+   * @param remove removes the bytes, and returns whether that succeeded
    */
   async dropWrong(
     { digest, storedAtMs }: BlobRow,
@@ -179,7 +179,7 @@ export class StoredReads {
     return (
       verifiedMs !== undefined &&
       verifiedMs >= sinceMs &&
-      nowMs - verifiedMs < DOUBT_MS
+      nowMs - verifiedMs < REPEAT_MS
     );
   }
 }

@@ -1,7 +1,7 @@
 import type { BlobReader } from "../../storage/blob-store.ts";
 import { BrokenBody, type RangedBody } from "../blobs/body.ts";
 import {
-  giveReadBuffer,
+  returnReadBuffer,
   READ_BYTES,
   takeReadBuffer,
 } from "../blobs/read-buffers.ts";
@@ -177,7 +177,7 @@ export class FillReader implements RangedBody {
   }
 
   #releaseBuffer(): void {
-    if (this.#buffer !== undefined) giveReadBuffer(this.#buffer);
+    if (this.#buffer !== undefined) returnReadBuffer(this.#buffer);
     this.#buffer = undefined;
   }
 }

@@ -31,6 +31,12 @@ export interface ReferrersAnswer {
   readonly isStale: boolean;
 }
 
+interface ReferrersParts {
+  readonly index: StoredReferrers;
+  readonly clock: Clock;
+  readonly revalidation: ListRevalidation<Buffer>;
+}
+
 /**
  * What refers to a manifest: signatures, attestations. The upstream's API, else the tag that
  * clients write where there is no API.
@@ -38,23 +44,15 @@ export interface ReferrersAnswer {
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
  */
 export class Referrers {
-  readonly #index: StoredReferrers;
-  readonly #clock: Clock;
-  readonly #revalidation: ListRevalidation<Buffer>;
+  readonly #parts: ReferrersParts;
   /** Lists of what the cache has not linked: any client can name subjects, so none is written. */
   readonly #unlinked = new LRUCache<string, ReferrersRow>({
     maxSize: MAX_UNLINKED_BYTES,
     sizeCalculation: ({ body }) => body.length + ENTRY_OVERHEAD_BYTES,
   });
 
-  constructor(options: {
-    readonly index: StoredReferrers;
-    readonly clock: Clock;
-    readonly revalidation: ListRevalidation<Buffer>;
-  }) {
-    this.#index = options.index;
-    this.#clock = options.clock;
-    this.#revalidation = options.revalidation;
+  constructor(parts: ReferrersParts) {
+    this.#parts = parts;
   }
 
   /** @throws Refusal, UpstreamError */
@@ -65,10 +63,13 @@ export class Referrers {
     artifactTypes: readonly string[],
   ): Promise<ReferrersAnswer> {
     const row =
-      (await this.#index.getReferrers(key, subject).catch(() => undefined)) ??
-      this.#unlinked.get(flightOf(key, subject));
+      (await this.#parts.index
+        .getReferrers(key, subject)
+        .catch(() => undefined)) ?? this.#unlinked.get(flightOf(key, subject));
     const ageMs =
-      row === undefined ? undefined : this.#clock.nowMs() - row.verifiedAtMs;
+      row === undefined
+        ? undefined
+        : this.#parts.clock.nowMs() - row.verifiedAtMs;
     const isFiltered = artifactTypes.length > 0;
     const answer = (
       body: Buffer,
@@ -86,7 +87,7 @@ export class Referrers {
         return answer(row.body, { status, ageMs, isStale: false });
       }
     }
-    const { list, status, isStale } = await this.#revalidation.ask({
+    const { list, status, isStale } = await this.#parts.revalidation.ask({
       upstream,
       key,
       reference: subject,
@@ -108,7 +109,7 @@ export class Referrers {
     key: RepositoryKey,
     subject: Digest,
   ): Promise<void> {
-    await this.#revalidation.renew({
+    await this.#parts.revalidation.renew({
       upstream,
       key,
       reference: subject,
@@ -155,15 +156,19 @@ export class Referrers {
     body: Buffer,
     isEmpty: boolean,
   ): Promise<void> {
-    const row = { body, verifiedAtMs: this.#clock.nowMs() };
+    const row = { body, verifiedAtMs: this.#parts.clock.nowMs() };
     const name = flightOf(key, subject);
     this.#unlinked.delete(name);
-    const isWritten = await this.#index
+    const isWritten = await this.#parts.index
       .putReferrers(key, subject, row)
       .catch(() => false);
     if (isWritten) return;
     if (isEmpty) {
-      this.#revalidation.noteAbsent({ upstream, key, reference: subject });
+      this.#parts.revalidation.noteAbsent({
+        upstream,
+        key,
+        reference: subject,
+      });
     } else {
       this.#unlinked.set(name, row);
     }

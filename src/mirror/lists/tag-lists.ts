@@ -47,30 +47,28 @@ interface KnownTagList extends TagList {
   readonly fetchedAtMs: number;
 }
 
+interface TagListsParts {
+  readonly index: TagListIndex;
+  readonly clock: Clock;
+  readonly revalidation: ListRevalidation<TagList>;
+}
+
 /**
  * The tags of a repository: the upstream's list. While the upstream is down the last known one, and if
  * there is none the tags in the cache. A list that is whole outlives the process.
  */
 export class TagLists {
-  readonly #index: TagListIndex;
-  readonly #clock: Clock;
+  readonly #parts: TagListsParts;
   readonly #kept: KeptTagLists;
-  readonly #revalidation: ListRevalidation<TagList>;
   readonly #lists = new LRUCache<string, KnownTagList>({
     maxSize: MAX_LISTS_BYTES,
     sizeCalculation: (list) =>
       list.tags.reduce((bytes, tag) => bytes + tag.length + 16, 64),
   });
 
-  constructor(options: {
-    readonly index: TagListIndex;
-    readonly clock: Clock;
-    readonly revalidation: ListRevalidation<TagList>;
-  }) {
-    this.#index = options.index;
-    this.#clock = options.clock;
-    this.#kept = new KeptTagLists(options);
-    this.#revalidation = options.revalidation;
+  constructor(parts: TagListsParts) {
+    this.#parts = parts;
+    this.#kept = new KeptTagLists(parts);
   }
 
   /** @throws Refusal, UpstreamError */
@@ -97,10 +95,10 @@ export class TagLists {
     const start = nameOf(key, undefined);
     await this.#recall(upstream, key);
     if (!this.#lists.has(start)) {
-      this.#revalidation.forget(list);
+      this.#parts.revalidation.forget(list);
       return;
     }
-    await this.#revalidation.renew({
+    await this.#parts.revalidation.renew({
       ...list,
       upstream,
       fetch: () => this.#fetch(upstream, key, undefined),
@@ -156,7 +154,7 @@ export class TagLists {
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
     const last = this.#lists.get(nameOf(key, after));
-    const answered = await this.#revalidation.ask({
+    const answered = await this.#parts.revalidation.ask({
       upstream,
       key,
       reference: TAGS_LIST,
@@ -170,7 +168,7 @@ export class TagLists {
   }
 
   #ageMs({ fetchedAtMs }: KnownTagList): number {
-    return this.#clock.monotonicMs() - fetchedAtMs;
+    return this.#parts.clock.monotonicMs() - fetchedAtMs;
   }
 
   /** A part of a list whose start is answered stale. */
@@ -211,7 +209,7 @@ export class TagLists {
         .sort(),
       isWhole,
     };
-    const fetchedAtMs = this.#clock.monotonicMs();
+    const fetchedAtMs = this.#parts.clock.monotonicMs();
     this.#lists.set(nameOf(key, after), { ...list, fetchedAtMs });
     if (after === undefined) {
       await (list.isWhole
@@ -235,7 +233,7 @@ export class TagLists {
     this.#lists.set(name, {
       tags: kept.tags,
       isWhole: true,
-      fetchedAtMs: this.#clock.monotonicMs() - ageMs,
+      fetchedAtMs: this.#parts.clock.monotonicMs() - ageMs,
     });
   }
 
@@ -266,7 +264,7 @@ export class TagLists {
     // One more than the page says that there is a next one.
     const limit = Math.min(n, MAX_CACHED_TAGS) + 1;
     const list = (count: number, after: string | undefined) =>
-      this.#index.listTags(key, count, after).catch(() => []);
+      this.#parts.index.listTags(key, count, after).catch(() => []);
     const tags = await list(limit, last);
     const isEmpty =
       tags.length === 0 &&

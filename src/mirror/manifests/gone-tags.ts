@@ -6,21 +6,21 @@ import { UpstreamError } from "../../wire/errors.ts";
 import { isNotFound } from "./manifest-answers.ts";
 import type { MirroredUpstream } from "../mirrored-upstream.ts";
 
+interface GoneTagsParts {
+  readonly index: Pick<TagIndex, "getTag" | "markTagGone" | "removeTag">;
+  readonly clock: Clock;
+}
+
 /**
  * Handles cached tags that their upstream no longer has, because the publisher deleted them. A pinned
  * tag is served until it is unpinned, any other for `staleIfGone` from the first such response, whose
  * time is in the index.
  */
 export class GoneTags {
-  readonly #index: Pick<TagIndex, "getTag" | "markTagGone" | "removeTag">;
-  readonly #clock: Clock;
+  readonly #parts: GoneTagsParts;
 
-  constructor(options: {
-    readonly index: Pick<TagIndex, "getTag" | "markTagGone" | "removeTag">;
-    readonly clock: Clock;
-  }) {
-    this.#index = options.index;
-    this.#clock = options.clock;
+  constructor(parts: GoneTagsParts) {
+    this.#parts = parts;
   }
 
   /**
@@ -35,15 +35,15 @@ export class GoneTags {
   ): Promise<void> {
     if (!isGone(upstream, error)) return;
     try {
-      const row = await this.#index.getTag(key, tag);
+      const row = await this.#parts.index.getTag(key, tag);
       if (row === undefined) return;
-      const nowMs = this.#clock.nowMs();
+      const nowMs = this.#parts.clock.nowMs();
       // A mark in the future means that the clock was set back.
       const goneAtMs = Math.min(row.goneAtMs ?? nowMs, nowMs);
       if (!this.mayServe(upstream, { ...row, goneAtMs })) {
-        await this.#index.removeTag(key, tag);
+        await this.#parts.index.removeTag(key, tag);
       } else if (row.goneAtMs !== goneAtMs) {
-        await this.#index.markTagGone(key, tag, goneAtMs);
+        await this.#parts.index.markTagGone(key, tag, goneAtMs);
       }
     } catch {
       // The upstream's next response repeats it.
@@ -56,7 +56,9 @@ export class GoneTags {
     { goneAtMs, isPinned }: Pick<TagRow, "goneAtMs" | "isPinned">,
   ): boolean {
     if (goneAtMs === undefined) return false;
-    return isPinned || this.#clock.nowMs() - goneAtMs < freshness.staleIfGoneMs;
+    return (
+      isPinned || this.#parts.clock.nowMs() - goneAtMs < freshness.staleIfGoneMs
+    );
   }
 
   /** Whether the tag is marked as gone, and may be served. */
@@ -65,7 +67,7 @@ export class GoneTags {
     key: RepositoryKey,
     tag: Tag,
   ): Promise<boolean> {
-    const row = await this.#index.getTag(key, tag).catch(() => undefined);
+    const row = await this.#parts.index.getTag(key, tag).catch(() => undefined);
     return row !== undefined && this.mayServe(upstream, row);
   }
 }

@@ -42,19 +42,22 @@ void describe("reads of stored blobs", () => {
   void it("are verified again while nothing could be said", async () => {
     const { reads, clock } = makeScene("unknown");
     const row = rowOf("a");
-    reads.noteGiven("one", row.digest, 0);
+    reads.noteReceived("one", row.digest, 0);
     for (let i = 0; i < 3; i++) {
-      assert.equal(await reads.doubt("one", row, undefined), "unknown");
-      reads.noteGiven("one", row.digest, clock.monotonicMs());
+      assert.equal(
+        await reads.verifyIfDoubtful("one", row, undefined),
+        "unknown",
+      );
+      reads.noteReceived("one", row.digest, clock.monotonicMs());
     }
   });
 
   void it("are remembered for 20 000 pairs of client and blob", async () => {
     const { reads } = makeScene();
     const row = rowOf("a");
-    for (let i = 0; i <= 20_000; i++) reads.noteGiven(`${i}`, row.digest, 0);
-    assert.equal(reads.doubt("0", row, undefined), undefined);
-    assert.equal(await reads.doubt("1", row, undefined), "right");
+    for (let i = 0; i <= 20_000; i++) reads.noteReceived(`${i}`, row.digest, 0);
+    assert.equal(reads.verifyIfDoubtful("0", row, undefined), undefined);
+    assert.equal(await reads.verifyIfDoubtful("1", row, undefined), "right");
   });
 
   void it("of a blob that was verified long ago, or after now, have it verified in the background", () => {
@@ -73,11 +76,14 @@ void describe("reads of stored blobs", () => {
     const { reads, clock, later } = makeScene();
     const nowMs = clock.nowMs();
     const row = rowOf("a", nowMs - 5_000);
-    assert.equal(reads.doubt("one", row, nowMs - 5_000), undefined);
+    assert.equal(reads.verifyIfDoubtful("one", row, nowMs - 5_000), undefined);
     // The time of a file server's own clock.
-    assert.equal(reads.doubt("one", row, nowMs + 1), undefined);
-    assert.equal(await reads.doubt("one", row, nowMs - 4_000), "right");
-    assert.equal(reads.doubt("one", row, nowMs - 4_000), undefined);
+    assert.equal(reads.verifyIfDoubtful("one", row, nowMs + 1), undefined);
+    assert.equal(
+      await reads.verifyIfDoubtful("one", row, nowMs - 4_000),
+      "right",
+    );
+    assert.equal(reads.verifyIfDoubtful("one", row, nowMs - 4_000), undefined);
     reads.noteHit(row, nowMs - 4_000);
     assert.deepEqual(later, []);
     reads.noteHit(row, nowMs - 3_000);
