@@ -17,7 +17,7 @@ export interface Candidate {
 /** A root that is evicted. */
 export interface Victim {
   readonly root: RootRow;
-  /** What no other root needs after it and the earlier victims are gone; a manifest before its children. */
+  /** Blobs that no other root needs after it and the earlier victims are gone; a manifest before its children. */
   readonly digests: readonly Digest[];
   readonly freedBytes: number;
 }

@@ -192,7 +192,7 @@ export class Evictor {
     await this.#dropPending().catch(() => undefined);
   }
 
-  // --- when ------------------------------------------------------------------------------------
+  // --- schedule ------------------------------------------------------------------------------------
 
   #tick(): void {
     this.#search.rewind();
@@ -298,7 +298,7 @@ export class Evictor {
     };
   }
 
-  // --- what ------------------------------------------------------------------------------------
+  // --- selection ------------------------------------------------------------------------------------
 
   async #round(target: Target, isDryRun: boolean): Promise<EvictedImage[]> {
     const pace = new Pace();
@@ -317,7 +317,7 @@ export class Evictor {
     return evicted;
   }
 
-  // --- how -------------------------------------------------------------------------------------
+  // --- removal --------------------------------------------------------------------------------
 
   /** @returns the bytes that were freed; undefined if the root was used after it was chosen */
   async #evict({ root, digests }: Victim): Promise<number | undefined> {

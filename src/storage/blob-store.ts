@@ -111,7 +111,7 @@ export function parseUploadId(text: string): UploadId | undefined {
   return /^[a-z0-9-]{16,64}$/.test(text) ? (text as UploadId) : undefined;
 }
 
-/** What a write is known by while its digest may be unknown. */
+/** Identifies a write, whose digest may still be unknown. */
 export type WriteKey = Digest | UploadId;
 
 /** A published blob, as {@link BlobStore.list} reports it. */

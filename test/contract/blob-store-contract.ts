@@ -243,7 +243,7 @@ export function blobStoreContract(
 
     void it("adopts a published blob as the partial of a new fill", async (test) => {
       const store = await make(test);
-      const { digest, bytes } = content("taken over", 2 * MIB);
+      const { digest, bytes } = content("adopted", 2 * MIB);
       await store.put(digest, bytes);
       const writer = await store.beginWrite({
         kind: "fill",

@@ -232,6 +232,9 @@ void describe("opening the cache", () => {
     const folder = join(root, "partial");
     const name = named("partial").replace(":", "-");
     writeFileSync(join(folder, name), "kept");
+    const upload = "upload-0123456789abcdef";
+    writeFileSync(join(folder, upload), "kept");
+    writeFileSync(join(folder, "upload-SHORT"), "left");
     writeFileSync(join(folder, "temporary-put-7"), "left");
     writeFileSync(join(folder, `${name}0`), "left");
     writeFileSync(join(folder, name.toUpperCase()), "left");
@@ -239,7 +242,7 @@ void describe("opening the cache", () => {
       recursive: true,
     });
     await open(test, root);
-    assert.deepEqual(readdirSync(folder).sort(), ["boot-id", name]);
+    assert.deepEqual(readdirSync(folder).sort(), ["boot-id", name, upload]);
   });
 
   void it("keeps another boot's name where a partial of it could not be removed", async (test) => {

@@ -152,16 +152,16 @@ void describe("the evictor", () => {
       maxSize: { bytes: 1_000_000 },
     });
     for (let i = 0; i < 20; i++) await store(`t${i + 10}`);
-    let looks = 0;
+    let checks = 0;
     const evictor = create({
       usedBytes: async () => {
-        looks += 1;
+        checks += 1;
         return 1024 ** 3;
       },
     });
     evictor.start();
     await evictor.evict({ isDryRun: true });
-    assert.ok(looks > 0);
+    assert.ok(checks > 0);
     assert.deepEqual(await tags(), ["t26", "t27", "t28", "t29"]);
   });
 

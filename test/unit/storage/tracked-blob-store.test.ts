@@ -11,6 +11,7 @@ import {
   type TrackedBlobStore,
   trackBlobStore,
 } from "../../../src/storage/tracked-blob-store.ts";
+import { parseUploadId } from "../../../src/storage/blob-store.ts";
 import { digestOf } from "../../../src/oci/digest.ts";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import { tempDir } from "../../support/temp-dir.ts";
@@ -98,5 +99,35 @@ void describe("a tracked store", () => {
     assert.equal(order[0], "removed");
     assert.equal(order.length, 3);
     assert.equal(store.isBusy(digest), false);
+  });
+
+  void it("tracks an upload by its id, and makes its commit wait for a claim of the digest", async (test) => {
+    const { store, published } = await open(test);
+    const id = parseUploadId("an-upload-that-waits");
+    assert(id !== undefined);
+    const writer = await store.beginWrite({
+      kind: "upload",
+      id,
+      algorithm: "sha256",
+    });
+    await writer.append([bytes]);
+    assert.equal(store.isBusy(id), true);
+    assert.equal(store.isBusy(digest), false);
+    assert.deepEqual(store.claim([id]).keys, []);
+    const claim = store.claim([digest]);
+    assert.deepEqual(claim.keys, [digest]);
+    const order: string[] = [];
+    const committing = writer
+      .commit(digest)
+      .then(() => order.push("committed"));
+    await store.remove(digest);
+    order.push("removed");
+    claim.release();
+    await committing;
+    assert.deepEqual(order, ["removed", "committed"]);
+    assert.equal(published(), 1);
+    assert.equal(store.isBusy(id), false);
+    assert.equal(store.isBusy(digest), false);
+    assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 });

@@ -114,7 +114,7 @@ export class BlobFiles {
     }
   }
 
-  /** Renames a file; what occupies the new name is a foreign folder or an equal blob. */
+  /** Renames a file, replacing a foreign folder or an equal blob at the new name. */
   async renameOver(from: string, to: string): Promise<void> {
     try {
       await this.fileSystem.rename(from, to);

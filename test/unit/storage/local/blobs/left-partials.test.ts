@@ -10,6 +10,7 @@ import { nodeFileSystem } from "../../../../../src/storage/local/root/file-syste
 import { createFsBlobStore } from "../../../../../src/storage/local/blobs/fs-blob-store.ts";
 import { LeftPartials } from "../../../../../src/storage/local/blobs/left-partials.ts";
 import { trackBlobStore } from "../../../../../src/storage/tracked-blob-store.ts";
+import { parseUploadId } from "../../../../../src/storage/blob-store.ts";
 import { type Digest, digestOf } from "../../../../../src/oci/digest.ts";
 import {
   type AfterTest,
@@ -56,7 +57,7 @@ async function setUp(test: AfterTest) {
     return digest;
   };
   const left = (): number => readdirSync(layout.partialFolder).length;
-  return { clock, layout, partials, open, leave, left, given };
+  return { clock, layout, blobs, partials, open, leave, left, given };
 }
 
 void describe("abandoned partials", () => {
@@ -89,6 +90,23 @@ void describe("abandoned partials", () => {
     );
     await partials.trim(0);
     assert.deepEqual(readdirSync(layout.partialFolder), []);
+  });
+
+  void it("of uploads are kept for a day, and while they are written", async (test) => {
+    const { blobs, clock, layout, partials, left, given } = await setUp(test);
+    const id = parseUploadId("an-upload-that-stopped");
+    assert(id !== undefined);
+    const target = { kind: "upload", id, algorithm: "sha256" } as const;
+    const first = await blobs.beginWrite(target);
+    await first.append([Buffer.alloc(SIZE)]);
+    const twoDaysAgo = new Date(clock.nowMs() - 48 * HOUR_MS);
+    utimesSync(layout.uploadFile(id), twoDaysAgo, twoDaysAgo);
+    await partials.trim(Infinity);
+    assert.equal(left(), 1);
+    await first.suspend();
+    await partials.trim(Infinity);
+    assert.equal(left(), 0);
+    assert.deepEqual(given, [{ upload: id, sizeBytes: SIZE }]);
   });
 
   void it("are not removed while they are written or read", async (test) => {
