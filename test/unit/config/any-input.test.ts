@@ -7,6 +7,7 @@ import { parse, stringify } from "yaml";
 import { formatFault } from "../../../src/config/fault.ts";
 import { readYaml } from "../../../src/config/yaml-source.ts";
 import { makeConfigFolder } from "../../support/config-folder.ts";
+import { soakFactor } from "../../support/soak.ts";
 
 const EXAMPLE = join(
   import.meta.dirname,
@@ -36,7 +37,7 @@ void test("any text is a value or has faults with a line of the text", async () 
         assert.ok(seen !== "" && expected !== "");
       }
     }),
-    { numRuns: 1_000 },
+    { numRuns: 1_000 * soakFactor(0.25) },
   );
 });
 
@@ -93,6 +94,6 @@ void test("whatever stands in place of whatever, it is a configuration or a list
         assert.equal(new Set(printed).size, printed.length);
       },
     ),
-    { numRuns: 200 },
+    { numRuns: 200 * soakFactor(0.25) },
   );
 });
