@@ -7,7 +7,7 @@ import {
   readDashboard,
 } from "../../support/dashboard.ts";
 
-/** What Prometheus adds, and what a histogram's series have. */
+/** Labels that Prometheus adds, and those of a histogram's series. */
 const FOREIGN_LABELS = ["job", "instance", "le"];
 
 const WORDS_OF_PROMQL = new Set([
@@ -78,12 +78,12 @@ void describe("the dashboard", () => {
   });
 });
 
-/** Each series that is scraped, with its labels. */
+/** Lists each series that is scraped, with its labels. */
 function labelsOfSeries(): Map<string, readonly string[]> {
   const { registry } = createMetrics("0.0.0");
   const series = new Map<string, readonly string[]>();
   for (const metric of registry.getMetricsAsArray()) {
-    // The library's types leave out what it stores.
+    // The library stores this property, but its types omit it.
     const { name, type, labelNames } = metric as unknown as {
       name: string;
       type: string;
@@ -97,7 +97,7 @@ function labelsOfSeries(): Map<string, readonly string[]> {
   return series;
 }
 
-/** Names of series: the words that stand outside of braces, brackets and `by (…)`. */
+/** Returns the names of series: words outside of braces, brackets and `by (…)`. */
 function namesIn({ expression }: DashboardQuery): string[] {
   const bare = expression
     .replaceAll(/\{[^}]*\}|\[[^\]]*\]/g, "")

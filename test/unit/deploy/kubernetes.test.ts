@@ -30,7 +30,7 @@ interface Manifest {
   readonly metadata: { readonly name: string; readonly namespace?: string };
 }
 
-/** What validates itself against the schema that Kubernetes publishes. */
+/** An object that validates itself against the schema that Kubernetes publishes. */
 type Model = new (manifest: never) => { validate(): void };
 
 const MODELS: Readonly<Record<string, Model>> = {
@@ -64,10 +64,10 @@ function find<T extends object>(
 }
 
 const MIRROR_TEXT = await readFile(join(FOLDER, "entrepot.yaml"), "utf8");
-/** Names the mirror too, but was written by hand. */
+/** Written by another author, and names the mirror as well. */
 const FOREIGN = '[host."http://10.0.0.1:30500"]\n';
 
-/** The text of a file once it is there. */
+/** Returns the text of a file as soon as it exists. */
 async function written(file: string): Promise<string> {
   for (let left = 400; ; left--) {
     try {

@@ -7,7 +7,7 @@ import { runCommand } from "../../support/run-command.ts";
 
 const PROJECT = join(import.meta.dirname, "../../..");
 const LAUNCHER = "bin/entrepot.cjs";
-/** A signal must not open a debugger, nor a parsed `__proto__` change a prototype. */
+/** A signal must not open a debugger, and a parsed `__proto__` must not change a prototype. */
 const FLAGS = "--disable-sigusr1 --disable-proto=delete";
 
 function read(name: string): Promise<string> {
@@ -91,7 +91,7 @@ void describe("every way of starting", () => {
   });
 });
 
-/** Those that run the mirror's image, of a compose file or a manifest. */
+/** Returns the containers of a compose file or a manifest that run the mirror's image. */
 function containersOf(value: unknown): object[] {
   if (typeof value !== "object" || value === null) return [];
   const image: unknown = Reflect.get(value, "image");

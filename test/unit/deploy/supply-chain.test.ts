@@ -24,17 +24,17 @@ const lock = JSON.parse(
   await readFile(join(PROJECT, "package-lock.json"), "utf8"),
 ) as { readonly packages: Readonly<Record<string, LockedPackage>> };
 
-/** What the image and the service carry: neither tools nor the copies of Node.js. */
+/** The packages in the image and the service: without tools and without the copies of Node.js. */
 const shipped = Object.entries(lock.packages).filter(
   ([path, one]) => path !== "" && !one.dev && !one.optional && !one.devOptional,
 );
 
-/** Copies of Node.js, of which npm installs the one for the machine. */
+/** Copies of Node.js; npm installs the one for the machine. */
 const bundledNodes = Object.entries(lock.packages).filter(([path]) =>
   /^node_modules\/node-(?:linux|bin)-/.test(path),
 );
 
-/** Licences that ask for nothing but their text to be kept. */
+/** Licences that only require that their text is kept. */
 const LICENCES = new Set([
   "0BSD",
   "Apache-2.0",
@@ -45,7 +45,7 @@ const LICENCES = new Set([
   "MIT",
 ]);
 
-/** What npm runs when a package is installed. */
+/** Scripts that npm runs when a package is installed. */
 const INSTALL_SCRIPTS = ["preinstall", "install", "postinstall"];
 
 void describe("the shipped packages", () => {
@@ -154,8 +154,8 @@ void describe("the shipped packages", () => {
       );
       assert.ok(licenses[0]?.license.id, name);
     }
-    // All of the lock file is in it; npm marks what only serves the development.
-    const told = bill.components
+    // It lists the whole lock file; npm marks the packages that only development needs.
+    const listed = bill.components
       .filter(
         ({ scope, properties = [] }) =>
           scope === "required" &&
@@ -170,7 +170,7 @@ void describe("the shipped packages", () => {
         `${path.slice(path.lastIndexOf("node_modules/") + 13)}@${version}`,
     );
     assert.deepEqual(
-      [...new Set(told)].toSorted(),
+      [...new Set(listed)].toSorted(),
       [...new Set(expected)].toSorted(),
     );
   });

@@ -8,7 +8,7 @@ const UNIT = await readFile(
   "utf8",
 );
 
-/** `Section.Key` to its values, in order. */
+/** Maps `Section.Key` to its values, in order. */
 const settings = new Map<string, string[]>();
 let section = "";
 for (const line of UNIT.split("\n")) {
@@ -23,7 +23,7 @@ for (const line of UNIT.split("\n")) {
   }
 }
 
-/** What keeps a service in its own corner, as far as V8 bears it: it compiles at run time. */
+/** The settings of the sandbox, as far as V8 permits them: it compiles at run time. */
 const SANDBOX: Readonly<Record<string, string>> = {
   DynamicUser: "yes",
   UMask: "0077",
