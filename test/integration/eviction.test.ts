@@ -21,7 +21,7 @@ import type { AfterTest } from "../support/after-test.ts";
 
 const KIB = 1024;
 const APP = "library/app";
-/** Two layers of 40 KiB of its own beside a shared one. */
+/** Two layers of 40 KiB of its own, and a shared one. */
 const OWN_BYTES = 80 * KIB;
 const base = seededBlob("base", 100 * KIB);
 
@@ -59,7 +59,7 @@ async function refs(mirror: TestMirror): Promise<string[]> {
   return (await listed(mirror)).map(({ ref }) => ref.replace(/^.*:/, ""));
 }
 
-/** Bytes of the blob files, as the disk has them. */
+/** Returns the bytes of the blob files on the disk. */
 async function bytesOnDisk(mirror: TestMirror): Promise<number> {
   const folder = dirname(mirror.blobFile(base.digest));
   let bytes = 0;
@@ -69,7 +69,7 @@ async function bytesOnDisk(mirror: TestMirror): Promise<number> {
   return bytes;
 }
 
-/** Evicts until the limits hold, beside what the mirror does by itself. */
+/** Evicts until the limits hold, in addition to what the mirror evicts by itself. */
 async function evict(mirror: TestMirror, body: unknown = {}): Promise<unknown> {
   const answer = await mirror.operate("POST", "/evict", body);
   assert.equal(answer.status, 200);
@@ -81,7 +81,7 @@ function storedBytes(mirror: TestMirror): Promise<number> {
 }
 
 void describe("eviction", () => {
-  void it("lets the images go that were pulled longest ago, each as a whole", async (test) => {
+  void it("evicts the least recently pulled images, each as a whole", async (test) => {
     const tags = ["a", "b", "c", "d", "e"];
     const maxBytes = 100 * KIB + 3 * OWN_BYTES + 20 * KIB;
     const { mirror } = await setUp(test, tags, {
@@ -109,7 +109,7 @@ void describe("eviction", () => {
     assert.equal(await mirror.metric("entrepot_storage_limit_bytes"), maxBytes);
   });
 
-  void it("leaves everything that it calls complete to be pulled offline", async (test) => {
+  void it("leaves every complete image available for an offline pull", async (test) => {
     const tags = ["a", "b", "c", "d"];
     const { mirror, upstream } = await setUp(test, tags, {
       eviction: { maxSize: { bytes: 300 * KIB } },
@@ -126,7 +126,7 @@ void describe("eviction", () => {
     assert.equal(gone.status, 404);
   });
 
-  void it("spares what is pinned and what a pattern keeps, in a cache filled ten times over", async (test) => {
+  void it("keeps pinned and protected images in a cache that is filled ten times over", async (test) => {
     const tags = Array.from({ length: 40 }, (_, i) => `t${i}`);
     const maxBytes = 100 * KIB + 4 * OWN_BYTES + 30 * KIB;
     const { mirror } = await setUp(test, [...tags, "pinned", "kept"], {
@@ -159,7 +159,7 @@ void describe("eviction", () => {
     assert.deepEqual(await refs(mirror), ["kept"]);
   });
 
-  void it("does not touch an image of which a blob is being read", async (test) => {
+  void it("does not evict an image while one of its blobs is being read", async (test) => {
     const big = buildImage({ seed: "big", layers: [8 * KIB * KIB] });
     const { mirror, upstream } = await setUp(test, ["a"]);
     upstream.content.addImage(APP, big, "big");
@@ -181,7 +181,7 @@ void describe("eviction", () => {
     assert.equal(await bytesOnDisk(mirror), 0);
   });
 
-  void it("lets go what was not pulled for maxIdle, though there is room", async (test) => {
+  void it("evicts images that were not pulled for maxIdle, even if there is room", async (test) => {
     const { mirror } = await setUp(test, ["a", "b"], {
       eviction: { maxIdleMs: 3_600_000 },
     });
@@ -196,7 +196,7 @@ void describe("eviction", () => {
     );
   });
 
-  void it("fetches again what it evicted", async (test) => {
+  void it("fetches an evicted image again", async (test) => {
     const { mirror, upstream } = await setUp(test, ["a", "b"]);
     await pullAll(mirror, ["a", "b"]);
     const before = await storedBytes(mirror);

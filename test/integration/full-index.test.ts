@@ -18,7 +18,7 @@ const app = keyOf("docker.io", "library/app");
 const latest = tag("latest");
 const image = buildImage({ seed: "full-index", layers: [300_000] });
 
-/** A mirror whose index refuses some calls, as on a full disk. */
+/** Creates a mirror whose index rejects some calls, as on a full disk. */
 async function setUp(test: AfterTest, refused: ReadonlySet<string>) {
   const root = await tempDir(test);
   const cache = await openLocalStorage({
@@ -53,8 +53,8 @@ async function setUp(test: AfterTest, refused: ReadonlySet<string>) {
   return { cache, blobs, mirror, settle, files };
 }
 
-void describe("an index that takes no rows for a while", () => {
-  void it("gets those of what was published then, without a restart", async (test) => {
+void describe("an index that accepts no rows for a while", () => {
+  void it("records the published blobs later, without a restart", async (test) => {
     const { cache, mirror, settle, files } = await setUp(
       test,
       new Set(["recordBlob"]),
@@ -68,7 +68,7 @@ void describe("an index that takes no rows for a while", () => {
     assert.deepEqual(await cache.index.listIntents(), []);
   });
 
-  void it("has no file published of which it could not be told at all", async (test) => {
+  void it("leaves no published file without any record", async (test) => {
     const { mirror, settle, files } = await setUp(
       test,
       new Set(["recordBlob", "beginFill"]),
@@ -79,7 +79,7 @@ void describe("an index that takes no rows for a while", () => {
     assert.equal(await settle(), 0);
   });
 
-  void it("keeps what is noted of a fill that still runs", async (test) => {
+  void it("keeps the intent of a running fill", async (test) => {
     const { cache, blobs, settle } = await setUp(test, new Set());
     const { digest, sizeBytes } = image.config;
     await cache.index.beginFill(app, { digest, sizeBytes });

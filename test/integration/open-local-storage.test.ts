@@ -41,7 +41,7 @@ interface Opened {
   readonly messages: readonly string[];
 }
 
-/** Opens the cache at a root; closed with the test. */
+/** Opens the storage at a root; closed after the test. */
 async function open(
   test: AfterTest,
   root: string,
@@ -66,7 +66,7 @@ interface Holder {
   readonly kill: () => Promise<void>;
 }
 
-/** A process that holds the root, with half a blob stored. */
+/** Starts a process that holds the root and has stored half a blob. */
 async function holdRoot(
   test: AfterTest,
   input: readonly string[],
@@ -88,8 +88,8 @@ async function holdRoot(
   return { pid: child.pid, kill };
 }
 
-void describe("opening the cache", () => {
-  void it("makes its tree, for nobody else to read, and keeps what it held", async (test) => {
+void describe("opening a storage root", () => {
+  void it("creates its private tree, and keeps existing content", async (test) => {
     const root = join(await tempDir(test), "data");
     const { cache } = await open(test, root);
     const { digest, bytes } = content("kept", 10);
@@ -148,7 +148,7 @@ void describe("opening the cache", () => {
     assert.deepEqual(again.messages, ["opened the storage root"]);
   });
 
-  void it("refuses a root that this process has open, and opens it after", async (test) => {
+  void it("rejects a root that this process has open, and opens it afterwards", async (test) => {
     const root = await tempDir(test);
     const first = await open(test, root);
     await assert.rejects(open(test, root), (error) => {
@@ -156,7 +156,7 @@ void describe("opening the cache", () => {
       assert.equal(error.pid, process.pid);
       return true;
     });
-    // The refusal let go of nothing.
+    // The rejection released nothing.
     await assert.rejects(open(test, root), RootInUseError);
     await first.cache.close();
     await open(test, root);
@@ -167,7 +167,7 @@ void describe("opening the cache", () => {
     );
   });
 
-  void it("holds and lets go of the root where the owner's name can be neither written nor removed", async (test) => {
+  void it("locks and unlocks the root if the owner's id can be neither written nor removed", async (test) => {
     const root = await tempDir(test);
     mkdirSync(join(root, "lock-owner", "in the way"), { recursive: true });
     const { cache } = await open(test, root);
@@ -176,7 +176,7 @@ void describe("opening the cache", () => {
     await open(test, root);
   });
 
-  void it("refuses a root that another process has open, naming it, until that is killed; then goes on with its half", async (test) => {
+  void it("rejects a root that another process has open, naming it; after a kill, continues its partial", async (test) => {
     const root = await tempDir(test);
     const { digest, bytes } = content("half", 4 * MIB);
     const holder = await holdRoot(test, [root, digest, "half", `${4 * MIB}`]);
@@ -198,7 +198,7 @@ void describe("opening the cache", () => {
     assert.deepEqual(await cache.blobs.read(digest, bytes.length), bytes);
   });
 
-  void it("drops the partials of another boot, because their bytes may be gone", async (test) => {
+  void it("drops the partials of another boot, because their bytes may be lost", async (test) => {
     const root = await tempDir(test);
     const { digest } = content("half", MIB);
     const input = [root, digest, "half", `${MIB}`];
@@ -225,7 +225,7 @@ void describe("opening the cache", () => {
     await partial.abort();
   });
 
-  void it("removes what a crash left that is no partial", async (test) => {
+  void it("removes leftovers of a crash, but not the partials of fills and uploads", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     await cache.close();
@@ -245,7 +245,7 @@ void describe("opening the cache", () => {
     assert.deepEqual(readdirSync(folder).sort(), ["boot-id", name, upload]);
   });
 
-  void it("keeps another boot's name where a partial of it could not be removed", async (test) => {
+  void it("keeps the id of another boot if one of its partials could not be removed", async (test) => {
     const root = await tempDir(test);
     const { digest } = content("half", MIB);
     const first = await open(test, root, { bootId: "boot one" });
@@ -258,7 +258,7 @@ void describe("opening the cache", () => {
     await partial.suspend();
     await first.cache.close();
     const faults = new FaultyFileSystem();
-    // Of the two, boot-id and the partial, one stays.
+    // One of boot-id and the partial stays.
     faults.fail("removeTree", "EIO", 2);
     const second = await open(test, root, {
       bootId: "boot two",
@@ -269,7 +269,7 @@ void describe("opening the cache", () => {
     assert.deepEqual(readdirSync(join(root, "partial")), ["boot-id"]);
   });
 
-  void it("closes the index and lets go of the root though something else can't be closed, and calls that no clean stop", async (test) => {
+  void it("closes the index and unlocks the root after another close failed, without marking a clean stop", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     await cache.upkeep.recovered();
@@ -310,7 +310,7 @@ void describe("opening the cache", () => {
       pattern: /making the folder \S+ failed with EROFS/,
     },
   ] as const) {
-    void it(`refuses a root where ${call} fails with ${code}, naming the path, and lets go of it`, async (test) => {
+    void it(`rejects a root in which ${call} fails with ${code}, naming the path, and unlocks it`, async (test) => {
       const root = await tempDir(test);
       const faults = new FaultyFileSystem();
       faults.fail(call, code);
@@ -323,7 +323,7 @@ void describe("opening the cache", () => {
     });
   }
 
-  void it("opens a root without room", async (test) => {
+  void it("opens a root on a full disk", async (test) => {
     const root = await tempDir(test);
     const faults = new FaultyFileSystem();
     faults.fail("fdatasync", "ENOSPC");
@@ -337,7 +337,7 @@ void describe("opening the cache", () => {
     await cache.blobs.probe();
   });
 
-  void it("says so when the index was damaged, and starts a new one", async (test) => {
+  void it("logs a damaged index, and starts a new one", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     await cache.index.recordBlob(alpine, manifestOf(named("a"), []));
@@ -354,7 +354,7 @@ void describe("opening the cache", () => {
     assert(existsSync(join(root, "index.sqlite.corrupt-20260101T000000Z")));
   });
 
-  void it("looks at no blob after a clean stop", async (test) => {
+  void it("reads no blob after a clean stop", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     for (let i = 0; i < 50; i += 1) {
@@ -368,7 +368,7 @@ void describe("opening the cache", () => {
     await again.cache.upkeep.restoreBallast();
     assert.equal(faults.countOf("list"), 1);
     assert.equal(faults.countOf("eachName"), 0);
-    // Of the ballast, twice.
+    // For the ballast, twice.
     assert.equal(faults.countOf("statPath"), 2);
   });
 });
