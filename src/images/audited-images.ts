@@ -5,34 +5,34 @@ import type { EvictionReport, Images } from "./images.ts";
 
 type Parts = Pick<Images, "setPinned" | "remove" | "evict">;
 
-/** What changes the cached images by somebody's order, and is recorded as theirs. */
+/** Changes cached images on an operator's order, and records the order in the audit log. */
 export class AuditedImages {
   readonly #images: Parts;
   readonly #audit: Pick<Audit, "record">;
   readonly #client: string;
 
-  /** @param client who orders: an address, or `command-line` */
+  /** @param client the source of the order: an address, or `command-line` */
   constructor(images: Parts, audit: Pick<Audit, "record">, client: string) {
     this.#images = images;
     this.#audit = audit;
     this.#client = client;
   }
 
-  /** @returns false where it is not cached: nothing is recorded then; so below */
+  /** @returns false if the image is not cached; then nothing is recorded */
   async setPinned(image: ImageReference, isPinned: boolean): Promise<boolean> {
-    const isThere = await this.#images.setPinned(image, isPinned);
-    if (isThere) this.#record(isPinned ? "pinned" : "unpinned", image);
-    return isThere;
+    const isCached = await this.#images.setPinned(image, isPinned);
+    if (isCached) this.#record(isPinned ? "pinned" : "unpinned", image);
+    return isCached;
   }
 
-  /** @returns bytes that were freed; undefined where it is not cached */
+  /** @returns the bytes freed; undefined if the image is not cached, and then nothing is recorded */
   async remove(image: ImageReference): Promise<number | undefined> {
     const freedBytes = await this.#images.remove(image);
     if (freedBytes !== undefined) this.#record("purged", image);
     return freedBytes;
   }
 
-  /** A line for each image; none where it is only said what would go. */
+  /** Records each evicted image; a dry run records none. */
   async evict(request: EvictionRequest): Promise<EvictionReport> {
     const report = await this.#images.evict(request);
     for (const { ref: reference, digest } of request.isDryRun

@@ -18,29 +18,29 @@ export interface ImagePlatform {
   readonly platform: string;
   /** The platform's own manifest. */
   readonly digest: Digest;
-  /** It can be pulled without its upstream. */
+  /** Whether the platform can be pulled without its upstream. */
   readonly complete: boolean;
 }
 
-/** What stored bytes say, which never changes. */
+/** The parsed content of a manifest, which never changes. */
 interface Contents {
-  /** Of an image. */
+  /** The config of an image; undefined for an index. */
   readonly config: Digest | undefined;
-  /** Of an index, in its order, with the platforms that it gives them. */
+  /** The children of an index, in its order, with the platforms that it gives them. */
   readonly children: readonly {
     readonly digest: Digest;
     readonly platform: string | undefined;
   }[];
 }
 
-/** Platforms of one image; an index may name ten thousand. */
+/** Platforms reported for one image; an index may name ten thousand. */
 const MAX_PLATFORMS = 256;
-/** Of stored manifests, what was read of them; a second list reads no file. */
+/** Memory for the contents of manifests, so that a second list reads no file. */
 const MAX_CONTENTS_BYTES = 8 * 1024 * 1024;
 /** Manifests are never larger; a larger config is not read. */
 const MAX_READ_BYTES = 4 * 1024 * 1024;
 
-/** Reads of what is stored which platforms an image has, and which of them are complete. */
+/** Finds the platforms of an image in its stored manifests, and which of them are complete. */
 export class ImagePlatforms {
   readonly #index: Pick<BlobRecords, "getBlob"> &
     Pick<ImageGraph, "isComplete">;
@@ -50,7 +50,7 @@ export class ImagePlatforms {
     maxSize: MAX_CONTENTS_BYTES,
     sizeCalculation: ({ children }) => 200 + 200 * children.length,
   });
-  /** By config; an empty text: it names none. */
+  /** Platforms by config; an empty text if the config names none. */
   readonly #configs = new LRUCache<Digest, string>({ max: 10_000 });
 
   constructor(options: {
@@ -65,8 +65,8 @@ export class ImagePlatforms {
   }
 
   /**
-   * The platforms of an index, those of indexes in it included, or the one of an image. Empty if
-   * nothing that is stored names one.
+   * Returns the platforms of an index, including those of nested indexes, or the platform of an
+   * image. Empty if no stored manifest or config names one.
    */
   async list(
     key: RepositoryKey,
@@ -96,7 +96,7 @@ export class ImagePlatforms {
     return platforms;
   }
 
-  /** Whether the blob is the config of a stored manifest that names it. */
+  /** Whether a blob is the config of a stored manifest. */
   async isConfigOf(manifest: Digest, blob: Digest): Promise<boolean> {
     return (await this.#read(manifest))?.config === blob;
   }
@@ -138,7 +138,7 @@ export class ImagePlatforms {
     return platform;
   }
 
-  /** @returns undefined if they are gone, too many, or can't be read now */
+  /** @returns undefined if the bytes are gone, too many, or cannot be read now */
   async #readBytes(
     digest: Digest,
     sizeBytes: number,

@@ -7,15 +7,15 @@ import {
 } from "../oci/reference.ts";
 import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
 
-/** One image of the cache, as operators name it. */
+/** An image as operators name it. */
 export interface ImageReference {
   readonly key: RepositoryKey;
   readonly reference: Reference;
 }
 
 /**
- * Reads `upstream/repository:tag` or `upstream/repository@digest`. The upstream is a key or an
- * alias of the configuration, or, so that what is left of it can be dropped, one that was.
+ * Parses `upstream/repository:tag` or `upstream/repository@digest`. The upstream is a key or an alias
+ * of the configuration, or one that was removed from it, so that its content can be purged.
  *
  * @example "docker.io/alpine:3.20" is docker.io/library/alpine:3.20
  */
@@ -38,7 +38,7 @@ export function parseImageReference(
     : written;
 }
 
-/** The inverse of {@link imageText}: an image of the index, whatever the configuration makes of its name. */
+/** Parses the text of {@link imageText} without the configuration: an image as the index names it. */
 export function parseImageText(text: string): ImageReference | undefined {
   const slashAt = text.indexOf("/");
   const atAt = text.indexOf("@");
@@ -53,7 +53,7 @@ export function parseImageText(text: string): ImageReference | undefined {
     : { key: { upstream, repository }, reference };
 }
 
-/** The text that {@link parseImageText} reads back. */
+/** Formats an image as {@link parseImageText} parses it. */
 export function imageText({ key, reference }: ImageReference): string {
   const separator = reference.kind === "tag" ? ":" : "@";
   return `${key.upstream}/${key.repository}${separator}${referenceText(reference)}`;

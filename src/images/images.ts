@@ -26,31 +26,31 @@ type ImagesIndex = Pick<BlobRecords, "getBlob"> &
   Pick<PinIndex, "setPinned"> &
   Pick<UseIndex, "settleUses">;
 
-/** A cached image as `ls --json` and the operator API show it. */
+/** A cached image as `ls --json` and the operator API report it. */
 export interface ImageSummary {
   readonly ref: string;
   readonly digest: Digest;
   readonly mediaType: string;
-  /** Of all that is stored of it. */
+  /** Size of all stored parts. */
   readonly sizeBytes: number;
-  /** It can be pulled without its upstream; of an index at least one platform can. */
+  /** Whether the image, or at least one platform of an index, can be pulled without its upstream. */
   readonly complete: boolean;
   readonly pinned: boolean;
   /** ISO 8601. */
   readonly pulledAt: string;
-  /** In the index's order; one for an image whose config is stored, none for an artifact. */
+  /** In the order of the index; one for an image whose config is stored, none for an artifact. */
   readonly platforms: readonly ImagePlatform[];
 }
 
-/** A digest of an image's graph, at its first place in it. */
+/** A digest in an image's graph, where it appears first. */
 export interface ImagePart {
   readonly digest: Digest;
   readonly kind: "manifest" | "config" | "blob";
-  /** Null where nothing tells. */
+  /** Null if unknown. */
   readonly mediaType: string | null;
   readonly sizeBytes: number | null;
   readonly stored: boolean;
-  /** The manifest that names it; null for the image's own. */
+  /** The manifest that names it; null for the image's own manifest. */
   readonly parent: Digest | null;
 }
 
@@ -59,7 +59,7 @@ export interface ImageDetail extends ImageSummary {
 }
 
 export interface ImageQuery {
-  /** A glob over `upstream/repository[:tag]`; a text without `*` is looked for anywhere in it. */
+  /** A glob over `upstream/repository[:tag]`; text without `*` matches anywhere in it. */
   readonly q: string | undefined;
   readonly n: number;
   readonly last: ImageReference | undefined;
@@ -67,16 +67,16 @@ export interface ImageQuery {
 
 export interface ImageList {
   readonly images: readonly ImageSummary[];
-  /** Where the next page begins; undefined at the end. */
+  /** The `last` of the next page; undefined at the end. */
   readonly last: string | undefined;
 }
 
-/** What went, or would go. */
+/** The images that were evicted, or would be. */
 export interface EvictionReport {
   readonly images: readonly {
     readonly ref: string;
     readonly digest: Digest;
-    /** What goes with it. */
+    /** Bytes freed with the image. */
     readonly sizeBytes: number;
     readonly pulledAt: string;
     readonly reason: string;
@@ -84,17 +84,17 @@ export interface EvictionReport {
   readonly freedBytes: number;
 }
 
-const ROWS_AT_ONCE = 64;
-/** Rows that one page of a search looks at; the next page goes on behind them. */
+const ROWS_PER_QUERY = 64;
+/** Rows that one page of a search reads; the next page continues after them. */
 const MAX_SEARCHED = 20_000;
 
-/** The images in the cache, for whoever runs the mirror. Methods throw IndexError and StorageError. */
+/** Lists and changes the images in the cache for operators. Methods throw IndexError and StorageError. */
 export class Images {
   readonly #index: ImagesIndex;
   readonly #evictor: Evictor;
   readonly #hasCredentials: (upstream: string) => boolean;
   readonly #platforms: ImagePlatforms;
-  /** The index answers without a wait: a long list would hold up every request. */
+  /** The index answers synchronously: without pauses a long list would delay every request. */
   readonly #pace = new Pace();
 
   constructor(options: {
@@ -116,10 +116,10 @@ export class Images {
     let searchedTo: ImageReference | undefined = last;
     let after: IndexCursor | RootName | undefined = last;
     for (let searched = 0; searched < MAX_SEARCHED;) {
-      const page = await this.#index.listImages(ROWS_AT_ONCE, after);
+      const page = await this.#index.listImages(ROWS_PER_QUERY, after);
       for (const row of page.images) {
         if (isWanted(row)) {
-          // Only now is it known that something follows.
+          // One more match than wanted: another page follows.
           if (images.length === n) {
             return { images, last: searchedTo && imageText(searchedTo) };
           }
@@ -143,12 +143,12 @@ export class Images {
     return { ...summary, graph };
   }
 
-  /** @returns false where it is not cached */
+  /** @returns false if the image is not cached */
   setPinned(image: ImageReference, isPinned: boolean): Promise<boolean> {
     return this.#index.setPinned(image.key, image.reference, isPinned);
   }
 
-  /** @returns bytes that were freed; undefined where it is not cached */
+  /** @returns the bytes freed; undefined if the image is not cached */
   remove(image: ImageReference): Promise<number | undefined> {
     return this.#evictor.remove(image.key, image.reference);
   }
@@ -211,7 +211,7 @@ export class Images {
     return parts;
   }
 
-  /** Each digest of a graph once, manifests before what they name. */
+  /** Visits each digest of a graph once, manifests before their children. */
   async #walk(
     root: Digest,
     visit: (

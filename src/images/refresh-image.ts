@@ -3,14 +3,14 @@ import { RegistryError } from "../oci/errors.ts";
 import type { ImageReference } from "./image-reference.ts";
 import type { Mirror } from "../mirror/mirror.ts";
 
-/** The end of the detail if a reference names a registry that is not an upstream. */
+/** The end of the error's detail if a reference names a registry that is not an upstream. */
 export const NOT_AMONG_UPSTREAMS = "is not among the upstreams";
 
 /**
- * Asks the upstream again for what may have changed of an image: what its tag points to, what refers
- * to it, and the repository's list of tags. The manifest of a digest never changes.
+ * Asks the upstream again for everything of an image that can change: the digest of its tag, its
+ * referrers, and the repository's list of tags. The manifest of a digest never changes.
  *
- * @param hasUpstream whether a registry of this name may be asked
+ * @param hasUpstream whether an upstream of this name exists
  * @throws Refusal, RegistryError
  */
 export async function refreshImage(

@@ -3,27 +3,27 @@ import type { BlobLinks } from "../../storage/blob-index.ts";
 import { toRefusal } from "../answers.ts";
 import type { Page, PageRequest } from "./pages.ts";
 
-/** A page when the client names no number. */
+/** The size of a page if the client requests none. */
 const DEFAULT_REPOSITORIES = 1_000;
 
-/** Of names that the client may not see as many are passed over in one step: a small page costs no more steps than a large one. */
+/** Names read in one step after the first: a small page needs no more steps than a large one if many names are hidden. */
 const NAMES_IN_A_STEP = 1_000;
 
-/** The name under which an upstream's repositories are listed; undefined: not at all. */
+/** Returns the name under which an upstream's repositories are listed; undefined: they are not listed. */
 export type ListedName = (upstream: string) => string | undefined;
 
 /** The repositories of one upstream. */
 interface Block {
-  /** Of the index. */
+  /** As the index names it. */
   readonly upstream: string;
-  /** Put before each name that is listed; an upstream's name has no slash, so blocks do not mix. */
+  /** Prefix of each listed name; an upstream's name has no slash, so blocks do not mix. */
   readonly listedPrefix: string;
 }
 
 /**
- * A page of the repositories in the cache, in ASCII order, as `upstream/repository` with the
+ * Lists a page of the repositories in the cache, in ASCII order, as `upstream/repository` with the
  * upstream's listed name; of one upstream, without its name. A repository that the client may not
- * see leaves no trace in it, nor in `nextLast`.
+ * see appears neither in the page nor in `nextLast`.
  *
  * @throws Refusal
  */
@@ -36,7 +36,7 @@ export async function listRepositories(
 ): Promise<Page<string>> {
   if (n === 0) return { entries: [], nextLast: undefined };
   const found: string[] = [];
-  // One more than is wanted tells whether there is a next page.
+  // One more than wanted, to know whether another page follows.
   const wanted = n + 1;
   try {
     const blocks =
@@ -61,7 +61,7 @@ export async function listRepositories(
   };
 }
 
-/** The upstreams of the index that are listed, in the order of their listed names. */
+/** Returns the upstreams of the index that are listed, in the order of their listed names. */
 async function findBlocks(
   index: Pick<BlobLinks, "listRepositories">,
   listedName: ListedName,
@@ -75,7 +75,7 @@ async function findBlocks(
     if (listed !== undefined) {
       blocks.push({ upstream, listedPrefix: `${listed}/` });
     }
-    // After a slash comes 0 in ASCII: past all repositories of this upstream.
+    // In ASCII, 0 follows the slash: this skips all repositories of the upstream.
     after = `${upstream}0`;
   }
   return blocks.toSorted((one, other) =>
@@ -94,7 +94,7 @@ async function readBlock(
 ): Promise<readonly string[]> {
   const prefix = `${upstream}/`;
   const isWithin = last?.startsWith(listedPrefix) === true;
-  // The client has all of this upstream's names already.
+  // The client has received all names of this upstream.
   if (last !== undefined && !isWithin && last > listedPrefix) return [];
   let after = isWithin ? prefix + last.slice(listedPrefix.length) : prefix;
   const found: string[] = [];
@@ -113,7 +113,7 @@ async function readBlock(
     if (isEnd) break;
     after = names.at(-1) ?? after;
     step = Math.max(step, NAMES_IN_A_STEP);
-    // The index answers at once: others come in between.
+    // The index answers synchronously: let other requests run in between.
     await setImmediate();
   }
   return found;

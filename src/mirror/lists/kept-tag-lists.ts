@@ -4,15 +4,15 @@ import type { StoredTagLists } from "../../storage/list-index.ts";
 import type { RepositoryKey, Tag } from "../../oci/reference.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 
-/** An upstream's list is never longer. */
+/** Longer than any list that is read from an upstream. */
 const MAX_LIST_BYTES = 16 * 1024 * 1024;
-/** No tag holds one. */
+/** No tag contains it. */
 const SEPARATOR = "\n";
 
 const compress = promisify(deflateRaw);
 const decompress = promisify(inflateRaw);
 
-/** Lists of tags that outlive the process, compressed in the index. Methods never reject. */
+/** Stores lists of tags in the index, compressed, so that they survive a restart. Methods never reject. */
 export class KeptTagLists {
   readonly #index: StoredTagLists;
   readonly #clock: Clock;
@@ -25,7 +25,7 @@ export class KeptTagLists {
     this.#clock = options.clock;
   }
 
-  /** @returns undefined if none is kept; an age below 0 means that the clock was set back */
+  /** @returns undefined if none is stored; an age below 0 means that the clock was set back */
   async read(
     key: RepositoryKey,
   ): Promise<
@@ -39,7 +39,7 @@ export class KeptTagLists {
       });
       const tags = text.length === 0 ? [] : text.toString().split(SEPARATOR);
       return {
-        // They were tags when they were written.
+        // They were valid tags when they were written.
         tags: tags as Tag[],
         ageMs: this.#clock.nowMs() - row.fetchedAtMs,
       };
@@ -48,14 +48,14 @@ export class KeptTagLists {
     }
   }
 
-  /** Keeps a whole list that was fetched now, if anything of the repository is cached. */
+  /** Stores a complete list that was just fetched, if content of the repository is cached. */
   async write(key: RepositoryKey, tags: readonly Tag[]): Promise<void> {
     const fetchedAtMs = this.#clock.nowMs();
     try {
       const body = await compress(tags.join(SEPARATOR));
       await this.#index.putTagList(key, { body, fetchedAtMs });
     } catch {
-      // The list in memory has to do.
+      // The list in memory is still used.
     }
   }
 

@@ -12,21 +12,21 @@ import { SingleFlight } from "../single-flight.ts";
 import type { StaleGate } from "../stale-gate.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
-/** One list that is no longer, or not yet, to be answered from memory. */
-export interface ListQuestion<T> {
+/** A request for a list that memory does not have, or not fresh. */
+export interface ListDemand<T> {
   readonly upstream: MirroredUpstream;
   readonly key: RepositoryKey;
-  /** Stands for the list among the negative answers of its kind. */
+  /** Identifies the list among the negative answers of its kind. */
   readonly reference: string;
-  /** Those who ask for the same part share one fetch; absent: the whole is asked for. */
+  /** Concurrent requests for the same part share one fetch; absent: the whole list. */
   readonly part?: string;
-  /** Asks the upstream; what it brings is kept for the next. */
+  /** Fetches the list from the upstream, and keeps it for later requests. */
   fetch(): Promise<T>;
-  /** An older one is known, which is no more to be answered unasked. */
+  /** Whether an older list is known that is no longer fresh. */
   readonly isKnown: boolean;
-  /** What may be answered where the upstream fails. */
+  /** The list that may be answered if the upstream fails. */
   readonly stale: T | undefined;
-  /** What is answered where the upstream had none a moment ago; absent: that there is none. */
+  /** The answer if the upstream had no list a moment ago; absent: an error. */
   readonly absent?: T;
 }
 
@@ -36,7 +36,7 @@ export interface ListAnswer<T> {
   readonly isStale: boolean;
 }
 
-/** Lists of one kind, as their upstreams have them, or stale where those are down. */
+/** Fetches lists of one kind from their upstreams, or answers stale ones if those are down. */
 export class ListRevalidation<T> {
   readonly #gate: StaleGate;
   readonly #isOffline: () => boolean;
@@ -54,13 +54,13 @@ export class ListRevalidation<T> {
   }
 
   /**
-   * The upstream's list, or the stale one where the upstream is down, fails or takes too long.
-   * Lists have no blobs, so a stale one may be given in any case.
+   * Returns the upstream's list, or the stale one if the upstream is down, fails or is too slow. Lists
+   * have no blobs, so a stale one is never incomplete.
    *
-   * @throws Refusal, and whatever `fetch` throws, where there is nothing stale or the upstream has spoken
+   * @throws Refusal, or the error of `fetch`, if no stale list exists or the upstream refused it
    */
-  async ask(question: ListQuestion<T>): Promise<ListAnswer<T>> {
-    const { upstream, key, reference, stale, absent } = question;
+  async get(demand: ListDemand<T>): Promise<ListAnswer<T>> {
+    const { upstream, key, reference, stale, absent } = demand;
     if (this.#isOffline()) {
       if (stale === undefined) throw offlineRefusal("list");
       return { list: stale, status: cacheStatus.staleHit(), isStale: true };
@@ -73,46 +73,46 @@ export class ListRevalidation<T> {
         return { list: absent, status: cacheStatus.negative(), isStale: false };
       }
     }
-    return this.#fetchOrStale(question);
+    return this.#fetchOrStale(demand);
   }
 
-  /** The upstream has none, which is not worth a row. */
+  /** Remembers in memory only that the upstream has no such list. */
   noteAbsent({
     upstream,
     key,
     reference,
-  }: Pick<ListQuestion<T>, "upstream" | "key" | "reference">): void {
+  }: Pick<ListDemand<T>, "upstream" | "key" | "reference">): void {
     this.#negative.noteAbsent(upstream, key, reference);
   }
 
   /**
-   * The upstream's list as it is now, whatever is remembered of it.
+   * Fetches the upstream's list, even if a fresh one is known.
    *
-   * @throws Refusal, and whatever `fetch` throws
+   * @throws Refusal, or the error of `fetch`
    */
-  async renew(
-    question: Pick<
-      ListQuestion<T>,
+  async refresh(
+    demand: Pick<
+      ListDemand<T>,
       "upstream" | "key" | "reference" | "part" | "fetch"
     >,
   ): Promise<void> {
     if (this.#isOffline()) throw offlineRefusal("list");
-    this.forget(question);
-    await this.#fetchOrStale({ ...question, isKnown: true, stale: undefined });
+    this.forget(demand);
+    await this.#fetchOrStale({ ...demand, isKnown: true, stale: undefined });
   }
 
-  /** Forgets that the upstream has none. */
-  forget({ key, reference }: Pick<ListQuestion<T>, "key" | "reference">): void {
+  /** Forgets that the upstream has no such list. */
+  forget({ key, reference }: Pick<ListDemand<T>, "key" | "reference">): void {
     this.#negative.delete(key, reference);
   }
 
-  async #fetchOrStale(question: ListQuestion<T>): Promise<ListAnswer<T>> {
-    const { upstream, key, reference, part = "", isKnown, stale } = question;
+  async #fetchOrStale(demand: ListDemand<T>): Promise<ListAnswer<T>> {
+    const { upstream, key, reference, part = "", isKnown, stale } = demand;
     const flight = `${key.upstream} ${key.repository} ${reference} ${part}`;
     const isJoin = this.#fetches.has(flight);
     const result = await this.#gate.revalidate(
       upstream,
-      () => this.#fetches.run(flight, () => this.#fetch(question)),
+      () => this.#fetches.run(flight, () => this.#fetch(demand)),
       stale !== undefined,
     );
     if (result.kind === "done") {
@@ -140,11 +140,11 @@ export class ListRevalidation<T> {
     };
   }
 
-  async #fetch(question: ListQuestion<T>): Promise<T> {
+  async #fetch(demand: ListDemand<T>): Promise<T> {
     try {
-      return await question.fetch();
+      return await demand.fetch();
     } catch (error) {
-      const { upstream, key, reference } = question;
+      const { upstream, key, reference } = demand;
       this.#negative.note(upstream, key, reference, error);
       throw error;
     }

@@ -1,11 +1,11 @@
-/** A page of a list in ASCII order, as the distribution-spec cuts it. */
+/** A page of a list in ASCII order, as the distribution-spec defines it. */
 export interface Page<T> {
   readonly entries: readonly T[];
-  /** Present where more follow: what `last` of the next page is. */
+  /** The `last` of the next page; undefined at the end of the list. */
   readonly nextLast: string | undefined;
 }
 
-/** What a client asks for; absent `n` means all. */
+/** The page that a client requests; an absent `n` means all entries. */
 export interface PageRequest {
   readonly n: number | undefined;
   /** Exclusive. */
@@ -13,10 +13,10 @@ export interface PageRequest {
 }
 
 /**
- * Cuts a page out of a sorted list, in time for the page alone. `n` of 0 is an empty page without a
- * next one.
+ * Cuts a page out of a sorted list, in a time that depends on the page only. `n` of 0 is an empty
+ * page without a next one.
  *
- * @param isWhole false where the list itself was cut: there is always more after its end
+ * @param isWhole false if the list itself was cut: more entries follow its end
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-tags
  */
 export function cutPage<T extends string>(
@@ -33,7 +33,7 @@ export function cutPage<T extends string>(
   return { entries, nextLast: hasMore ? end : undefined };
 }
 
-/** How many entries are not after `last`, by halves: a list may have a million. */
+/** Counts the entries up to `last` by binary search: a list may have a million. */
 function countUpTo(sorted: readonly string[], last: string): number {
   let low = 0;
   let high = sorted.length;

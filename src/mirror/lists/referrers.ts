@@ -16,9 +16,9 @@ import type { ListRevalidation } from "./list-revalidation.ts";
 import { flightOf } from "../manifests/manifest-answers.ts";
 import { type MirroredUpstream } from "../mirrored-upstream.ts";
 
-/** Memory for lists of subjects that are not linked, of all repositories together. */
+/** Memory for the lists of subjects that no repository has linked, of all repositories together. */
 const MAX_UNLINKED_BYTES = 4 * 1024 * 1024;
-/** Key, row and the cache's own slots. */
+/** Memory for the key, the row and the slots of the cache. */
 const ENTRY_OVERHEAD_BYTES = 512;
 
 export interface ReferrersAnswer {
@@ -26,7 +26,7 @@ export interface ReferrersAnswer {
   readonly bytes: Buffer;
   readonly isFiltered: boolean;
   readonly status: CacheStatus;
-  /** Since the upstream was asked; undefined where it has just been. */
+  /** Time since the list was fetched; undefined if it was fetched for this answer. */
   readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
@@ -38,14 +38,14 @@ interface ReferrersParts {
 }
 
 /**
- * What refers to a manifest: signatures, attestations. The upstream's API, else the tag that
- * clients write where there is no API.
+ * Answers requests for the referrers of a manifest, such as signatures and attestations: from the
+ * upstream's API, or else from the tag that clients write if a registry has no such API.
  *
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers
  */
 export class Referrers {
   readonly #parts: ReferrersParts;
-  /** Lists of what the cache has not linked: any client can name subjects, so none is written. */
+  /** Lists of subjects that are not linked; not stored, because clients can name any subject. */
   readonly #unlinked = new LRUCache<string, ReferrersRow>({
     maxSize: MAX_UNLINKED_BYTES,
     sizeCalculation: ({ body }) => body.length + ENTRY_OVERHEAD_BYTES,
@@ -73,13 +73,13 @@ export class Referrers {
     const isFiltered = artifactTypes.length > 0;
     const answer = (
       body: Buffer,
-      told: Pick<ReferrersAnswer, "status" | "ageMs" | "isStale">,
+      state: Pick<ReferrersAnswer, "status" | "ageMs" | "isStale">,
     ): ReferrersAnswer => ({
       bytes: isFiltered ? filterReferrers(body, artifactTypes) : body,
       isFiltered,
-      ...told,
+      ...state,
     });
-    // As long as "none": a signature that was added a moment ago is looked for now.
+    // As short as for an empty list: clients look for a signature that was just added.
     const ttlMs = upstream.freshness.notFoundTtlMs;
     if (row !== undefined && ageMs !== undefined) {
       if (ageMs >= 0 && ageMs < ttlMs) {
@@ -87,7 +87,7 @@ export class Referrers {
         return answer(row.body, { status, ageMs, isStale: false });
       }
     }
-    const { list, status, isStale } = await this.#parts.revalidation.ask({
+    const { list, status, isStale } = await this.#parts.revalidation.get({
       upstream,
       key,
       reference: subject,
@@ -103,13 +103,13 @@ export class Referrers {
     });
   }
 
-  /** Asks the upstream, however fresh the list is. @throws Refusal, UpstreamError */
+  /** Fetches the list from the upstream, even if a fresh one is known. @throws Refusal, UpstreamError */
   async refresh(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     subject: Digest,
   ): Promise<void> {
-    await this.#parts.revalidation.renew({
+    await this.#parts.revalidation.refresh({
       upstream,
       key,
       reference: subject,
@@ -125,18 +125,20 @@ export class Referrers {
     const body = await withDeadline(
       ANSWER_DEADLINE_MS,
       async (signal) =>
-        (await absent(() =>
+        (await unlessAbsent(() =>
           upstream.client.getReferrers(key.repository, subject, signal),
         )) ??
-        (await absent(() => fallbackIndex(upstream, key, subject, signal))) ??
+        (await unlessAbsent(() =>
+          fallbackIndex(upstream, key, subject, signal),
+        )) ??
         emptyImageIndex(),
     );
     const parsed = parseManifest(body, undefined);
     if (!parsed.ok || parsed.mediaType !== OCI_INDEX) {
-      // An empty answer instead would say that nothing is signed.
+      // An empty list would claim that nothing is signed.
       throw new UpstreamError(
         "bad-response",
-        "the upstream's list of referrers is no image index",
+        "the upstream's list of referrers is not an image index",
         { upstream: upstream.name },
       );
     }
@@ -146,8 +148,8 @@ export class Referrers {
   }
 
   /**
-   * A list is written down only for what the cache has linked: for any other subject, a client could
-   * fill the index with names of its choice.
+   * Stores a list if its subject is linked. Otherwise a client could fill the index with subjects of
+   * its choice.
    */
   async #keep(
     upstream: MirroredUpstream,
@@ -189,9 +191,11 @@ async function fallbackIndex(
   return bytes;
 }
 
-async function absent<T>(ask: () => Promise<T>): Promise<T | undefined> {
+async function unlessAbsent<T>(
+  fetch: () => Promise<T>,
+): Promise<T | undefined> {
   try {
-    return await ask();
+    return await fetch();
   } catch (error) {
     if (error instanceof UpstreamError && error.kind === "not-found") {
       return undefined;

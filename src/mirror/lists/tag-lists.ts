@@ -15,19 +15,19 @@ import { cutPage, type Page, type PageRequest } from "./pages.ts";
 
 type TagListIndex = Pick<TagIndex, "listTags"> & StoredTagLists;
 
-/** Memory for the lists of all repositories together: the longest that is read from an upstream fits in. */
+/** Memory for the lists of all repositories together; the longest list read from an upstream fits. */
 const MAX_LISTS_BYTES = 32 * 1024 * 1024;
 
-/** More cached tags of one repository than anybody keeps; a bound for the query. */
+/** More cached tags than one repository has; a bound for the query. */
 const MAX_CACHED_TAGS = 100_000;
 
-/** What stands for the list among the negative answers; no tag has a slash. */
+/** Identifies the list among the negative answers; no tag contains a slash. */
 const TAGS_LIST = "tags/list";
 
 export interface TagsAnswer {
   readonly page: Page<string>;
   readonly status: CacheStatus;
-  /** Since the upstream was asked; undefined where it has just been, or never was for the whole. */
+  /** Time since the list was fetched; undefined if it was fetched for this answer, or never completely. */
   readonly ageMs: number | undefined;
   readonly isStale: boolean;
 }
@@ -35,7 +35,7 @@ export interface TagsAnswer {
 export interface TagList {
   /** In ASCII order. */
   readonly tags: readonly Tag[];
-  /** False where a bound cut it; what follows is a part of its own. */
+  /** False if a bound cut the list; the rest is a separate part. */
   readonly isWhole: boolean;
 }
 
@@ -54,8 +54,8 @@ interface TagListsParts {
 }
 
 /**
- * The tags of a repository: the upstream's list. While the upstream is down the last known one, and if
- * there is none the tags in the cache. A list that is whole outlives the process.
+ * Answers requests for the tags of a repository with the upstream's list. While the upstream is down,
+ * with the last known list or, if there is none, the tags in the cache. A complete list is stored.
  */
 export class TagLists {
   readonly #parts: TagListsParts;
@@ -77,7 +77,7 @@ export class TagLists {
     key: RepositoryKey,
     request: PageRequest,
   ): Promise<TagsAnswer> {
-    // It may take two lists, each with a bound of its own.
+    // It may need two lists, and each of them has its own deadline.
     return withinDeadline(
       this.#page(upstream, key, request),
       upstream.name,
@@ -86,7 +86,7 @@ export class TagLists {
   }
 
   /**
-   * Asks the upstream for a list that is remembered, however fresh it is.
+   * Fetches a list again that is remembered, even if it is fresh.
    *
    * @throws Refusal, UpstreamError
    */
@@ -98,13 +98,13 @@ export class TagLists {
       this.#parts.revalidation.forget(list);
       return;
     }
-    await this.#parts.revalidation.renew({
+    await this.#parts.revalidation.refresh({
       ...list,
       upstream,
       fetch: () => this.#fetch(upstream, key, undefined),
     });
     for (const name of this.#lists.keys()) {
-      // What follows where the old one was cut.
+      // Parts that follow the cut of the old list.
       if (name !== start && name.startsWith(start)) this.#lists.delete(name);
     }
   }
@@ -116,14 +116,14 @@ export class TagLists {
   ): Promise<TagsAnswer> {
     const start = await this.#part(upstream, key, undefined, request);
     const last = parseTag(request.last ?? "");
-    const { list, ...told } =
+    const { list, ...state } =
       last === undefined
         ? start
         : await this.#partWith(upstream, key, start, last, request);
-    return { page: cutPage(list.tags, request, list.isWhole), ...told };
+    return { page: cutPage(list.tags, request, list.isWhole), ...state };
   }
 
-  /** The part in which the tags after `last` are. */
+  /** Returns the part that contains the tags after `last`. */
   async #partWith(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -143,7 +143,7 @@ export class TagLists {
     }
   }
 
-  /** @param after where the part starts; undefined: at the list's start */
+  /** @param after the tag after which the part starts; undefined: at the start of the list */
   async #part(
     upstream: MirroredUpstream,
     key: RepositoryKey,
@@ -154,14 +154,14 @@ export class TagLists {
     const known = this.#fresh(upstream, key, after);
     if (known !== undefined) return known;
     const last = this.#lists.get(nameOf(key, after));
-    const answered = await this.#parts.revalidation.ask({
+    const answered = await this.#parts.revalidation.get({
       upstream,
       key,
       reference: TAGS_LIST,
       part: after ?? "",
       fetch: () => this.#fetch(upstream, key, after),
       isKnown: last !== undefined,
-      stale: last ?? (await this.#cached(key, request)),
+      stale: last ?? (await this.#readCached(key, request)),
     });
     const isLast = last !== undefined && answered.list === last;
     return { ...answered, ageMs: isLast ? this.#ageMs(last) : undefined };
@@ -171,7 +171,7 @@ export class TagLists {
     return this.#parts.clock.monotonicMs() - fetchedAtMs;
   }
 
-  /** A part of a list whose start is answered stale. */
+  /** Returns a part of a list whose start is stale. */
   #stale(
     key: RepositoryKey,
     after: Tag,
@@ -181,7 +181,7 @@ export class TagLists {
     return list && { list, status, ageMs: this.#ageMs(list), isStale: true };
   }
 
-  /** A part that may be answered unasked. */
+  /** Returns a part that is fresh. */
   #fresh(
     { freshness }: MirroredUpstream,
     key: RepositoryKey,
@@ -201,10 +201,10 @@ export class TagLists {
     key: RepositoryKey,
     after: Tag | undefined,
   ): Promise<TagList> {
-    const { tags, isWhole } = await this.#ask(upstream, key, after);
+    const { tags, isWhole } = await this.#request(upstream, key, after);
     const list = {
       tags: [...new Set(tags)]
-        // An upstream that knows no `last` starts anew.
+        // An upstream that ignores `last` sends the start of the list again.
         .filter((tag) => after === undefined || tag > after)
         .sort(),
       isWhole,
@@ -219,7 +219,7 @@ export class TagLists {
     return list;
   }
 
-  /** Takes a list into memory that outlived the process, or its place in memory. */
+  /** Reads a stored list into memory if it is not there. */
   async #recall(
     { freshness }: MirroredUpstream,
     key: RepositoryKey,
@@ -228,7 +228,7 @@ export class TagLists {
     if (this.#lists.has(name)) return;
     const kept = await this.#kept.read(key);
     if (kept === undefined || this.#lists.has(name)) return;
-    // A clock that was set back says nothing: then it counts as just expired.
+    // An age from a clock that was set back is unknown: the list counts as just expired.
     const ageMs = kept.ageMs < 0 ? freshness.tagTtlMs : kept.ageMs;
     this.#lists.set(name, {
       tags: kept.tags,
@@ -237,8 +237,8 @@ export class TagLists {
     });
   }
 
-  /** A list that the upstream has no more is not the last known one either. */
-  async #ask(
+  /** Requests a list, and drops the known one if the upstream no longer has it. */
+  async #request(
     upstream: MirroredUpstream,
     key: RepositoryKey,
     after: Tag | undefined,
@@ -256,12 +256,12 @@ export class TagLists {
     }
   }
 
-  /** Those tags in the cache that a page is cut from; undefined if it has none of the repository. */
-  async #cached(
+  /** Returns the cached tags for a page; undefined if the repository has no cached tags. */
+  async #readCached(
     key: RepositoryKey,
     { n = MAX_CACHED_TAGS, last }: PageRequest,
   ): Promise<TagList | undefined> {
-    // One more than the page says that there is a next one.
+    // One more than the page, to know whether another page follows.
     const limit = Math.min(n, MAX_CACHED_TAGS) + 1;
     const list = (count: number, after: string | undefined) =>
       this.#parts.index.listTags(key, count, after).catch(() => []);
