@@ -346,7 +346,7 @@ void describe("opening a storage root", () => {
     const again = await open(test, root);
     await again.cache.upkeep.recovered();
     assert.deepEqual(again.messages, [
-      "the index was damaged: a new one is started",
+      "the index was damaged; created a new one at start",
       "opened the storage root",
       "index and blobs were compared",
     ]);

@@ -141,7 +141,7 @@ void describe("a folder in the place of the index", () => {
     await mirror.start();
     const messages = mirror.logs.map(({ msg }) => msg);
     assert.ok(
-      messages.includes("the index was damaged: a new one is started"),
+      messages.includes("the index was damaged; created a new one at start"),
       messages.join("\n"),
     );
     const ready = await fetch(`${mirror.operatorOrigin}/readyz`);

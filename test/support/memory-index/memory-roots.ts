@@ -68,7 +68,7 @@ export class MemoryRoots {
     atMs: number,
   ): void {
     if (this.#tables.blobs.get(digest)?.manifest === undefined) {
-      throw new IndexError(`putTag: no manifest ${digest} is stored`);
+      throw new IndexError(`putTag: got ${digest}; expected a stored manifest`);
     }
     const before = repository.tags.get(tag);
     repository.tags.set(tag, {

@@ -8,20 +8,20 @@ import type {
 import { IndexError } from "../../metadata-index.ts";
 import { type Schedule, scheduleUnref } from "../../../telemetry/clock.ts";
 
-/** A checkpoint comes so long after the first write since the last one. */
+/** Delay of a checkpoint after the first write since the last checkpoint. */
 const CHECKPOINT_AFTER_MS = 5_000;
-/** Or at once after so many writes: the log must not grow without bound. */
+/** This many writes start a checkpoint immediately, which bounds the size of the log. */
 const CHECKPOINT_AFTER_WRITES = 1_000;
-/** The thread costs some megabytes, and an idle mirror has no use for it. */
+/** The thread, which takes some megabytes, ends after this time without work. */
 const IDLE_MS = 60_000;
 
-type Ask = IndexWork extends infer W
+type WorkRequest = IndexWork extends infer W
   ? W extends IndexWork
     ? Omit<W, "reply">
     : never
   : never;
 
-/** What is done for the index beside the thread that serves requests. */
+/** Runs checkpoints and integrity checks of the index in a worker thread. */
 export class BackgroundIndex {
   readonly #path: string;
   readonly #identity: FileIdentity | undefined;
@@ -38,14 +38,14 @@ export class BackgroundIndex {
   #isChecking = false;
   #isClosed = false;
 
-  /** @param path of an index that is open in WAL mode */
+  /** @param path the file of an index that is open in WAL mode */
   constructor(path: string, schedule: Schedule = scheduleUnref) {
     this.#path = path;
     this.#identity = identifyFileNow(path);
     this.#schedule = schedule;
   }
 
-  /** Something was written to the index. */
+  /** Schedules a checkpoint after a write. */
   noteWrite(): void {
     if (this.#isClosed) return;
     this.#writes += 1;
@@ -57,16 +57,16 @@ export class BackgroundIndex {
   }
 
   /**
-   * Reads the whole file for damage.
+   * Checks the whole file for damage.
    *
-   * @returns what is wrong, one text a fault
-   * @throws IndexError when it could not be read through
+   * @returns one text for each fault
+   * @throws IndexError if the file could not be read completely
    */
   findDamage(isQuick: boolean): Promise<readonly string[]> {
-    return this.#ask({ ask: "find-damage", isQuick });
+    return this.#request({ kind: "find-damage", isQuick });
   }
 
-  /** Ends the thread. What it was asked fails. */
+  /** Ends the thread. Its unfinished work rejects. */
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelCheckpoint?.();
@@ -80,15 +80,15 @@ export class BackgroundIndex {
     this.#writes = 0;
     if (this.#isChecking || this.#isClosed) return;
     this.#isChecking = true;
-    // What fails now, on a full disk or for a reader, is done by a later one.
-    void this.#ask({ ask: "checkpoint" })
+    // A later checkpoint completes one that fails, for example on a full disk.
+    void this.#request({ kind: "checkpoint" })
       .catch(() => undefined)
       .finally(() => {
         this.#isChecking = false;
       });
   }
 
-  #ask(ask: Ask): Promise<readonly string[]> {
+  #request(work: WorkRequest): Promise<readonly string[]> {
     if (this.#isClosed) {
       return Promise.reject(new IndexError("the index is closed"));
     }
@@ -99,12 +99,12 @@ export class BackgroundIndex {
     try {
       this.#worker ??= this.#start();
       this.#waiters.set(this.#lastReply, waiter);
-      // Somebody waits for an answer, so the loop must live until it is there.
+      // Keeps the event loop alive until the reply.
       this.#worker.ref();
-      this.#worker.postMessage({ ...ask, reply: this.#lastReply }, []);
+      this.#worker.postMessage({ ...work, reply: this.#lastReply }, []);
     } catch (error) {
       waiter.reject(
-        new IndexError("no thread for the index", { cause: error }),
+        new IndexError("could not start the index worker", { cause: error }),
       );
     }
     return waiter.promise;
@@ -138,7 +138,7 @@ export class BackgroundIndex {
     const waiter = this.#waiters.get(reply);
     this.#waiters.delete(reply);
     if (code === undefined) waiter?.resolve(damage);
-    else waiter?.reject(new IndexError(`the index's thread: ${code}`));
+    else waiter?.reject(new IndexError(`the index worker failed with ${code}`));
     if (this.#waiters.size === 0) this.#worker?.unref();
     if (this.#waiters.size === 0 && !this.#isClosed) {
       this.#cancelIdle ??= this.#schedule(() => {
@@ -152,7 +152,9 @@ export class BackgroundIndex {
     if (this.#worker !== worker) return;
     this.#worker = undefined;
     for (const waiter of this.#waiters.values()) {
-      waiter.reject(new IndexError("the index's thread ended", { cause }));
+      waiter.reject(
+        new IndexError("the index worker ended before its reply", { cause }),
+      );
     }
     this.#waiters.clear();
   }

@@ -8,12 +8,12 @@ import type { BlobRecord } from "../../blob-index.ts";
 import { IndexError } from "../../metadata-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
-/** Names of types are an upstream's to choose; well-known are some dozens. */
+/** Upstreams choose the names, so their number is bounded; some dozens are well known. */
 const MAX_MEDIA_TYPES = 10_000;
-/** Kept lower, so that names of children leave room for those of manifests. */
+/** Lower, so that the media types of children can't use up those of manifests. */
 const MAX_EDGE_MEDIA_TYPES = 2_000;
 
-/** Writes blobs with their edges, and the names that rows are made of. Runs in the caller's transactions. */
+/** Writes the rows of blobs, edges, digests, media types and repositories. Runs in the caller's transactions. */
 export class BlobRows {
   readonly #statements: IndexStatements;
   readonly #intents: IntentRows;
@@ -39,7 +39,7 @@ export class BlobRows {
     return id;
   }
 
-  /** The same bytes have the same children, unless a newer program reads them better: the old ones go. */
+  /** Replaces the edges: a newer version may read more children from the same bytes. */
   #putEdges(parentId: number, children: readonly ChildDescriptor[]): void {
     this.#statements.deleteEdges.run(parentId);
     for (const child of children) {
@@ -62,12 +62,12 @@ export class BlobRows {
     );
   }
 
-  /** @throws IndexError where upstreams have made up too many */
+  /** @throws IndexError if there are too many media types */
   mediaTypeId(name: string): number {
     return this.#mediaTypeId(name, MAX_MEDIA_TYPES) ?? tooMany();
   }
 
-  /** What a manifest calls a child only informs: beyond a bound it is stored as bytes of any kind. */
+  /** The media type of a child is informative only; above the bound it becomes `application/octet-stream`. */
   #edgeMediaTypeId(name: string): number {
     return (
       this.#mediaTypeId(name, MAX_EDGE_MEDIA_TYPES) ??
@@ -75,7 +75,7 @@ export class BlobRows {
     );
   }
 
-  /** Rows never go, so that the last one's number is how many there are. */
+  /** Rows are never deleted, so the id of the last one is their number. */
   #mediaTypeId(name: string, limit: number): number | undefined {
     const found = this.#statements.findMediaTypeId.get(name);
     if (found !== undefined) return found.id;
@@ -97,5 +97,7 @@ export class BlobRows {
 }
 
 function tooMany(): never {
-  throw new IndexError("the index has too many media types");
+  throw new IndexError(
+    `got more than ${MAX_MEDIA_TYPES} media types; expected fewer, see the manifests of the upstreams`,
+  );
 }

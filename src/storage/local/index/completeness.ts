@@ -4,11 +4,12 @@ import type { IndexStatements } from "./index-statements.ts";
 import type { BlobScope } from "../../graph-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
-/** An index of indexes may go so deep below the one that is asked for; engines follow fewer. */
+/** Levels of indexes below the requested one; engines follow fewer. */
 const MAX_INDEX_DEPTH = 4;
+
 /**
- * Whether a pull of the manifest can be finished from what is stored: all blobs of a manifest, of an
- * index those of one of its manifests.
+ * Returns whether a pull of the manifest can be finished from the stored content: all blobs of an
+ * image manifest, or those of one manifest of an index.
  *
  * @param blobScope where the blobs must be linked
  */
@@ -33,8 +34,8 @@ export function hasCompleteImage(
 }
 
 /**
- * Level by level, each manifest once and at its least depth, so that an index that names the
- * same indexes over and over costs no more than their number.
+ * Walks level by level and visits each manifest once, at its smallest depth. The cost is then
+ * proportional to the number of manifests, however often indexes name each other.
  */
 function hasCompleteManifest(
   statements: IndexStatements,

@@ -2,20 +2,23 @@ import { type Digest, digestHex, parseDigest } from "../../../oci/digest.ts";
 import { IndexError } from "../../metadata-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
-/** A repository's path, as in `docker.io/library/alpine`; an upstream's name holds no slash. */
+/** Returns the path of a repository, for example `docker.io/library/alpine`. An upstream's name has no slash. */
 export function pathOf(key: RepositoryKey): string {
   return `${key.upstream}/${key.repository}`;
 }
 
-/** A digest as the index's tables hold it. */
+/** Returns the bytes of a digest, which are its form in the tables. */
 export function bytesOf(digest: Digest): Buffer {
   return Buffer.from(digestHex(digest), "hex");
 }
 
-/** @throws IndexError when the row holds no digest */
+/** @throws IndexError if the bytes have the length of no known algorithm */
 export function digestFrom(bytes: Buffer): Digest {
   const algorithm = bytes.length === 32 ? "sha256" : "sha512";
   const digest = parseDigest(`${algorithm}:${bytes.toString("hex")}`);
-  if (digest === undefined) throw new IndexError("a digest of a wrong length");
+  if (digest === undefined)
+    throw new IndexError(
+      `got a digest of ${bytes.length} bytes; expected 32 or 64`,
+    );
   return digest;
 }

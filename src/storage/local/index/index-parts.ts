@@ -20,20 +20,20 @@ import { writeUses } from "./use-keys.ts";
 import type { Schedule } from "../../../telemetry/clock.ts";
 
 export interface IndexOptions {
-  /** Migrated, and closed with the index. */
+  /** Has the newest schema; closed with the index. */
   readonly database: Database;
   readonly schedule: Schedule;
-  /** Called when SQLite finds the file damaged; the index goes on as far as it can. */
+  /** Called when SQLite finds the file damaged; the index continues as far as it can. */
   readonly onCorrupt: (error: unknown) => void;
   /** Called after each transaction that wrote. */
   readonly onWritten?: () => void;
-  /** Makes room on a full disk, if it can: the write is tried once more. */
+  /** Frees space on a full disk if possible; the write is then retried once. */
   readonly onFull?: () => void;
-  /** A tag points to another manifest than before or is gone, or a pin was set or taken: once that is written. */
+  /** Called after a transaction that moved or removed a tag, or changed a pin. */
   readonly onRootChange?: (change: RootChange) => void;
 }
 
-/** What the SQLite index is made of, over one connection. */
+/** The parts of the SQLite index, over one connection. */
 export interface IndexParts {
   readonly statements: IndexStatements;
   readonly intents: IntentRows;
@@ -45,15 +45,15 @@ export interface IndexParts {
   readonly size: IndexSize;
   readonly accessTimes: Pick<AccessTimes, "note" | "flush" | "settle">;
   readonly transactions: IndexTransactions;
-  /** Forgotten whenever a row changes. */
+  /** Cleared whenever a row changes. */
   readonly recentTags: RecentRows<TagRow>;
   readonly recentBlobs: RecentRows<BlobRow>;
-  /** A write of which the journal is told once it is done. */
+  /** Runs a write and then reports its changes to the journal. */
   readonly writeRoots: <T>(
     method: string,
     work: () => Changed<T>,
   ) => Promise<T>;
-  /** Writes what waits and closes the connection; once is enough. */
+  /** Writes pending uses and closes the connection. Later calls do nothing. */
   readonly close: () => void;
 }
 

@@ -1,13 +1,14 @@
 import type { Database, Statement } from "better-sqlite3";
 import type { UnrootedStep } from "../../root-index.ts";
 
-/** How far one step looks and what it deletes at most: a millisecond or two. */
-const REPOSITORIES_A_STEP = 64;
-const LINKS_A_STEP = 500;
+/** Bounds of one step, which then takes a millisecond or two. */
+const REPOSITORIES_PER_STEP = 64;
+const LINKS_PER_STEP = 500;
 
 /**
- * What the index itself takes, and what can go from it without a blob: links of repositories that
- * have no tag and no other root. A link costs a client one HEAD of a name of its choice.
+ * Measures the index and drops rows that do not belong to stored content: links of repositories
+ * without a tag and without another root. A client creates such a link with one HEAD of a name of
+ * its choice.
  */
 export class IndexSize {
   readonly #database: Database;
@@ -39,28 +40,28 @@ export class IndexSize {
     );
   }
 
-  /** Of the pages that hold anything; the file keeps the others for later. */
+  /** Bytes of the pages in use; the file also has free pages, which it reuses. */
   get usedBytes(): number {
     const read = (name: string): number =>
       Number(this.#database.pragma(name, { simple: true }));
     return (read("page_count") - read("freelist_count")) * read("page_size");
   }
 
-  /** Goes on where the step before ended. Runs in the caller's transaction. */
+  /** Continues after the previous step. Runs in the caller's transaction. */
   dropUnrooted(): UnrootedStep {
-    const found = this.#listUnrooted.all(this.#after, REPOSITORIES_A_STEP);
+    const found = this.#listUnrooted.all(this.#after, REPOSITORIES_PER_STEP);
     let rows = 0;
     for (const { id, isRooted } of found) {
       if (isRooted === 0) {
-        const links = this.#deleteLinks.run(id, LINKS_A_STEP - rows).changes;
+        const links = this.#deleteLinks.run(id, LINKS_PER_STEP - rows).changes;
         rows += links;
-        // The rest of this one in the next step.
-        if (rows >= LINKS_A_STEP) return { rows, isEnd: false };
+        // The next step deletes the rest of this repository.
+        if (rows >= LINKS_PER_STEP) return { rows, isEnd: false };
         this.#deleteRepository.run(id);
       }
       this.#after = id;
     }
-    const isEnd = found.length < REPOSITORIES_A_STEP;
+    const isEnd = found.length < REPOSITORIES_PER_STEP;
     if (isEnd) this.#after = 0;
     return { rows, isEnd };
   }

@@ -1,13 +1,13 @@
 import type { Database } from "better-sqlite3";
 
 /*
- * All that is ever asked of the index's tables, prepared once. A digest is given as its bytes, a
- * repository as its path (`upstream/repository`). Each statement finds its rows by an index
- * whatever the number of blobs and tags: test/unit/storage/local/index/index-statements.test.ts reads the plans.
+ * The statements of requests, prepared once. A digest is passed as its bytes, a repository as its
+ * path (`upstream/repository`). Each statement finds its rows by an index, however many blobs and
+ * tags there are: test/unit/storage/local/index/index-statements.test.ts reads the query plans.
  *
- * In a join a parameter stands as `(SELECT ?)`: SQLite is built with STAT4 here and looks at what is
- * bound to a bare one when it plans the join, so each new value would be planned anew, at 20 to 40
- * times the cost of the look-up itself.
+ * In a join a parameter is written as `(SELECT ?)`. This SQLite is built with STAT4 and considers
+ * the value of a plain parameter when it plans the join, so each new value would be planned again,
+ * at 20 to 40 times the cost of the lookup itself.
  */
 
 interface BlobColumns {
@@ -44,7 +44,7 @@ export type IndexStatements = ReturnType<typeof prepareIndexStatements>;
 
 export function prepareIndexStatements(database: Database) {
   return {
-    // --- names to numbers ---
+    // --- ids of names ---
     findDigestId: database.prepare<[Buffer], IdColumn>(
       `SELECT id FROM digests WHERE digest = ?`,
     ),
@@ -124,7 +124,7 @@ export function prepareIndexStatements(database: Database) {
        ON CONFLICT (id) DO UPDATE SET
          size_bytes = excluded.size_bytes, stored_at_ms = excluded.stored_at_ms`,
     ),
-    /** The type of one that is there stays: it is that of the links without a type of their own. */
+    /** Keeps the media type of an existing manifest: links without a type of their own use it. */
     putManifest: database.prepare<[number, number, number | null]>(
       `INSERT INTO manifests (id, media_type_id, subject_id) VALUES (?, ?, ?)
        ON CONFLICT (id) DO UPDATE SET subject_id = excluded.subject_id`,
@@ -135,7 +135,7 @@ export function prepareIndexStatements(database: Database) {
     putLink: database.prepare<[number, number]>(
       `INSERT INTO links (blob_id, repository_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
     ),
-    /** Nothing is written where the type is that of the link already. */
+    /** Writes nothing if the link has this type already. */
     putLinkType: database.prepare<
       [
         {
@@ -151,7 +151,7 @@ export function prepareIndexStatements(database: Database) {
            media_type_id, (SELECT media_type_id FROM manifests WHERE id = :blobId)
          )`,
     ),
-    /** Its links, edges and tags go by the foreign keys. */
+    /** The foreign keys delete its links, edges and tags. */
     deleteBlob: database.prepare<[Buffer]>(
       `DELETE FROM blobs WHERE id = (SELECT id FROM digests WHERE digest = ?)`,
     ),
@@ -168,7 +168,7 @@ export function prepareIndexStatements(database: Database) {
     deleteEdges: database.prepare<[number]>(
       `DELETE FROM edges WHERE parent_id = ?`,
     ),
-    /** A child named twice is foreign only where it is so each time: it must be there for a pull otherwise. */
+    /** A child that is named twice is foreign only if it is foreign both times; otherwise a pull needs it. */
     putEdge: database.prepare<[EdgeParameters]>(
       `INSERT INTO edges (parent_id, child_id, is_manifest, is_foreign, size_bytes, media_type_id)
        VALUES (:parentId, :childId, :isManifest, :isForeign, :sizeBytes, :mediaTypeId)

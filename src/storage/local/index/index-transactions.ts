@@ -2,12 +2,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import type { Database, Statement } from "better-sqlite3";
 import { IndexError } from "../../metadata-index.ts";
 
-/** Some three seconds: a thread that syncs to a slow disk may hold the lock for as long. */
+/** Three seconds in total: a thread that syncs to a slow disk may hold the lock that long. */
 const BUSY_RETRY_DELAYS_MS = [
   5, 10, 20, 40, 75, 150, 300, 400, 500, 500, 500, 500,
 ];
 
-/** Runs reads and writes on a connection; whatever goes wrong comes out as an IndexError. */
+/** Runs reads and writes on a connection. Every failure becomes an IndexError. */
 export class IndexTransactions {
   readonly #database: Database;
   readonly #countChanges: Statement<[], { readonly changes: number }>;
@@ -16,18 +16,18 @@ export class IndexTransactions {
   readonly #onWritten: () => void;
   readonly #onFull: () => void;
   readonly #wait: (delayMs: number) => Promise<unknown>;
-  /** The lock was held for longer than anybody waits: until it is free a write is tried once. */
+  /** The retries of a write ran out; until the lock is free each further write is tried once. */
   #isBlocked = false;
 
   constructor(options: {
     readonly database: Database;
-    /** SQLite finds the file damaged. */
+    /** Called when SQLite finds the file damaged. */
     readonly onCorrupt: (error: unknown) => void;
-    /** Rows were changed: what was read of them before may be wrong. */
+    /** Called when rows were changed: rows that were read before may be outdated. */
     readonly onChanged: () => void;
-    /** A transaction that wrote has ended. */
+    /** Called after a transaction that wrote. */
     readonly onWritten: () => void;
-    /** Makes room on a full disk, if it can: the write is tried once more. */
+    /** Frees space on a full disk if possible; the write is then retried once. */
     readonly onFull: () => void;
     readonly wait?: (delayMs: number) => Promise<unknown>;
   }) {
@@ -43,9 +43,9 @@ export class IndexTransactions {
   }
 
   /**
-   * One transaction that takes the write lock at once: none is begun that can't be ended. While
-   * another thread or process holds the lock it is tried again, and the loop runs on meanwhile. A
-   * pull waits so once: what it writes after that is tried once each, until the lock is free.
+   * Runs one transaction that takes the write lock first, so that it can't fail to commit. While
+   * another thread or process holds the lock it is retried without blocking the event loop. After the
+   * retries of one write ran out, later writes are tried once each until the lock is free.
    */
   write<T>(method: string, work: () => T): Promise<T> {
     return this.read(method, () => {
@@ -53,12 +53,12 @@ export class IndexTransactions {
         return this.#transact(work);
       } catch (error) {
         if (!isBusy(error)) throw error;
-        return this.#writeLater(method, work, error);
+        return this.#retryWrite(method, work, error);
       }
     });
   }
 
-  async #writeLater<T>(
+  async #retryWrite<T>(
     method: string,
     work: () => T,
     busy: unknown,
@@ -86,12 +86,12 @@ export class IndexTransactions {
       result = transaction.immediate();
     } catch (error) {
       if (sqliteCode(error) !== "SQLITE_FULL") throw error;
-      // The transaction is rolled back already.
+      // SQLite has rolled the transaction back.
       this.#makeRoom();
       result = transaction.immediate();
     }
     this.#isBlocked = false;
-    // Who looks for something to do and finds nothing has written nothing.
+    // A transaction may find nothing to change.
     if (this.#changes() !== before) {
       this.#onChanged();
       this.#onWritten();
@@ -99,21 +99,21 @@ export class IndexTransactions {
     return result;
   }
 
-  /** Rows that this connection has changed since it was opened. */
+  /** Returns how many rows this connection has changed since it was opened. */
   #changes(): number {
     return this.#countChanges.get()?.changes ?? 0;
   }
 
   /**
-   * On a full disk the log can't grow, and so not even a row can go. What held room for it is given
-   * up, and the log is begun anew: the one checkpoint that waits for the disk here.
+   * On a full disk the log can't grow, so that even a DELETE fails. Releases the space that is
+   * reserved for it, and restarts the log. This is the only checkpoint on the thread of requests.
    */
   #makeRoom(): void {
     this.#onFull();
     try {
       this.#database.pragma("wal_checkpoint(TRUNCATE)");
     } catch {
-      // Then the write fails as it did before.
+      // The retried write fails like the first one.
     }
   }
 
@@ -136,7 +136,7 @@ export class IndexTransactions {
   }
 }
 
-/** The code of a SQLite error, as in `SQLITE_BUSY`; else what the error says. */
+/** Returns the code of a SQLite error, for example `SQLITE_BUSY`, or the message of another error. */
 export function sqliteCode(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   return "code" in error && typeof error.code === "string"
@@ -148,7 +148,7 @@ function isBusy(error: unknown): boolean {
   return sqliteCode(error).startsWith("SQLITE_BUSY");
 }
 
-/** The file is damaged, or was never a database. */
+/** Returns whether the error says that the file is damaged or is not a database. */
 export function isCorruption(error: unknown): boolean {
   const code = sqliteCode(error);
   return code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB";

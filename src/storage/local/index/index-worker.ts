@@ -3,44 +3,45 @@ import Database from "better-sqlite3";
 import { type FileIdentity, identifyFileNow } from "../root/file-identity.ts";
 
 /*
- * The thread that does what makes SQLite wait for the disk: it syncs at checkpoints and reads the
- * whole file in checks. The connection that serves requests does neither, so a disk that takes
- * seconds for a sync stops no request.
+ * The thread for work of SQLite that waits for the disk: checkpoints, which sync, and integrity
+ * checks, which read the whole file. The connection that serves requests does neither, so a slow sync
+ * delays no request.
  */
 
 export type IndexWork =
-  | { readonly ask: "checkpoint"; readonly reply: number }
+  | { readonly kind: "checkpoint"; readonly reply: number }
   | {
-      readonly ask: "find-damage";
+      readonly kind: "find-damage";
       readonly reply: number;
-      /** Without comparing every index with its table. */
+      /** Whether to skip the comparison of each index with its table. */
       readonly isQuick: boolean;
     };
 
 export interface IndexWorkReply {
   readonly reply: number;
   readonly damage: readonly string[];
-  /** Present: it failed so. */
+  /** The error code; present if the work failed. */
   readonly code?: string;
 }
 
 export interface IndexWorkerData {
   readonly path: string;
-  /** Of the index that is open: another file at the path belongs to another process. */
+  /** The identity of the open index; a different file at the path belongs to another process. */
   readonly identity: FileIdentity | undefined;
 }
 
-/** The thread may wait for others as long as it likes; it holds up nobody. */
+/** Waiting here delays no request. */
 const BUSY_TIMEOUT_MS = 10_000;
-/** What is left of the log where it is begun again; it has grown to what one checkpoint was late. */
+/** The size to which the log is cut when it restarts. */
 const LOG_LIMIT_BYTES = 1024 * 1024;
-/** A log that writers keep from ever being begun again: 16 MiB. */
+/** 16 MiB: above it the log is cut, because constant writes prevent its restart. */
 const LONG_LOG_FRAMES = 4_096;
-/** While the log is cut no other connection can write: it waits no longer for a reader. */
+/** Bounds the wait for readers while the log is cut, because writers wait meanwhile. */
 const CUT_TIMEOUT_MS = 50;
-const FAULTS_LISTED = 20;
+const MAX_FAULTS = 20;
 
-if (parentPort === null) throw new Error("this file is started as a worker");
+if (parentPort === null)
+  throw new Error("got a main thread; expected a worker thread");
 const port = parentPort;
 const { path, identity } = workerData as IndexWorkerData;
 if (identifyFileNow(path) !== identity) {
@@ -52,7 +53,7 @@ const database = new Database(path, {
 });
 database.pragma("synchronous = NORMAL");
 database.pragma("wal_autocheckpoint = 0");
-// The file is cut by the connection that begins the log again, which is this one.
+// This connection restarts the log, so its limit applies.
 database.pragma(`journal_size_limit = ${LOG_LIMIT_BYTES}`);
 database.pragma("cache_size = -1024");
 database.pragma("cell_size_check = ON");
@@ -66,7 +67,7 @@ port.on("message", (work: IndexWork) => {
       error instanceof Error && "code" in error
         ? String(error.code)
         : "EUNKNOWN";
-    // Some damage ends the look for it.
+    // Some damage ends the check with an error.
     const isDamage =
       code.startsWith("SQLITE_CORRUPT") || code === "SQLITE_NOTADB";
     port.postMessage({
@@ -77,7 +78,7 @@ port.on("message", (work: IndexWork) => {
 });
 
 function run(work: IndexWork): readonly string[] {
-  switch (work.ask) {
+  switch (work.kind) {
     case "checkpoint":
       checkpoint();
       return [];
@@ -89,20 +90,20 @@ function run(work: IndexWork): readonly string[] {
 }
 
 /**
- * A checkpoint of this kind keeps nobody from writing. Whoever writes first after it starts the
- * log anew and syncs its header: that is done here too, so that no request does it.
+ * A passive checkpoint does not block writers. The first write after a complete one restarts the log
+ * and syncs its header; that write is made here, so that no request waits for the sync.
  */
 function checkpoint(): void {
   const state = copyLog("PASSIVE");
   let isCopied = state.log > 0 && state.log === state.checkpointed;
   if (state.log > LONG_LOG_FRAMES && !isCopied) {
-    // The second has little left to copy, and the third next to nothing.
+    // Each further checkpoint has less to copy, so the last one blocks writers only briefly.
     copyLog("PASSIVE");
     database.pragma(`busy_timeout = ${CUT_TIMEOUT_MS}`);
     isCopied = copyLog("TRUNCATE").busy === 0;
     database.pragma(`busy_timeout = ${BUSY_TIMEOUT_MS}`);
   }
-  // Another value each time: SQLite writes no page that stays the same.
+  // A different value each time, because SQLite does not write an unchanged page.
   if (isCopied) database.exec("UPDATE state SET checkpoints = checkpoints + 1");
 }
 
@@ -120,7 +121,7 @@ function copyLog(mode: "PASSIVE" | "TRUNCATE"): {
 function findDamage(isQuick: boolean): readonly string[] {
   return database
     .prepare<[], string>(
-      `PRAGMA ${isQuick ? "quick_check" : "integrity_check"}(${FAULTS_LISTED})`,
+      `PRAGMA ${isQuick ? "quick_check" : "integrity_check"}(${MAX_FAULTS})`,
     )
     .pluck()
     .all()

@@ -1,5 +1,6 @@
 import type { Database, Statement } from "better-sqlite3";
-import { type Digest, digestHex, parseDigest } from "../../../oci/digest.ts";
+import { type Digest, parseDigest } from "../../../oci/digest.ts";
+import { bytesOf } from "./index-keys.ts";
 import type { RepositoryName } from "../../../oci/reference.ts";
 import type { NotedIntent } from "../../blob-index.ts";
 
@@ -11,7 +12,7 @@ interface IntentColumns {
   readonly mediaType: string | null;
 }
 
-/** The rows of the intents; writes run in the caller's transaction. */
+/** The rows of fill intents. Writes run in the caller's transaction. */
 export class IntentRows {
   readonly #put: Statement<[number, number, number, number | null]>;
   readonly #drop: Statement<[Buffer]>;
@@ -45,7 +46,7 @@ export class IntentRows {
   }
 
   drop(digest: Digest): void {
-    this.#drop.run(Buffer.from(digestHex(digest), "hex"));
+    this.#drop.run(bytesOf(digest));
   }
 
   list(): readonly NotedIntent[] {

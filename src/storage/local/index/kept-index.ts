@@ -23,7 +23,7 @@ export interface KeptIndexOptions {
   readonly journal: RootsJournal;
   readonly ballast: Ballast;
   readonly watch: Pick<RootWatch, "isAway" | "isHereNow">;
-  /** The index turned out to be damaged and a new, empty one is in its place: it wants to be filled. */
+  /** Called when a damaged index was replaced by an empty one, which must be filled. */
   readonly onReplaced: () => void;
 }
 
@@ -38,24 +38,24 @@ interface Opened {
 }
 
 /**
- * The index of a storage root as long as the process lives: whoever holds {@link KeptIndex.index}
- * goes on with a new one when the file turns out to be damaged.
+ * The index of a storage root for the lifetime of the process. When the file is found damaged, a new
+ * one replaces it, and users of {@link KeptIndex.index} continue with that.
  */
 export class KeptIndex {
-  /** Passes every call on to the index in force; while the root is away it knows nothing. */
+  /** Forwards every call to the open index; rejects while the root is not available. */
   readonly index: MetadataIndex;
-  /** This process's; a clean stop leaves it in the index and beside it. */
+  /** The id of this run; a clean stop leaves it in the index and in the clean marker. */
   readonly runId: string = randomUUID();
-  /** What the last process left in the index. */
+  /** The run id that the last process left in the index. */
   readonly lastRunId: string | undefined;
-  /** The file was new, or in the place of a damaged one, and was not filled to the end since. */
+  /** The file is new, or replaced a damaged one, and was not filled completely since. */
   readonly isNew: boolean;
   readonly #options: KeptIndexOptions;
   #opened: Opened;
   #isReplacing = false;
   #isClosed = false;
 
-  /** @throws IndexError when the file is of a newer program or can't be opened */
+  /** @throws IndexError if a newer version wrote the file, or it can't be opened */
   constructor(options: KeptIndexOptions) {
     this.#options = options;
     const { log, layout } = options;
@@ -64,7 +64,7 @@ export class KeptIndex {
     if (opened.movedAsideTo !== undefined) {
       log.error(
         { path: opened.movedAsideTo },
-        "the index was damaged: a new one is started",
+        "the index was damaged; created a new one at start",
       );
     }
     this.#warnIfTemporary(opened);
@@ -84,54 +84,54 @@ export class KeptIndex {
     return this.#opened.audit;
   }
 
-  /** It ends with the process: what the file holds is not what this process knew. */
+  /** The index is in memory and ends with the process; the file does not have its rows. */
   get isTemporary(): boolean {
     return this.#opened.isTemporary;
   }
 
-  /** The index has all that is known: from here on only a clean stop's mark tells more of it. */
+  /** Records that the index is complete. */
   markWhole(): void {
     writeRunId(this.#opened.database, this.runId);
   }
 
-  /** The index has less than the journal, until {@link markWhole}: also for the next start. */
+  /** Records, also for the next start, that the index has less than the journal until {@link markWhole}. */
   markPartial(): void {
     writeRunId(this.#opened.database, "");
   }
 
-  /** What is wrong with the file, read beside the requests. @throws IndexError when it could not be read */
+  /** Checks the file in the background and returns its faults. @throws IndexError if it could not be read */
   findDamage(isQuick: boolean): Promise<readonly string[]> {
     return this.#opened.background?.findDamage(isQuick) ?? Promise.resolve([]);
   }
 
-  /** Puts a new index in the place of a damaged one. */
+  /** Replaces a damaged index by a new one. */
   async replace(cause: unknown): Promise<void> {
     if (this.#isReplacing || this.#isClosed) return;
     this.#isReplacing = true;
     const { log, onReplaced } = this.#options;
     try {
       await this.#opened.background?.close();
-      // The root may be another process's by the time that a new one would be open.
+      // Meanwhile another process may have acquired the root.
       if (this.#isClosed || !this.#options.watch.isHereNow()) return;
-      // It is closed when this returns, and nothing else runs until the new one is there.
+      // Closes synchronously, so that no call can run before the new index is open.
       void this.#opened.index.close().catch(() => undefined);
-      const opened = this.#openAnew();
+      const opened = this.#openReplacement();
       this.#opened = opened;
       log.error(
         { err: cause, path: opened.movedAsideTo },
-        "the index was damaged: a new one is started",
+        "the index was damaged; replaced it while running",
       );
       this.#warnIfTemporary(opened);
       onReplaced();
     } catch (error) {
-      log.error({ err: error }, "the damaged index could not be replaced");
+      log.error({ err: error }, "could not replace the damaged index");
     } finally {
       this.#isReplacing = false;
     }
   }
 
-  /** Where no other file can take the damaged one's place, one in memory serves: a closed one never would again. */
-  #openAnew(): Opened {
+  /** Opens an index in memory if the damaged file can't be replaced. */
+  #openReplacement(): Opened {
     const { layout, clock, log } = this.#options;
     try {
       const movedAsideTo = moveIndexAside(layout.indexFile, clock.nowMs());
@@ -139,7 +139,7 @@ export class KeptIndex {
     } catch (error) {
       log.error(
         { err: error },
-        "no new file can take the damaged index's place",
+        "could not create a file in place of the damaged index",
       );
       return this.#open(IN_MEMORY);
     }
@@ -153,7 +153,7 @@ export class KeptIndex {
     );
   }
 
-  /** Writes what waits and closes the file, which ends its log. */
+  /** Writes what is pending and closes the file, which ends its log. */
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#opened.background?.close();
@@ -171,16 +171,16 @@ export class KeptIndex {
       onFull: () => ballast.release(),
       onRootChange: (change) => journal.note(change),
     });
-    const isAlone =
+    const isExclusive =
       opened.database.pragma("locking_mode", { simple: true }) === "exclusive";
-    if (!opened.isTemporary && !isAlone) {
+    if (!opened.isTemporary && !isExclusive) {
       background = new BackgroundIndex(path);
     }
     return { ...opened, background, audit: undefined };
   }
 }
 
-/** Empty in a new index; undefined where it can't be read, which the checks will tell more of. */
+/** Returns an empty text for a new index; undefined if it can't be read, which the checks then report. */
 function readRunId(database: Database): string | undefined {
   try {
     const runId = database.prepare("SELECT run_id FROM state").pluck().get();
@@ -190,11 +190,11 @@ function readRunId(database: Database): string | undefined {
   }
 }
 
-/** On a full disk the old one stays; then the mark of a clean stop is that of another run. */
+/** On a full disk the old id stays; the next start then does not accept the clean marker. */
 function writeRunId(database: Database, runId: string): void {
   try {
     database.prepare("UPDATE state SET run_id = ?").run(runId);
   } catch {
-    // Nothing is lost but a shorter next start.
+    // The next start takes longer, nothing else.
   }
 }

@@ -14,11 +14,11 @@ interface LostPinColumns {
 }
 
 /**
- * The rows of pins whose manifest is not stored. Runs in the caller's transactions; the rows of a
- * blob go by foreign keys, so its pins are kept before it goes.
+ * The rows of pins whose manifest is not stored. Runs in the caller's transactions. Foreign keys
+ * delete the rows of a blob, so its pins must be kept before it is deleted.
  */
 export class LostPins {
-  readonly #keepThoseOf: Statement<
+  readonly #keepPinsOf: Statement<
     [{ readonly id: number; readonly digest: string }]
   >;
   readonly #keep: Statement<[number, string]>;
@@ -26,7 +26,7 @@ export class LostPins {
   readonly #list: Statement<[number], LostPinColumns>;
 
   constructor(database: Database) {
-    this.#keepThoseOf = database.prepare(
+    this.#keepPinsOf = database.prepare(
       `INSERT INTO lost_pins (repository_id, reference)
        SELECT repository_id, name FROM tags WHERE manifest_id = :id AND is_pinned
        UNION ALL
@@ -47,16 +47,16 @@ export class LostPins {
     );
   }
 
-  /** The manifest is about to go. */
-  keepThoseOf(id: number, digest: string): void {
-    this.#keepThoseOf.run({ id, digest });
+  /** Keeps the pins of a manifest that is about to be deleted. */
+  keepPinsOf(id: number, digest: string): void {
+    this.#keepPinsOf.run({ id, digest });
   }
 
   keep(repositoryId: number, reference: Reference): void {
     this.#keep.run(repositoryId, referenceText(reference));
   }
 
-  /** @returns whether there was one */
+  /** Removes the lost pin of a reference. @returns whether there was one */
   take(repositoryId: number, reference: Reference): boolean {
     return this.#take.run(repositoryId, referenceText(reference)).changes > 0;
   }

@@ -2,12 +2,12 @@ import type { Database } from "better-sqlite3";
 import { IndexError } from "../../metadata-index.ts";
 
 /**
- * Steps of the schema, forward only; `user_version` is how many were taken. A step that was
- * released is never changed.
+ * The steps of the schema. There is no way back; `user_version` is the number of applied steps. A
+ * released step is never changed.
  */
 const MIGRATIONS: readonly string[] = [
   `
-  -- Every digest that is known, stored or only named by a manifest: 32 bytes are sha256, 64 are sha512.
+  -- Every known digest, stored or only named by a manifest: 32 bytes for sha256, 64 for sha512.
   CREATE TABLE digests (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE CHECK (length(digest) IN (32, 64))
@@ -26,7 +26,7 @@ const MIGRATIONS: readonly string[] = [
     path TEXT NOT NULL GENERATED ALWAYS AS (upstream || '/' || name) STORED UNIQUE
   ) STRICT;
 
-  -- What is stored. A manifest has a row in both tables.
+  -- Stored content. A manifest has a row in both tables.
   CREATE TABLE blobs (
     id INTEGER PRIMARY KEY REFERENCES digests (id),
     size_bytes INTEGER NOT NULL CHECK (size_bytes >= 0),
@@ -48,7 +48,7 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX links_by_repository ON links (repository_id);
 
-  -- What a stored manifest says of its children; a child need not be stored.
+  -- The descriptors in stored manifests; a child need not be stored.
   CREATE TABLE edges (
     parent_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,
     child_id INTEGER NOT NULL REFERENCES digests (id),
@@ -112,8 +112,8 @@ const MIGRATIONS: readonly string[] = [
   END;
   `,
   `
-  -- What is kept for its own sake although no tag of the repository names it: a manifest that was
-  -- asked for by digest or that a tag has left, and a blob that no stored manifest names.
+  -- Roots other than tags: a manifest that was requested by digest or that a tag pointed to before,
+  -- and a blob that no stored manifest names.
   CREATE TABLE roots (
     blob_id INTEGER NOT NULL REFERENCES blobs (id) ON DELETE CASCADE,
     repository_id INTEGER NOT NULL REFERENCES repositories (id),
@@ -126,10 +126,10 @@ const MIGRATIONS: readonly string[] = [
   ALTER TABLE tags ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0;
   CREATE INDEX tags_by_use ON tags (used_at_ms, repository_id, name) WHERE NOT is_pinned;
 
-  -- Owner of what was found stored and nobody has asked for since; no client can name it.
+  -- Owner of content that was found on disk and not requested since; no client can name it.
   INSERT INTO repositories (upstream, name) VALUES ('', '');
 
-  -- Evicted, and on their way out until their bytes are gone; what is needed again meanwhile stays.
+  -- Evicted blobs whose bytes are not deleted yet; a blob that is needed again meanwhile stays.
   CREATE TABLE condemned (
     blob_id INTEGER PRIMARY KEY REFERENCES blobs (id) ON DELETE CASCADE
   ) STRICT;
@@ -157,8 +157,8 @@ const MIGRATIONS: readonly string[] = [
     AND NOT EXISTS (SELECT 1 FROM edges WHERE edges.child_id = links.blob_id);
   `,
   `
-  -- Verified bytes that are about to be published, and all that their rows need: a crash in between
-  -- is settled at the next start. Those of bytes that are about to go are in condemned.
+  -- Verified bytes that are about to be published, with everything that their rows need; the next
+  -- start settles those that a crash interrupted.
   CREATE TABLE intents (
     digest_id INTEGER PRIMARY KEY REFERENCES digests (id),
     repository_id INTEGER NOT NULL REFERENCES repositories (id),
@@ -168,16 +168,16 @@ const MIGRATIONS: readonly string[] = [
 
   CREATE TABLE state (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    -- Drawn anew by each process; a clean stop writes it beside the index, so an older copy shows.
+    -- A new id for each process. A clean stop also writes it to a file, which reveals an older copy.
     run_id TEXT NOT NULL,
-    -- Where the background scrub goes on.
+    -- The row after which the background scrub continues.
     scrubbed_id INTEGER NOT NULL
   ) STRICT;
   INSERT INTO state VALUES (1, '', 0);
   `,
   `
-  -- Pins of what is not stored: its manifest was found gone, or was not there when the index was
-  -- built anew. They come back with the manifest. A tag's name, or the text of a digest.
+  -- Pins whose manifest was missing in a check or in a rebuild; they are restored with the manifest.
+  -- The reference is the name of a tag or the text of a digest.
   CREATE TABLE lost_pins (
     repository_id INTEGER NOT NULL REFERENCES repositories (id),
     reference TEXT NOT NULL,
@@ -186,17 +186,17 @@ const MIGRATIONS: readonly string[] = [
   CREATE INDEX roots_pinned ON roots (blob_id, repository_id) WHERE is_pinned;
   `,
   `
-  -- What a repository's upstream calls a manifest whose own bytes do not say, where that is not the
-  -- type in manifests, which is the first that was met.
+  -- The media type from the repository's upstream, for a manifest whose bytes do not state it; NULL if
+  -- it is the one in manifests, which is the first that was received.
   ALTER TABLE links ADD COLUMN media_type_id INTEGER REFERENCES media_types (id);
   `,
   `
-  -- When the bytes were last compared with the digest; before that, when they were stored.
+  -- When the bytes were last compared with the digest.
   ALTER TABLE blobs ADD COLUMN verified_at_ms INTEGER NOT NULL DEFAULT 0;
   `,
   `
-  -- Any client can name subjects, and each got a row: only lists of what is linked are kept, they go
-  -- with the link, and their bytes count for the limits.
+  -- Any client can name subjects, so only lists of linked subjects are kept. They are deleted with the
+  -- link, and their bytes count for the limits.
   CREATE TABLE linked_referrers (
     id INTEGER PRIMARY KEY,
     subject_id INTEGER NOT NULL,
@@ -243,17 +243,17 @@ const MIGRATIONS: readonly string[] = [
     AND id NOT IN (SELECT repository_id FROM lost_pins);
   `,
   `
-  -- Written after each checkpoint, so that the log is begun again by the thread that made it.
+  -- Written after each checkpoint, so that the thread of the checkpoint restarts the log.
   ALTER TABLE state ADD COLUMN checkpoints INTEGER NOT NULL DEFAULT 0;
   `,
   `
-  -- When the upstream first said that it has the tag no more; NULL: it has. A rebuilt index counts anew
-  -- from the next such answer.
+  -- When the upstream first answered that the tag does not exist; NULL if it exists. A rebuilt index
+  -- starts with the next such answer.
   ALTER TABLE tags ADD COLUMN gone_at_ms INTEGER;
   `,
   `
-  -- The last list of tags that the upstream gave of a repository, for when it is away. A rebuilt index
-  -- has none until the upstream is asked again.
+  -- The last list of tags from the upstream, for use while the upstream is not available. A rebuilt
+  -- index has none until the next answer.
   CREATE TABLE tag_lists (
     repository_id INTEGER PRIMARY KEY REFERENCES repositories (id) ON DELETE CASCADE,
     body BLOB NOT NULL,
@@ -272,14 +272,14 @@ const MIGRATIONS: readonly string[] = [
   `,
 ];
 
-/** What `user_version` of an index of this program is. */
+/** The `user_version` of an index with the newest schema. */
 export const SCHEMA_VERSION = MIGRATIONS.length;
 
 /**
- * Brings an index to the schema of this program, each step in a transaction of its own.
+ * Migrates an index to the newest schema, each step in its own transaction.
  *
- * @param steps an older schema, for who tests the way from it
- * @throws IndexError when a newer program wrote it
+ * @param steps fewer steps, for tests that start from an older schema
+ * @throws IndexError if a newer version wrote the index
  */
 export function migrate(
   database: Database,
@@ -288,7 +288,7 @@ export function migrate(
   const version = database.pragma("user_version", { simple: true }) as number;
   if (version > SCHEMA_VERSION) {
     throw new IndexError(
-      `the index has schema ${version} and this program knows up to ${SCHEMA_VERSION}: start the newer program again`,
+      `got index schema ${version}; expected at most ${SCHEMA_VERSION}: start the newer version of the program that wrote it`,
     );
   }
   for (const [step, sql] of MIGRATIONS.slice(0, steps).entries()) {

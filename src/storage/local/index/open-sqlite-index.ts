@@ -13,24 +13,24 @@ import { isCorruption, sqliteCode } from "./index-transactions.ts";
 import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
 
 /**
- * Before it two connections that write and checkpoint at once could damage a WAL database.
+ * In older versions two connections that write and checkpoint simultaneously can damage a WAL database.
  *
  * @see https://www.sqlite.org/wal.html#walresetbug
  */
 const OLDEST_SQLITE = "3.51.3";
-/** SQLite waits on the main thread: a lock that somebody holds for longer is tried again later. */
+/** SQLite waits on the main thread; longer waits are retries outside SQLite. */
 const BUSY_TIMEOUT_MS = 5;
-/** What is left of the log where it is begun again. */
+/** The size to which the log is cut when it restarts. */
 const WAL_LIMIT_BYTES = 1024 * 1024;
-/** A checkpoint on the thread that serves requests: only where the one beside it has failed for long. */
+/** Checkpoints on the thread of requests happen only if those of the worker have failed for long. */
 const LAST_RESORT_CHECKPOINT_PAGES = 16_384;
-/** Where no thread beside it can open the file. */
+/** The limit if no worker can open the file. */
 const LONE_CHECKPOINT_PAGES = 1_000;
 const PAGE_CACHE_KIB = 8 * 1024;
-/** Free pages below it are room for what comes. */
-const LEAST_FREE_BYTES = 16 * 1024 * 1024;
-/** More would keep a start waiting. */
-const MOST_USED_BYTES = 32 * 1024 * 1024;
+/** Fewer free bytes are kept for future rows. */
+const MIN_FREE_BYTES = 16 * 1024 * 1024;
+/** Rewriting more would delay a start. */
+const MAX_USED_BYTES = 32 * 1024 * 1024;
 
 /** SQLite's name for a database without a file. */
 export const IN_MEMORY = ":memory:";
@@ -39,7 +39,7 @@ export interface OpenSqliteIndexOptions {
   readonly path: string;
   readonly clock: Clock;
   readonly schedule?: Schedule;
-  /** Reads the whole file for damage first. */
+  /** Whether to check the whole file for damage first. */
   readonly isSuspect?: boolean;
   readonly onCorrupt?: (error: unknown) => void;
   readonly onWritten?: () => void;
@@ -51,13 +51,17 @@ export interface OpenedSqliteIndex {
   readonly index: MetadataIndex;
   /** Closed with the index. */
   readonly database: Database.Database;
-  /** Where a damaged file was moved to; the index is then new and empty. */
+  /** The new path of a damaged file; the index is then new and empty. */
   readonly movedAsideTo: string | undefined;
-  /** There was no room for a file: it lives in memory, and ends with the process. */
+  /** The disk had no room for a file: the index is in memory and ends with the process. */
   readonly isTemporary: boolean;
 }
 
-/** @throws IndexError when the file is of a newer program or can't be opened; a damaged one is moved aside */
+/**
+ * Opens or creates the index. A damaged file is moved aside.
+ *
+ * @throws IndexError if a newer version wrote the file, or it can't be opened
+ */
 export function openSqliteIndex(
   options: OpenSqliteIndexOptions,
 ): OpenedSqliteIndex {
@@ -66,11 +70,11 @@ export function openSqliteIndex(
   let database: Database.Database;
   try {
     try {
-      database = openWhereRoom(path, options.isSuspect ?? false);
+      database = openWithinSpace(path, options.isSuspect ?? false);
     } catch (error) {
       if (!isCorruption(error)) throw error;
       movedAsideTo = moveIndexAside(path, clock.nowMs());
-      database = openWhereRoom(path, false);
+      database = openWithinSpace(path, false);
     }
   } catch (error) {
     if (error instanceof IndexError) throw error;
@@ -89,15 +93,15 @@ export function openSqliteIndex(
 }
 
 /**
- * A full disk keeps nobody from starting: SQLite needs room for the memory that connections share,
- * but not while it owns the file alone, and none at all in memory.
+ * Opens the index even on a full disk. SQLite needs disk space for the memory that connections
+ * share, but not with exclusive access to the file, and none for a database in memory.
  */
-function openWhereRoom(path: string, isSuspect: boolean): Database.Database {
-  const ways = [
+function openWithinSpace(path: string, isSuspect: boolean): Database.Database {
+  const attempts = [
     () => openDatabase(path, { isSuspect }),
     () => openDatabase(path, { isSuspect, isExclusive: true }),
   ];
-  for (const open of ways) {
+  for (const open of attempts) {
     try {
       return open();
     } catch (error) {
@@ -116,21 +120,21 @@ const NO_ROOM = new Set([
 ]);
 
 /**
- * A folder, or anything else that SQLite can't open, in the place of one of its files is damage
- * like any other. A link is left to SQLite.
+ * Treats a folder, or anything else that SQLite can't open, at the path of one of its files as
+ * damage. SQLite itself judges links.
  */
 function requireFiles(path: string): void {
   for (const suffix of ["", "-wal", "-shm"]) {
     const stat = lstatSync(path + suffix, { throwIfNoEntry: false });
     if (stat === undefined || stat.isFile() || stat.isSymbolicLink()) continue;
     throw new Database.SqliteError(
-      `${path}${suffix} is not a file`,
+      `got something else at ${path}${suffix}; expected a file`,
       "SQLITE_CORRUPT",
     );
   }
 }
 
-/** A database with all settings and the newest schema. @throws SQLite's errors, IndexError */
+/** Opens a database with all settings and the newest schema. @throws SQLite's errors, IndexError */
 export function openDatabase(
   path: string,
   {
@@ -168,9 +172,8 @@ export function openDatabase(
 }
 
 /**
- * A file never shrinks while it is open: what went leaves pages that are used again. Where most of a
- * large one is such pages, as after a flood, a start rewrites the rest, which takes no longer
- * than half a second.
+ * Rewrites a large file that consists mostly of free pages, for example after a flood of names. A file
+ * never shrinks while it is open; its free pages are reused. Takes at most half a second.
  */
 function shrink(database: Database.Database): void {
   const read = (name: string): number =>
@@ -178,15 +181,15 @@ function shrink(database: Database.Database): void {
   const pageBytes = read("page_size");
   const freeBytes = read("freelist_count") * pageBytes;
   const usedBytes = read("page_count") * pageBytes - freeBytes;
-  const isWorthIt = freeBytes >= LEAST_FREE_BYTES && freeBytes > usedBytes;
-  if (database.memory || !isWorthIt || usedBytes > MOST_USED_BYTES) return;
+  const isWorthIt = freeBytes >= MIN_FREE_BYTES && freeBytes > usedBytes;
+  if (database.memory || !isWorthIt || usedBytes > MAX_USED_BYTES) return;
   try {
-    // A temporary file may have no folder that takes it.
+    // There may be no writable folder for a temporary file.
     database.pragma("temp_store = MEMORY");
     database.exec("VACUUM");
     database.pragma("wal_checkpoint(TRUNCATE)");
   } catch {
-    // On a full disk it stays as large as it is.
+    // On a full disk the file keeps its size.
   }
 }
 
@@ -197,7 +200,7 @@ function requireSqlite(database: Database.Database): void {
     .get() as string;
   if (version.localeCompare(OLDEST_SQLITE, "en", { numeric: true }) < 0) {
     throw new IndexError(
-      `SQLite ${version} can damage the index: at least ${OLDEST_SQLITE} is needed`,
+      `got SQLite ${version}; expected ${OLDEST_SQLITE} or later, because older versions can damage the index`,
     );
   }
 }
@@ -210,9 +213,9 @@ function requireIntegrity(database: Database.Database): void {
 }
 
 /**
- * With what SQLite keeps beside it, which belongs to the damaged file. Nobody has it open.
+ * Renames a damaged index together with its log files. The index must not be open.
  *
- * @returns where it is now
+ * @returns the new path
  */
 export function moveIndexAside(path: string, nowMs: number): string {
   const stamp = new Date(nowMs).toISOString().replaceAll(/[-:]|\.\d+/g, "");
@@ -222,7 +225,7 @@ export function moveIndexAside(path: string, nowMs: number): string {
     try {
       renameSync(path + suffix, target + suffix);
     } catch {
-      // It is not there, which is as good.
+      // Absent.
     }
   }
   return target;

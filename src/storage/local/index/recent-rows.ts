@@ -1,12 +1,11 @@
 import { LRUCache } from "lru-cache";
 
-/** Some hundred bytes each: a few MiB at most. */
+/** At some hundred bytes each, a few MiB at most. */
 const MAX_ROWS = 10_000;
 
 /**
- * Rows of the index that were read since it was last written. They answer at once and can't be
- * wrong, because every write drops them all: who evicts, moves a tag or breaks a link need not
- * know of them.
+ * Rows that were read since the last write of the index. They are available without a promise and
+ * always current, because every write clears them all; writers need not know which rows they affect.
  */
 export class RecentRows<Row extends object> {
   readonly #rows = new LRUCache<string, Row>({ max: MAX_ROWS });
@@ -15,7 +14,7 @@ export class RecentRows<Row extends object> {
     return this.#rows.get(key);
   }
 
-  /** What is not there is not remembered. @returns the row */
+  /** Remembers a row, but not its absence. @returns the row */
   keep(key: string, row: Row | undefined): Row | undefined {
     if (row !== undefined) this.#rows.set(key, row);
     return row;

@@ -4,11 +4,11 @@ import { bytesOf, pathOf } from "./index-keys.ts";
 import type { ReferrersRow } from "../../list-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
-/** What the lists of all repositories may take. Those verified longest ago make room. */
+/** Limits of the lists of all repositories together. The oldest lists are dropped first. */
 export interface ListBounds {
   readonly lists: number;
   readonly bytes: number;
-  /** Of one; a longer one is not kept. */
+  /** The limit of one list; a longer one is not kept. */
   readonly listBytes: number;
 }
 
@@ -26,8 +26,8 @@ interface PutParameters {
 }
 
 /**
- * Referrers lists, each of a subject that is linked in the repository; it goes with that link. Any
- * client can name subjects, so that a list of another subject is never written. Writes run in the
+ * The rows of referrers lists. A list exists as long as its subject is linked to the repository; lists
+ * of other subjects are never written, because any client can name subjects. Writes run in the
  * caller's transaction.
  */
 export class ReferrerRows {
@@ -68,7 +68,7 @@ export class ReferrerRows {
     return this.#get.get(pathOf(key), bytesOf(subject));
   }
 
-  /** @returns whether it is kept: its subject is linked in the repository, and it is not too long */
+  /** @returns whether the list is kept: its subject is linked to the repository, and it is not too long */
   put(
     key: RepositoryKey,
     subject: Digest,
@@ -85,7 +85,7 @@ export class ReferrerRows {
     return changes > 0;
   }
 
-  /** The bytes of one list at most are over the bound, and so a few lists go. */
+  /** The lists exceed their limit by the bytes of one at most, so only a few are dropped. */
   #makeRoom(): void {
     for (;;) {
       const { lists = 0, bytes = 0 } = this.#totals.get() ?? {};

@@ -7,13 +7,13 @@ import { IndexError } from "../../metadata-index.ts";
 import type { RootChange } from "../upkeep/roots-journal.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 
-/** What was done, and what the journal must be told of it once it is written. */
+/** The result of a write, and the changes to report to the journal after it is committed. */
 export interface Changed<T> {
   readonly result: T;
   readonly changes: readonly RootChange[];
 }
 
-/** Writes what the journal holds as well: roots with a manifest, and pins. Runs in the caller's transactions. */
+/** Writes the rows that the journal records too: roots with a manifest, and pins. Runs in the caller's transactions. */
 export class RootChanges {
   readonly #statements: IndexStatements;
   readonly #roots: SqliteRoots;
@@ -25,7 +25,7 @@ export class RootChanges {
     this.#rows = rows;
   }
 
-  /** @throws IndexError when no such manifest is stored */
+  /** @throws IndexError if no such manifest is stored */
   putTag(
     key: RepositoryKey,
     tag: Tag,
@@ -34,7 +34,7 @@ export class RootChanges {
   ): Changed<void> {
     const repositoryId = this.#rows.repositoryId(key);
     const before = this.#roots.getTagHold(key, tag);
-    const left =
+    const leftDigest =
       before === undefined ||
       before.manifestId ===
         this.#statements.findStoredId.get(bytesOf(digest))?.id
@@ -48,7 +48,7 @@ export class RootChanges {
     });
     const manifest = this.#statements.findStoredId.get(bytesOf(digest));
     if (changes === 0 || manifest === undefined) {
-      throw new IndexError(`putTag: no manifest ${digest} is stored`);
+      throw new IndexError(`putTag: got ${digest}; expected a stored manifest`);
     }
     const isPinnedAgain = this.#roots.onTagPut(
       repositoryId,
@@ -56,20 +56,22 @@ export class RootChanges {
       manifest.id,
       before,
     );
-    if (manifest.id === before?.manifestId && !isPinnedAgain) return NOTHING;
+    if (manifest.id === before?.manifestId && !isPinnedAgain) return NO_CHANGE;
     return {
       result: undefined,
       changes: [
         ...this.#tagNow(key, tag),
         ...this.#unlessRoot(key, digest),
-        ...(left === undefined ? [] : this.#digestRootNow(key, left)),
+        ...(leftDigest === undefined
+          ? []
+          : this.#digestRootNow(key, leftDigest)),
       ],
     };
   }
 
   /**
-   * Runs a write that stores a manifest or links it to a repository, which makes it a root where
-   * nothing names it.
+   * Runs a write that stores a manifest or links it to a repository. The manifest becomes a root if
+   * no tag or index names it.
    */
   storeManifest(
     key: RepositoryKey,
@@ -80,7 +82,7 @@ export class RootChanges {
     const wasRoot = this.#roots.lists.get(key, reference) !== undefined;
     write();
     return wasRoot
-      ? NOTHING
+      ? NO_CHANGE
       : {
           result: undefined,
           changes: this.#digestRootNow(key, digest).map((change) => ({
@@ -94,7 +96,7 @@ export class RootChanges {
     const reference = { kind: "tag", tag } as const;
     const before = this.#roots.lists.get(key, reference);
     const hold = this.#roots.getTagHold(key, tag);
-    if (before === undefined || hold === undefined) return NOTHING;
+    if (before === undefined || hold === undefined) return NO_CHANGE;
     this.#statements.removeTag.run(pathOf(key), tag);
     this.#roots.onTagRemoved(hold);
     return {
@@ -106,19 +108,19 @@ export class RootChanges {
     };
   }
 
-  /** @returns false where there is neither the root nor its lost pin */
+  /** @returns false if there is neither the root nor its lost pin */
   setPinned(
     key: RepositoryKey,
     reference: Reference,
     isPinned: boolean,
   ): Changed<boolean> {
-    const isThere = this.#roots.setPinned(
+    const isFound = this.#roots.setPinned(
       key,
       this.#statements.findRepositoryId.get(pathOf(key))?.id,
       reference,
       isPinned,
     );
-    if (!isThere) return { result: false, changes: [] };
+    if (!isFound) return { result: false, changes: [] };
     return { result: true, changes: this.#pinNow(key, reference, isPinned) };
   }
 
@@ -130,7 +132,7 @@ export class RootChanges {
     };
   }
 
-  /** @returns false where there is no such root, or it was used or pinned since `usedAtMs` */
+  /** @returns false if there is no such root, or it was used or pinned since `usedAtMs` */
   drop(
     key: RepositoryKey,
     reference: Reference,
@@ -143,7 +145,7 @@ export class RootChanges {
       reference,
       usedAtMs,
     );
-    // The journal has no line of a blob that is not a manifest; a pin that was lost has one.
+    // The journal has lines for lost pins, but not for blobs that are not manifests.
     const isInJournal = root === undefined || root.mediaType !== undefined;
     return {
       result: isDropped,
@@ -168,7 +170,7 @@ export class RootChanges {
     return now.length > 0 ? now : [gone(key, reference)];
   }
 
-  /** The line of a digest that is a root by itself. */
+  /** The change for a digest that is a root. */
   #digestRootNow(key: RepositoryKey, digest: Digest): readonly RootChange[] {
     const reference = { kind: "digest", digest } as const;
     const root = this.#roots.lists.get(key, reference);
@@ -177,7 +179,7 @@ export class RootChanges {
     return [{ key, reference, digest, mediaType, isPinned, atMs: undefined }];
   }
 
-  /** A digest that its tag names now needs no line of its own. */
+  /** A digest that is now named by its tag needs no line of its own. */
   #unlessRoot(key: RepositoryKey, digest: Digest): readonly RootChange[] {
     const reference = { kind: "digest", digest } as const;
     return this.#roots.lists.get(key, reference) === undefined
@@ -185,7 +187,7 @@ export class RootChanges {
       : [];
   }
 
-  /** What the tag's row says. */
+  /** The change for the tag as its row is now. */
   #tagNow(key: RepositoryKey, tag: Tag): readonly RootChange[] {
     const row = this.#statements.getTag.get(pathOf(key), tag);
     const isPinned = this.#roots.getTagHold(key, tag)?.isPinned === 1;
@@ -217,7 +219,7 @@ export class RootChanges {
   }
 }
 
-const NOTHING: Changed<void> = { result: undefined, changes: [] };
+const NO_CHANGE: Changed<void> = { result: undefined, changes: [] };
 
 function gone(key: RepositoryKey, reference: Reference): RootChange {
   return {

@@ -32,16 +32,16 @@ import {
   type TagRootColumns,
 } from "./root-statements.ts";
 
-/** Children are read so many at a time: a manifest may name ten thousand. */
-const CHILDREN_AT_ONCE = 256;
-/** Of repositories without roots, and of roots that are no images, so many are passed over in one step. */
-const MAX_PASSED_OVER = 1_000;
-/** No name of a repository sorts before it: the path of what belongs to nobody. */
-export const NOBODYS_PATH = "/";
+/** A manifest may name ten thousand children. */
+const CHILDREN_PER_PAGE = 256;
+/** Repositories without roots, and roots that are not images, that one page skips at most. */
+const MAX_SKIPPED = 1_000;
+/** The path of content that was found on disk and not requested since. It sorts before every other path. */
+export const UNCLAIMED_PATH = "/";
 
 const OLDEST_START: OldestPlace = { tag: [-1, 0, ""], other: [-1, 0, 0] };
 
-/** Reads roots in their orders, and the graphs below them. */
+/** Reads roots by age and by name, and the graphs below them. */
 export class RootLists {
   readonly #statements: RootStatements;
 
@@ -87,13 +87,13 @@ export class RootLists {
     const images: RootRow[] = [];
     let at: ImagePlace | undefined =
       typeof after === "string" ? readImageCursor(after) : after;
-    for (let passed = 0; passed < MAX_PASSED_OVER;) {
+    for (let skipped = 0; skipped < MAX_SKIPPED;) {
       if (at !== undefined) {
         const wanted = limit - images.length;
         const roots = this.#restOfRepository(at, wanted);
         const found = roots.filter(({ mediaType }) => mediaType !== undefined);
         images.push(...found);
-        passed += roots.length - found.length;
+        skipped += roots.length - found.length;
         const last = roots.at(-1);
         if (last !== undefined) {
           at = { key: last.key, reference: last.reference };
@@ -102,13 +102,13 @@ export class RootLists {
       }
       const next = this.#nextRepository(at);
       if (next === undefined) return { images, next: undefined };
-      passed += next.passed;
+      skipped += next.skipped;
       at = { key: next.key, reference: undefined };
     }
     return { images, next: at && imageCursor(at) };
   }
 
-  /** What follows in a repository: tags by name, then digests, those of blobs among them. */
+  /** Reads the following roots of a repository: tags by name, then digests, including those of blobs. */
   #restOfRepository(
     { key, reference }: ImagePlace,
     limit: number,
@@ -129,18 +129,18 @@ export class RootLists {
     return [...tags, ...others];
   }
 
-  /** The next with roots, or, behind many without, the last of those. */
+  /** Finds the next repository with roots, or the last one that was examined after many without. */
   #nextRepository(
     after: ImagePlace | undefined,
-  ): { readonly key: RepositoryKey; readonly passed: number } | undefined {
-    let found: { key: RepositoryKey; passed: number } | undefined;
-    let passed = 0;
+  ): { readonly key: RepositoryKey; readonly skipped: number } | undefined {
+    let found: { key: RepositoryKey; skipped: number } | undefined;
+    let skipped = 0;
     for (const row of this.#statements.nextRepositories.iterate(
-      after === undefined ? NOBODYS_PATH : pathOf(after.key),
-      MAX_PASSED_OVER,
+      after === undefined ? UNCLAIMED_PATH : pathOf(after.key),
+      MAX_SKIPPED,
     )) {
-      if (row.hasRoots === 0) passed++;
-      found = { key: keyOf(row), passed };
+      if (row.hasRoots === 0) skipped++;
+      found = { key: keyOf(row), skipped };
       if (row.hasRoots === 1) break;
     }
     return found;
@@ -167,13 +167,13 @@ export class RootLists {
     const rows = this.#statements.listChildren.all(
       bytesOf(parent),
       after === undefined ? 0 : readChildCursor(after),
-      CHILDREN_AT_ONCE,
+      CHILDREN_PER_PAGE,
     );
     const last = rows.at(-1);
     return {
       nodes: rows.map(graphNode),
       next:
-        last === undefined || rows.length < CHILDREN_AT_ONCE
+        last === undefined || rows.length < CHILDREN_PER_PAGE
           ? undefined
           : childCursor(last.id),
     };

@@ -1,11 +1,11 @@
 import type { Database } from "better-sqlite3";
 
 /*
- * The statements of roots.ts, prepared once; test/unit/storage/local/index/index-statements.test.ts reads their
- * plans. Rows are named by their ids here.
+ * The statements of roots, prepared once; test/unit/storage/local/index/index-statements.test.ts reads
+ * their query plans. Rows are addressed by their ids.
  */
 
-/** Who needs a blob is counted up to here: beyond it nobody waits for the last of them. */
+/** Holders of a blob are counted up to this number of each kind, which bounds the time of the count. */
 export const MAX_COUNTED_HOLDERS = 128;
 
 export interface TagRootColumns {
@@ -63,7 +63,7 @@ const OTHER_JOINS = `
     coalesce(links.media_type_id, manifests.media_type_id)
   CROSS JOIN digests ON digests.id = roots.blob_id`;
 
-/** @param id a column of the outer query; the aliases keep it from being taken for one of these tables */
+/** @param id a column of the outer query; the aliases keep SQLite from resolving it in these tables */
 function holdersOf(id: string): string {
   return `(
     (SELECT count(*) FROM (SELECT 1 FROM tags AS t WHERE t.manifest_id = ${id} LIMIT ${MAX_COUNTED_HOLDERS}))
@@ -98,8 +98,8 @@ export function prepareRootStatements(database: Database) {
       `SELECT 1 FROM links WHERE blob_id = ? AND repository_id = ?`,
     ),
 
-    // --- what is a root, and what is none any more ---
-    /** A manifest that neither a tag nor an index of the repository names, a blob that no manifest does. */
+    // --- which rows are roots ---
+    /** Inserts a manifest that no tag or index of the repository names, or a blob that no manifest names. */
     putUnnamedRoot: database.prepare<
       [
         {
@@ -129,7 +129,7 @@ export function prepareRootStatements(database: Database) {
          used_at_ms = max(used_at_ms, excluded.used_at_ms),
          is_pinned = max(is_pinned, excluded.is_pinned)`,
     ),
-    /** Where nothing at all needs it. */
+    /** Inserts a blob that nothing needs. */
     putUnheldRoot: database.prepare<
       [
         {
@@ -142,11 +142,11 @@ export function prepareRootStatements(database: Database) {
       `INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
        SELECT :blobId, :repositoryId, :usedAtMs, 0 WHERE NOT ${isHeld(":blobId")}`,
     ),
-    /** A tag names it now. */
+    /** Deletes the root of a manifest that a tag now names. */
     deleteNamedRoot: database.prepare<[number, number, number]>(
       `DELETE FROM roots WHERE blob_id = ? AND repository_id IN (?, ?) AND NOT is_pinned`,
     ),
-    /** An index of the repository names it now. */
+    /** Lists the roots that an index of the repository now names. */
     listManifestRootsBelow: database.prepare<
       [number],
       { readonly blobId: number; readonly repositoryId: number }
@@ -158,7 +158,7 @@ export function prepareRootStatements(database: Database) {
          AND links.repository_id = roots.repository_id
        WHERE edges.parent_id = ?`,
     ),
-    /** A manifest names the blob now, and whatever names it will do for what was found. */
+    /** Lists the roots of blobs that a manifest now names. For unclaimed content any manifest is sufficient. */
     listBlobRootsBelow: database.prepare<
       [number, number],
       { readonly blobId: number; readonly repositoryId: number }
@@ -224,7 +224,7 @@ export function prepareRootStatements(database: Database) {
          AND NOT roots.is_pinned
        ORDER BY roots.used_at_ms, roots.blob_id, roots.repository_id LIMIT ?`,
     ),
-    /** Rows of repositories stay when their last root goes. */
+    /** Includes repositories without roots, whose rows remain when the last root is deleted. */
     nextRepositories: database.prepare<
       [string, number],
       {
@@ -309,7 +309,7 @@ export function prepareRootStatements(database: Database) {
       `SELECT repository_id AS repositoryId FROM links WHERE blob_id = ? LIMIT 1`,
     ),
 
-    // --- on their way out ---
+    // --- condemned blobs ---
     condemnUnheld: database.prepare<[{ readonly id: number }]>(
       `INSERT INTO condemned (blob_id)
        SELECT blobs.id FROM blobs WHERE blobs.id = :id AND NOT ${isHeld(":id")}
@@ -341,7 +341,7 @@ export function prepareRootStatements(database: Database) {
     deleteBlobById: database.prepare<[number]>(
       `DELETE FROM blobs WHERE id = ?`,
     ),
-    /** Every digest that a manifest names: its children and its subject. */
+    /** Lists every digest that a manifest names: its children and its subject. */
     listNamedIds: database.prepare<
       [{ readonly id: number }],
       { readonly id: number }
@@ -353,7 +353,7 @@ export function prepareRootStatements(database: Database) {
     findDigestId: database.prepare<[Buffer], { readonly id: number }>(
       `SELECT id FROM digests WHERE digest = ?`,
     ),
-    /** Names that nothing uses any more would gather for years. */
+    /** Keeps unused digests from accumulating. */
     deleteUnusedDigest: database.prepare<[{ readonly id: number }]>(
       `DELETE FROM digests
        WHERE id = :id

@@ -40,7 +40,7 @@ export function createSqliteMetadataIndex(
   return new SqliteMetadataIndex(createIndexParts(options));
 }
 
-/** SQLite answers at once, so every method is done when it returns; promises are for the interface. */
+/** SQLite is synchronous: every method has finished when it returns, unless the database was locked. */
 class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
   readonly #parts: IndexParts;
   readonly #statements: IndexStatements;
@@ -168,7 +168,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     return this.#transactions.write("adoptBlob", () => {
       const id = this.#rows.putBlob(blob);
       if (blob.manifest !== undefined) {
-        // It was read from the file.
+        // The file itself states the type.
         this.#statements.putManifestType.run(
           this.#rows.mediaTypeId(blob.manifest.mediaType),
           id,
@@ -189,10 +189,10 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
 
   forgetBlob(digest: Digest): Promise<void> {
     return this.#transactions.write("forgetBlob", () => {
-      const afterwards = this.#roots.beforeForgotten(digest);
+      const keepChildren = this.#roots.beforeForgotten(digest);
       this.#statements.deleteBlob.run(bytesOf(digest));
       this.#intents.drop(digest);
-      afterwards();
+      keepChildren();
     });
   }
 
@@ -354,7 +354,10 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
 
   #totals(): IndexTotals {
     const totals = this.#statements.getTotals.get();
-    if (totals === undefined) throw new IndexError("totals: the row is gone");
+    if (totals === undefined)
+      throw new IndexError(
+        "got no row of totals; expected one: run `entrepot scrub --repair`",
+      );
     return totals;
   }
 }

@@ -19,7 +19,7 @@ import type {
 import type { SqliteRoots } from "./sqlite-roots.ts";
 import { USE_SEPARATOR } from "./use-keys.ts";
 
-/** The part of the SQLite index that room is made by. */
+/** The part of the SQLite index for images, pins and eviction. */
 export class SqliteRootIndex implements ImageIndex, PinIndex, RetentionIndex {
   readonly #parts: IndexParts;
   readonly #roots: SqliteRoots;

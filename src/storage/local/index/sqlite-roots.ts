@@ -4,37 +4,37 @@ import type { Reference, RepositoryKey, Tag } from "../../../oci/reference.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import { LostPins } from "./lost-pins.ts";
 import type { RootName } from "../../root-index.ts";
-import { NOBODYS_PATH, RootLists } from "./root-lists.ts";
+import { UNCLAIMED_PATH, RootLists } from "./root-lists.ts";
 import {
   prepareRootStatements,
   type RootStatements,
 } from "./root-statements.ts";
 
-/** Indexes of indexes above a manifest; engines follow fewer. */
+/** Levels of indexes above a manifest; engines follow fewer. */
 const MAX_DEPTH = 4;
-/** Indexes that name one manifest, of those that are touched with it. */
+/** Indexes above one manifest that count as used with it. */
 const MAX_INDEXES_ABOVE = 64;
 
-/** The roots' share of the SQLite index. Runs in the caller's transactions. */
+/** Keeps the rows of roots consistent with blobs, edges and tags. Runs in the caller's transactions. */
 export class SqliteRoots {
   readonly lists: RootLists;
   readonly #statements: RootStatements;
   readonly #lostPins: LostPins;
-  readonly #nobodyId: number;
+  readonly #unclaimedId: number;
 
   constructor(database: Database) {
     this.#statements = prepareRootStatements(database);
     this.lists = new RootLists(this.#statements);
     this.#lostPins = new LostPins(database);
-    this.#nobodyId = database
+    this.#unclaimedId = database
       .prepare("SELECT id FROM repositories WHERE path = ?")
       .pluck()
-      .get(NOBODYS_PATH) as number;
+      .get(UNCLAIMED_PATH) as number;
   }
 
-  // --- kept up by whatever is written ----------------------------------------------------------
+  // --- called by writes ------------------------------------------------------------------------
 
-  /** A blob was recorded, or linked to a repository. */
+  /** Called after a blob was recorded, or linked to a repository. */
   onStored(blobId: number, repositoryId: number, atMs: number): void {
     this.#statements.putUnnamedRoot.run({
       blobId,
@@ -44,29 +44,29 @@ export class SqliteRoots {
     });
   }
 
-  /** A blob was found stored; whoever asks for it takes it over. */
+  /** Called after a blob was found on disk; it belongs to no repository until a request names it. */
   onAdopted(blobId: number, atMs: number): void {
     this.#statements.putUnheldRoot.run({
       blobId,
-      repositoryId: this.#nobodyId,
+      repositoryId: this.#unclaimedId,
       usedAtMs: atMs,
     });
   }
 
-  /** A manifest's edges are written, and its link where a repository is given. */
+  /** Called after the edges of a manifest, and its link if there is one, were written. */
   onManifest(manifestId: number): void {
     const { listManifestRootsBelow, listBlobRootsBelow, deleteRoot } =
       this.#statements;
     const below = [
       ...listManifestRootsBelow.all(manifestId),
-      ...listBlobRootsBelow.all(manifestId, this.#nobodyId),
+      ...listBlobRootsBelow.all(manifestId, this.#unclaimedId),
     ];
     for (const { blobId, repositoryId } of below) {
       deleteRoot.run(blobId, repositoryId);
     }
   }
 
-  /** A manifest is stored and linked: a pin that was lost with it is in force again. */
+  /** Called after a manifest was stored and linked; restores its lost pin. */
   onManifestLinked(
     manifestId: number,
     repositoryId: number,
@@ -84,9 +84,9 @@ export class SqliteRoots {
   }
 
   /**
-   * The tag points to the manifest now, and did to another before.
+   * Called after a tag was pointed to a manifest.
    *
-   * @returns whether a pin that was lost is in force again
+   * @returns whether a lost pin of the tag was restored
    */
   onTagPut(
     repositoryId: number,
@@ -103,7 +103,7 @@ export class SqliteRoots {
     this.#statements.deleteNamedRoot.run(
       manifestId,
       repositoryId,
-      this.#nobodyId,
+      this.#unclaimedId,
     );
     if (before !== undefined && before.manifestId !== manifestId) {
       this.onStored(before.manifestId, repositoryId, before.usedAtMs);
@@ -115,7 +115,7 @@ export class SqliteRoots {
     return this.#statements.getTagHold.get(pathOf(key), tag);
   }
 
-  /** The upstream has the tag no more: its digest is kept, and stays pinned where the tag was. */
+  /** Called after a tag was removed because its upstream no longer has it; its digest stays a root, with the tag's pin. */
   onTagRemoved(hold: {
     readonly repositoryId: number;
     readonly manifestId: number;
@@ -131,13 +131,13 @@ export class SqliteRoots {
   }
 
   /**
-   * The row of a blob is about to go because its bytes are gone. Its pins stay.
+   * Called before the row of a blob whose bytes are gone is deleted. Keeps its pins.
    *
-   * @returns to be called once it has: what only that manifest needed is kept for its own sake
+   * @returns a function to call after the deletion; it makes roots of what only that manifest needed
    */
   beforeForgotten(digest: Digest): () => void {
     const blob = this.#statements.findBlob.get(bytesOf(digest));
-    if (blob?.isManifest === 1) this.#lostPins.keepThoseOf(blob.id, digest);
+    if (blob?.isManifest === 1) this.#lostPins.keepPinsOf(blob.id, digest);
     const children =
       blob === undefined || blob.isManifest === 0
         ? []
@@ -155,27 +155,27 @@ export class SqliteRoots {
           blobId: id,
           repositoryId:
             this.#statements.findLinkedRepository.get(id)?.repositoryId ??
-            this.#nobodyId,
+            this.#unclaimedId,
           usedAtMs,
         });
       }
     };
   }
 
-  /** A digest that nothing names any more, for what it was noted did not happen. */
+  /** Deletes a digest that no row names, for example after its fill failed. */
   dropUnusedName(digest: Digest): void {
     const found = this.#statements.findDigestId.get(bytesOf(digest));
     if (found !== undefined) this.#statements.deleteUnusedDigest.run(found);
   }
 
-  /** Every tag of the repository that points to the same manifest was used with it. */
+  /** Marks as used every tag of the repository that points to the same manifest. */
   touchTag(path: string, tag: string, atMs: number): void {
     const hold = this.#statements.getTagHold.get(path, tag);
     if (hold === undefined) return;
     this.#statements.touchTagsOf.run(atMs, hold.manifestId, hold.repositoryId);
   }
 
-  /** A blob that is a root by itself was read. */
+  /** Marks as used the roots of a blob that is not a manifest. */
   touchBlob(digest: Digest, atMs: number): void {
     this.#statements.touchRootsOfBlob.run(atMs, bytesOf(digest));
   }
@@ -205,7 +205,7 @@ export class SqliteRoots {
     }
   }
 
-  // --- pins and the way out --------------------------------------------------------------------
+  // --- pins and removal ------------------------------------------------------------------------
 
   setPinned(
     key: RepositoryKey,
@@ -215,11 +215,16 @@ export class SqliteRoots {
   ): boolean {
     if (repositoryId === undefined) return false;
     const wasLost = this.#lostPins.take(repositoryId, reference);
-    const isThere = this.#setPinnedRoot(key, repositoryId, reference, isPinned);
-    if (wasLost && !isThere && isPinned) {
+    const isCached = this.#setPinnedRoot(
+      key,
+      repositoryId,
+      reference,
+      isPinned,
+    );
+    if (wasLost && !isCached && isPinned) {
       this.#lostPins.keep(repositoryId, reference);
     }
-    return isThere || wasLost;
+    return isCached || wasLost;
   }
 
   keepLostPin(repositoryId: number, reference: Reference): void {
@@ -324,8 +329,8 @@ export class SqliteRoots {
     for (const digest of digests) {
       const blob = statements.findBlob.get(bytesOf(digest));
       if (blob === undefined) continue;
-      // Needed and pinned again while its bytes went.
-      if (blob.isManifest === 1) this.#lostPins.keepThoseOf(blob.id, digest);
+      // It may have been pinned again while its bytes were deleted.
+      if (blob.isManifest === 1) this.#lostPins.keepPinsOf(blob.id, digest);
       const children = statements.listNamedIds.all(blob);
       statements.deleteBlobById.run(blob.id);
       statements.deleteUnusedDigest.run(blob);

@@ -4,7 +4,7 @@ import type { TagListRow } from "../../list-index.ts";
 import type { ListBounds } from "./referrer-rows.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
-/** A thousand repositories are listed by one client or another; few lists have more than some KiB. */
+/** Clients list a thousand repositories at most; few lists have more than some KiB. */
 const DEFAULT_BOUNDS: ListBounds = {
   lists: 1_000,
   bytes: 16 * 1024 * 1024,
@@ -18,8 +18,8 @@ interface PutParameters {
 }
 
 /**
- * The last list of tags of each repository that has anything linked; it goes with the repository.
- * Those fetched longest ago make room. Writes run in the caller's transaction.
+ * The rows of the last list of tags of each repository with a link. A list is deleted with its
+ * repository; the oldest lists are dropped first. Writes run in the caller's transaction.
  */
 export class TagListRows {
   readonly #bounds: ListBounds;
@@ -49,7 +49,7 @@ export class TagListRows {
       `DELETE FROM tag_lists
        WHERE repository_id = (SELECT id FROM repositories WHERE path = ?)`,
     );
-    // Not more rows than are allowed.
+    // Reads no more rows than the limit of lists.
     this.#totals = database.prepare(
       `SELECT count(*) AS lists, coalesce(sum(length(body)), 0) AS bytes FROM tag_lists`,
     );
@@ -63,7 +63,7 @@ export class TagListRows {
     return this.#get.get(pathOf(key));
   }
 
-  /** @returns whether it is kept: something is linked in the repository, and it is not too long */
+  /** @returns whether the list is kept: the repository has a link, and the list is not too long */
   put(key: RepositoryKey, { body, fetchedAtMs }: TagListRow): boolean {
     if (body.length > this.#bounds.listBytes) {
       this.drop(key);

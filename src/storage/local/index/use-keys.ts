@@ -4,10 +4,10 @@ import { bytesOf } from "./index-keys.ts";
 import type { IndexStatements } from "./index-statements.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 
-/** Between a path and the tag or digest behind it; none of them holds one. */
+/** Separates a path from a tag or digest; it occurs in none of them. */
 export const USE_SEPARATOR = "\n";
 
-/** Writes when something was last used. Runs in the caller's transaction. */
+/** Writes times of last use. Runs in the caller's transaction. */
 export function writeUses(
   statements: IndexStatements,
   roots: SqliteRoots,
@@ -16,7 +16,7 @@ export function writeUses(
   for (const [key, atMs] of uses) writeUse(statements, roots, key, atMs);
 }
 
-/** A digest by itself is a blob's; behind a path a tag's name or a manifest's digest. */
+/** A key is the digest of a blob, or a path followed by a tag or the digest of a manifest. */
 function writeUse(
   statements: IndexStatements,
   roots: SqliteRoots,

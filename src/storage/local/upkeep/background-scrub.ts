@@ -11,15 +11,15 @@ import { Scrub, type ScrubOptions, type ScrubParts } from "./scrub.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const TICK_MS = 60_000;
-/** However much is due: the disk is there for pulls first. */
+/** Bounds the rate regardless of the due bytes, because pulls need the disk too. */
 const MAX_BYTES_PER_SECOND = 10 * 1024 * 1024;
-/** A machine that slept owes no more than this. */
+/** Bounds the due bytes after the machine was suspended. */
 const MAX_DUE_TICKS = 60;
 
 export interface BackgroundScrubOptions {
   /** @throws IndexAwayError while the storage is not open */
   readonly parts: () => ScrubParts;
-  /** The part of all bytes that is read each day; 0: none. May change at any time. */
+  /** The share of all bytes to read per day; 0 disables the scrub. May change at any time. */
   readonly dailyShare: () => number;
   readonly clock: Clock;
   readonly log: Pick<Logger, "warn">;
@@ -29,8 +29,8 @@ export interface BackgroundScrubOptions {
 }
 
 /**
- * Compares blob after blob with its digest and its row, in small parts all day long, and goes on
- * after a start where the last process was. What is damaged goes, and is fetched again.
+ * Compares one blob after another with its digest and its row, spread over the day. A start continues
+ * after the last blob of the previous process. Damaged blobs are dropped and fetched again.
  */
 export class BackgroundScrub {
   readonly #options: BackgroundScrubOptions;
@@ -60,9 +60,12 @@ export class BackgroundScrub {
       this.#tick = this.#run()
         .catch((error: unknown) => {
           if (this.#abort.signal.aborted) return;
-          // The watch of the root has logged it.
+          // The root watch has logged it.
           if (error instanceof IndexAwayError) return;
-          this.#options.log.warn({ err: error }, "the scrub could not go on");
+          this.#options.log.warn(
+            { err: error },
+            "the background scrub failed and will be retried",
+          );
         })
         .then(() => {
           if (!this.#abort.signal.aborted) this.#wait();
@@ -81,10 +84,10 @@ export class BackgroundScrub {
     const { blobBytes } = await parts().index.rows.totals();
     const sinceMs = Math.min(nowMs - this.#lastTickMs, TICK_MS * MAX_DUE_TICKS);
     this.#lastTickMs = nowMs;
-    const bytesADay = blobBytes * dailyShare;
+    const bytesPerDay = blobBytes * dailyShare;
     this.#dueBytes = Math.min(
-      this.#dueBytes + (bytesADay * sinceMs) / DAY_MS,
-      bytesADay,
+      this.#dueBytes + (bytesPerDay * sinceMs) / DAY_MS,
+      bytesPerDay,
     );
     let at = this.#place ?? parts().index.audit.readScrubPlace();
     while (this.#dueBytes > 0) {
@@ -105,7 +108,7 @@ export class BackgroundScrub {
         onDropped: this.#options.onDropped,
       });
       await scrub.checkBlob(row);
-      // A row costs a look at the disk, even of an empty blob.
+      // Even an empty blob costs disk operations.
       this.#dueBytes -= Math.max(row.sizeBytes, 4096);
       at = row.id;
       this.#keepPlace(at);
@@ -115,13 +118,13 @@ export class BackgroundScrub {
     }
   }
 
-  /** On a full disk the next process reads some blobs again. */
+  /** If the write fails, the next process reads some blobs again. */
   #keepPlace(id: number): void {
     this.#place = id;
     try {
       this.#options.parts().index.audit.writeScrubPlace(id);
     } catch {
-      // Kept in the index by a later one.
+      // A later call writes it.
     }
   }
 

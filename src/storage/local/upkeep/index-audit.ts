@@ -10,14 +10,14 @@ import type {
 import { IndexHealth } from "./index-health.ts";
 import { bytesOf } from "../index/index-keys.ts";
 
-/** A stored blob as the index knows it. */
+/** The row of a stored blob. */
 export interface AuditRow {
-  /** Rows come in its order. */
+  /** Rows are listed in this order. */
   readonly id: number;
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly storedAtMs: number;
-  /** Present: a manifest. */
+  /** Present if the blob is a manifest. */
   readonly mediaType: string | undefined;
 }
 
@@ -45,8 +45,8 @@ const ROW = `SELECT blobs.id, digests.digest, blobs.size_bytes AS sizeBytes,
   LEFT JOIN media_types ON media_types.id = manifests.media_type_id`;
 
 /**
- * Reads the index as a whole, page by page: for whoever compares it with the disk. Its statements
- * are prepared with it, so it is made when it is needed. SQLite's errors come through.
+ * Reads the whole index page by page, to compare it with the disk. Prepares its statements when it is
+ * created, so it is created on demand. SQLite's errors are not wrapped.
  */
 export class IndexAudit {
   readonly health: IndexHealth;
@@ -56,7 +56,7 @@ export class IndexAudit {
   readonly #isKnown: Statement<[Buffer]>;
   readonly #isMoving: Statement<[Buffer]>;
 
-  /** @param database migrated; may be the one that serves requests */
+  /** @param database has the newest schema; may be the connection that serves requests */
   constructor(database: Database) {
     this.health = new IndexHealth(database);
     this.#database = database;
@@ -76,7 +76,7 @@ export class IndexAudit {
     );
   }
 
-  /** Rows after `afterId`, in the order of their ids. */
+  /** Lists rows after `afterId`, in the order of their ids. */
   listRows(afterId: number, limit: number): readonly AuditRow[] {
     return this.#listRows.all(afterId, limit).flatMap(auditRow);
   }
@@ -85,17 +85,17 @@ export class IndexAudit {
     return this.#findRow.all(bytesOf(digest)).flatMap(auditRow).at(0);
   }
 
-  /** Whether the index has the blob, or is about to: a fill of it is just ending. */
+  /** Returns whether the index has the blob, or a fill is about to record it. */
   isKnown(digest: Digest): boolean {
     return this.#isKnown.get(bytesOf(digest)) !== undefined;
   }
 
-  /** Whether the blob is on its way in or out, so that its row and its file may differ. */
+  /** Returns whether the blob is being published or evicted, so that its row and its file may differ. */
   isMoving(digest: Digest): boolean {
     return this.#isMoving.get(bytesOf(digest)) !== undefined;
   }
 
-  /** What the index holds of a manifest's children and subject. */
+  /** Returns the children and the subject of a manifest as the index has them. */
   readManifest(id: number): {
     readonly children: readonly ChildDescriptor[];
     readonly subject: Digest | undefined;
@@ -133,7 +133,7 @@ export class IndexAudit {
     return { children, subject: subject && digestFrom(subject.digest) };
   }
 
-  /** The media type that a stored manifest gives for this child. */
+  /** Returns the media type of a child manifest from any stored manifest that names it. */
   findEdgeMediaType(digest: Digest): string | undefined {
     return this.#database
       .prepare<[Buffer], { readonly name: string }>(
@@ -145,7 +145,7 @@ export class IndexAudit {
       .get(bytesOf(digest))?.name;
   }
 
-  /** Repositories that may serve the blob. */
+  /** Lists the repositories that may serve the blob. */
   listRepositories(id: number): readonly RepositoryKey[] {
     return this.#database
       .prepare<[number], { readonly upstream: string; readonly name: string }>(
@@ -157,7 +157,7 @@ export class IndexAudit {
       .map(repositoryKey);
   }
 
-  /** Tags that point to a manifest. */
+  /** Lists the tags that point to a manifest. */
   listTagsOf(id: number): readonly DroppedTag[] {
     return this.#database
       .prepare<
@@ -184,7 +184,7 @@ export class IndexAudit {
       }));
   }
 
-  /** The row after which the background scrub goes on. */
+  /** Returns the id of the row after which the background scrub continues. */
   readScrubPlace(): number {
     return (
       this.#database
@@ -219,7 +219,7 @@ function repositoryKey({
   return { upstream, repository: name as RepositoryName };
 }
 
-/** A damaged index may hold what is none. */
+/** A damaged index may have bytes that are not a digest. */
 function digestFrom(bytes: Buffer): Digest | undefined {
   const algorithm = bytes.length === 32 ? "sha256" : "sha512";
   return parseDigest(`${algorithm}:${bytes.toString("hex")}`);

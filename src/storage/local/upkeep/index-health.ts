@@ -7,7 +7,7 @@ export type AuditTotals = Readonly<
   >
 >;
 
-/** What can be wrong with the index by itself, whatever is on the disk, and how that is put right. */
+/** Finds and repairs contradictions inside the index, independent of the blobs on disk. */
 export class IndexHealth {
   readonly #database: Database;
 
@@ -15,7 +15,7 @@ export class IndexHealth {
     this.#database = database;
   }
 
-  /** The sums that are kept, and the rows counted one by one. */
+  /** Returns the stored totals, and the totals of the counted rows. */
   compareTotals(): {
     readonly kept: AuditTotals;
     readonly counted: AuditTotals;
@@ -46,7 +46,7 @@ export class IndexHealth {
     };
   }
 
-  /** Sets the kept sums to what was counted. */
+  /** Replaces the stored totals by the counted ones. */
   putTotals(totals: AuditTotals): void {
     this.#database
       .prepare(
@@ -56,7 +56,7 @@ export class IndexHealth {
       .run(totals);
   }
 
-  /** How many blobs and tags were last used, stored or verified after this moment. */
+  /** Counts blobs and tags that were used, stored or verified after this time. */
   countTimesAfter(ms: number): number {
     return (
       this.#database
@@ -70,7 +70,7 @@ export class IndexHealth {
     );
   }
 
-  /** Takes times that lie ahead back to this moment: what is too new would never be evicted. */
+  /** Reduces later times to this time: rows that seem too new would never be evicted. */
   capTimes(ms: number): void {
     this.#database
       .transaction(() => {
@@ -92,7 +92,7 @@ export class IndexHealth {
       .immediate();
   }
 
-  /** What SQLite finds wrong with the file, one text a fault. Reads all of it. */
+  /** Checks the whole file for damage and returns one text for each fault. */
   findDamage(): readonly string[] {
     return this.#database
       .prepare<[], string>("PRAGMA integrity_check(20)")
@@ -101,7 +101,7 @@ export class IndexHealth {
       .filter((line) => line !== "ok");
   }
 
-  /** Tables with rows that point to rows that are not there, as in `tags`. */
+  /** Lists tables with rows that refer to missing rows, for example `tags`. */
   findBrokenReferences(): readonly string[] {
     return [
       ...new Set(
@@ -113,7 +113,7 @@ export class IndexHealth {
     ];
   }
 
-  /** Deletes the rows of {@link findBrokenReferences}, over and over until none is left. */
+  /** Deletes the rows of {@link findBrokenReferences}, repeatedly until none is left. */
   deleteBrokenReferences(): void {
     for (let round = 0; round < 10; round += 1) {
       const rows = this.#database
@@ -135,7 +135,7 @@ export class IndexHealth {
                 .run(rowid);
             }
           }
-          // Tables without row numbers are told apart by nothing else.
+          // Rows of tables without row ids can only be found by their columns.
           this.#database.exec(
             `DELETE FROM links WHERE blob_id NOT IN (SELECT id FROM blobs)
                OR repository_id NOT IN (SELECT id FROM repositories);

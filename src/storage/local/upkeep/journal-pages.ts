@@ -5,7 +5,7 @@ import type { PinIndex } from "../../root-index.ts";
 import type { JournalRoot } from "./roots-journal.ts";
 
 const PAGE_ROWS = 500;
-/** Pins are set by hand: there are few. */
+/** Pins are set by hand, so there are few. */
 const MAX_LOST_PINS = 10_000;
 
 interface RootColumns {
@@ -17,8 +17,8 @@ interface RootColumns {
 }
 
 /**
- * Everything that the journal holds, as the index has it: tags, digests that are roots by
- * themselves, and pins whose manifest was lost.
+ * Reads from the index everything that the journal records: tags, digests that are roots, and lost
+ * pins.
  *
  * @throws the signal's reason, SQLite's errors, IndexError
  */

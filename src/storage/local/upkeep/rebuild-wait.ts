@@ -9,14 +9,14 @@ import { pathOf } from "../index/index-keys.ts";
 import type { MetadataIndex } from "../../metadata-index.ts";
 import type { JournalRoot } from "./roots-journal.ts";
 
-/** A request waits no longer for what is on disk; then it passes through. */
+/** How long a request waits for stored content; then it goes to the upstream. */
 const PATIENCE_MS = 10_000;
-/** What was waited for in vain is remembered up to here; beyond it nothing is waited for. */
-const MAX_IN_VAIN = 10_000;
+/** Bounds the names whose wait timed out; at the bound requests no longer wait. */
+const MAX_TIMED_OUT = 10_000;
 
 /**
- * Lets requests wait for an index that is being rebuilt: what is on disk and not in the index yet
- * would be fetched again, or could not be had with the upstream away. The root that a request waits
+ * Lets requests wait while the index is rebuilt. Otherwise stored content that is not in the index
+ * yet would be fetched again, or fail if the upstream is not available. The root that a request waits
  * for is restored next.
  */
 export class RebuildWait {
@@ -27,8 +27,8 @@ export class RebuildWait {
   #ended = Promise.withResolvers<void>();
   #isOn = false;
   readonly #wanted = new Map<string, PromiseWithResolvers<void>>();
-  /** References and digests: one request waits once. */
-  readonly #inVain = new Set<string>();
+  /** References and digests whose wait timed out; later requests do not wait for them. */
+  readonly #timedOut = new Set<string>();
 
   constructor(patienceMs = PATIENCE_MS) {
     this.#patienceMs = patienceMs;
@@ -38,7 +38,7 @@ export class RebuildWait {
     return this.#isOn;
   }
 
-  /** The index has less than the journal from here on. */
+  /** Starts the wait: the index has less than the journal. */
   begin(): void {
     if (this.#isOn) return;
     this.#isOn = true;
@@ -46,7 +46,7 @@ export class RebuildWait {
     this.#ended = Promise.withResolvers();
   }
 
-  /** What will be restored, now that the journal is read. */
+  /** Sets the roots that will be restored, after the journal was read. */
   expect(roots: readonly JournalRoot[]): void {
     this.#pending = new Map(
       roots
@@ -56,13 +56,13 @@ export class RebuildWait {
     this.#known.resolve();
   }
 
-  /** A root that a request waits for. */
+  /** Returns a root that a request waits for. */
   takeWanted(): JournalRoot | undefined {
     const [name] = this.#wanted.keys();
     return name === undefined ? undefined : this.#pending?.get(name);
   }
 
-  /** @returns false if it was restored out of its turn */
+  /** @returns false if it was restored earlier because a request waited for it */
   isPending({ key, reference, digest }: JournalRoot): boolean {
     return (
       digest === undefined ||
@@ -78,11 +78,11 @@ export class RebuildWait {
     this.#wanted.delete(name);
   }
 
-  /** Every root is restored, or will not be. */
+  /** Ends all waits: every root is restored, or will not be. */
   end(): void {
     this.#isOn = false;
     this.#pending = undefined;
-    this.#inVain.clear();
+    this.#timedOut.clear();
     for (const wanted of this.#wanted.values()) wanted.resolve();
     this.#wanted.clear();
     this.#known.resolve();
@@ -92,7 +92,7 @@ export class RebuildWait {
   /**
    * Waits for a root of the journal.
    *
-   * @returns whether the index is to be asked again
+   * @returns whether the caller must read the index again
    */
   async forRoot(key: RepositoryKey, reference: Reference): Promise<boolean> {
     const name = nameOf(key, reference);
@@ -101,7 +101,7 @@ export class RebuildWait {
     });
   }
 
-  /** As {@link forRoot}, of what a root may name. @param isStored whether its file is there */
+  /** Waits for a blob that a root may name. @param isStored whether its file exists */
   async forBlob(
     key: RepositoryKey,
     digest: Digest,
@@ -114,7 +114,7 @@ export class RebuildWait {
     });
   }
 
-  /** @returns false if nothing of that name is to be restored */
+  /** @returns false if no root of that name will be restored */
   async #restored(name: string): Promise<boolean> {
     await this.#known.promise;
     if (this.#pending?.has(name) !== true) return false;
@@ -125,25 +125,25 @@ export class RebuildWait {
   }
 
   async #within(name: string, wait: () => Promise<void>): Promise<boolean> {
-    if (!this.#isOn || this.#inVain.has(name)) return false;
-    if (this.#inVain.size >= MAX_IN_VAIN) return false;
+    if (!this.#isOn || this.#timedOut.has(name)) return false;
+    if (this.#timedOut.size >= MAX_TIMED_OUT) return false;
     const end = new AbortController();
-    const isIn = await Promise.race([
+    const isRestored = await Promise.race([
       wait().then(() => true),
       delay(this.#patienceMs, false, { signal: end.signal, ref: false }),
     ]);
     end.abort();
-    if (isIn) return true;
-    this.#inVain.add(name);
+    if (isRestored) return true;
+    this.#timedOut.add(name);
     const digest = this.#pending?.get(name)?.digest;
-    if (digest !== undefined) this.#inVain.add(digest);
+    if (digest !== undefined) this.#timedOut.add(digest);
     return false;
   }
 }
 
 /**
- * An index whose answers wait for a rebuild that may still bring what it does not have. It is for
- * requests: the rebuild itself asks the index without it.
+ * Returns an index for requests. Its lookups wait for the rebuild if a row is missing. The rebuild
+ * itself uses the index directly.
  */
 export function waitForRebuild(
   index: MetadataIndex,
@@ -166,7 +166,7 @@ export function waitForRebuild(
       return isChanged ? index.getLinkedBlob(key, digest) : undefined;
     },
   };
-  // All other methods are the index's own, at no cost.
+  // All other methods are those of the index, without overhead.
   return Object.setPrototypeOf(waiting, index) as MetadataIndex;
 }
 

@@ -30,34 +30,34 @@ export interface ReconcileParts extends RootParts {
     Pick<TagIndex, "getTag" | "putTag">;
   readonly audit: IndexAudit;
   readonly roots: readonly JournalRoot[];
-  /** Present: requests wait for the roots. */
+  /** Present if requests wait for the roots. */
   readonly rebuild?: RebuildWait | undefined;
   readonly signal: AbortSignal;
 }
 
 export interface Reconciled {
-  /** Tags that were pointed to what the journal says. */
+  /** Tags that were restored from the journal. */
   restoredTags: number;
-  /** Files that got a row. */
+  /** Files that received a row. */
   adoptedBlobs: number;
-  /** Rows without a file that went. */
+  /** Deleted rows without a file. */
   droppedBlobs: number;
 }
 
-/** Requests get their turn between two of these. */
-const ROWS_A_TURN = 64;
+/** Work between two turns of the event loop for requests. */
+const ROWS_PER_TURN = 64;
 const PAGE_ROWS = 256;
-/** As deep as an image is looked through for its completeness. */
+/** The depth to which completeness follows an image. */
 const MAX_DEPTH = 5;
 
 /**
- * Brings the index and the blobs together again after anything but a clean stop: an index that is
- * missing, moved aside or an older copy gets the roots of the journal, the graphs below them with
- * their links, and every other blob that is there; a row whose file is gone goes. It runs beside
- * the requests, which do the same for what they ask for.
+ * Makes the index and the blobs consistent after a crash. An index that is missing, was moved aside
+ * or is an older copy receives the roots of the journal, the graphs below them with their links, and
+ * rows of all other blobs. Rows whose file is missing are deleted. Runs concurrently with requests,
+ * which do the same for the content that they need.
  *
- * A file's name is believed: nothing is renamed to it before its bytes are hashed and synced.
- * Manifests are hashed all the same, because they are small and all else hangs on them.
+ * Names of files are trusted, because bytes are hashed and synced before the rename. Manifests are
+ * hashed nevertheless: they are small, and everything else depends on them.
  *
  * @throws the signal's reason, StorageError, IndexError
  */
@@ -90,7 +90,7 @@ class Reconciliation {
 
   async restoreRoots(): Promise<void> {
     const { roots, rebuild } = this.#parts;
-    // Of digests the newest first: an index is stored after what it names, and restores it.
+    // The newest digests first: an index is stored after its children, and restores them.
     const digests = roots.filter((root) => !isTag(root)).toReversed();
     const inTurn = [...roots.filter(isTag), ...digests];
     rebuild?.expect(inTurn);
@@ -111,21 +111,21 @@ class Reconciliation {
 
   async #restoreRoot(root: JournalRoot): Promise<void> {
     const { index } = this.#parts;
-    await this.#turn();
+    await this.#yieldTurn();
     const { key, reference, isPinned } = root;
-    const isThere =
+    const isStored =
       reference.kind === "tag"
         ? await this.#restoreTag(root, reference.tag)
         : await this.#restoreDigest(root);
-    if (isThere === undefined) return;
-    if (isPinned && !isThere) await index.keepLostPin(key, reference);
+    if (isStored === undefined) return;
+    if (isPinned && !isStored) await index.keepLostPin(key, reference);
     const found = await index.getRoot(key, reference);
     if (found !== undefined && found.isPinned !== isPinned) {
       await index.setPinned(key, reference, isPinned);
     }
   }
 
-  /** @returns whether the tag is as the journal says; undefined where the index knows better */
+  /** @returns whether the tag agrees with the journal; undefined if the index is newer */
   async #restoreTag(
     { key, digest, mediaType, atMs, isPinned }: JournalRoot,
     tag: Tag,
@@ -134,10 +134,10 @@ class Reconciliation {
     if (digest === undefined) return isPinned ? false : undefined;
     const known = await index.getTag(key, tag);
     if (known?.digest === digest) return true;
-    // The index is written first, the journal a moment later.
+    // The journal is written after the index.
     if ((known?.fetchedAtMs ?? 0) > atMs) return undefined;
     if (!(await this.#restoreGraph(key, digest, mediaType))) {
-      // An older one of the tag may be there all the same; the pin is the tag's.
+      // The tag may have an older manifest; the pin belongs to the tag.
       return known !== undefined;
     }
     await index.putTag(key, tag, digest, atMs);
@@ -145,7 +145,7 @@ class Reconciliation {
     return true;
   }
 
-  /** @returns whether the digest is there; undefined if it is not pinned, or is not a root any more */
+  /** @returns whether the digest is stored; undefined if it is not pinned or no longer a root */
   async #restoreDigest({
     key,
     digest,
@@ -154,8 +154,8 @@ class Reconciliation {
   }: JournalRoot): Promise<boolean | undefined> {
     if (digest === undefined) return isPinned ? false : undefined;
     if (this.#restored.has(restoredKey(key, digest))) return true;
-    const isThere = await this.#restoreGraph(key, digest, mediaType);
-    return isThere || isPinned ? isThere : undefined;
+    const isStored = await this.#restoreGraph(key, digest, mediaType);
+    return isStored || isPinned ? isStored : undefined;
   }
 
   async adoptFiles(): Promise<void> {
@@ -163,7 +163,7 @@ class Reconciliation {
     for (const algorithm of DIGEST_ALGORITHMS) {
       const visit = async (names: readonly string[]): Promise<void> => {
         for (const name of names) {
-          await this.#turn();
+          await this.#yieldTurn();
           const digest = parseDigest(`${algorithm}:${name}`);
           if (digest === undefined || audit.isKnown(digest)) continue;
           await this.#adopt(digest);
@@ -186,9 +186,9 @@ class Reconciliation {
       rows = audit.listRows(last.id, PAGE_ROWS), last = rows.at(-1)
     ) {
       for (const { digest, storedAtMs } of rows) {
-        await this.#turn();
+        await this.#yieldTurn();
         if ((await this.#stat(digest)) !== undefined) continue;
-        // Gone since, or filled again.
+        // Another request may have deleted or replaced the row.
         if (audit.findRow(digest)?.storedAtMs !== storedAtMs) continue;
         await index.forgetBlob(digest);
         this.result.droppedBlobs += 1;
@@ -197,10 +197,10 @@ class Reconciliation {
   }
 
   /**
-   * Level by level, each manifest once and at its least depth, so that indexes that name one another
-   * over and over cost no more than their number.
+   * Restores level by level and visits each manifest once, at its smallest depth. The cost is then
+   * proportional to the number of manifests, however often indexes name each other.
    *
-   * @returns whether the manifest is there
+   * @returns whether the manifest is stored
    */
   async #restoreGraph(
     key: RepositoryKey,
@@ -214,7 +214,7 @@ class Reconciliation {
     for (let depth = 1; depth <= MAX_DEPTH && level.length > 0; depth += 1) {
       const next: ChildDescriptor[] = [];
       for (const child of level) {
-        await this.#turn();
+        await this.#yieldTurn();
         if (seen.has(child.digest)) continue;
         const below = await this.#restoreManifest(
           key,
@@ -222,7 +222,7 @@ class Reconciliation {
           child.mediaType,
         );
         if (below === undefined) continue;
-        // Of those that are there: what is only named may be any number.
+        // Only stored manifests are remembered; the number of names is not bounded.
         seen.add(child.digest);
         if (depth < MAX_DEPTH) {
           this.#restored.add(restoredKey(key, child.digest));
@@ -234,7 +234,7 @@ class Reconciliation {
     return top !== undefined;
   }
 
-  /** @returns the manifests that it names; undefined where it is not there */
+  /** @returns the manifests that it names; undefined if it is not stored */
   async #restoreManifest(
     key: RepositoryKey,
     digest: Digest,
@@ -258,7 +258,7 @@ class Reconciliation {
     );
     for (const child of manifest.children) {
       if (child.role === "manifest") continue;
-      await this.#turn();
+      await this.#yieldTurn();
       const file = await this.#stat(child.digest);
       if (file?.isFile !== true || file.sizeBytes !== child.sizeBytes) continue;
       await index.recordBlob(
@@ -305,10 +305,10 @@ class Reconciliation {
     }
   }
 
-  async #turn(): Promise<void> {
+  async #yieldTurn(): Promise<void> {
     this.#parts.signal.throwIfAborted();
     this.#sinceTurn += 1;
-    if (this.#sinceTurn % ROWS_A_TURN === 0) await nextTurn();
+    if (this.#sinceTurn % ROWS_PER_TURN === 0) await nextTurn();
   }
 }
 

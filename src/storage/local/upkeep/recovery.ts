@@ -15,18 +15,18 @@ export interface RecoveryOptions {
   readonly log: Pick<Logger, "info" | "warn" | "error">;
   readonly kept: KeptIndex;
   readonly journal: RootsJournal;
-  /** Requests wait by it for an index that has less than the journal. */
+  /** Lets requests wait while the index has less than the journal. */
   readonly rebuild: RebuildWait;
 }
 
-/** What is done beside the requests after a start, or when the index had to be replaced. */
+/** Checks and repairs the root in the background after a start, and after the index was replaced. */
 export class Recovery {
   readonly #options: RecoveryOptions;
   readonly #abort = new AbortController();
   #work: Promise<void> = Promise.resolve();
   #shrinking: Promise<void> = Promise.resolve();
   #running = 0;
-  /** The next start has to do it again. */
+  /** Whether the next start must repeat the recovery. */
   isUnfinished = false;
 
   constructor(options: RecoveryOptions) {
@@ -38,9 +38,9 @@ export class Recovery {
   }
 
   /**
-   * @param isSound the index's file needs no reading for damage
-   * @param isLast the index is the one that the last process left: it knows more than the journal,
-   *   whose last second a crash takes and whose times a clock that was set makes wrong
+   * @param isSound whether the check of the index's file for damage can be skipped
+   * @param isLast whether the index is the one of the last process. It then has more than the
+   *   journal, which lacks the last second before a crash and is wrong after a change of the clock
    */
   start({
     isSound,
@@ -59,7 +59,7 @@ export class Recovery {
         if (!isSound && (await this.#isDamaged())) return;
         await this.#reconcile(isLast);
       } finally {
-        // A new index in the damaged one's place is filled next.
+        // If the index was replaced, another run fills the new one.
         if (!isLast && this.#running === 1) rebuild.end();
       }
       this.#options.kept.markWhole();
@@ -68,7 +68,7 @@ export class Recovery {
     });
   }
 
-  /** After a clean stop one line a root of the journal is all that is left to do, where it pays. */
+  /** After a clean stop: compacts the journal if that is worth the time. */
   compact(): void {
     const { kept, journal } = this.#options;
     kept.markWhole();
@@ -78,28 +78,28 @@ export class Recovery {
     });
   }
 
-  /** While the mirror runs: the journal is mostly lines of before. A rebuild ends with the same. */
+  /** Compacts the journal of a running mirror. A recovery does the same at its end. */
   shrinkJournal(): void {
     const { log } = this.#options;
     this.#shrinking = this.#shrinking
       .then(async () => {
         if (this.isUnfinished || this.#abort.signal.aborted) return;
         await this.#compact();
-        log.info("obsolete lines of the journal of roots were removed");
+        log.info("removed obsolete lines from the journal of roots");
       })
       .catch((error: unknown) => {
         if (this.#abort.signal.aborted) return;
-        log.warn({ err: error }, "the journal of roots could not be compacted");
+        log.warn({ err: error }, "could not compact the journal of roots");
       });
   }
 
   async ended(): Promise<void> {
-    // What ends may have started more.
+    // A run may have started another one.
     while (this.isRunning) await this.#work;
   }
 
   async stop(): Promise<void> {
-    this.#abort.abort(new Error("the cache is being closed"));
+    this.#abort.abort(new Error("the storage is being closed"));
     this.#options.rebuild.end();
     await this.#work;
     await this.#shrinking;
@@ -115,7 +115,7 @@ export class Recovery {
         if (this.#abort.signal.aborted) return;
         this.#options.log.warn(
           { err: error },
-          "the cache could not be brought in order: the next start tries again",
+          "could not complete the recovery of the storage; the next start retries it",
         );
       })
       .finally(() => {
@@ -123,7 +123,7 @@ export class Recovery {
       });
   }
 
-  /** @returns true when a new index took its place, which then is filled */
+  /** @returns true if the index was damaged and has been replaced; another run fills the new one */
   async #isDamaged(): Promise<boolean> {
     const { kept } = this.#options;
     const damage = await kept.findDamage(true);

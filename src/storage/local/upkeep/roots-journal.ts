@@ -18,76 +18,76 @@ import { type FileSystem, systemCode } from "../root/file-system.ts";
 import { syncFolder } from "../blobs/blob-files.ts";
 
 /*
- * root/roots.jsonl is the insurance of the index: what no blob can tell. A line for each tag that
- * changes; the last line of a reference counts, one without a digest says that the tag is gone:
+ * The journal, roots.jsonl, records what can't be restored from the blobs. It has one line for each
+ * change of a tag. The last line of a reference is valid; a line without a digest removes the tag:
  *
  * {"ref":"docker.io/library/alpine:3.20","digest":"sha256:…","mediaType":"application/…","time":"2026-10-07T12:30:05.000Z"}
  *
- * A pinned one has `"pinned":true`, without a digest where its manifest was lost. A digest that was
- * pulled by name, that a tag has left, or that is pinned has a line of its own,
- * `"ref":"docker.io/library/alpine@sha256:…"`. One that a tag or an index names as well may have an
- * old line: it is a root again only where nothing else names it. Readers of the forms without pins
- * or digests pass them over: a member they do not know, and a reference they can't read.
+ * A pinned root has `"pinned":true`, without a digest if its manifest was lost. A digest that was
+ * requested directly, that a tag pointed to before, or that is pinned has its own line,
+ * `"ref":"docker.io/library/alpine@sha256:…"`. An old line may remain for a digest that a tag or an
+ * index names; it is then a root only if nothing else names it. Older versions, which know neither pins
+ * nor digests, ignore the unknown member and the line that they can't parse.
  */
 
-/** What a tag points to since a moment, or a digest that is a root by itself. */
+/** A tag with its digest, or a digest that is a root. */
 export interface JournalRoot {
   readonly key: RepositoryKey;
   readonly reference: Reference;
-  /** Undefined: the root is gone; pinned all the same: its manifest was lost. */
+  /** Undefined if the root was removed or, with a pin, if its manifest was lost. */
   readonly digest: Digest | undefined;
   readonly mediaType: string | undefined;
   readonly isPinned: boolean;
   readonly atMs: number;
 }
 
-/** As {@link JournalRoot}; the time is now where it is not told. */
+/** A {@link JournalRoot} to record; without a time it gets the present one. */
 export type RootChange = Omit<JournalRoot, "atMs"> & {
   readonly atMs: number | undefined;
-  /** A digest that was just stored: its tag may follow in a moment. */
+  /** A digest that was just stored and may be tagged soon. */
   readonly isUnnamed?: boolean;
-  /** A digest that a tag names now: a line for {@link isUnnamed} that was not written yet never is. */
+  /** A digest that a tag now names: cancels a pending {@link isUnnamed} line. */
   readonly isNamed?: boolean;
 };
 
 const WRITE_AFTER_MS = 1_000;
-/** Tags that wait while the disk takes nothing; beyond it the oldest are left to the next compaction. */
-const MAX_WAITING = 10_000;
-/** Of so few tags the file is written anew in a moment. */
+/** Bounds the pending lines while the disk rejects writes; the next compaction records dropped ones. */
+const MAX_PENDING = 10_000;
+/** So few roots are always rewritten, because it takes no time. */
 const FEW_TAGS = 1_000;
-/** No line of a tag is shorter; most are not much longer. */
-const LEAST_LINE_BYTES = 160;
-/** A file that is so much longer than its tags need is worth the work. */
+/** The length of the shortest line of a tag; most are not much longer. */
+const MIN_LINE_BYTES = 160;
+/** A file this many times longer than necessary is rewritten. */
 const SLACK = 3;
 const READ_BYTES = 256 * 1024;
-/** A file that has grown by less is not worth the work while the mirror runs. */
-const LEAST_GROWTH_BYTES = 256 * 1024;
-/** A line that ends a root makes two obsolete, so that a third of the file in such lines is half of it. */
-const END_WEIGHT = 3;
-/** No line of ours is longer. */
+/** Less growth does not trigger a compaction while the mirror runs. */
+const MIN_GROWTH_BYTES = 256 * 1024;
+/** A line that removes a root makes two lines obsolete: an earlier one and itself. */
+const REMOVAL_WEIGHT = 3;
+/** Longer lines are not ours. */
 const MAX_LINE_LENGTH = 4_096;
 const { O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_TRUNC, O_NOFOLLOW } =
   constants;
 
-/** Appends in batches; a tag that changes again before the batch is written counts once. */
+/** Appends changes in batches; only the last change of a reference within a batch is written. */
 export class RootsJournal {
   readonly #layout: DiskLayout;
   readonly #fileSystem: FileSystem;
   readonly #clock: Clock;
   readonly #schedule: Schedule;
-  readonly #waiting = new Map<string, string>();
-  /** Those of them that are not needed once a tag names their digest. */
+  readonly #pending = new Map<string, string>();
+  /** Pending references that are cancelled if a tag names their digest. */
   readonly #unnamed = new Set<string>();
-  /** A crash may have cut the last line. */
+  /** The next append starts a new line, because a crash may have cut the last one. */
   #isFirstAppend = true;
-  /** Changes were dropped from memory before they were written. */
+  /** Whether pending changes were dropped before they were written. */
   #hasLost = false;
   #cancel: (() => void) | undefined;
   #turn: Promise<void> = Promise.resolve();
   readonly #onObsolete: () => void;
-  /** Of the file after the last compaction; before it, at the first append. */
+  /** The size of the file after the last compaction or, before one, at the first append. */
   #compactBytes: number | undefined;
-  /** As many of the file's as were appended since may be obsolete. */
+  /** An upper bound of the obsolete bytes, from the lines that were appended since. */
   #grownBytes = 0;
 
   constructor(options: {
@@ -95,7 +95,7 @@ export class RootsJournal {
     readonly fileSystem: FileSystem;
     readonly clock: Clock;
     readonly schedule?: Schedule;
-    /** Called when half of the file may be obsolete, once until it was compacted or has doubled. */
+    /** Called when half of the file may be obsolete, once until a compaction or until the file has doubled. */
     readonly onObsolete?: () => void;
   }) {
     this.#onObsolete = options.onObsolete ?? (() => undefined);
@@ -109,18 +109,18 @@ export class RootsJournal {
     const reference = referenceOf(change);
     const atMs = change.atMs ?? this.#clock.nowMs();
     if (change.isNamed === true) {
-      if (this.#unnamed.delete(reference)) this.#waiting.delete(reference);
+      if (this.#unnamed.delete(reference)) this.#pending.delete(reference);
       return;
     }
-    // What it replaces may undo a line of the file.
-    if (change.isUnnamed === true && !this.#waiting.has(reference)) {
+    // A pending line that it replaces may itself replace a line of the file.
+    if (change.isUnnamed === true && !this.#pending.has(reference)) {
       this.#unnamed.add(reference);
     } else this.#unnamed.delete(reference);
-    this.#waiting.delete(reference);
-    this.#waiting.set(reference, lineOf({ ...change, atMs }));
-    if (this.#waiting.size > MAX_WAITING) {
-      const [oldest = ""] = this.#waiting.keys();
-      this.#waiting.delete(oldest);
+    this.#pending.delete(reference);
+    this.#pending.set(reference, lineOf({ ...change, atMs }));
+    if (this.#pending.size > MAX_PENDING) {
+      const [oldest = ""] = this.#pending.keys();
+      this.#pending.delete(oldest);
       this.#unnamed.delete(oldest);
       this.#hasLost = true;
     }
@@ -130,40 +130,40 @@ export class RootsJournal {
     }, WRITE_AFTER_MS);
   }
 
-  /** Every change that was noted is in the file. */
+  /** Whether every change is in the file. */
   get isWhole(): boolean {
-    return !this.#hasLost && this.#waiting.size === 0;
+    return !this.#hasLost && this.#pending.size === 0;
   }
 
   /**
-   * Whether the file should be written again after a clean stop. It has every root then, so that a
-   * large one is left alone until it has grown to several times what its roots need: a start must not
-   * cost more the more of them there are.
+   * Returns whether to rewrite the file after a clean stop. The file then has every root. A large file
+   * is rewritten only after it has grown to several times the necessary size, so that the time of a
+   * start does not depend on the number of roots.
    *
-   * @param tags of the index
-   * @param manifests of the index, each of which may be a root by itself
+   * @param tags the tags in the index
+   * @param manifests the manifests in the index, each of which may be a root
    */
   async hasSlack(tags: number, manifests = 0): Promise<boolean> {
     if (tags + manifests <= FEW_TAGS) return true;
-    const leastBytes = tags * LEAST_LINE_BYTES;
-    const mostBytes = (tags + manifests) * LEAST_LINE_BYTES * SLACK;
+    const minBytes = tags * MIN_LINE_BYTES;
+    const maxBytes = (tags + manifests) * MIN_LINE_BYTES * SLACK;
     try {
       const { sizeBytes } = await this.#fileSystem.statPath(
         this.#layout.rootsFile,
       );
-      return sizeBytes < leastBytes || sizeBytes > mostBytes;
+      return sizeBytes < minBytes || sizeBytes > maxBytes;
     } catch {
       return true;
     }
   }
 
-  /** Writes what waits. Never rejects: what could not be written waits for the next time. */
+  /** Writes the pending changes. Never rejects: changes that could not be written stay pending. */
   flush(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;
-    return this.#inTurn(async () => {
-      if (this.#waiting.size === 0) return;
-      const batch = new Map(this.#waiting);
+    return this.#serialize(async () => {
+      if (this.#pending.size === 0) return;
+      const batch = new Map(this.#pending);
       this.#unnamed.clear();
       try {
         await this.#append([...batch.values()]);
@@ -171,36 +171,36 @@ export class RootsJournal {
         return;
       }
       for (const [reference, line] of batch) {
-        if (this.#waiting.get(reference) === line) {
-          this.#waiting.delete(reference);
+        if (this.#pending.get(reference) === line) {
+          this.#pending.delete(reference);
         }
       }
       this.#noteGrowth(batch.values());
     });
   }
 
-  /** Each line replaces one of the file at most, and one that ends a root is obsolete itself. */
+  /** Each line replaces at most one line of the file; a line that removes a root is obsolete itself. */
   #noteGrowth(lines: Iterable<string>): void {
     for (const line of lines) {
       this.#grownBytes +=
-        line.length * (line.includes('"digest":null') ? END_WEIGHT : 1);
+        line.length * (line.includes('"digest":null') ? REMOVAL_WEIGHT : 1);
     }
-    const limitBytes = Math.max(this.#compactBytes ?? 0, LEAST_GROWTH_BYTES);
+    const limitBytes = Math.max(this.#compactBytes ?? 0, MIN_GROWTH_BYTES);
     if (this.#grownBytes <= limitBytes) return;
     this.#grownBytes = 0;
     this.#onObsolete();
   }
 
   /**
-   * Writes the file anew with one line a tag; changes that come meanwhile are appended after.
+   * Rewrites the file with one line for each root. Changes during the compaction are appended afterwards.
    *
-   * @throws the system's errors; the file is then as it was
+   * @throws the system's errors; the file is then unchanged
    */
   async compact(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
     let failure: unknown;
-    await this.#inTurn(async () => {
+    await this.#serialize(async () => {
       const hadLost = this.#hasLost;
-      // What is dropped from now on may have been read already.
+      // Changes that are dropped from now on may not be in the pages.
       this.#hasLost = false;
       try {
         this.#compactBytes = await this.#rewrite(pages);
@@ -214,7 +214,7 @@ export class RootsJournal {
     await this.flush();
   }
 
-  /** The last line of each reference. Lines that are no such lines are passed over. */
+  /** Returns the last line of each reference. Invalid lines are ignored. */
   async read(signal?: AbortSignal): Promise<readonly JournalRoot[]> {
     const roots = new Map<string, JournalRoot>();
     let fd: number;
@@ -261,7 +261,7 @@ export class RootsJournal {
     );
     try {
       this.#compactBytes ??= (await this.#fileSystem.stat(fd)).sizeBytes;
-      // A batch that was cut is written again in full after a line's end.
+      // If the write is cut, the whole batch is written again after a line break.
       this.#isFirstAppend = true;
       await this.#writeAll(fd, text, 0);
       this.#isFirstAppend = false;
@@ -308,13 +308,14 @@ export class RootsJournal {
         [bytes.subarray(done)],
         position + done,
       );
-      if (written === 0) throw new Error("nothing was written");
+      if (written === 0)
+        throw new Error("got 0 bytes written; expected progress");
       done += written;
     }
     return bytes.length;
   }
 
-  #inTurn(work: () => Promise<void>): Promise<void> {
+  #serialize(work: () => Promise<void>): Promise<void> {
     this.#turn = this.#turn.then(work);
     return this.#turn;
   }

@@ -2,7 +2,7 @@ import type { Digest } from "../../../oci/digest.ts";
 import type { ScrubCode, ScrubFinding } from "../../scrub-report.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
 
-/** What a scrub found, each with whether it could be put right. */
+/** Collects the findings of a scrub, each with whether it was repaired. */
 export class ScrubFindings {
   readonly #layout: DiskLayout;
   readonly #isRepair: boolean;
@@ -30,7 +30,7 @@ export class ScrubFindings {
     });
   }
 
-  /** @param repair is called where things are to be put right; it may fail */
+  /** @param repair called if the scrub repairs; may reject */
   async report(
     code: ScrubCode,
     path: string,
@@ -50,6 +50,6 @@ export class ScrubFindings {
   }
 }
 
-/** What could not be repaired now, on a disk that takes no writes, is told as it is. */
+/** A failed repair, for example on a read-only disk, is reported as not repaired. */
 const isDone = (): boolean => true;
 const isNotDone = (): boolean => false;

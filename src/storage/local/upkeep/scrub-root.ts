@@ -16,7 +16,7 @@ import { isCorruption } from "../index/index-transactions.ts";
 import { createSqliteMetadataIndex } from "../index/sqlite-metadata-index.ts";
 
 export interface ScrubRootOptions {
-  /** Absolute. */
+  /** An absolute path. */
   readonly root: string;
   readonly clock: Clock;
   readonly isRepair: boolean;
@@ -25,7 +25,7 @@ export interface ScrubRootOptions {
 }
 
 /**
- * Scrubs a storage root that no mirror has open. Without repair nothing in it is changed.
+ * Scrubs a storage root that is not in use by a mirror. Without repair nothing is changed.
  *
  * @throws RootInUseError, StorageError, IndexError, SQLite's errors
  */
@@ -86,7 +86,7 @@ interface OfflineIndex {
 
 const ignore = (): void => undefined;
 
-/** Opening the root puts a new index in the place of a damaged one and fills it. */
+/** Scrubs a root with a damaged index. Opening the root replaces the index and fills the new one. */
 async function scrubRebuilt({
   root,
   clock,
@@ -123,10 +123,10 @@ function openIndex(
   layout: DiskLayout,
   isRepair: boolean,
 ): OfflineIndex | "damaged" {
-  const isThere = existsSync(layout.indexFile);
+  const exists = existsSync(layout.indexFile);
   let database: Database | undefined;
   try {
-    database = openDatabase(isThere || isRepair ? layout.indexFile : IN_MEMORY);
+    database = openDatabase(exists || isRepair ? layout.indexFile : IN_MEMORY);
     const audit = new IndexAudit(database);
     if (audit.health.findDamage().length > 0) {
       database.close();

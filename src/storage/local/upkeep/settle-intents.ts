@@ -14,7 +14,7 @@ import type {
 } from "../../blob-index.ts";
 import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
 
-/** Where a storage root is brought in order. */
+/** The parts of a storage root that a repair works on. */
 export interface RootParts {
   readonly layout: DiskLayout;
   readonly fileSystem: FileSystem;
@@ -24,14 +24,14 @@ export interface RootParts {
 }
 
 /**
- * Ends what a crash cut off between the rename of a blob and its row: there are as many as fills
- * that were just ending, so it is done before anything is served. What fails here is left to the
- * fill that takes the bytes over.
+ * Completes fills that a crash interrupted between the rename of a blob and the write of its row.
+ * There are as many as fills that were about to end, so it is done before the first request. A failure
+ * is left to the next fill of the digest.
  *
- * Beside requests the same is done for rows that a full disk did not take; then `blobs` keeps it from
- * those that fills still write.
+ * While the mirror runs it also writes rows that a full disk rejected; `blobs` then excludes the blobs
+ * that fills are writing.
  *
- * @returns how many blobs got their row
+ * @returns the number of rows that were written
  */
 export async function settleIntents(
   parts: RootParts & { readonly blobs?: Pick<TrackedBlobStore, "claim"> },
@@ -43,7 +43,7 @@ export async function settleIntents(
       if (claim?.keys.length === 0) continue;
       if (await settle(parts, intent)) recorded += 1;
     } catch {
-      // Neither read nor written now; whoever asks for the digest finds out.
+      // A later fill of the digest settles it.
     } finally {
       claim?.release();
     }
@@ -60,7 +60,7 @@ async function settle(
   const stat: FileStat | undefined = await fileSystem
     .statPath(path)
     .catch(() => undefined);
-  // The bytes were hashed and synced before their rename, so the name and the size are proof enough.
+  // The bytes were hashed and synced before the rename, so the name and the size are sufficient proof.
   if (stat?.isFile !== true || stat.sizeBytes !== sizeBytes) {
     await index.dropIntent(digest);
     return false;
