@@ -1,7 +1,7 @@
 import type { Digest } from "./digest.ts";
 
 /**
- * What a manifest says of one of its children.
+ * A child as a manifest describes it.
  *
  * @see https://github.com/opencontainers/image-spec/blob/main/descriptor.md
  */

@@ -4,8 +4,8 @@ declare const brand: unique symbol;
 
 /**
  * A content digest as in `sha256:` followed by 64 lower-case hexadecimal digits.
- * Only {@link parseDigest} and the hashers of this file make one, so a path or a
- * query may be built from it without another check.
+ * Only {@link parseDigest} and the hashers of this file create one, so paths and
+ * queries may be built from it without another check.
  *
  * @see https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests
  */
@@ -13,7 +13,7 @@ export type Digest = string & { readonly [brand]: "Digest" };
 
 export type DigestAlgorithm = "sha256" | "sha512";
 
-/** Registered algorithms that Entrepot stores under. */
+/** The registered algorithms that Entrepot accepts. */
 export const DIGEST_ALGORITHMS: readonly DigestAlgorithm[] = [
   "sha256",
   "sha512",
@@ -21,7 +21,7 @@ export const DIGEST_ALGORITHMS: readonly DigestAlgorithm[] = [
 
 const DIGEST = /^(sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$/;
 
-/** Upper case, other lengths and other algorithms are no digest here. */
+/** Returns undefined for upper case, other lengths and other algorithms. */
 export function parseDigest(text: string): Digest | undefined {
   return DIGEST.test(text) ? (text as Digest) : undefined;
 }
@@ -37,10 +37,10 @@ const DIGESTS_OF_NOTHING: ReadonlySet<string> = new Set(
 );
 
 /**
- * Returns the size that a digest can have, of a size that a descriptor or an upstream names: the
- * digest of nothing has size 0, and no other digest has.
+ * Checks a size that a descriptor or an upstream announces: the digest of no bytes has size 0, and no
+ * other digest has.
  *
- * @returns undefined where the size is not known after all
+ * @returns undefined if the size is impossible, and therefore unknown
  */
 export function possibleSize(
   digest: Digest,
@@ -59,7 +59,7 @@ export function createDigestHash(algorithm: DigestAlgorithm): Hash {
   return createHash(algorithm);
 }
 
-/** Ends nothing: the hash may be fed further, because a copy is taken. */
+/** Returns the digest of the bytes so far. The hash stays usable, because a copy is finished. */
 export function digestSoFar(algorithm: DigestAlgorithm, hash: Hash): Digest {
   return `${algorithm}:${hash.copy().digest("hex")}` as Digest;
 }

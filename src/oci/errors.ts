@@ -1,6 +1,6 @@
 /**
- * The error codes that a registry answers with: the distribution-spec's own, and those that a
- * mirror needs beside them.
+ * The error codes that a registry responds with: those of the distribution-spec, and those that a
+ * mirror needs in addition.
  *
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes
  */
@@ -29,16 +29,16 @@ export const REGISTRY_ERROR_CODES = Object.keys(
 ) as readonly RegistryErrorCode[];
 
 export interface RegistryErrorOptions {
-  /** Told to the client as `errors[0].detail`: a word of ours, never an upstream's text. */
+  /** Sent to the client as `errors[0].detail`: text of this program, never of an upstream. */
   readonly detail?: string;
-  /** Where the table's status does not fit: 502, 503 or 504 of `UNAVAILABLE`, 400 of a malformed request. */
+  /** Replaces the table's status: 502, 503 or 504 for `UNAVAILABLE`, 400 for a malformed request. */
   readonly status?: number;
   /** Sent as `Retry-After`, rounded up to whole seconds. */
   readonly retryAfterMs?: number;
   readonly cause?: unknown;
 }
 
-/** A fault for the client's eyes: what {@link http/error-handler} writes and nothing else does. */
+/** An error meant for the client; `http/registry/refusals.ts` writes it. */
 export class RegistryError extends Error {
   readonly code: RegistryErrorCode;
   readonly status: number;
@@ -55,7 +55,7 @@ export class RegistryError extends Error {
     this.retryAfterMs = options.retryAfterMs;
   }
 
-  /** The body of the answer: `{"errors":[{code, message, detail}]}`. */
+  /** The body of the response: `{"errors":[{code, message, detail}]}`. */
   toBody(): string {
     return registryErrorBody(this.code, this.message, this.detail);
   }

@@ -1,4 +1,4 @@
-/** Whether a repository, and a tag of it where there is one, are covered by a pattern. */
+/** Returns whether a pattern covers a repository, or the tag of it if one is given. */
 export type PatternMatcher = (
   repository: string,
   tag: string | undefined,
@@ -7,12 +7,12 @@ export type PatternMatcher = (
 /**
  * Compiles a pattern of the configuration, `repository[:tag]`:
  *
- * - `*` stands for any text within one path component, the empty one too;
+ * - `*` stands for any text within one path component, including none;
  * - `**` stands for any text across components; `**` and a slash at the start of a component also
- *   for no component at all, so that `**` + `/nginx` covers `nginx`;
- * - everything else stands for itself, case and all;
- * - without a tag it covers the repository, whatever the tag, digests (no tag) included; with one
- *   it covers these tags only, and never a digest.
+ *   match no component at all, so that `**` + `/nginx` covers `nginx`;
+ * - every other character stands for itself, case-sensitively;
+ * - a pattern without a tag covers every tag of the repository, and digests; a pattern with a tag
+ *   covers matching tags only, and never a digest.
  *
  * | pattern | covers | does not |
  * |---|---|---|
@@ -21,7 +21,7 @@ export type PatternMatcher = (
  * | `**:latest` | `library/alpine:latest` | `library/alpine:3` |
  * | `**:*.*.*` | `library/alpine:3.20.1`, `a:1.2.3-rc.1` | `library/alpine:3.20` |
  *
- * A match takes at most as many steps as the pattern has characters times those of the text.
+ * A match takes at most (characters of the pattern) x (characters of the text) steps.
  */
 export function compilePattern(text: string): PatternMatcher {
   const { repository, tag } = splitPattern(text);
@@ -32,13 +32,13 @@ export function compilePattern(text: string): PatternMatcher {
     nameTag !== undefined && matchesTag(nameTag) && matchesRepository(name);
 }
 
-/** Compiles the repository of a pattern, whatever tags the pattern names. */
+/** Compiles the repository part of a pattern; its tag is ignored. */
 export function compileRepositoryPattern(text: string): PatternMatcher {
   const matches = compileGlob(splitPattern(text).repository);
   return (name) => matches(name);
 }
 
-/** A colon with a slash behind it is a registry's port. */
+/** A colon before a slash separates a registry's port. */
 function splitPattern(text: string): {
   repository: string;
   tag: string | undefined;
@@ -73,7 +73,7 @@ function parseSteps(glob: string): readonly Step[] {
         steps.push({ kind: "across" });
       } else {
         at++;
-        // Twice is the same as once.
+        // A repeated wildcard matches the same as a single one.
         if (steps.at(-1)?.kind !== "components") {
           steps.push({ kind: "components" });
         }
@@ -84,8 +84,8 @@ function parseSteps(glob: string): readonly Step[] {
 }
 
 /**
- * Runs the steps side by side over the text, as an automaton does. A regular expression of many
- * `[^/]*` would try them one after another, in time that is a power of their number.
+ * Runs all steps over the text in parallel, as an automaton does. A regular expression with many
+ * `[^/]*` would backtrack, in time exponential in their number.
  */
 function compileGlob(glob: string): (text: string) => boolean {
   const steps = parseSteps(glob);
@@ -102,7 +102,7 @@ function compileGlob(glob: string): (text: string) => boolean {
   };
 }
 
-/** Every step but a character may be passed by; no more than two of these stand in a row. */
+/** Every step except a character may be skipped; at most two of these are adjacent. */
 function enter(
   steps: readonly Step[],
   states: Set<number>,
@@ -136,7 +136,7 @@ function advance(
       enter(steps, next, state);
       return;
     case "components":
-      // Passed by only at its start and behind a slash.
+      // May be skipped only at the start and after a slash.
       next.add(state);
       if (char === "/") enter(steps, next, state + 1);
       return;

@@ -1,11 +1,11 @@
-/** Room for a page's URL with an opaque cursor; what is longer is no link. */
+/** Enough for a page's URL with an opaque cursor; a longer text is not treated as a link. */
 const MAX_LINK_LENGTH = 16_384;
 
 /**
- * The target of the first `rel="next"` of a `Link` header, as it stands there: relative, or
- * absolute as Quay and ECR send it. Linear in the length of the header.
+ * Returns the target of the first `rel="next"` of a `Link` header unchanged: relative, or absolute
+ * as Quay and ECR send it. Linear in the length of the header.
  *
- * @returns undefined where there is none, or what there is could not stand in a request line
+ * @returns undefined if there is none, or if it is not valid in a request line
  * @see https://www.rfc-editor.org/rfc/rfc8288#section-3
  */
 export function parseNextLink(header: string | undefined): string | undefined {
@@ -24,12 +24,12 @@ export function parseNextLink(header: string | undefined): string | undefined {
   }
 }
 
-/** A `Link` header that leads to the next page. */
+/** Returns a `Link` header with the URL of the next page. */
 export function formatNextLink(target: string): string {
   return `<${target}>; rel="next"`;
 }
 
-/** The parameters of one link, up to the comma before the next one; a comma in quotes is text. */
+/** Returns the parameters of one link, up to the comma before the next link; a quoted comma is text. */
 function readParameters(
   header: string,
   start: number,
@@ -42,7 +42,7 @@ function readParameters(
     const equalsAt = parameter.indexOf("=");
     if (equalsAt !== -1) {
       const name = parameter.slice(0, equalsAt).trim().toLowerCase();
-      // A second rel is to be ignored (RFC 8288 section 3.3).
+      // RFC 8288 section 3.3: a second rel is ignored.
       if (name === "rel") relation ??= parameter.slice(equalsAt + 1).trim();
     }
     at = header[end] === ";" ? end + 1 : end;
@@ -51,7 +51,7 @@ function readParameters(
   return { isNext: relations.split(/[ \t]+/).includes("next"), end: at };
 }
 
-/** The index of the next semicolon or comma that is not in quotes, or the end. */
+/** Returns the index of the next unquoted semicolon or comma, or the end. */
 function endOfParameter(header: string, start: number): number {
   let isQuoted = false;
   let at = start;

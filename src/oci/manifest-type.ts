@@ -17,18 +17,18 @@ import {
 } from "./media-type.ts";
 
 export interface ManifestType {
-  /** `opaque`: a type that Entrepot does not know; served as it is, without children. */
+  /** `opaque`: a type unknown to Entrepot; served unchanged, without children. */
   readonly kind: "image" | "index" | "schema1" | "opaque";
-  /** What it must be served as; fit for a header. */
+  /** The `Content-Type` to serve it with; valid in a header. */
   readonly mediaType: string;
 }
 
 /**
- * The body's own `mediaType`, else a known type in the header, else the shape, else an unknown type
- * in the header. What has two shapes, or another than its type, is refused: engines of either kind
- * would take it for something else (CVE-2021-41190).
+ * Derives the type of a manifest from the first of: the body's own `mediaType`, a known type in the
+ * header, the shape, an unknown type in the header. A body with two shapes, or with a shape that
+ * contradicts its type, is rejected: engines would disagree on what it is (CVE-2021-41190).
  *
- * @param headerType bare and lower-case, as `parseContentType` gives it
+ * @param headerType bare and lower-case, as `parseContentType` returns it
  */
 export function deriveManifestType(
   document: ManifestDocument,
@@ -71,10 +71,10 @@ export function deriveManifestType(
     const isSigned = isPresent(document.signatures);
     return { kind: "schema1", mediaType: isSigned ? SCHEMA1_SIGNED : SCHEMA1 };
   }
-  // A log-in page or an error with status 200 is JSON too, but of no such type.
+  // A log-in page or an error with status 200 may be JSON too, but has none of these types.
   return headerType?.startsWith("application/vnd.") === true
     ? { kind: "opaque", mediaType: headerType }
-    : fault("malformed", "manifest tells neither its type nor its parts");
+    : fault("malformed", "manifest has neither a media type nor a known shape");
 }
 
 function withShape(

@@ -6,31 +6,31 @@ export const DOCKER_LIST =
   "application/vnd.docker.distribution.manifest.list.v2+json";
 export const DOCKER_MANIFEST =
   "application/vnd.docker.distribution.manifest.v2+json";
-/** Schema 1, without and with signatures inside; the digest is over a part of the signed bytes. */
+/** Schema 1, unsigned and signed; the digest of a signed one covers only part of its bytes. */
 export const SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json";
 export const SCHEMA1_SIGNED =
   "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/** What blobs are answered with; also where a descriptor leaves the type out. */
+/** The `Content-Type` of blobs; also the default if a descriptor has no type. */
 export const OCTET_STREAM = "application/octet-stream";
 
 /**
- * The one Accept of every manifest request to an upstream. Never a client's: an upstream may
- * answer another manifest for another Accept, and a tag has one entry in the cache.
+ * The `Accept` of every manifest request to an upstream. A client's is never forwarded: an upstream
+ * may return another manifest for another `Accept`, and a tag has one entry in the cache.
  */
 export const UPSTREAM_ACCEPT = `${OCI_INDEX}, ${OCI_MANIFEST}, ${DOCKER_LIST}, ${DOCKER_MANIFEST}, */*;q=0.1`;
 
-/** Names manifests by platform. */
+/** Lists manifests by platform. */
 export function isIndex(mediaType: string): boolean {
   return mediaType === OCI_INDEX || mediaType === DOCKER_LIST;
 }
 
-/** Names a config and layers. */
+/** Lists a config and layers. */
 export function isImageManifest(mediaType: string): boolean {
   return mediaType === OCI_MANIFEST || mediaType === DOCKER_MANIFEST;
 }
 
-/** Its digest is not that of its bytes, so it can't be verified or stored. */
+/** Its digest does not cover all of its bytes, so it can't be verified or stored. */
 export function isSchema1(mediaType: string): boolean {
   return mediaType === SCHEMA1 || mediaType === SCHEMA1_SIGNED;
 }
@@ -42,7 +42,7 @@ export function isKnownManifestType(mediaType: string): boolean {
 }
 
 /**
- * Layers that engines may fetch from their `urls` instead, and that registries need not have.
+ * Layers that engines may fetch from `urls` instead; registries need not store them.
  *
  * @see https://github.com/opencontainers/image-spec/blob/main/layer.md#non-distributable-layers
  */
@@ -54,8 +54,8 @@ export function isForeignLayer(mediaType: string): boolean {
 }
 
 /**
- * Whether an entry of an index is a blob: BuildKit exports its cache as an index whose `manifests`
- * are layers and a config.
+ * Returns whether an entry of an index is a blob: BuildKit exports its cache as an index whose
+ * `manifests` are layers and a config.
  */
 export function isBlobInIndex(mediaType: string): boolean {
   return BLOB_TYPE_PREFIXES.some((prefix) => mediaType.startsWith(prefix));
@@ -75,14 +75,14 @@ const MEDIA_TYPE =
 const MAX_CONTENT_TYPE_LENGTH = 1024;
 const PRINTABLE = /^[\t -~]*$/;
 
-/** Whether a text is a media type without parameters, fit for a header. */
+/** Returns whether a text is a media type without parameters, valid in a header. */
 export function isMediaType(text: string): boolean {
   return MEDIA_TYPE.test(text);
 }
 
 /**
- * The bare media type of a `Content-Type`, lower-case, parameters cut.
- * Undefined where the text is none, is too long or could not stand in a header.
+ * Returns the media type of a `Content-Type` in lower case, without parameters. Undefined if the text
+ * is not a media type, is too long or is not valid in a header.
  */
 export function parseContentType(text: string | undefined): string | undefined {
   if (text === undefined || text.length > MAX_CONTENT_TYPE_LENGTH) {

@@ -9,8 +9,8 @@ import {
 } from "./reference.ts";
 
 /**
- * What a request asks for. `repository` is as the client spelled it: an upstream's name may stand
- * before it, also one with a port, which only the routes refuse.
+ * The target of a request. `repository` is as the client spelled it: an upstream's name may precede
+ * it, even one with a port, which only the routes reject.
  */
 export type DistributionTarget =
   | { readonly kind: "ping" }
@@ -30,62 +30,61 @@ export type DistributionTarget =
       readonly kind: "referrers";
       readonly repository: string;
       readonly digest: Digest;
-      /** A referrer of any of these is wanted; empty: of all. Docker 29 sends several. */
+      /** Artifact types to return; empty: all. Docker 29 sends several. */
       readonly artifactTypes: readonly string[];
     }
-  /** Any path of a push: recognised only so that it can be answered with 405. */
+  /** Any path of a push; recognised so that the response is 405. */
   | { readonly kind: "upload"; readonly repository: string };
 
-/** Which part of a list is wanted. */
+/** The requested part of a list. */
 export interface Page {
-  /** At most {@link MAX_PAGE_SIZE}; 0 is legal and asks for nothing. */
+  /** At most {@link MAX_PAGE_SIZE}; 0 is valid and requests an empty page. */
   readonly n: number | undefined;
-  /** The list goes on after this one, in ASCII order. */
+  /** The list continues after this entry, in ASCII order. */
   readonly last: string | undefined;
 }
 
-/** A request's path and query, understood. */
+/** A parsed path and query. */
 export interface DistributionPath {
-  /** What stands before `/v2/`, without slashes at its ends: an upstream's name, if it is one. */
+  /** The path before `/v2/` without its outer slashes; possibly an upstream's name. */
   readonly prefix: string | undefined;
-  /** The value of `?ns=`, decoded; not checked against anything. */
+  /** The value of `?ns=`, decoded and not checked. */
   readonly ns: string | undefined;
   readonly target: DistributionTarget;
 }
 
-/** Fits `RegistryError(code, refusal)`. `detail` never repeats what the client sent. */
+/** Arguments for `RegistryError(code, refusal)`. `detail` never repeats input of the client. */
 export interface PathRefusal {
   readonly ok: false;
   readonly code: RegistryErrorCode;
   readonly detail: string;
   readonly status?: number;
-  /** Answers a GET or HEAD in place of `code`, with its own status. */
+  /** Replaces `code` for GET and HEAD, with its own status. */
   readonly onRead?: RegistryErrorCode;
 }
 
 export type ParsedPath =
   ({ readonly ok: true } & DistributionPath) | PathRefusal;
 
-/** A client that asks for more gets this many and a `Link` to the rest. */
+/** A client that requests more gets this many and a `Link` to the rest. */
 export const MAX_PAGE_SIZE = 1000;
 
-/** Two names and a digest fit several times over. */
+/** Several times the length of two names and a digest. */
 const MAX_PATH_LENGTH = 2048;
-/** Node refuses a longer request head by itself. */
+/** Node rejects longer request heads. */
 const MAX_QUERY_LENGTH = 16_384;
-/** Longer than any tag or `upstream/repository`, so that a cut `last` sorts between the same two names as the whole. */
+/** Longer than any tag or `upstream/repository`, so that a truncated `last` sorts to the same place as the full one. */
 const MAX_LAST_LENGTH = 1024;
 const MAX_ARTIFACT_TYPES = 32;
 const MAX_ARTIFACT_TYPE_LENGTH = 255;
 
 /**
- * Reads the request target as it stood on the request line. It is the raw text, because a router's
- * decoded one can't tell `%2F` from `/`. Pure; never throws; linear in the length of the text.
+ * Parses the raw target of the request line: a router's decoded one no longer distinguishes `%2F`
+ * from `/`. Pure; never throws; linear in the length of the text.
  *
- * Malformed targets are refused with 400 and the code of the part at fault, `NAME_INVALID` where it
- * is none in particular. What is well formed but no path of the API is answered with 404
- * `UNSUPPORTED`: clients that probe for an extension go by the status, and `NAME_UNKNOWN` would
- * make them tell their user that the repository does not exist.
+ * Malformed targets are rejected with 400 and the code of the invalid part, `NAME_INVALID` if it is
+ * no part in particular. A valid target outside the API gets 404 `UNSUPPORTED`: clients that probe
+ * for an extension use the status, and report `NAME_UNKNOWN` as a missing repository.
  *
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#endpoints
  */
@@ -99,7 +98,7 @@ export function parseDistributionPath(rawTarget: string): ParsedPath {
   if (rawQuery.length > MAX_QUERY_LENGTH) {
     return refuse("NAME_INVALID", "query is too long");
   }
-  // An absolute-form target names a host of its own, which a cache must not believe (CVE-2016-4553).
+  // An absolute-form target contains a host that a cache must not trust (CVE-2016-4553).
   if (!rawPath.startsWith("/")) {
     return refuse("NAME_INVALID", "request target must start with a slash");
   }
@@ -124,8 +123,8 @@ export function parseDistributionPath(rawTarget: string): ParsedPath {
 }
 
 /**
- * The inverse of {@link parseDistributionPath}, in the client's own spelling: with what it wrote
- * before `/v2/` and its `?ns=`. For `Link` headers.
+ * Formats a target in the client's own spelling, with its prefix before `/v2/` and its `?ns=`: the
+ * inverse of {@link parseDistributionPath}. Used for `Link` headers.
  */
 export function formatDistributionPath(path: DistributionPath): string {
   const { target } = path;
@@ -166,7 +165,7 @@ function formatTarget(target: DistributionTarget): string {
   return `${target.repository}/blobs/uploads/`;
 }
 
-/** No control character, no space, nothing beyond ASCII, and no backslash, which some take for a slash. */
+/** Printable ASCII without the backslash, which some servers treat as a slash. */
 const VISIBLE_ASCII = /^[!-[\]-~]*$/;
 
 const UNKNOWN_PATH: PathRefusal = {
@@ -180,7 +179,7 @@ function refuse(code: RegistryErrorCode, detail: string): PathRefusal {
   return { ok: false, code, detail };
 }
 
-/** The first `v2` decides: a repository may have a component of that name, an upstream has not. */
+/** The first `v2` separates: a repository may have a component of that name, an upstream may not. */
 function splitAtVersion(
   path: string,
 ): { prefix: string | undefined; rest: string } | undefined {
@@ -196,7 +195,7 @@ function splitAtVersion(
   };
 }
 
-/** Repositories may be named like the API's own words, so the path is read from its end. */
+/** Repositories may be named like words of the API, so the path is parsed from its end. */
 function parseTarget(
   rest: string,
   query: Query,
@@ -250,7 +249,7 @@ const INVALID_DIGEST = refuse(
   "digest must be sha256 or sha512 with lower-case digits",
 );
 
-/** A reader asks for what cannot exist, which is 404 as for any other absent manifest; a writer made a mistake. */
+/** An invalid reference cannot exist, so a read gets 404 as for any absent manifest; a push gets 400. */
 function parseManifestReference(text: string): Reference | PathRefusal {
   const onRead = "MANIFEST_UNKNOWN";
   if (text.includes(":")) {
@@ -265,7 +264,7 @@ function parseManifestReference(text: string): Reference | PathRefusal {
     : { kind: "tag", tag };
 }
 
-/** The parameters that mean something here, each with its values in order. */
+/** The known query parameters, each with its values in order. */
 interface Query {
   readonly ns: string | undefined;
   readonly n: readonly string[];
@@ -273,7 +272,7 @@ interface Query {
   readonly artifactType: readonly string[];
 }
 
-/** A plus stays a plus: no value here has a space, and media types are often sent with their `+json` as it is. */
+/** A plus is not decoded to a space: no value here has one, and media types are often sent with a literal `+json`. */
 function parseQuery(rawQuery: string): Query | PathRefusal {
   const ns: string[] = [];
   const lists = {
@@ -289,7 +288,7 @@ function parseQuery(rawQuery: string): Query | PathRefusal {
       return refuse("NAME_INVALID", "query is not percent-encoded UTF-8");
     }
     if (key === "ns") ns.push(value);
-    // Some servers read `ns[]=` as `ns`; here it is one more way to give it twice.
+    // Some servers read `ns[]=` as `ns`; here it counts as a second `ns`.
     else if (key.startsWith("ns[")) ns.push(value, value);
     else if (key === "n") lists.n.push(value);
     else if (key === "last") lists.last.push(value);
@@ -325,7 +324,7 @@ function parsePage<T extends object>(
   };
 }
 
-/** A filter that is out of bounds is not applied at all: the client filters again where no answer says it was. */
+/** A filter beyond the limits is not applied: clients filter again unless `OCI-Filters-Applied` is set. */
 function parseArtifactTypes(query: Query): readonly string[] {
   const types = query.artifactType.filter((type) => type !== "");
   const isInBounds =

@@ -2,11 +2,11 @@ import { type Digest, parseDigest } from "./digest.ts";
 import { scanJson } from "./json-scan.ts";
 import { isObject, parseManifestDocument } from "./manifest-document.ts";
 
-/** No part of a platform is as long. */
+/** Longer than any part of a real platform. */
 const PART = /^[a-zA-Z0-9._-]{1,64}$/;
-/** What BuildKit gives an attestation in the place of a platform. */
+/** BuildKit's placeholder for the platform of an attestation. */
 const NO_PLATFORM = "unknown/unknown";
-/** A config has an entry for each layer and each variable; none has as many. */
+/** A config has an entry for each layer and each variable; real ones stay far below. */
 const CONFIG_BOUNDS = {
   maxDepth: 32,
   maxMarks: 250_000,
@@ -21,9 +21,9 @@ interface PlatformDocument {
 }
 
 /**
- * The platform of an image's config, as `linux/arm64/v8`.
+ * Reads the platform from an image's config, as `linux/arm64/v8`.
  *
- * @returns undefined if the bytes name none, as those of an artifact
+ * @returns undefined if the config has none, as that of an artifact
  * @see https://github.com/opencontainers/image-spec/blob/main/config.md
  */
 export function readConfigPlatform(bytes: Buffer): string | undefined {
@@ -35,7 +35,7 @@ export function readConfigPlatform(bytes: Buffer): string | undefined {
   }
 }
 
-/** The platforms that an index gives its children; one without is not in it. */
+/** Returns the platform of each child of an index; children without a platform are left out. */
 export function readIndexPlatforms(bytes: Buffer): ReadonlyMap<Digest, string> {
   const platforms = new Map<Digest, string>();
   const parsed = parseManifestDocument(bytes);
@@ -51,7 +51,7 @@ export function readIndexPlatforms(bytes: Buffer): ReadonlyMap<Digest, string> {
   return platforms;
 }
 
-/** Whether it stands for no platform at all. */
+/** Returns whether it is the placeholder for no platform. */
 export function isUnknownPlatform(platform: string): boolean {
   return platform === NO_PLATFORM;
 }

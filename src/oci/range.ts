@@ -1,30 +1,30 @@
-/** A range as asked for, before the size is known. */
+/** A requested range, before the size is known. */
 export type RangeSpec =
   | { readonly kind: "from"; readonly first: number }
   | { readonly kind: "between"; readonly first: number; readonly last: number }
-  /** The last `length` bytes; 0 is legal and never satisfiable. */
+  /** The last `length` bytes; 0 is valid and never satisfiable. */
   | { readonly kind: "suffix"; readonly length: number };
 
-/** Offsets of bytes, both inclusive, within the blob. */
+/** Byte offsets within the blob, both inclusive. */
 export interface ByteRange {
   readonly first: number;
   readonly last: number;
 }
 
-/** More than any request head holds. */
+/** More than fit into any accepted request head. */
 const MAX_HEADER_LENGTH = 32 * 1024;
-/** As many as podman and CRI-O ask for at once. */
+/** podman and CRI-O request up to this many in one header. */
 const MAX_RANGES = 1_024;
-/** Longer than any pair of offsets that a number can hold. */
+/** Longer than any pair of offsets that fits into a number. */
 const MAX_RANGE_LENGTH = 128;
 const UNIT = /^bytes=/i;
 const RANGE = /^(?:([0-9]+)-([0-9]*)|-([0-9]+))$/;
-/** Optional white space around the elements of a list. */
+/** Optional white space around list elements (RFC 9110 section 5.6.1). */
 const AROUND = /^[ \t]+|[ \t]+$/g;
 
 /**
- * Reads a `Range` header. Undefined where it is to be ignored and the whole is answered: another
- * unit, more than 1 024 ranges, or anything malformed.
+ * Parses a `Range` header. Returns undefined if it must be ignored and the whole blob is sent: another
+ * unit, more than 1 024 ranges, or malformed.
  *
  * @returns at least one range, in the order of the header
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-14.2
@@ -40,7 +40,7 @@ export function parseRangeHeader(
   const specs: RangeSpec[] = [];
   for (const element of text.slice("bytes=".length).split(",")) {
     const trimmed = element.replace(AROUND, "");
-    // A list may have empty elements.
+    // RFC 9110 section 5.6.1: empty list elements are ignored.
     if (trimmed === "") continue;
     const spec = parseRange(trimmed);
     if (spec === undefined || specs.length === MAX_RANGES) return undefined;
@@ -62,12 +62,12 @@ function parseRange(text: string): RangeSpec | undefined {
     : { kind: "between", first: toOffset(first), last: toOffset(last) };
 }
 
-/** No blob is as long, so what is cut off changes no answer. */
+/** Longer than any blob, so the cut changes no response. */
 function toOffset(digits: string): number {
   return Math.min(Number(digits), Number.MAX_SAFE_INTEGER);
 }
 
-/** Which bytes of a blob of this size are meant. An empty blob has none, so every range of it is unsatisfiable. */
+/** Resolves a range against a blob's size. Every range of an empty blob is unsatisfiable. */
 export function resolveRange(
   spec: RangeSpec,
   sizeBytes: number,
@@ -91,11 +91,11 @@ export function resolveRange(
 }
 
 /**
- * Which bytes are meant by several ranges, in their order. Those that can't be satisfied are left
- * out; those that overlap become one, in the place of the first. Ranges that only touch stay apart:
- * clients such as podman count the parts of an answer.
+ * Resolves several ranges against a blob's size, in their order. Unsatisfiable ranges are left out;
+ * overlapping ranges are merged in the place of the first. Adjacent ranges stay separate: clients
+ * such as podman count the parts of a response.
  *
- * @returns none where no range can be satisfied
+ * @returns an empty list if no range can be satisfied
  */
 export function resolveRanges(
   specs: readonly RangeSpec[],
@@ -123,14 +123,14 @@ export function resolveRanges(
     .map(({ first, last }) => ({ first, last }));
 }
 
-/** Whether each range lies after the one before. */
+/** Returns whether each range starts after the previous one ends. */
 export function isAscending(ranges: readonly ByteRange[]): boolean {
   return ranges.every(
     ({ first }, at) => first > (ranges[at - 1]?.last ?? -Infinity),
   );
 }
 
-/** The `Content-Range` of a 206. */
+/** Formats the `Content-Range` of a 206. */
 export function formatContentRange(
   range: ByteRange,
   sizeBytes: number,
@@ -138,7 +138,7 @@ export function formatContentRange(
   return `bytes ${range.first}-${range.last}/${sizeBytes}`;
 }
 
-/** The `Content-Range` of a 416. */
+/** Formats the `Content-Range` of a 416. */
 export function formatUnsatisfiedRange(sizeBytes: number): string {
   return `bytes */${sizeBytes}`;
 }

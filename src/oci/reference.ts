@@ -17,21 +17,21 @@ export type RepositoryName = string & { readonly [brand]: "RepositoryName" };
 /** A tag, as in `3.20` or `latest`. */
 export type Tag = string & { readonly [brand]: "Tag" };
 
-/** What a manifest is asked for by. */
+/** How a request names a manifest. */
 export type Reference =
   | { readonly kind: "tag"; readonly tag: Tag }
   | { readonly kind: "digest"; readonly digest: Digest };
 
-/** Many clients allow 255 for host and name together; a longer name can never have been pushed by them. */
+/** Many clients allow 255 characters for host and name together, so they cannot push a longer name. */
 export const MAX_REPOSITORY_NAME_LENGTH = 255;
 
 /**
  * A client may write an upstream's name before the repository's (`quay.io/prometheus/prometheus`);
- * that part must not eat into the bound of the name behind it.
+ * that part does not count towards the limit of the name after it.
  */
 export const MAX_SPELLED_NAME_LENGTH = 2 * MAX_REPOSITORY_NAME_LENGTH + 1;
 
-// No two ways to match one text: a run of digits and letters never meets another, so a failing match ends in linear time.
+// Unambiguous: a separator always stands between two runs of letters and digits, so a failing match ends in linear time.
 const COMPONENT = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*";
 const REPOSITORY_NAME = new RegExp(`^${COMPONENT}(?:/${COMPONENT})*$`);
 const TAG = /^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$/;
@@ -42,18 +42,18 @@ export function parseRepositoryName(text: string): RepositoryName | undefined {
     : undefined;
 }
 
-/** Whether a name as spelled by a client, an upstream's name before it or not, is made of legal components. */
+/** Returns whether a name as a client spells it, with or without an upstream's name before it, has only valid components. */
 export function isSpelledName(text: string): boolean {
   return text.length <= MAX_SPELLED_NAME_LENGTH && REPOSITORY_NAME.test(text);
 }
 
-/** A registry with a port, as in `registry.corp:5000` or `[::1]:5000`: not a legal component. */
+/** A registry with a port, as in `registry.corp:5000` or `[::1]:5000`: not a valid component. */
 const REGISTRY_WITH_PORT =
   /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}$/;
 
 /**
- * Whether a client wrote a registry with a port before a legal name. The grammar has no such
- * repository, but the client is better served with the name of what is unknown.
+ * Returns whether a client wrote a registry with a port before a valid name. The grammar has no such
+ * repository, but an error that names the unknown registry is more useful to the client.
  */
 export function isNameAfterPort(text: string): boolean {
   const slashAt = text.indexOf("/");
@@ -68,7 +68,7 @@ export function parseTag(text: string): Tag | undefined {
   return TAG.test(text) ? (text as Tag) : undefined;
 }
 
-/** A tag never holds a colon and a digest always does, so one text is never both. */
+/** A digest contains a colon and a tag never does, so no text is both. */
 export function parseReference(text: string): Reference | undefined {
   const digest = parseDigest(text);
   if (digest !== undefined) return { kind: "digest", digest };
@@ -76,16 +76,16 @@ export function parseReference(text: string): Reference | undefined {
   return tag === undefined ? undefined : { kind: "tag", tag };
 }
 
-/** The text of a reference as it stands in a URL. */
+/** Returns the reference as it appears in a URL. */
 export function referenceText(reference: Reference): string {
   return reference.kind === "tag" ? reference.tag : reference.digest;
 }
 
-/** The referrers tag schema has room for 64 digits, so those of a sha512 are cut. */
+/** The referrers tag schema holds 64 digits, so those of a sha512 are truncated. */
 const REFERRERS_TAG_HEX_LENGTH = 64;
 
 /**
- * The tag under which an upstream without the referrers API lists them, as in `sha256-` and 64 digits.
+ * Returns the tag under which an upstream without the referrers API lists them, as in `sha256-` and 64 digits.
  *
  * @see https://github.com/opencontainers/distribution-spec/blob/main/spec.md#referrers-tag-schema
  */
@@ -95,8 +95,8 @@ export function referrersTag(subject: Digest): Tag {
 }
 
 /**
- * What clients write after the tag of {@link referrersTag}: nothing for the list itself, the rest
- * is of cosign.
+ * Suffixes that clients append to the tag of {@link referrersTag}: none for the list itself, the
+ * others are cosign's.
  *
  * @see https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
  */
@@ -104,12 +104,12 @@ export const REFERRERS_TAG_SUFFIXES = ["", ".sig", ".att", ".sbom"] as const;
 
 const REFERRERS_TAG = /^sha(?:256|512)-[0-9a-f]{64}(?:\.[a-z]{1,16})?$/;
 
-/** Whether a tag is named after a digest: it lists what refers to it, or holds its signatures. */
+/** Returns whether a tag is derived from a digest, and so lists its referrers or holds its signatures. */
 export function isReferrersTag(tag: Tag): boolean {
   return REFERRERS_TAG.test(tag);
 }
 
-/** The one canonical key of a repository, whatever spelling a client used. */
+/** The canonical key of a repository, the same for every spelling of it. */
 export interface RepositoryKey {
   /** A key of the configuration's `upstreams`. */
   readonly upstream: string;

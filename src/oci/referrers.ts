@@ -1,6 +1,6 @@
 import { OCI_INDEX } from "./media-type.ts";
 
-/** What a registry answers where nothing refers to a manifest. */
+/** The response if nothing refers to a manifest. */
 export function emptyImageIndex(): Buffer {
   return imageIndex([]);
 }
@@ -12,9 +12,9 @@ function imageIndex(manifests: readonly unknown[]): Buffer {
 }
 
 /**
- * Keeps the descriptors of some artifact types.
+ * Filters an image index by artifact type.
  *
- * @param body an image index that `parseManifest` has taken for one
+ * @param body an image index that `parseManifest` accepted
  */
 export function filterReferrers(
   body: Buffer,
@@ -32,7 +32,7 @@ export function filterReferrers(
   );
 }
 
-/** The descriptors of an image index as they stand; an empty list for anything else. */
+/** Returns the descriptors of an image index unchanged; an empty list for anything else. */
 function referrersOf(body: Buffer): readonly unknown[] {
   let document: unknown;
   try {

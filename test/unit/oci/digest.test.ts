@@ -16,7 +16,7 @@ const EMPTY =
   "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 void describe("parseDigest", () => {
-  void it("accepts what the hashers make, and takes it apart", () => {
+  void it("accepts the digests of its own hashers, and splits them", () => {
     const algorithms = fc.constantFrom(...DIGEST_ALGORITHMS);
     fc.assert(
       fc.property(fc.uint8Array(), algorithms, (bytes, algorithm) => {
@@ -53,14 +53,14 @@ void describe("parseDigest", () => {
     `__proto__:${hex}`,
   ];
   for (const text of illegal) {
-    void it(`refuses ${JSON.stringify(text).slice(0, 40)} of ${text.length}`, () => {
+    void it(`rejects ${JSON.stringify(text).slice(0, 40)} of ${text.length}`, () => {
       assert.equal(parseDigest(text), undefined);
     });
   }
 });
 
 void describe("digestSoFar", () => {
-  void it("tells the digest of what was fed, in any pieces, and lets the hash go on", () => {
+  void it("returns the digest so far for input in any pieces, and keeps the hash usable", () => {
     const algorithms = fc.constantFrom(...DIGEST_ALGORITHMS);
     fc.assert(
       fc.property(fc.array(fc.uint8Array()), algorithms, (parts, algorithm) => {
@@ -76,7 +76,7 @@ void describe("digestSoFar", () => {
     );
   });
 
-  void it("knows the digest of nothing", () => {
+  void it("returns the digest of empty input", () => {
     assert.equal(digestSoFar("sha256", createDigestHash("sha256")), EMPTY);
   });
 });

@@ -18,7 +18,7 @@ void describe("RegistryError", () => {
     });
   }
 
-  void it("keeps its cause to itself", () => {
+  void it("does not reveal its cause in the body", () => {
     const cause = new Error("secret of the upstream");
     const error = new RegistryError("UNAVAILABLE", {
       cause,
@@ -40,7 +40,7 @@ void describe("RegistryError", () => {
     });
   });
 
-  void it("escapes a detail that tries to leave its string", () => {
+  void it("escapes quotes in a detail", () => {
     const detail = '"}]}\r\n\u2028';
     const body = new RegistryError("UNKNOWN", { detail }).toBody();
     assert(!body.includes("\r") && !body.includes("\n"));

@@ -106,13 +106,13 @@ void describe("compilePattern", () => {
     },
   ];
   for (const { pattern, yes, no } of table) {
-    void it(`${pattern} covers what it says and nothing else`, () => {
+    void it(`${pattern} covers exactly the listed names`, () => {
       for (const text of yes) assert(covers(pattern, text), text);
       for (const text of no) assert(!covers(pattern, text), text);
     });
   }
 
-  void it("takes the colon of a port for no tag", () => {
+  void it("does not read the port's colon as a tag", () => {
     const matches = compilePattern("registry.corp:5000/a/*");
     assert(matches("registry.corp:5000/a/b", "1"));
     assert(matches("registry.corp:5000/a/b", undefined));
@@ -143,7 +143,7 @@ void describe("compilePattern", () => {
     );
   });
 
-  void it("ends on what a backtracking matcher would never end on", () => {
+  void it("terminates on input that makes a backtracking matcher exponential", () => {
     const name = "a".repeat(511);
     for (const unit of ["*a", "**a", "**/a", "*", "**/", "a*/"]) {
       const matches = compilePattern(`${unit.repeat(60)}!`);

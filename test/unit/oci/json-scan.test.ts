@@ -24,7 +24,7 @@ function marksOf(value: unknown): number {
 }
 
 void describe("scanJson", () => {
-  void it("counts as a parser would, whatever stands in strings and keys", () => {
+  void it("counts like a parser, for any content of strings and keys", () => {
     const indents = fc.constantFrom(0, 1);
     const values = fc.jsonValue({ stringUnit: "binary", maxDepth: 5 });
     fc.assert(
@@ -47,7 +47,7 @@ void describe("scanJson", () => {
     );
   });
 
-  void it("tells a key as often as it is there, and leaves very long ones out", () => {
+  void it("returns repeated keys each time, and omits very long keys", () => {
     const long = "x".repeat(1000);
     const text = `{"a":{"b":1},"a" : "c:d","\\u0061":[{"e":1}],"${long}":1}`;
     assert.deepEqual(scanJson(Buffer.from(text), bounds)?.topLevelKeys, [
@@ -57,7 +57,7 @@ void describe("scanJson", () => {
     ]);
   });
 
-  void it("gives up as soon as a bound is passed", () => {
+  void it("returns undefined as soon as a bound is exceeded", () => {
     const tight = {
       maxDepth: 3,
       maxMarks: 10,
@@ -76,7 +76,7 @@ void describe("scanJson", () => {
     assert.equal(scan('{"a":1,"b":2,"c":3}'), undefined);
   });
 
-  void it("ends on bytes that are no JSON", () => {
+  void it("terminates on bytes that are not JSON", () => {
     fc.assert(
       fc.property(fc.uint8Array(), (bytes) => {
         scanJson(bytes, bounds);

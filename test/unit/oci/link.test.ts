@@ -64,7 +64,7 @@ void describe("parseNextLink", () => {
     });
   }
 
-  void it("reads what formatNextLink wrote, among other links too", () => {
+  void it("reads the output of formatNextLink, also between other links", () => {
     const target = fc.stringMatching(/^[!-;=?-~]{1,60}$/);
     fc.assert(
       fc.property(target, target, (wanted, other) => {
@@ -75,7 +75,7 @@ void describe("parseNextLink", () => {
     );
   });
 
-  void it("ends on anything", () => {
+  void it("terminates on any input", () => {
     const piece = fc.constantFrom(
       "<",
       ">",

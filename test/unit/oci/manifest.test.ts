@@ -178,7 +178,7 @@ void describe("parseManifest", () => {
     },
   ];
   for (const { name, body, header, want, kind } of types) {
-    void it(`takes for the media type ${name}`, () => {
+    void it(`derives the media type of ${name}`, () => {
       const manifest = parsed(body, header);
       assert.deepEqual([manifest.mediaType, manifest.kind], [want, kind]);
     });
@@ -360,7 +360,7 @@ void describe("parseManifest", () => {
     },
   ];
   for (const { name, body, header, want } of faults) {
-    void it(`refuses ${name} as ${want}`, () => {
+    void it(`rejects ${name} as ${want}`, () => {
       const manifest = parse(body, header);
       assert(!manifest.ok);
       assert.equal(manifest.reason, want);
@@ -368,7 +368,7 @@ void describe("parseManifest", () => {
     });
   }
 
-  void it("takes null for absent, as Go writes it", () => {
+  void it("treats null as absent, as Go writes it", () => {
     const nulls = { ...index, config: null, layers: null, subject: null };
     assert.equal(parsed(nulls).children.length, 1);
     const empty = { mediaType: OCI_INDEX, manifests: null };
@@ -393,7 +393,7 @@ void describe("parseManifest", () => {
     assert.equal(manifest.children[0]?.digest, digest);
   });
 
-  void it("flags layers that engines fetch elsewhere, and nothing but layers", () => {
+  void it("marks layers that engines fetch elsewhere as foreign, and only layers", () => {
     const urls = ["https://example.com/layer"];
     const foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     const manifest = parsed({
@@ -411,7 +411,7 @@ void describe("parseManifest", () => {
     );
   });
 
-  void it("names a digest once, foreign only where it is so each time", () => {
+  void it("lists a digest once, as foreign only if every entry is", () => {
     const urls = ["https://example.com/layer"];
     const manifest = parsed({
       layers: [{ ...layer, urls }, layer, { ...layer, urls }],
@@ -421,7 +421,7 @@ void describe("parseManifest", () => {
     ]);
   });
 
-  void it("takes the layers that BuildKit puts in an index for blobs", () => {
+  void it("treats layers that BuildKit puts into an index as blobs", () => {
     const manifest = parsed({
       manifests: [
         layer,
@@ -441,7 +441,7 @@ void describe("parseManifest", () => {
     );
   });
 
-  void it("takes a key called ok for one of the manifest's own", () => {
+  void it("accepts a manifest with a key named ok", () => {
     assert.equal(parsed({ ok: false, ...image }).children.length, 2);
     assert.equal(
       parsed({ ...image, layers: [{ ...layer, ok: false }] }).children.length,
@@ -449,7 +449,7 @@ void describe("parseManifest", () => {
     );
   });
 
-  void it("is not moved by keys that mean something to JavaScript", () => {
+  void it("ignores keys with a meaning in JavaScript, as __proto__", () => {
     const body = `{"__proto__":{"layers":[1]},"constructor":1,"manifests":[{"__proto__":{"urls":[1]},"digest":"${child.digest}","size":5}]}`;
     const manifest = parsed(body);
     assert.equal(manifest.kind, "index");
@@ -457,7 +457,7 @@ void describe("parseManifest", () => {
     assert.equal(Object.getPrototypeOf(manifest.children[0]), Object.prototype);
   });
 
-  void it("accepts what the most generous registry would have", () => {
+  void it("accepts every manifest that a lenient registry stores", () => {
     const annotations = { "org.example.a": "x", "org.example.b": "y" };
     const platform = { architecture: "amd64", os: "linux", variant: "v8" };
     const manifests = Array.from({ length: 10_000 }, (_, at) =>
@@ -467,7 +467,7 @@ void describe("parseManifest", () => {
     assert.equal(manifest.children.length, 10_000);
   });
 
-  void it("answers any body at all, with safe sizes and types that fit a header", () => {
+  void it("never throws, and returns safe sizes and types that are valid in a header", () => {
     const sizes = fc.oneof(fc.nat(), fc.double(), fc.constant("1"));
     const part = fc.record(
       {

@@ -31,14 +31,14 @@ void describe("manifest media types", () => {
     ["__proto__", [false, false, false]],
   ];
   for (const [type, want] of types) {
-    void it(`knows what ${type} is`, () => {
+    void it(`classifies ${type}`, () => {
       const is = [isIndex(type), isImageManifest(type), isSchema1(type)];
       assert.deepEqual(is, want);
       assert.equal(isKnownManifestType(type), want.includes(true));
     });
   }
 
-  void it("asks upstreams for the four that can be stored, and takes anything else last", () => {
+  void it("requests the four types that can be stored first, and any other last", () => {
     assert.equal(
       UPSTREAM_ACCEPT,
       "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, " +
@@ -47,7 +47,7 @@ void describe("manifest media types", () => {
     );
   });
 
-  void it("knows foreign layers and blobs that stand in an index", () => {
+  void it("recognises foreign layers, and blobs in an index", () => {
     const foreign = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     const plain = "application/vnd.oci.image.layer.v1.tar+gzip";
     assert(isForeignLayer(foreign));
@@ -94,7 +94,7 @@ void describe("parseContentType", () => {
     });
   }
 
-  void it("gives a bare lower-case media type or nothing, and the same one again", () => {
+  void it("returns a bare lower-case media type or undefined, idempotently", () => {
     const anything = fc.oneof(
       fc.string({ unit: "binary" }),
       fc

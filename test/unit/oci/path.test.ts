@@ -281,7 +281,7 @@ void describe("parseDistributionPath", () => {
     ["/v2/_oci/ext/discover", unknown404],
   ];
   for (const [target, want] of refused) {
-    void it(`refuses ${JSON.stringify(target).slice(0, 100)} with ${want}`, () => {
+    void it(`rejects ${JSON.stringify(target).slice(0, 100)} with ${want}`, () => {
       const parsed = parseDistributionPath(target);
       assert(!parsed.ok);
       const error = new RegistryError(parsed.code, parsed);
@@ -289,7 +289,7 @@ void describe("parseDistributionPath", () => {
     });
   }
 
-  void it("never tells the client its own text back", () => {
+  void it("never repeats the client's text in an error", () => {
     for (const [target] of refused) {
       const parsed = parseDistributionPath(target);
       assert(!parsed.ok);
@@ -297,7 +297,7 @@ void describe("parseDistributionPath", () => {
     }
   });
 
-  void it("keeps a long last in its place among all possible names", () => {
+  void it("keeps the sort position of a truncated last", () => {
     const names = fc
       .tuple(
         fc.stringMatching(/^[a-z0-9/._-]{1,512}$/),
@@ -317,7 +317,7 @@ void describe("parseDistributionPath", () => {
     );
   });
 
-  void it("answers any text at all without throwing", () => {
+  void it("never throws, for any text", () => {
     const piece = fc.oneof(
       fc.constantFrom(
         ..."/v2/ /manifests/ /blobs/ /tags/list /uploads/ /referrers/ _catalog ? & = % %3A %2f .. // ns n last artifactType sha256:".split(
@@ -342,7 +342,7 @@ void describe("parseDistributionPath", () => {
     );
   });
 
-  void it("does work that grows no faster than the text", () => {
+  void it("takes time linear in the length of the text", () => {
     // Each of these made a backtracking expression explode elsewhere; the cut before every
     // expression bounds them, so the longest one ends like the shortest.
     const worst = ["a", "a-", "a_", "__", "--", "a/", "/", "/.", "%3A", "%"];
@@ -416,7 +416,7 @@ void describe("formatDistributionPath", () => {
     target,
   });
 
-  void it("is read back as what it was made from", () => {
+  void it("is the inverse of parseDistributionPath", () => {
     fc.assert(
       fc.property(path, (wanted) => {
         assert.deepEqual(

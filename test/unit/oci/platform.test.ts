@@ -53,7 +53,7 @@ void describe("readConfigPlatform", () => {
     });
   }
 
-  void it("never throws, whatever the bytes", () => {
+  void it("never throws, for any bytes", () => {
     fc.assert(
       fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
         readConfigPlatform(Buffer.from(text));
@@ -78,7 +78,7 @@ void describe("readIndexPlatforms", () => {
     );
   });
 
-  void it("returns none for what is not an index", () => {
+  void it("returns none for a document that is not an index", () => {
     for (const value of ["", "[]", { manifests: {} }, { layers: [] }]) {
       assert.equal(readIndexPlatforms(bytesOf(value)).size, 0);
     }
@@ -86,7 +86,7 @@ void describe("readIndexPlatforms", () => {
 });
 
 void describe("isUnknownPlatform", () => {
-  void it("is true of an attestation's alone", () => {
+  void it("is true only for the platform of an attestation", () => {
     assert.equal(isUnknownPlatform("unknown/unknown"), true);
     assert.equal(isUnknownPlatform("unknown/amd64"), false);
   });

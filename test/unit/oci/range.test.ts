@@ -32,7 +32,7 @@ void describe("parseRangeHeader", () => {
     });
   }
 
-  void it("reads several, with white space and empty elements between them", () => {
+  void it("reads several ranges with white space and empty elements", () => {
     const want = [
       { kind: "between", first: 5, last: 9 },
       { kind: "from", first: 2 },
@@ -115,7 +115,7 @@ void describe("resolveRange", () => {
     });
   }
 
-  void it("picks the bytes that the header names, and no others", () => {
+  void it("selects exactly the bytes that the header names", () => {
     const offset = fc.nat({ max: 30 });
     const header = fc.oneof(
       fc.tuple(offset, offset).map(([a, b]) => `bytes=${a}-${b}`),
@@ -186,7 +186,7 @@ void describe("resolveRanges", () => {
     });
   }
 
-  void it("names each wanted byte once, and no other", () => {
+  void it("covers each requested byte exactly once", () => {
     const offset = fc.nat({ max: 30 });
     const ranges = fc.array(fc.tuple(offset, offset), {
       minLength: 1,

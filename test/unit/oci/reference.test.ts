@@ -71,12 +71,12 @@ void describe("parseRepositoryName", () => {
     "a".repeat(256),
   ];
   for (const text of illegal) {
-    void it(`refuses ${JSON.stringify(text).slice(0, 40)}`, () => {
+    void it(`rejects ${JSON.stringify(text).slice(0, 40)}`, () => {
       assert.equal(parseRepositoryName(text), undefined);
     });
   }
 
-  void it("agrees with the grammar read by hand", () => {
+  void it("agrees with the grammar of the specification", () => {
     const almost = fc.string({
       unit: fc.constantFrom("a", "0", ".", "_", "__", "-", "/", "A", ":"),
       maxLength: 12,
@@ -93,7 +93,7 @@ void describe("parseRepositoryName", () => {
     );
   });
 
-  void it("leaves room for an upstream's name before a name of full length", () => {
+  void it("accepts an upstream's name before a name of maximum length", () => {
     const name = "a".repeat(MAX_REPOSITORY_NAME_LENGTH);
     assert(isSpelledName(`${name}/${name}`));
     assert(!isSpelledName("a".repeat(MAX_SPELLED_NAME_LENGTH + 1)));
@@ -101,7 +101,7 @@ void describe("parseRepositoryName", () => {
 });
 
 void describe("parseReference", () => {
-  void it("takes a digest for a digest and a tag for a tag, and gives the text back", () => {
+  void it("distinguishes digests from tags, and formats both back", () => {
     const digests = fc
       .tuple(fc.uint8Array(), fc.constantFrom("sha256", "sha512"))
       .map(([bytes, algorithm]) => ({
@@ -122,19 +122,19 @@ void describe("parseReference", () => {
   });
 
   for (const text of ["", ".a", "-a", "a b", "a/b", "a:b", "sha256:", "a\n"]) {
-    void it(`refuses ${JSON.stringify(text)}`, () => {
+    void it(`rejects ${JSON.stringify(text)}`, () => {
       assert.equal(parseReference(text), undefined);
     });
   }
 
-  void it("bounds a tag at 128 characters", () => {
+  void it("accepts tags of up to 128 characters", () => {
     assert.equal(parseTag("a".repeat(128)), "a".repeat(128));
     assert.equal(parseTag("a".repeat(129)), undefined);
   });
 });
 
 void describe("referrersTag", () => {
-  void it("is a tag made of the algorithm and the first 64 digits", () => {
+  void it("joins the algorithm and the first 64 digits", () => {
     const bytes = Buffer.from("x");
     const sha256 = digestOf(bytes);
     const sha512 = digestOf(bytes, "sha512");
