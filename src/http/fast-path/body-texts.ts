@@ -1,13 +1,13 @@
 import { LRUCache } from "lru-cache";
 
-/** Most manifests are smaller; of larger ones the bytes are the cost. */
+/** Most manifests are smaller. For larger ones the cost of copying bytes dominates. */
 const MAX_TEXT_BYTES = 16 * 1024;
-/** Of texts and the bodies that they are of, which are mostly in memory anyhow. */
+/** Bytes of texts and of the bodies that they were made from. */
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
 
 /**
- * Small bodies as text, a character for each byte (`latin1`): such a body leaves as one string with
- * its head, which takes a tenth less time than head and bytes in two pieces.
+ * Small bodies as text, one character for each byte (`latin1`). Head and body are then written as
+ * one string, which takes a tenth less time than two writes.
  */
 export class BodyTexts {
   readonly #texts = new LRUCache<Buffer, string>({
@@ -16,8 +16,8 @@ export class BodyTexts {
   });
 
   /**
-   * @param bytes never written to again: the same are given back for the same buffer
-   * @returns undefined where it is no small body
+   * @param bytes must not change afterwards: the text is kept for this buffer
+   * @returns undefined if the body is too large
    */
   of(bytes: Buffer): string | undefined {
     if (bytes.length > MAX_TEXT_BYTES) return undefined;

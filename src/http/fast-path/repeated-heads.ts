@@ -18,18 +18,18 @@ import { Exchange } from "../registry/exchange.ts";
 import { ReadHead } from "./read-head.ts";
 import { type FoundAnswer, WatchedConnection } from "./watched-connection.ts";
 
-/** Longer ones are of a kind that few repeat. */
+/** Longer heads are seldom repeated. */
 const MAX_HEAD_BYTES = 2_048;
-/** Of larger bodies the bytes are the cost, not the head. */
+/** For larger bodies the cost of the bytes dominates. */
 const MAX_BODY_BYTES = 16 * 1024;
-/** Of heads, and of the answers that were made for them last. */
+/** Bytes of heads and of the last responses to them. */
 const MAX_KEPT_BYTES = 4 * 1024 * 1024;
-/** Objects, and an answer's headers. */
+/** The objects of an entry, and the response's headers. */
 const ENTRY_OVERHEAD_BYTES = 2_048;
 
 /**
- * Headers that make no difference to a manifest, but for `Host`, which is remembered. A head with
- * any other is always read: it may say who asks, what is there already, or what comes behind it.
+ * Headers that do not change the response to a manifest request; `Host` is remembered with the head.
+ * A head with any other header is always parsed: it may carry credentials, a precondition or a body.
  */
 const ORDINARY_HEADERS = new Set([
   "host",
@@ -54,21 +54,20 @@ interface Watchable {
 }
 
 /**
- * A head that was read before is not read again.
+ * Responds to repeated request heads without parsing them again.
  *
- * To read a request and to send its answer takes Node's `http` some 8 µs of the processor, two fifths
- * of what a manifest in memory costs. So the bytes of a head are remembered, with what Node's parser
- * made of them; when the same bytes come again between two messages, the mirror is asked at once.
- * Nothing is parsed here: bytes are the same as some that the parser has judged, or they go to the
- * parser.
+ * Node's `http` takes about 8 µs of CPU time to parse a request and to send its response: two fifths
+ * of the cost of a manifest in memory. This class keeps the bytes of a head with the result of Node's
+ * parser. If the same bytes arrive again between two messages, it calls the mirror directly. It
+ * parses nothing: bytes are equal to some that the parser has accepted, or they go to the parser.
  *
- * Never remembered is the answer: what may be had, by whom, from where and how fresh it is decided
- * each time, and whatever is not in memory goes the ordinary way. The answer is the one that Node
- * would have sent, and is counted and logged the same.
+ * The response is never kept: routing, access and freshness are decided for each request, and a
+ * manifest that is not in memory takes the ordinary path. The response has the bytes that Node would
+ * have sent, and is counted and logged in the same way.
  *
- * A connection is watched from the first manifest on that was in memory. All that is used of Node is
- * public: its listener for the connection's bytes is taken off, and called. A server with TLS is
- * left alone.
+ * A connection is watched after its first manifest from memory. Only public parts of Node are used:
+ * its `data` listener is removed from the socket and called from here. TLS servers are not watched.
+ * See "Why `/v2` bypasses fastify, and the fast path" in `src/README.md`.
  */
 export class RepeatedHeads {
   readonly #options: RepeatedHeadsOptions;
@@ -78,9 +77,9 @@ export class RepeatedHeads {
     sizeCalculation: ({ request }, bytes) =>
       bytes.length + request.bodyBytes + ENTRY_OVERHEAD_BYTES,
   });
-  /** Open connections whose bytes go to Node's parser by themselves. */
+  /** Open connections that are not watched yet. */
   readonly #watchable = new WeakMap<Socket, Watchable>();
-  /** The watched one whose bytes Node's parser has now. */
+  /** The watched connection whose bytes Node's parser is reading now. */
   #reading: WatchedConnection | undefined;
 
   constructor(options: RepeatedHeadsOptions) {
@@ -88,7 +87,7 @@ export class RepeatedHeads {
     this.#logRequest = createRequestLog(options.log);
   }
 
-  /** @param server of plain HTTP, whose connections are bounded already */
+  /** @param server a plain HTTP server whose connections are already limited */
   watch(server: Server): void {
     const ending = createEnding(server);
     server.on("connection", (socket: Socket) => {
@@ -99,50 +98,50 @@ export class RepeatedHeads {
     });
   }
 
-  /** A manifest was in memory, and is sent. */
-  noteRecalled({ request, response, asked, isHead, exchange }: Call): void {
-    const { target } = asked.path;
-    if (target.kind !== "manifest" || !isOrdinary(request)) return;
+  /** Remembers the head of a request that was answered with a manifest from memory. */
+  noteRecalled({ request, response, requested, isHead, exchange }: Call): void {
+    const { target } = requested.path;
+    if (target.kind !== "manifest" || !hasOrdinaryHeaders(request)) return;
     if (this.#reading === undefined) {
       const { socket } = request;
-      // Not while the parser has its bytes.
-      response.on("close", () => this.#stepBetween(socket));
+      // Later, because the parser is reading now.
+      response.on("close", () => this.#startWatching(socket));
       return;
     }
     const { method, url, headers } = request;
-    const told = { method, url, userAgent: headers["user-agent"] };
+    const logged = { method, url, userAgent: headers["user-agent"] };
     const head = new ReadHead({
-      asked,
+      target: requested,
       repository: target.repository,
       reference: target.reference,
       host: headers.host,
       isHead,
-      told,
+      logged,
       bodyBytes: exchange.sentBytes,
     });
     this.#reading.noteRecalled(response, head);
   }
 
-  /** Not before: each request that is read costs a quarter more where somebody stands between. */
-  #stepBetween(socket: Socket): void {
+  /** Started late, because a parsed request costs a quarter more on a watched connection. */
+  #startWatching(socket: Socket): void {
     const watchable = this.#watchable.get(socket);
     const client = canonicalAddress(socket.remoteAddress);
-    if (watchable === undefined || this.#isAlwaysRead(client)) return;
+    if (watchable === undefined || this.#isAlwaysParsed(client)) return;
     this.#watchable.delete(socket);
     const [listener] = socket.listeners("data");
-    // A Node that goes about it in another way.
+    // A version of Node without this listener: do not watch.
     if (listener === undefined) return;
-    const nodes = listener as (chunk: Buffer) => void;
+    const nodeListener = listener as (chunk: Buffer) => void;
     const { server, ending } = watchable;
     const connection = new WatchedConnection({
       socket,
       server,
       place: this.#options.limits.connectionOf(socket),
       maxRequests: server.maxRequestsPerSocket || Infinity,
-      giveToNode: (chunk) => {
+      passToNode: (chunk) => {
         this.#reading = connection;
         try {
-          nodes.call(socket, chunk);
+          nodeListener.call(socket, chunk);
         } finally {
           this.#reading = undefined;
         }
@@ -150,12 +149,12 @@ export class RepeatedHeads {
       find: (chunk) => this.#find(chunk, client, ending),
       remember: (chunk, head) => this.#remember(chunk, head),
     });
-    socket.off("data", nodes);
+    socket.off("data", nodeListener);
     socket.on("data", connection.take);
   }
 
-  /** Who asks is told by the head. May change with the configuration. */
-  #isAlwaysRead(client: string): boolean {
+  /** The client is identified by other headers. May change with the configuration. */
+  #isAlwaysParsed(client: string): boolean {
     const { access, clientAddress } = this.#options;
     return access.isRestricting || clientAddress.isTrustedProxy(client);
   }
@@ -174,44 +173,44 @@ export class RepeatedHeads {
     const key = keyOf(chunk);
     const head = key === undefined ? undefined : this.#heads.get(key);
     if (head === undefined) return undefined;
-    if (this.#isAlwaysRead(client)) return undefined;
+    if (this.#isAlwaysParsed(client)) return undefined;
     const { mirror, currentRoutes, metrics } = this.#options;
     const exchange = new Exchange();
-    const { asked, host, repository, reference, isHead, told, bodyBytes } =
+    const { target, host, repository, reference, isHead, logged, bodyBytes } =
       head.request;
-    const routed = asked.route(currentRoutes(), host, repository);
+    const routed = target.route(currentRoutes(), host, repository);
     if (!routed.ok) return undefined;
     const manifest = mirror.recallManifest(targetOf(routed), reference, isHead);
     if (manifest === undefined) return undefined;
     const sentBytes = isHead ? 0 : manifest.bytes.length;
-    // Remembered anew, with what it counts for now.
+    // Parsed and remembered again, with the larger size.
     if (sentBytes > bodyBytes) return undefined;
     exchange.client = client;
-    exchange.kind = asked.kind;
+    exchange.kind = target.kind;
     exchange.upstream = routed.upstream.name;
     exchange.template = routed.upstream.template;
     exchange.repository = routed.repository;
-    exchange.reference = asked.reference;
+    exchange.reference = target.reference;
     exchange.cache = manifest.status;
     exchange.sentBytes = sentBytes;
     return {
       text: head.answer(routed, manifest, ending()),
       report: (isWhole) =>
-        exchange.report(told, 200, isWhole, this.#logRequest, metrics),
+        exchange.report(logged, 200, isWhole, this.#logRequest, metrics),
     };
   }
 }
 
-/** A character for each byte. */
+/** One character for each byte. */
 function keyOf(chunk: Buffer): string | undefined {
   return chunk.length > MAX_HEAD_BYTES ? undefined : chunk.toString("latin1");
 }
 
-function isOrdinary({ headers }: IncomingMessage): boolean {
+function hasOrdinaryHeaders({ headers }: IncomingMessage): boolean {
   return Object.keys(headers).every((name) => ORDINARY_HEADERS.has(name));
 }
 
-/** What Node adds to a head whose connection is kept: made once a second. */
+/** The headers that Node adds to a response on a kept connection; built once a second. */
 function createEnding(server: Server): () => string {
   let second = Number.NaN;
   let text = "";

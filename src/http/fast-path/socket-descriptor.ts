@@ -2,12 +2,14 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 
 /**
- * The number by which the system knows a connection, for calls past its stream. Node tells it to
- * nobody, and has kept it here since its first versions.
+ * Returns the file descriptor of a connection, for system calls that bypass its stream. It is not
+ * part of Node's public interface, but has been in this place since the first versions.
  *
- * @returns undefined where the connection is closed, has a form of its own (TLS), or has bytes left
- *   to write, which must come first. Once it is closed the number may be another connection's: it is
- *   asked for before each call.
+ * The caller gets it again before each call: after a close the number may belong to another
+ * connection.
+ *
+ * @returns undefined if the connection is closed, uses TLS, or has unwritten bytes, which must be
+ *   sent first
  */
 export function socketDescriptor(socket: Socket): number | undefined {
   if (socket instanceof TLSSocket || socket.writableLength > 0) {

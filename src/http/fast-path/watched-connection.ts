@@ -3,11 +3,11 @@ import type { Socket } from "node:net";
 import type { BusyPlace } from "../server/connection-limits.ts";
 import type { ReadHead } from "./read-head.ts";
 
-/** An answer that was found, and is sent at once. */
+/** A response from memory. */
 export interface FoundAnswer {
-  /** A character for each byte. */
+  /** One character for each byte. */
   readonly text: string;
-  /** Called once, when all of it is with the kernel or never will be. */
+  /** Called once, when the kernel has accepted all bytes or the connection has failed. */
   readonly report: (isWhole: boolean) => void;
 }
 
@@ -15,61 +15,61 @@ export interface WatchedConnectionOptions {
   readonly socket: Socket;
   readonly server: Pick<Server, "listening">;
   readonly place: BusyPlace | undefined;
-  /** How many requests are answered on one connection; the last answer says that it is. */
+  /** The number of requests on one connection; the last response closes it. */
   readonly maxRequests: number;
-  /** Node's own listener. */
-  readonly giveToNode: (chunk: Buffer) => void;
-  /** @returns undefined where the bytes are no head that was read, or the answer is not at hand */
+  /** Calls Node's own listener. */
+  readonly passToNode: (chunk: Buffer) => void;
+  /** @returns undefined if the bytes are not a known head, or the manifest is not in memory */
   readonly find: (chunk: Buffer) => FoundAnswer | undefined;
   readonly remember: (chunk: Buffer, head: ReadHead) => void;
 }
 
 const HEAD_END = "\r\n\r\n";
 
-/** What Node's parser makes of one chunk. */
+/** The result of Node's parser for one chunk. */
 interface Reading {
   requests: number;
-  /** The last of them. */
+  /** The last request of the chunk. */
   request?: IncomingMessage;
   response?: ServerResponse;
   recalled?: ReadHead;
 }
 
 /**
- * Stands between a connection and Node's parser. A chunk is answered without the parser only
- * between two messages, which is known because the parser took the chunk before for exactly one
- * whole request. Whatever else comes goes to the parser, as does all that comes after it.
+ * Receives the bytes of a connection before Node's parser does. It answers a chunk without the parser
+ * only between two messages: the parser has read the previous chunk as exactly one whole request. If
+ * any other chunk arrives, that chunk and all later ones go to the parser.
  */
 export class WatchedConnection {
   readonly #options: WatchedConnectionOptions;
   /**
-   * - `unknown`: the parser may have the beginning of a message;
-   * - `between`: each chunk since was the head of a request, and came after the answer before;
-   * - `odd`: something else came.
+   * - `unknown`: the parser may have read the beginning of a message;
+   * - `between`: every chunk since was one request head, received after the previous response;
+   * - `node`: another chunk was received; Node's parser reads all later ones.
    */
-  #state: "unknown" | "between" | "odd" = "unknown";
-  /** Since it is watched. */
+  #state: "unknown" | "between" | "node" = "unknown";
+  /** Requests since the connection is watched. */
   #requests = 0;
-  /** Answers that have not left yet: of a client that does not take them Node reads no further. */
+  /** Responses that have not been sent completely. */
   #running = 0;
-  /** While the parser has a chunk that may be remembered. */
+  /** Set while the parser reads a chunk that may be remembered. */
   #reading: Reading | undefined;
 
   constructor(options: WatchedConnectionOptions) {
     this.#options = options;
   }
 
-  /** The listener for the connection's bytes. */
+  /** The `data` listener of the connection. */
   readonly take = (chunk: Buffer): void => {
     if (this.#mayAnswer() && this.#answer(chunk)) return;
-    if (this.#state === "odd") this.#options.giveToNode(chunk);
+    if (this.#state === "node") this.#options.passToNode(chunk);
     else this.#watch(chunk);
   };
 
-  /** Node's parser has read a head. */
+  /** Called when Node's parser has read a head. */
   begin(request: IncomingMessage, response: ServerResponse): void {
     this.#requests += 1;
-    // Node counts those only that it has read.
+    // Node counts only the requests that it has parsed.
     if (this.#requests >= this.#options.maxRequests) {
       response.shouldKeepAlive = false;
     }
@@ -81,7 +81,7 @@ export class WatchedConnection {
     this.#reading.response = response;
   }
 
-  /** The request that was just read was answered from memory. */
+  /** Called when the request that was just read was answered from memory. */
   noteRecalled(response: ServerResponse, head: ReadHead): void {
     if (this.#reading?.response === response) this.#reading.recalled = head;
   }
@@ -95,9 +95,9 @@ export class WatchedConnection {
     return (
       this.#state === "between" &&
       this.#running === 0 &&
-      // The last is Node's, which tells that it is the last.
+      // Node sends the last response, with `Connection: close`.
       this.#requests < maxRequests - 1 &&
-      // Node is about to end it.
+      // False if Node is about to close the connection.
       socket.writable &&
       server.listening
     );
@@ -116,7 +116,8 @@ export class WatchedConnection {
       return true;
     }
     this.#running += 1;
-    // Called back after what is before it; for the answer itself that costs a turn each time.
+    // Called back after the response was written. A callback for the response itself would cost a
+    // turn of the event loop each time.
     socket.write("", () => {
       this.#running -= 1;
       place?.end();
@@ -126,11 +127,11 @@ export class WatchedConnection {
   }
 
   #watch(chunk: Buffer): void {
-    const { giveToNode, remember } = this.#options;
+    const { passToNode, remember } = this.#options;
     const isEarly = this.#running > 0;
     const reading: Reading = { requests: 0 };
     this.#reading = reading;
-    giveToNode(chunk);
+    passToNode(chunk);
     this.#reading = undefined;
     const { requests, request, response, recalled } = reading;
     const isOrderly =
@@ -139,11 +140,11 @@ export class WatchedConnection {
       request?.complete === true &&
       response?.shouldKeepAlive === true &&
       isOneHead(chunk);
-    // What the parser made of this chunk is not its own meaning where a message had begun before it.
+    // If a message had begun before this chunk, the result does not belong to its bytes alone.
     if (isOrderly && this.#state === "between" && recalled !== undefined) {
       remember(chunk, recalled);
     }
-    this.#state = isOrderly ? "between" : "odd";
+    this.#state = isOrderly ? "between" : "node";
   }
 }
 

@@ -20,22 +20,22 @@ export interface Call {
   readonly response: ServerResponse;
   readonly exchange: Exchange;
   readonly isHead: boolean;
-  readonly asked: RequestTarget;
+  readonly requested: RequestTarget;
   readonly admission: Admission;
-  /** Those that the request was judged by, whatever is reloaded meanwhile. */
+  /** The routes that the request was authorised with; a reload does not change them. */
   readonly routes: UpstreamRoutes;
   readonly bodyTexts: BodyTexts;
   readonly unknownRegistries: UnknownRegistries;
 }
 
 /**
- * Which upstream and repository a request means; told to its log line too.
+ * Returns the upstream and the repository that a request means, and adds them to its log line.
  *
- * @throws RegistryError where no upstream is meant, or the name is none
+ * @throws RegistryError if the request names no upstream of ours, or the name is invalid
  */
 export function route(call: Call, repository: string): RoutedRepository {
-  const { asked, request, routes } = call;
-  const routed = asked.route(routes, request.headers.host, repository);
+  const { requested, request, routes } = call;
+  const routed = requested.route(routes, request.headers.host, repository);
   if (!routed.ok) throw refusalOf(call, routed);
   call.exchange.upstream = routed.upstream.name;
   call.exchange.template = routed.upstream.template;
@@ -43,14 +43,14 @@ export function route(call: Call, repository: string): RoutedRepository {
   return routed;
 }
 
-/** The same for the mirror. */
+/** The routed repository as the mirror takes it. */
 export function targetOf(routed: RoutedRepository): RepositoryKey {
   return { upstream: routed.upstream.name, repository: routed.repository };
 }
 
-/** For what has no repository: an upstream that is named must be one of ours. @throws RegistryError */
+/** Routes a request without a repository. @throws RegistryError if it names an unknown registry */
 export function routeRegistry(call: Call): RoutedRegistry {
-  const { prefix, ns } = call.asked.path;
+  const { prefix, ns } = call.requested.path;
   const { host } = call.request.headers;
   const routed = call.routes.routeRegistry({ prefix, ns, host });
   if (!routed.ok) throw refusalOf(call, routed);

@@ -4,7 +4,7 @@ import { clip } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { RequestRecord } from "../../telemetry/request-log.ts";
 
-/** What is asked for, in logs and metrics: a closed list. */
+/** The kinds of requests in logs and metrics: a closed list. */
 export type RequestKind =
   | "manifest"
   | "tag"
@@ -15,41 +15,41 @@ export type RequestKind =
   | "ping"
   | "other";
 
-/** What is told of a request's head. */
-export interface AskedHead {
+/** The parts of a request's head that are logged. */
+export interface LoggedHead {
   readonly method: string | undefined;
   /** The raw request target. */
   readonly url: string | undefined;
   readonly userAgent: string | undefined;
 }
 
-/** One request and its answer, as logs and metrics see them; filled in on the way. */
+/** One request and its response for logs and metrics. The routes fill it in. */
 export class Exchange {
   kind: RequestKind = "other";
   upstream: string | undefined;
-  /** In the place of the upstream's name in metrics; undefined: its name. */
+  /** Replaces the upstream's name in metrics, if the upstream was made from a template. */
   template: string | undefined;
   repository: string | undefined;
   reference: string | undefined;
   cache: CacheStatus | undefined;
   source: BodySource = "cache";
-  /** Bytes of the body that were handed to the connection. */
+  /** Bytes of the body that were written to the connection. */
   sentBytes = 0;
-  /** Who asks, where that is known: no client's own word for it. */
+  /** The authenticated user; undefined if anonymous. */
   user: string | undefined;
-  /** The client's address, behind trusted proxies too. */
+  /** The client's address, resolved through trusted proxies. */
   client: string | undefined;
-  /** Told to the log beside the status. */
+  /** Logged in addition to the status. */
   error: unknown;
   readonly #startedAtMs = performance.now();
 
   /**
-   * Counts and logs it once the answer is out or the connection is gone.
+   * Counts and logs the request after the response was sent or the connection was closed.
    *
-   * @param isWhole all of the answer is with the kernel
+   * @param isWhole whether the kernel has accepted the whole response
    */
   report(
-    { method, url, userAgent = "" }: AskedHead,
+    { method, url, userAgent = "" }: LoggedHead,
     statusCode: number,
     isWhole: boolean,
     log: (record: RequestRecord) => void,
@@ -77,7 +77,7 @@ export class Exchange {
       upstream,
       repository,
       reference: this.reference,
-      // Where the path was refused nothing of it is known but its text.
+      // Of a rejected path only its text is known.
       target:
         repository === undefined && kind === "other"
           ? clip(withoutQuery(url ?? ""))
@@ -110,7 +110,7 @@ const STATUS_CLASSES = ["0xx", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
 function withoutQuery(target: string): string {
   const at = target.indexOf("?");
-  // A client that was given `http://user:password@mirror` as a proxy writes it out.
+  // A client that uses `http://user:password@mirror` as a proxy sends it in the target.
   return (at === -1 ? target : target.slice(0, at)).replace(
     /^([a-z][a-z0-9+.-]*:\/\/)[^/]*@/i,
     "$1",

@@ -13,17 +13,17 @@ interface Part {
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-14.6
  */
 export class MultipartBody implements Body {
-  /** Of the whole message. */
+  /** The content type of the whole body. */
   readonly contentType: string;
   readonly lengthBytes: number;
   readonly #body: RangedBody;
   readonly #parts: Part[];
   readonly #end: Buffer;
-  /** The head of a part was read, and its bytes are next. */
+  /** The head of a part was read; its bytes follow. */
   #isInPart = false;
   #isEnded = false;
 
-  /** @param body taken over: closed with this one */
+  /** @param body owned by this body, and closed with it */
   constructor(
     body: RangedBody,
     blob: {
@@ -33,7 +33,7 @@ export class MultipartBody implements Body {
     },
   ) {
     this.#body = body;
-    // No blob can be made that holds it.
+    // Random, so that no blob can contain it.
     const boundary = randomBytes(16).toString("hex");
     this.contentType = `multipart/byteranges; boundary=${boundary}`;
     this.#parts = blob.ranges.map((range, at) => ({

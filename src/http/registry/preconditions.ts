@@ -1,7 +1,7 @@
 /**
  * Whether an `If-None-Match` names the representation, by weak comparison.
  *
- * @param etag ours, in quotes
+ * @param etag of the representation, in quotes
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2
  */
 export function matchesIfNoneMatch(
@@ -16,7 +16,7 @@ export function matchesIfNoneMatch(
 }
 
 /**
- * Whether a `Range` beside this `If-Range` counts. A date never matches: nothing here has one.
+ * Whether a `Range` applies with this `If-Range`. A date never matches: no response has `Last-Modified`.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-13.1.5
  */

@@ -9,18 +9,18 @@ import type { Exchange } from "./exchange.ts";
 import { hasUnreadBody } from "./request-head.ts";
 import { type Head, sendError } from "./send.ts";
 
-/** 416: the one error that tells a size. */
+/** 416: the only error with the size of the blob. */
 export class UnsatisfiedRange extends Error {
   readonly head: Head;
 
-  /** @param head what is told of the blob */
+  /** @param head the headers that describe the blob */
   constructor(sizeBytes: number, head: Head) {
     super("range not satisfiable");
     this.head = [...head, "Content-Range", formatUnsatisfiedRange(sizeBytes)];
   }
 }
 
-/** The only place where an error becomes a status and a body. */
+/** Maps an error to status, headers and body; the only place that does. */
 export function refuse(
   log: Logger,
   { hasRules }: AccessControl,
@@ -48,18 +48,18 @@ export function refuse(
     head = thrown.head;
   }
   if (!(error instanceof RegistryError)) {
-    log.error({ err: error }, "a fault of our own");
+    log.error({ err: error }, "request failed by an internal error");
     error = new RegistryError("UNKNOWN", { cause: error });
   }
   const registryError = error as RegistryError;
   exchange.error = registryError.cause;
   if (registryError.code === "UNSUPPORTED" && registryError.status === 405) {
-    // An upload's path offers nothing: a GET is refused there too (RFC 9110, 10.2.1).
+    // The path of an upload allows no method: GET is rejected there too (RFC 9110, 10.2.1).
     head.push("Allow", exchange.kind === "other" ? "" : "GET, HEAD");
   }
-  // A body that nobody reads must not be taken for the next request.
+  // An unread body must not be parsed as the next request.
   if (hasUnreadBody(request)) head.push("Connection", "close");
-  // Where rules exist it would tell what is not there from what may not be had.
+  // With rules, Cache-Status would distinguish missing content from forbidden content.
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;
   sendError(response, exchange, registryError, cache, head, isHead);

@@ -31,20 +31,20 @@ import { UnknownRegistries } from "./unknown-registries.ts";
 
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
-  /** Of the configuration in force; asked for once a request. */
+  /** Returns the routes of the current configuration; called once for each request. */
   readonly currentRoutes: () => UpstreamRoutes;
   readonly access: AccessControl;
   readonly clientAddress: ClientAddress;
   readonly audit: Audit;
   readonly log: Logger;
   readonly metrics: Metrics;
-  /** Ours in `Via`: a request that carries it has come back to us. */
+  /** Our id in `Via`: a request that contains it was sent by this mirror. */
   readonly instanceId: string;
-  /** Told of what was answered from memory. */
+  /** Notified of responses from memory. */
   readonly repeatedHeads?: Pick<RepeatedHeads, "noteRecalled">;
 }
 
-/** The registry API: it reads the target, asks the mirror and sends; nothing else. */
+/** Creates the listener of the registry API: parse, authorise, call the mirror, send. */
 export function createRegistryListener(
   options: RegistryRoutesOptions,
 ): RequestListener {
@@ -81,13 +81,13 @@ export function createRegistryListener(
   };
 }
 
-/** @returns undefined where it is done */
+/** @returns undefined if the response has been sent */
 function answer(
   options: RegistryRoutesOptions,
   request: IncomingMessage,
   response: ServerResponse,
   exchange: Exchange,
-  asked: RequestTarget | PathRefusal,
+  requested: RequestTarget | PathRefusal,
   shared: Pick<Call, "bodyTexts" | "unknownRegistries">,
 ): Promise<void> | undefined {
   assertRequestHead(request);
@@ -95,37 +95,38 @@ function answer(
     sendGreeting(response, exchange, request.method === "HEAD");
     return undefined;
   }
-  if (!asked.ok) {
-    const { onRead, detail } = asked;
+  if (!requested.ok) {
+    const { onRead, detail } = requested;
     throw onRead !== undefined && isRead(request)
       ? new RegistryError(onRead, { detail })
-      : new RegistryError(asked.code, asked);
+      : new RegistryError(requested.code, requested);
   }
-  exchange.kind = asked.kind;
+  exchange.kind = requested.kind;
   if (options.access.isRestricting) {
-    // What stands between must not give one client's answer to another; errors, and what moves, to nobody.
+    // A shared cache must not give one client's response to another; errors and tags must not be
+    // stored at all.
     response.setHeader("Vary", "Authorization");
     response.setHeader(
       "Cache-Control",
-      isImmutable(asked.path.target) ? "private" : "private, no-store",
+      isImmutable(requested.path.target) ? "private" : "private, no-store",
     );
   }
-  // Before anything is looked up: what may not be had is as what is not there.
+  // Authorise before any lookup: forbidden must be indistinguishable from not found.
   const routes = options.currentRoutes();
-  const judgement = options.access.judge(request, asked.path);
+  const judgement = options.access.judge(request, requested.path);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
       options.audit.record(
-        denialOf(routes, request, judged.user, exchange, asked),
+        denialOf(routes, request, judged.user, exchange, requested),
       );
-      throw options.mirror.absence(wantedBy(asked.path.target));
+      throw options.mirror.absence(wantedBy(requested.path.target));
     }
     return dispatch(options, {
       request,
       response,
       exchange,
       isHead: request.method === "HEAD",
-      asked,
+      requested,
       admission: judged,
       routes,
       ...shared,
@@ -136,14 +137,14 @@ function answer(
     : proceed(judgement);
 }
 
-/** @returns undefined where it is done */
+/** @returns undefined if the response has been sent */
 function dispatch(
   options: RegistryRoutesOptions,
   call: Call,
 ): Promise<void> | undefined {
   const { exchange, request } = call;
   const { mirror, instanceId } = options;
-  const { target } = call.asked.path;
+  const { target } = call.requested.path;
   exchange.user = call.admission.user;
   if (!isRead(request) || target.kind === "upload") {
     throw new RegistryError("UNSUPPORTED", {
@@ -164,7 +165,7 @@ function dispatch(
       return sendCatalog(mirror, call, target);
     case "manifest": {
       const routed = route(call, target.repository);
-      exchange.reference = call.asked.reference;
+      exchange.reference = call.requested.reference;
       const sending = sendManifest(mirror, call, routed, target.reference);
       if (sending === undefined) options.repeatedHeads?.noteRecalled(call);
       return sending;
@@ -190,7 +191,7 @@ function isRead({ method }: IncomingMessage): boolean {
   return method === "GET" || method === "HEAD";
 }
 
-/** A person's browser asks for it; no client of the API does. */
+/** The response to a browser at `/`; clients of the API do not request it. */
 const GREETING =
   "Entrepot, a pull-through mirror of container registries. The registry API is at /v2/; the README describes how to point an engine at it.\n";
 
@@ -218,12 +219,12 @@ function denialOf(
   request: IncomingMessage,
   user: string | undefined,
   exchange: Exchange,
-  asked: RequestTarget,
+  requested: RequestTarget,
 ): AuditEvent {
-  const { path, reference } = asked;
+  const { path, reference } = requested;
   const routed =
     "repository" in path.target
-      ? asked.route(routes, request.headers.host, path.target.repository)
+      ? requested.route(routes, request.headers.host, path.target.repository)
       : undefined;
   return {
     event: "denied",
@@ -231,7 +232,7 @@ function denialOf(
     user,
     method: request.method ?? "",
     kind: exchange.kind,
-    // What was meant, whatever the spelling.
+    // The canonical name, not the spelling of the request.
     repository: routed?.ok
       ? `${routed.upstream.name}/${routed.repository}`
       : undefined,
@@ -239,7 +240,7 @@ function denialOf(
   };
 }
 
-/** The same bytes for ever, where it is there at all. */
+/** Whether the content of the target, if any, never changes. */
 function isImmutable(target: DistributionTarget): boolean {
   return (
     target.kind === "blob" ||

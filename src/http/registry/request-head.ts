@@ -1,19 +1,18 @@
 import type { IncomingMessage } from "node:http";
 import { RegistryError } from "../../oci/errors.ts";
 
-/** Several times what engines and the proxies before them send. Node would drop what is beyond 2 000, and say nothing. */
+/** Several times what engines and proxies send. Node silently drops headers beyond 2 000. */
 const MAX_HEADERS = 100;
 
-/** A body that means nothing is let pass up to here. */
+/** A meaningless body up to this size is accepted. */
 const MAX_IGNORED_BODY_BYTES = 1_024;
 
-/** `uri-host[:port]`; empty where the target has no authority. */
+/** `uri-host[:port]`; empty if the target has no authority. */
 const HOST = /^[A-Za-z0-9._~!$&'()*+,;=:%[\]-]*$/;
 
 /**
- * What Node's parser lets pass, or answers without a body of ours: HTTP/0.9, a request that names
- * no host or several, of which a proxy in front may have believed another one, more headers than
- * anybody has, and a body where there is none to be read.
+ * Rejects heads that Node's parser accepts, or answers without a registry error: HTTP/0.9; no `Host`
+ * or several, of which a proxy may have used another one; too many headers; a body of a GET or HEAD.
  *
  * @throws RegistryError
  * @see https://www.rfc-editor.org/rfc/rfc9112#section-3.2
@@ -31,19 +30,19 @@ export function assertRequestHead(request: IncomingMessage): void {
     throw malformed("request must have one Host header");
   }
   if (!HOST.test(request.headers.host ?? "")) {
-    throw malformed("Host is no host");
+    throw malformed("Host header is not a valid host");
   }
   if (isRead(request) && bodyBytes(request) > MAX_IGNORED_BODY_BYTES) {
     throw malformed("GET and HEAD have no body");
   }
 }
 
-/** Whether some of the headers may be missing here. */
+/** Whether there are more headers than Node reports reliably. */
 export function hasTooManyHeaders(rawHeaders: readonly string[]): boolean {
   return rawHeaders.length > 2 * MAX_HEADERS;
 }
 
-/** How many `Host` headers there are: Node keeps the first, a proxy may have believed the last. */
+/** Returns the number of `Host` headers: Node keeps the first, a proxy may have used the last. */
 export function countHosts(rawHeaders: readonly string[]): number {
   let hosts = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
@@ -53,7 +52,7 @@ export function countHosts(rawHeaders: readonly string[]): number {
   return hosts;
 }
 
-/** Whether a body may follow that nobody here reads: its connection ends with the answer. */
+/** Whether an unread body may follow, so that the connection must be closed after the response. */
 export function hasUnreadBody(request: IncomingMessage): boolean {
   return !isRead(request) || bodyBytes(request) > MAX_IGNORED_BODY_BYTES;
 }
@@ -62,7 +61,7 @@ function isRead({ method }: IncomingMessage): boolean {
   return method === "GET" || method === "HEAD";
 }
 
-/** As the head tells; the parser has seen that it is one number, and not beside chunks. */
+/** The announced body size. The parser has rejected several sizes, and a size with chunks. */
 function bodyBytes({ headers }: IncomingMessage): number {
   return headers["transfer-encoding"] === undefined
     ? Number(headers["content-length"] ?? 0)

@@ -14,18 +14,18 @@ import {
 import { referenceText } from "../../oci/reference.ts";
 import type { RequestKind } from "./exchange.ts";
 
-/** Of 2 KiB at most, and a few objects each. */
+/** Each takes at most 2 KiB and a few objects. */
 const MAX_TARGETS = 1_000;
 
-/** Longer ones have a query that few repeat. */
+/** Longer targets have a query and are seldom repeated. */
 const MAX_REMEMBERED_LENGTH = 2_048;
 
-/** A request target that was read, and what it meant to whom asked with it last. */
+/** A parsed request target, and the repository that it was routed to last. */
 export class RequestTarget {
   readonly ok = true;
   readonly path: DistributionPath & { readonly ok: true };
   readonly kind: RequestKind;
-  /** Tag or digest as it stands in the path. */
+  /** Tag or digest as written in the path. */
   readonly reference: string | undefined;
   #routes: UpstreamRoutes | undefined;
   #host: string | undefined;
@@ -44,10 +44,10 @@ export class RequestTarget {
   }
 
   /**
-   * Which upstream and repository are meant. One answer is kept: it is the same until the routes
-   * are others or the client names the mirror otherwise.
+   * Returns the upstream and the repository that are meant. Keeps the last result, which is valid for
+   * the same routes and the same `Host`.
    *
-   * @param repository that of the path
+   * @param repository the repository in the path
    */
   route(
     routes: UpstreamRoutes,
@@ -69,8 +69,8 @@ export class RequestTarget {
 }
 
 /**
- * Reads request targets; those that come again and again only once, for that costs more than all
- * else that is done with one.
+ * Parses request targets. Repeated targets are parsed once: parsing costs more than the rest of the
+ * work on a hit from memory.
  */
 export function createTargetReader(): (
   rawTarget: string,
@@ -80,7 +80,7 @@ export function createTargetReader(): (
     const before = known.get(rawTarget);
     if (before !== undefined) return before;
     const path: ParsedPath = parseDistributionPath(rawTarget);
-    // What was refused is not kept: it would push out what is asked for.
+    // Rejected targets are not kept: they would displace valid ones.
     if (!path.ok) return path;
     const target = new RequestTarget(path);
     if (rawTarget.length <= MAX_REMEMBERED_LENGTH) known.set(rawTarget, target);

@@ -20,9 +20,10 @@ import {
 } from "./send.ts";
 
 /**
- * @returns undefined where it was in memory and is sent: the way of most requests has nothing to
- *   wait for
- * @throws Refusal, RegistryError, at once or later
+ * Sends a manifest.
+ *
+ * @returns undefined if the manifest was in memory and has been sent: most requests need no promise
+ * @throws Refusal, RegistryError, synchronously or in the promise
  */
 export function sendManifest(
   mirror: Mirror,
@@ -58,7 +59,7 @@ function answerManifest(
   }
 }
 
-/** What is told of a manifest, but for its length. */
+/** Returns the headers of a manifest, without its length. */
 export function manifestHead(
   routed: RoutedRepository,
   { mediaType, digest, status, ageMs, isStale }: ManifestAnswer,
@@ -104,7 +105,7 @@ export async function sendBlob(
       ? parseRangeHeader(request.headers.range)
       : undefined,
     client: call.exchange.client,
-    // It has no chunks.
+    // HTTP/1.0 has no chunked coding.
     isSizeNeeded: request.httpVersion === "1.0",
   });
   call.exchange.cache = blob.status;
@@ -146,13 +147,13 @@ async function answerBlob(
   }
   if (lengthBytes !== undefined) head.push("Content-Length", lengthBytes);
   response.writeHead(range === undefined ? 200 : 206, head);
-  // A fill's first bytes may be withheld for a while: the headers are not.
+  // The first bytes of a fill may take a while; the headers are sent now.
   if (blob.status.outcome !== "hit") response.flushHeaders();
   await sendBody(response, exchange, body, lengthBytes);
   if (response.writableEnded) blob.onSent?.();
 }
 
-/** On every answer that is about a blob, 416 too. */
+/** Adds the headers of every response about a blob, 416 included. */
 function addBlobDescription(
   head: Head,
   routed: RoutedRepository,

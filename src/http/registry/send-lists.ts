@@ -53,7 +53,7 @@ export async function sendReferrers(
   send(call, head, referrers.bytes);
 }
 
-/** Names of repositories that the client may read. @throws Refusal, RegistryError */
+/** Sends the names of the repositories that the client may read. @throws Refusal, RegistryError */
 export async function sendCatalog(
   mirror: Mirror,
   call: Call,
@@ -80,14 +80,14 @@ function send(
   sendBytes(response, exchange, 200, head, body, isHead);
 }
 
-/** Leads to the next page in the client's own spelling of the path. */
+/** Adds a link to the next page, with the client's own spelling of the path. */
 function addNextLink(
   head: Head,
-  { asked }: Call,
+  { requested }: Call,
   target: DistributionTarget & { kind: "tags" | "catalog" },
   nextLast: string | undefined,
 ): void {
   if (nextLast === undefined) return;
-  const next = { ...asked.path, target: { ...target, last: nextLast } };
+  const next = { ...requested.path, target: { ...target, last: nextLast } };
   head.push("Link", formatNextLink(formatDistributionPath(next)));
 }

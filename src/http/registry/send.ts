@@ -1,37 +1,37 @@
 import type { ServerResponse } from "node:http";
-import { setImmediate as othersTurn } from "node:timers/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { type RegistryError, registryErrorBody } from "../../oci/errors.ts";
 import { type Body, BrokenBody } from "../../mirror/blobs/body.ts";
 import type { CacheStatus } from "../../telemetry/cache-status.ts";
 import type { Exchange } from "./exchange.ts";
 import { socketDescriptor } from "../fast-path/socket-descriptor.ts";
 
-/** A client that takes nothing for so long is cut off. */
+/** A connection whose client accepts no bytes for this time is closed. */
 const NO_PROGRESS_MS = 120_000;
 
-/** Handed to a socket in one go: a tenth of a millisecond, in which nobody else is served. */
+/** Sent by one system call: it takes a tenth of a millisecond, which blocks other requests. */
 const DIRECT_BYTES = 512 * 1024;
 
-/** From so many bytes on the head goes by itself, so that all of the body can go in that way. */
+/** From this size the head is flushed first, so that the kernel can send the whole body. */
 const DIRECT_FROM_BYTES = 64 * 1024;
 
 /** Engines show this text to their users. */
 const STALE_WARNING = '299 - "entrepot: stale, upstream unavailable"';
 
 /**
- * Names and values by turns: what `writeHead` takes with the least ado. Of an object it costs some
- * 3 µs to put together optional headers.
+ * Names and values in turn, the cheapest form for `writeHead`. Building an object with optional
+ * headers costs about 3 µs.
  */
 export type Head = (string | number)[];
 
-/** Begins the head of an answer with what is on every one of the registry API. */
+/** Returns the headers of every response of the registry API. */
 export function beginHead(mediaType: string): Head {
   return [
     "Docker-Distribution-API-Version",
     "registry/2.0",
     "X-Content-Type-Options",
     "nosniff",
-    // What somebody published may be a page: opened in a browser it is text that can do nothing.
+    // Published content may be a web page: a browser must not run its scripts.
     "Content-Security-Policy",
     "default-src 'none'; sandbox",
     "Content-Type",
@@ -39,7 +39,7 @@ export function beginHead(mediaType: string): Head {
   ];
 }
 
-/** Tells what happened in the cache, and how old it is what comes from there. */
+/** Adds `Cache-Status`, the age of cached content, and the warning about stale content. */
 export function addCacheStatus(
   head: Head,
   status: CacheStatus,
@@ -54,9 +54,9 @@ export function addCacheStatus(
 }
 
 /**
- * Sends a small answer whole; a HEAD gets the same headers and no body.
+ * Sends a small response in one write; HEAD gets the same headers without a body.
  *
- * @param encoding of a text
+ * @param encoding of `bytes` if it is a string
  */
 export function sendBytes(
   response: ServerResponse,
@@ -78,7 +78,7 @@ export function sendBytes(
   response.end(bytes, encoding);
 }
 
-/** Sends headers alone: 304, and HEAD of what has no bytes at hand. */
+/** Sends headers only: 304, and HEAD of content that is not in memory. */
 export function sendHead(
   response: ServerResponse,
   status: number,
@@ -88,13 +88,13 @@ export function sendHead(
   response.end();
 }
 
-/** Sends an error in the specification's form. @param told what it tells beside */
+/** Sends an error in the form of the specification. @param extra further headers */
 export function sendError(
   response: ServerResponse,
   exchange: Exchange,
   error: RegistryError,
   cache: CacheStatus | undefined,
-  told: Head,
+  extra: Head,
   isHead: boolean,
 ): void {
   const { retryAfterMs } = error;
@@ -103,18 +103,18 @@ export function sendError(
   if (retryAfterMs !== undefined) {
     head.push("Retry-After", Math.max(1, Math.ceil(retryAfterMs / 1000)));
   }
-  head.push(...told);
+  head.push(...extra);
   const body = registryErrorBody(error.code, error.message, error.detail);
   sendBytes(response, exchange, error.status, head, body, isHead);
 }
 
 /**
- * Sends a body at the client's pace, one part at a time: the next is read only when the last one
- * has left. It is never longer or shorter than `lengthBytes`: what does not fit ends the
- * connection, so that the client sees a cut and not the next answer's bytes.
+ * Sends a body at the client's pace, one part at a time: the next part is read when the previous one
+ * has left. If the body is longer or shorter than `lengthBytes`, the connection is closed, so that
+ * the client sees a short read and not the bytes of the next response.
  *
- * @param lengthBytes undefined: sent chunked, and ended only when the body ends well
- * @param noProgressMs a client that takes nothing for so long is cut off
+ * @param lengthBytes undefined: sent chunked, and ended only if the body ends without an error
+ * @param noProgressMs closes the connection if the client accepts no bytes for this time
  */
 export async function sendBody(
   response: ServerResponse,
@@ -166,7 +166,7 @@ export async function sendBody(
   }
 }
 
-/** Lets the kernel send what it can without us; what follows is read. */
+/** Sends by `sendfile` as far as possible; the rest of the body is read and written. */
 async function sendDirectly(
   connection: PacedWriter,
   exchange: Exchange,
@@ -180,13 +180,13 @@ async function sendDirectly(
     const sent = body.sendTo?.(socket, maxBytes) ?? 0;
     if (sent === 0) return;
     exchange.sentBytes += sent;
-    await othersTurn();
+    await nextTurn();
   }
 }
 
 /**
- * Ends the connection before the announced length, by FIN after what was written: containerd
- * resumes then, while a reset fails its pull.
+ * Closes the connection before the announced length, by FIN after the written bytes: containerd
+ * resumes then, but fails the pull after a reset.
  */
 function endEarly(response: ServerResponse): void {
   const { socket } = response;
@@ -194,7 +194,7 @@ function endEarly(response: ServerResponse): void {
   else socket.destroySoon();
 }
 
-/** Writes that wait until the connection has taken them, for as long as it takes anything. */
+/** Writes to a response, and waits for each write until the kernel has accepted it. */
 class PacedWriter {
   readonly #response: ServerResponse;
   #isClosed = false;
@@ -215,18 +215,18 @@ class PacedWriter {
       this.#onSettled?.();
       onClose();
     });
-    // Node restarts the time whenever the kernel takes bytes; a pause of the upstream is no fault of the client.
+    // Node restarts the timer when the kernel accepts bytes. A pause of the upstream is not counted.
     response.setTimeout(noProgressMs, () => {
       if (this.#onSettled !== undefined) response.destroy();
     });
   }
 
-  /** Writes that fail come back before the close is told: nothing is read for them any more. */
+  /** True also between a failed write and the `close` event: nothing is read any more. */
   get isClosed(): boolean {
     return this.#isClosed || this.#response.destroyed;
   }
 
-  /** For bytes past the stream; good until anything else is awaited. */
+  /** For writes that bypass the stream; valid until the next `await`. */
   get descriptor(): number | undefined {
     const { socket } = this.#response;
     return this.isClosed || socket === null
@@ -234,7 +234,7 @@ class PacedWriter {
       : socketDescriptor(socket);
   }
 
-  /** Resolves when the parts may be overwritten: they are with the kernel, or nobody wants them. */
+  /** Resolves when the parts may be overwritten: the kernel has them, or the connection is closed. */
   write(parts: readonly Uint8Array[]): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#onSettled = () => {

@@ -3,16 +3,16 @@ import type { UnknownRegistry } from "../../mirror/upstream-routes.ts";
 import { clip, type Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 
-/** A name is logged again after this. */
+/** A name is logged at most once in this time. */
 const LOGGED_EVERY_MS = 60 * 60_000;
 
-/** Names of which the time is known; with all of them in use no other is logged. */
+/** Names that are remembered; if all are in use, no other name is logged. */
 const MAX_NAMES = 100;
 
 /**
- * Counts and logs registries that clients name and that are not among the upstreams: an engine that
- * was set up for one more registry than the mirror, or a scan. A client chooses the names, so that
- * each is logged once an hour, and a hundred of them at most.
+ * Counts and logs registries that clients name and that are not configured: an engine is set up for
+ * a registry that the mirror does not have, or a scan. Clients choose the names, so each is logged
+ * once an hour, and at most a hundred of them.
  */
 export class UnknownRegistries {
   readonly #log: Logger;

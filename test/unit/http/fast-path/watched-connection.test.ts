@@ -41,7 +41,7 @@ class Stand {
       server: { listening: true },
       place: undefined,
       maxRequests: 100,
-      giveToNode: () => this.#parse(),
+      passToNode: () => this.#parse(),
       find: () =>
         this.isKnown ? { text: "answer", report: () => {} } : undefined,
       remember: (chunk) => this.remembered.push(chunk.toString()),
