@@ -13,7 +13,7 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 const MIB = 1024 * 1024;
 const SIZE = 32 * MIB;
 
-/** The client is told before the folder is tidied. */
+/** Waits for the clean-up of the folder, which ends after the response. */
 async function assertNoPartials(mirror: ChildMirror): Promise<void> {
   let names: string[] = [];
   for (let tries = 0; tries < 200; tries++) {
@@ -26,7 +26,7 @@ async function assertNoPartials(mirror: ChildMirror): Promise<void> {
   assert.deepEqual(names, []);
 }
 
-/** What came in; what a reset threw away on its way was never fetched. */
+/** The bytes received; bytes that a reset discarded in transit do not count. */
 async function receivedBytes(mirror: ChildMirror): Promise<number> {
   const line = /^entrepot_upstream_received_bytes_total\{.*\} (\d+)$/m.exec(
     await mirror.metrics(),
@@ -38,10 +38,10 @@ async function blobs(mirror: ChildMirror): Promise<string[]> {
   return readdir(join(mirror.root, "blobs/sha256"));
 }
 
-void describe("an upstream that cuts the connection half-way", () => {
+void describe("an upstream that closes the connection in the middle of a body", () => {
   for (const framing of ["content-length", "chunked", "eof"] as const) {
     for (const by of ["fin", "rst"] as const) {
-      void it(`with ${framing} by ${by}: the client gets the whole blob and hardly a byte is fetched twice`, async (test) => {
+      void it(`with ${framing} by ${by}: the client gets the whole blob and few bytes are fetched twice`, async (test) => {
         const blob = seededBlob(`cut-${framing}-${by}`, SIZE);
         const upstream = await ScriptedUpstream.start(test);
         upstream.content.addBlob("library/big", blob);
@@ -72,7 +72,7 @@ void describe("an upstream that cuts the connection half-way", () => {
     }
   }
 
-  void it("for good: the client is cut by FIN, and the next pull fetches only the rest", async (test) => {
+  void it("permanently: the client's connection ends with FIN, and the next pull fetches only the rest", async (test) => {
     const blob = seededBlob("cut-for-good", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
@@ -103,7 +103,7 @@ void describe("an upstream that cuts the connection half-way", () => {
     const whole = await rawRequest(request);
     assert.equal(whole.end, "complete");
     assert.equal(whole.sha256, blob.digest);
-    // What was on its way from the connection when it was cut comes again: a read or two.
+    // Bytes in transit when the connection closed are fetched again: one or two reads.
     assert.ok(upstream.bytesSent({ kind: "blob" }) < SIZE * 0.55);
     await assertNoPartials(mirror);
   });
@@ -112,7 +112,7 @@ void describe("an upstream that cuts the connection half-way", () => {
 void describe("an upstream that sends wrong bytes", () => {
   for (const flip of ["first", "middle", "last"] as const) {
     for (const framing of ["content-length", "chunked", "eof"] as const) {
-      void it(`${flip} byte, ${framing}: nobody gets a complete body and nothing is published`, async (test) => {
+      void it(`${flip} byte, ${framing}: no client gets a complete body and nothing is published`, async (test) => {
         const blob = seededBlob(`flip-${flip}`, 2 * MIB);
         const upstream = await ScriptedUpstream.start(test);
         upstream.content.addBlob("library/big", blob);
@@ -135,7 +135,7 @@ void describe("an upstream that sends wrong bytes", () => {
         }
         assert.deepEqual(await blobs(mirror), []);
         await assertNoPartials(mirror);
-        // Ranges are refused for a while, so that an engine that resumes goes elsewhere.
+        // Ranges are refused for a while, so that an engine that resumes uses another registry.
         const resumed = await rawRequest({
           ...request,
           headers: { Range: `bytes=${MIB}-` },
@@ -153,7 +153,7 @@ void describe("an upstream that sends wrong bytes", () => {
     }
   }
 
-  void it("goes to the next endpoint in the middle of a download, and the client does not notice", async (test) => {
+  void it("is replaced by the next endpoint during a download, unnoticed by the client", async (test) => {
     const blob = seededBlob("fail-over", SIZE);
     const broken = await ScriptedUpstream.start(test);
     const sound = await ScriptedUpstream.start(test);
@@ -181,7 +181,7 @@ void describe("an upstream that sends wrong bytes", () => {
 });
 
 void describe("readers of one fill", () => {
-  void it("a slow one does not slow a fast one, and gets every byte in the end", async (test) => {
+  void it("a slow reader does not delay a fast one, and gets every byte", async (test) => {
     const blob = seededBlob("pace", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
@@ -200,7 +200,7 @@ void describe("readers of one fill", () => {
     });
     await slow.received(100_000);
     const fast = await rawRequest(request);
-    // The slow one has not moved, so it held nobody up.
+    // The slow reader has not moved, so it delayed no other.
     assert.equal(fast.end, "complete");
     assert.equal(fast.sha256, blob.digest);
     assert.ok(slow.bodyBytes < SIZE / 2);
@@ -212,7 +212,7 @@ void describe("readers of one fill", () => {
     assert.equal(upstream.count({ kind: "blob" }), 1);
   });
 
-  void it("survives its only client, who finds it stored when it comes back", async (test) => {
+  void it("continue without their only client, which finds the blob stored later", async (test) => {
     const blob = seededBlob("survives", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
@@ -239,7 +239,7 @@ void describe("readers of one fill", () => {
   });
 });
 
-void describe("a mirror that is killed at half of a fill", () => {
+void describe("a mirror that is killed in the middle of a fill", () => {
   void it("fetches only the rest at the next pull", async (test) => {
     const blob = seededBlob("killed", SIZE);
     const upstream = await ScriptedUpstream.start(test);
@@ -270,7 +270,7 @@ void describe("a mirror that is killed at half of a fill", () => {
     assert.equal(second.end, "complete");
     assert.equal(second.sha256, blob.digest);
     assert.equal(upstream.count({ kind: "blob" }), 1);
-    // What was written is kept; the writer is never far behind what the client has seen.
+    // Written bytes are kept, and few of the bytes that the client has got are not written.
     assert.ok(
       upstream.bytesSent({ kind: "blob" }) <= SIZE / 2 + 4 * MIB,
       String(upstream.bytesSent({ kind: "blob" })),

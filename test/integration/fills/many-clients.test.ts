@@ -9,12 +9,12 @@ import { soakFactor } from "../../support/soak.ts";
 
 const MIB = 1024 * 1024;
 const CLIENTS = 100;
-/** What the process may grow by, whatever the number of clients and the size of the blob. */
+/** Bound of the memory growth for any number of clients and any size of the blob. */
 const FIXED_BYTES = 100_000_000;
 const CLIENT_BYTES = 64 * 1024;
 
-void describe("a cold blob asked for by many at once", () => {
-  void it("reaches every client while it comes in, by one whole GET, in bounded memory", async (test) => {
+void describe("a cold blob requested by many clients at the same time", () => {
+  void it("reaches every client during the download, by one whole GET, in bounded memory", async (test) => {
     const sizeBytes = Math.round(256 * MIB * soakFactor(0.25));
     const blob = seededBlob("many", sizeBytes);
     const expected = blob.read(0, sizeBytes);

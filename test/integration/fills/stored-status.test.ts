@@ -14,12 +14,12 @@ const BLOB = seededBlob("stored status", 300_000);
 const PATH = `/v2/x/blobs/${BLOB.digest}`;
 
 /** Issue 10, item 10: no descriptor of the cache names the blob. */
-void describe("the Cache-Status of a blob whose size no descriptor says", () => {
+void describe("the Cache-Status of a blob whose size no descriptor states", () => {
   for (const [what, framing] of [
     ["with a length", "content-length"],
     ["without a length", "chunked"],
   ] as const) {
-    void it(`says that it is stored, ${what}`, async (test) => {
+    void it(`states that the blob is stored, ${what}`, async (test) => {
       const upstream = await ScriptedUpstream.start(test);
       upstream.content.addBlob("x", BLOB);
       upstream.when({ kind: "blob" }, { framing });

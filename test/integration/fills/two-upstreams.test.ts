@@ -36,7 +36,7 @@ async function setUp(test: AfterTest): Promise<{
 
 /** Issue 10, item 4(b). */
 void describe("one digest from two upstreams", () => {
-  void it("is not held up for one by the other's stalled download", async (test) => {
+  void it("is not delayed by the stalled download of the other upstream", async (test) => {
     const { a, b, mirror } = await setUp(test);
     const barrier = new Barrier();
     b.when(GET, { hold: { at: SIZE / 2, barrier } });
@@ -46,7 +46,7 @@ void describe("one digest from two upstreams", () => {
     assert.equal(got.sha256, BLOB.digest);
     assert.match(cacheStatusOf(got) ?? "", /stored/);
     assert.equal(a.count(GET), 1);
-    // The second to end finds the blob stored already.
+    // The fill that ends second finds the blob stored.
     barrier.release();
     assert.equal((await held.response).sha256, BLOB.digest);
     await mirror.settled();
@@ -57,7 +57,7 @@ void describe("one digest from two upstreams", () => {
     assert.deepEqual(await readdir(join(mirror.root, "partial")), ["boot-id"]);
   });
 
-  void it("is neither cut nor banned for one by the other's wrong bytes", async (test) => {
+  void it("is neither interrupted nor banned by wrong bytes of the other upstream", async (test) => {
     const { a, b, mirror } = await setUp(test);
     const barrier = new Barrier();
     a.when(GET, { hold: { at: SIZE / 2, barrier } }, { times: 1 });
@@ -73,7 +73,7 @@ void describe("one digest from two upstreams", () => {
     assert.equal((await reader.response).sha256, BLOB.digest);
   });
 
-  void it("is resumed after a restart from what its own upstream sent", async (test) => {
+  void it("is resumed after a restart from the bytes of its own upstream", async (test) => {
     const { a, b, mirror } = await setUp(test);
     const barriers = [new Barrier(), new Barrier()];
     for (const [i, upstream] of [a, b].entries()) {
@@ -93,7 +93,7 @@ void describe("one digest from two upstreams", () => {
     for (const name of ["b", "a"]) {
       assert.equal((await mirror.get(pathOf(name))).sha256, BLOB.digest);
     }
-    // The last byte that is here is asked for again: its answer says the length.
+    // The last received byte is requested again: the answer states the length.
     assert.deepEqual(
       [b, a].map((upstream) => upstream.requests(GET)[0]?.headers["range"]),
       [`bytes=${SIZE / 2 - 1}-`, `bytes=${SIZE / 4 - 1}-`],

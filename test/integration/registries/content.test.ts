@@ -30,7 +30,7 @@ async function setUp(t: AfterTest): Promise<Scene> {
   return { upstream, mirror };
 }
 
-/** Layers that engines fetch in pieces: what is in a layer is nothing to a mirror. */
+/** Layers that engines fetch in pieces; a mirror does not interpret the content of layers. */
 const PIECEWISE = [
   ["zstd", "application/vnd.oci.image.layer.v1.tar+zstd", {}],
   [
@@ -65,7 +65,7 @@ void describe("a layer that is fetched in pieces", () => {
       assert.equal(manifest.sha256, image.manifest.digest);
       const path = `/v2/a/blobs/${layer.digest}`;
       const bytes = layer.bytes();
-      // The footer first, then the table of contents that it tells of, then files.
+      // The footer first, then the table of contents that it locates, then files.
       const ranges = [
         ["bytes=-51", 999_949, 999_999],
         ["bytes=990000-994999", 990_000, 994_999],
@@ -112,7 +112,7 @@ void describe("a layer that is fetched in pieces", () => {
 });
 
 void describe("a foreign layer", () => {
-  void it("is relayed as the manifest names it, and its URLs are never asked", async (t) => {
+  void it("is served as the manifest names it, and its URLs are never requested", async (t) => {
     const { upstream, mirror } = await setUp(t);
     const trap = await ScriptedUpstream.start(t);
     const image = buildImage({ seed: "foreign" });
@@ -142,7 +142,7 @@ void describe("a foreign layer", () => {
     upstream.content.addManifest("a", manifest, "v");
     const got = await mirror.get("/v2/a/manifests/v");
     assert.equal(got.sha256, manifest.digest);
-    // The registry does not have it, as Microsoft's does not; one that has it may serve it.
+    // The registry does not have the layer, like Microsoft's; a registry that has it may serve it.
     const missing = await mirror.get(`/v2/a/blobs/${foreign.digest}`);
     assert.deepEqual(
       [missing.status, errorCode(missing)],
@@ -160,8 +160,8 @@ void describe("a foreign layer", () => {
   });
 });
 
-void describe("a manifest of a type that nobody knows", () => {
-  void it("is kept as it is, with the blobs that it names by ways of its own", async (t) => {
+void describe("a manifest of an unknown type", () => {
+  void it("is stored unchanged, with the blobs that it names in fields of its own", async (t) => {
     const { upstream, mirror } = await setUp(t);
     const mediaType = "application/vnd.example.model.manifest.v7+json";
     const weights = seededBlob("opaque/weights", 3_000, {

@@ -21,23 +21,23 @@ const TTL_MS = 600_000;
 const PASSWORD = "canary-password";
 
 interface Registry extends RegistrySceneOptions {
-  /** As clients ask for it. */
+  /** The repository in requests of clients. */
   readonly repository: string;
-  /** As the registry knows it, where that differs. */
+  /** The repository at the registry, if it differs. */
   readonly known?: string;
-  /** Where its content is, where that is not with itself. */
+  /** The host of its content, if it is another one. */
   readonly holder?: "elsewhere";
-  /** Spoils the honest answers as this registry does. */
+  /** Changes the standard answers to those of this registry. */
   readonly behave?: (scene: RegistryScene) => void;
-  /** What it takes beside the pull that all are put to. */
+  /** Checks in addition to the pull that every registry is tested with. */
   readonly check?: (scene: RegistryScene, path: string) => Promise<void>;
-  /** What the log tells of: its quirks are none. */
+  /** The expected log lines: its peculiarities are not faults. */
   readonly faults?: number;
-  /** It lists its tags in pages of two. */
+  /** The registry lists its tags in pages of two. */
   readonly isPaged?: boolean;
 }
 
-/** Leaves headers out that others send. */
+/** Omits headers that other registries send. */
 function without(...names: readonly string[]): Misbehaviour {
   return {
     headers: Object.fromEntries(names.map((name) => [name, undefined])),
@@ -120,14 +120,14 @@ const REGISTRIES: readonly Registry[] = [
     repository: "org/app",
     faults: 1,
     behave: ({ upstream }) => {
-      // A brake, and no quota: it is waited for within the request.
+      // Throttling, not a quota: the request waits and is sent again.
       upstream.when(
         { kind: "manifest" },
         {
           status: 429,
           body: '{"errors":[{"code":"TOOMANYREQUESTS","message":"retry-after: 1.16ms, allowed: 44000/minute"}]}',
         },
-        // A HEAD's answer has no body to tell it in.
+        // The answer to a HEAD has no body for the pause.
         { times: 2 },
       );
     },
@@ -149,7 +149,7 @@ const REGISTRIES: readonly Registry[] = [
     },
     repository: "distroless/static",
     behave: ({ upstream }) => {
-      // The challenge is told by the root of the API and nowhere else.
+      // Only the root of the API sends the challenge.
       upstream.when(
         {
           where: ({ kind, headers }) =>
@@ -191,7 +191,7 @@ const REGISTRIES: readonly Registry[] = [
           tag,
         );
       }
-      // To another host and another repository; the body is a page for people.
+      // To another host and another repository; the body is HTML.
       upstream.when({ repository: "pause" }, ({ path, target }) => ({
         status: 307,
         headers: {
@@ -205,7 +205,7 @@ const REGISTRIES: readonly Registry[] = [
       }));
     },
     check: async ({ mirror }) => {
-      // Kept under the name that was asked for, and under no other.
+      // Stored under the requested name only.
       const got = await mirror.get("/v2/_catalog");
       assert.deepEqual(JSON.parse(got.body.toString()), {
         repositories: ["registry.k8s.io/pause"],
@@ -236,7 +236,7 @@ const REGISTRIES: readonly Registry[] = [
       assert.equal(token?.query.get("scope"), "aws");
       const blob = IMAGE.blobs[1] ?? assert.fail();
       upstream.content.addBlob("nginx/other", blob);
-      // Not linked there yet: one HEAD asks, or what takes its place.
+      // Not linked there yet: one HEAD checks it, or the request that replaces HEAD.
       const head = await mirror.head(`/v2/nginx/other/blobs/${blob.digest}`);
       assert.deepEqual(
         [head.status, head.headers["content-length"]],
@@ -333,7 +333,7 @@ const REGISTRIES: readonly Registry[] = [
     },
     config: {
       credentials: [{ username: "1|acme", password: new Secret(PASSWORD) }],
-      // Of another domain than the registry: the operator says so.
+      // On another domain than the registry: the operator lists it.
       tokenRealms: ["sso.redhat.com"],
     },
     repository: "rhel9/postgresql-15",
@@ -380,7 +380,7 @@ const REGISTRIES: readonly Registry[] = [
         { kind: "manifest", method: "HEAD" },
         { contentLength: 12_345 },
       );
-      // A proxy project has no blob before somebody has pulled it.
+      // A proxy project has a blob only after the first pull.
       upstream.when({ kind: "blob", method: "HEAD" }, { status: 404 });
     },
     check: async ({ upstream, mirror }, path) => {
@@ -475,7 +475,7 @@ const REGISTRIES: readonly Registry[] = [
 
 for (const registry of REGISTRIES) {
   void describe(registry.name, () => {
-    void it("is pulled from, cached, confirmed, listed and searched for referrers", async (t) => {
+    void it("serves pulls, revalidation, tag lists and referrers through the cache", async (t) => {
       const scene = await startRegistryScene(t, registry);
       const { upstream, elsewhere, mirror } = scene;
       const { repository, known = repository } = registry;
@@ -529,7 +529,7 @@ for (const registry of REGISTRIES) {
       );
       await registry.check?.(scene, path);
 
-      // The account's password goes to the realm or, with Basic, to the registry; to storage never.
+      // The password is sent to the realm or, with Basic, to the registry; never to the storage.
       for (const { headers, listener } of upstream.requests()) {
         if (listener !== "cdn") continue;
         assert.equal(headers["authorization"], undefined);

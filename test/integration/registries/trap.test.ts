@@ -15,7 +15,7 @@ const LAYER = IMAGE.blobs[1] ?? assert.fail();
 const PASSWORD = "canary-password";
 const TRAP = "trap.example";
 
-/** A registry with credentials, and a public server that it may be made to lead to. */
+/** A registry with credentials, and a public server to which its answers may lead. */
 async function setUp(t: AfterTest, scheme: "basic" | "bearer") {
   const users = { acme: PASSWORD };
   const scene = await startRegistryScene(t, {
@@ -38,9 +38,9 @@ async function setUp(t: AfterTest, scheme: "basic" | "bearer") {
   return { ...scene, dialled };
 }
 
-void describe("a trap with credentials to win", () => {
+void describe("a hostile registry that tries to get credentials", () => {
   for (const scheme of ["basic", "bearer"] as const) {
-    void it(`as a realm, first or later, is not dialled (${scheme})`, async (t) => {
+    void it(`is not dialled as a realm, at the first challenge or later (${scheme})`, async (t) => {
       const { upstream, mirror, dialled } = await setUp(t, scheme);
       const trapped = {
         status: 401,
@@ -59,7 +59,7 @@ void describe("a trap with credentials to win", () => {
       assert.equal(dialled(), 0);
     });
 
-    void it(`as a redirect's target, and as the realm of its own challenge, gets no credential (${scheme})`, async (t) => {
+    void it(`gets no credential as a redirect target or as the realm of its own challenge (${scheme})`, async (t) => {
       const { upstream, elsewhere, mirror, dialled } = await setUp(t, scheme);
       elsewhere.content.addImage("team/app", IMAGE, "1");
       upstream.when({ kind: "blob" }, ({ target }) => ({
@@ -78,7 +78,7 @@ void describe("a trap with credentials to win", () => {
       );
       elsewhere.when({ kind: "token" }, { status: 200, body: '{"token":"t"}' });
       elsewhere.when({ kind: "blob" }, ({ headers }) => {
-        // The token of the target's own realm, and nothing else, comes back to it.
+        // The target gets only the token of its own realm.
         assert.equal(headers["authorization"], "Bearer t");
         return {};
       });
@@ -92,7 +92,7 @@ void describe("a trap with credentials to win", () => {
     });
   }
 
-  void it("as a Link and as a foreign layer is not dialled at all", async (t) => {
+  void it("is not dialled for a Link header or a foreign layer", async (t) => {
     const { upstream, mirror, dialled } = await setUp(t, "basic");
     const link = { headers: { link: `<https://${TRAP}/v2/x>; rel="next"` } };
     upstream.when({ kind: "tags" }, link);
@@ -119,7 +119,7 @@ void describe("a trap with credentials to win", () => {
     for (const [path, status] of [
       [`/v2/team/app/blobs/${foreign.digest}`, 404],
       ["/v2/team/app/tags/list", 200],
-      // Half a list of signatures would be taken for the whole.
+      // A part of a list of signatures would look like the whole list.
       [`/v2/team/app/referrers/${IMAGE.manifest.digest}`, 502],
     ] as const) {
       const got = await mirror.get(path);

@@ -27,14 +27,14 @@ const REGISTRY = "http://registry.example";
 
 interface Scene {
   readonly upstream: ScriptedUpstream;
-  /** A listener on a loopback address, where a public registry has no business. */
+  /** A listener on a loopback address, to which a public registry must not lead. */
   readonly trap: ScriptedUpstream;
-  /** Leads to the registry, so that its own address is not known here. */
+  /** The way to the registry, so that its own address is not known to the client. */
   readonly proxy: ProxyConfig;
 }
 
 /**
- * A registry that is not on this machine as far as the client can see: it is reached by a proxy, and
+ * A registry that looks remote to the client: it is reached by a proxy, and
  * everything on 127.0.0.0/8 directly.
  */
 async function setUp(
@@ -71,7 +71,7 @@ function open(
   return client.openBlob(ALPINE, LAYER.digest, { signal: SIGNAL });
 }
 
-void describe("a redirect of a registry elsewhere", () => {
+void describe("a redirect of a remote registry", () => {
   for (const host of [
     "127.0.0.1",
     "2130706433",
@@ -145,7 +145,7 @@ void describe("a redirect of a registry elsewhere", () => {
     ["its range", ["127.0.0.0/8"]],
     ["its name", ["127.*.0.1"]],
   ] as const) {
-    void it(`is followed where redirectHosts has ${name}, without credentials`, async (t) => {
+    void it(`is followed without credentials if redirectHosts lists ${name}`, async (t) => {
       const scene = await setUp(t, { auth: { scheme: "basic", users: USERS } });
       const location = trapUrl(scene);
       scene.upstream.when(
@@ -165,7 +165,7 @@ void describe("a redirect of a registry elsewhere", () => {
     });
   }
 
-  void it("is judged by the address that is dialled: a name that changes its mind gains nothing", async (t) => {
+  void it("is judged by the dialled address, so that a name cannot change its address after the check", async (t) => {
     const scene = await setUp(t);
     const location = trapUrl(scene, "cdn.example");
     scene.upstream.when(
@@ -180,7 +180,7 @@ void describe("a redirect of a registry elsewhere", () => {
       connectTimeoutMs: 200,
       resolveName: (hostname) => {
         asked.push(hostname);
-        // TEST-NET-1: public by its kind, and nobody is there.
+        // TEST-NET-1: a public address without a server.
         const address = asked.length === 1 ? "192.0.2.1" : "127.0.0.1";
         return Promise.resolve([{ address, family: 4 }]);
       },
@@ -193,7 +193,7 @@ void describe("a redirect of a registry elsewhere", () => {
     assert.equal(scene.trap.registry.connectionCount, 0);
   });
 
-  void it("behind a proxy is not judged here: the proxy dials", async (t) => {
+  void it("is not judged if a proxy dials", async (t) => {
     const scene = await setUp(t);
     const forward = await ForwardProxy.start(t, {
       "registry.example:80": scene.upstream.registry.port,
@@ -217,7 +217,7 @@ void describe("a redirect of a registry elsewhere", () => {
   });
 });
 
-void describe("a token realm of a registry elsewhere", () => {
+void describe("a token realm of a remote registry", () => {
   for (const [name, realm] of [
     ["that tokenRealms lists, on loopback", "127.0.0.1"],
     ["that tokenRealms lists, whose name leads to loopback", "localhost"],
@@ -244,7 +244,7 @@ void describe("a token realm of a registry elsewhere", () => {
 });
 
 void describe("a look-up", () => {
-  void it("leaves out the addresses that may not be dialled, and keeps the rest", async () => {
+  void it("drops addresses that may not be dialled and keeps the others", async () => {
     const addresses: LookupAddress[] = [
       { address: "10.0.0.1", family: 4 },
       { address: "192.0.2.1", family: 4 },
@@ -267,7 +267,7 @@ void describe("a look-up", () => {
     assert.equal(six, "2001:db8::1");
   });
 
-  void it("that never ends is made once, times out, and holds up no other upstream", async (t) => {
+  void it("that never ends runs once, times out, and delays no other upstream", async (t) => {
     const there = await ScriptedUpstream.start(t);
     there.content.addImage(ALPINE, IMAGE, "1");
     const asked: string[] = [];
@@ -297,7 +297,7 @@ void describe("a look-up", () => {
     assert.deepEqual(asked, ["slow.example"]);
   });
 
-  void it("is shared by all who ask at once, kept for a moment, and made anew after that", async () => {
+  void it("is shared by concurrent callers, cached briefly, and then repeated", async () => {
     const clock = new FakeClock();
     let count = 0;
     const lookup = new NameLookup({

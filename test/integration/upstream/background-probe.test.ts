@@ -45,14 +45,14 @@ function breakerOf({ client }: Scene): string | undefined {
   return client.status().endpoints[0]?.breaker;
 }
 
-/** Lets what is due run, and waits until it has been reported. */
+/** Runs the due probe and waits until its result is reported. */
 async function probe(scene: Scene): Promise<void> {
   scene.schedule.runNext();
   while (breakerOf(scene) === "half-open") await new Promise(setImmediate);
 }
 
 void describe("an endpoint whose breaker is open", () => {
-  void it("is found back by a HEAD of the manifest that was given last, without a client's request", async (t) => {
+  void it("is probed by a HEAD of the manifest served last, without a client's request", async (t) => {
     const scene = await setUp(t);
     const { client, observer, upstream, clock, schedule } = scene;
     await ask(scene);
@@ -61,7 +61,7 @@ void describe("an endpoint whose breaker is open", () => {
     assert.deepEqual(schedule.delaysMs, [5_000]);
     clock.advance(5_000);
     await probe(scene);
-    // It is still away: the next one is due after twice the pause.
+    // The endpoint is still down: the next probe is due after twice the pause.
     assert.deepEqual(schedule.delaysMs, [10_000]);
     assert.equal(client.isDown(), true);
     await upstream.restart();
@@ -80,7 +80,7 @@ void describe("an endpoint whose breaker is open", () => {
     assert.deepEqual(schedule.delaysMs, []);
   });
 
-  void it("is asked for the root where no manifest was given yet, and 401 shows that it is up", async (t) => {
+  void it("is probed by the root if no manifest was served yet, and 401 shows that it is up", async (t) => {
     const scene = await setUp(t);
     const { client, upstream, clock } = scene;
     await upstream.stop();
@@ -96,7 +96,7 @@ void describe("an endpoint whose breaker is open", () => {
     );
   });
 
-  void it("because three manifests failed is found back by one that was good before", async (t) => {
+  void it("after three failed manifests is probed by a manifest that worked before", async (t) => {
     const scene = await setUp(t);
     const { client, upstream, clock } = scene;
     await ask(scene);
@@ -116,7 +116,7 @@ void describe("an endpoint whose breaker is open", () => {
 
   for (const hasHeadWorked of [false, true]) {
     const before = hasHeadWorked ? "no longer works" : "never worked";
-    void it(`is found back though HEAD ${before} there, where GET does`, async (t) => {
+    void it(`is found up although HEAD ${before}, if GET works`, async (t) => {
       const scene = await setUp(t);
       const { client, upstream, clock } = scene;
       if (hasHeadWorked) await ask(scene);
@@ -155,7 +155,7 @@ void describe("an endpoint whose breaker is open", () => {
     assert.deepEqual(schedule.delaysMs, [1_000]);
   });
 
-  void it("is probed for an hour after the last client asked for it, and again when one does", async (t) => {
+  void it("is probed for an hour after the last use by a client, and again after the next", async (t) => {
     const scene = await setUp(t);
     const { upstream, clock, schedule } = scene;
     await upstream.stop();

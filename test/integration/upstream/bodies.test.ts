@@ -50,7 +50,7 @@ void describe("a blob's body", () => {
     ],
   ];
   for (const [name, fault] of CUT) {
-    void it(`that is cut ${name} ends in an error, and its slot is free again`, async (t) => {
+    void it(`that breaks ${name} ends with an error and releases its slot`, async (t) => {
       const upstream = await startRegistry(t);
       upstream.when({ kind: "blob" }, fault, { times: 1 });
       const { client } = startUpstreamClient(t, [upstream.origin], {
@@ -67,7 +67,7 @@ void describe("a blob's body", () => {
   }
 
   for (const by of ["fin", "rst"] as const) {
-    void it(`without a length that is cut by ${by} ends as if it were whole: only the digest tells`, async (t) => {
+    void it(`without a length that is cut by ${by} ends as if complete: only the digest shows it`, async (t) => {
       const upstream = await startRegistry(t);
       upstream.when(
         { kind: "blob" },
@@ -83,7 +83,7 @@ void describe("a blob's body", () => {
     });
   }
 
-  void it("that goes silent ends in a time-out, and the endpoint is not blamed", async (t) => {
+  void it("that stalls ends with a time-out, without a failure of the endpoint", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when({ kind: "blob" }, { stallAt: 150_000 }, { times: 1 });
     const { client } = startUpstreamClient(t, [upstream.origin], {
@@ -101,7 +101,7 @@ void describe("a blob's body", () => {
     assert.deepEqual(await buffer(rest.body), BYTES.subarray(150_000));
   });
 
-  void it("that drips is not broken off while bytes come", async (t) => {
+  void it("that is slow is not ended while bytes arrive", async (t) => {
     const upstream = await startRegistry(t);
     const slow = seededBlob("bodies/slow", 1_500);
     upstream.content.addBlob(ALPINE, slow);
@@ -131,7 +131,7 @@ void describe("a blob's body", () => {
     await upstream.ended({ kind: "blob" });
   });
 
-  void it("that is not wanted any more ends at the upstream, and its slot is free", async (t) => {
+  void it("that is destroyed ends at the upstream and releases its slot", async (t) => {
     const upstream = await startRegistry(t);
     const barrier = new Barrier();
     upstream.when(
@@ -152,7 +152,7 @@ void describe("a blob's body", () => {
     assert.ok(observer.receivedBytes < 600_000);
   });
 
-  void it("is held back by a slow reader, not kept in memory", async (t) => {
+  void it("is paused by a slow reader, not buffered in memory", async (t) => {
     const upstream = await startRegistry(t);
     const large = seededBlob("large", 33_554_432);
     upstream.content.addBlob(ALPINE, large);
@@ -161,7 +161,7 @@ void describe("a blob's body", () => {
       signal: SIGNAL,
     });
     await once(body, "readable");
-    // Time for far more than the buffers hold.
+    // Enough time for far more bytes than the buffers hold.
     for (let round = 0; round < 50; round++) {
       await client.getManifest(ALPINE, TAG, SIGNAL);
     }
@@ -217,7 +217,7 @@ void describe("a blob's body", () => {
 });
 
 void describe("a range of a blob", () => {
-  void it("may be answered with the whole", async (t) => {
+  void it("may be answered with the whole blob", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when(
       { kind: "blob" },
@@ -255,7 +255,7 @@ void describe("a range of a blob", () => {
     ["416", 400_000, {}],
   ];
   for (const [name, offset, fault] of WRONG) {
-    void it(`answered with ${name} is refused, and the next endpoint is asked`, async (t) => {
+    void it(`answered with ${name} is rejected, and the next endpoint is tried`, async (t) => {
       const first = await startRegistry(t);
       const second = await startRegistry(t);
       first.when({ kind: "blob" }, fault);
@@ -308,7 +308,7 @@ void describe("a manifest", () => {
     });
   }
 
-  void it("that only drips is a time-out, and the next endpoint is asked", async (t) => {
+  void it("that is too slow is a time-out, and the next endpoint is tried", async (t) => {
     const first = await startRegistry(t);
     const second = await startRegistry(t);
     first.when({ kind: "manifest" }, { bytesPerSecond: 100 });
@@ -329,7 +329,7 @@ void describe("a manifest", () => {
     assert.equal(error.kind, "timeout");
   });
 
-  void it("that comes slowly, but comes, is read to its end", async (t) => {
+  void it("that is slow but fast enough is read to its end", async (t) => {
     const upstream = await startRegistry(t);
     const body = Buffer.alloc(12_000, 0x20);
     upstream.when({ kind: "manifest" }, { body, bytesPerSecond: 6_000 });
@@ -341,7 +341,7 @@ void describe("a manifest", () => {
     assert.equal(client.isDown(), false);
   });
 
-  void it("whose token only drips is a time-out", async (t) => {
+  void it("whose token is too slow is a time-out", async (t) => {
     const upstream = await ScriptedUpstream.start(t, {
       auth: { scheme: "bearer" },
     });
@@ -371,7 +371,7 @@ void describe("a manifest", () => {
     assert.equal(bytes.length, MAX_MANIFEST_BYTES);
   });
 
-  void it("is told of as far as the headers tell, and no further", async (t) => {
+  void it("is described by a HEAD as far as its headers state", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when(
       { kind: "manifest" },
@@ -395,13 +395,13 @@ void describe("a manifest", () => {
   });
 });
 
-void describe("a body that nobody wants", () => {
+void describe("an unwanted body", () => {
   const DRIP: Misbehaviour = {
     body: Buffer.alloc(10_000, 0x20),
     bytesPerSecond: 100,
   };
 
-  void it("does not hold its connection for long where it only drips", async (t) => {
+  void it("does not keep its connection for long if it is slow", async (t) => {
     const upstream = await ScriptedUpstream.start(t, { redirectBlobs: {} });
     upstream.content.addImage(ALPINE, IMAGE, "1");
     upstream.when({ kind: "blob", listener: "registry" }, DRIP);
@@ -414,7 +414,7 @@ void describe("a body that nobody wants", () => {
     assert.ok(upstream.bytesSent({ listener: "registry" }) < 10_000);
   });
 
-  void it("holds up nobody where it is a 429's, which is read for a hint", async (t) => {
+  void it("of a 429, which is read for a hint, delays no request", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when({ kind: "blob" }, { ...DRIP, status: 429 });
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -428,7 +428,7 @@ void describe("a body that nobody wants", () => {
 });
 
 void describe("the size of a blob", () => {
-  void it("is asked for with one HEAD", async (t) => {
+  void it("is requested by one HEAD", async (t) => {
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin]);
     const head = await client.headBlob(ALPINE, BLOB.digest, SIGNAL);
@@ -440,7 +440,7 @@ void describe("the size of a blob", () => {
     ["405", { status: 405 }],
     ["no length", { framing: "chunked" }],
   ] as const) {
-    void it(`is asked for with a GET where HEAD answers ${name}; its body is not read`, async (t) => {
+    void it(`is requested by a GET if HEAD answers ${name}; the body is not read`, async (t) => {
       const upstream = await startRegistry(t);
       const large = seededBlob("large", 33_554_432);
       upstream.content.addBlob(ALPINE, large);
@@ -453,12 +453,12 @@ void describe("the size of a blob", () => {
       await upstream.ended();
       assert.equal(upstream.count(), 2);
       assert.equal(observer.receivedBytes, 0);
-      // Its one slot is free again.
+      // The one slot is free again.
       await client.headBlob(ALPINE, large.digest, SIGNAL);
     });
   }
 
-  void it("is not asked for twice where there is no such blob", async (t) => {
+  void it("is not requested twice if the blob does not exist", async (t) => {
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin]);
     const unknown = `sha256:${"0".repeat(64)}` as Digest;

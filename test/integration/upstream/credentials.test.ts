@@ -58,7 +58,7 @@ async function setUp(
   };
 }
 
-/** What `docker login` would have written. */
+/** The config.json that `docker login` writes. */
 async function dockerConfig(
   test: AfterTest,
   content: unknown,
@@ -114,7 +114,7 @@ function pool(first: string): readonly UpstreamCredential[] {
 
 void describe("a Docker config.json", () => {
   for (const auth of [BASIC, BEARER]) {
-    void it(`gives the password of the endpoint's own host, by ${auth.scheme}`, async (t) => {
+    void it(`provides the password of the endpoint's own host, by ${auth.scheme}`, async (t) => {
       const setup = await setUp(t, auth, async ({ host }) => [
         {
           dockerConfigFile: await dockerConfig(t, {
@@ -130,7 +130,7 @@ void describe("a Docker config.json", () => {
     });
   }
 
-  void it("without that host asks as nobody, and no other host's password is sent", async (t) => {
+  void it("without that host leads to anonymous requests, without another host's password", async (t) => {
     const setup = await setUp(t, BASIC, async () => [
       {
         dockerConfigFile: await dockerConfig(t, {
@@ -148,7 +148,7 @@ void describe("a Docker config.json", () => {
     }
   });
 
-  void it("names a helper for the host, which goes before what the file holds", async (t) => {
+  void it("names a helper for the host, which goes before logins in the file", async (t) => {
     const helper = await makeHelper(t, "docker-credential-corp");
     await helper.gives("other", USERS.other);
     const path = process.env["PATH"];
@@ -170,7 +170,7 @@ void describe("a Docker config.json", () => {
     }
   });
 
-  void it("has a store, and holds itself what the store lacks", async (t) => {
+  void it("has a store, and provides logins that the store lacks", async (t) => {
     const helper = await makeHelper(t, "docker-credential-store");
     await helper.does(
       "echo 'credentials not found in native keychain'; exit 1",
@@ -195,7 +195,7 @@ void describe("a Docker config.json", () => {
     }
   });
 
-  void it("is read again when it was replaced", async (t) => {
+  void it("is read again after it was replaced", async (t) => {
     let file = "";
     const setup = await setUp(t, BASIC, async ({ host }) => {
       file = await dockerConfig(t, {
@@ -212,7 +212,7 @@ void describe("a Docker config.json", () => {
     await rename(`${file}.new`, file);
     await setup.pull();
     assert.deepEqual(usersOf(setup), ["acme:canary-one", "other:canary-two"]);
-    // Half a file is none.
+    // An incomplete file is ignored.
     await writeFile(file, '{"auths":');
     await setup.pull();
     assert.deepEqual(usersOf(setup), ["acme:canary-one", "other:canary-two"]);
@@ -225,7 +225,7 @@ void describe("an identity token", () => {
     refreshTokens: { "canary-refresh": "acme" },
   } as const;
 
-  void it("goes to the realm by POST, in the body and nowhere else", async (t) => {
+  void it("is sent to the realm by POST, in the body only", async (t) => {
     const setup = await withToken(t, REFRESH);
     await setup.pull();
     const [request, ...others] = setup.upstream.requests({ kind: "token" });
@@ -253,7 +253,7 @@ void describe("an identity token", () => {
   });
 
   for (const postStatus of [400, 401, 404, 405] as const) {
-    void it(`goes by GET where a POST is answered ${postStatus}, and by GET alone from then on`, async (t) => {
+    void it(`is sent by GET after a POST was answered ${postStatus}, and then by GET only`, async (t) => {
       const setup = await withToken(
         t,
         { ...REFRESH, postStatus, expiresInSeconds: 60 },
@@ -276,7 +276,7 @@ void describe("an identity token", () => {
     });
   }
 
-  void it("that both refuse is refused, and not asked for again at once", async (t) => {
+  void it("that GET and POST refuse is refused, and not sent again immediately", async (t) => {
     const setup = await withToken(t, {
       ...REFRESH,
       refreshTokens: {},
@@ -302,7 +302,7 @@ void describe("an identity token", () => {
 });
 
 void describe("a credential helper", () => {
-  void it("is asked once, however many pull at the same time", async (t) => {
+  void it("is run once for concurrent pulls", async (t) => {
     const helper = await makeHelper(t);
     await helper.gives("acme", USERS.acme);
     const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
@@ -311,7 +311,7 @@ void describe("a credential helper", () => {
     assert.deepEqual(await helper.runs(), [`get ${setup.upstream.host}`]);
   });
 
-  void it("is asked again before its twelve hours are over, and stands while it fails", async (t) => {
+  void it("is run again before its twelve hours are over, and its login stays if that fails", async (t) => {
     const helper = await makeHelper(t);
     const clock = new FakeClock();
     const password = (name: string, lifeMs: number): string =>
@@ -351,7 +351,7 @@ void describe("a credential helper", () => {
     assert.equal(setup.upstream.count({ status: 401 }), 1);
   });
 
-  void it("that fails is told of in words of ours, and left alone for a while", async (t) => {
+  void it("that fails is reported without its output, and not run again for a while", async (t) => {
     const helper = await makeHelper(t);
     await helper.does("echo canary-leak; echo canary-leak >&2; exit 1");
     const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
@@ -369,7 +369,7 @@ void describe("a credential helper", () => {
     await setup.pull();
   });
 
-  void it("that is not there is named, and nothing is held against the upstream or the account", async (t) => {
+  void it("that is missing is named, without a failure of the upstream or the account", async (t) => {
     const program = join(await tempDir(t), "docker-credential-gone");
     const setup = await setUp(t, BASIC, () => [{ helper: program }]);
     for (let round = 0; round < 5; round++) {
@@ -394,7 +394,7 @@ void describe("a credential helper", () => {
     assert.equal(client.accounts()[0]?.isRefused, false);
   });
 
-  void it("that is not there leaves the work to the other accounts", async (t) => {
+  void it("that is missing does not affect the other accounts", async (t) => {
     const program = join(await tempDir(t), "docker-credential-gone");
     const setup = await setUp(t, BASIC, () => [
       { helper: program },
@@ -404,13 +404,13 @@ void describe("a credential helper", () => {
     assert.deepEqual(usersOf(setup), [`acme:${USERS.acme}`]);
   });
 
-  void it("is asked anew when the upstream refuses what it gave, once", async (t) => {
+  void it("is run once more when the upstream refuses its login", async (t) => {
     const helper = await makeHelper(t);
     await helper.gives("acme", "canary-old");
     const setup = await setUp(t, BASIC, () => [{ helper: helper.program }]);
     const error = await upstreamErrorOf(setup.pull());
     assert.equal(error.kind, "unauthorized");
-    // It has just been asked: that it would know better by now is not likely.
+    // The helper has just run: a newer login is unlikely.
     assert.equal((await helper.runs()).length, 1);
     setup.clock.advance(30_000);
     await helper.gives("acme", USERS.acme);
@@ -418,7 +418,7 @@ void describe("a credential helper", () => {
     assert.equal((await helper.runs()).length, 2);
   });
 
-  void it("may leave a caller waiting no longer than the caller wants", async (t) => {
+  void it("does not delay a caller beyond the caller's signal", async (t) => {
     const helper = await makeHelper(t);
     const folder = await tempDir(t);
     const gate = join(folder, "gate");
@@ -453,11 +453,11 @@ void describe("a password file", () => {
       setup.upstream.forgetRequests();
       await setup.pull();
       assert.equal(setup.upstream.count({ status: 401 }), 0);
-      // Readable by everybody: no secret, as at a start.
+      // Readable by every user: rejected, as at the start.
       await writeFile(`${passwordFile}.new`, "canary-open\n", { mode: 0o644 });
       await rename(`${passwordFile}.new`, passwordFile);
       await setup.pull();
-      // Emptied or gone, as while it is being replaced: the last good one stays.
+      // Empty or missing, as during a replacement: the last valid one stays.
       await writeSecret(passwordFile, "");
       await setup.pull();
       await rename(passwordFile, `${passwordFile}.old`);
@@ -469,7 +469,7 @@ void describe("a password file", () => {
 
 void describe("a 401 to a credential that has changed meanwhile", () => {
   for (const auth of [BASIC, BEARER]) {
-    void it(`makes the new one be read and tried, once, by ${auth.scheme}`, async (t) => {
+    void it(`reads the new one and tries it once, by ${auth.scheme}`, async (t) => {
       const passwordFile = join(await tempDir(t), "password");
       await writeSecret(passwordFile, "canary-one");
       const users: Record<string, string> = { acme: "canary-one" };
@@ -504,7 +504,7 @@ void describe("a 401 to a credential that has changed meanwhile", () => {
 
 void describe("a pool", () => {
   for (const auth of [BASIC, BEARER]) {
-    void it(`goes on with the next where one is refused, by ${auth.scheme}, which is left alone`, async (t) => {
+    void it(`continues with the next account after a refusal, by ${auth.scheme}, and avoids the refused one`, async (t) => {
       const setup = await setUp(t, auth, () => pool("canary-wrong"));
       for (let round = 0; round < 5; round++) await setup.pull();
       assert.deepEqual(usersOf(setup), ["other:canary-two"]);
@@ -525,7 +525,7 @@ void describe("a pool", () => {
     });
   }
 
-  void it("goes on with the next in a new repository too, without asking as nobody", async (t) => {
+  void it("continues with the next account in a new repository too, without an anonymous request", async (t) => {
     const users: Record<string, string> = { ...USERS };
     const setup = await setUp(t, { ...BEARER, users }, () => pool(USERS.acme));
     await setup.pull();
@@ -543,7 +543,7 @@ void describe("a pool", () => {
     );
   });
 
-  void it("is refused as one when every one is, and a repository that is denied is no credential's fault", async (t) => {
+  void it("is refused if every account is; a denied repository is not the fault of a credential", async (t) => {
     const setup = await setUp(t, BEARER, () => pool(USERS.acme));
     setup.upstream.deny(ALPINE);
     const error = await upstreamErrorOf(setup.pull());

@@ -28,7 +28,7 @@ async function startRegistry(t: AfterTest): Promise<ScriptedUpstream> {
 }
 
 void describe("endpoints", () => {
-  void it("are asked in order, and those to be avoided last", async (t) => {
+  void it("are tried in order, avoided ones last", async (t) => {
     const first = await startRegistry(t);
     const second = await startRegistry(t);
     const { client } = startUpstreamClient(t, [first.origin, second.origin]);
@@ -57,7 +57,7 @@ void describe("endpoints", () => {
     ["nothing", { raw: "" }, 2],
   ] as const;
   for (const [name, fault, tries] of FAULTS) {
-    void it(`that answer ${name} are passed over for the next, in the same call`, async (t) => {
+    void it(`that answer ${name} are followed by the next, in the same call`, async (t) => {
       const first = await startRegistry(t);
       const second = await startRegistry(t);
       first.when({}, fault);
@@ -80,7 +80,7 @@ void describe("endpoints", () => {
     [403, "denied"],
     [401, "unauthorized"],
   ] as const) {
-    void it(`that answer ${status} have answered: the next is not asked`, async (t) => {
+    void it(`that answer ${status} have answered: the next is not tried`, async (t) => {
       const first = await startRegistry(t);
       const second = await startRegistry(t);
       first.when({}, { status });
@@ -97,7 +97,7 @@ void describe("endpoints", () => {
     });
   }
 
-  void it("that refuse connections rest for 5 s, and one probe brings them back", async (t) => {
+  void it("that refuse connections rest for 5 s, and one probe ends the rest", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     const { client, observer } = startUpstreamClient(t, [upstream.origin], {
@@ -129,7 +129,7 @@ void describe("endpoints", () => {
     ]);
   });
 
-  void it("whose name does not resolve rest at once", async (t) => {
+  void it("whose name does not resolve rest immediately", async (t) => {
     const { client } = startUpstreamClient(t, ["http://nowhere.invalid"]);
     const ask = () => upstreamErrorOf(client.headManifest(ALPINE, TAG, SIGNAL));
     assert.equal((await ask()).kind, "unreachable");
@@ -159,7 +159,7 @@ void describe("endpoints", () => {
   });
 
   for (const where of ["connect", "headers", "body"] as const) {
-    void it(`that time out in ${where}: no time-out is waited for twice for one resource, nor for a fourth`, async (t) => {
+    void it(`that time out in ${where} delay no second request for a resource, and no fourth resource`, async (t) => {
       const upstream = await startRegistry(t);
       if (where === "connect") upstream.blackHole();
       if (where === "headers") upstream.when({}, { stallAt: "headers" });
@@ -185,7 +185,7 @@ void describe("endpoints", () => {
     });
   }
 
-  void it("are not blamed for what we ended ourselves, even in a probe", async (t) => {
+  void it("do not fail by requests that the mirror ended, even in a probe", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin], { clock });
@@ -213,7 +213,7 @@ void describe("endpoints", () => {
     assert.equal(client.isDown(), false);
   });
 
-  void it("that are all unknown to be up: the error tells of what was seen, not of what rests", async (t) => {
+  void it("that all fail report an actual failure rather than a rest", async (t) => {
     const first = await startRegistry(t);
     const second = await startRegistry(t);
     const { client } = startUpstreamClient(t, [first.origin, second.origin]);
@@ -248,7 +248,7 @@ void describe("a 5xx", () => {
     });
   }
 
-  void it("503 with Retry-After is obeyed, for that resource alone", async (t) => {
+  void it("503 with Retry-After is obeyed for that resource only", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     upstream.when(
@@ -265,7 +265,7 @@ void describe("a 5xx", () => {
     const resting = await upstreamErrorOf(head());
     assert.deepEqual([resting.kind, resting.isLocal], ["breaker-open", true]);
     assert.equal(upstream.count(), 1);
-    // Nothing else is held back for it.
+    // Other resources are not affected.
     assert.equal(client.isDown(), false);
     await client.headManifest(ALPINE, DIGEST, SIGNAL);
     const { body } = await client.openBlob(ALPINE, LAYER.digest, {
@@ -276,7 +276,7 @@ void describe("a 5xx", () => {
     await head();
   });
 
-  void it("503 with Retry-After is obeyed, for everything, once three resources in a row were answered so", async (t) => {
+  void it("503 with Retry-After is obeyed for everything after three resources in a row", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     upstream.when({}, { status: 503, headers: { "retry-after": "120" } });
@@ -308,7 +308,7 @@ void describe("a 429", () => {
     ["999999", 900_000],
     ["Thu, 01 Jan 2026 00:01:30 GMT", 90_000],
   ] as const) {
-    void it(`with Retry-After ${retryAfter} is answered from here for ${restMs / 1000} s, blobs go on`, async (t) => {
+    void it(`with Retry-After ${retryAfter} is answered by the mirror for ${restMs / 1000} s, blobs continue`, async (t) => {
       const clock = new FakeClock();
       const upstream = await startRegistry(t);
       upstream.when(
@@ -345,7 +345,7 @@ void describe("a 429", () => {
       },
     ],
   ] as const) {
-    void it(`that asks for less than a second in ${name} is waited for`, async (t) => {
+    void it(`with a pause below a second in ${name} is retried within the request`, async (t) => {
       const upstream = await startRegistry(t);
       upstream.when(
         { kind: "manifest" },
@@ -360,7 +360,7 @@ void describe("a 429", () => {
     });
   }
 
-  void it("that goes on asking for less than a second is told after three waits", async (t) => {
+  void it("with a pause below a second is returned after three retries", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when({}, { status: 429, headers: { "retry-after": "0" } });
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -375,7 +375,7 @@ void describe("a 429", () => {
 
 void describe("a 429 for a blob or a list", () => {
   for (const kind of ["blob", "tags", "referrers"] as const) {
-    void it(`is remembered for that ${kind} alone, until three of them in a row are answered so`, async (t) => {
+    void it(`is remembered for that ${kind} only, until three in a row are answered 429`, async (t) => {
       const clock = new FakeClock();
       const upstream = await startRegistry(t);
       upstream.when(
@@ -397,7 +397,7 @@ void describe("a 429 for a blob or a list", () => {
           assert.equal(error.retryAfterMs, 60_000);
           assert.equal(error.isLocal, again > 0 || place > 2);
         }
-        // Nothing of another kind is held back.
+        // Other kinds are not affected.
         await client.headManifest(ALPINE, TAG, SIGNAL);
         assert.equal(client.isDown(), false);
       }
@@ -437,7 +437,7 @@ void describe("a list that fails", () => {
 
 void describe("a queue", () => {
   for (const status of [429, 503] as const) {
-    void it(`behind a ${status} that asks for a rest is not sent after all`, async (t) => {
+    void it(`is not sent after a ${status} with Retry-After`, async (t) => {
       const upstream = await startRegistry(t);
       const barrier = new Barrier();
       upstream.when(
@@ -467,7 +467,7 @@ void describe("a connection", () => {
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin]);
     await client.getManifest(ALPINE, TAG, SIGNAL);
-    // Closed at the very moment when it is used again.
+    // Closed at the moment of the next use.
     upstream.when({}, { raw: "" }, { times: 1 });
     const { bytes } = await client.getManifest(ALPINE, TAG, SIGNAL);
     assert.deepEqual(bytes, IMAGE.manifest.bytes);
@@ -480,11 +480,11 @@ void describe("a connection", () => {
     for (let round = 0; round < 20; round++) {
       await client.getManifest(ALPINE, TAG, SIGNAL);
     }
-    // undici waits a turn before it uses one again; the next request may come before that.
+    // undici reuses a connection one turn later; the next request may be sent before.
     assert.ok(upstream.registry.connectionCount <= 2);
   });
 
-  void it("for a blob waits in our queue, which is no fault of the endpoint", async (t) => {
+  void it("for a blob waits in the mirror's queue, without a failure of the endpoint", async (t) => {
     const upstream = await startRegistry(t);
     const barrier = new Barrier();
     upstream.when({ kind: "blob" }, { hold: { at: 100, barrier } });
@@ -511,7 +511,7 @@ void describe("a connection", () => {
     assert.equal(client.isDown(), false);
   });
 
-  void it("to a black hole is not made for those who waited behind it", async (t) => {
+  void it("to a black hole is not opened for requests that waited for its slot", async (t) => {
     const upstream = await startRegistry(t);
     upstream.blackHole();
     const { client } = startUpstreamClient(t, [upstream.origin], {
@@ -551,7 +551,7 @@ void describe("a client", () => {
     assert.equal(upstream.registry.connectionCount, 0);
   });
 
-  void it("that is closed ends what runs, and asks no more", async (t) => {
+  void it("that is closed ends running requests and sends no more", async (t) => {
     const upstream = await startRegistry(t);
     upstream.when({ kind: "blob" }, { stallAt: 100 });
     upstream.when({ kind: "manifest" }, { stallAt: "headers" });

@@ -43,7 +43,7 @@ void describe("a list of tags", () => {
     });
   }
 
-  void it("ends where its links go in a circle", async (t) => {
+  void it("ends if its links form a cycle", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage(ALPINE, IMAGE, "1");
     upstream.when(
@@ -58,7 +58,7 @@ void describe("a list of tags", () => {
     assert.equal(upstream.count(), 2);
   });
 
-  void it("ends where a link leads elsewhere, and nobody there is asked", async (t) => {
+  void it("ends if a link leads to another origin, which is not requested", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const trap = await ScriptedUpstream.start(t);
     upstream.content.addImage(ALPINE, IMAGE, "1");
@@ -91,7 +91,7 @@ void describe("a list of tags", () => {
     assert.equal(upstream.count(), 1_000);
   });
 
-  void it("ends at 10 MiB, with what there is", async (t) => {
+  void it("ends at 10 MiB with the tags received so far", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.when({ kind: "tags" }, ({ query }) => {
       const at = Number(query.get("page") ?? 0);
@@ -111,7 +111,7 @@ void describe("a list of tags", () => {
     assert.equal(client.isDown(), false);
   });
 
-  void it("that breaks in a later page is no list", async (t) => {
+  void it("that breaks in a later page is rejected", async (t) => {
     const upstream = await ScriptedUpstream.start(t, { pageSize: 3 });
     for (const tag of TAGS) upstream.content.addImage(ALPINE, IMAGE, tag);
     upstream.when(
@@ -188,7 +188,7 @@ void describe("the referrers of a manifest", () => {
       "bad-response",
     ],
   ] as const) {
-    void it(`that are ${name} are ${kind}, never half a list`, async (t) => {
+    void it(`that are ${name} are ${kind}, never a partial list`, async (t) => {
       const upstream = await ScriptedUpstream.start(t);
       upstream.content.addImage(ALPINE, IMAGE, "1");
       upstream.when({ kind: "referrers" }, fault);

@@ -28,14 +28,14 @@ async function startRegistry(
 }
 
 void describe("a failed endpoint", () => {
-  void it("is probed behind the answers of the next, however often, and comes back to the front", async (t) => {
+  void it("is probed in the background while the next one answers, and is used again when it recovers", async (t) => {
     const clock = new FakeClock();
     const first = await startRegistry(t);
     const second = await startRegistry(t);
     const { client, observer } = startUpstreamClient(
       t,
       [first.origin, second.origin],
-      // Whoever waited for the black hole would be the last to answer in this test.
+      // A request that waited for the black hole would be answered last.
       { clock, connectTimeoutMs: 2_000, headersTimeoutMs: 18_000 },
     );
     await first.stop();
@@ -48,7 +48,7 @@ void describe("a failed endpoint", () => {
     for (let round = 0; round < 3; round++) {
       await client.getManifest(ALPINE, TAG, SIGNAL);
     }
-    // One probe at a time; what it asks is what was asked.
+    // One probe at a time; it sends the request of the client.
     await first.arrived(1);
     assert.equal(first.count(), 1);
     assert.equal(first.requests()[0]?.kind, "manifest");
@@ -70,7 +70,7 @@ void describe("a failed endpoint", () => {
     assert.equal(first.count(), 1);
   });
 
-  void it("that is probed by a blob has that body ended", async (t) => {
+  void it("that is probed by a blob has the late body destroyed", async (t) => {
     const clock = new FakeClock();
     const first = await startRegistry(t);
     const second = await startRegistry(t);
@@ -91,7 +91,7 @@ void describe("a failed endpoint", () => {
     assert.equal(first.bytesSent({ kind: "blob" }), 1_000);
   });
 
-  void it("that is the only one costs a time-out once; later callers hear of it in a moment", async (t) => {
+  void it("that is the only one costs one time-out; later callers get an error within a second", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin], {
@@ -112,7 +112,7 @@ void describe("a failed endpoint", () => {
     assert.ok((late.retryAfterMs ?? 0) >= 1_000);
     assert.equal(upstream.count(), 1);
     assert.equal(client.status().endpoints[0]?.breaker, "half-open");
-    // It goes on behind, nobody else waits for it, and its answer counts.
+    // The probe continues in the background, no caller waits for it, and its answer counts.
     const other = await ask();
     assert.deepEqual([other.kind, other.isLocal], ["breaker-open", true]);
     barrier.release();
@@ -123,8 +123,8 @@ void describe("a failed endpoint", () => {
   });
 });
 
-void describe("storage behind a redirect that failed", () => {
-  void it("is waited for no longer than a moment when it is probed", async (t) => {
+void describe("failed storage of a redirect", () => {
+  void it("is waited for no longer than a second when it is probed", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     const { client } = startUpstreamClient(t, [upstream.origin], {
@@ -157,9 +157,9 @@ void describe("storage behind a redirect that failed", () => {
   });
 });
 
-void describe("storage behind a redirect that fails one blob", () => {
+void describe("storage of a redirect that fails for one blob", () => {
   for (const status of [503, 429]) {
-    void it(`with ${status} and Retry-After gives the others, and is not asked for that one again`, async (t) => {
+    void it(`with ${status} and Retry-After serves other blobs, and is not asked for that one again`, async (t) => {
       const upstream = await startRegistry(t, { redirectBlobs: {} });
       const { client } = startUpstreamClient(t, [upstream.origin], {
         clock: new FakeClock(),
@@ -183,7 +183,7 @@ void describe("storage behind a redirect that fails one blob", () => {
     });
   }
 
-  void it("with 503 and Retry-After is left alone once three blobs in a row were answered so", async (t) => {
+  void it("with 503 and Retry-After rests after three blobs in a row", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     const blobs = [1, 2, 3, 4].map((at) => seededBlob(`stored ${at}`, 1_000));
@@ -199,13 +199,13 @@ void describe("storage behind a redirect that fails one blob", () => {
       );
     }
     assert.equal(upstream.count({ listener: "cdn" }), 3);
-    // The endpoint itself is not blamed.
+    // The endpoint itself has no failure.
     assert.equal(client.isDown(), false);
   });
 });
 
 void describe("slow lists", () => {
-  void it("hold up no manifest, token or blob, and what waits behind them is no failure", async (t) => {
+  void it("delay no manifest, token or blob, and a queued list is not a failure", async (t) => {
     const upstream = await startRegistry(t, { auth: { scheme: "bearer" } });
     const { client } = startUpstreamClient(t, [upstream.origin], {
       headersTimeoutMs: 18_000,
@@ -230,14 +230,14 @@ void describe("slow lists", () => {
     }
     barrier.release();
     upstream.clearRules();
-    // Neither those that were sent nor those that waited are held against it.
+    // Neither sent nor queued requests count as failures.
     await client.listTags(ALPINE, SIGNAL);
     assert.equal(client.status().endpoints[0]?.lastError, undefined);
   });
 });
 
 void describe("admission", () => {
-  void it("refuses whoever finds the queue full, at once and with a time to come back", async (t) => {
+  void it("refuses requests that find the queue full, immediately and with Retry-After", async (t) => {
     const upstream = await startRegistry(t);
     const barrier = new Barrier();
     upstream.when({ kind: "blob" }, { hold: { at: "headers", barrier } });
@@ -259,7 +259,7 @@ void describe("admission", () => {
       [refused.kind, refused.retryAfterMs, refused.isLocal],
       ["overloaded", 1_000, true],
     );
-    // Manifests have a lane of their own.
+    // Manifests have slots of their own.
     await client.getManifest(ALPINE, TAG, SIGNAL);
     assert.equal(client.isDown(), false);
     leaving.abort();
@@ -288,7 +288,7 @@ void describe("bandwidth", () => {
       bodies.map(({ length }) => length),
       [300_000, 300_000, 300_000],
     );
-    // A bound from below holds on any machine: the last chunks and a burst are free.
+    // A lower bound holds on any machine: the last chunks and a burst are not delayed.
     assert.ok(tookMs >= 500, `${tookMs} ms`);
   });
 });

@@ -21,7 +21,7 @@ function raw(...lines: readonly string[]): { readonly raw: string } {
   return { raw: ["HTTP/1.1 200 OK", ...lines, "", "{}"].join("\r\n") };
 }
 
-/** What undici's parser refuses today, and must go on refusing. */
+/** Answers that undici's parser rejects, and must continue to reject. */
 const MALFORMED = [
   ["two lengths", raw("Content-Length: 2", "Content-Length: 3")],
   ["a list of lengths", raw("Content-Length: 2, 2")],
@@ -43,7 +43,7 @@ const MALFORMED = [
 
 void describe("an answer", () => {
   for (const [name, fault] of MALFORMED) {
-    void it(`with ${name} is refused, and the client lives`, async (t) => {
+    void it(`with ${name} is rejected, and the client survives`, async (t) => {
       const upstream = await ScriptedUpstream.start(t);
       upstream.content.addImage(ALPINE, IMAGE, "1");
       upstream.when({ kind: "manifest" }, fault, { times: 2 });
@@ -61,12 +61,12 @@ void describe("an answer", () => {
     });
   }
 
-  void it("that never comes behind early hints is waited for no longer than any other", async (t) => {
+  void it("that never follows its early hints times out like any other", async (t) => {
     const hint = Buffer.from("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
     const sockets = new Set<Socket>();
     const server = createServer((socket) => {
       sockets.add(socket);
-      // Each would start undici's own time-out anew.
+      // Each one restarts undici's own time-out.
       const timer = setInterval(() => socket.write(hint), 20);
       socket.on("error", () => {});
       socket.on("close", () => clearInterval(timer));
@@ -88,7 +88,7 @@ void describe("an answer", () => {
     assert.equal(error.kind, "timeout");
   });
 
-  void it("may have early hints before it", async (t) => {
+  void it("may follow early hints", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const hints = "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(500);
     upstream.when({}, { raw: `${hints}${raw("Content-Length: 2").raw}` });
@@ -99,7 +99,7 @@ void describe("an answer", () => {
 });
 
 void describe("a kept connection", () => {
-  void it("on which an answer waits that nobody asked for is not used again", async (t) => {
+  void it("with an unrequested answer is not used again", async (t) => {
     const honest = JSON.stringify({ schemaVersion: 2, honest: true });
     const connections: Socket[] = [];
     const server = createServer((socket) => {
@@ -132,7 +132,7 @@ void describe("a kept connection", () => {
 });
 
 void describe("TLS", () => {
-  void it("that is refused for the server's name is a failure, and nothing is asked in plain text", async (t) => {
+  void it("that fails for the server's name is an error, without a request in plain text", async (t) => {
     const authority = createCertificateAuthority();
     let connections = 0;
     const server = createTlsServer({
@@ -173,7 +173,7 @@ void describe("TLS", () => {
     await client.getManifest(ALPINE, TAG, SIGNAL);
   });
 
-  void it("trusts anybody where it was told to", async (t) => {
+  void it("trusts any certificate with insecureSkipVerify", async (t) => {
     const authority = createCertificateAuthority();
     const upstream = await ScriptedUpstream.start(t, {
       tls: authority.issue({ hosts: ["another.example"] }),
@@ -211,7 +211,7 @@ void describe("TLS", () => {
     });
   }
 
-  void it("that never answers the hello is a time-out", async (t) => {
+  void it("that never completes its handshake is a time-out", async (t) => {
     const authority = createCertificateAuthority();
     const upstream = await ScriptedUpstream.start(t, {
       tls: authority.issue(),

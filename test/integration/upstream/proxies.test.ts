@@ -27,12 +27,12 @@ function through(url: string, noProxy: readonly string[] = []): ProxyConfig {
   return { source: "environment", https: secret, http: secret, noProxy };
 }
 
-/** Names are the proxy's to resolve. */
+/** The proxy resolves names. */
 const NOBODY_RESOLVES = (hostname: string): Promise<never> =>
   Promise.reject(new Error(`${hostname} was looked up`));
 
 void describe("a forward proxy", () => {
-  void it("is asked for an http endpoint, and resolves its name", async (t) => {
+  void it("is used for an http endpoint and resolves its name", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage(ALPINE, IMAGE, "1");
     const proxy = await ForwardProxy.start(t, {
@@ -53,7 +53,7 @@ void describe("a forward proxy", () => {
     assert.equal(upstream.requests()[0]?.headers["host"], "registry.example");
   });
 
-  void it("is given its own password, by a tunnel where the endpoint is https, and nobody else is", async (t) => {
+  void it("is the only server that gets its password, through a tunnel for an https endpoint", async (t) => {
     const authority = createCertificateAuthority();
     const upstream = await ScriptedUpstream.start(t, {
       tls: authority.issue({ hosts: ["registry.example"] }),
@@ -91,7 +91,7 @@ void describe("a forward proxy", () => {
     );
   });
 
-  void it("is passed by for what NO_PROXY names", async (t) => {
+  void it("is bypassed for hosts in NO_PROXY", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage(ALPINE, IMAGE, "1");
     const proxy = await ForwardProxy.start(t, {});
@@ -102,7 +102,7 @@ void describe("a forward proxy", () => {
     assert.deepEqual(proxy.requests, []);
   });
 
-  void it("that is dead makes the endpoint rest", async (t) => {
+  void it("that is unreachable makes the endpoint rest", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const { port } = upstream.registry;
     await upstream.stop();
@@ -160,7 +160,7 @@ async function startTlsListener(
 }
 
 void describe("a client certificate", () => {
-  void it("is shown to the endpoint, and to nobody that it redirects to", async (t) => {
+  void it("is sent to the endpoint, but not to redirect targets", async (t) => {
     const authority = createCertificateAuthority();
     const storage = await startTlsListener(t, authority, {
       body: IMAGE.manifest.bytes,

@@ -72,7 +72,7 @@ void it("pulls with one challenge, one token, and one request for each manifest 
   assert.deepEqual(observer.faults, []);
 });
 
-void it("asks for a token before the first request of the next repository", async (t) => {
+void it("obtains a token before the first request of the next repository", async (t) => {
   const upstream = await ScriptedUpstream.start(t, {
     auth: { scheme: "bearer" },
   });
@@ -122,7 +122,7 @@ void it("sends credentials to the realm and to a Basic endpoint, and nothing els
   assert.equal(asked?.headers["via"], "1.1 entrepot-test");
 });
 
-void it("asks below an endpoint's path, for the token's scope too", async (t) => {
+void it("prefixes the endpoint's path to repositories, also in the token's scope", async (t) => {
   const upstream = await ScriptedUpstream.start(t, {
     auth: { scheme: "bearer" },
   });
@@ -135,7 +135,7 @@ void it("asks below an endpoint's path, for the token's scope too", async (t) =>
   assert.equal(upstream.tokens?.issuedCount, 2);
 });
 
-void it("opens a blob in the middle, and says where it starts", async (t) => {
+void it("opens a blob in the middle and returns its start", async (t) => {
   const upstream = await ScriptedUpstream.start(t, { redirectBlobs: {} });
   upstream.content.addIndex(ALPINE, INDEX, "1");
   const [, , blob] = INDEX.images[0]?.blobs ?? [];

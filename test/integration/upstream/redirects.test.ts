@@ -86,7 +86,7 @@ void describe("a redirect", () => {
     assert.equal(trap.count(), 1);
   });
 
-  void it("on the endpoint's own origin keeps Authorization, one that comes back from elsewhere does not", async (t) => {
+  void it("within the endpoint's own origin keeps Authorization; one back from another origin does not", async (t) => {
     const upstream = await startRegistry(t, {
       auth: { scheme: "basic", users: USERS },
     });
@@ -131,7 +131,7 @@ void describe("a redirect", () => {
     );
   });
 
-  void it("is asked for anew each time: signatures expire", async (t) => {
+  void it("is requested again for each blob: signatures expire", async (t) => {
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     const { client } = startUpstreamClient(t, [upstream.origin]);
     const open = async (): Promise<void> => {
@@ -146,7 +146,7 @@ void describe("a redirect", () => {
     assert.equal(upstream.count({ kind: "blob" }), 2);
   });
 
-  void it("is followed five times and not a sixth", async (t) => {
+  void it("is followed at most five times", async (t) => {
     const upstream = await startRegistry(t);
     const hops = (count: number): string =>
       `/v2/${ALPINE}/blobs/${LAYER.digest}${count === 0 ? "" : `?hops=${count}`}`;
@@ -188,7 +188,7 @@ void describe("a redirect", () => {
     ["with a garbled Location", "https://[canary"],
     ["to a file", "file:///etc/passwd?canary"],
   ] as const) {
-    void it(`${name} is refused, and its query is told to nobody`, async (t) => {
+    void it(`${name} is refused, and its query is not reported`, async (t) => {
       const upstream = await startRegistry(t);
       upstream.when({ kind: "blob" }, { status: 307, headers: { location } });
       const { client, observer } = startUpstreamClient(t, [upstream.origin]);
@@ -201,7 +201,7 @@ void describe("a redirect", () => {
     });
   }
 
-  void it("to storage that refuses its signature is no refusal of the registry", async (t) => {
+  void it("to storage that refuses its signature is not a refusal of the registry", async (t) => {
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     upstream.when({ listener: "cdn" }, { status: 403 });
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -212,7 +212,7 @@ void describe("a redirect", () => {
     assert.equal(error.status, 403);
   });
 
-  void it("of a HEAD that storage refuses makes a GET of it", async (t) => {
+  void it("of a HEAD that storage refuses is replaced by a GET", async (t) => {
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     upstream.when({ listener: "cdn", method: "HEAD" }, { status: 403 });
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -221,7 +221,7 @@ void describe("a redirect", () => {
     assert.equal(upstream.count({ listener: "cdn" }), 2);
   });
 
-  void it("to a dead place leaves the endpoint up, and is not waited for twice", async (t) => {
+  void it("to a dead host leaves the endpoint up and delays only one request", async (t) => {
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     await upstream.cdn?.stop();
     const { client, observer } = startUpstreamClient(t, [upstream.origin]);

@@ -22,8 +22,8 @@ import {
 const BLOB = seededBlob("retirement", 300_000);
 const IMAGE = buildImage({ seed: "retirement", layers: [BLOB] });
 
-void describe("an upstream that is no longer in force", () => {
-  void it("is asked on by who began with it, and closed once nothing of it is under way", async (t) => {
+void describe("an upstream that a reload has replaced", () => {
+  void it("is used by running requests, and closed when none is left", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage(ALPINE, IMAGE, "1");
     const barrier = new Barrier();
@@ -58,7 +58,7 @@ void describe("an upstream that is no longer in force", () => {
     barrier.release();
     assert.equal(digestOf(await buffer(body)), BLOB.digest);
     looks.runNext();
-    // What broke between two bodies is gone on with.
+    // A download that broke between two bodies is continued.
     const manifest = await client.getManifest(ALPINE, TAG, SIGNAL);
     assert.equal(manifest.digestHeader, IMAGE.manifest.digest);
 
@@ -70,7 +70,7 @@ void describe("an upstream that is no longer in force", () => {
     assert.equal(closed.kind, "breaker-open");
   });
 
-  void it("no longer reports its endpoints, whose names its successor has", async (t) => {
+  void it("no longer reports its endpoints, whose names its replacement uses", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const { client, observer } = startUpstreamClient(t, [upstream.origin]);
     client.retire();

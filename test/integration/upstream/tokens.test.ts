@@ -47,7 +47,7 @@ async function startRegistry(
   return upstream;
 }
 
-/** Challenges name the registry's own port from now on. */
+/** Makes challenges name the registry's own port. */
 function moveRealm(upstream: ScriptedUpstream): void {
   upstream.when(
     { kind: "manifest", where: isWithoutToken },
@@ -70,7 +70,7 @@ void describe("a token", () => {
     });
   }
 
-  void it("is fetched once for all who need it at the same time", async (t) => {
+  void it("is fetched once for concurrent requests", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     const { client } = startUpstreamClient(t, [upstream.origin]);
     await client.headManifest(BUSYBOX, TAG, SIGNAL);
@@ -89,7 +89,7 @@ void describe("a token", () => {
     assert.equal(upstream.count({ kind: "manifest" }), 50);
   });
 
-  void it("is fetched on for the others when the one who asked first leaves", async (t) => {
+  void it("is still fetched for others when the first caller leaves", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     const { client } = startUpstreamClient(t, [upstream.origin]);
     await client.headManifest(BUSYBOX, TAG, SIGNAL);
@@ -109,7 +109,7 @@ void describe("a token", () => {
     assert.equal(client.isDown(), false);
   });
 
-  void it("is renewed at 90 % of its life, before the request, by the monotonic clock", async (t) => {
+  void it("is renewed at 90 % of its lifetime, before the request, by the monotonic clock", async (t) => {
     const clock = new FakeClock();
     const auth = { scheme: "bearer", expiresInSeconds: 100 } as const;
     const upstream = await startRegistry(t, auth, clock);
@@ -130,7 +130,7 @@ void describe("a token", () => {
     );
   });
 
-  void it("lives for a minute where its life is not told", async (t) => {
+  void it("is used for a minute if its lifetime is not stated", async (t) => {
     const clock = new FakeClock();
     const auth = { scheme: "bearer", expiresInSeconds: "missing" } as const;
     const upstream = await startRegistry(t, auth, clock);
@@ -143,7 +143,7 @@ void describe("a token", () => {
     assert.equal(upstream.count({ status: 401 }), 1);
   });
 
-  void it("is fetched anew, once, when the upstream no longer takes it", async (t) => {
+  void it("is fetched again once if the upstream no longer accepts it", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     const { client } = startUpstreamClient(t, [upstream.origin]);
     await client.headManifest(ALPINE, TAG, SIGNAL);
@@ -160,7 +160,7 @@ void describe("a token", () => {
     );
   });
 
-  void it("that is new and refused is the last word: no such repository", async (t) => {
+  void it("that is new and refused is final: the repository does not exist", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     upstream.deny(BUSYBOX);
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -175,7 +175,7 @@ void describe("a token", () => {
     await client.headManifest(ALPINE, TAG, SIGNAL);
   });
 
-  void it("has the scope of the challenge, also where that names no repository", async (t) => {
+  void it("has the scope of the challenge, even if it names no repository", async (t) => {
     const upstream = await startRegistry(t, {
       scheme: "bearer",
       challengeScope: "aws",
@@ -187,7 +187,7 @@ void describe("a token", () => {
     assert.equal(upstream.count({ status: 401 }), 1);
   });
 
-  void it("with a scope that was guessed wrong is replaced by one with the challenge's", async (t) => {
+  void it("with a wrongly derived scope is replaced by one with the challenge's scope", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     const { client } = startUpstreamClient(t, [upstream.origin]);
     await client.headManifest(ALPINE, TAG, SIGNAL);
@@ -216,7 +216,7 @@ void describe("a token", () => {
     assert.equal(upstream.count({ status: 401 }), 1);
   });
 
-  void it("comes from a realm that has a query of its own, and every scope is sent", async (t) => {
+  void it("is requested with the realm's own query and every scope", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     upstream.when(
       { kind: "manifest", where: isWithoutToken },
@@ -238,7 +238,7 @@ void describe("a token", () => {
 });
 
 void describe("a challenge", () => {
-  void it("that a 401 lacks is looked for at the root of the API", async (t) => {
+  void it("that a 401 lacks is requested from the root of the API", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     upstream.when(
       { kind: "manifest", where: isWithoutToken },
@@ -252,7 +252,7 @@ void describe("a challenge", () => {
     assert.equal(upstream.count({ kind: "token" }), 1);
   });
 
-  void it("that is nowhere to be found ends in unauthorized", async (t) => {
+  void it("that is missing everywhere ends in unauthorized", async (t) => {
     const upstream = await startRegistry(t, {
       scheme: "basic",
       users: { acme: "canary-password" },
@@ -281,7 +281,7 @@ void describe("a challenge", () => {
     assert.equal(upstream.count(), 2);
   });
 
-  void it("to a HEAD of a blob with a good token makes a GET of it, as ECR Public needs", async (t) => {
+  void it("to a HEAD of a blob with a valid token is followed by a GET, as ECR Public requires", async (t) => {
     assert.ok(BLOB);
     const upstream = await startRegistry(t, { scheme: "bearer" });
     upstream.when({ kind: "blob", method: "HEAD" }, { status: 401 });
@@ -301,7 +301,7 @@ void describe("a challenge", () => {
 });
 
 void describe("a realm", () => {
-  void it("on another port is asked where tokenRealms lists it", async (t) => {
+  void it("on another port is used if tokenRealms lists it", async (t) => {
     const upstream = await startRegistry(t, {
       scheme: "bearer",
       realm: "port",
@@ -318,7 +318,7 @@ void describe("a realm", () => {
 
   for (const realm of ["port", "host"] as const) {
     for (const credentials of [[], CREDENTIALS]) {
-      void it(`on another ${realm} is never asked unasked, with ${credentials.length} credentials`, async (t) => {
+      void it(`on another ${realm} is never used unless listed, with ${credentials.length} credentials`, async (t) => {
         const upstream = await startRegistry(t, {
           scheme: "bearer",
           realm,
@@ -393,7 +393,7 @@ void describe("a realm", () => {
     assert.equal(trap.registry.connectionCount, 0);
   });
 
-  void it("that fails once is asked again", async (t) => {
+  void it("that fails once is retried", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     upstream.when({ kind: "token" }, { status: 500 }, { times: 1 });
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -420,7 +420,7 @@ void describe("a realm", () => {
     ["half an answer", { contentLength: 4_000 }, "interrupted"],
   ] as const;
   for (const [name, fault, kind] of BROKEN) {
-    void it(`that answers ${name} makes ${kind}, told to all who wait`, async (t) => {
+    void it(`that answers ${name} is ${kind} for every waiting caller`, async (t) => {
       const upstream = await startRegistry(t, { scheme: "bearer" });
       upstream.when({ kind: "token" }, fault);
       const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -437,7 +437,7 @@ void describe("a realm", () => {
     });
   }
 
-  void it("that refuses the credentials is not asked again at once: accounts get locked", async (t) => {
+  void it("that refuses the credentials is not asked again immediately: accounts get locked", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(
       t,
@@ -485,7 +485,7 @@ void describe("a realm", () => {
 void describe("a remembered challenge", () => {
   const LIFE_MS = 300_000;
 
-  /** A client that has a token, whose time to live is over. */
+  /** A client with an expired token. */
   async function setUp(t: AfterTest) {
     const clock = new FakeClock();
     const upstream = await startRegistry(
@@ -528,17 +528,17 @@ void describe("a remembered challenge", () => {
     string,
     (upstream: ScriptedUpstream) => unknown,
   ])[]) {
-    void it(`whose realm ${name} is learnt again from the endpoint, in the same request`, async (t) => {
+    void it(`whose realm ${name} is replaced by a new one of the endpoint, in the same request`, async (t) => {
       const { clock, upstream, client, head } = await setUp(t);
       await fail(upstream);
       moveRealm(upstream);
       const { digest } = await head();
       assert.equal(digest, IMAGE.manifest.digest);
       const own = { listener: "registry" } as const;
-      // One without a token, and one for the new token.
+      // One request without a token, and one with the new token.
       assert.equal(upstream.count({ ...own, where: isWithoutToken }), 2);
       assert.equal(upstream.count({ ...own, kind: "token" }), 1);
-      // It holds for other repositories, and for the next token.
+      // The new challenge is used for other repositories and for the next token.
       upstream.forgetRequests();
       await client.headManifest(BUSYBOX, TAG, SIGNAL);
       clock.advance(LIFE_MS);
@@ -547,7 +547,7 @@ void describe("a remembered challenge", () => {
     });
   }
 
-  void it("whose realm fails, and is named again, costs one more request and is not asked for in between", async (t) => {
+  void it("whose realm fails and is named again costs one more request, and none before its rest is over", async (t) => {
     const { clock, upstream, head } = await setUp(t);
     upstream.when({ listener: "token" }, { status: 404 }, { beforeAuth: true });
     for (let round = 0; round < 5; round++) {
@@ -561,7 +561,7 @@ void describe("a remembered challenge", () => {
     await head();
   });
 
-  void it("is forgotten where the endpoint needs no token any more", async (t) => {
+  void it("is forgotten if the endpoint needs no token any more", async (t) => {
     const { clock, upstream, head } = await setUp(t);
     await upstream.tokenListener?.stop();
     upstream.when({ kind: "manifest" }, { status: 200 }, { beforeAuth: true });
@@ -572,7 +572,7 @@ void describe("a remembered challenge", () => {
     assert.equal(upstream.count({ kind: "manifest" }), 3);
   });
 
-  void it("that was bad once takes the place of no good one", async (t) => {
+  void it("that is invalid does not replace a valid one", async (t) => {
     const { upstream, head } = await setUp(t);
     await head();
     upstream.tokens?.revoke();
@@ -584,7 +584,7 @@ void describe("a remembered challenge", () => {
       { times: 1, beforeAuth: true },
     );
     await upstreamErrorOf(head());
-    // The token that was good is not taken any more; the realm is asked for another.
+    // The valid token is no longer accepted; another one is requested from the realm.
     await head();
   });
 });
