@@ -204,7 +204,10 @@ void describe("a running mirror", () => {
     const [refused] = await audited(1);
     assert.equal(refused?.["event"], "reload-refused");
     assert.equal(refused["source"], "file");
-    assert.match(String(refused["faults"]), /entrepot\.yaml:1: listen: 5; /);
+    assert.match(
+      String(refused["faults"]),
+      /entrepot\.yaml:1: listen: got 5; expected /,
+    );
     assert.equal(await digest(), OLD.manifest.digest);
 
     const next = {
