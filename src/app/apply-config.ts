@@ -14,6 +14,7 @@ import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import type { AuditSwitch } from "../telemetry/audit-switch.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { LogOutput } from "../telemetry/log-output.ts";
+import { messageOf } from "../telemetry/error-record.ts";
 
 /** Parts that keep values of the configuration and must be updated by a reload. */
 export interface ReloadableParts {
@@ -123,7 +124,7 @@ export async function openConfiguredAudit(
       log.error({ err: error }, "could not write to the audit file");
     });
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     throw new Error(`audit.file: got ${why}; expected a writable file`, {
       cause: error,
     });

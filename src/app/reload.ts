@@ -4,6 +4,7 @@ import { type FileWatch, watchFiles } from "../config/files/file-watch.ts";
 import type { LoadResult } from "../config/load.ts";
 import type { Audit } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
+import { messageOf } from "../telemetry/error-record.ts";
 
 /** Cause of a reload: SIGHUP, or a change of one of the configuration's files. */
 export type ReloadSource = "signal" | "file";
@@ -80,7 +81,7 @@ class Reloader implements Reloading {
       const changed = await apply(loaded.config);
       this.#logApplied(source, loaded, changed);
     } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
+      const text = messageOf(error);
       this.#reject(source, [text]);
     }
   }

@@ -13,22 +13,21 @@ export interface CheckConfigOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Absolute. */
   readonly cwd: string;
-  /** What `~/` stands for; the user's home folder where absent. */
+  /** Replaces `~/`; the user's home folder if absent. */
   readonly home?: string;
   readonly stdout: Writable;
   readonly stderr: Writable;
-  /** JSON in place of YAML. */
+  /** Print JSON instead of YAML. */
   readonly json?: boolean | undefined;
-  /** Only the keys that differ from the defaults. */
+  /** Print only the keys that differ from the defaults. */
   readonly changed?: boolean | undefined;
 }
 
 /**
- * Prints the configuration in force on stdout, secrets hidden, sizes and durations as they were
- * written, or each fault as a line on stderr;
- * warnings on stderr either way.
+ * Prints the effective configuration on stdout, with secrets hidden and with sizes and durations as
+ * the operator wrote them; or each fault as a line on stderr. Prints warnings on stderr in both cases.
  *
- * @returns the exit code: 0, or 2 where there are faults
+ * @returns the exit code: 0, or 2 if there are faults
  */
 export async function runCheckConfig(
   options: CheckConfigOptions,

@@ -1,9 +1,8 @@
 import { Command, CommanderError, Option } from "commander";
 import { VERSION } from "../telemetry/version.ts";
 import { addImageCommands } from "./image-commands.ts";
-import type { ImageCommand } from "./images.ts";
 
-/** What `--help` says of the configuration file in every command. */
+/** The option that names the configuration file, in every command. */
 const CONFIG_OPTION = new Option(
   "--config <file>",
   "configuration file (else $ENTREPOT_CONFIG, /etc/entrepot/entrepot.yaml, or none)",
@@ -13,7 +12,7 @@ const CONFIG_OPTION = new Option(
  * Runs one command.
  *
  * @param args without the program and the script
- * @returns the exit code: 0 done, 1 found or failed, 2 usage or configuration
+ * @returns the exit code: 0 done, 1 damage found or failed, 2 wrong usage or invalid configuration
  */
 export async function runCommandLine(args: readonly string[]): Promise<number> {
   let code = 0;
@@ -24,31 +23,40 @@ export async function runCommandLine(args: readonly string[]): Promise<number> {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    // Commander has printed it; --help and --version end here too.
+    // Commander has printed the message; --help and --version end here too.
     return error.exitCode === 0 ? 0 : 2;
   }
   return code;
 }
+
+type SetExitCode = (code: number) => void;
 
 /**
  * Declares every command with its arguments and options; the reference page is generated from it.
  *
  * @param setExitCode called when a command has ended
  */
-export function createProgram(setExitCode: (code: number) => void): Command {
+export function createProgram(setExitCode: SetExitCode): Command {
   const program = new Command("entrepot")
     .description("A pull-through caching mirror for container registries.")
     .version(VERSION)
     .exitOverride()
-    .showHelpAfterError("(--help tells what there is)");
+    .showHelpAfterError("Run 'entrepot --help' for usage.");
+  addMirrorCommands(program, setExitCode);
+  addImageCommands(program, CONFIG_OPTION, imageRunner(setExitCode));
+  addSetupCommands(program, setExitCode);
+  return program;
+}
+
+/** Adds the commands that work on the whole mirror. */
+function addMirrorCommands(program: Command, setExitCode: SetExitCode): void {
   const { stdout, stderr, env } = process;
   const cwd = process.cwd();
-
   program
     .command("serve")
     .description("run the mirror")
     .addOption(CONFIG_OPTION)
-    .option("--offline", "dial no upstream")
+    .option("--offline", "connect to no upstream")
     .action(async (options: { config?: string; offline?: true }) => {
       const { runServe } = await import("./serve.ts");
       setExitCode(
@@ -66,8 +74,8 @@ export function createProgram(setExitCode: (code: number) => void): Command {
     .command("check-config")
     .description("print the effective configuration, or every fault in it")
     .addOption(CONFIG_OPTION)
-    .option("--changed", "print only what differs from the defaults")
-    .option("--json", "JSON in place of YAML")
+    .option("--changed", "print only the keys that differ from the defaults")
+    .option("--json", "print JSON instead of YAML")
     .action(
       async (options: { config?: string; changed?: true; json?: true }) => {
         const { runCheckConfig } = await import("./check-config.ts");
@@ -87,9 +95,11 @@ export function createProgram(setExitCode: (code: number) => void): Command {
 
   program
     .command("scrub")
-    .description("compare every blob with its digest, and the index with them")
+    .description(
+      "compare every blob with its digest, and the index with the blobs",
+    )
     .addOption(CONFIG_OPTION)
-    .option("--repair", "drop what is damaged and bring the index in order")
+    .option("--repair", "remove damaged blobs and repair the index")
     .option("--json", "print the report as JSON")
     .action(
       async (options: { config?: string; repair?: true; json?: true }) => {
@@ -107,11 +117,15 @@ export function createProgram(setExitCode: (code: number) => void): Command {
         );
       },
     );
+}
 
-  const runImages = async (
-    command: ImageCommand,
-    options: { readonly config?: string; readonly json?: true },
-  ): Promise<void> => {
+/** Returns the function that runs an image command. */
+function imageRunner(
+  setExitCode: SetExitCode,
+): Parameters<typeof addImageCommands>[2] {
+  const { stdout, stderr, env } = process;
+  const cwd = process.cwd();
+  return async (command, options) => {
     const { runImageCommand } = await import("./images.ts");
     const { confirmOnTerminal } = await import("./confirm.ts");
     setExitCode(
@@ -128,12 +142,16 @@ export function createProgram(setExitCode: (code: number) => void): Command {
       }),
     );
   };
-  addImageCommands(program, CONFIG_OPTION, runImages);
+}
 
+/** Adds the commands that create files for the configuration. */
+function addSetupCommands(program: Command, setExitCode: SetExitCode): void {
+  const { stdout, stderr } = process;
+  const cwd = process.cwd();
   program
     .command("passwd")
     .description(
-      "print one line of an htpasswd file; the password is typed, or read from a pipe",
+      "print one line for an htpasswd file; reads the password from the terminal or a pipe",
     )
     .argument("<user>", "the user's name")
     .action(async (user: string) => {
@@ -148,13 +166,13 @@ export function createProgram(setExitCode: (code: number) => void): Command {
     .description("certificates for the registry API")
     .command("self-signed")
     .description(
-      "write tls.crt and tls.key, and tell where engines want the certificate",
+      "write tls.crt and tls.key, and print where engines expect the certificate",
     )
     .requiredOption(
       "--host <host...>",
-      "names and addresses by which clients reach the mirror",
+      "names and addresses that clients use for the mirror",
     )
-    .option("--out <dir>", "the folder to write to", ".")
+    .option("--out <dir>", "the folder for both files", ".")
     .action(async (options: { host: string[]; out: string }) => {
       const { runTlsSelfSigned } = await import("./tls-self-signed.ts");
       setExitCode(
@@ -167,5 +185,4 @@ export function createProgram(setExitCode: (code: number) => void): Command {
         }),
       );
     });
-  return program;
 }

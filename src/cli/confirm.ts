@@ -1,20 +1,20 @@
 import type { Writable } from "node:stream";
 import type { ReadStream } from "node:tty";
 
-/** How long an open question may hold the storage root. */
+/** The longest time that an open question may hold the storage root. */
 const MAX_WAIT_MS = 5 * 60_000;
 
-/** What an answer is read from. */
+/** The input that an answer is read from. */
 export type ConfirmInput = NodeJS.ReadableStream &
   Partial<Pick<ReadStream, "isTTY">>;
 
 export type Confirmation = "agreed" | "declined" | "no terminal";
 
-/** Asks the operator whether to go on. */
+/** Asks the operator for confirmation. */
 export type Confirm = (question: string) => Promise<Confirmation>;
 
 /**
- * Asks a question on a terminal and reads one line; `y` and `yes` agree, every other line, the end
+ * Asks a question on a terminal and reads one line. `y` and `yes` agree; every other line, the end
  * of the input and five minutes without an answer decline.
  */
 export async function confirmOnTerminal(

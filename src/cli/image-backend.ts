@@ -21,16 +21,20 @@ import { NOT_AMONG_UPSTREAMS } from "../images/refresh-image.ts";
 import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
 import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import { systemClock } from "../telemetry/clock.ts";
-import { type AskMirror, findRunningMirror } from "./running-mirror.ts";
+import {
+  type AskMirror,
+  findRunningMirror,
+  problemText,
+} from "./running-mirror.ts";
 
 const PAGE = 1_000;
 
-/** What the commands that work on images need, of a running mirror or straight of its storage root. */
+/** The operations of the image commands, on a running mirror or on its storage root. */
 export interface ImageBackend {
   /** Bytes of all blobs in the cache. */
   storedBytes(): Promise<number>;
   list(pattern: string | undefined): Promise<readonly ImageSummary[]>;
-  /** Undefined where it is not cached; so below. */
+  /** Undefined if the image is not cached; the same for the methods below. */
   inspect(ref: string): Promise<ImageDetail | undefined>;
   setPinned(ref: string, isPinned: boolean): Promise<true | undefined>;
   /** @returns the bytes that were freed */
@@ -39,7 +43,7 @@ export interface ImageBackend {
     readonly toBytes: number | undefined;
     readonly isDryRun: boolean;
   }): Promise<EvictionReport>;
-  /** @throws Failed where no mirror runs */
+  /** @throws Failed if no mirror runs */
   refresh(
     ref: string,
   ): Promise<
@@ -48,7 +52,7 @@ export interface ImageBackend {
   close(): Promise<void>;
 }
 
-/** It could not be done; the message is for people. */
+/** A failure whose message is printed to the operator. */
 export class Failed extends Error {
   readonly exitCode: 1 | 2;
 
@@ -60,11 +64,11 @@ export class Failed extends Error {
 }
 
 /**
- * The running mirror where one answers, else the storage root. What is changed there is recorded as
- * the mirror would: `audit.file` has it either way.
+ * Opens the running mirror if one answers, otherwise the storage root. Changes there are recorded in
+ * `audit.file` as by the mirror.
  *
- * @param stderr told of records that could not be written
- * @throws RootInUseError where a process that does not answer holds the root; Failed, StorageError,
+ * @param stderr receives errors of audit records
+ * @throws RootInUseError if a process that does not answer holds the root; Failed, StorageError,
  *   IndexError
  */
 export async function openImageBackend(
@@ -83,7 +87,7 @@ function askMirror(ask: AskMirror): ImageBackend {
   ): Promise<T | undefined> => {
     const answer = await ask(method, `/api/v1${path}`, body);
     if (answer.status === 404) {
-      const detail = detailOf(answer.body);
+      const detail = problemText(answer.body);
       if (detail === "offline") {
         throw new Failed(1, "the running mirror is offline");
       }
@@ -93,7 +97,7 @@ function askMirror(ask: AskMirror): ImageBackend {
     if (answer.status !== 200) {
       throw new Failed(
         1,
-        `the running mirror answered ${answer.status}: ${detailOf(answer.body)}`,
+        `the running mirror answered ${answer.status}: ${problemText(answer.body)}`,
       );
     }
     return answer.body as T;
@@ -139,7 +143,7 @@ function askMirror(ask: AskMirror): ImageBackend {
 
 function required<T>(found: T | undefined): T {
   if (found === undefined) {
-    throw new Failed(1, "the running mirror is of another version");
+    throw new Failed(1, "the running mirror has another version");
   }
   return found;
 }
@@ -159,7 +163,10 @@ async function openRoot(
     log,
   });
   if (storage === undefined) {
-    throw new Failed(2, `${root} is no storage root`);
+    throw new Failed(
+      2,
+      `${root} is not a storage root (no index.sqlite); check storage.root`,
+    );
   }
   const { index, blobs, upkeep } = storage;
   await upkeep.recovered();
@@ -181,7 +188,7 @@ async function openRoot(
       ),
   });
   let audit: Audit = NO_AUDIT;
-  // Before anything is changed: what can't be recorded is not done.
+  // Opened before any change: a change that cannot be recorded is not made.
   const ordered = async (): Promise<AuditedImages> => {
     const file = config.audit?.file;
     if (file !== undefined && audit === NO_AUDIT) {
@@ -198,7 +205,7 @@ async function openRoot(
   );
   const read = (ref: string) => {
     const image = parseImageReference(ref, routes);
-    if (image === undefined) throw new Failed(2, `${ref} is no reference`);
+    if (image === undefined) throw new Failed(2, `${ref} is not a reference`);
     return image;
   };
   return {
@@ -224,7 +231,10 @@ async function openRoot(
     evict: async (request) => (await ordered()).evict(request),
     refresh: () =>
       Promise.reject(
-        new Failed(1, "no mirror is running, and only it asks upstreams"),
+        new Failed(
+          1,
+          "no mirror is running, and a refresh needs one; start it with 'entrepot serve'",
+        ),
       ),
     close: async () => {
       await evictor.stop();
@@ -232,13 +242,4 @@ async function openRoot(
       await audit.close();
     },
   };
-}
-
-/** The reason in the problem details of a failed request. */
-function detailOf(body: unknown): string {
-  const { detail, title } = (body ?? {}) as {
-    readonly detail?: string;
-    readonly title?: string;
-  };
-  return detail ?? title ?? "no reason";
 }

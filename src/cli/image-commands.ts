@@ -31,17 +31,17 @@ export function addImageCommands(
       run({ name: "ls", pattern }, options),
     );
 
-  const ofOne = [
-    ["inspect", "show an image and what is stored of it"],
-    ["pin", "never evict an image"],
-    ["unpin", "let an image be evicted again"],
+  const imageCommands = [
+    ["inspect", "show an image and its stored parts"],
+    ["pin", "protect an image from eviction"],
+    ["unpin", "remove the protection from eviction"],
     [
       "refresh",
-      "ask the upstream again: what a tag points to, referrers, the list of tags",
+      "fetch a tag's digest, referrers and the list of tags from the upstream again",
     ],
-    ["rm", "drop an image from the cache"],
+    ["rm", "remove an image from the cache"],
   ] as const;
-  for (const [name, description] of ofOne) {
+  for (const [name, description] of imageCommands) {
     add(name, description)
       .argument("<ref>", REF)
       .action((ref: string, options: CommonOptions) =>
@@ -49,10 +49,10 @@ export function addImageCommands(
       );
   }
 
-  add("evict", "make room now: let the images go that were pulled longest ago")
-    .option("--to <size>", "what may be kept: 10GiB, 50% or 0")
-    .option("--dry-run", "only say what would go")
-    .option("--yes", "do not ask before more than half of the cache goes")
+  add("evict", "free space now: remove the images that were pulled longest ago")
+    .option("--to <size>", "the size to reduce the cache to: 10GiB, 50% or 0")
+    .option("--dry-run", "only list the images that would be removed")
+    .option("--yes", "do not ask before more than half of the cache is removed")
     .action(
       (
         options: CommonOptions & {

@@ -21,8 +21,9 @@ import {
   openImageBackend,
 } from "./image-backend.ts";
 import { writeOut } from "./write-out.ts";
+import { messageOf } from "../telemetry/error-record.ts";
 
-/** Platforms that a line of the list names. */
+/** The number of platforms that a line of the list names. */
 const MAX_NAMED_PLATFORMS = 3;
 
 /** One of the commands that work on cached images. */
@@ -34,10 +35,10 @@ export type ImageCommand =
     }
   | {
       readonly name: "evict";
-      /** As written, as in `10GiB` or `50%`. */
+      /** As given on the command line: `10GiB` or `50%`. */
       readonly to: string | undefined;
       readonly isDryRun: boolean;
-      /** By `--yes`: nothing is asked. */
+      /** `--yes`: do not ask. */
       readonly isConfirmed: boolean;
     };
 
@@ -53,16 +54,17 @@ export interface ImageCommandOptions {
   readonly confirm: Confirm;
 }
 
-/** What a command found: for programs, and for people. */
+/** The result of a command, as JSON and as text. */
 interface Outcome {
   readonly json: unknown;
   readonly text: string;
 }
 
 /**
- * Runs a command on the mirror that runs with the configuration, else on its storage root.
+ * Runs a command through the mirror that runs with the configuration, otherwise on its storage root.
  *
- * @returns the exit code: 0 done, 1 not cached or failed, 2 usage, configuration or could not run
+ * @returns the exit code: 0 done; 1 not cached or failed; 2 wrong usage, invalid configuration, or the
+ *   storage could not be opened
  */
 export async function runImageCommand(
   options: ImageCommandOptions,
@@ -96,13 +98,13 @@ export async function runImageCommand(
     );
     return 0;
   } catch (error) {
-    await writeOut(stderr, `entrepot: ${messageOf(error, config)}\n`);
+    await writeOut(stderr, `entrepot: ${failureText(error, config)}\n`);
     if (error instanceof Failed) return error.exitCode;
     return error instanceof RootInUseError ? 1 : 2;
   }
 }
 
-/** Judges the arguments before anything is opened. @throws Failed */
+/** Checks the arguments before anything is opened. @throws Failed */
 async function readCommand(
   command: ImageCommand,
   config: Config,
@@ -130,7 +132,7 @@ async function readCommand(
   if (parseImageReference(ref, routes) === undefined) {
     throw new Failed(
       2,
-      `${ref} is no reference: upstream/repository:tag or upstream/repository@digest`,
+      `got ${ref}; expected upstream/repository:tag or upstream/repository@digest`,
     );
   }
   const cached = <T>(found: T | undefined): T => {
@@ -147,7 +149,7 @@ async function readCommand(
         cached(await backend.setPinned(ref, pinned));
         return {
           json: { ref, pinned },
-          text: `${ref} ${pinned ? "is pinned" : "may be evicted"}\n`,
+          text: `${ref} ${pinned ? "is pinned" : "is no longer pinned"}\n`,
         };
       };
     case "refresh":
@@ -167,7 +169,7 @@ async function readCommand(
         const freedBytes = cached(await backend.remove(ref));
         return {
           json: { ref, freedBytes },
-          text: `${ref} is dropped, ${sizeText(freedBytes)} freed\n`,
+          text: `removed ${ref}; ${sizeText(freedBytes)} freed\n`,
         };
       };
     default:
@@ -176,7 +178,7 @@ async function readCommand(
 }
 
 /**
- * Asks before more than half of the cache goes.
+ * Asks for confirmation before more than half of the cache is evicted.
  *
  * @throws Failed if the operator declines or cannot be asked
  */
@@ -188,14 +190,14 @@ async function confirmEviction(
   const storedBytes = await backend.storedBytes();
   const plan = await backend.evict({ toBytes, isDryRun: true });
   if (plan.freedBytes * 2 <= storedBytes) return;
-  const what = `${plan.images.length} images, ${sizeText(plan.freedBytes)} of ${sizeText(storedBytes)} in the cache`;
-  const confirmation = await confirm(`Evict ${what}?`);
+  const amount = `${plan.images.length} images, ${sizeText(plan.freedBytes)} of ${sizeText(storedBytes)} in the cache`;
+  const confirmation = await confirm(`Evict ${amount}?`);
   if (confirmation === "agreed") return;
   throw confirmation === "declined"
     ? new Failed(1, "declined; nothing was removed")
     : new Failed(
         2,
-        `evict would remove ${what}; nothing was removed. Add --yes to confirm, or --dry-run to list the images`,
+        `evict would remove ${amount}; nothing was removed. Add --yes to confirm, or --dry-run to list the images`,
       );
 }
 
@@ -264,7 +266,7 @@ function inspection(image: ImageDetail): Outcome {
   return { json: image, text: tables.map(table).join("\n") };
 }
 
-/** The platforms that are complete, by name as far as there is room, and of how many. */
+/** Names some of the complete platforms and counts all platforms. */
 function platformsText(platforms: ImageSummary["platforms"]): string {
   const complete = platforms.filter((one) => one.complete);
   const names = complete
@@ -309,7 +311,7 @@ function table(rows: readonly (readonly string[])[]): string {
     .join("");
 }
 
-/** For people: three digits and a unit. */
+/** Formats a size with two or three digits and a unit. */
 function sizeText(sizeBytes: number): string {
   let value = sizeBytes;
   for (const unit of ["B", "KiB", "MiB", "GiB"]) {
@@ -321,14 +323,12 @@ function sizeText(sizeBytes: number): string {
   return `${value.toFixed(1)} TiB`;
 }
 
-function messageOf(error: unknown, config: Config): string {
-  if (error instanceof RootInUseError) {
-    const { listen } = config.operator;
-    const where =
-      listen === undefined
-        ? "the operator API is switched off"
-        : `no mirror answers at ${formatListenAddress(listen)}, or it wants another operator token`;
-    return `${error.message}, and ${where}`;
-  }
-  return error instanceof Error ? error.message : String(error);
+/** Adds to the message of a root in use why its mirror could not be reached. */
+function failureText(error: unknown, { operator }: Config): string {
+  if (!(error instanceof RootInUseError)) return messageOf(error);
+  const reason =
+    operator.listen === undefined
+      ? "the operator API is disabled"
+      : `no mirror answers at ${formatListenAddress(operator.listen)}, or it requires another operator token`;
+  return `${error.message}, and ${reason}`;
 }

@@ -9,17 +9,16 @@ export interface PasswdOptions {
   readonly stderr: Writable;
 }
 
-/** A quarter of a second of computing; the mirror remembers who was right for five minutes. */
+/** Takes a quarter of a second; the mirror remembers verified passwords for five minutes. */
 const COST = 12;
-/** bcrypt reads no more. */
+/** bcrypt ignores further bytes. */
 const MAX_PASSWORD_BYTES = 72;
 
 /**
- * Prints one line of an htpasswd file; the password is read from the terminal, twice, or from a
- * pipe.
+ * Prints one line for an htpasswd file. Reads the password from the terminal, twice, or from a pipe.
  *
- * @returns the exit code: 0, 1 where it was interrupted or typed in two ways, 2 for a user or a
- *   password that can be none
+ * @returns the exit code: 0; 1 if it was interrupted or the passwords differ; 2 for an invalid user
+ *   or password
  */
 export async function runPasswd(options: PasswdOptions): Promise<number> {
   const { user, stdin, stdout, stderr } = options;
@@ -27,32 +26,41 @@ export async function runPasswd(options: PasswdOptions): Promise<number> {
     stderr.write(`entrepot: ${why}\n`);
     return code;
   };
-  // RFC 7617: a user-id with a colon can't be told from its password.
+  // RFC 7617: a colon ends the user-id.
   if (user === "" || /[:\p{Cc}]/u.test(user) || user.trim() !== user) {
     return refuse(
-      "a user's name has no colon, no control character and no space at its ends",
+      "got an invalid user name; expected one without colons, control characters and surrounding spaces",
     );
   }
   if (user.startsWith("#")) {
-    return refuse("a line that begins with # is a comment");
+    return refuse(
+      "got a user name that begins with #, which starts a comment; expected another first character",
+    );
   }
   const prompt = (text: string): void => {
     stderr.write(text);
   };
   const password = await readPassword(stdin, prompt, `Password of ${user}: `);
-  if (password === undefined) return refuse("interrupted", 1);
-  if (password === "") return refuse("an empty password lets nobody in");
+  if (password === undefined) return refuse("interrupted; printed nothing", 1);
+  if (password === "")
+    return refuse("got an empty password; expected at least one character");
   if (/\p{Cc}/u.test(password)) {
-    return refuse("a password has no line break and no control character");
+    return refuse(
+      "got a password with a control character; expected printable characters on one line",
+    );
   }
   if (Buffer.byteLength(password) > MAX_PASSWORD_BYTES) {
     return refuse(
-      `a password has ${MAX_PASSWORD_BYTES} bytes at most: bcrypt reads no more`,
+      `got a password of ${Buffer.byteLength(password)} bytes; expected at most ${MAX_PASSWORD_BYTES}, since bcrypt ignores the rest`,
     );
   }
   if (stdin.isTTY === true) {
-    const again = await readPassword(stdin, prompt, "Once more: ");
-    if (again !== password) return refuse("the two are not the same", 1);
+    const again = await readPassword(stdin, prompt, "Repeat the password: ");
+    if (again !== password)
+      return refuse(
+        "got two different passwords; expected the same one twice",
+        1,
+      );
   }
   const { hash } = await import("bcryptjs");
   await writeOut(stdout, `${user}:${await hash(password, COST)}\n`);

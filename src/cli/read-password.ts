@@ -1,9 +1,9 @@
 import type { ReadStream } from "node:tty";
 
-/** More than bcrypt reads, so that a longer one can be told from one that fits. */
+/** More than bcrypt reads, so that a too long password is recognized. */
 const MAX_INPUT_BYTES = 4_096;
 
-/** What a password is read from: a terminal, or a pipe. */
+/** The input that a password is read from: a terminal or a pipe. */
 export type PasswordInput = NodeJS.ReadableStream &
   Partial<Pick<ReadStream, "isTTY" | "setRawMode">>;
 
@@ -13,10 +13,10 @@ const INTERRUPT = "\u0003";
 const ERASE = new Set(["\u007f", "\b"]);
 
 /**
- * Reads a password: from a terminal a line that is not shown, asked for by `prompt`; else all of
- * the input without a newline at its end.
+ * Reads a password: from a terminal, after a prompt, one line without echo; otherwise the whole input
+ * without a trailing newline.
  *
- * @returns undefined where it was interrupted
+ * @returns undefined if the user interrupted it
  */
 export async function readPassword(
   input: PasswordInput,
@@ -40,7 +40,7 @@ async function readAll(input: PasswordInput): Promise<string> {
   return Buffer.concat(parts).toString("utf8");
 }
 
-/** In raw mode the terminal shows nothing of what is typed, and nobody else edits the line. */
+/** Reads a line in raw mode, in which the terminal neither echoes nor edits the input. */
 function readHidden(
   input: PasswordInput,
   prompt: (text: string) => void,

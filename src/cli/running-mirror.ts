@@ -1,12 +1,12 @@
 import { request } from "node:http";
 import type { Config, ListenAddress, Secret } from "../config/config.ts";
 
-/** How long the mirror may take to answer. */
+/** Time-outs of requests to the mirror. */
 const TIMEOUTS = {
   statusMs: 5_000,
-  /** An order to evict waits for the disk, a refresh for an upstream. */
+  /** An eviction waits for the disk, a refresh for an upstream. */
   orderMs: 10 * 60_000,
-  /** Hashes all that is stored. */
+  /** A scrub hashes every stored blob. */
   scrubMs: 7 * 24 * 60 * 60_000,
 };
 export const SCRUB_PATH = "/api/v1/scrub";
@@ -14,11 +14,11 @@ const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 export interface OperatorAnswer {
   readonly status: number;
-  /** The parsed JSON; undefined where it is none. */
+  /** The parsed JSON; undefined if it is invalid. */
   readonly body: unknown;
 }
 
-/** Asks the operator API of the mirror that has the configuration's storage root open. */
+/** Sends a request to the operator API of the mirror that has the storage root open. */
 export type AskMirror = (
   method: "GET" | "POST" | "PUT" | "DELETE",
   path: string,
@@ -28,7 +28,7 @@ export type AskMirror = (
 /**
  * Finds the mirror that runs with this configuration.
  *
- * @returns undefined where nobody answers, or another mirror does: then the root may be opened
+ * @returns undefined if no mirror answers or one with another root does: the root may then be opened
  */
 export async function findRunningMirror(
   config: Pick<Config, "operator" | "storage">,
@@ -68,13 +68,13 @@ function rootOf(status: unknown): unknown {
     : undefined;
 }
 
-/** An address to listen on stands for every one of the machine; asked is the loopback. */
+/** Returns the loopback address for a wildcard address. */
 function hostToAsk({ host }: ListenAddress): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   return host === "::" ? "::1" : host;
 }
 
-/** One request. @throws Error that says so where the mirror took too long */
+/** Sends one request. @throws Error that names the time-out if the mirror took too long */
 function askOperator(
   listen: ListenAddress,
   options: {
@@ -119,7 +119,11 @@ function askOperator(
         response.on("error", (error) => reject(failure(error)));
         response.on("close", () => {
           if (response.complete) return;
-          reject(failure(new Error("the answer broke off")));
+          reject(
+            failure(
+              new Error("the running mirror closed the connection early"),
+            ),
+          );
         });
         response.on("end", () => {
           resolve({
@@ -132,6 +136,15 @@ function askOperator(
     outgoing.on("error", (error) => reject(failure(error)));
     outgoing.end(text);
   });
+}
+
+/** Returns the reason in the problem details (RFC 9457) of a failed request. */
+export function problemText(body: unknown): string {
+  const { detail, title } = (body ?? {}) as {
+    readonly detail?: string;
+    readonly title?: string;
+  };
+  return detail ?? title ?? "no reason given";
 }
 
 function parseJson(text: string): unknown {

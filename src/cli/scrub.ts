@@ -7,8 +7,13 @@ import type { Config } from "../config/config.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../telemetry/clock.ts";
-import { findRunningMirror, SCRUB_PATH } from "./running-mirror.ts";
+import {
+  findRunningMirror,
+  problemText,
+  SCRUB_PATH,
+} from "./running-mirror.ts";
 import { writeOut } from "./write-out.ts";
+import { messageOf } from "../telemetry/error-record.ts";
 
 export interface ScrubCommandOptions {
   readonly configFile: string | undefined;
@@ -22,10 +27,10 @@ export interface ScrubCommandOptions {
 }
 
 /**
- * Scrubs the storage root, by the mirror that runs on it where there is one.
+ * Scrubs the storage root, through the mirror that runs on it if there is one.
  *
- * @returns the exit code: 0 where nothing is wrong, 1 where anything was, repaired or not, and
- *   where a process holds the root that does not answer, 2 where it could not be done
+ * @returns the exit code: 0 without findings; 1 with findings, repaired or not, or if a process that
+ *   does not answer holds the root; 2 if the scrub failed
  */
 export async function runScrub(options: ScrubCommandOptions): Promise<number> {
   const { env, cwd, stdout, stderr, isRepair, json } = options;
@@ -43,7 +48,7 @@ export async function runScrub(options: ScrubCommandOptions): Promise<number> {
   try {
     report = await scrub(loaded.config, isRepair);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     await writeOut(stderr, `entrepot: ${message}\n`);
     return error instanceof RootInUseError ? 1 : 2;
   }
@@ -64,7 +69,7 @@ async function scrub(config: Config, isRepair: boolean): Promise<ScrubReport> {
   });
   if (status !== 200 || !isReport(body)) {
     throw new Error(
-      `the running mirror answered ${status}: ${messageOf(body)}`,
+      `the running mirror answered ${status}: ${problemText(body)}`,
     );
   }
   return body;
@@ -79,13 +84,6 @@ function isReport(body: unknown): body is ScrubReport {
   );
 }
 
-function messageOf(body: unknown): string {
-  const { errors } = (body ?? {}) as {
-    readonly errors?: readonly { readonly message?: string }[];
-  };
-  return errors?.[0]?.message ?? "no report";
-}
-
 function textOf({ blobs, bytes, findings }: ScrubReport): string {
   const lines = findings.map(
     ({ code, path, repaired }) =>
@@ -94,7 +92,7 @@ function textOf({ blobs, bytes, findings }: ScrubReport): string {
   const repaired = findings.filter((finding) => finding.repaired).length;
   const sum =
     findings.length === 0
-      ? "nothing is wrong"
-      : `${findings.length} wrong, ${repaired} of them repaired`;
+      ? "no damage found"
+      : `${findings.length} findings, ${repaired} repaired`;
   return [...lines, `${blobs} blobs, ${bytes} bytes: ${sum}`, ""].join("\n");
 }

@@ -8,8 +8,8 @@ import {
 import { isIP } from "node:net";
 
 /*
- * Node.js makes keys and signatures but no certificates, and the libraries that do bring a score
- * of packages for a page of DER. The form is RFC 5280's.
+ * Node.js creates keys and signatures but not certificates, and the libraries for it have about
+ * twenty dependencies for one page of DER. The format is that of RFC 5280.
  */
 
 export interface SelfSignedCertificate {
@@ -20,10 +20,10 @@ export interface SelfSignedCertificate {
 }
 
 /**
- * Makes a certificate that is its own authority, for a server with these names and addresses. It
- * can sign no other: whoever steals its key can be this server and nobody else.
+ * Makes a self-signed certificate for a server with these names and addresses. It cannot sign other
+ * certificates: a thief of its key can only impersonate this server.
  *
- * @param hosts names, `*.` before them allowed, and IP addresses; one at least
+ * @param hosts names, also with a leading `*.`, and IP addresses; at least one
  * @param validFrom rounded down to the second
  */
 export function makeSelfSignedCertificate(

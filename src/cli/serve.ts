@@ -9,12 +9,13 @@ import { ListenError } from "../http/server/listen-error.ts";
 import { watchConfig } from "../app/reload.ts";
 import { type BoundAddresses, startLines } from "./start-lines.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
+import { messageOf } from "../telemetry/error-record.ts";
 
-/** Docker and Kubernetes kill after 10 and 30 s unless told otherwise. */
+/** By default Docker kills a process after 10 s, Kubernetes after 30 s. */
 const DRAIN_MS = 30_000;
-/** A start that was stopped has so long to leave the storage in order. */
+/** The time for an interrupted start to close the storage properly. */
 const STOP_START_MS = 2_000;
-/** On a terminal the last lines of a start come after those of the log, if these come soon. */
+/** The longest wait for the log of a start, so that the last lines on a terminal follow it. */
 const SETTLE_MS = 1_000;
 
 export interface ServeOptions {
@@ -28,8 +29,8 @@ export interface ServeOptions {
 /**
  * Runs the mirror until SIGTERM or SIGINT.
  *
- * @returns the exit code: 0 after a drain, 1 where the cache can't be opened, 2 for a faulty
- *   configuration, a storage root or an address that can't be used included
+ * @returns the exit code: 0 after a drain, 1 if the cache cannot be opened, 2 for an invalid
+ *   configuration, including a storage root or an address that cannot be used
  */
 export async function runServe(options: ServeOptions): Promise<number> {
   const { env, cwd, stderr } = options;
@@ -46,71 +47,91 @@ export async function runServe(options: ServeOptions): Promise<number> {
     for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
     return 2;
   }
-  // Heard from here on: as process 1 of a container a signal that nobody hears is lost.
-  const hangUp = { heard: () => {} };
-  process.on("SIGHUP", () => hangUp.heard());
-  const stop = Promise.withResolvers<NodeJS.Signals>();
-  process.once("SIGTERM", stop.resolve);
-  process.once("SIGINT", stop.resolve);
+  const { config, warnings } = loaded;
+  const fail = (error: unknown): number => {
+    stderr.write(`entrepot: ${messageOf(error)}\n`);
+    const isUsage =
+      error instanceof StorageRootError || error instanceof ListenError;
+    return isUsage ? 2 : 1;
+  };
+  const signals = watchSignals();
   let app;
   try {
-    app = await unlessStopped(buildApp(loaded.config), stop.promise);
+    app = await unlessStopped(buildApp(config), signals.stopped);
   } catch (error) {
-    stderr.write(`entrepot: ${messageOf(error)}\n`);
-    return error instanceof StorageRootError ? 2 : 1;
+    return fail(error);
   }
   if (app === undefined) return 0;
   const { log } = app;
-  let bound: BoundAddresses;
-  for (const warning of loaded.warnings) {
-    log.warn({ fault: formatFault(warning) }, "configuration");
+  for (const warning of warnings) {
+    log.warn({ fault: formatFault(warning) }, "the configuration is risky");
   }
+  let bound: BoundAddresses;
   try {
     bound = await app.listen();
-    log.info(
-      {
-        ...bound,
-        storage: loaded.config.storage.root,
-        offline: loaded.config.offline,
-      },
-      "listening",
-    );
   } catch (error) {
     await app.close();
-    // The last line is the one that is read.
+    // After the log, since operators read the last line.
     await app.endLog();
-    stderr.write(`entrepot: ${messageOf(error)}\n`);
-    return error instanceof ListenError ? 2 : 1;
+    return fail(error);
   }
+  const { storage, offline } = config;
+  log.info(
+    { ...bound, storage: storage.root, offline },
+    "the mirror is listening",
+  );
   const reloading = await watchConfig({
     loaded,
     load,
-    apply: (config) => app.reload(config),
+    apply: (changed) => app.reload(changed),
     log,
     audit: app.audit,
   });
-  hangUp.heard = () => void reloading.reload("signal");
+  signals.onHangUp(() => void reloading.reload("signal"));
   releaseStartupMemory();
   if (stderr.isTTY === true) {
-    await Promise.race([within(SETTLE_MS, app.settled()), stop.promise]);
-    stderr.write(`${startLines(loaded.config, bound).join("\n")}\n`);
+    await Promise.race([within(SETTLE_MS, app.settled()), signals.stopped]);
+    stderr.write(`${startLines(config, bound).join("\n")}\n`);
   }
-  const signal = await stop.promise;
+  const signal = await signals.stopped;
   reloading.close();
-  log.info({ signal }, "draining");
-  // A second signal ends it at once: what was downloaded is kept all the same.
-  const hurry = Promise.withResolvers<void>();
-  process.once("SIGTERM", () => hurry.resolve());
-  process.once("SIGINT", () => hurry.resolve());
-  await Promise.race([app.close(DRAIN_MS), hurry.promise]);
-  log.info("stopped");
-  await app.endLog();
+  await drain(app, signal);
   return 0;
 }
 
 /**
- * The app, or undefined if a signal ended the start: a file system that does not answer can hold it
- * up without end.
+ * Handles the process's signals from now on: process 1 of a container has no default handlers, so
+ * that an unhandled signal would be lost.
+ */
+function watchSignals() {
+  let reload: (() => void) | undefined;
+  process.on("SIGHUP", () => reload?.());
+  const stop = Promise.withResolvers<NodeJS.Signals>();
+  process.once("SIGTERM", stop.resolve);
+  process.once("SIGINT", stop.resolve);
+  return {
+    /** Resolves with the first signal that stops the process. */
+    stopped: stop.promise,
+    onHangUp(handler: () => void): void {
+      reload = handler;
+    },
+  };
+}
+
+/** Closes the app after its running requests. A second signal ends the wait; downloaded bytes are kept. */
+async function drain(app: App, signal: NodeJS.Signals): Promise<void> {
+  app.log.info({ signal }, "draining the running requests");
+  const hurry = Promise.withResolvers<void>();
+  process.once("SIGTERM", () => hurry.resolve());
+  process.once("SIGINT", () => hurry.resolve());
+  await Promise.race([app.close(DRAIN_MS), hurry.promise]);
+  app.log.info("the mirror has stopped");
+  await app.endLog();
+}
+
+/**
+ * Returns the app, or undefined if a signal ended the start: a file system that does not answer can
+ * block it forever.
  */
 async function unlessStopped(
   starting: Promise<App>,
@@ -127,14 +148,14 @@ async function unlessStopped(
       .finally(() => (hasEnded = true)),
   );
   if (!hasEnded) {
-    // An exit waits for the thread that waits for the disk; the signal's own end does not.
+    // An exit waits for the thread that is blocked by the disk; the default action of the signal does not.
     process.removeAllListeners(signal);
     process.kill(process.pid, signal);
   }
   return undefined;
 }
 
-/** Resolves with the work, or after a time without it. */
+/** Resolves when the work ends, or after a time. */
 async function within(ms: number, work: Promise<unknown>): Promise<void> {
   const end = new AbortController();
   await Promise.race([
@@ -142,8 +163,4 @@ async function within(ms: number, work: Promise<unknown>): Promise<void> {
     delay(ms, undefined, { signal: end.signal }).catch(() => undefined),
   ]);
   end.abort();
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -9,8 +9,8 @@ export interface BoundAddresses {
 const MAX_NAMES = 3;
 
 /**
- * Returns the three lines with which a start on a terminal ends: where the mirror listens, what it
- * mirrors, a command to try.
+ * Returns the last three lines of a start on a terminal: addresses, mirrored registries, and a command
+ * to try.
  */
 export function startLines(
   config: Pick<Config, "access" | "offline" | "storage" | "tls" | "upstreams">,
@@ -40,7 +40,7 @@ function upstreamText({
   return offline ? `${text} (offline)` : text;
 }
 
-/** An image that everybody can pull, if the configuration lets the mirror fetch it. */
+/** Returns a pull of a public image, if the configuration permits it; otherwise a request to `/v2/`. */
 function commandToTry(
   { access, offline, tls, upstreams }: Parameters<typeof startLines>[0],
   address: string,
@@ -60,7 +60,7 @@ function isUnrestricted({ allow, deny }: UpstreamConfig): boolean {
   return allow.length === 0 && deny.length === 0;
 }
 
-/** An address that listens for all of the machine is reached by its loopback. */
+/** Replaces a wildcard address by the loopback address. */
 function reachable(address: string): string {
   return address.replace(/^(?:0\.0\.0\.0|\[::\])(?=:\d+$)/, "127.0.0.1");
 }

@@ -2,9 +2,9 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 /**
- * Gives back what loading and compiling the program left behind: V8 would keep it until the first
- * load, and a mirror that idles would be billed for it. Called once, before the first request;
- * it stops the process for some 30 ms and saves 10 MiB and more of resident memory.
+ * Frees the memory that loading and compiling the program has used: V8 would keep it until the first
+ * load, so that an idle mirror would need more memory. Called once, before the first request; it
+ * stops the process for about 30 ms and saves at least 10 MiB of resident memory.
  */
 export function releaseStartupMemory(): void {
   setFlagsFromString("--expose-gc");

@@ -3,6 +3,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import type { Writable } from "node:stream";
 import { makeSelfSignedCertificate } from "./self-signed-certificate.ts";
+import { messageOf } from "../telemetry/error-record.ts";
 
 export interface TlsSelfSignedOptions {
   readonly hosts: readonly string[];
@@ -14,9 +15,9 @@ export interface TlsSelfSignedOptions {
 }
 
 const DAY_MS = 86_400_000;
-/** Longer ones some systems do not believe, whoever signed them. */
+/** Some systems reject certificates with a longer validity. */
 const VALID_DAYS = 825;
-/** Clients' clocks may be behind. */
+/** Clients' clocks may be slow. */
 const BEFORE_MS = DAY_MS;
 
 const NAME =
@@ -24,9 +25,9 @@ const NAME =
 const MAX_NAME_LENGTH = 253;
 
 /**
- * Writes `tls.crt` and `tls.key` and tells where engines want the certificate.
+ * Writes `tls.crt` and `tls.key` and prints where engines expect the certificate.
  *
- * @returns the exit code: 0, 1 where the files can't be written or are there, 2 for a host that is none
+ * @returns the exit code: 0; 1 if the files exist or cannot be written; 2 for an invalid host
  */
 export async function runTlsSelfSigned(
   options: TlsSelfSignedOptions,
@@ -36,7 +37,7 @@ export async function runTlsSelfSigned(
   const flaw = hosts.find((host) => !isAddress(host) && !isName(host));
   if (flaw !== undefined) {
     stderr.write(
-      `entrepot: --host ${JSON.stringify(flaw)}: a name such as mirror.internal or an address such as 192.0.2.1, without a port\n`,
+      `entrepot: --host: got ${JSON.stringify(flaw)}; expected a name such as mirror.internal or an address such as 192.0.2.1, without a port\n`,
     );
     return 2;
   }
@@ -52,7 +53,7 @@ export async function runTlsSelfSigned(
   );
   try {
     await mkdir(folder, { recursive: true });
-    // What is there may be in use: never written over.
+    // Existing files may be in use, so they are never overwritten.
     await writeFile(keyFile, made.key, { flag: "wx", mode: 0o600 });
     try {
       const mode = 0o644;
@@ -66,8 +67,8 @@ export async function runTlsSelfSigned(
       error instanceof Error && "code" in error && error.code === "EEXIST";
     stderr.write(
       isThere
-        ? `entrepot: ${folder} holds a tls.key or tls.crt already; move them away first\n`
-        : `entrepot: ${error instanceof Error ? error.message : String(error)}\n`,
+        ? `entrepot: --out: got ${folder}, which has a tls.key or tls.crt; expected a folder without them\n`
+        : `entrepot: ${messageOf(error)}\n`,
     );
     return 1;
   }
@@ -75,17 +76,17 @@ export async function runTlsSelfSigned(
   return 0;
 }
 
-/** An address may stand in brackets, as in a URL. */
+/** Removes the brackets of an address, as in a URL. */
 function normaliseHost(host: string): string {
   return host.toLowerCase().replace(/^\[(.*)\]$/, "$1");
 }
 
-/** A zone, as in `fe80::1%eth0`, means something on one machine only and has no place in a certificate. */
+/** Rejects an address with a zone, as in `fe80::1%eth0`: zones are local to one machine. */
 function isAddress(host: string): boolean {
   return isIP(host) !== 0 && !host.includes("%");
 }
 
-/** Digits and dots alone are an address that is none. */
+/** Digits and dots alone are an invalid address, not a name. */
 function isName(host: string): boolean {
   return (
     host.length <= MAX_NAME_LENGTH && NAME.test(host) && !/^[0-9.]+$/.test(host)
@@ -101,20 +102,20 @@ function directions(
   const [host = "HOST"] = hosts;
   const inUrl = isIP(host) === 6 ? `[${host}]` : host;
   const at = `${inUrl}:5000`;
-  return `${certificateFile} and ${keyFile} are written, for ${hosts.join(", ")}, good until ${validTo.toISOString().slice(0, 10)}.
+  return `${certificateFile} and ${keyFile} are written for ${hosts.join(", ")}, valid until ${validTo.toISOString().slice(0, 10)}.
 
-The mirror, in entrepot.yaml (a new pair is taken over without a restart):
+The mirror, in entrepot.yaml (a new pair takes effect without a restart):
   tls:
     certificateFile: ${certificateFile}
     keyFile: ${keyFile}
 
-Each client needs tls.crt, never tls.key. Where the mirror has another name or port than
-${at}, that is written instead.
+Each client needs tls.crt, never tls.key. If the mirror has another name or port than
+${at}, write that instead.
 
 dockerd:     /etc/docker/certs.d/${at}/ca.crt
              and in /etc/docker/daemon.json: "registry-mirrors": ["https://${at}"]
-             With the containerd image store (the default since Docker 29) a mirror's folder is not
-             read: add the certificate to the system's authorities.
+             With the containerd image store (the default since Docker 29) dockerd does not read
+             this folder: add the certificate to the system's authorities.
 podman, CRI-O, buildah, skopeo:
              /etc/containers/certs.d/${at}/ca.crt
 containerd:  any file, named in /etc/containerd/certs.d/<registry>/hosts.toml:

@@ -1,8 +1,8 @@
 import type { Writable } from "node:stream";
 
 /**
- * Resolves once the text is handed on, so that an exit after it cuts nothing off. A reader that has
- * left, as in `entrepot ls | head`, wants no more and is no failure.
+ * Resolves once the text is written, so that a later exit does not truncate it. A reader that has
+ * closed the pipe (EPIPE), as in `entrepot ls | head`, is not a failure.
  *
  * @throws the stream's error
  */
@@ -12,7 +12,7 @@ export function writeOut(stream: Writable, text: string): Promise<void> {
       if (error.code === "EPIPE") resolve();
       else reject(error);
     };
-    // The stream tells of a failure here too, where nobody's listening would end the process.
+    // The stream also emits the error; without a listener that would end the process.
     stream.once("error", fail);
     stream.write(text, (error) => {
       if (error) return;

@@ -49,3 +49,8 @@ function withoutStacks(value: unknown, depth: number): unknown {
       .map(([key, part]) => [key, withoutStacks(part, depth + 1)]),
   );
 }
+
+/** Returns the message of an error, or any other thrown value as text. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

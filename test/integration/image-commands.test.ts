@@ -171,7 +171,7 @@ void describe("the commands on images", () => {
       );
 
       assert.equal((await run({ name: "unpin", ref })).code, 0);
-      assert.match((await run({ name: "rm", ref })).stdout, /is dropped/);
+      assert.match((await run({ name: "rm", ref })).stdout, /^removed /);
       assert.deepEqual(await list(), []);
       for (const name of ["inspect", "pin", "unpin", "rm"] as const) {
         const { code, stderr } = await run({ name, ref });
@@ -291,7 +291,7 @@ void describe("the commands on images", () => {
     assert.deepEqual([code, stdout], [1, ""]);
     assert.match(
       stderr,
-      /is in use by process \d+, and no mirror answers at 127\.0\.0\.1:\d+, or it wants another operator token\n$/,
+      /is in use by process \d+, and no mirror answers at 127\.0\.0\.1:\d+, or it requires another operator token\n$/,
     );
   });
 

@@ -96,7 +96,7 @@ void describe("entrepot scrub", () => {
     upstream.forgetRequests();
     const repaired = await entrepot("scrub", "--config", file, "--repair");
     assert.equal(repaired.code, 1);
-    assert.match(repaired.stdout, /2 wrong, 2 of them repaired\n$/);
+    assert.match(repaired.stdout, /2 findings, 2 repaired\n$/);
     assert.match(
       repaired.stdout,
       new RegExp(
@@ -127,7 +127,7 @@ void describe("entrepot scrub", () => {
     corrupt(mirror.blobFile(small.digest));
     const found = await entrepot("scrub", "--config", file);
     assert.equal(found.code, 1);
-    assert.match(found.stdout, /1 wrong, 0 of them repaired\n$/);
+    assert.match(found.stdout, /1 findings, 0 repaired\n$/);
     assert.equal(
       (await entrepot("scrub", "--config", file, "--repair")).code,
       1,
@@ -135,7 +135,7 @@ void describe("entrepot scrub", () => {
     assert.equal(existsSync(mirror.blobFile(small.digest)), false);
     const clean = await entrepot("scrub", "--config", file);
     assert.deepEqual([clean.code, clean.stderr], [0, ""]);
-    assert.match(clean.stdout, /^3 blobs, \d+ bytes: nothing is wrong\n$/);
+    assert.match(clean.stdout, /^3 blobs, \d+ bytes: no damage found\n$/);
   });
 
   void it("says who holds the root when he does not answer", async (test) => {

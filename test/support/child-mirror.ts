@@ -198,7 +198,7 @@ export function hubConfig(
 
 function parseListening(line: string): Listening | undefined {
   const record = parseRecord(line);
-  if (record?.["msg"] !== "listening") return undefined;
+  if (record?.["msg"] !== "the mirror is listening") return undefined;
   const [registry] = record["listen"] as string[];
   const operator = record["operator"];
   if (registry === undefined) return undefined;

@@ -19,6 +19,7 @@ import { guardFileSystem } from "./root/guarded-file-system.ts";
 import { diskFault } from "./root/make-root.ts";
 import { RootAwayError } from "./root/root-watch.ts";
 import { BackgroundScrub } from "./upkeep/background-scrub.ts";
+import { messageOf } from "../../telemetry/error-record.ts";
 
 const RETRY_AFTER_MS = 5_000;
 
@@ -178,10 +179,6 @@ class LateStorage implements Storage {
     onAbsence?.(this.#absence);
     this.#ended.resolve();
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function forwardStore(current: () => TrackedBlobStore): TrackedBlobStore {

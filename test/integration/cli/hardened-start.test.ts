@@ -33,7 +33,7 @@ void describe("SIGUSR1", () => {
       isWrapper: true,
     });
     await child.line((line) =>
-      line.includes('"listening"') ? line : undefined,
+      line.includes("the mirror is listening") ? line : undefined,
     );
     child.signal("SIGUSR1");
     const exit = await child.terminate();

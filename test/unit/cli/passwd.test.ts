@@ -15,10 +15,10 @@ interface Told {
 async function passwd(user: string, input: string): Promise<Told> {
   const stdin = new PassThrough();
   stdin.end(input);
-  return told(user, stdin);
+  return typed(user, stdin);
 }
 
-async function told(
+async function typed(
   user: string,
   stdin: Parameters<typeof runPasswd>[0]["stdin"],
 ): Promise<Told> {
@@ -55,19 +55,19 @@ void describe("entrepot passwd", () => {
     assert.ok(compareSync("pässword", hash));
   });
 
-  void it("takes it twice from a terminal, showing nothing, erasing what is erased", async () => {
+  void it("reads it twice from a terminal, without echo and with backspace", async () => {
     const { stream, modes } = terminal("hunterr\u007f2\r", "hunter2\n");
-    const { code, stdout, stderr } = await told("bob", stream);
+    const { code, stdout, stderr } = await typed("bob", stream);
     assert.equal(code, 0);
     assert.deepEqual(modes, [true, false, true, false]);
-    assert.equal(stderr, "Password of bob: \nOnce more: \n");
+    assert.equal(stderr, "Password of bob: \nRepeat the password: \n");
     assert.ok(compareSync("hunter2", stdout.trim().slice("bob:".length)));
   });
 
-  void it("prints nothing where the two differ or it was interrupted", async () => {
-    const differ = await told("bob", terminal("one\r", "two\r").stream);
+  void it("prints nothing if the two differ or it was interrupted", async () => {
+    const differ = await typed("bob", terminal("one\r", "two\r").stream);
     assert.deepEqual([differ.code, differ.stdout], [1, ""]);
-    const interrupted = await told("bob", terminal("o\u0003").stream);
+    const interrupted = await typed("bob", terminal("o\u0003").stream);
     assert.deepEqual([interrupted.code, interrupted.stdout], [1, ""]);
   });
 
@@ -77,11 +77,11 @@ void describe("entrepot passwd", () => {
     ["a user that would be a comment", "#a", "x"],
     ["an empty password", "a", "\n"],
     ["two lines", "a", "x\ny\n"],
-    ["a NUL, at which bcrypt would end", "a", "x\0y"],
-    ["more than bcrypt reads", "a", "ä".repeat(37)],
+    ["a NUL, at which bcrypt would stop", "a", "x\0y"],
+    ["a password longer than bcrypt reads", "a", "ä".repeat(37)],
   ];
   for (const [name, user, input] of refused) {
-    void it(`refuses ${name}, and repeats nothing of it`, async () => {
+    void it(`rejects ${name} without printing it`, async () => {
       const { code, stdout, stderr } = await passwd(user, input);
       assert.deepEqual([code, stdout], [2, ""]);
       assert.match(stderr, /^entrepot: .+\n$/);

@@ -102,7 +102,7 @@ void describe("entrepot tls self-signed", () => {
     const { folder, run, stderr } = await selfSigned(test, ["a"]);
     const before = await readFile(join(folder, "tls.crt"), "utf8");
     assert.equal(await run(), 1);
-    assert.match(stderr.text, /move them away first/);
+    assert.match(stderr.text, /expected a folder without them/);
     assert.equal(await readFile(join(folder, "tls.crt"), "utf8"), before);
   });
 

@@ -25,7 +25,7 @@ const operator = await open(config.operator.listen, (_, response) => {
 });
 process.on("SIGTERM", () => process.exit(3));
 console.log("no JSON");
-console.log(JSON.stringify({ msg: "listening", listen, operator }));
+console.log(JSON.stringify({ msg: "the mirror is listening", listen, operator }));
 `;
 
 void describe("a mirror as a child", () => {
