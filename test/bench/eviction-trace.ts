@@ -94,7 +94,7 @@ interface Workload {
   readonly name: string;
   /** Pulls between two moves of a tag. */
   readonly moveEvery: number;
-  /** Pulls of images that nobody pulls again, as a scanner does them: so many, so often. */
+  /** Pulls of images that are not pulled again, like a scanner's: how many, how often. */
   readonly scan:
     { readonly length: number; readonly every: number } | undefined;
   readonly exponent: number;

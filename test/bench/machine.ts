@@ -10,7 +10,7 @@ export interface Machine {
   readonly versions: Readonly<Record<string, string>>;
 }
 
-/** How each program tells its version. */
+/** Options by which each program prints its version. */
 const VERSION_ARGS: Readonly<Record<string, readonly string[]>> = {
   "docker-registry": ["--version"],
   nginx: ["-v"],
@@ -53,7 +53,7 @@ async function versionOf(
   command: string,
   args: readonly string[],
 ): Promise<string | undefined> {
-  // wrk tells its version and fails.
+  // wrk prints its version and fails.
   const said = await runCommand(command, args).then(
     ({ stdout, stderr }) => stdout + stderr,
     (error: unknown) => String(error),

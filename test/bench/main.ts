@@ -15,12 +15,12 @@ const USAGE = `npm run bench [-- NAME… [options]]
   --rounds N         how often each contestant has its turn (3)
   --latency DURATION how much longer a round trip to the upstream takes, as in 20ms
   --rate SIZE        bytes a second of the link to the upstream, as in 100MB
-  --untouched        turns take memory as they find it (README.md tells what that changes)
+  --untouched        skip the touching of new memory before turns (see README.md)
   --profile cpu|heap writes profiles of Entrepot beside the results
   --out FOLDER       where the results go (bench-results)
 `;
 
-/** Without docker-registry there is neither an upstream nor a peer. */
+/** docker-registry is the upstream and a peer. */
 const ALWAYS_NEEDED = ["docker-registry"];
 
 class UsageError extends Error {}

@@ -14,7 +14,7 @@ import { readParts, seededBytes } from "../support/seeded-bytes.ts";
  *   docker/registry/v2/repositories/<name>/_manifests/tags/<tag>/index/sha256/<64 hex>/link
  */
 
-/** docker-registry gives it to nobody who does not name it in `Accept`. */
+/** docker-registry sends it only to clients that name it in `Accept`. */
 export const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar";

@@ -109,7 +109,7 @@ export class Relay {
   }
 }
 
-/** @returns what the work says where it is done at once */
+/** @returns the result of the work if there is no delay */
 function later(delayMs: number, work: () => unknown): boolean {
   if (delayMs === 0) return work() === true;
   setTimeout(work, delayMs);

@@ -14,7 +14,7 @@ export type ProfileKind = "cpu" | "heap";
 export interface RigOptions {
   /** Of each figure that is fast enough for more than one. */
   readonly rounds: number;
-  /** Between the upstream and whoever asks it, in every figure that names no link of its own. */
+  /** Link between the upstream and its clients, in figures without a link of their own. */
   readonly link: Omit<RelayOptions, "target"> | undefined;
   /** Turns that take new memory find it touched: see {@link touchMemory}. */
   readonly touchesMemory: boolean;
@@ -73,7 +73,7 @@ export class Rig {
 
   /**
    * Called right before a turn that takes new memory. What the contestant before left to do is done
-   * first: it would be paid by whoever comes next in the round, always the same one.
+   * first: it would slow down the next contestant in the round, always the same one.
    */
   async prepareTurn(): Promise<void> {
     await Promise.all(this.#servers.map((server) => server.rest()));
@@ -92,7 +92,7 @@ export class Rig {
     return folder;
   }
 
-  /** Debian's docker-registry over {@link files}, behind the link that was asked for. */
+  /** Debian's docker-registry over {@link files}, through the requested link. */
   async startUpstream(): Promise<Origin> {
     const server = await this.#startRegistry(this.files.root, {});
     const { link } = this.options;
@@ -231,7 +231,7 @@ export class Rig {
   }
 }
 
-/** Asks once and takes the whole answer, so that whoever is asked has it from then on. */
+/** Sends one request and reads the whole answer, so that the server has stored it. */
 export async function warm(server: Origin, path: string): Promise<void> {
   const response = await fetch(server.origin + path, {
     headers: { accept: `${MANIFEST_TYPE}, */*` },

@@ -139,7 +139,7 @@ export class Server {
   }
 }
 
-/** A port of the loopback that nobody listens on now. */
+/** Returns a free port of the loopback. */
 export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {

@@ -54,7 +54,7 @@ const DATA = {
   referrers: [OCI.manifest.digest],
 };
 
-/** Fewer would mean that the suite has tested next to nothing. */
+/** Fewer would mean that the suite tested almost nothing. */
 const MIN_PASSED = 30;
 
 void describe("the OCI conformance suite, read-only", () => {

@@ -34,12 +34,12 @@ import { RealRegistry } from "../support/real-registry.ts";
 import { runCommand } from "../support/run-command.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
-/** What is said of a log-in and a pull, whatever the engine's words around it. */
+/** Parts of the engines' messages about a log-in and a pull. */
 interface Client {
-  /** Throws what it said where it did not work. */
+  /** Throws its output if it fails. */
   login(user: string, password: string): Promise<string>;
   logout(): Promise<unknown>;
-  /** By the mirror's own name. */
+  /** Pulls by the mirror's own name. */
   pull(): Promise<unknown>;
 }
 
@@ -50,14 +50,14 @@ interface Guarded {
   readonly authority: string;
   setUsers(users: Readonly<Record<string, string>>): Promise<void>;
   setCertificate(notAfter?: Date): Promise<void>;
-  /** PEM, in the place of its own. */
+  /** Replaces the certificate and key, as PEM. */
   usePair(certificate: string, key: string): Promise<void>;
 }
 
 const USERS = { alice: "right horse", bob: "bob's" };
 const DAY_MS = 86_400_000;
 
-/** A mirror with TLS and users, at an address at which engines are strict. */
+/** A mirror with TLS and users, at an address for which engines verify certificates. */
 async function startGuarded(
   test: TestContext,
   upstream: RealRegistry,
@@ -128,7 +128,7 @@ interface ClientCase {
   readonly name: string;
   readonly certificates: "docker" | "containers";
   readonly start: (test: AfterTest, guarded: Guarded) => Promise<Client>;
-  /** What its user reads. */
+  /** The text that its user reads. */
   readonly says: {
     readonly untrusted: RegExp;
     readonly loggedIn: RegExp;
@@ -209,7 +209,7 @@ const CLIENTS: readonly ClientCase[] = [
   },
 ];
 
-/** What it said, when it did not work. */
+/** Returns the output of a command that failed. */
 async function refusal(work: Promise<unknown>): Promise<string> {
   try {
     await work;
@@ -297,12 +297,12 @@ void describe("a mirror with TLS and users", () => {
         ({ statusCode }) => statusCode === 200,
       ),
     );
-    // Nobody is asked, so nothing is checked: a log-in tells of nothing here.
+    // The mirror requests no password, so the log-in succeeds with any.
     const said = await dockerd.docker("login", "-u", "x", "-p", "y", host);
     assert.match(said, /Login Succeeded/);
   });
 
-  void it("dockerd shows a mirror that asks for a password the one of Docker Hub, which is refused and kept nowhere", async (test) => {
+  void it("dockerd sends Docker Hub's password to a mirror that requests one; it is refused and not stored", async (test) => {
     const guarded = await startGuarded(test, published);
     const { host, authority, mirror } = guarded;
     await trustAuthority(test, "docker", host, authority);
@@ -423,7 +423,7 @@ void describe("a mirror with TLS and users", () => {
   });
 });
 
-/** The log is written some records at a time: ends once a request of the kind is in it. */
+/** Resolves when such a request is in the log, which is written in batches. */
 async function requestsOf(
   mirror: ChildMirror,
   kind: "blob" | "tag",
@@ -434,7 +434,7 @@ async function requestsOf(
   return mirror.logs.filter(({ msg }) => msg === "request");
 }
 
-/** A token server on the loopback, as simple as one can be: who has the password gets what is asked for. */
+/** A minimal token server on the loopback: a client with the password gets the requested scopes. */
 async function startTokenServer(
   test: AfterTest,
   issuer: TokenIssuer,

@@ -36,9 +36,9 @@ const COMMANDS = [
   "tar",
 ];
 
-/** Beside the blobs: ping, HEAD of the tag, two manifests, and one to spare. */
+/** Requests besides the blobs: ping, HEAD of the tag, two manifests, and one more. */
 const REQUESTS_BESIDE_BLOBS = 5;
-/** Manifest and config of the platform that no engine here asks for. */
+/** Manifest and config of the platform that no engine here requests. */
 const BACKGROUND_REQUESTS = 2;
 
 interface EngineCase {
@@ -46,7 +46,7 @@ interface EngineCase {
   start(test: AfterTest, mirror: MirrorAddress): Promise<Engine>;
   /** dockerd 20.10 cannot unpack zstd. */
   readonly kinds: readonly (keyof PublishedImages)[];
-  /** What another registry's images are called there when they come through the same mirror. */
+  /** Name prefix for images of another registry that are pulled through the same mirror. */
   nameOfQuay(mirror: MirrorAddress): string;
 }
 
@@ -55,7 +55,7 @@ const ENGINES: readonly EngineCase[] = [
     name: "dockerd with registry-mirrors",
     start: (test, mirror) => Dockerd.start(test, mirror),
     kinds: ["docker", "multiArch"],
-    // Its mirrors are Docker Hub's only: the others are pulled by the mirror's own name.
+    // Its mirrors serve Docker Hub only; images of other registries are pulled by the mirror's name.
     nameOfQuay: (mirror) => `${mirror.host}/quay.io`,
   },
   {
@@ -110,15 +110,15 @@ void describe("real engines", () => {
       await childrenFetched(mirror, `docker.io/${nameOf(images.multiArch)}`);
       boundRequests += BACKGROUND_REQUESTS;
       const cold = await upstream.requests();
-      assert.ok(cold.length > 0 && cold.length <= boundRequests, told(cold));
-      assert.equal(new Set(cold.map(lineOf)).size, cold.length, told(cold));
+      assert.ok(cold.length > 0 && cold.length <= boundRequests, linesOf(cold));
+      assert.equal(new Set(cold.map(lineOf)).size, cold.length, linesOf(cold));
 
       await engine.empty();
       for (const [reference, image] of references) {
         await pullsAndRuns(engine, reference, image);
       }
       const warm = await upstream.requests();
-      assert.equal(warm.length, cold.length, told(warm));
+      assert.equal(warm.length, cold.length, linesOf(warm));
 
       await pullsAndRuns(
         engine,
@@ -181,7 +181,7 @@ async function startMirror(
   return mirror;
 }
 
-/** Ends when the mirror has fetched, by itself, both manifests of an index and their configs. */
+/** Resolves when the mirror has fetched both manifests of an index and their configs in the background. */
 async function childrenFetched(
   mirror: ChildMirror,
   reference: string,
@@ -201,7 +201,7 @@ async function childrenFetched(
   }
 }
 
-/** The digest is the one that was pushed, and the container reads the payload whole. */
+/** Checks that the digest is the pushed one and that the container reads the whole payload. */
 async function pullsAndRuns(
   engine: Engine,
   reference: string,
@@ -228,7 +228,7 @@ function nameOf(image: PublishedImage): string {
   return `${image.repository}:${image.tag}`;
 }
 
-function told(requests: readonly LoggedRequest[]): string {
+function linesOf(requests: readonly LoggedRequest[]): string {
   return requests.map(lineOf).join("\n");
 }
 

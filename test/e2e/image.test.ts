@@ -55,19 +55,19 @@ void describe("the container image", () => {
     );
     await upstream.forgetRequests();
 
-    // The base is nowhere but in the upstream now, behind the mirror.
+    // Now only the upstream has the base, so that the build must pull it through the mirror.
     await dockerd.build(PROJECT, IMAGE, { NODE_IMAGE: base });
     requestsOfBuild = (await upstream.requests()).map(({ target }) => target);
   });
 
-  void it("is built from a base that comes through the mirror", () => {
+  void it("is built from a base that is pulled through the mirror", () => {
     const blobs = requestsOfBuild.filter((target) => /\/blobs\//.test(target));
     // The configuration and the one layer.
     assert.equal(new Set(blobs).size, 2, requestsOfBuild.join("\n"));
     assert.equal(blobs.length, 2, requestsOfBuild.join("\n"));
   });
 
-  void it("says what it is", async () => {
+  void it("has the documented labels, user, ports and command", async () => {
     const text = await dockerd.docker("image", "inspect", IMAGE);
     const [{ Config }] = JSON.parse(text) as [
       { Config: Readonly<Record<string, unknown>> },
@@ -99,7 +99,7 @@ void describe("the container image", () => {
     );
   });
 
-  void it("holds no second Node.js and no compiler", async () => {
+  void it("contains no second Node.js and no compiler", async () => {
     const said = await dockerd.docker(
       "run",
       "--rm",
@@ -118,7 +118,7 @@ void describe("the container image", () => {
     );
   });
 
-  void it("listens on every address and keeps its data in the volume unless told otherwise", async () => {
+  void it("listens on every address and keeps its data in the volume by default", async () => {
     const said = await dockerd.docker(
       "run",
       "--rm",
@@ -134,7 +134,7 @@ void describe("the container image", () => {
     );
   });
 
-  void it("serves a pull as a user without rights, ends at SIGTERM, and has kept all at its next start", async (test) => {
+  void it("serves a pull as an unprivileged user, stops at SIGTERM, and keeps its content across a restart", async (test) => {
     const container = await MirrorContainer.run(
       test,
       dockerd,
@@ -176,7 +176,7 @@ void describe("the container image", () => {
   });
 });
 
-/** Makes an image of one layer, pushes it, and leaves nothing of it in the daemon. */
+/** Pushes an image of one layer and removes it from the daemon. */
 async function publish(
   dockerd: Dockerd,
   reference: string,

@@ -14,7 +14,7 @@ import { tempDir } from "../support/temp-dir.ts";
 
 const FILES = 400;
 const FILE_BYTES = 20_000;
-/** Of the second image's files one in so many is another than the first one's. */
+/** One in so many files of the second image differs from the first image's. */
 const CHANGED_EVERY = 10;
 const REPOSITORY = "library/chunked";
 
@@ -60,7 +60,7 @@ void describe("podman with partial pulls", () => {
     }
   });
 
-  void it("fetches only the files that it misses, from a cold and from a stored layer", async (test) => {
+  void it("fetches only the files that it lacks, from a cold and from a stored layer", async (test) => {
     const mirror = await ChildMirror.start(test, {
       config: hubConfig(registry.origin),
     });
@@ -111,7 +111,7 @@ async function layerOf(mirror: ChildMirror, image: number): Promise<Layer> {
   return layer;
 }
 
-/** What the mirror sent of a layer so far, and in how many 206. */
+/** Bytes of a layer that the mirror has sent so far, and the number of 206 answers. */
 function served(
   mirror: ChildMirror,
   { digest }: Layer,
@@ -125,7 +125,7 @@ function served(
   };
 }
 
-/** The same once so many 206 are in the log, which follows the answers. */
+/** Returns the same after the log, which is written later, has so many 206 answers. */
 async function logged(
   mirror: ChildMirror,
   layer: Layer,

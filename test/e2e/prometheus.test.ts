@@ -11,7 +11,7 @@ import { runCommand } from "../support/run-command.ts";
 import { ScriptedBudget } from "../support/scripted-budget.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 
-/** Nothing went wrong here, so there is nothing to show. */
+/** Panels without data, because nothing failed here. */
 const PANELS_OF_TROUBLE = ["Fills in trouble"];
 
 void describe("a real Prometheus", () => {
@@ -36,7 +36,7 @@ void describe("a real Prometheus", () => {
     );
     await pull(mirror, image);
     await pull(mirror, image);
-    // A rate is made of two scrapes at least.
+    // A rate needs at least two scrapes.
     await prometheus.until(
       'count_over_time(entrepot_cache_requests_total{outcome="hit",kind="tag"}[1m]) > 1',
     );
@@ -49,7 +49,7 @@ void describe("a real Prometheus", () => {
     assert.equal(up.metric["job"], "entrepot");
   });
 
-  void it("is told what the cache did for two pulls", async () => {
+  void it("receives the outcomes of two pulls", async () => {
     const value = async (expression: string): Promise<number | undefined> =>
       (await prometheus.query(expression))[0]?.value;
     const outcomes = await prometheus.query(
@@ -92,7 +92,7 @@ void describe("a real Prometheus", () => {
     }
   });
 
-  void it("has nothing to say against names and types", async () => {
+  void it("accepts the names and types of all metrics", async () => {
     const types = await prometheus.types();
     for (const [name, type] of Object.entries(types)) {
       if (!name.startsWith("entrepot_")) continue;

@@ -21,13 +21,13 @@ import {
 import { Podman } from "../support/engines/podman.ts";
 import { RealRegistry } from "../support/real-registry.ts";
 
-/** Of these engines the first attempt may bring wrong bytes, which they discard. */
+/** Engines whose first attempt may receive wrong bytes, which they discard. */
 const MAX_ATTEMPTS = 3;
 
 interface EngineCase {
   readonly name: string;
   readonly start: (test: AfterTest, mirror: MirrorAddress) => Promise<Engine>;
-  /** Whether the file tells that it was written to; a disk that loses a bit does not. */
+  /** Whether the file's time changes; a disk that flips a bit leaves it unchanged. */
   readonly isTold: boolean;
 }
 
@@ -43,7 +43,7 @@ const ENGINES: readonly EngineCase[] = [
     isTold: false,
   },
   {
-    // It keeps what it was given whole for a day, and asks for it no more.
+    // containerd keeps complete content for a day and does not request it again.
     name: "containerd, at its first attempt",
     start: (test, mirror) => Containerd.start(test, mirror),
     isTold: true,
@@ -104,7 +104,7 @@ void describe("a layer that rotted in the mirror's storage", () => {
         findings.map(({ code, digest }) => [code, digest]),
         [["blob-corrupt", layer]],
       );
-      // What was wrong is gone: the next store is filled at once.
+      // The wrong bytes are removed, so that the next engine's pull succeeds immediately.
       await engine.empty();
       await engine.pull(reference);
     });

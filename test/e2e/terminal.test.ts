@@ -8,12 +8,12 @@ import { tempDir } from "../support/temp-dir.ts";
 const PROJECT = join(import.meta.dirname, "../..");
 
 void describe("npm start on a terminal", () => {
-  void it("ends with where it listens, what it mirrors, and a command to try", async (test) => {
+  void it("prints its addresses, what it mirrors, and a command to try", async (test) => {
     await requireCommands(["script"]);
     const root = join(await tempDir(test), "data");
     const child = new Child(test, {
       command: "script",
-      // A terminal of its own; nothing is kept of what is shown on it.
+      // `script` provides a terminal; its transcript is discarded.
       args: ["--quiet", "--return", "--command", "npm start", "/dev/null"],
       cwd: PROJECT,
       env: {

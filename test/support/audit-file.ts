@@ -6,7 +6,7 @@ export type AuditRecord = Readonly<Record<string, unknown>>;
 const ATTEMPTS = 1_200;
 const ATTEMPT_MS = 25;
 
-/** The file of `audit.file`, which is written behind what it tells of. */
+/** The file of `audit.file`; records are written after the events. */
 export class AuditFile {
   readonly path: string;
 
@@ -14,7 +14,7 @@ export class AuditFile {
     this.path = path;
   }
 
-  /** Empty where it is not there. */
+  /** Returns an empty text if the file does not exist. */
   text(): Promise<string> {
     return readFile(this.path, "utf8").catch(() => "");
   }
@@ -25,7 +25,7 @@ export class AuditFile {
     return lines.map((line) => JSON.parse(line) as AuditRecord);
   }
 
-  /** Waits for the first that is wanted. @throws Error where none comes within 30 s */
+  /** Waits for the first matching record. @throws Error if there is none within 30 s */
   async find(isWanted: (record: AuditRecord) => boolean): Promise<AuditRecord> {
     for (let left = ATTEMPTS; left > 0; left--) {
       const found = (await this.records()).find(isWanted);

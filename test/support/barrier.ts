@@ -1,6 +1,6 @@
 /**
- * Where something waits until a test lets it go, and a test waits until it has come there:
- * order without sleeping.
+ * A point at which code waits until the test releases it, and of which the test learns that the code
+ * has reached it: order without sleeping.
  */
 export class Barrier {
   #arrivals = 0;
@@ -8,12 +8,12 @@ export class Barrier {
   readonly #held = new Set<() => void>();
   readonly #counter = new Counter();
 
-  /** How many have come here so far. */
+  /** Number of arrivals so far. */
   get arrivals(): number {
     return this.#arrivals;
   }
 
-  /** Waits here, or passes when the barrier was released before. `signal` lets this one go. */
+  /** Waits for the release; resolves immediately after it. `signal` ends this wait. */
   async pass(signal?: AbortSignal): Promise<void> {
     this.#arrivals += 1;
     this.#counter.notify();
@@ -29,7 +29,7 @@ export class Barrier {
     });
   }
 
-  /** Ends when `count` have come. */
+  /** Resolves after `count` arrivals. */
   arrived(count = 1, timeoutMs?: number): Promise<void> {
     return this.#counter.until(
       () => this.#arrivals >= count,
@@ -38,14 +38,14 @@ export class Barrier {
     );
   }
 
-  /** Lets all go, those who come later too. */
+  /** Releases all waiters, present and future. */
   release(): void {
     this.#isReleased = true;
     for (const go of this.#held) go();
   }
 }
 
-/** Waits for a condition that changes only when somebody notifies. */
+/** Waits for a condition that is checked at each notification. */
 export class Counter {
   readonly #checks = new Set<() => void>();
 
@@ -53,7 +53,7 @@ export class Counter {
     for (const check of this.#checks) check();
   }
 
-  /** @param describe what had been reached, for the error when the time is over */
+  /** @param describe returns the state reached, for the error of a time-out */
   until(
     isReached: () => boolean,
     describe: () => string,

@@ -9,14 +9,14 @@ const SOURCES = join(import.meta.dirname, "../../src/main.ts");
 
 export interface ChildMirrorOptions {
   /**
-   * Keys of the configuration file, set over: listeners on the loopback with ports of the
-   * system's choice, and a storage root of the test's own.
+   * Keys of the configuration file, merged over the defaults: listeners on the loopback with ports
+   * chosen by the system, and a storage root in the test's folder.
    */
   readonly config?: Readonly<Record<string, unknown>>;
-  /** Where configuration and storage lie; a folder that goes with the test where absent. */
+  /** Folder of the configuration and the storage; default: a temporary one. */
   readonly dir?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** The program's main file: the sources where absent. */
+  /** Main file of the program; default: that of the sources. */
   readonly main?: string;
   /** Options of `node`. */
   readonly nodeArgs?: readonly string[];
@@ -31,7 +31,7 @@ interface Listening {
   readonly operator: string | undefined;
 }
 
-/** The mirror as its users run it: a process of its own. */
+/** The mirror in a process of its own, as users run it. */
 export class ChildMirror {
   /** Storage root, unless the configuration names another. */
   readonly root: string;
@@ -52,7 +52,7 @@ export class ChildMirror {
     this.root = join(dir, "data");
   }
 
-  /** Ends when the mirror says that it listens and is ready. */
+  /** Resolves when the mirror listens and is ready. */
   static async start(
     test: AfterTest,
     options: ChildMirrorOptions = {},
@@ -63,7 +63,7 @@ export class ChildMirror {
     return mirror;
   }
 
-  /** Starts again after an end, on the ports it had before, with the same storage. */
+  /** Starts the mirror again on the same ports with the same storage. */
   async start(): Promise<void> {
     const { nodeArgs = [], args = [], wrapper = [], env } = this.#options;
     await mkdir(this.#dir, { recursive: true });
@@ -79,7 +79,7 @@ export class ChildMirror {
       ...args,
     ];
     // JSON is YAML 1.2.
-    // A password in it would be refused where others may read it.
+    // A file that contains a password must not be readable by others.
     const mode = 0o600;
     await writeFile(file, JSON.stringify(this.#config(), null, 2), { mode });
     this.#child = new Child(this.#test, {
@@ -92,7 +92,7 @@ export class ChildMirror {
     if (this.#listening.operator !== undefined) await this.ready();
   }
 
-  /** What it is started with; commands take it as well. */
+  /** Path of the configuration file, for commands too. */
   get configFile(): string {
     return join(this.#dir, "entrepot.yaml");
   }
@@ -121,14 +121,14 @@ export class ChildMirror {
     return `http://${this.#address("operator")}`;
   }
 
-  /** The records of its log so far; lines that are no JSON are left out. */
+  /** Returns the records of its log so far, without lines that are not JSON. */
   get logs(): readonly Readonly<Record<string, unknown>>[] {
     return this.child.lines
       .map((line) => parseRecord(line.text))
       .filter((record) => record !== undefined);
   }
 
-  /** Ends when `/readyz` answers 200. */
+  /** Resolves when `/readyz` answers 200. */
   async ready(timeoutMs = 15_000): Promise<void> {
     const endMs = performance.now() + timeoutMs;
     let last = "nothing";
@@ -156,17 +156,17 @@ export class ChildMirror {
     return response.text();
   }
 
-  /** SIGKILL, as a crash does. */
+  /** Ends the process by SIGKILL, like a crash. */
   async kill(): Promise<ChildExit> {
     return this.child.kill();
   }
 
-  /** SIGTERM, and the wait for its end. */
+  /** Sends SIGTERM and waits for the end. */
   async terminate(timeoutMs?: number): Promise<ChildExit> {
     return this.child.terminate(timeoutMs);
   }
 
-  /** A graceful end and a start on the same ports. */
+  /** Stops the mirror gracefully and starts it on the same ports. */
   async restart(): Promise<void> {
     await this.terminate();
     await this.start();
@@ -189,7 +189,7 @@ export class ChildMirror {
   }
 }
 
-/** The configuration of a mirror in front of one registry that stands for Docker Hub. */
+/** Returns the configuration of a mirror whose only registry stands for Docker Hub. */
 export function hubConfig(
   ...endpoints: readonly string[]
 ): Record<string, unknown> {

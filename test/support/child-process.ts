@@ -8,14 +8,14 @@ import { Counter } from "./barrier.ts";
 export interface ChildOptions {
   readonly command: string;
   readonly args?: readonly string[];
-  /** Set over the environment of the tests; undefined takes a variable away. */
+  /** Merged over the environment of the tests; undefined removes a variable. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
-  /** The command only starts the program (strace): signals and memory are those of its child. */
+  /** Whether the command only starts the program (strace): signals and memory then concern its child. */
   readonly isWrapper?: boolean;
 }
 
-/** How a process ended: by itself with a code, or by a signal. */
+/** Exit code of a process, or the signal that ended it. */
 export interface ChildExit {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
@@ -28,10 +28,10 @@ export interface OutputLine {
 
 const MAX_LINES = 20_000;
 
-/** A process of a test's own: its lines are kept, and it never outlives the test. */
+/** A process started by a test. Its output is kept, and it is killed with the test. */
 export class Child {
   readonly name: string;
-  /** Ends with the process and its output. */
+  /** Resolves when the process has ended and its output is read. */
   readonly exited: Promise<ChildExit>;
   readonly lines: OutputLine[] = [];
   readonly #isWrapper: boolean;
@@ -72,7 +72,7 @@ export class Child {
     releaseAfter(test, () => this.kill());
   }
 
-  /** Undefined where it could not be started. */
+  /** Undefined if it could not be started. */
   get pid(): number | undefined {
     return this.#process.pid;
   }
@@ -81,7 +81,7 @@ export class Child {
     return this.#exit === undefined;
   }
 
-  /** SIGKILL, to what the process started first; ends when it is gone. */
+  /** Sends SIGKILL to its descendants first; resolves when it has ended. */
   async kill(): Promise<ChildExit> {
     if (this.isRunning) {
       for (const pid of [...this.#descendants()].toReversed()) {
@@ -92,12 +92,12 @@ export class Child {
     return this.exited;
   }
 
-  /** Sends a signal to the program itself, past its wrapper; does not wait. */
+  /** Sends a signal to the program itself, not to its wrapper; does not wait. */
   signal(name: NodeJS.Signals): void {
     process.kill(this.#innermost(), name);
   }
 
-  /** SIGTERM; SIGKILL and an error where it has not ended in time. */
+  /** Sends SIGTERM; after the time-out it sends SIGKILL and throws. */
   async terminate(timeoutMs = 35_000): Promise<ChildExit> {
     if (this.isRunning) this.signal("SIGTERM");
     const timer = setTimeout(() => {
@@ -111,7 +111,7 @@ export class Child {
     return exit;
   }
 
-  /** The first line for which `find` gives a value, past or to come. */
+  /** Waits for the first line, past or future, for which `find` returns a value. */
   async line<Found>(
     find: (text: string) => Found | undefined,
     timeoutMs = 20_000,
@@ -125,7 +125,7 @@ export class Child {
         }
         return found !== undefined || !this.isRunning;
       },
-      () => `${this.name} did not say it:\n${this.output()}`,
+      () => `${this.name} did not print the line:\n${this.output()}`,
       timeoutMs,
     );
     if (found === undefined) {
@@ -137,7 +137,7 @@ export class Child {
     return found;
   }
 
-  /** The last lines, for a message. */
+  /** Returns the last lines, for a message. */
   output(lineCount = 60): string {
     return this.lines
       .slice(-lineCount)
@@ -145,12 +145,12 @@ export class Child {
       .join("\n");
   }
 
-  /** Resident memory now, of the program itself. */
+  /** Returns the resident memory of the program itself. */
   rssBytes(): number {
     return this.#status("VmRSS");
   }
 
-  /** The most that was resident so far. */
+  /** Returns the peak of the resident memory. */
   peakRssBytes(): number {
     return this.#status("VmHWM");
   }
@@ -158,7 +158,7 @@ export class Child {
   #status(field: string): number {
     const text = readFileSync(`/proc/${this.#innermost()}/status`, "utf8");
     const kibibytes = new RegExp(`^${field}:\\s+(\\d+) kB$`, "m").exec(text);
-    if (kibibytes === null) throw new Error(`/proc tells no ${field}`);
+    if (kibibytes === null) throw new Error(`got no ${field} from /proc`);
     return Number(kibibytes[1]) * 1024;
   }
 
@@ -170,7 +170,7 @@ export class Child {
     return pid;
   }
 
-  /** The first child of each, from the outside in; none for a process that is no wrapper. */
+  /** Yields the first child, its first child, and so on. */
   *#descendants(): Generator<number> {
     for (let pid = this.pid; pid !== undefined;) {
       pid = firstChildOf(pid);
@@ -193,6 +193,6 @@ function killIfRunning(pid: number): void {
   try {
     process.kill(pid, "SIGKILL");
   } catch {
-    // It has ended by itself.
+    // It has already ended.
   }
 }

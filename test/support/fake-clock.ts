@@ -1,11 +1,11 @@
 import type { Clock } from "../../src/telemetry/clock.ts";
 
-/** A clock that stands until a test moves it. */
+/** A clock that only the test moves. */
 export class FakeClock implements Clock {
   #nowMs: number;
   #monotonicMs = 0;
 
-  /** @param nowMs epoch milliseconds; the second that 2026 began in, where absent */
+  /** @param nowMs epoch milliseconds; default: the start of 2026 */
   constructor(nowMs: number = Date.UTC(2026, 0, 1)) {
     this.#nowMs = nowMs;
   }
@@ -18,14 +18,17 @@ export class FakeClock implements Clock {
     return this.#monotonicMs;
   }
 
-  /** Time passes: both clocks move. */
+  /** Moves the wall clock and the monotonic clock. */
   advance(durationMs: number): void {
-    if (durationMs < 0) throw new RangeError("time does not pass backwards");
+    if (durationMs < 0)
+      throw new RangeError(
+        `got ${durationMs} ms; expected a duration of 0 or more`,
+      );
     this.#nowMs += durationMs;
     this.#monotonicMs += durationMs;
   }
 
-  /** Somebody sets the wall clock, in either direction; no time passes. */
+  /** Sets the wall clock, in either direction, without moving the monotonic clock. */
   setWall(nowMs: number): void {
     this.#nowMs = nowMs;
   }

@@ -30,19 +30,19 @@ const MEDIA_TYPES = {
   },
 } as const;
 
-/** The empty JSON object that artifacts have in the place of a configuration. */
+/** The empty JSON object that artifacts use as their configuration. */
 const EMPTY_MEDIA_TYPE = "application/vnd.oci.empty.v1+json";
 
 export interface TestBlob extends Descriptor, ByteSource {
-  /** The whole in memory; a large seeded blob is made anew at each call. */
+  /** Returns all bytes; a large seeded blob is generated at each call. */
   bytes(): Buffer;
 }
 
 export interface TestManifest extends Descriptor {
   readonly bytes: Buffer;
-  /** The digest that `subject` names. */
+  /** Digest of the `subject`. */
   readonly subject: Digest | undefined;
-  /** As the referrers API shows it: `artifactType`, else the media type of the configuration. */
+  /** As in the referrers API: `artifactType`, or else the media type of the configuration. */
   readonly artifactType: string | undefined;
   readonly annotations: Readonly<Record<string, string>> | undefined;
 }
@@ -51,7 +51,7 @@ export interface TestImage {
   readonly manifest: TestManifest;
   readonly config: TestBlob;
   readonly layers: readonly TestBlob[];
-  /** Configuration first, then the layers; a digest may be there twice. */
+  /** Configuration first, then the layers; a digest may occur twice. */
   readonly blobs: readonly TestBlob[];
   readonly platform: Platform;
 }
@@ -73,7 +73,7 @@ interface DescriptorJson {
   readonly size: number;
 }
 
-/** What stands in a manifest for a blob or a manifest. */
+/** Descriptor of a blob or a manifest. */
 export function descriptorJson(of: Descriptor): DescriptorJson {
   return { mediaType: of.mediaType, digest: of.digest, size: of.sizeBytes };
 }
@@ -105,7 +105,7 @@ export interface SeededBlobOptions {
   readonly algorithm?: DigestAlgorithm;
 }
 
-/** A blob of seeded bytes, made when they are read: 256 MiB take no memory. */
+/** A blob of seeded bytes, generated when read: 256 MiB use no memory. */
 export function seededBlob(
   seed: string,
   sizeBytes: number,
@@ -118,7 +118,7 @@ export function seededBlob(
   );
 }
 
-/** A blob of the bytes given; also the way to serve something that is no layer. */
+/** A blob of the given bytes; also for content that is not a layer. */
 export function bytesBlob(
   bytes: Buffer | string,
   options: SeededBlobOptions = {},
@@ -130,7 +130,7 @@ export function bytesBlob(
   );
 }
 
-/** A manifest of any content, as its JSON text stands: for what no builder here would make. */
+/** A manifest of any JSON text, for content that no builder here makes. */
 export function manifestOf(
   content: Readonly<Record<string, unknown>> | string,
   mediaType: string,
@@ -157,7 +157,7 @@ export function manifestOf(
 export interface BuildImageOptions {
   /** Images with the same seed and options are the same bytes. */
   readonly seed: string;
-  /** Sizes of the layers in bytes, or the layers themselves; one of 1 000 bytes where absent. */
+  /** Sizes of the layers in bytes, or the layers; default: one of 1 000 bytes. */
   readonly layers?: readonly (number | TestBlob)[];
   readonly format?: ImageFormat;
   readonly platform?: Platform;
@@ -250,7 +250,7 @@ export interface BuildMultiArchOptions extends BuildIndexOptions {
   readonly platforms?: readonly Platform[];
 }
 
-/** An index with one image a platform, amd64 and arm64 where absent, that share no blob. */
+/** An index with one image for each platform (default amd64 and arm64); they share no blob. */
 export function buildMultiArch(options: BuildMultiArchOptions): TestIndex {
   const { seed, layers = [1000], platforms = [AMD64, ARM64] } = options;
   const images = platforms.map((platform) =>
@@ -298,7 +298,7 @@ export function buildArtifact(options: BuildArtifactOptions): TestImage {
   };
 }
 
-/** The image index that the referrers API, or the tag that stands for it, answers with. */
+/** The image index of the referrers API or of its fallback tag. */
 export function buildReferrersIndex(
   referrers: readonly TestManifest[],
 ): TestManifest {

@@ -35,24 +35,23 @@ const MAX_SIZE_MIB = 24;
 const DISK_MIB = 96;
 const CLIENTS = 10;
 const ENDPOINTS = 3;
-/** The longest that anything goes on once nobody asks: time-outs, resumptions, fills that nobody reads. */
+/** Maximum time for which work continues without requests: time-outs, resumptions, unread fills. */
 const SETTLE_MS = 60_000;
-/** Lines that tell of a refused configuration; every other error is a fault. */
+/** Log lines of a rejected configuration; every other error is a fault. */
 const EXPECTED_ERRORS = new Set([
   "rejected the changed configuration; the previous one stays in effect",
 ]);
-/** The variant of the configuration that a start reads: its log tells the addresses. */
+/** The variant of the configuration that a start reads; its log contains the addresses. */
 const START = 0;
 const FORBIDDEN = /unhandledRejection|uncaughtException|Warning|MaxListeners/;
 
 /**
- * A mirror in a process of its own, a registry that does it every wrong, and clients of all kinds:
- * hour after hour, each ended by a point at which nobody asks for anything. The clock is compressed
- * by what it is for: a tag lives one second, and the partials that are
- * left grow older by an hour with each hour.
+ * A mirror in its own process, a registry with every fault, and clients of all kinds, for simulated
+ * hours. Each hour ends with a quiet point without requests. Time is compressed by use: a tag is fresh
+ * for one second, and suspended partials age by one hour for each hour.
  */
 export class LongRun {
-  /** What was seen that must not be, beside what the quiet points tell. */
+  /** Faults found outside of the quiet points. */
   readonly faults: string[] = [];
   readonly points: QuietPoint[] = [];
   readonly storm: Storm;
@@ -227,7 +226,7 @@ export class LongRun {
     await this.storm.calm();
     await this.#reload();
     const settled = await this.#settle();
-    // Trims what broke, and brings the storage within its limits.
+    // Trims suspended downloads and evicts down to the limits.
     const evicted = await this.crowd.operate("POST", "/api/v1/evict", {});
     assert.equal(evicted.status, 200, evicted.body.toString());
     await this.#age(HOUR_MS);
@@ -253,7 +252,7 @@ export class LongRun {
     };
   }
 
-  /** Waits until nothing goes on; what does not end in time shows in the point. */
+  /** Waits until no work is running; the point reports what does not end in time. */
   async #settle(): Promise<ReturnType<typeof openDescriptors>> {
     const endMs = performance.now() + SETTLE_MS;
     for (;;) {

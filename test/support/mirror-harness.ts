@@ -31,14 +31,14 @@ import type { Schedule } from "../../src/telemetry/clock.ts";
 
 export interface TestMirrorOptions {
   readonly offline?: boolean;
-  /** How long an upstream is waited for where a stale answer may be given. */
+  /** How long a request waits for an upstream before it gets a stale answer. */
   readonly patienceMs?: number;
   readonly logLevel?: Config["log"]["level"];
-  /** What is kept; everything, where absent. */
+  /** Limits of the storage; default none. */
   readonly eviction?: Partial<Config["eviction"]>;
   readonly access?: AccessConfig;
   readonly tls?: ServerTlsConfig;
-  /** Other parts of the configuration. */
+  /** Other keys of the configuration. */
   readonly config?: Partial<
     Pick<
       Config,
@@ -51,18 +51,18 @@ export interface TestMirrorOptions {
     >
   >;
   readonly scrubSchedule?: AppOverrides["scrubSchedule"];
-  /** Absent: failed endpoints are not probed in the background. */
+  /** Default: failed endpoints are not probed in the background. */
   readonly probeSchedule?: AppOverrides["probeSchedule"];
   /**
-   * When the children of a pulled index are fetched; `default`: as by the program. Absent: never, so
-   * that a test counts the requests that its clients cause and no others.
+   * Schedules the background fetches of an index's children; `default`: as in production. Absent:
+   * never, so that a test counts only the requests that its clients cause.
    */
   readonly childrenSchedule?: Schedule | "default";
-  /** One that stands, where absent. */
+  /** Default: a clock that only the test moves. */
   readonly clock?: AppOverrides["clock"];
 }
 
-/** An upstream's configuration that leads to a scripted one. */
+/** Returns the configuration of a scripted upstream. */
 export function upstreamOf(
   upstream: Pick<ScriptedUpstream, "origin">,
   overrides: Partial<UpstreamConfig> = {},
@@ -101,13 +101,13 @@ const REQUEST_START = "http.server.request.start";
 
 type Ask = Omit<RawRequest, "port" | "path">;
 
-/** The whole program in this process, on real sockets, with a storage root of its own. */
+/** The whole program in this process, on real sockets, with its own storage root. */
 export class TestMirror {
   readonly root: string;
   readonly clock: FakeClock;
   /** The lines of the log, parsed. */
   readonly log: Record<string, unknown>[] = [];
-  /** How many heads of requests to the registry API Node's parser has read. */
+  /** Number of request heads of the registry API that Node's parser has read. */
   readHeads = 0;
   readonly #overrides: TestMirrorOptions;
   #config: Config;
@@ -151,7 +151,7 @@ export class TestMirror {
     return `http://127.0.0.1:${this.#operatorPort}`;
   }
 
-  /** A request to the operator API; its JSON, whatever the status. */
+  /** Sends a request to the operator API and returns its JSON, whatever the status. */
   async operate(
     method: string,
     path: string,
@@ -215,7 +215,7 @@ export class TestMirror {
     this.#asked.notify();
   };
 
-  /** Ends it and starts it again on the same root, with what changed. */
+  /** Restarts the mirror on the same root with a changed configuration. */
   async restart(
     changed: Partial<
       Pick<Config, "access" | "eviction" | "offline" | "upstreams" | "listen">
@@ -226,7 +226,7 @@ export class TestMirror {
     await this.open();
   }
 
-  /** Takes what changed into force while it runs. @param isAccessGone whether `access` is left out */
+  /** Reloads with a changed configuration. @param isAccessGone whether `access` is removed */
   async reload(
     changed: Partial<Omit<Config, "listen" | "storage">>,
     isAccessGone = false,
@@ -254,14 +254,14 @@ export class TestMirror {
     return this.start(path, { method: "HEAD", headers }).response;
   }
 
-  /** What was written is sent as it is. */
+  /** Sends the text unchanged. */
   raw(bytes: string | Buffer): Promise<RawResponse> {
     return this.start("", { raw: bytes }).response;
   }
 
   /**
-   * Asks until the answer is as wanted, a few times: for what the mirror does behind an answer once
-   * the upstream's is out.
+   * Repeats a request until the answer is as wanted: for work that the mirror does in the background
+   * after it has answered.
    */
   async answersWith(
     path: string,
@@ -274,19 +274,19 @@ export class TestMirror {
     }
   }
 
-  /** Ends when so many requests are with the mirror and wait for their answers. */
+  /** Resolves when so many requests wait in the mirror for their answers. */
   async asked(count: number): Promise<void> {
     await this.#asked.until(
       () => this.#answering.size >= count,
       () => `${this.#answering.size} of ${count} requests wait`,
     );
-    // What they have in common is looked up by then.
+    // By then their common look-ups are done.
     await setImmediate();
   }
 
   /**
-   * Ends when no fill runs: a client has its last byte when the digest is right, and the blob is
-   * in the index a moment later.
+   * Resolves when no fill is running: the blob is in the index shortly after the client has received
+   * its last byte.
    */
   async settled(): Promise<void> {
     for (;;) {
@@ -303,12 +303,12 @@ export class TestMirror {
     }
   }
 
-  /** Asks the operator's listener. */
+  /** Sends a request to the operator's listener. */
   operator(path: string): Promise<RawResponse> {
     return startRequest({ port: this.#operatorPort, path }).response;
   }
 
-  /** The value of one series of `/metrics`; 0 where it is not there. */
+  /** Returns the value of one series of `/metrics`; 0 if it is absent. */
   async metric(series: string): Promise<number> {
     const line = (await this.metrics())
       .split("\n")
@@ -316,10 +316,10 @@ export class TestMirror {
     return line === undefined ? 0 : Number(line.slice(series.length + 1));
   }
 
-  /** From now on nothing can be written: a file stands where the partial folder was. */
+  /** Makes every write fail, by a file in place of the partial folder. */
   async loseStorage(): Promise<void> {
     const { partialFolder } = diskLayout(this.root);
-    // Files of the start may come and go in it.
+    // Files of the start may still be created and removed in it.
     await rm(partialFolder, {
       recursive: true,
       maxRetries: 20,
@@ -328,13 +328,13 @@ export class TestMirror {
     await writeFile(partialFolder, "");
   }
 
-  /** The text of `/metrics`. */
+  /** Returns the text of `/metrics`. */
   async metrics(): Promise<string> {
     const { body } = await this.operator("/metrics");
     return body.toString();
   }
 
-  /** Ends when a line with that message is in the log. */
+  /** Resolves when the log has a line with that message. */
   logged(message: string): Promise<void> {
     return this.#logged.until(
       () => this.log.some(({ msg }) => msg === message),
@@ -342,7 +342,7 @@ export class TestMirror {
     );
   }
 
-  /** Ends when a request of that kind has been logged, so when its client is gone for the mirror too. */
+  /** Resolves when such a request has been logged; the mirror has then finished with its client. */
   requested(kind: string): Promise<void> {
     return this.#logged.until(
       () => this.log.some((line) => line["kind"] === kind),
@@ -350,13 +350,13 @@ export class TestMirror {
     );
   }
 
-  /** Where a published blob lies. */
+  /** Returns the path of a published blob. */
   blobFile(digest: Digest): string {
     return diskLayout(this.root).blobFile(digest);
   }
 }
 
-/** A mirror of these upstreams that is closed with the test. */
+/** Starts a mirror of these upstreams; closed with the test. */
 export async function startMirror(
   test: AfterTest,
   upstreams: readonly UpstreamConfig[],
@@ -369,7 +369,7 @@ export async function startMirror(
   return mirror;
 }
 
-/** The code of an error answer. */
+/** Returns the code of an error answer. */
 export function errorCode(response: RawResponse): string | undefined {
   return firstError(response)?.code;
 }
@@ -387,7 +387,7 @@ function firstError(
   return errors?.[0];
 }
 
-/** `Cache-Status` without the name of the cache. */
+/** Returns `Cache-Status` without the name of the cache. */
 export function cacheStatusOf(response: RawResponse): string | undefined {
   return response.headers["cache-status"]?.replace(/^entrepot; /, "");
 }

@@ -10,78 +10,78 @@ export interface RawRequest {
   readonly port: number;
   readonly host?: string;
   readonly method?: string;
-  /** Written as it is: nothing is encoded or checked. */
+  /** Written without encoding or checks. */
   readonly path: string;
-  /** Beside `Host` and `Connection: close`, which can be given to replace them. */
+  /** Added to `Host` and `Connection: close`, or replacing them. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** `HTTP/1.1` where absent. */
+  /** Default `HTTP/1.1`. */
   readonly version?: string;
-  /** Written instead of all of the above. */
+  /** Written instead of everything above. */
   readonly raw?: string | Buffer;
-  /** Reads no faster than this. */
+  /** Limits the reading rate. */
   readonly bytesPerSecond?: number;
-  /** Reads nothing of the body beyond so many bytes until `barrier` is released. */
+  /** Stops reading the body after so many bytes until `barrier` is released. */
   readonly pause?: { readonly atByte: number; readonly barrier: Barrier };
-  /** Ends the connection by FIN or RST when so many bytes of the body are there. */
+  /** Closes the connection by FIN or RST after so many bytes of the body. */
   readonly leave?: { readonly atByte: number; readonly by: "fin" | "rst" };
   /**
    * `keep`: the body is in the response. `hash`: only its digest. `compare`: only whether it is
    * `expected`, the cheapest for many clients.
    */
   readonly body?: "keep" | "hash" | "compare";
-  /** For `compare`: best a whole Buffer, shared by all clients. */
+  /** For `compare`; share one Buffer among all clients to save memory. */
   readonly expected?: Buffer;
-  /** 60 s where absent. */
+  /** Default 60 s. */
   readonly timeoutMs?: number;
 }
 
 /**
- * How a response ended: `complete` as its framing said; `fin` or `rst` before that; `eof` where
- * the end of the connection is the end of the body; `left` by us; `timeout`.
+ * How a response ended: `complete` as framed; `fin` or `rst` before that; `eof` if the end of the
+ * connection ends the body; `left` by this client; `timeout`.
  */
 export type ResponseEnd =
   "complete" | "fin" | "rst" | "eof" | "left" | "timeout";
 
 export interface RawResponse {
-  /** 0 where no status line came. */
+  /** 0 if no status line arrived. */
   readonly status: number;
   /** Names in lower case; several of one name joined by a comma. */
   readonly headers: Readonly<Record<string, string>>;
-  /** As they came, names and values. */
+  /** Names and values as received. */
   readonly rawHeaders: readonly (readonly [string, string])[];
   /** Empty unless kept. */
   readonly body: Buffer;
   readonly bodyBytes: number;
-  /** `sha256:…` of the body, where it was hashed. */
+  /** `sha256:…` of the body, if it was hashed. */
   readonly sha256: string | undefined;
-  /** Where it was compared: all bytes that came stand in `expected`, at their place. */
+  /** If compared: whether all received bytes equal those of `expected` at their positions. */
   readonly isPrefixOfExpected: boolean | undefined;
   readonly end: ResponseEnd;
-  /** Bytes that came after a complete response on the same connection. */
+  /** Bytes received after a complete response on the same connection. */
   readonly surplusBytes: number;
   readonly headersAfterMs: number | undefined;
   readonly durationMs: number;
 }
 
-/** A request that is under way. */
+/** A running request. */
 export interface RawExchange {
   readonly response: Promise<RawResponse>;
-  /** Of the body, so far. */
+  /** Bytes of the body received so far. */
   readonly bodyBytes: number;
-  /** Ends when so many bytes of the body are there. */
+  /** Resolves when so many bytes of the body are received. */
   received(bytes: number, timeoutMs?: number): Promise<void>;
-  /** Ends when the headers are there. */
+  /** Resolves when the headers are received. */
   answered(timeoutMs?: number): Promise<void>;
 }
 
 /**
- * All connections read into this one buffer, which is handed on within the read: a thousand
- * clients cost no more memory than one.
+ * All connections read into this buffer, which is processed within the read: a thousand clients use
+ * no more memory than one.
  */
 const READ_BUFFER = Buffer.allocUnsafeSlow(262_144);
 const READS_PER_SECOND = 20;
 
-/** Sends a request over a socket of its own, and tells exactly what came back. */
+/** Sends a request over its own socket and reports exactly what it received. */
 export function startRequest(request: RawRequest): RawExchange {
   const exchange = new Exchange(request);
   return exchange;
@@ -259,7 +259,7 @@ function requestBytes(request: RawRequest): Buffer | string {
   return `${[start, ...lines].join("\r\n")}\r\n\r\n`;
 }
 
-/** The bytes of a source as one Buffer, for clients to compare with. */
+/** Returns the bytes of a source as one Buffer, for clients to compare with. */
 export function wholeBytes(source: ByteSource): Buffer {
   return source.read(0, source.sizeBytes);
 }

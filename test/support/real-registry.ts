@@ -16,11 +16,11 @@ export interface LoggedRequest {
 export interface RealRegistryOptions {
   /** Sections of its configuration file, as `{ auth: { htpasswd: … } }`; JSON is YAML. */
   readonly config?: Readonly<Record<string, unknown>>;
-  /** Serves what another holds; a folder of its own where absent. */
+  /** Folder of the content, to serve what another one stored; default: a new one. */
   readonly sharedWith?: RealRegistry;
 }
 
-/** Distribution's registry, which nobody here wrote, on the loopback. */
+/** The registry of the Distribution project, on the loopback. */
 export class RealRegistry {
   readonly #test: AfterTest;
   readonly #dir: string;
@@ -50,7 +50,7 @@ export class RealRegistry {
     return registry;
   }
 
-  /** Starts again after a stop, on the same port and with what it held. */
+  /** Starts again on the same port with the same content. */
   async start(): Promise<void> {
     const root = this.#storage;
     await mkdir(root, { recursive: true });
@@ -95,7 +95,7 @@ export class RealRegistry {
     await this.#child?.terminate();
   }
 
-  /** What it was asked since it started, or since `forgetRequests`. */
+  /** Requests since the start, or since `forgetRequests`. */
   async requests(): Promise<readonly LoggedRequest[]> {
     const child = this.#child;
     if (child === undefined) throw new Error("the registry never ran");

@@ -9,7 +9,7 @@ type Phase =
   | "trailer"
   | "complete";
 
-/** Takes one HTTP/1.x response apart as its bytes come, and holds none of the body. */
+/** Parses one HTTP/1.x response as its bytes arrive, without keeping the body. */
 export class ResponseParser {
   status = 0;
   rawHeaders: (readonly [string, string])[] = [];
@@ -71,7 +71,7 @@ export class ResponseParser {
     return part.subarray(taken.length);
   }
 
-  /** Everything that is no body ends with a mark; returns what follows it. */
+  /** Reads a part that ends with a mark; returns the bytes after it. */
   #takeText(part: Buffer): Buffer | undefined {
     const text = Buffer.concat([this.#pending, part]);
     const mark = this.#phase === "head" ? HEAD_END : HEAD_END.subarray(0, 2);

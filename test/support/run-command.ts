@@ -1,10 +1,10 @@
 import { execFile } from "node:child_process";
 
 export interface CommandOptions {
-  /** Set over the environment of the tests. */
+  /** Merged over the environment of the tests. */
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** 60 s where absent; then SIGKILL. */
+  /** Default 60 s; then SIGKILL. */
   readonly timeoutMs?: number;
 }
 
@@ -16,7 +16,7 @@ export interface CommandOutput {
 /**
  * Runs a program to its end.
  *
- * @throws Error with the command and all it said, where it is missing, fails or takes too long
+ * @throws Error with the command and its output if it is missing, fails or takes too long
  */
 export async function runCommand(
   command: string,

@@ -32,44 +32,44 @@ export interface ScriptedUpstreamOptions {
   /** Blobs answer with a redirect to a second port, signed in the query. */
   readonly redirectBlobs?: {
     readonly status?: 301 | 302 | 303 | 307 | 308;
-    /** Where the second port listens; 127.0.0.1 where absent. */
+    /** Address of the second port; default 127.0.0.1. */
     readonly host?: string;
   };
-  /** False: the API answers 404, and the tag that stands for it is there. */
+  /** False: the referrers API answers 404, and the fallback tag exists. */
   readonly referrersApi?: boolean;
-  /** The most that one page of tags or referrers holds. */
+  /** Maximum number of entries of one page of tags or referrers. */
   readonly pageSize?: number;
   /** `Link` as an absolute URL rather than a path. */
   readonly absoluteLinks?: boolean;
   /**
-   * Origins by which clients know the listeners, as in `https://auth.docker.io`; a test's proxy leads
-   * to them. Their own, where absent.
+   * Origins that clients use for the listeners, as in `https://auth.docker.io`; a proxy of the test
+   * routes them. Default: their own.
    */
   readonly names?: Partial<Readonly<Record<ListenerName, string>>>;
-  /** For the lives of tokens. */
+  /** Clock of the tokens' lifetimes. */
   readonly clock?: Clock;
 }
 
 export type ListenerName = "registry" | "token" | "cdn";
 
-/** One request that came, and what became of it. */
+/** One received request and its answer. */
 export interface RecordedRequest extends RequestTarget {
   readonly listener: ListenerName;
   readonly method: string;
-  /** The request target, as it was sent. */
+  /** Request target as sent. */
   readonly target: string;
   /** Names in lower case. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
-  /** Undefined until an answer was chosen. */
+  /** Undefined until an answer is chosen. */
   status: number | undefined;
-  /** Of the answer's body, as far as the kernel has taken them. */
+  /** Bytes of the answer's body that the kernel has accepted. */
   bodyBytesSent: number;
-  /** The answer has been sent or broken off. */
+  /** Whether the answer was sent or broken off. */
   isEnded: boolean;
 }
 
-/** All that is given must hold. */
+/** Selects requests; every given condition must match. */
 export interface RequestMatch {
   readonly kind?: RequestKind;
   readonly method?: string;
@@ -83,9 +83,9 @@ export interface RequestMatch {
 }
 
 export interface RuleOptions {
-  /** How many requests it is for; all where absent. */
+  /** Number of requests that the rule applies to; default all. */
   readonly times?: number;
-  /** Also for requests that the registry would refuse for their credentials. */
+  /** Whether the rule also applies to requests whose credentials the registry rejects. */
   readonly beforeAuth?: boolean;
 }
 
@@ -97,7 +97,7 @@ interface Rule {
 }
 
 /**
- * A registry on real sockets that does what a test tells it, and remembers what it was asked.
+ * A registry on real sockets that a test scripts, and that records its requests.
  *
  * ```ts
  * const upstream = await ScriptedUpstream.start(test);
@@ -146,7 +146,7 @@ export class ScriptedUpstream {
     });
   }
 
-  /** Listens on ports of the system's choice; ends with the test. */
+  /** Listens on ports chosen by the system; closed with the test. */
   static async start(
     test: AfterTest,
     options: ScriptedUpstreamOptions = {},
@@ -157,7 +157,7 @@ export class ScriptedUpstream {
     return upstream;
   }
 
-  /** `http://127.0.0.1:PORT`: an end point of the configuration. */
+  /** `http://127.0.0.1:PORT`: an endpoint for the configuration. */
   get origin(): string {
     return this.registry.origin;
   }
@@ -168,8 +168,8 @@ export class ScriptedUpstream {
   }
 
   /**
-   * Says how to answer the requests that match. Rules are tried in the order they were given;
-   * one whose times are over is passed by, so that a sequence is written as it happens.
+   * Adds a rule for the requests that match. Rules are tried in the order in which they were added;
+   * a rule that was used `times` times is skipped, so a sequence is written in its order.
    */
   when(
     match: RequestMatch,
@@ -187,17 +187,17 @@ export class ScriptedUpstream {
     ];
   }
 
-  /** Is honest again. */
+  /** Removes all rules. */
   clearRules(): void {
     this.#rules = [];
   }
 
-  /** Good tokens and users may not pull from there any more: 401, or 403 with Basic. */
+  /** From now on, valid tokens and users may not pull the repository: 401, or 403 with Basic. */
   deny(repository: string): void {
     this.#denied.add(repository);
   }
 
-  /** The redirects given out so far lead to a 403. */
+  /** Makes the redirects sent so far lead to a 403. */
   expireSignatures(): void {
     this.#signatureGeneration += 1;
   }
@@ -210,7 +210,7 @@ export class ScriptedUpstream {
     return this.requests(match).length;
   }
 
-  /** Bytes of bodies. */
+  /** Sum of the bytes of bodies. */
   bytesSent(match: RequestMatch = {}): number {
     return this.requests(match).reduce(
       (sum, one) => sum + one.bodyBytesSent,
@@ -218,12 +218,12 @@ export class ScriptedUpstream {
     );
   }
 
-  /** Forgets what came so far, so that a test can count a second act. */
+  /** Forgets the recorded requests, so that a test can count those of its next step. */
   forgetRequests(): void {
     this.#records.length = 0;
   }
 
-  /** Ends when `count` such requests have come. */
+  /** Resolves when `count` such requests have arrived. */
   arrived(count: number, match: RequestMatch = {}): Promise<void> {
     return this.#counter.until(
       () => this.count(match) >= count,
@@ -231,7 +231,7 @@ export class ScriptedUpstream {
     );
   }
 
-  /** Ends when `bytes` of the bodies of such requests are sent. */
+  /** Resolves when `bytes` of the bodies of such requests are sent. */
   sent(bytes: number, match: RequestMatch = {}): Promise<void> {
     return this.#counter.until(
       () => this.bytesSent(match) >= bytes,
@@ -239,7 +239,7 @@ export class ScriptedUpstream {
     );
   }
 
-  /** Ends when `count` such requests have been answered or broken off; all that came, where absent. */
+  /** Resolves when `count` such requests have been answered or broken off; default: all that arrived. */
   ended(match: RequestMatch = {}, count?: number): Promise<void> {
     return this.#counter.until(
       () => {
@@ -251,7 +251,7 @@ export class ScriptedUpstream {
     );
   }
 
-  /** Ends every connection and refuses new ones. */
+  /** Closes every connection and refuses new ones. */
   async stop(): Promise<void> {
     for (const listener of this.#listeners()) await listener.stop();
   }
@@ -261,7 +261,7 @@ export class ScriptedUpstream {
     for (const listener of this.#listeners()) await listener.start();
   }
 
-  /** Accepts and never answers, or answers again; connections that were held are dropped. */
+  /** Accepts connections without answering, or answers again; held connections are dropped. */
   blackHole(isOn = true): void {
     for (const listener of this.#listeners()) {
       listener.mode = isOn ? "black-hole" : "serve";
@@ -377,7 +377,7 @@ export class ScriptedUpstream {
   }
 
   #cdnAnswer(record: RecordedRequest): Answer {
-    // As S3 does: https://github.com/open-policy-agent/opa/issues/6580
+    // Like S3: https://github.com/open-policy-agent/opa/issues/6580
     if (record.headers["authorization"] !== undefined) {
       return errorAnswer(400, "ONE_AUTH_MECHANISM");
     }

@@ -23,7 +23,7 @@ import type {
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { UPSTREAM_DEFAULTS } from "./upstream-defaults.ts";
 
-/** Remembers all that it was told. */
+/** Records every event. */
 export class RecordingObserver implements UpstreamObserver {
   readonly responses: UpstreamResponseEvent[] = [];
   readonly endpoints: (readonly [endpoint: string, isUp: boolean])[] = [];
@@ -51,7 +51,7 @@ export class RecordingObserver implements UpstreamObserver {
   }
 }
 
-/** An upstream's configuration as the loader would make it, with short time-outs. */
+/** Returns the configuration of an upstream as the loader makes it, with short time-outs. */
 export function upstreamConfig(
   endpoints: readonly string[],
   overrides: Partial<UpstreamConfig> = {},
@@ -73,10 +73,10 @@ export interface TestClient {
   readonly observer: RecordingObserver;
 }
 
-/** For tests that count requests: what is due does not depend on how long they take. */
+/** For tests that count requests, whose number must not depend on time. */
 export const neverProbe: ProbeSchedule = () => () => {};
 
-/** A client that is closed with the test. */
+/** Creates a client that is closed with the test. */
 export function startUpstreamClient(
   test: AfterTest,
   endpoints: readonly string[],
@@ -84,7 +84,7 @@ export function startUpstreamClient(
     readonly clock?: Clock;
     readonly offline?: boolean;
     readonly resolveName?: ResolveName;
-    /** Absent: failed endpoints are not probed in the background. */
+    /** Default: failed endpoints are not probed in the background. */
     readonly probeSchedule?: ProbeSchedule;
   } = {},
 ): TestClient {
@@ -109,7 +109,7 @@ export function startUpstreamClient(
   return { client, observer };
 }
 
-/** What an upstream answered, without a body. */
+/** Answer of an upstream, without its body. */
 export function upstreamAnswer(
   status: number,
   headers: Readonly<Record<string, string>>,
@@ -126,13 +126,13 @@ export function upstreamAnswer(
 
 export function repositoryName(text: string): RepositoryName {
   const name = parseRepositoryName(text);
-  if (name === undefined) throw new Error(`${text} is no repository`);
+  if (name === undefined) throw new Error(`${text} is not a repository`);
   return name;
 }
 
 export function tagReference(text: string): Reference {
   const tag = parseTag(text);
-  if (tag === undefined) throw new Error(`${text} is no tag`);
+  if (tag === undefined) throw new Error(`${text} is not a tag`);
   return { kind: "tag", tag };
 }
 
@@ -141,7 +141,7 @@ export const ALPINE = repositoryName("library/alpine");
 export const TAG = tagReference("1");
 export const SIGNAL = new AbortController().signal;
 
-/** What a call threw, which must be an UpstreamError. */
+/** Returns the UpstreamError that a call threw. */
 export async function upstreamErrorOf(
   call: Promise<unknown>,
 ): Promise<UpstreamError> {

@@ -5,13 +5,13 @@ import { gzipSync } from "node:zlib";
 import type { Barrier } from "./barrier.ts";
 import { bufferSource, type ByteSource } from "./seeded-bytes.ts";
 
-/** An answer before a test has spoilt it. */
+/** An answer before a test changes it. */
 export interface Answer {
   readonly status: number;
   /** Without framing. A list is sent as several lines. */
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly body: ByteSource;
-  /** Where `body` is a part of something larger: its first byte there, and the size of the whole. */
+  /** If `body` is a range: its first byte, and the size of the whole. */
   readonly part?: { readonly offset: number; readonly wholeBytes: number };
 }
 
@@ -21,44 +21,44 @@ export interface Answer {
  */
 export interface Misbehaviour {
   readonly status?: number;
-  /** Set over the registry's; undefined takes a header away. */
+  /** Merged over the registry's; undefined removes a header. */
   readonly headers?: Readonly<
     Record<string, string | readonly string[] | undefined>
   >;
   readonly body?: Buffer | string | ByteSource;
-  /** `content-length` where absent; `eof` sends neither and ends the connection. */
+  /** Default `content-length`; `eof` sends no framing and closes the connection. */
   readonly framing?: "content-length" | "chunked" | "eof";
-  /** What Content-Length says, whatever is sent. */
+  /** Value of Content-Length, independent of the bytes sent. */
   readonly contentLength?: number;
-  /** Inverts one byte of the whole blob or manifest: an offset into it, or a word for one. */
+  /** Inverts one byte of the whole blob or manifest, by its offset or a word for it. */
   readonly flip?: "first" | "middle" | "last" | number;
-  /** Only so many bytes are sent, as a complete message; with `contentLength`, less than was said. */
+  /** Sends only so many bytes, as a complete message; with `contentLength`, fewer than announced. */
   readonly shortenTo?: number;
-  /** So many bytes are sent after the body, as part of the message. */
+  /** Sends so many bytes after the body, as part of the message. */
   readonly appendBytes?: number;
-  /** The body is sent with `Content-Encoding: gzip`, asked for or not. */
+  /** Sends the body with `Content-Encoding: gzip`, requested or not. */
   readonly gzip?: boolean;
-  /** Ends the connection after so many bytes of the body. */
+  /** Closes the connection after so many bytes of the body. */
   readonly cut?: { readonly atByte: number; readonly by: "fin" | "rst" };
-  /** Never goes on from there: before the status line, or after so many bytes of the body. */
+  /** Stops for ever before the status line, or after so many bytes of the body. */
   readonly stallAt?: "headers" | number;
-  /** Waits there until the barrier is released; like `stallAt`. */
+  /** Waits at the same place until the barrier is released. */
   readonly hold?: {
     readonly at: "headers" | number;
     readonly barrier: Barrier;
   };
   readonly bytesPerSecond?: number;
-  /** Exactly this is written instead of an answer, then the connection is ended. */
+  /** Written instead of an answer, after which the connection is closed. */
   readonly raw?: Buffer | string;
 }
 
 export interface AnswerSink {
   readonly connection: Duplex;
-  /** Aborts when the connection is gone. */
+  /** Aborted when the connection closes. */
   readonly gone: AbortSignal;
-  /** By RST rather than by FIN. */
+  /** Closes by RST instead of FIN. */
   reset(): void;
-  /** Bytes of a body that the kernel has taken. */
+  /** Bytes of a body that the kernel has accepted. */
   onBodyBytes(count: number): void;
 }
 
@@ -72,7 +72,7 @@ const PART_BYTES = 262_144;
 const DRIPS_PER_SECOND = 20;
 const NO_BODY = bufferSource(Buffer.alloc(0));
 
-/** Writes an answer and says whether the connection may carry another. */
+/** Writes an answer; returns whether the connection may carry another. */
 export async function writeAnswer(
   sink: AnswerSink,
   honest: Answer,
@@ -181,7 +181,7 @@ function resized(source: ByteSource, sizeBytes: number): ByteSource {
   };
 }
 
-/** Says whether the message was sent to its end. */
+/** Returns whether the message was sent completely. */
 async function writeBody(
   sink: AnswerSink,
   body: ByteSource,
@@ -225,7 +225,7 @@ async function writeBody(
   return true;
 }
 
-/** Ends when the kernel has the bytes, or the connection is gone. */
+/** Resolves when the kernel has accepted the bytes, or the connection is closed. */
 async function write(sink: AnswerSink, bytes: Buffer): Promise<void> {
   if (sink.gone.aborted) return;
   await new Promise<void>((resolve) => {

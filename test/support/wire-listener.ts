@@ -6,21 +6,21 @@ import type { IssuedCertificate } from "./certificate-authority.ts";
 import { type WireRequest, WireRequestReader } from "./wire-request.ts";
 import type { AnswerSink } from "./wire-answer.ts";
 
-/** What a listener does with those who connect. */
+/** How a listener treats its connections. */
 export type ListenerMode = "serve" | "black-hole";
 
 export interface WireListenerOptions {
-  /** `127.0.0.1` where absent. */
+  /** Default `127.0.0.1`. */
   readonly host?: string;
   readonly tls?: IssuedCertificate;
-  /** Answers one request and says whether the connection may carry another. */
+  /** Answers one request; returns whether the connection may carry another. */
   answer(
     request: WireRequest,
     connection: Omit<AnswerSink, "onBodyBytes">,
   ): Promise<boolean>;
 }
 
-/** A socket that speaks HTTP/1.1 with no library between: what is written is what is sent. */
+/** A socket that speaks HTTP/1.1 without a library: what is written is what is sent. */
 export class WireListener {
   /** `black-hole`: connections are accepted, and nothing is read or written; TLS gets no hello. */
   mode: ListenerMode = "serve";
@@ -48,7 +48,7 @@ export class WireListener {
     return `${scheme}://${this.host}:${this.#port}`;
   }
 
-  /** How many have connected so far. */
+  /** Number of connections so far. */
   get connectionCount(): number {
     return this.#connectionCount;
   }
@@ -57,7 +57,7 @@ export class WireListener {
     return this.#sockets.size;
   }
 
-  /** Listens: on a port of the system's choice the first time, on the same one after a stop. */
+  /** Listens on a port chosen by the system the first time, on the same one after a stop. */
   async start(): Promise<void> {
     const server = createServer({ noDelay: true }, (socket) => {
       this.#accept(socket);
@@ -72,7 +72,7 @@ export class WireListener {
     this.#server = server;
   }
 
-  /** Ends every connection; from now on they are refused. */
+  /** Closes every connection and refuses new ones. */
   async stop(): Promise<void> {
     const server = this.#server;
     this.#server = undefined;
@@ -86,7 +86,7 @@ export class WireListener {
     });
   }
 
-  /** Ends the open connections, idle ones too; new ones are accepted. */
+  /** Closes the open connections, idle ones too; new ones are accepted. */
   dropConnections(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
@@ -94,7 +94,7 @@ export class WireListener {
   #accept(raw: Socket): void {
     this.#connectionCount += 1;
     this.#sockets.add(raw);
-    // A client may go at any time; what that does is seen by `close`.
+    // A client may disconnect at any time; `close` handles it.
     raw.on("error", () => undefined);
     raw.on("close", () => this.#sockets.delete(raw));
     if (this.mode === "black-hole") {
