@@ -43,7 +43,7 @@ const MAX_DEPTH = 32;
  * object of another shape each time, was measured at 100 ms and 20 MB.
  */
 const MAX_MARKS = 250_000;
-/** More annotations than anybody writes; larger objects are slow dictionaries. */
+/** More annotations than any real manifest has; larger objects become slow dictionaries. */
 const MAX_MEMBERS = 4096;
 /** The longest known key with each of its letters escaped. */
 const MAX_KEY_BYTES = 128;

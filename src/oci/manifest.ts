@@ -39,7 +39,7 @@ const MAX_DESCRIPTORS = 10_000;
  * Reads a manifest whose digest has been verified. Nothing is built from the bytes before their
  * depth and size are known, nothing recurses, and only named fields are copied.
  *
- * @param contentType the upstream's header; believed only where the body does not tell
+ * @param contentType the upstream's header; used only if the body has no media type
  * @see https://github.com/opencontainers/image-spec/blob/main/manifest.md
  */
 export function parseManifest(

@@ -1,6 +1,6 @@
 import type { Audit, AuditEvent } from "./audit.ts";
 
-/** An audit whose stream may be exchanged while the mirror runs; records are never lost between two. */
+/** An audit whose stream can be replaced while the mirror runs, without losing records. */
 export class AuditSwitch implements Audit {
   #stream: Audit;
 
@@ -16,7 +16,7 @@ export class AuditSwitch implements Audit {
     this.#stream.reopen();
   }
 
-  /** Whoever reads the old stream is told that it ends here. @param file of the new one */
+  /** Replaces the stream; the old one ends with a record that names the new one. @param file of the new one */
   async replace(next: Audit, file: string | undefined): Promise<void> {
     const before = this.#stream;
     this.#stream = next;

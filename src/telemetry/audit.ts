@@ -6,11 +6,11 @@ import { flushWithin } from "./flush-within.ts";
 import { clip } from "./logger.ts";
 
 /**
- * What somebody may have to answer for later; a closed list. Names come as they were asked for, and
- * no record ever holds a password, a token or a query.
+ * Security-relevant events; a closed list. Names are as the client or operator wrote them; no record
+ * ever holds a password, a token or a query string.
  */
 export type AuditEvent =
-  /** Somebody was let in, but not to what they asked for. */
+  /** An identified client was refused what it requested. */
   | {
       readonly event: "denied";
       readonly client: string;
@@ -22,7 +22,7 @@ export type AuditEvent =
       /** `upstream/repository`. */
       readonly repository?: string | undefined;
       readonly reference?: string | undefined;
-      /** Why, in our own words. */
+      /** The reason, in text of this program. */
       readonly reason?: string | undefined;
     }
   | {
@@ -35,24 +35,24 @@ export type AuditEvent =
   | {
       readonly event: "reloaded";
       readonly source: "signal" | "file";
-      /** Top-level keys of the configuration that are in force anew. */
+      /** Top-level keys of the configuration that were applied with a new value. */
       readonly changed: readonly string[];
     }
   | {
       readonly event: "reload-refused";
       readonly source: "signal" | "file";
-      /** Each as `check-config` prints it. */
+      /** Faults as `check-config` prints them. */
       readonly faults: readonly string[];
     }
-  /** The last line of a stream: those that follow go elsewhere. */
+  /** The last record of a stream; later records go to another. */
   | {
       readonly event: "audit-moved";
-      /** A file, or `-`; null: nothing is recorded any more. */
+      /** A file, or `-`; null: auditing ends. */
       readonly to: string | null;
     }
   | {
       readonly event: "purged" | "pinned" | "unpinned";
-      /** Who asked: an address, or `command-line`. */
+      /** The origin of the request: an address, or `command-line`. */
       readonly client: string;
       /** `upstream/repository:tag` or `…@digest`. */
       readonly reference: string;
@@ -67,24 +67,24 @@ export type AuditEvent =
       readonly to: string;
     };
 
-/** The record of who was refused and who changed what, on a stream of its own. */
+/** Records refusals and changes, on a separate stream. */
 export interface Audit {
-  /** Never throws and never waits. */
+  /** Records an event. Never throws and never waits. */
   record(event: AuditEvent): void;
-  /** Opens the file anew, for programs that move it away; nothing where it is no file. */
+  /** Reopens the file after a log rotation; does nothing on standard output. */
   reopen(): void;
-  /** Ends when what was recorded is written, or cannot be in a time that anybody waits for. */
+  /** Writes what is buffered and closes, within a bounded time. */
   close(): Promise<void>;
 }
 
-/** Where nothing is recorded. */
+/** Discards every event. */
 export const NO_AUDIT: Audit = {
   record: () => {},
   reopen: () => {},
   close: () => Promise.resolve(),
 };
 
-/** What takes the lines. */
+/** The target of the lines. */
 export interface AuditSink {
   /** @param line with its newline */
   write(line: string): void;
@@ -94,7 +94,7 @@ export interface AuditSink {
 
 /**
  * Writes one JSON line a record: `{"time": "2026-01-31T12:00:00.000Z", "seq": 1, "event": "denied", …}`.
- * `seq` counts from 1 at every start, so that a line that is missing is seen.
+ * `seq` counts from 1 at every start, so that missing lines are noticed.
  */
 export function createAudit(
   sink: AuditSink,
@@ -118,11 +118,11 @@ const OWNER_ONLY = 0o600;
 /**
  * Opens the stream of `audit.file`.
  *
- * @param file absolute, appended to and made where it is not there, for its owner alone; `-`:
+ * @param file absolute; appended to, and created readable by its owner only if it is missing; `-`:
  *   standard output
- * @param onFault told of what could not be written
- * @param standard the descriptor that `-` stands for: commands print their answer on 1
- * @throws the system's error where the file can't be opened
+ * @param onFault called when records could not be written
+ * @param standard the descriptor that `-` stands for: commands print their output on 1
+ * @throws the system's error if the file can't be opened
  */
 export async function openAudit(
   file: string,
@@ -130,7 +130,7 @@ export async function openAudit(
   standard: 1 | 2 = 1,
 ): Promise<Audit> {
   const isFile = file !== "-";
-  // The stream below would only tell of a fault when the process ends.
+  // The stream below reports a fault only when the process ends.
   const probe = () => closeSync(openSync(file, "a", OWNER_ONLY));
   if (isFile) probe();
   const stream = pino.destination({
@@ -139,7 +139,7 @@ export async function openAudit(
     mode: OWNER_ONLY,
     // Requests never wait for a disk or for the reader of a pipe.
     sync: false,
-    // Written at once; with 0 a flush would wait for nothing.
+    // Every record is written immediately; with 0 a flush would not wait.
     minLength: 1,
     maxLength: MAX_BUFFERED_BYTES,
   });
@@ -163,7 +163,7 @@ export async function openAudit(
     },
     close: async () => {
       const isOut = await flushWithin(stream);
-      // Standard output is the log's too; but an exit would wait for what is left in the stream.
+      // The log uses standard output too; but the exit would wait for what is left in this stream.
       if (isFile || !isOut) stream.destroy();
     },
   });

@@ -3,37 +3,37 @@ import type { Flushable } from "./flush-within.ts";
 
 /** Of characters; some hundred records. */
 const BATCH_LENGTH = 64 * 1024;
-/** How late a record is at most. */
+/** The longest delay of a record. */
 const HAND_ON_AFTER_MS = 100;
-/** Of a reader that takes nothing: beyond it records are lost, and requests are not held up. */
+/** Buffered for a reader that does not read: beyond it records are dropped, so that requests never wait. */
 const MAX_WAITING_BYTES = 1 << 20;
 
 export interface BatchedLines extends DestinationStream, Flushable {
-  /** What is left, and what comes after it, is lost: no exit waits for it. */
+  /** Drops what is left and what follows, so that an exit does not wait for it. */
   destroy(): void;
 }
 
 /**
- * Standard output for a line a request: handed on some at a time, each a moment late.
+ * Opens standard output for one line per request. Lines are written in batches, each a moment late.
  *
- * One write for each would be a call to another thread for each; and the stream below measures all
- * that waits in it whenever a line is added, which for 30 waiting lines costs more than to make one.
+ * A write for each line would be a call to another thread for each; and the stream below measures
+ * its whole buffer whenever a line is added, which with 30 buffered lines costs more than creating one.
  *
- * @param onLost told of lines that a reader who takes nothing made us drop
+ * @param onLost called with the number of lines dropped because the reader does not read
  */
 export function openBatchedLines(
   onLost: (lines: string) => void = () => undefined,
 ): BatchedLines {
   const stream = destination({
     sync: false,
-    // Whatever is handed on is written at once.
+    // Every batch is written immediately.
     minLength: 1,
     maxLength: MAX_WAITING_BYTES,
   });
   stream.on("drop", onLost);
   let isFailing = false;
-  // A full disk or a terminal that was closed costs records, never requests. What could not be
-  // written is tried again with the next batch.
+  // A full disk or a closed terminal loses records, never requests. A failed write is retried with
+  // the next batch.
   stream.on("error", () => (isFailing = true));
   stream.on("write", () => (isFailing = false));
   let lines: string[] = [];
@@ -51,12 +51,12 @@ export function openBatchedLines(
     timer = undefined;
     handOn();
   };
-  // Before the stream's own listeners, which write out what it has then; beside a batch that a
-  // thread may still be writing, which is why an orderly end awaits a flush.
+  // Runs before the stream's own listeners, which write its buffer synchronously, possibly while a
+  // thread still writes a batch: hence an orderly end awaits a flush.
   process.prependListener("beforeExit", handOn);
   process.prependListener("exit", () => {
     handOn();
-    // The stream's own listener repeats a write that fails without end, and the process stays.
+    // The stream's own listener repeats a failing write forever, and the process would not exit.
     if (isFailing) stream.destroy();
   });
   return {

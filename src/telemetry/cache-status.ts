@@ -1,4 +1,4 @@
-/** What the mirror did for a request; the closed list behind logs, metrics and `Cache-Status`. */
+/** What the mirror did for a request: the closed list used by logs, metrics and `Cache-Status`. */
 export type CacheOutcome =
   | "hit"
   | "miss"
@@ -26,18 +26,18 @@ const forwarded = (fwd: string, fwdStatus: number | undefined): string =>
     : `fwd=${fwd}; fwd-status=${fwdStatus}`;
 
 /**
- * The values of `Cache-Status`, one function for each thing that can have happened.
+ * The values of `Cache-Status`, one function for each outcome.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9211
  */
 export const cacheStatus = {
-  /** @param ttlMs how long it stays fresh; absent or Infinity: for ever, and no `ttl` is told */
+  /** @param ttlMs how long it stays fresh; absent or Infinity: forever, without a `ttl` */
   hit: (ttlMs = Infinity): CacheStatus =>
     ttlMs === Infinity
       ? HIT
       : status("hit", `hit; ttl=${Math.floor(ttlMs / 1000)}`),
   negative: (): CacheStatus => NEGATIVE,
-  /** Stale without asking: breaker, offline, or while a revalidation runs. */
+  /** Stale without an upstream request: breaker, offline, or while a revalidation runs. */
   staleHit: (): CacheStatus => STALE_HIT,
   revalidated: (fwdStatus: number): CacheStatus =>
     status(
@@ -47,7 +47,7 @@ export const cacheStatus = {
   /** The tag moved. */
   replaced: (fwdStatus: number): CacheStatus =>
     status("miss", `${forwarded("stale", fwdStatus)}; stored`),
-  /** The upstream was asked and failed. */
+  /** The upstream request failed. */
   staleAfterFailure: (fwdStatus: number | undefined): CacheStatus =>
     status("stale", `${forwarded("stale", fwdStatus)}; detail=stale`),
   stored: (fwdStatus: number | undefined): CacheStatus =>
@@ -57,7 +57,7 @@ export const cacheStatus = {
   /** Forwarded, and the upstream refused or failed. */
   failed: (fwdStatus: number | undefined): CacheStatus =>
     status("error", forwarded("miss", fwdStatus)),
-  /** Refused without asking: a breaker, a rest after 429, offline, a rule of the configuration. */
+  /** Refused without an upstream request: a breaker, a rest after 429, offline, a rule of the configuration. */
   refused: (): CacheStatus => REFUSED,
   collapsed: (): CacheStatus => COLLAPSED,
   partial: (): CacheStatus => PARTIAL,
@@ -65,7 +65,7 @@ export const cacheStatus = {
 
 const HIT = status("hit", "hit");
 const NEGATIVE = status("negative", "hit; detail=negative");
-/** As negative as a remembered 404, and no less an error. */
+/** Counted as a negative hit like a remembered 404, and an error as well. */
 const REFUSED = status("error", "hit; detail=negative");
 const STALE_HIT = status("stale", "hit; detail=stale");
 const COLLAPSED = status("joined", "fwd=miss; collapsed");

@@ -1,8 +1,8 @@
-/** Time as the program sees it; tests put their own in its place. */
+/** The program's source of time; tests replace it. */
 export interface Clock {
-  /** Wall time in epoch milliseconds: for what is stored and shown. It may jump. */
+  /** Wall time in epoch milliseconds, for stored and displayed times. It may jump. */
   nowMs(): number;
-  /** Monotonic milliseconds from an arbitrary start: for ages and time-outs within the process. */
+  /** Monotonic milliseconds from an arbitrary start, for ages and time-outs within the process. */
   monotonicMs(): number;
 }
 
@@ -11,7 +11,7 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
 };
 
-/** Runs something later, once; what it gives back calls it off. Never keeps the process alive. */
+/** Calls `run` once after a delay, and returns a function that cancels it. Never keeps the process alive. */
 export type Schedule = (run: () => void, delayMs: number) => () => void;
 
 export const scheduleUnref: Schedule = (run, delayMs) => {

@@ -1,12 +1,12 @@
 import { stdSerializers } from "pino";
 
-/** Enough for every chain of causes that is made here, and an end for one that is a circle. */
+/** More than any chain of causes in this program; ends a circular chain. */
 const MAX_DEPTH = 8;
 
 /**
- * Returns what a log record holds of an error: type, message with those of its causes, its own
- * fields. Only a bug has a stack: that of a foreign fault shows nothing but where it was noticed,
- * and a registry that is away would fill the log with it.
+ * Returns the fields of a log record for an error: type, message including those of its causes, own
+ * fields. Only a bug gets a stack: the stack of an external fault shows only where it was noticed,
+ * and an unreachable registry would fill the log with it.
  */
 export function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return error;
@@ -15,8 +15,8 @@ export function describeError(error: unknown): unknown {
 }
 
 /**
- * Whether an error is a fault of the program. Those of the system, of libraries and of the mirror's
- * own families have a code or a class of their own.
+ * Returns whether an error is a bug. Errors of the system, of libraries and of the program's own
+ * families have a code or a class of their own.
  */
 function isBug(error: Error): boolean {
   if (error.constructor === Error && !("code" in error)) return true;

@@ -1,17 +1,16 @@
-/** Far more than a reader needs that takes anything at all. */
+/** Far more than any reader that reads at all needs. */
 const FLUSH_WITHIN_MS = 2_000;
 
-/** A stream that tells when what was written to it is out. */
+/** A stream that reports when its buffer was written. */
 export interface Flushable {
   flush(done: (error?: Error | null) => void): void;
 }
 
 /**
- * Waits until what is left in a stream is out, but not for a reader that takes nothing. Never
- * rejects: what can't be written the stream reports by itself, and that a pipe can't be synced is
- * not a fault.
+ * Waits until a stream's buffer is written, for a bounded time. Never rejects: the stream reports
+ * failed writes itself, and a pipe that can't be synced is not a fault.
  *
- * @returns false if something is left
+ * @returns false if something is left unwritten
  */
 export function flushWithin(stream: Flushable): Promise<boolean> {
   return new Promise((resolve) => {

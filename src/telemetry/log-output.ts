@@ -5,10 +5,10 @@ import { flushWithin } from "./flush-within.ts";
 
 type Format = Config["log"]["format"];
 type OpenFormat = (format: Format) => Output | Promise<Output>;
-/** The pretty form writes at once. */
+/** The pretty format writes immediately. */
 type Output = BatchedLines | (DestinationStream & { flush?: undefined });
 
-/** Where the log goes, in a form that may be exchanged while the mirror runs. */
+/** The output of the log, whose format can be changed while the mirror runs. */
 export class LogOutput implements DestinationStream {
   readonly #openFormat: OpenFormat;
   #stream: Output;
@@ -18,7 +18,7 @@ export class LogOutput implements DestinationStream {
     this.#openFormat = openFormat;
   }
 
-  /** @param onLost told of JSON lines that a reader who takes nothing made us drop */
+  /** @param onLost called with the number of JSON lines dropped because the reader does not read */
   static async open(
     format: Format,
     onLost?: (lines: string) => void,
@@ -33,18 +33,18 @@ export class LogOutput implements DestinationStream {
 
   async setFormat(format: Format): Promise<void> {
     const next = await this.#openFormat(format);
-    // What is still held back comes first, where its reader takes it.
+    // Buffered lines are written first, if the reader reads.
     await this.flush();
     this.#stream = next;
   }
 
-  /** Writes what is held back; a reader that takes nothing is not waited for. */
+  /** Writes buffered lines, within a bounded time. */
   async flush(): Promise<void> {
     const stream = this.#stream;
     if (stream.flush !== undefined) await flushWithin(stream);
   }
 
-  /** Writes what is left; a reader that takes nothing is not waited for. The last call. */
+  /** Writes what is left, within a bounded time. Must be the last call. */
   async end(): Promise<void> {
     const stream = this.#stream;
     if (stream.flush === undefined) return;
@@ -52,14 +52,14 @@ export class LogOutput implements DestinationStream {
   }
 }
 
-/** Each is opened once: it writes what is left in it when the process ends. */
+/** Each format's stream is opened once: it writes its buffer when the process ends. */
 function onceEach(onLost: ((lines: string) => void) | undefined): OpenFormat {
   let json: Output | undefined;
   let pretty: Promise<Output> | undefined;
   return (format) =>
     format === "pretty"
       ? (pretty ??= openPretty())
-      : // Bounded: a blocked reader of the log costs records, never requests.
+      : // Bounded: a blocked reader of the log loses records, and never delays requests.
         (json ??= openBatchedLines(onLost));
 }
 

@@ -17,8 +17,8 @@ export function createLogger(
     timestamp: createTimestamp(),
     formatters: { level: (label: string) => ({ level: label }) },
     serializers: { err: describeError },
-    // A second net only: no object with headers is ever handed to the logger, and of all objects
-    // only errors are. A path with a star would be matched against every value of every record.
+    // A second safeguard: errors are the only objects that are logged, and none carries headers. A
+    // path with a star would be matched against every value of every record.
     redact: REDACTED.map((name) => `err.${name}`),
   };
   const log = pino(settings, destination);
@@ -31,7 +31,7 @@ export function createLogger(
   return log;
 }
 
-/** Writes lines that somebody else put together, among a logger's own. */
+/** Writes prebuilt lines among a logger's own. */
 export interface LineWriter {
   /** @returns the beginning of a record: its level and its time */
   begin(level: string): string;
@@ -41,12 +41,12 @@ export interface LineWriter {
 
 const lineWriters = new WeakMap<Logger, LineWriter>();
 
-/** @returns undefined where the logger is not one of {@link createLogger} */
+/** @returns undefined if the logger was not made by {@link createLogger} */
 export function lineWriterOf(log: Logger): LineWriter | undefined {
   return lineWriters.get(log);
 }
 
-/** The time as pino writes it, made once a millisecond: to make it costs more than all else of a record. */
+/** The time as pino writes it, formatted once a millisecond: formatting costs more than the rest of a record. */
 function createTimestamp(): () => string {
   let atMs = Number.NaN;
   let text = "";
@@ -62,10 +62,10 @@ function createTimestamp(): () => string {
 
 const MAX_LOGGED_LENGTH = 512;
 
-/** What the JSON form leaves as it is, and a terminal takes for an order or a reader for a line's end. */
+/** Characters that JSON does not escape, and that terminals or line readers interpret. */
 const ORDERS = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
 
-/** A foreign text as it may stand in a record: bounded, and without orders; the JSON form escapes the rest. */
+/** Makes foreign text safe for a record: bounded, and without control sequences; JSON escapes the rest. */
 export function clip(text: string): string {
   const bounded =
     text.length <= MAX_LOGGED_LENGTH

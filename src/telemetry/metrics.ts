@@ -15,7 +15,7 @@ const LATENCY_BUCKETS_SECONDS = [
 export type Metrics = ReturnType<typeof createMetrics>;
 
 /**
- * Every metric of the program, in a registry of its own: two apps in one process never mix.
+ * Creates every metric of the program, in a registry of its own: two apps in one process never mix.
  * Labels come from closed lists (upstreams of the configuration, kinds, outcomes); never a
  * repository, a tag or a digest.
  */
@@ -65,7 +65,7 @@ export function createMetrics(version: string) {
   buildInfo.set({ version, node: process.version }, 1);
 
   const requests = new RequestCounts();
-  /** Whichever of the counters is read first. */
+  /** Runs for the first counter that is read. */
   const settle = (): void => {
     for (const count of requests.take()) {
       const { method, kind, status, upstream, outcome, source } = count;
@@ -100,7 +100,7 @@ export function createMetrics(version: string) {
 
   return {
     registry,
-    /** What {@link httpRequests}, {@link cacheRequests} and {@link servedBytes} tell when they are read. */
+    /** The values that {@link httpRequests}, {@link cacheRequests} and {@link servedBytes} report when they are read. */
     requests,
     httpRequests,
     httpRequestDuration: latency(

@@ -1,6 +1,6 @@
 import type { CacheOutcome } from "./cache-status.ts";
 
-/** What the counters tell of a request, each of a closed list. */
+/** The labels of a counted request, each from a closed list. */
 export interface RequestFacts {
   readonly method: string;
   readonly kind: string;
@@ -11,15 +11,15 @@ export interface RequestFacts {
   readonly source: string;
 }
 
-/** So many requests with the same facts. */
+/** The number of requests with the same labels. */
 export interface RequestCount extends RequestFacts {
   requests: number;
   sentBytes: number;
 }
 
 /**
- * Requests that the counters do not know of yet. A counter finds its series by putting its labels
- * together, three times a request; here that is done when somebody reads them.
+ * Requests that are not yet added to the counters. A counter looks up its series by joining its
+ * labels, three times a request; here that happens only when the metrics are read.
  */
 export class RequestCounts {
   readonly #counts = new Map<string, RequestCount>();
@@ -48,7 +48,7 @@ export class RequestCounts {
     count.sentBytes += sentBytes;
   }
 
-  /** Gives away what was counted. */
+  /** Returns the counts and resets them. */
   take(): readonly RequestCount[] {
     const counts = [...this.#counts.values()];
     this.#counts.clear();

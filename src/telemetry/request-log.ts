@@ -1,13 +1,13 @@
 import { clip, lineWriterOf, type Logger } from "./logger.ts";
 
-/** What the log tells of a request. What is undefined is not told. */
+/** The fields of a logged request. Undefined fields are omitted. */
 export interface RequestRecord {
   readonly method: string | undefined;
   readonly kind: string;
   readonly upstream: string | undefined;
   readonly repository: string | undefined;
   readonly reference: string | undefined;
-  /** The path, where nothing else is known of it. */
+  /** The path, if nothing else is known of the request. */
   readonly target: string | undefined;
   readonly outcome: string | undefined;
   readonly statusCode: number;
@@ -21,21 +21,21 @@ export interface RequestRecord {
 }
 
 /**
- * Logs one line a request, at `info`. What went well is put together here, for the logger would
- * look at each field of each record anew: twice the time, and that of half an answer.
+ * Logs one line per request, at `info`. Lines of successful requests are built here: the logger
+ * would serialize each field of each record again, in twice the time, half that of an answer.
  */
 export function createRequestLog(log: Logger): (record: RequestRecord) => void {
   const writer = lineWriterOf(log);
-  // The same is asked for again and again, by the same clients.
+  // The same clients repeat the same requests.
   let last: RequestRecord | undefined;
   let before = "";
   let after = "";
   return (record) => {
     if (writer === undefined || record.err !== undefined) {
-      const { err, ...told } = record;
+      const { err, ...fields } = record;
       const userAgent = clip(record.userAgent);
       log.info(
-        { ...told, userAgent, ...(err === undefined ? {} : { err }) },
+        { ...fields, userAgent, ...(err === undefined ? {} : { err }) },
         "request",
       );
       return;
@@ -50,7 +50,7 @@ export function createRequestLog(log: Logger): (record: RequestRecord) => void {
   };
 }
 
-/** Whether two records differ in nothing but their durations. */
+/** Returns whether two records differ only in their durations. */
 function isAlike(one: RequestRecord, other: RequestRecord): boolean {
   return (
     one.reference === other.reference &&
@@ -69,7 +69,7 @@ function isAlike(one: RequestRecord, other: RequestRecord): boolean {
   );
 }
 
-/** What stands before the duration. */
+/** Returns the record's text before the duration. */
 function formatBefore(record: RequestRecord): string {
   const { method, kind, upstream, repository, reference, target, outcome } =
     record;
@@ -85,7 +85,7 @@ function formatBefore(record: RequestRecord): string {
   return `${text},"statusCode":${statusCode},"isWhole":${isWhole},"sizeBytes":${sizeBytes},"durationMs":`;
 }
 
-/** What stands behind it. */
+/** Returns the record's text after the duration. */
 function formatAfter({ client, user, userAgent }: RequestRecord): string {
   let text = "";
   if (client !== undefined) text += `,"client":${quote(client)}`;
@@ -93,7 +93,7 @@ function formatAfter({ client, user, userAgent }: RequestRecord): string {
   return `${text},"userAgent":${quote(clip(userAgent))},"msg":"request"}\n`;
 }
 
-/** Letters, digits and signs that stand for themselves in JSON. */
+/** Letters, digits and signs that JSON does not escape. */
 const PLAIN = /^[\w .:/@+-]*$/;
 
 function quote(text: string): string {

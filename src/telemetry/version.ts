@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 
-/** The package's version; the file lies beside `src` and `dist` alike. */
+/** The package's version. `package.json` is next to both `src` and `dist`. */
 export const VERSION: string = readVersion();
 
 function readVersion(): string {

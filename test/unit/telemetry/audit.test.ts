@@ -45,7 +45,7 @@ void describe("the audit", () => {
     assert.match(String(first?.["time"]), /^\d{4}-\d\d-\d\dT.*Z$/);
   });
 
-  void it("keeps a foreign text within one line and a bound", () => {
+  void it("limits foreign text to one line and a maximum length", () => {
     const lines: string[] = [];
     const audit = createAudit({
       write: (line) => lines.push(line),
@@ -68,7 +68,7 @@ void describe("the audit", () => {
     assert.ok(line.length < 1_000, `${line.length}`);
   });
 
-  void it("appends to a file that only its owner may read, and opens it anew when told", async (test) => {
+  void it("appends to a file that only its owner may read, and reopens it on request", async (test) => {
     const file = join(await tempDir(test), "audit.jsonl");
     const faults: unknown[] = [];
     const first = await openAudit(file, (error) => faults.push(error));
@@ -89,7 +89,7 @@ void describe("the audit", () => {
     assert.deepEqual(faults, []);
   });
 
-  void it("has all that was recorded in its file once it is closed", async (test) => {
+  void it("has written every record once it is closed", async (test) => {
     const file = join(await tempDir(test), "audit.jsonl");
     const faults: unknown[] = [];
     const audit = await openAudit(file, (error) => faults.push(error));
@@ -103,7 +103,7 @@ void describe("the audit", () => {
     assert.deepEqual(faults, []);
   });
 
-  void it("is refused where its file can't be opened", async (test) => {
+  void it("fails to open if its file can't be opened", async (test) => {
     const file = join(await tempDir(test), "no", "audit.jsonl");
     await assert.rejects(
       openAudit(file, () => {}),

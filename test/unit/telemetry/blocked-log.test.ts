@@ -40,7 +40,7 @@ function start(test: TestContext, afterwards: string) {
   return child;
 }
 
-void it("a reader of the log that has stopped costs records, neither time nor memory (R9)", async (test) => {
+void it("a stopped reader of the log loses records, and costs neither time nor memory (R9)", async (test) => {
   const child = start(
     test,
     `process.stderr.write(JSON.stringify({ ...lost, rss: process.memoryUsage().rss }));
@@ -54,7 +54,7 @@ void it("a reader of the log that has stopped costs records, neither time nor me
   assert.ok((lost["rss"] ?? Infinity) < 300_000_000, said.toString());
 });
 
-void it("a reader of the log that has stopped does not hold up the end, nor another place for the audit", async (test) => {
+void it("a stopped reader of the log delays neither the exit nor a new audit file", async (test) => {
   const child = start(
     test,
     `await Promise.all([audit.close(), output.end()]);

@@ -53,7 +53,7 @@ void describe("an error in the log", () => {
     });
   }
 
-  void it("has the causes in its message, and its own fields", () => {
+  void it("includes causes in its message, and its own fields", () => {
     const record = logged(upstream(system("ECONNREFUSED", "connect refused")));
     assert.equal(record.message, "https://a.test: failed: connect refused");
     assert.equal(record.type, "UpstreamError");
@@ -72,7 +72,7 @@ void describe("an error in the log", () => {
     });
   }
 
-  void it("may be anything that was thrown, and its causes a circle", () => {
+  void it("accepts any thrown value, and circular causes", () => {
     const error = system("EAGAIN");
     error.cause = error;
     assert.equal(logged(error).stack, undefined);

@@ -39,7 +39,7 @@ async function run(records: number, afterwards: string): Promise<unknown[]> {
   return numbers;
 }
 
-void describe("records of requests are handed on some at a time", () => {
+void describe("records of requests are written in batches", () => {
   const ends: Record<string, { records?: number; afterwards: string }> = {
     "the program just ends": { afterwards: "" },
     // Of a batch that a thread is writing at that moment nobody can await the end.

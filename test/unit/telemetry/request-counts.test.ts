@@ -34,7 +34,7 @@ async function read(metrics: ReturnType<typeof createMetrics>) {
 }
 
 void describe("requests that are counted", () => {
-  void it("are in the counters whenever these are read, each once", async () => {
+  void it("are added to the counters on each read, exactly once", async () => {
     await fc.assert(
       fc.asyncProperty(exchanges, async (steps) => {
         const metrics = createMetrics("1");

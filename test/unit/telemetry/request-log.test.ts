@@ -46,7 +46,7 @@ function collect(level: "info" | "warn" = "info") {
 }
 
 void describe("the line of a request", () => {
-  void it("is to a byte what the logger itself would write", () => {
+  void it("equals the logger's own output byte for byte", () => {
     const { log, lines, logRequest } = collect();
     fc.assert(
       fc.property(records, (record) => {
@@ -60,7 +60,7 @@ void describe("the line of a request", () => {
     );
   });
 
-  void it("is its own where it differs from the one before in one thing", () => {
+  void it("is built again if it differs from the previous one in one field", () => {
     const { log, lines, logRequest } = collect();
     fc.assert(
       fc.property(records, records, (one, other) => {
@@ -77,7 +77,7 @@ void describe("the line of a request", () => {
     );
   });
 
-  void it("tells an error by the logger's own rules", () => {
+  void it("logs an error by the logger's own rules", () => {
     const { lines, logRequest } = collect();
     const [record] = fc.sample(records, 1) as [RequestRecord];
     const err = Object.assign(new Error("broke"), { authorization: "Basic x" });
@@ -86,7 +86,7 @@ void describe("the line of a request", () => {
     assert.doesNotMatch(lines[0] ?? "", /Basic x/);
   });
 
-  void it("is only written at a level that is on, and follows it", () => {
+  void it("is written only at an enabled level, and follows level changes", () => {
     const { log, lines, logRequest } = collect("warn");
     const [record] = fc.sample(records, 1) as [RequestRecord];
     logRequest(record);
