@@ -24,13 +24,13 @@ const alpine = keyOf("docker.io", "library/alpine");
 const busybox = keyOf("docker.io", "library/busybox");
 const quay = keyOf("quay.io", "library/alpine");
 
-/** What every index must do, whatever it is kept in. `make` gives an empty one, gone with the test. */
+/** The requirements of every implementation. `make` returns an empty index, which is closed after the test. */
 export function metadataIndexContract(
   name: string,
   make: (test: AfterTest) => Promise<MetadataIndex>,
 ): void {
   void describe(`metadata index contract: ${name}`, () => {
-    void it("knows nothing at first", async (test) => {
+    void it("is empty at first", async (test) => {
       const index = await make(test);
       const digest = named("anything");
       assert.equal(await index.getBlob(digest), undefined);
@@ -50,7 +50,7 @@ export function metadataIndexContract(
       await index.probe();
     });
 
-    void it("serves a blob only where it is linked", async (test) => {
+    void it("returns a blob only for the repositories that it is linked to", async (test) => {
       const index = await make(test);
       for (const digest of [named("layer"), digestOf(Buffer.of(1), "sha512")]) {
         await index.recordBlob(alpine, blob(digest, 5_000_000_000));
@@ -77,7 +77,7 @@ export function metadataIndexContract(
       ]);
     });
 
-    void it("knows a manifest by the type that each repository's upstream gives it", async (test) => {
+    void it("returns the media type from each repository's own upstream", async (test) => {
       const index = await make(test);
       const manifest = manifestOf(named("untyped"), []);
       const { digest } = manifest;
@@ -137,7 +137,7 @@ export function metadataIndexContract(
       assert.equal((await index.getBlob(other))?.verifiedAtMs, 1);
     });
 
-    void it("notes what is about to be published until it is recorded or taken back", async (test) => {
+    void it("lists an intent until its blob is recorded or the intent is dropped", async (test) => {
       const index = await make(test);
       const [layerDigest, manifest] = [named("layer"), named("manifest")];
       await index.beginFill(alpine, { digest: layerDigest, sizeBytes: 7 });
@@ -161,7 +161,7 @@ export function metadataIndexContract(
       assert.deepEqual(await index.listIntents(), []);
     });
 
-    void it("takes a blob over that no repository may serve yet", async (test) => {
+    void it("adopts a blob without a link to any repository", async (test) => {
       const index = await make(test);
       const manifest = manifestOf(named("manifest"), [layer("layer")]);
       await index.adoptBlob(manifest);
@@ -180,7 +180,7 @@ export function metadataIndexContract(
       );
     });
 
-    void it("recalls a row until anything is written", async (test) => {
+    void it("recalls a row until the next write", async (test) => {
       const index = await make(test);
       const manifest = named("manifest");
       const latest = tag("latest");
@@ -201,7 +201,7 @@ export function metadataIndexContract(
       for (const write of writes) {
         const blobRow = await index.getLinkedBlob(alpine, manifest);
         const tagRow = await index.getTag(alpine, latest);
-        // An index may keep nothing in memory; what it keeps is what it would say.
+        // Whether a row is in memory is up to the index; if it is, it must be current.
         const recalledBlob = index.recallLinkedBlob(alpine, manifest);
         if (recalledBlob !== undefined) assert.deepEqual(recalledBlob, blobRow);
         const recalledTag = index.recallTag(alpine, latest);
@@ -216,7 +216,7 @@ export function metadataIndexContract(
       assert.equal(await index.getTag(alpine, latest), undefined);
     });
 
-    void it("keeps a manifest a manifest when it is recorded as a blob later", async (test) => {
+    void it("keeps a manifest that is recorded as a blob later", async (test) => {
       const index = await make(test);
       const manifest = named("manifest");
       await index.recordBlob(alpine, manifestOf(manifest, [layer("layer")]));
@@ -231,7 +231,7 @@ export function metadataIndexContract(
       assert.equal((await index.totals()).manifests, 1);
     });
 
-    void it("points tags, and keeps the time when the digest is the same", async (test) => {
+    void it("points tags, and keeps fetchedAtMs if the digest is the same", async (test) => {
       const index = await make(test);
       const [first, second] = [named("first"), named("second")];
       await index.recordBlob(alpine, manifestOf(first, []));
@@ -275,7 +275,7 @@ export function metadataIndexContract(
       assert.deepEqual(await index.totals(), totals(2, 2_000, 2, 0));
     });
 
-    void it("refuses to point a tag to what is no stored manifest", async (test) => {
+    void it("rejects a tag that points to anything but a stored manifest", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, blob(named("blob"), 1));
       for (const digest of [named("blob"), named("absent")]) {
@@ -358,14 +358,14 @@ export function metadataIndexContract(
       assert.equal(await index.getLinkedBlob(alpine, manifest), undefined);
     });
 
-    void it("counts a blob that is recorded again once, with its newest size", async (test) => {
+    void it("counts a blob that is recorded twice once, with its newest size", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, blob(named("layer"), 10));
       await index.recordBlob(busybox, blob(named("layer"), 12));
       assert.deepEqual(await index.totals(), totals(1, 12, 0, 0));
     });
 
-    void it("tells what a manifest linked in the repository says of a child", async (test) => {
+    void it("finds the descriptor of a child in a manifest linked to the repository", async (test) => {
       const index = await make(test);
       const only = layer("layer");
       await index.recordBlob(alpine, manifestOf(named("manifest"), [only]));
@@ -394,7 +394,7 @@ export function metadataIndexContract(
       );
     });
 
-    void it("calls a manifest complete when all its blobs are linked, foreign ones aside", async (test) => {
+    void it("reports a manifest as complete if all its blobs except foreign ones are linked", async (test) => {
       const index = await make(test);
       const manifest = named("manifest");
       await index.recordBlob(
@@ -441,7 +441,7 @@ export function metadataIndexContract(
       );
     });
 
-    void it("calls an index complete with one complete child", async (test) => {
+    void it("reports an index as complete if one child is", async (test) => {
       const index = await make(test);
       const root = named("index");
       await index.recordBlob(
@@ -468,9 +468,9 @@ export function metadataIndexContract(
       assert.equal(await index.isComplete(alpine, root, "repository"), true);
     });
 
-    void it("follows indexes of indexes four deep, each once", async (test) => {
+    void it("follows nested indexes to a depth of four, each once", async (test) => {
       const index = await make(test);
-      // 30 indexes on each level that all name all of the next one: 30^4 ways to the manifest.
+      // 30 indexes per level, each of which names all of the next level: 30^4 paths to the manifest.
       const record = async (texts: string[], children: string[]) => {
         for (const text of texts) {
           await index.recordBlob(
@@ -497,7 +497,7 @@ export function metadataIndexContract(
       assert.deepEqual(await complete(), [true, false]);
     });
 
-    void it("ends on an index that names itself", async (test) => {
+    void it("terminates for an index that names itself", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, indexOf(named("self"), [child("self")]));
       assert.equal(
@@ -506,7 +506,7 @@ export function metadataIndexContract(
       );
     });
 
-    void it("keeps the last list of tags of a repository that has anything linked", async (test) => {
+    void it("keeps the last list of tags of a repository with a link", async (test) => {
       const index = await make(test);
       const rows = [
         { body: Buffer.from("1"), fetchedAtMs: 1 },
@@ -526,7 +526,7 @@ export function metadataIndexContract(
       assert.deepEqual(await index.totals(), totals(1, 10, 0, 0, 0));
     });
 
-    void it("keeps referrers of what is linked in the repository, counts them, and drops them with the link", async (test) => {
+    void it("keeps the referrers of linked subjects, counts their bytes, and drops them with the link", async (test) => {
       const index = await make(test);
       const subject = named("subject");
       const rows = [
@@ -554,7 +554,7 @@ export function metadataIndexContract(
       assert.equal(await index.getReferrers(alpine, subject), undefined);
     });
 
-    void it("drops repositories without a root, with their links, and no others", async (test) => {
+    void it("drops only repositories without a root, with their links", async (test) => {
       const index = await make(test);
       const manifest = manifestOf(named("manifest"), [layer("layer")]);
       await index.recordBlob(alpine, manifest);
@@ -580,7 +580,7 @@ export function metadataIndexContract(
       assert(await index.getLinkedBlob(busybox, named("layer")));
     });
 
-    void it("takes uses of what it has and of what it has not", async (test) => {
+    void it("accepts uses of unknown content, and ignores uses after it is closed", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, manifestOf(named("manifest"), []));
       await index.putTag(alpine, tag("latest"), named("manifest"), 1);
@@ -606,7 +606,7 @@ export function metadataIndexContract(
   });
 }
 
-/** Names of 30 manifests. */
+/** Returns the names of 30 manifests. */
 function level(number: number): string[] {
   return Array.from({ length: 30 }, (_, i) => `level ${number} ${i}`);
 }
@@ -623,7 +623,7 @@ export function tag(text: string): Tag {
   return parsed;
 }
 
-/** The digest that stands for a name in these tests. */
+/** Returns the digest that stands for a name in these tests. */
 export function named(text: string): Digest {
   return digestOf(Buffer.from(text));
 }

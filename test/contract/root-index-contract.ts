@@ -29,7 +29,7 @@ const latest = tag("latest");
 const NO_IMAGES: ImagePage = { images: [], next: undefined };
 const NOTHING: ReadonlySet<Digest> = new Set();
 
-/** What room is made by: roots, their graphs, their pins and their end. `make` as in the other contract. */
+/** The requirements for roots, their graphs, pins and eviction. `make` returns an empty index. */
 export function rootIndexContract(
   name: string,
   make: (test: AfterTest) => Promise<MetadataIndex>,
@@ -49,7 +49,7 @@ export function rootIndexContract(
       await index.forgetCondemned([named("any")]);
     });
 
-    void it("makes a tag the root of its manifest, and a manifest its own without one", async (test) => {
+    void it("makes a root of a tag, or of a manifest without a tag", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 5);
       assert.deepEqual(await oldest(index), ["alpine@first 5"]);
@@ -59,7 +59,7 @@ export function rootIndexContract(
       assert.deepEqual(await oldest(index), ["alpine@first 6"]);
     });
 
-    void it("leaves the old digest of a moved tag a root of the last pull", async (test) => {
+    void it("keeps the old digest of a moved tag as a root, with the time of its last pull", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 5);
       await index.putTag(alpine, latest, named("first"), 5);
@@ -73,7 +73,7 @@ export function rootIndexContract(
       ]);
     });
 
-    void it("makes no root of what a cached index of the repository names", async (test) => {
+    void it("makes no root of a manifest that an index of the repository names", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "amd64", ["a"], 5);
       await pull(index, busybox, "amd64", ["a"], 6);
@@ -89,7 +89,7 @@ export function rootIndexContract(
       ]);
     });
 
-    void it("makes a root of a blob that no manifest names, until one does", async (test) => {
+    void it("makes a root of a blob until a manifest names it", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, {
         ...blob(named("a"), 10),
@@ -107,7 +107,7 @@ export function rootIndexContract(
       assert.deepEqual(await oldest(index), ["busybox@manifest 5"]);
     });
 
-    void it("keeps what was found stored for nobody until somebody asks", async (test) => {
+    void it("keeps adopted content as unclaimed roots until a repository needs it", async (test) => {
       const index = await make(test);
       await index.adoptBlob(blob(named("a"), 10));
       await index.adoptBlob(manifestOf(named("manifest"), [layer("b")]));
@@ -123,7 +123,7 @@ export function rootIndexContract(
       ]);
     });
 
-    void it("touches every root of the repository above a manifest", async (test) => {
+    void it("marks every root of the repository above a manifest as used", async (test) => {
       const index = await make(test);
       for (const key of [alpine, quay]) {
         await index.recordBlob(key, indexOf(named("list"), [child("amd64")]));
@@ -149,7 +149,7 @@ export function rootIndexContract(
       );
     });
 
-    void it("lists the oldest page by page", async (test) => {
+    void it("lists the oldest roots in pages", async (test) => {
       const index = await make(test);
       const want: string[] = [];
       for (let i = 0; i < 7; i++) {
@@ -166,7 +166,7 @@ export function rootIndexContract(
       }
     });
 
-    void it("lists images by name, page by page", async (test) => {
+    void it("lists images by name in pages", async (test) => {
       const index = await make(test);
       for (const key of [quay, busybox, alpine]) {
         await pull(index, key, "one", ["a"], 1);
@@ -235,7 +235,7 @@ export function rootIndexContract(
       assert.deepEqual(await listAfter(busybox, byTag("a")), ["quay@two"]);
     });
 
-    void it("tells who needs what of a graph", async (test) => {
+    void it("counts the holders of the nodes of a graph", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a", "b"], 1);
       await pull(index, quay, "second", ["b"], 1);
@@ -270,7 +270,7 @@ export function rootIndexContract(
       );
     });
 
-    void it("pages the children of a manifest that names very many", async (test) => {
+    void it("lists the children of a large manifest in pages", async (test) => {
       const index = await make(test);
       const names = Array.from({ length: 600 }, (_, i) => `layer ${i}`);
       await index.recordBlob(
@@ -293,7 +293,7 @@ export function rootIndexContract(
       assert(pages > 1 && pages < 10);
     });
 
-    void it("lets a graph go level by level, without what others need", async (test) => {
+    void it("condemns a graph level by level, except what other roots need", async (test) => {
       const index = await make(test);
       await index.recordBlob(alpine, indexOf(named("list"), [child("amd64")]));
       await index.putTag(alpine, latest, named("list"), 1);
@@ -313,7 +313,7 @@ export function rootIndexContract(
       assert.equal((await index.totals()).blobs, 2);
     });
 
-    void it("keeps what is needed again before its bytes are gone", async (test) => {
+    void it("keeps condemned content that is needed again before its bytes are deleted", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       await index.putTag(alpine, latest, named("first"), 1);
@@ -329,7 +329,7 @@ export function rootIndexContract(
       assert.deepEqual(await index.listCondemned(9, NOTHING), []);
     });
 
-    void it("drops a root only as it was seen", async (test) => {
+    void it("drops a root only if it was neither used nor pinned since", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       await index.putTag(alpine, latest, named("first"), 1);
@@ -342,7 +342,7 @@ export function rootIndexContract(
       assert.equal(await index.getTag(alpine, latest), undefined);
     });
 
-    void it("never lists a pin among the oldest, whatever it is pinned by", async (test) => {
+    void it("never lists a pinned root among the oldest, whether the tag or the digest is pinned", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       await index.putTag(alpine, latest, named("first"), 1);
@@ -358,7 +358,7 @@ export function rootIndexContract(
       assert.equal((await index.listImages(9, undefined)).images.length, 1);
     });
 
-    void it("leaves the pin of a tag that the upstream took away on its digest", async (test) => {
+    void it("moves the pin of a removed tag to its digest", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       await index.putTag(alpine, latest, named("first"), 1);
@@ -370,7 +370,7 @@ export function rootIndexContract(
       assert.equal(root?.digest, named("first"));
     });
 
-    void it("keeps the pin of a tag whose manifest is lost, until that comes back", async (test) => {
+    void it("keeps the pin of a tag whose manifest is lost, and restores it with the tag", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       await index.putTag(alpine, latest, named("first"), 1);
@@ -389,7 +389,7 @@ export function rootIndexContract(
       assert.equal(root?.isPinned, true);
     });
 
-    void it("keeps the pin of a digest that is lost, by the repository that pinned it", async (test) => {
+    void it("keeps the pin of a lost digest for the repository that pinned it", async (test) => {
       const index = await make(test);
       const digest = { kind: "digest", digest: named("first") } as const;
       await pull(index, alpine, "first", ["a"], 1);
@@ -406,7 +406,7 @@ export function rootIndexContract(
       assert.equal((await index.getRoot(quay, digest))?.isPinned, false);
     });
 
-    void it("ends a lost pin with an unpin and with a removal", async (test) => {
+    void it("removes a lost pin by an unpin and by dropping the root", async (test) => {
       const index = await make(test);
       for (const text of ["one", "two"]) {
         await index.keepLostPin(alpine, byTag(text));
@@ -426,7 +426,7 @@ export function rootIndexContract(
       assert.equal(root?.isPinned, false);
     });
 
-    void it("keeps a pin that was set while the manifest was on its way out", async (test) => {
+    void it("keeps a pin that was set while the manifest was condemned", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a"], 1);
       await index.putTag(alpine, latest, named("first"), 1);
@@ -439,7 +439,7 @@ export function rootIndexContract(
       ]);
     });
 
-    void it("keeps for its own sake what a lost manifest named", async (test) => {
+    void it("makes roots of the blobs of a lost manifest", async (test) => {
       const index = await make(test);
       await pull(index, alpine, "first", ["a", "shared"], 4);
       await pull(index, quay, "second", ["shared"], 5);

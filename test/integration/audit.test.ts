@@ -75,7 +75,7 @@ async function setUp(
   };
 }
 
-/** Whole pulls, so that there is an image. */
+/** Pulls complete images. */
 async function pull({ get }: Scene, authorization?: string): Promise<void> {
   for (const path of [
     "manifests/v",
@@ -85,7 +85,7 @@ async function pull({ get }: Scene, authorization?: string): Promise<void> {
   }
 }
 
-/** Without what is another in each run. */
+/** Removes the fields that differ in each run. */
 function told({ time, seq, ...record }: AuditRecord): AuditRecord {
   assert.match(String(time), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
   assert.ok(Number.isSafeInteger(seq));
@@ -93,7 +93,7 @@ function told({ time, seq, ...record }: AuditRecord): AuditRecord {
 }
 
 void describe("the audit of a running mirror", () => {
-  void it("has denials, failed log-ins and tags that move, each with who and what", async (test) => {
+  void it("records denials, failed logins and moved tags, each with the client and the object", async (test) => {
     const issuer = await startTokenIssuer(test);
     const { realm, service, issuer: name, keys } = issuer.config;
     const tokenServer = { realm, service, issuer: name, jwksFile: keys.file };
@@ -150,7 +150,7 @@ void describe("the audit of a running mirror", () => {
     assert.equal((await stat(audit.path)).mode & 0o777, 0o600);
   });
 
-  void it("has reloads, and those that were refused with every fault", async (test) => {
+  void it("records reloads, and rejected ones with every fault", async (test) => {
     const { mirror, audit, file } = await setUp(test);
     const good = await readFile(file, "utf8");
     const offline = { ...(JSON.parse(good) as object), offline: true };
@@ -185,7 +185,7 @@ for (const { where, client } of [
   { where: "the storage itself", client: "command-line" },
 ]) {
   void describe(`the audit of commands by ${where}`, () => {
-    void it("has pins, unpins and purges, and nothing for what was not there or is only asked", async (test) => {
+    void it("records pins, unpins and purges, but no reads and nothing about absent images", async (test) => {
       const scene = await setUp(test);
       const { mirror, audit, run } = scene;
       await pull(scene);
@@ -212,7 +212,7 @@ for (const { where, client } of [
       ]);
     });
 
-    void it("has what rm drops", async (test) => {
+    void it("records what rm drops", async (test) => {
       const scene = await setUp(test);
       const { mirror, audit, run } = scene;
       await pull(scene);
@@ -229,7 +229,7 @@ for (const { where, client } of [
   });
 }
 
-/** Commands find the mirror by the file's address, which is a port of the system's choice here. */
+/** Commands find the mirror by the address in the file, whose port the system chose. */
 async function writeOperator({ mirror, file }: Scene): Promise<void> {
   const config = JSON.parse(await readFile(file, "utf8")) as object;
   const { host } = new URL(mirror.operatorOrigin);
@@ -238,7 +238,7 @@ async function writeOperator({ mirror, file }: Scene): Promise<void> {
 }
 
 void describe("a command on the storage itself", () => {
-  void it("does nothing that it can't record", async (test) => {
+  void it("fails without a change if the audit file can't be written", async (test) => {
     const scene = await setUp(test);
     const { mirror, run, file } = scene;
     await pull(scene);
@@ -252,7 +252,7 @@ void describe("a command on the storage itself", () => {
     assert.match((await run("ls")).stdout, /docker\.io\/library\/app:v/);
   });
 
-  void it("records on standard error where the mirror does on standard output", async (test) => {
+  void it("records on standard error if the mirror records on standard output", async (test) => {
     const scene = await setUp(test, { audit: { file: "-" } });
     await pull(scene);
     await scene.mirror.terminate();

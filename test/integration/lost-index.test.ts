@@ -16,7 +16,7 @@ const INDEX = buildMultiArch({ seed: "index by name" });
 const OLD = buildImage({ seed: "old", layers: [80_000] });
 const NEW = buildImage({ seed: "new", layers: [90_000] });
 
-/** The references of the journal's lines, the last of each: with its digest, or that it is gone. */
+/** Returns the last line of each reference of the journal: its digest, or that it was removed. */
 async function journal(mirror: TestMirror): Promise<Map<string, unknown>> {
   const text = await readFile(join(mirror.root, "roots.jsonl"), "utf8");
   return new Map(
@@ -43,8 +43,8 @@ async function start(test: Parameters<typeof startMirror>[0]) {
   return { a, b, mirror };
 }
 
-void describe("an index that is lost with the upstreams away", () => {
-  void it("leaves what was pulled by digest and what a moved tag left", async (test) => {
+void describe("an index that is lost while the upstreams are not available", () => {
+  void it("is rebuilt with digests that were pulled directly, and old digests of moved tags", async (test) => {
     const { a, b, mirror } = await start(test);
     await pullImage(mirror, "a.test/app", BY_NAME.manifest.digest);
     await pullImage(mirror, "b.test/tools", INDEX.manifest.digest);
@@ -56,7 +56,7 @@ void describe("an index that is lost with the upstreams away", () => {
     await rm(join(mirror.root, "index.sqlite"));
     a.forgetRequests();
     b.forgetRequests();
-    // Asked at once: the requests wait for the rebuild.
+    // Sent immediately: the requests wait for the rebuild.
     await mirror.restart({ offline: true });
     for (const [repository, reference] of [
       ["a.test/app", BY_NAME.manifest.digest],
@@ -66,7 +66,7 @@ void describe("an index that is lost with the upstreams away", () => {
     ] as const) {
       await pullImage(mirror, repository, reference);
     }
-    // A link is a repository's own, before the loss and after it.
+    // Links are per repository, before the loss and after it.
     const foreign = await mirror.get(
       `/v2/b.test/moved/manifests/${BY_NAME.manifest.digest}`,
     );
@@ -74,7 +74,7 @@ void describe("an index that is lost with the upstreams away", () => {
     assert.equal(a.requests.length + b.requests.length, 0);
   });
 
-  void it("needs one line of a tag's image, and none of an index's children", async (test) => {
+  void it("needs one journal line per tagged image, and none for the children of an index", async (test) => {
     const { mirror } = await start(test);
     await pullImage(mirror, "a.test/app", "v");
     await pullImage(mirror, "b.test/tools", "v");
@@ -88,7 +88,7 @@ void describe("an index that is lost with the upstreams away", () => {
     );
   });
 
-  void it("does not bring back what was removed by name", async (test) => {
+  void it("does not restore images that were removed by name", async (test) => {
     const { mirror } = await start(test);
     const { digest } = BY_NAME.manifest;
     await pullImage(mirror, "a.test/app", digest);

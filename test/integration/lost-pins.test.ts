@@ -26,7 +26,7 @@ async function shown(mirror: TestMirror, name: string): Promise<Shown> {
   return { complete, pinned };
 }
 
-/** Looks until it is whole, which takes one fetch behind the start. */
+/** Waits until the image is complete, which takes one fetch after the start. */
 async function untilWhole(mirror: TestMirror, name: string): Promise<Shown> {
   for (let left = 500; ; left -= 1) {
     const now = await shown(mirror, name);
@@ -59,13 +59,13 @@ void describe("a pinned image whose manifest was lost", () => {
         pinned: true,
       });
       assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
-      // Of the blobs that are there nothing says any more which upstream may serve them.
+      // The links of the stored blobs are lost, so the blobs are fetched again.
       const blobs = upstream.count({ kind: "blob", method: "GET" });
       assert.equal(blobs, IMAGE.blobs.length);
     });
   }
 
-  void it("is pinned again by the pull that fetches it", async (test) => {
+  void it("is pinned again by the pull that restores it", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -74,7 +74,7 @@ void describe("a pinned image whose manifest was lost", () => {
     await mirror.operate("PUT", `/images/${name}/pin`);
     await mirror.restart();
     await rm(mirror.blobFile(digest));
-    // Its file is found gone here, and the row goes.
+    // This pull finds the file missing and drops the row.
     await pullImage(mirror, "a", "v");
     assert.deepEqual(await shown(mirror, name), {
       complete: true,

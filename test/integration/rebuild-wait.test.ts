@@ -26,7 +26,7 @@ const images = Array.from({ length: IMAGES }, (_, at) =>
   buildImage({ seed: `rebuild ${at}`, layers: [300] }),
 );
 
-/** A root with images of two upstreams, its index lost, and its blobs out of reach until the barrier. */
+/** Opens a root with images of two upstreams and a lost index. Its blobs can't be read until the barrier. */
 async function openHeld(test: AfterTest) {
   const root = await tempDir(test);
   const parts = { root, clock: new FakeClock(), log: quietLog };
@@ -63,7 +63,7 @@ function pending(work: Promise<unknown>): Promise<unknown> {
 }
 
 void describe("an index that is being rebuilt", () => {
-  void it("is waited for by those who ask for what is on disk", async (test) => {
+  void it("delays requests for stored content", async (test) => {
     const { cache, barrier } = await openHeld(test);
     const { index } = cache;
     const at = IMAGES - 1;
@@ -76,17 +76,17 @@ void describe("an index that is being rebuilt", () => {
     for (const asked of [byTag, byDigest, blob]) {
       assert.equal(await pending(asked), "pending");
     }
-    // Nothing is waited for that the journal does not name.
+    // Requests for content that the journal does not name do not wait.
     assert.equal(await index.getTag(two, tag("v0")), undefined);
     barrier.release();
     assert.equal((await byTag)?.digest, manifest.digest);
     assert.equal((await byDigest)?.digest, manifest.digest);
     assert.equal((await blob)?.digest, layer.digest);
-    // A link is a repository's own.
+    // Links are per repository.
     assert.equal(await index.getLinkedBlob(one, layer.digest), undefined);
   });
 
-  void it("restores first what is waited for", async (test) => {
+  void it("restores requested content first", async (test) => {
     const { cache, barrier, looked, layout } = await openHeld(test);
     const at = IMAGES - 2;
     const asked = cache.index.getTag(one, tag(`v${at}`));
@@ -95,11 +95,11 @@ void describe("an index that is being rebuilt", () => {
     barrier.release();
     const digest = (await asked)?.digest ?? assert.fail();
     const place = looked.indexOf(layout.blobFile(digest));
-    // Behind the one image that was being restored: its manifest, configuration and layer.
+    // After the image that was being restored: its manifest, config and layer.
     assert.ok(place <= 4, `${place}`);
   });
 
-  void it("is waited for so long and no longer, once for each thing", async () => {
+  void it("delays requests for a bounded time, once per name", async () => {
     const rebuild = new RebuildWait(20);
     const root: JournalRoot = {
       key: one,
@@ -113,7 +113,7 @@ void describe("an index that is being rebuilt", () => {
     rebuild.expect([root]);
     assert.equal(await rebuild.forRoot(one, root.reference), false);
     assert.equal(rebuild.takeWanted(), root);
-    // What it points to has been waited for with it.
+    // The wait for the tag included its digest.
     const { digest = assert.fail() } = root;
     assert.equal(
       await rebuild.forBlob(one, digest, () => assert.fail("it is looked for")),

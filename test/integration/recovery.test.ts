@@ -69,7 +69,7 @@ async function open(
   return { cache, messages };
 }
 
-/** An index of its own over manifests, which may be indexes. */
+/** Returns an index of manifests, which may be indexes themselves. */
 function indexOver(
   manifests: readonly TestManifest[],
   name: string,
@@ -84,7 +84,7 @@ function indexOver(
   return manifestOf(content, mediaType);
 }
 
-/** A root with two images in it, closed in order. */
+/** Creates a root with two images, and stops cleanly. */
 async function writeRoot(test: AfterTest): Promise<string> {
   const root = await tempDir(test);
   const { cache } = await open(test, root);
@@ -116,8 +116,8 @@ async function assertWhole(cache: LocalStorage): Promise<void> {
   assert.equal(report.blobs, (await index.totals()).blobs);
 }
 
-void describe("an index that can't be used", () => {
-  void it("is rebuilt with tags, graphs and links when it is gone", async (test) => {
+void describe("an unusable index", () => {
+  void it("is rebuilt with tags, graphs and links if it is missing", async (test) => {
     const root = await writeRoot(test);
     rmSync(diskLayout(root).indexFile);
     const { cache, messages } = await open(test, root);
@@ -129,7 +129,7 @@ void describe("an index that can't be used", () => {
     ]);
   });
 
-  void it("is rebuilt in one walk where indexes name one another over and over", async (test) => {
+  void it("is rebuilt in one walk if indexes name each other repeatedly", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     const perLevel = 8;
@@ -155,14 +155,14 @@ void describe("an index that can't be used", () => {
     assert.ok(await index.isComplete(app, top.digest, "repository"));
     const manifests = 3 * perLevel + 2;
     assert.equal((await index.totals()).manifests, manifests);
-    // Two graphs are walked, and every file is looked at once more for what no tag names.
+    // Two graphs are walked; then every file is examined once more for untagged content.
     assert.ok(
       files.countOf("read") < 6 * manifests,
       `${files.countOf("read")}`,
     );
   });
 
-  void it("is moved aside and rebuilt when it is no database", async (test) => {
+  void it("is moved aside and rebuilt if it is not a database", async (test) => {
     const root = await writeRoot(test);
     writeFileSync(diskLayout(root).indexFile, Buffer.alloc(10_000, 1));
     const { cache, messages } = await open(test, root);
@@ -174,7 +174,7 @@ void describe("an index that can't be used", () => {
     );
   });
 
-  void it("is replaced while it serves when a check after a crash finds damage", async (test) => {
+  void it("is replaced while running if a check after a crash finds damage", async (test) => {
     const root = await writeRoot(test);
     damageTags(diskLayout(root).indexFile);
     rmSync(diskLayout(root).cleanFile);
@@ -186,7 +186,7 @@ void describe("an index that can't be used", () => {
     );
   });
 
-  void it("is replaced while it serves when a request meets the damage", async (test) => {
+  void it("is replaced while running if a request finds the damage", async (test) => {
     const root = await writeRoot(test);
     damageTags(diskLayout(root).indexFile);
     const { cache } = await open(test, root);
@@ -205,12 +205,12 @@ void describe("an index that can't be used", () => {
     await assertWhole(cache);
   });
 
-  void it("is replaced by one in memory until the next start where the damaged file can't be moved", async (test) => {
+  void it("is replaced by one in memory until the next start if the damaged file can't be moved", async (test) => {
     const root = await writeRoot(test);
     const { indexFile, cleanFile } = diskLayout(root);
     damageTags(indexFile);
     rmSync(cleanFile);
-    // What it would be moved to.
+    // The target of the move.
     const target = `${indexFile}.corrupt-20260101T000000Z`;
     mkdirSync(join(target, "in the way"), { recursive: true });
     const { cache, messages } = await open(test, root);
@@ -229,7 +229,7 @@ void describe("an index that can't be used", () => {
     assert(existsSync(target));
   });
 
-  void it("gets what came since when an older copy of it was put back", async (test) => {
+  void it("receives later changes if an older copy was restored", async (test) => {
     const root = await tempDir(test);
     const { indexFile } = diskLayout(root);
     const first = await open(test, root);
@@ -249,7 +249,7 @@ void describe("an index that can't be used", () => {
     await assertWhole(third.cache);
   });
 
-  void it("has its pins again when it is built anew, those of lost manifests too", async (test) => {
+  void it("is rebuilt with its pins, including those of lost manifests", async (test) => {
     const root = await tempDir(test);
     const { indexFile, rootsFile } = diskLayout(root);
     const first = await open(test, root);
@@ -292,7 +292,7 @@ void describe("an index that can't be used", () => {
         { key: app, reference: { kind: "tag", tag: tag("lost") } },
       ]);
     };
-    // The second time from what the compaction wrote, the third from an index that was kept.
+    // The second time from the compacted journal, the third from the existing index.
     for (const isLost of [true, true, false]) {
       if (isLost) rmSync(indexFile);
       const again = await open(test, root);
@@ -315,7 +315,7 @@ void describe("an index that can't be used", () => {
     );
   });
 
-  void it("is built anew from a journal that knows no pins", async (test) => {
+  void it("is rebuilt from a journal of a version without pins", async (test) => {
     const root = await writeRoot(test);
     const { indexFile, rootsFile } = diskLayout(root);
     const old = [
@@ -354,7 +354,7 @@ void describe("an index that can't be used", () => {
 });
 
 void describe("a process that was killed", () => {
-  void it("gets the rows of what it had published, without the upstream", async (test) => {
+  void it("has the rows of its published blobs after the next start, without the upstream", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
     const [layer] = image.layers;
@@ -394,7 +394,7 @@ void describe("a process that was killed", () => {
     assert.equal((await index.totals()).blobs, 2);
   });
 
-  void it("takes over blobs without a row and drops rows without a blob", async (test) => {
+  void it("adopts blobs without a row and drops rows without a blob", async (test) => {
     const root = await writeRoot(test);
     const { cache } = await open(test, root);
     const stray = buildImage({ seed: "stray" });
@@ -425,7 +425,7 @@ void describe("a process that was killed", () => {
   });
 });
 
-/** Damage that opening does not meet: the page where the tags begin. */
+/** Damages the first page of the tags, which opening does not read. */
 function damageTags(path: string): void {
   const database = new Database(path);
   const pageBytes = database.pragma("page_size", { simple: true }) as number;

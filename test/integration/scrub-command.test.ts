@@ -52,7 +52,7 @@ async function entrepot(...args: readonly string[]): Promise<Ended> {
   return { code, ...said };
 }
 
-/** A mirror that holds the image, and a file with its configuration. */
+/** Starts a mirror with the image stored, and writes its configuration file. */
 async function mirrorWithImage(
   test: AfterTest,
 ): Promise<{ mirror: TestMirror; upstream: ScriptedUpstream; file: string }> {
@@ -78,7 +78,7 @@ function corrupt(path: string): void {
 }
 
 void describe("entrepot scrub", () => {
-  void it("asks the mirror that runs, which fetches again what it drops", async (test) => {
+  void it("asks the running mirror, which fetches dropped content again", async (test) => {
     const { mirror, upstream, file } = await mirrorWithImage(test);
     const clean = await entrepot("scrub", "--config", file, "--json");
     assert.equal(clean.stderr, "");
@@ -108,7 +108,7 @@ void describe("entrepot scrub", () => {
       await upstream.ended({ reference: digest });
     }
     await mirror.settled();
-    // The answer is out before the row of what was fetched is in.
+    // The client receives the answer before the row is written.
     for (let left = 100; left > 0; left -= 1) {
       const again = await entrepot("scrub", "--config", file, "--json");
       const { blobs } = JSON.parse(again.stdout) as { blobs: number };
@@ -121,7 +121,7 @@ void describe("entrepot scrub", () => {
     assert.equal(upstream.requests.length, 0);
   });
 
-  void it("works straight on the root when nobody runs on it", async (test) => {
+  void it("scrubs the root directly if no mirror uses it", async (test) => {
     const { mirror, file } = await mirrorWithImage(test);
     await mirror.close();
     corrupt(mirror.blobFile(small.digest));
@@ -138,7 +138,7 @@ void describe("entrepot scrub", () => {
     assert.match(clean.stdout, /^3 blobs, \d+ bytes: no damage found\n$/);
   });
 
-  void it("says who holds the root when he does not answer", async (test) => {
+  void it("names the process that holds the root if it does not answer", async (test) => {
     const { mirror } = await mirrorWithImage(test);
     const file = join(await tempDir(test), "entrepot.yaml");
     writeFileSync(
@@ -155,7 +155,7 @@ void describe("entrepot scrub", () => {
     assert.equal(absent.code, 2);
   });
 
-  void it("counts what it found", async (test) => {
+  void it("counts its findings in metrics", async (test) => {
     const { mirror, file } = await mirrorWithImage(test);
     const series = 'entrepot_scrub_findings_total{code="blob-corrupt"}';
     assert.equal(await mirror.metric(series), 0);
@@ -166,7 +166,7 @@ void describe("entrepot scrub", () => {
 });
 
 void describe("the background scrub", () => {
-  void it("reads its share a day, goes on where it was, and drops what is damaged", async (test) => {
+  void it("reads its daily share, continues after a restart, and drops damaged blobs", async (test) => {
     const root = await tempDir(test);
     const clock = new FakeClock();
     const log = { info: ignore, warn: ignore, error: ignore };
@@ -189,7 +189,7 @@ void describe("the background scrub", () => {
     const schedule = new ManualSchedule();
     const scrub = new BackgroundScrub({
       parts: () => cache.upkeep.scrubParts,
-      // All of it in ten hours.
+      // The whole share in ten hours.
       dailyShare: () => 2.4,
       clock,
       log,
@@ -215,7 +215,7 @@ void describe("the background scrub", () => {
       dropped.map(({ digest, repositories }) => [digest, repositories]),
       [[victim.digest, [app]]],
     );
-    // Some rows each hour, never all at once.
+    // Some rows each hour, not all in one step.
     assert(new Set(places).size >= 5, places.join(" "));
     assert.equal(existsSync(path), false);
   });

@@ -31,7 +31,7 @@ assert(small !== undefined && large !== undefined);
 const ignore = (): void => undefined;
 const log = { info: ignore, warn: ignore, error: ignore };
 
-/** A root with one image in it, closed in order. */
+/** Creates a root with one image, and stops cleanly. */
 async function writeRoot(test: AfterTest): Promise<string> {
   const root = await tempDir(test);
   const cache = await openLocalStorage({ root, clock: new FakeClock(), log });
@@ -57,7 +57,7 @@ interface Fault {
   readonly path: string;
   readonly digest: string | null;
   readonly make: (root: string) => void;
-  /** Blobs that are left when it is repaired; all four where absent. */
+  /** Blobs that remain after the repair; all four if absent. */
   readonly blobsAfter?: number;
 }
 
@@ -222,7 +222,7 @@ const FAULTS: readonly Fault[] = [
 ];
 
 void describe("scrub", () => {
-  void it("finds nothing in a root that is in order, and changes nothing", async (test) => {
+  void it("finds nothing in an intact root, and changes nothing", async (test) => {
     const root = await writeRoot(test);
     const before = statSync(diskLayout(root).cleanFile).mtimeMs;
     const report = await scrub(root);
@@ -235,7 +235,7 @@ void describe("scrub", () => {
   });
 
   for (const { name, code, path, digest, make, blobsAfter } of FAULTS) {
-    void it(`finds ${name} (${code}), repairs it, and finds nothing then`, async (test) => {
+    void it(`finds ${name} (${code}), repairs it, and then finds nothing`, async (test) => {
       const root = await writeRoot(test);
       make(root);
       const found = await scrub(root);
@@ -243,7 +243,7 @@ void describe("scrub", () => {
         found.findings.filter((finding) => finding.code === code),
         [{ code, path, digest, repaired: false }],
       );
-      // Looking changes nothing.
+      // Without repair nothing is changed.
       assert.deepEqual(await scrub(root), found);
       const repaired = await scrub(root, true);
       assert.deepEqual(
@@ -268,14 +268,14 @@ void describe("scrub", () => {
     });
   }
 
-  void it("has a test for each code but the one that takes a broken disk", () => {
+  void it("has a test for each code except blob-unreadable, which needs a broken disk", () => {
     assert.deepEqual(
       new Set([...FAULTS.map(({ code }) => code), "blob-unreadable"]),
       new Set(SCRUB_CODES),
     );
   });
 
-  void it("finds nothing wrong in a root that does not hold an index yet, and makes none", async (test) => {
+  void it("finds nothing in a root without an index, and creates none", async (test) => {
     const root = await writeRoot(test);
     rmSync(diskLayout(root).indexFile);
     const report = await scrub(root);

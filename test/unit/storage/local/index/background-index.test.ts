@@ -14,7 +14,7 @@ import { ManualSchedule } from "../../../../support/manual-schedule.ts";
 import { tempDir } from "../../../../support/temp-dir.ts";
 
 const MIB = 1024 * 1024;
-/** With a header, and the frame by which the log is begun again. */
+/** Includes the header, and the frame that restarts the log. */
 const LIMIT = MIB + 64 * 1024;
 
 async function setUp(test: AfterTest): Promise<{
@@ -43,7 +43,7 @@ async function setUp(test: AfterTest): Promise<{
   return { path, database, write, logBytes, background, schedule };
 }
 
-/** Runs what is scheduled until the log is cut: a checkpoint is a message to a thread. */
+/** Runs the schedule until the log is cut, because a checkpoint runs in another thread. */
 async function untilCut({
   logBytes,
   background,
@@ -62,7 +62,7 @@ async function untilCut({
 }
 
 void describe("the log of the index", () => {
-  void it("is cut to a MiB by a checkpoint at a calm moment", async (test) => {
+  void it("is cut to 1 MiB by a checkpoint while idle", async (test) => {
     const parts = await setUp(test);
     parts.write(12);
     assert.ok(parts.logBytes() > 12 * MIB);
@@ -75,7 +75,7 @@ void describe("the log of the index", () => {
     assert.equal(n, 15);
   });
 
-  void it("grows while another process reads an old state, and is cut once that has ended", async (test) => {
+  void it("grows while another process reads an old state, and is cut afterwards", async (test) => {
     const parts = await setUp(test);
     const reader = new Database(parts.path, { readonly: true });
     releaseAfter(test, () => {
@@ -86,7 +86,7 @@ void describe("the log of the index", () => {
     parts.write(20);
     parts.background.noteWrite();
     while (parts.schedule.delaysMs.includes(5_000)) parts.schedule.runNext();
-    // Answered behind the checkpoint: the thread does one thing after the other.
+    // The thread processes one message after another, so the checkpoint has finished.
     assert.deepEqual(await parts.background.findDamage(true), []);
     assert.ok(parts.logBytes() > 20 * MIB);
     parts.write(1);

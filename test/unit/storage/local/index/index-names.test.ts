@@ -40,7 +40,7 @@ function countRows(database: Database.Database, table: string): number {
 }
 
 void describe("names in the index", () => {
-  void it("of digests go with what named them: an intent, a manifest with its children and subject", async (test) => {
+  void it("of digests are deleted with the intents and manifests that name them", async (test) => {
     const { index, database } = await open(test);
     await index.beginFill(KEY, { digest: named("intent"), sizeBytes: 1 });
     await index.dropIntent(named("intent"));
@@ -65,7 +65,7 @@ void describe("names in the index", () => {
     assert.equal(countRows(database, "digests"), 0);
   });
 
-  void it("of media types are bounded: of children they become bytes, of manifests nothing is stored", async (test) => {
+  void it("of media types are bounded: children become octet streams, manifests are rejected", async (test) => {
     const { index, database } = await open(test);
     const children = Array.from({ length: 10_000 }, (_, at) => ({
       ...layer(`${at}`),

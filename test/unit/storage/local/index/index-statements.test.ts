@@ -8,7 +8,7 @@ import { releaseAfter } from "../../../../support/after-test.ts";
 import { tempDir } from "../../../../support/temp-dir.ts";
 
 void describe("the statements of the index", () => {
-  void it("find their rows by an index and sort nothing", async (test) => {
+  void it("find their rows by an index, without sorting", async (test) => {
     const database = openDatabase(join(await tempDir(test), "index.sqlite"));
     releaseAfter(test, () => {
       database.close();
@@ -19,7 +19,7 @@ void describe("the statements of the index", () => {
     ];
     assert(statements.length >= 50);
     for (const [name, { source }] of statements) {
-      // Numbers stand for any parameter: a plan does not depend on what is bound.
+      // Any value serves as a parameter: the plan does not depend on it.
       const plan = database
         .prepare<[], { detail: string }>(
           `EXPLAIN QUERY PLAN ${source.replaceAll(/\?\d*|:\w+/g, "1")}`,
@@ -36,7 +36,7 @@ void describe("the statements of the index", () => {
     }
   });
 
-  void it("hide what is bound from the planner of a join", async (test) => {
+  void it("hide the values of parameters from the planner of a join", async (test) => {
     const database = openDatabase(join(await tempDir(test), "index.sqlite"));
     releaseAfter(test, () => {
       database.close();
@@ -53,7 +53,7 @@ void describe("the statements of the index", () => {
     }
   });
 
-  void it("leave every row that goes with another to an index too", async (test) => {
+  void it("have an index for every foreign key with cascade", async (test) => {
     const database = openDatabase(join(await tempDir(test), "index.sqlite"));
     releaseAfter(test, () => {
       database.close();

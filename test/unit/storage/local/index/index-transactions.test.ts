@@ -15,12 +15,12 @@ interface Locked {
   readonly rows: () => number;
   readonly lock: () => void;
   readonly unlock: () => void;
-  /** What was waited, and what is to happen after so many waits. */
+  /** The waits, and what happens after a number of them. */
   readonly waits: number[];
   readonly after: Map<number, () => void>;
 }
 
-/** An index, and another connection that can take its lock. Nothing is waited for really. */
+/** Creates an index, and another connection that can lock it. Waits take no time. */
 async function setUp(test: AfterTest): Promise<Locked> {
   const path = join(await tempDir(test), "index.sqlite");
   const database = openDatabase(path);
@@ -60,7 +60,7 @@ const sum = (numbers: readonly number[]): number =>
   numbers.reduce((total, one) => total + one, 0);
 
 void describe("a write while another process holds the lock", () => {
-  void it("is done once the lock is free", async (test) => {
+  void it("succeeds once the lock is free", async (test) => {
     const { write, rows, lock, unlock, waits, after } = await setUp(test);
     lock();
     after.set(3, unlock);
@@ -69,7 +69,7 @@ void describe("a write while another process holds the lock", () => {
     assert.equal(waits.length, 3);
   });
 
-  void it("is waited for once, and by those after it not at all until the lock is free", async (test) => {
+  void it("is retried; later writes fail immediately until the lock is free", async (test) => {
     const { write, rows, lock, unlock, waits, after } = await setUp(test);
     lock();
     await assert.rejects(write(), { name: "IndexError", message: /BUSY/ });
@@ -90,7 +90,7 @@ void describe("a write while another process holds the lock", () => {
     assert.equal(waits.length, before + 2);
   });
 
-  void it("gives up with the others that wait beside it", async (test) => {
+  void it("fails together with other waiting writes", async (test) => {
     const { write, lock, waits } = await setUp(test);
     lock();
     const results = await Promise.allSettled([write(), write(), write()]);

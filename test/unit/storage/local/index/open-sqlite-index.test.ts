@@ -42,7 +42,7 @@ const alpine = keyOf("docker.io", "library/alpine");
 const latest = tag("latest");
 const manifest = named("manifest");
 
-/** Opens the index at a path; closed with the test. */
+/** Opens the index at a path; closed after the test. */
 function open(
   test: AfterTest,
   path: string,
@@ -53,7 +53,7 @@ function open(
   return opened;
 }
 
-/** An index with one image in it, closed. */
+/** Creates an index with one image, and closes it. */
 async function writeIndex(test: AfterTest): Promise<string> {
   const path = join(await tempDir(test), "index.sqlite");
   const { index } = open(test, path);
@@ -63,7 +63,7 @@ async function writeIndex(test: AfterTest): Promise<string> {
   return path;
 }
 
-/** One value, read beside the index. */
+/** Reads one value by another connection. */
 function readValue(test: AfterTest, path: string, sql: string): unknown {
   const database = new Database(path);
   releaseAfter(test, () => {
@@ -73,7 +73,7 @@ function readValue(test: AfterTest, path: string, sql: string): unknown {
 }
 
 void describe("opening the SQLite index", () => {
-  void it("keeps what was recorded, in a file that nobody else may read", async (test) => {
+  void it("keeps recorded rows, in a file that other users can't read", async (test) => {
     const path = await writeIndex(test);
     assert.equal(statSync(path).mode & 0o777, 0o600);
     const { index, movedAsideTo, isTemporary } = open(test, path);
@@ -83,7 +83,7 @@ void describe("opening the SQLite index", () => {
     assert.equal((await index.totals()).tags, 1);
   });
 
-  void it("sets what durability and bounds need", async (test) => {
+  void it("sets the pragmas for durability and bounds", async (test) => {
     const database = openDatabase(join(await tempDir(test), "index.sqlite"));
     releaseAfter(test, () => {
       database.close();
@@ -102,7 +102,7 @@ void describe("opening the SQLite index", () => {
     }
   });
 
-  void it("refuses an index of a newer program, and leaves it as it is", async (test) => {
+  void it("rejects an index of a newer version, and leaves it unchanged", async (test) => {
     const path = await writeIndex(test);
     readValue(test, path, "SELECT 1");
     const newer = new Database(path);
@@ -146,7 +146,7 @@ void describe("opening the SQLite index", () => {
     });
   }
 
-  void it("tells of damage that is found while it runs, and rejects", async (test) => {
+  void it("reports damage that is found while it is open, and rejects", async (test) => {
     const path = await writeIndex(test);
     damageTags(path);
     const found: unknown[] = [];
@@ -157,7 +157,7 @@ void describe("opening the SQLite index", () => {
     assert.equal(found.length, 1);
   });
 
-  void it("rejects while somebody else holds the file, and recovers", async (test) => {
+  void it("rejects while another process locks the file, and recovers", async (test) => {
     const path = await writeIndex(test);
     const { index } = open(test, path);
     const other = new Database(path);
@@ -175,7 +175,7 @@ void describe("opening the SQLite index", () => {
     assert.equal((await index.totals()).blobs, 2);
   });
 
-  void it("records all of a blob or nothing", async (test) => {
+  void it("records a blob completely or not at all", async (test) => {
     const path = await writeIndex(test);
     const { index } = open(test, path);
     await assert.rejects(
@@ -193,7 +193,7 @@ void describe("opening the SQLite index", () => {
     assert.equal((await index.totals()).blobs, 1);
   });
 
-  void it("writes uses in batches, the last time of each, and with the close", async (test) => {
+  void it("writes the last time of each use in batches, and at the close", async (test) => {
     const path = await writeIndex(test);
     const schedule = new ManualSchedule();
     const { index } = open(test, path, { schedule: schedule.start });
@@ -215,12 +215,12 @@ void describe("opening the SQLite index", () => {
     assert.deepEqual(schedule.delaysMs, []);
   });
 
-  void it("tells of a write only where a row was changed", async (test) => {
+  void it("reports a write only if a row was changed", async (test) => {
     const path = await writeIndex(test);
     let writes = 0;
     const { index } = open(test, path, { onWritten: () => (writes += 1) });
     await index.getTag(alpine, latest);
-    // What an idle mirror does from time to time: it must wake nobody.
+    // An idle mirror does this periodically; it must not start the worker.
     assert.deepEqual(await index.listCondemned(10, new Set()), []);
     await index.link(alpine, named("absent"));
     assert.equal(writes, 0);
@@ -245,7 +245,7 @@ void describe("opening the SQLite index", () => {
     assert.equal((await again.index.totals()).blobs, 1);
   });
 
-  void it("says which file it can't open", async (test) => {
+  void it("names the file that it can't open", async (test) => {
     const path = join(await tempDir(test), "index.sqlite");
     symlinkSync(path, path);
     assert.throws(() => open(test, path), {
@@ -266,7 +266,7 @@ void describe("opening the SQLite index", () => {
   }
 });
 
-/** Damage that opening does not meet: the page where the tags begin. */
+/** Damages the first page of the tags, which opening does not read. */
 function damageTags(path: string): void {
   const database = new Database(path);
   const pageBytes = database.pragma("page_size", { simple: true }) as number;

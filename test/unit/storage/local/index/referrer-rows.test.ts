@@ -20,7 +20,7 @@ import type { RepositoryKey } from "../../../../../src/oci/reference.ts";
 
 const KEY: RepositoryKey = keyOf("quay.io", "a/b");
 
-/** Ten blobs that are linked. */
+/** Creates ten linked blobs. */
 async function setUp(
   test: AfterTest,
 ): Promise<{ index: MetadataIndex; database: Database.Database }> {
@@ -40,7 +40,7 @@ void describe("the referrers lists of an index", () => {
     ["number", { lists: 3, bytes: 1_000, listBytes: 100 }],
     ["bytes", { lists: 100, bytes: 30, listBytes: 100 }],
   ] as const) {
-    void it(`are bounded in ${name}: those verified longest ago go`, async (test) => {
+    void it(`are bounded in ${name}: the oldest are dropped`, async (test) => {
       const { index, database } = await setUp(test);
       const rows = new ReferrerRows(database, bounds);
       for (let at = 0; at < 10; at += 1) {
@@ -55,7 +55,7 @@ void describe("the referrers lists of an index", () => {
     });
   }
 
-  void it("are not kept where one is too long", async (test) => {
+  void it("are rejected if one is too long", async (test) => {
     const { index, database } = await setUp(test);
     const bounds = { lists: 10, bytes: 1_000, listBytes: 100 };
     const rows = new ReferrerRows(database, bounds);

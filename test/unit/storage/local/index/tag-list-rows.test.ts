@@ -20,7 +20,7 @@ import { tempDir } from "../../../../support/temp-dir.ts";
 
 const KEYS = Array.from({ length: 10 }, (_, at) => keyOf("quay.io", `a/${at}`));
 
-/** Ten repositories with a blob each. */
+/** Creates ten repositories with a blob each. */
 async function setUp(
   test: AfterTest,
 ): Promise<{ index: MetadataIndex; database: Database.Database }> {
@@ -38,7 +38,7 @@ void describe("the tag lists of an index", () => {
     ["number", { lists: 3, bytes: 1_000, listBytes: 100 }],
     ["bytes", { lists: 100, bytes: 30, listBytes: 100 }],
   ] as const) {
-    void it(`are bounded in ${name}: those fetched longest ago go`, async (test) => {
+    void it(`are bounded in ${name}: the oldest are dropped`, async (test) => {
       const { index, database } = await setUp(test);
       const rows = new TagListRows(database, bounds);
       for (const [at, key] of KEYS.entries()) {
@@ -53,7 +53,7 @@ void describe("the tag lists of an index", () => {
     });
   }
 
-  void it("are not kept if one is too long, nor the one before it", async (test) => {
+  void it("are dropped if the new one is too long", async (test) => {
     const { index, database } = await setUp(test);
     const bounds = { lists: 10, bytes: 1_000, listBytes: 100 };
     const rows = new TagListRows(database, bounds);

@@ -55,8 +55,8 @@ async function setUp(test: AfterTest) {
   return { journal, layout, faults };
 }
 
-void describe("the journal of the tags", () => {
-  void it("is written anew at a start where it is short, too short, long or missing, and else left alone", async (test) => {
+void describe("the roots journal", () => {
+  void it("is rewritten at a start if it has few roots, lacks lines, is too long or is missing", async (test) => {
     const { journal, layout } = await setUp(test);
     assert.equal(await journal.hasSlack(TAGS), true, "missing");
     await journal.compact(pages(TAGS));
@@ -70,7 +70,7 @@ void describe("the journal of the tags", () => {
     assert.equal(await journal.hasSlack(TAGS), true, "mostly old lines");
   });
 
-  void it("is whole once all that was noted is in the file", async (test) => {
+  void it("is whole once every change is in the file", async (test) => {
     const { journal, faults } = await setUp(test);
     assert.equal(journal.isWhole, true);
     journal.note(rootOf(1));
@@ -83,7 +83,7 @@ void describe("the journal of the tags", () => {
     assert.deepEqual(await journal.read(), [rootOf(1)]);
   });
 
-  void it("is not whole after more changes than it keeps, until it is written anew", async (test) => {
+  void it("is not whole after dropped changes, until it is rewritten", async (test) => {
     const { journal } = await setUp(test);
     for (let at = 0; at <= 10_000; at += 1) journal.note(rootOf(at));
     await journal.flush();
@@ -94,7 +94,7 @@ void describe("the journal of the tags", () => {
   });
 });
 
-/** Tags that move for a long time, and what the index has of them. */
+/** Tags that move for a long time, and their rows in the index. */
 async function moveTags(
   test: AfterTest,
   { moves, failEvery }: { moves: number; failEvery: number },
@@ -135,7 +135,7 @@ async function moveTags(
         });
     },
   });
-  /** A crash now: every change that was flushed is in the file, or one that came after it. */
+  /** Simulates a crash: the file has every flushed change, or a later one of the same tag. */
   const assertKept = async (): Promise<void> => {
     const found = new Map(
       (await journal.read()).map((root) => [
@@ -157,7 +157,7 @@ async function moveTags(
     const before = new Map(model);
     if (move % 50 === 49) {
       await journal.flush();
-      // What could not be written waits.
+      // Rejected changes stay pending.
       if (journal.isWhole) for (const kept of before) written.set(...kept);
       await assertKept();
       largest = Math.max(largest, statSync(layout.rootsFile).size);
@@ -173,8 +173,8 @@ async function moveTags(
   return { largest, compactions, failures };
 }
 
-void describe("the journal of a mirror that runs", () => {
-  void it("is not whole where changes were dropped after a compaction had read theirs", async (test) => {
+void describe("the roots journal of a running mirror", () => {
+  void it("is not whole if changes were dropped after a compaction had read their rows", async (test) => {
     const { journal } = await setUp(test);
     async function* pagesAndMore(): AsyncGenerator<readonly JournalRoot[]> {
       yield* pages(10);
@@ -184,17 +184,17 @@ void describe("the journal of a mirror that runs", () => {
     assert.equal(journal.isWhole, false);
   });
 
-  void it("is compacted when more than half of it is obsolete, and loses no line", async (test) => {
+  void it("is compacted if more than half is obsolete, and loses no line", async (test) => {
     const { largest, compactions } = await moveTags(test, {
       moves: 6_000,
       failEvery: 0,
     });
     assert.ok(compactions >= 3, `${compactions}`);
-    // A hundred roots, the growth that is not worth the work, and what came meanwhile.
+    // A hundred roots, the growth below the limit, and the changes during the compaction.
     assert.ok(largest < 400_000, `${largest} bytes`);
   });
 
-  void it("stays as it was where a compaction fails at any call, and tries again", async (test) => {
+  void it("stays unchanged if a compaction fails at any call, and is compacted later", async (test) => {
     const { failures, compactions } = await moveTags(test, {
       moves: 8_000,
       failEvery: 2,
