@@ -1,6 +1,6 @@
 import { RegistryError } from "../../oci/errors.ts";
 
-/** A request that is not let through: what it is told, and the headers beside. */
+/** A request that is not admitted: the error and the headers of its response. */
 export class AccessRefusal extends Error {
   readonly error: RegistryError;
   readonly headers: Readonly<Record<string, string>>;
@@ -16,14 +16,14 @@ export class AccessRefusal extends Error {
   }
 }
 
-/** 401; @param challenge the text of `WWW-Authenticate` */
+/** Returns a 401. @param challenge the value of `WWW-Authenticate` */
 export function unauthorized(challenge: string): AccessRefusal {
   return new AccessRefusal(new RegistryError("UNAUTHORIZED"), {
     "WWW-Authenticate": challenge,
   });
 }
 
-/** 429: too many wrong passwords from there, or too many that are looked at. */
+/** Returns a 429: too many wrong passwords of a source, or too many that wait to be checked. */
 export function tooManyLogIns(retryAfterMs: number): AccessRefusal {
   return new AccessRefusal(
     new RegistryError("TOOMANYREQUESTS", {

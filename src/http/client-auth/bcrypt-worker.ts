@@ -3,11 +3,11 @@ import { parentPort } from "node:worker_threads";
 import { compareSync } from "bcryptjs";
 
 /*
- * The thread that compares passwords with their bcrypt hashes: a tenth of a second of computing
- * each, which would stop every download on the main thread.
+ * The worker thread that compares passwords with bcrypt hashes. One comparison takes a tenth of a
+ * second, which would stop every download on the main thread.
  */
 
-/** A thread has one at a time. */
+/** A thread gets one request at a time. */
 export interface CompareRequest {
   readonly password: string;
   readonly hash: string;
@@ -17,15 +17,16 @@ export interface CompareReply {
   readonly isSame: boolean;
 }
 
-if (parentPort === null) throw new Error("this file is started as a worker");
+if (parentPort === null)
+  throw new Error("got the main thread; expected to be started as a worker");
 const port = parentPort;
 
 if (process.platform === "linux") {
   try {
-    // There, 0 is this thread and not the process: answers come before guesses.
+    // On Linux, 0 is this thread and not the process: responses have priority over log-ins.
     setPriority(0, 10);
   } catch {
-    // A sandbox may forbid it; it is a courtesy only.
+    // A sandbox may forbid it; the thread works without it.
   }
 }
 

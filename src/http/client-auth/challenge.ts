@@ -2,8 +2,8 @@ import type { TokenServerConfig } from "../../config/config.ts";
 import type { Right } from "./policy.ts";
 
 /**
- * What a client is asked for. With a token server it is a token: an engine that is offered both
- * takes either, and a password for us is not one for the token server.
+ * Returns the value of `WWW-Authenticate`. With a token server only `Bearer` is offered: engines may
+ * choose either of two schemes, and a password for the mirror is not valid for the token server.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-11.6.1
  * @see https://distribution.github.io/distribution/spec/auth/token/

@@ -1,4 +1,4 @@
-/** What a client shows in `Authorization`. */
+/** The credentials in `Authorization`. */
 export type Credentials =
   | { readonly kind: "none" }
   | {
@@ -7,22 +7,22 @@ export type Credentials =
       readonly password: string;
     }
   | { readonly kind: "token"; readonly token: string }
-  /** Nobody's, whatever is known here. */
+  /** Not valid for any user. */
   | {
       readonly kind: "malformed";
       readonly scheme: "basic" | "bearer" | "other";
     };
 
-/** Room for a user name and the 72 bytes that bcrypt reads, many times over. */
+/** Many times a user name and the 72 bytes that bcrypt reads. */
 const MAX_BASIC_LENGTH = 4_096;
-/** A token is split and decoded only up to this length. */
+/** Longer tokens are rejected before they are split and decoded. */
 export const MAX_TOKEN_LENGTH = 8_192;
 
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/;
 const TOKEN = /^[A-Za-z0-9._~+/=-]+$/;
 
 /**
- * Reads `Authorization`. skopeo without credentials sends `Basic Og==`, an empty user and an empty
+ * Parses `Authorization`. skopeo without credentials sends `Basic Og==`, an empty user and an empty
  * password. Never throws.
  *
  * @see https://www.rfc-editor.org/rfc/rfc7617
@@ -58,7 +58,7 @@ function parseBasic(encoded: string): Credentials | undefined {
     return undefined;
   }
   const colonAt = text.indexOf(":");
-  // bcrypt ends at a NUL: `right\0anything` would be taken for `right`.
+  // bcrypt stops at a NUL: `right\0anything` would be equal to `right`.
   if (colonAt < 1 || /\p{Cc}/u.test(text)) return undefined;
   return {
     kind: "password",

@@ -1,7 +1,7 @@
 import { LRUCache } from "lru-cache";
 import type { Clock } from "../../telemetry/clock.ts";
 
-/** Sources that are remembered; one that is forgotten begins anew. */
+/** Sources that are remembered; a forgotten source has a full bucket again. */
 const MAX_SOURCES = 10_000;
 
 interface Bucket {
@@ -9,7 +9,7 @@ interface Bucket {
   atMs: number;
 }
 
-/** Counts failures by source, as a bucket that fills up by itself. */
+/** Counts failures by source, as a token bucket. */
 export class FailureLimit {
   readonly #perMinute: number;
   readonly #clock: Clock;
@@ -21,10 +21,10 @@ export class FailureLimit {
   }
 
   /**
-   * Takes one chance away; a log-in that succeeds gives it back. It is taken before the password is
-   * looked at, so that many at once are no way around.
+   * Takes one token; a successful log-in returns it. The token is taken before the password is
+   * checked, so that concurrent log-ins cannot exceed the limit.
    *
-   * @returns 0, or how long to wait for the next chance
+   * @returns 0, or the time until the next token
    */
   take(source: string): number {
     const bucket = this.#filled(source);
@@ -47,8 +47,8 @@ export class FailureLimit {
       bucket = { left: this.#perMinute, atMs: nowMs };
       this.#buckets.set(source, bucket);
     }
-    const came = ((nowMs - bucket.atMs) * this.#perMinute) / 60_000;
-    bucket.left = Math.min(this.#perMinute, bucket.left + came);
+    const refilled = ((nowMs - bucket.atMs) * this.#perMinute) / 60_000;
+    bucket.left = Math.min(this.#perMinute, bucket.left + refilled);
     bucket.atMs = nowMs;
     return bucket;
   }

@@ -4,7 +4,7 @@ const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const ID_BYTES = 30;
 
 /**
- * What token servers of Distribution's kind write as `kid`: the first 240 bits of the SHA-256 of
+ * Returns the `kid` that Distribution's token servers write: the first 240 bits of the SHA-256 of
  * the public key in DER, in base32, in twelve groups of four: `PYYO:TEWU:…`.
  *
  * @see https://distribution.github.io/distribution/spec/auth/jwt/

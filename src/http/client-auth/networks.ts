@@ -1,7 +1,7 @@
 import { BlockList, isIP } from "node:net";
 import { parseNetwork } from "../../config/schema/forms.ts";
 
-/** Whether an address lies in one of some networks. */
+/** Whether an address is in one of the networks. */
 export type NetworkMatcher = (address: string) => boolean;
 
 /** @param networks addresses and CIDRs, validated */
@@ -10,7 +10,8 @@ export function compileNetworks(networks: readonly string[]): NetworkMatcher {
   const list = new BlockList();
   for (const text of networks) {
     const network = parseNetwork(text);
-    if (network === undefined) throw new Error(`not validated: ${text}`);
+    if (network === undefined)
+      throw new Error(`got ${text}; expected a validated address or CIDR`);
     const { address, prefixBits, family } = network;
     list.addSubnet(address, prefixBits, family);
   }
@@ -22,7 +23,7 @@ export function compileNetworks(networks: readonly string[]): NetworkMatcher {
   };
 }
 
-/** An address as it is compared: without a zone, and IPv4 that came over an IPv6 socket as IPv4. */
+/** Returns an address without its zone; IPv4 over an IPv6 socket becomes IPv4. */
 export function canonicalAddress(remoteAddress: string | undefined): string {
   const [address = ""] = (remoteAddress ?? "").split("%");
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
@@ -30,8 +31,8 @@ export function canonicalAddress(remoteAddress: string | undefined): string {
 }
 
 /**
- * Whom failures are counted for: one site has 2^64 addresses of IPv6 at least, which would be as
- * many chances to guess.
+ * Returns the source that failures are counted for. IPv6 addresses are counted by /64: a site has at
+ * least 2^64 of them, and would have as many guesses.
  */
 export function addressGroup(address: string): string {
   if (isIP(address) !== 6) return address;

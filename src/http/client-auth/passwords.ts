@@ -12,29 +12,29 @@ import type { PasswordHasher } from "./password-hasher.ts";
 export type PasswordVerdict =
   | { readonly kind: "right" }
   | { readonly kind: "wrong" }
-  /** Nothing was looked at: too many failures, or too many that wait. */
+  /** The password was not checked: too many failures, or too many waiting. */
   | { readonly kind: "limited"; readonly retryAfterMs: number };
 
-/** bcrypt reads no more: what is longer would be as good as its first 72 bytes. */
+/** bcrypt reads no more bytes: a longer password would be equal to its first 72 bytes. */
 const MAX_PASSWORD_BYTES = 72;
 const VERIFIED_MS = 5 * 60_000;
 const MAX_VERIFIED = 4_096;
 
-/** Guesses of one password. */
+/** Failures of one user from one source in a minute. */
 const FAILURES_PER_USER = 10;
-/** More than those of one user, so that one job with an old password does not lock its site out. */
+/** More than for one user, so that a job with an old password does not lock out its site. */
 const FAILURES_PER_ADDRESS = 30;
 
-/** Where the queue is full it is empty again in seconds. */
+/** A full queue is empty again within seconds. */
 const QUEUE_RETRY_MS = 2_000;
 
-/** What unknown users' passwords are compared with where nobody is known. */
+/** The bcrypt cost for unknown users if the file has no users. */
 const DEFAULT_COST = 12;
 
 /**
- * Judges passwords. One that was right is remembered for five minutes, as a keyed hash whose key
- * dies with the process, so that a pull of a hundred requests costs one bcrypt; it is never
- * refused for the failures of others.
+ * Checks passwords. A correct password is remembered for five minutes, as a keyed hash whose key
+ * lives only in this process: a pull of a hundred requests costs one bcrypt comparison. A remembered
+ * password is not limited by the failures of others.
  */
 export class Passwords {
   readonly #hasher: PasswordHasher;
@@ -56,7 +56,7 @@ export class Passwords {
     this.#perAddress = new FailureLimit(FAILURES_PER_ADDRESS, options.clock);
   }
 
-  /** From now on these are the users; who is gone or has another password is refused at once. */
+  /** Replaces the users. Removed users and old passwords are rejected immediately. */
   setHashes(hashes: PasswordHashes): void {
     this.#hashes = hashes;
     const costs = [...hashes.values()].map(bcryptCost);
@@ -77,7 +77,7 @@ export class Passwords {
       return WRONG;
     }
     const stored = this.#hashes.get(user);
-    // The stored hash is in it, so that a changed file voids what was remembered.
+    // The key contains the stored hash, so that a changed file invalidates remembered passwords.
     const entry = createHmac("sha256", this.#key)
       .update(JSON.stringify([user, password, stored ?? ""]))
       .digest("base64");
@@ -107,7 +107,7 @@ export class Passwords {
     const site = addressGroup(address);
     const pair = JSON.stringify([site, user]);
     const userWaitMs = this.#perUser.take(pair);
-    // Not looked at, so it is no failure of the whole site.
+    // The password is not checked, so it is not a failure of the site.
     if (userWaitMs > 0) return { kind: "limited", retryAfterMs: userWaitMs };
     const siteWaitMs = this.#perAddress.take(site);
     if (siteWaitMs > 0) {
@@ -127,22 +127,22 @@ export class Passwords {
       return { kind: "limited", retryAfterMs: QUEUE_RETRY_MS };
     }
     const isSame = await comparison.catch((error: unknown) => {
-      // Nothing was learnt of the password.
+      // The client learnt nothing about the password.
       giveBack();
       throw error;
     });
-    // Unknown users take the same way and the same time.
+    // Unknown users take the same path and the same time.
     if (!isSame || stored === undefined) return WRONG;
     giveBack();
-    // The file may have changed meanwhile.
+    // The file may have changed in the meantime.
     if (this.#hashes.get(user) !== stored) return WRONG;
     this.#verifiedUntilMs.set(entry, this.#clock.monotonicMs() + VERIFIED_MS);
     return RIGHT;
   }
 
   /**
-   * A hash of nobody's password. It costs what one of the file does, always the same for the same
-   * name: where the file's costs differ, the dearest for all would tell who is not in it.
+   * Returns a hash that matches no password. Its cost is that of a hash in the file, always the same
+   * for the same name: with the highest cost for all, the time would reveal who is not in the file.
    */
   #unknownUsersHash(user: string): string {
     const drawn = createHmac("sha256", this.#key).update(user).digest();

@@ -2,13 +2,13 @@ import type { AccessAction, AccessRule } from "../../config/config.ts";
 import { compilePattern } from "../../oci/glob.ts";
 import type { Identity } from "./identity.ts";
 
-/** What a request needs to be let through. */
+/** The right that a request needs. */
 export type Right =
-  /** To be somebody, or to be allowed to be nobody. */
+  /** To use the mirror, identified or anonymously. */
   | { readonly kind: "enter" }
-  /** To ask for the names of repositories. */
+  /** To list repositories. */
   | { readonly kind: "catalog" }
-  /** To find one of them there, canonical: `upstream/repository`. */
+  /** To see one repository in the list, as canonical `upstream/repository`. */
   | { readonly kind: "catalog-entry"; readonly name: string }
   | {
       readonly kind: "repository";
@@ -17,12 +17,12 @@ export type Right =
       readonly name: string;
     };
 
-/** Whether somebody has a right. Pure. */
+/** Whether an identity has a right. Pure. */
 export type Policy = (identity: Identity, right: Right) => boolean;
 
 /**
- * Compiles rules. Without any, whoever is let in may pull everything and nothing else; with one,
- * what no rule allows is denied. A token may do what its claims and the rules allow both.
+ * Compiles rules. Without rules, every admitted client may pull everything. With rules, only what a
+ * rule allows is allowed. A token may do what both its claims and the rules allow.
  */
 export function createPolicy(rules: readonly AccessRule[]): Policy {
   const compiled = rules.map(({ who, repositories, actions }) => {

@@ -1,12 +1,11 @@
 import type { DistributionTarget } from "../../oci/path.ts";
 
 /**
- * What each route needs of whoever asks: the one table of them. A route without a line here does
- * not compile.
+ * The right that each route needs. A route without a line here does not compile.
  *
- * - `enter`: nothing of a repository is told
- * - `catalog`: only names that may be pulled from are told
- * - `pull`: everything of the repository, whatever the cache holds or fetches
+ * - `enter`: the response contains nothing of a repository
+ * - `catalog`: the response lists only repositories that the client may pull
+ * - `pull`: the response contains content of the repository
  */
 export const ROUTE_RIGHTS = {
   ping: "enter",
@@ -15,7 +14,7 @@ export const ROUTE_RIGHTS = {
   blob: "pull",
   tags: "pull",
   referrers: "pull",
-  // Answered 405 to whoever may enter: a mirror takes no push.
+  // The response is 405: a mirror accepts no push.
   upload: "enter",
 } as const satisfies Record<
   DistributionTarget["kind"],

@@ -6,7 +6,7 @@ import type { Clock } from "../../telemetry/clock.ts";
 import type { Identity, TokenGrants } from "./identity.ts";
 import { libtrustKeyId } from "./libtrust-key-id.ts";
 
-/** Public keys only: where HS256 were allowed, a public key could be used as shared secret. */
+/** Public-key algorithms only: with HS256, a public key could be used as a shared secret. */
 const ALGORITHMS = [
   "RS256",
   "RS384",
@@ -20,18 +20,18 @@ const ALGORITHMS = [
   "EdDSA",
   "Ed25519",
 ];
-/** Clocks of two machines differ. */
+/** Tolerated difference of two clocks. */
 const LEEWAY_SECONDS = 30;
-/** A token that says it was issued later than this is not one of an honest clock's. */
+/** Tokens that are issued further in the future are rejected. */
 const MAX_ISSUED_AHEAD_SECONDS = 60;
 const MAX_VERIFIED = 4_096;
-/** A token that was good is looked at again after this, or when it ends. */
+/** A valid token is verified again after this time, or when it expires. */
 const VERIFIED_MS = 5 * 60_000;
 const MAX_GRANTS = 64;
 
 type TokenIdentity = Identity & { kind: "token" };
 
-/** Makes `upstream/repository` of a name as clients spell it; undefined where it is none of ours. */
+/** Maps a name as clients spell it to `upstream/repository`; undefined if no upstream matches. */
 export type CanonicalName = (spelled: string) => string | undefined;
 
 interface Verified {
@@ -40,8 +40,8 @@ interface Verified {
 }
 
 /**
- * Judges bearer tokens of a Docker or Distribution token server: JWTs that are signed by a key of
- * the configuration. Keys that a token brings along, or points to, are not looked at.
+ * Verifies bearer tokens of a Docker or Distribution token server: JWTs that are signed by a
+ * configured key. Keys in a token, or that it refers to, are ignored.
  *
  * @see https://distribution.github.io/distribution/spec/auth/jwt/
  */
@@ -63,17 +63,17 @@ export class Tokens {
     this.#clock = options.clock;
   }
 
-  /** From now on tokens are signed by these; what others signed is refused at once. */
+  /** Replaces the keys. Tokens signed by other keys are rejected immediately. */
   setKeys(keys: readonly TokenKey[]): void {
     this.#keys = keys.map((key) => ({
       ...key,
-      // What Distribution's kind of server calls a certificate's key.
+      // The id that Distribution's token servers give to the key of a certificate.
       ids: key.id === undefined ? [libtrustKeyId(key.key)] : [key.id],
     }));
     this.#verified.clear();
   }
 
-  /** @returns undefined where the token is not good, whatever the reason */
+  /** @returns undefined if the token is not valid, for any reason */
   async check(token: string): Promise<TokenIdentity | undefined> {
     const entry = createHmac("sha256", this.#key)
       .update(token)
@@ -126,7 +126,7 @@ export class Tokens {
           ? undefined
           : payload;
       } catch {
-        // Another key may have signed it, or nobody of ours.
+        // Another key may have signed it.
       }
     }
     return undefined;

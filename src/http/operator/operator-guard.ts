@@ -17,14 +17,14 @@ import { sendProblem } from "./problem.ts";
 import { countHosts } from "../registry/request-head.ts";
 
 export interface OperatorGuardOptions {
-  /** Asked for by everything that is not open; absent: clients of this machine only. */
+  /** Required by every route that is not open; without a token only loopback clients are admitted. */
   readonly token: () => Secret | undefined;
-  /** The host of `operator.listen`; a name there is allowed as `Host`. */
+  /** The host of `operator.listen`; if it is a name, it is allowed as `Host`. */
   readonly listenHost: string | undefined;
   readonly audit: Audit;
 }
 
-/** Told to whoever asks. */
+/** Routes that need neither a token nor a loopback client. */
 const OPEN_ROUTES: ReadonlySet<string> = new Set([
   "/healthz",
   "/readyz",
@@ -38,12 +38,11 @@ interface OperatorRefusal {
 }
 
 /**
- * Stands in front of every route of the operator API, also of those that are not there.
+ * Authorises every request of the operator listener, requests of unknown routes included.
  *
- * A request with an `Origin` other than the listener's own is refused, and a client of this machine
- * must call it by an address or a name of this machine, for a page may have the browser ask
- * 127.0.0.1 under a name of its own (DNS rebinding). Without a token only loopback clients are
- * answered.
+ * A request with a foreign `Origin` is refused. The `Host` of a loopback client must be an address or
+ * a name of this machine: a web page can make a browser send requests to 127.0.0.1 under another name
+ * (DNS rebinding). Without a token only loopback clients are admitted.
  */
 export function guardOperatorApp(
   app: FastifyInstance,
@@ -59,7 +58,7 @@ export function guardOperatorApp(
     ...hostnames,
   ]);
   app.addHook("onRequest", async (request, reply) => {
-    // The matched route, not the path as it was written: there is one spelling of it.
+    // The matched route, not the written path: it has only one spelling.
     const route = request.routeOptions.url ?? "";
     const isOpen = OPEN_ROUTES.has(route);
     const refusal = judge(request, isOpen, options.token(), {
@@ -90,9 +89,9 @@ export function guardOperatorApp(
 }
 
 interface ListenerNames {
-  /** Names of this machine: a loopback client may call it by these, whatever it asks for. */
+  /** Names of this machine, allowed in the `Host` of a loopback client for every route. */
   readonly ownNames: ReadonlySet<string>;
-  /** Names of the configuration. */
+  /** Configured names. */
   readonly hostnames: ReadonlySet<string>;
 }
 
@@ -106,13 +105,13 @@ function judge(
   if (hasForeignOrigin(request.raw) || isOfAnotherPage(headers)) {
     return deny("scripts of other pages are not clients of this API");
   }
-  // Of two names that the request calls this machine by it is not told which one was believed before.
+  // With two hosts, a proxy may have used the other one.
   if (countHosts(rawHeaders) > 1 || !url.startsWith("/")) {
     return deny("the request has more than one host");
   }
   const isLoopback = isLoopbackAddress(canonicalAddress(socket.remoteAddress));
   if (isLoopback && !isOwnHost(headers.host ?? "", ownNames)) {
-    return deny("the Host is no name of this machine");
+    return deny("the Host header is not a name of this machine");
   }
   if (isOpen) return undefined;
   if (token !== undefined) {
@@ -121,17 +120,17 @@ function judge(
       : {
           status: 401,
           code: "UNAUTHORIZED",
-          detail: "the token of operator.tokenFile is asked for",
+          detail: "the token of operator.tokenFile is required",
         };
   }
   return isLoopbackClient(request.raw, { hostnames, origin: "own" })
     ? undefined
-    : deny("without operator.tokenFile only loopback clients are answered");
+    : deny("without operator.tokenFile only loopback clients are admitted");
 }
 
 /**
- * A page elsewhere has its images and scripts fetched without an `Origin`. A link that somebody
- * follows is their own doing.
+ * Whether a foreign web page sent the request: its images and scripts are fetched without `Origin`.
+ * Following a link (`navigate`) is allowed.
  *
  * @see https://www.w3.org/TR/fetch-metadata/
  */
@@ -152,7 +151,7 @@ function isOwnHost(host: string, ownNames: ReadonlySet<string>): boolean {
   return isIP(name) !== 0 || ownNames.has(name) || name.endsWith(".localhost");
 }
 
-/** Compared in constant time, whatever the lengths. */
+/** Compares in constant time, for any length. */
 function isToken(authorization: string | undefined, token: Secret): boolean {
   const [, given] = /^Bearer +(\S+) *$/i.exec(authorization ?? "") ?? [];
   return (

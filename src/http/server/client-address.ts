@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import { isIP } from "node:net";
 import { canonicalAddress, compileNetworks } from "../client-auth/networks.ts";
 
-/** Who a request comes from. */
+/** Returns the address of the client of a request. */
 export type ClientAddress = (request: IncomingMessage) => string;
 
 /** A {@link ClientAddress} whose trusted proxies may change while the mirror runs. */
@@ -12,12 +12,12 @@ export type SwitchableClientAddress = ClientAddress & {
   trust(trustedProxies: readonly string[]): void;
 };
 
-/** A header that somebody fills is not walked for ever. */
+/** At most this many entries of `X-Forwarded-For` are read. */
 const MAX_HOPS = 32;
 
 /**
- * The client's address: the connection's own, unless that is a trusted proxy's. Then it is the last
- * of `X-Forwarded-For` that is no trusted proxy: what stands before it was written by strangers.
+ * Returns the address of the connection or, if that is a trusted proxy, the last address in
+ * `X-Forwarded-For` that is not a trusted proxy. Clients can write anything before that entry.
  *
  * @param trustedProxies addresses and CIDRs, validated
  */
@@ -46,7 +46,7 @@ export function createClientAddress(
   });
 }
 
-/** Of 127.0.0.0/8 or ::1. */
+/** Whether an address is in 127.0.0.0/8, or is ::1. */
 export function isLoopbackAddress(address: string): boolean {
   return (
     address === "::1" || (isIP(address) === 4 && address.startsWith("127."))

@@ -2,7 +2,7 @@ import { STATUS_CODES, type Server } from "node:http";
 import type { Socket } from "node:net";
 import { type RegistryErrorCode, registryErrorBody } from "../../oci/errors.ts";
 
-/** What Node's parser refuses, by its error code; anything else is a malformed request. */
+/** Responses by the error code of Node's parser; any other code is a malformed request. */
 const FAULTS: Readonly<
   Record<string, readonly [number, RegistryErrorCode, string]>
 > = {
@@ -10,38 +10,37 @@ const FAULTS: Readonly<
   ERR_HTTP_REQUEST_TIMEOUT: [408, "UNKNOWN", "request took too long"],
 };
 
-/** What is known of a connection with requests, or with bytes that are not a request. */
+/** The state of a connection with requests or malformed bytes. */
 interface Connection {
-  /** Requests that were read and whose answers have not ended. */
-  answersDue: number;
-  /** The answer to the malformed bytes; sent once no other is due, and only once. */
+  /** Requests whose responses have not ended. */
+  pendingResponses: number;
+  /** The response to the malformed bytes; sent once, after the pending responses. */
   refusal: string | undefined;
 }
 
 /**
- * Answers bytes that are not an HTTP request, in the specification's form, and ends the connection.
- * TLS bytes on a plain port end here too.
+ * Answers bytes that are not an HTTP request with a registry error, and closes the connection. TLS
+ * bytes on a plain port are such bytes too.
  *
- * A client may send its next request before it has the answer to the one before. An answer that is
- * written while another one runs would become a part of that one's body, or take its place; so the
- * refusal waits for the answers that are due.
+ * A pipelining client sends its next request before it has the previous response. A refusal that is
+ * written during another response would become part of its body, so it waits for pending responses.
  */
 export function answerClientErrors(server: Server): void {
   const connections = new WeakMap<Socket, Connection>();
   const connectionOf = (socket: Socket): Connection => {
     const known = connections.get(socket);
     if (known !== undefined) return known;
-    const made = { answersDue: 0, refusal: undefined };
+    const made = { pendingResponses: 0, refusal: undefined };
     connections.set(socket, made);
     return made;
   };
 
   server.prependListener("request", ({ socket }, response) => {
     const connection = connectionOf(socket);
-    connection.answersDue += 1;
+    connection.pendingResponses += 1;
     response.once("close", () => {
-      connection.answersDue -= 1;
-      refuseIfAtRest(socket, connection);
+      connection.pendingResponses -= 1;
+      refuseIfIdle(socket, connection);
     });
   });
 
@@ -53,16 +52,16 @@ export function answerClientErrors(server: Server): void {
       return;
     }
     const connection = connectionOf(stream);
-    // The parser refuses whatever follows as well.
+    // The parser rejects all following bytes as well.
     if (connection.refusal !== undefined) return;
     connection.refusal = refusalFor(code);
-    refuseIfAtRest(stream, connection);
+    refuseIfIdle(stream, connection);
   });
 }
 
-function refuseIfAtRest(socket: Socket, connection: Connection): void {
-  const { answersDue, refusal } = connection;
-  if (refusal === undefined || answersDue > 0 || !socket.writable) return;
+function refuseIfIdle(socket: Socket, connection: Connection): void {
+  const { pendingResponses, refusal } = connection;
+  if (refusal === undefined || pendingResponses > 0 || !socket.writable) return;
   socket.end(refusal, () => socket.destroy());
 }
 

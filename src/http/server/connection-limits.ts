@@ -4,59 +4,59 @@ import { addressGroup, canonicalAddress } from "../client-auth/networks.ts";
 import { IdleList, IdlePlace } from "./idle-list.ts";
 
 export interface ConnectionBounds {
-  /** Of all listeners together. */
+  /** The limit of all listeners together. */
   readonly connections: number;
-  /** Of one address, or of one /64 of IPv6. */
+  /** The limit of one address, or of one /64 of IPv6. */
   readonly connectionsPerAddress: number;
 }
 
 export interface ConnectionLimitsOptions extends ConnectionBounds {
-  /** Proxies speak for many clients: of them only the limit of all is asked. */
+  /** A proxy has many clients: only the total limit applies to it. */
   readonly isTrustedProxy?: (address: string) => boolean;
-  /** Told of every connection that is closed for another's sake, or refused. */
+  /** Called for every connection that is closed to make room, or refused. */
   readonly onCut?: (what: "closed" | "refused") => void;
 }
 
-/** Bounds how many connections there are. */
+/** Limits the number of connections. */
 export interface ConnectionLimits {
-  /** Counts the server's connections from now on. */
+  /** Starts counting the connections of a server. */
   guard(server: Server): void;
-  /** A connection that is counted; undefined for one that was refused. */
+  /** Returns a counted connection; undefined if it was refused. */
   connectionOf(socket: Socket): BusyPlace | undefined;
-  /** How many are open. */
+  /** The number of open connections. */
   readonly open: number;
-  /** Sets other bounds; the longest idle ones make room as new ones come. */
+  /** Sets other limits; they apply when the next connection is accepted. */
   setBounds(bounds: ConnectionBounds): void;
 }
 
-/** Told of the requests of one connection: one that is busy is not closed for others. */
+/** Counts the requests of one connection: a busy connection is not closed for another. */
 export interface BusyPlace {
-  /** The connection that was accepted: below TLS, if that is spoken on it. */
+  /** The accepted connection, below TLS. */
   readonly socket: Socket;
   begin(): void;
   /** Called once for each {@link begin}. */
   readonly end: () => void;
 }
 
-/** The connections of one address, or of all. */
-class Crowd {
+/** The connections of one address, or of all addresses. */
+class Group {
   count = 0;
-  /** Those without a running request. */
+  /** The connections without a running request. */
   readonly idle = new IdleList<Connection>();
 }
 
-/** One that is open, until it leaves. */
+/** An open connection. */
 class Connection implements BusyPlace {
   readonly socket: Socket;
-  readonly #all: Crowd;
+  readonly #all: Group;
   readonly #inAll = new IdlePlace<Connection>(this);
-  /** Those of its address, where these are counted. */
-  readonly #own: Crowd | undefined;
+  /** The connections of its address, if they are counted. */
+  readonly #own: Group | undefined;
   readonly #inOwn = new IdlePlace<Connection>(this);
   #running = 0;
-  #isGone = false;
+  #hasLeft = false;
 
-  constructor(socket: Socket, all: Crowd, own: Crowd | undefined) {
+  constructor(socket: Socket, all: Group, own: Group | undefined) {
     this.socket = socket;
     this.#all = all;
     this.#own = own;
@@ -67,14 +67,14 @@ class Connection implements BusyPlace {
 
   begin(): void {
     this.#running += 1;
-    if (this.#isGone) return;
+    if (this.#hasLeft) return;
     this.#all.idle.leave(this.#inAll);
     this.#own?.idle.leave(this.#inOwn);
   }
 
   leave(): void {
-    if (this.#isGone) return;
-    this.#isGone = true;
+    if (this.#hasLeft) return;
+    this.#hasLeft = true;
     this.#all.idle.leave(this.#inAll);
     this.#own?.idle.leave(this.#inOwn);
     this.#all.count -= 1;
@@ -83,7 +83,7 @@ class Connection implements BusyPlace {
 
   readonly end = (): void => {
     this.#running -= 1;
-    if (this.#running === 0 && !this.#isGone) this.#rest();
+    if (this.#running === 0 && !this.#hasLeft) this.#rest();
   };
 
   #rest(): void {
@@ -93,28 +93,27 @@ class Connection implements BusyPlace {
 }
 
 /**
- * When there are too many connections the longest idle one makes room: engines keep connections
- * that they may never use again, and would take a refusal of a new one for a mirror that is down.
- * A connection that has sent half a request is idle too. Only where all are busy is the new one
- * refused.
+ * Closes the longest idle connection when a new one exceeds a limit: engines keep connections that
+ * they may never use again, and treat a refused connection as a mirror that is down. A connection
+ * that has sent half a request is idle too. The new connection is refused only if all are busy.
  */
 export function createConnectionLimits(
   options: ConnectionLimitsOptions,
 ): ConnectionLimits {
   const { onCut } = options;
   let bounds: ConnectionBounds = options;
-  const all = new Crowd();
-  const groups = new Map<string, Crowd>();
-  /** With TLS requests come on another socket than the one that was accepted. */
+  const all = new Group();
+  const groups = new Map<string, Group>();
+  /** With TLS the socket of a request is not the accepted socket. */
   const bySocket = new WeakMap<Socket, Connection>();
   const byPeer = new Map<string, Connection>();
 
-  const makeRoom = (crowd: Crowd | undefined, limit: number): boolean => {
-    if (crowd === undefined) return true;
-    while (crowd.count >= limit) {
-      const { oldest } = crowd.idle;
+  const makeRoom = (of: Group | undefined, limit: number): boolean => {
+    if (of === undefined) return true;
+    while (of.count >= limit) {
+      const { oldest } = of.idle;
       if (oldest === undefined) return false;
-      // Not waited for: a close that is still on its way must not be counted twice.
+      // Without waiting for `close`: the connection must not be counted until then.
       oldest.leave();
       oldest.socket.destroy();
       onCut?.("closed");
@@ -138,7 +137,7 @@ export function createConnectionLimits(
       return;
     }
     if (group !== undefined && own === undefined) {
-      own = new Crowd();
+      own = new Group();
       groups.set(group, own);
     }
     const connection = new Connection(socket, all, own);
@@ -179,7 +178,7 @@ export function createConnectionLimits(
   };
 }
 
-/** The two ends of a connection: no two open ones have them in common. */
+/** Returns both ends of a connection, which identify it while it is open. */
 export function peerOf(socket: Socket): string {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   return `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`;

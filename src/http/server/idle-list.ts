@@ -1,4 +1,4 @@
-/** A place in a list that can be taken and left at once, without looking anything up. */
+/** An entry of a list, which enters and leaves it in constant time. */
 export class IdlePlace<T> {
   readonly holder: T;
   older: IdlePlace<T> | undefined;
@@ -10,7 +10,7 @@ export class IdlePlace<T> {
   }
 }
 
-/** Who is idle, the longest first. Each request leaves and enters: a `Set` costs ten times as much. */
+/** Idle holders, longest idle first. Every request leaves and enters: a `Set` costs ten times more. */
 export class IdleList<T> {
   #oldest: IdlePlace<T> | undefined;
   #newest: IdlePlace<T> | undefined;

@@ -1,18 +1,18 @@
 import type { ListenAddress } from "../../config/config.ts";
 import { formatListenAddress } from "../../config/schema/forms.ts";
 
-/** The likely cause of each of the system's codes, as what is expected of the key instead. */
+/** The expected value of the key, by the system's error code. */
 const EXPECTED: Readonly<Record<string, string>> = {
-  EADDRINUSE: "a port that is free; another process listens there already",
+  EADDRINUSE: "a free port; another process listens on this one",
   EACCES: "a port that this user may listen on, such as one from 1024 on",
   EADDRNOTAVAIL: "an address of this machine",
   EAFNOSUPPORT: "an address of a family that this machine has",
   ENOTFOUND: "a name that resolves to an address of this machine",
-  EAI_AGAIN: "a name that resolves; the name server does not answer",
-  ETIMEDOUT: "a name that resolves; the name server does not answer",
+  EAI_AGAIN: "a name that resolves; the name server does not respond",
+  ETIMEDOUT: "a name that resolves; the name server does not respond",
 };
 
-/** A configured address cannot be listened on until an operator changes it, or what is there. */
+/** A configured address cannot be listened on. */
 export class ListenError extends Error {
   readonly code: string;
 

@@ -11,24 +11,24 @@ import { ListenError } from "./listen-error.ts";
 import { answerClientErrors } from "./client-errors.ts";
 
 /**
- * Bounds on what a client may send. Engines keep idle connections for up to 120 s: one that is
- * closed earlier shows as an error in the middle of a pull.
+ * Limits of what a client may send. Engines keep idle connections for up to 120 s: if the server
+ * closes one earlier, a pull may fail in the middle.
  */
 const SERVER_OPTIONS = {
   keepAliveTimeout: 130_000,
   headersTimeout: 10_000,
   requestTimeout: 30_000,
   connectionsCheckingInterval: 5_000,
-  // podman asks for up to 1 024 ranges at once.
+  // podman requests up to 1 024 ranges in one header.
   maxHeaderSize: 32 * 1024,
   insecureHTTPParser: false,
-  // Node's own 400 has no body; the routes look themselves.
+  // Node's own 400 has no body; the routes check the header themselves.
   requireHostHeader: false,
 };
 
 /**
- * A client that waits for leave to send a body has the answer at once, and need not send it; Node
- * would tell it to go on, and answer an unknown expectation by a 417 of its own.
+ * A client that sends `Expect` gets the final response immediately and need not send its body. Node
+ * would send 100, or its own 417 for an unknown expectation.
  *
  * @see https://www.rfc-editor.org/rfc/rfc9110#section-10.1.1
  */
@@ -38,16 +38,16 @@ const MAX_REQUESTS_PER_SOCKET = 10_000;
 
 const IDLE_SWEEP_MS = 50;
 
-/** A start ends within 2 s, whatever the name server does. */
+/** Bounds the start if the name server does not respond. */
 const LOOKUP_MS = 1_500;
 
-/** Makes a server that does not listen yet: of plain HTTP, or with TLS. */
+/** Creates a server, with or without TLS, that does not listen yet. */
 export type CreateServer = (
   options: ServerOptions,
   listener: RequestListener,
 ) => Server;
 
-/** Sockets that listen for one API. */
+/** The listening sockets of one API. */
 export class Listeners {
   readonly #servers: readonly Server[];
   readonly #addresses: readonly ListenAddress[];
@@ -63,15 +63,15 @@ export class Listeners {
       server.maxRequestsPerSocket = MAX_REQUESTS_PER_SOCKET;
       answerClientErrors(server);
       for (const event of EXPECTATIONS) {
-        server.on(event, (...asked) => server.emit("request", ...asked));
+        server.on(event, (...exchange) => server.emit("request", ...exchange));
       }
       return server;
     });
   }
 
   /**
-   * @param key of the configuration that the addresses come from
-   * @returns `host:port` of each, with the port that port 0 became
+   * @param key the configuration key of the addresses
+   * @returns `host:port` of each; port 0 is replaced by the actual port
    * @throws ListenError
    */
   async listen(key: string): Promise<string[]> {
@@ -93,13 +93,13 @@ export class Listeners {
     }
   }
 
-  /** Takes no new connection, ends the idle ones, waits for the rest up to a bound, then cuts them. */
+  /** Stops listening, closes idle connections, and closes busy ones after `graceMs`. */
   async close(graceMs: number): Promise<void> {
     await Promise.all(
       this.#servers.map((server) => {
         const { promise, resolve } = Promise.withResolvers<void>();
         const cut = setTimeout(() => server.closeAllConnections(), graceMs);
-        // A connection whose last answer is out would be kept for the next one.
+        // A connection whose last response has ended would be kept open.
         const sweep = setInterval(
           () => server.closeIdleConnections(),
           IDLE_SWEEP_MS,
@@ -115,7 +115,7 @@ export class Listeners {
   }
 }
 
-/** @throws the system's error */
+/** @throws Error of the system */
 async function listenOn(
   server: Server,
   { host, port }: ListenAddress,
@@ -130,7 +130,7 @@ async function listenOn(
   return promise;
 }
 
-/** The first address of a name, as Node itself would take it, but in bounded time. */
+/** Returns the first address of a name, as Node would use it, in bounded time. */
 async function addressOf(host: string): Promise<string> {
   const late = Promise.withResolvers<never>();
   const timer = setTimeout(

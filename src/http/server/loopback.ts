@@ -9,7 +9,7 @@ export type RequestOrigin = Pick<
   "headers" | "rawHeaders" | "socket"
 >;
 
-/** A proxy on this machine sends one of these: the client behind it is elsewhere. */
+/** A proxy on this machine sends one of these headers: its client is elsewhere. */
 const FORWARDING_HEADERS: ReadonlySet<string> = new Set([
   "via",
   "forwarded",
@@ -21,17 +21,17 @@ const FORWARDING_HEADERS: ReadonlySet<string> = new Set([
 const FORWARDING_PREFIX = "x-forwarded-";
 
 export interface LoopbackRules {
-  /** Names in lower case that the configuration gives to the listener. */
+  /** Configured names of the listener, in lower case. */
   readonly hostnames: ReadonlySet<string>;
   /** `none`: a request with any `Origin` is not loopback; `own`: one of the listener itself may be. */
   readonly origin: "none" | "own";
 }
 
 /**
- * Whether a request comes from a program on this machine, and neither from a proxy on it nor from a
- * page in its browser. The address alone is no proof: a proxy passes on what comes from elsewhere,
- * and a page may let a name of its own resolve to 127.0.0.1 (DNS rebinding), so that `Host` must be
- * a loopback address, `localhost` or a name of the configuration.
+ * Whether a request was sent by a program on this machine, and not by a proxy on it or by a web page
+ * in its browser. The address does not prove it: a proxy forwards requests from elsewhere, and a web
+ * page can use a name that resolves to 127.0.0.1 (DNS rebinding). So `Host` must be a loopback
+ * address, `localhost` or a configured name.
  */
 export function isLoopbackClient(
   request: RequestOrigin,
@@ -40,7 +40,7 @@ export function isLoopbackClient(
   const { headers, rawHeaders, socket } = request;
   return (
     isLoopbackAddress(canonicalAddress(socket.remoteAddress)) &&
-    // Some releases of Node drop the last of very many: a proxy appends its own there.
+    // Some releases of Node drop the last headers of very many, where proxies append theirs.
     !hasTooManyHeaders(rawHeaders) &&
     !Object.keys(headers).some(isForwardingHeader) &&
     (headers.origin === undefined ||

@@ -5,7 +5,7 @@ import { peerOf } from "./connection-limits.ts";
 const SENTENCE =
   "This port speaks TLS only: use https:// and not http:// in the client's configuration.\n";
 
-/** Without a key nothing but plain HTTP can be sent, which is what the client speaks. */
+/** A plain HTTP response: the client does not speak TLS. */
 const ANSWER =
   "HTTP/1.1 400 Bad Request\r\n" +
   "Content-Type: text/plain; charset=utf-8\r\n" +
@@ -17,7 +17,7 @@ const ANSWER =
  * HTTP, so that engines print it. Every connection whose handshake fails is closed immediately.
  */
 export function answerPlainRequests(server: Server): void {
-  /** Those in a handshake: at most as many as the connection limit allows. */
+  /** Connections in a handshake; the connection limit bounds their number. */
   const pending = new Map<string, Socket>();
   server.on("connection", (socket: Socket) => {
     const peer = peerOf(socket);
@@ -31,7 +31,7 @@ export function answerPlainRequests(server: Server): void {
   });
   server.on("tlsClientError", (error: NodeJS.ErrnoException, socket) => {
     if (error.code === "ERR_SSL_HTTP_REQUEST") {
-      // Past the TLS stream; the kernel takes so little whole, before the connection is closed.
+      // Bypasses the TLS stream. The kernel accepts so few bytes before the connection is closed.
       pending.get(peerOf(socket))?.write(ANSWER);
     }
     socket.destroy();

@@ -47,7 +47,7 @@ void describe("entrepot serve", () => {
   void it("ends with 2 when an address is taken, naming its key and the likely cause", async (test) => {
     const mirror = await ChildMirror.start(test);
     const free = "127.0.0.1:0";
-    const taken = `got ${mirror.host}; expected a port that is free; another process listens there already (EADDRINUSE)`;
+    const taken = `got ${mirror.host}; expected a free port; another process listens on this one (EADDRINUSE)`;
     const rows = [
       { listen: mirror.host, operator: free, key: "listen" },
       { listen: [free, mirror.host], operator: free, key: "listen[1]" },
