@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import type { OpenBlobOptions, UpstreamBlob } from "../../upstream/client.ts";
-import { UpstreamError } from "../../wire/errors.ts";
+import { UpstreamError, type UpstreamErrorKind } from "../../wire/errors.ts";
 import { FillPace } from "./fill-pace.ts";
 import { chooseResume } from "./fill-resume.ts";
 
@@ -190,10 +190,10 @@ export class FillDownload {
     ) {
       upstream.body.destroy();
       this.avoid.add(upstream.endpoint);
-      const error = new UpstreamError(
+      const error = fault(
         "bad-response",
+        upstream.endpoint,
         "got another length from the resumed download",
-        { upstream: upstream.endpoint },
       );
       throw this.isHeadIn ? error : withoutPartial(error, haveBytes);
     }
@@ -213,7 +213,7 @@ export class FillDownload {
 
   /** Reads the body into the sink; resolves at its end or at the last byte of a known size. */
   #consume(upstream: UpstreamBlob): Promise<void> {
-    const { body } = upstream;
+    const { body, endpoint } = upstream;
     const { sink } = this.#options;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     let skipBytes = sink.end - upstream.offset;
@@ -226,11 +226,7 @@ export class FillDownload {
     this.#reading = {
       pace,
       cut: () =>
-        body.destroy(
-          new UpstreamError("timeout", "the body is too slow", {
-            upstream: upstream.endpoint,
-          }),
-        ),
+        body.destroy(fault("timeout", endpoint, "the body is too slow")),
     };
     const finish = (settle: () => void) => {
       if (isDone) return;
@@ -253,10 +249,7 @@ export class FillDownload {
       }
       const end = sink.end + bytes.length;
       if (end > (this.sizeBytes ?? MAX_BLOB_BYTES)) {
-        const error = mismatch(
-          upstream.endpoint,
-          "got more bytes than announced",
-        );
+        const error = mismatch(endpoint, "got more bytes than announced");
         finish(() => reject(error));
         body.destroy();
         return;
@@ -283,9 +276,7 @@ export class FillDownload {
       finish(() =>
         reject(
           body.errored ??
-            new UpstreamError("interrupted", "the body ended early", {
-              upstream: upstream.endpoint,
-            }),
+            fault("interrupted", endpoint, "the body ended early"),
         ),
       );
     body.on("close", onClose);
@@ -296,7 +287,15 @@ export class FillDownload {
 }
 
 export function mismatch(endpoint: string, message: string): UpstreamError {
-  return new UpstreamError("digest-mismatch", message, { upstream: endpoint });
+  return fault("digest-mismatch", endpoint, message);
+}
+
+function fault(
+  kind: UpstreamErrorKind,
+  endpoint: string,
+  message: string,
+): UpstreamError {
+  return new UpstreamError(kind, message, { upstream: endpoint });
 }
 
 /** Converts a refusal to continue into a fault of the partial blob that an earlier fill left. */
