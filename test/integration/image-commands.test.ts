@@ -279,7 +279,7 @@ void describe("the commands on images", () => {
     assert.match(stderr, /no mirror is running/);
   });
 
-  void it("say so where the root is held and nobody answers", async (test) => {
+  void it("report that the root is locked and no mirror answers", async (test) => {
     const { mirror, run } = await setUp(test);
     await mirror.close();
     const lock = acquireInstanceLock(diskLayout(mirror.root));
@@ -295,7 +295,7 @@ void describe("the commands on images", () => {
     );
   });
 
-  void it("tell bad usage from what could not be done", async (test) => {
+  void it("distinguish invalid usage from a failed operation by the exit code", async (test) => {
     const { mirror, run } = await setUp(test);
     for (const command of [
       { name: "rm", ref: "alpine" },

@@ -216,7 +216,7 @@ void describe("a length that contradicts the descriptor", () => {
     });
   }
 
-  void it("is not asked for a range of, while the digest is not known", async (test) => {
+  void it("causes no range request before the digest is verified", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { shortenTo: 70_000 }, { times: 1 });
     const got = await mirror.get(pathOf(NAMED), { Range: "bytes=0-9" });

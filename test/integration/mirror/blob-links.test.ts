@@ -47,7 +47,7 @@ function asked(upstream: ScriptedUpstream): string[] {
     .map(({ method, kind, repository }) => `${method} ${kind} ${repository}`);
 }
 
-void describe("a blob that another repository's pull has brought", () => {
+void describe("a blob that another repository has stored", () => {
   void it("costs one HEAD, downloads nothing, and is a hit from then on", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addBlob("other", BLOB);
@@ -169,7 +169,7 @@ void describe("a blob that another repository's pull has brought", () => {
   });
 });
 
-void describe("a manifest that another repository's pull has brought", () => {
+void describe("a manifest that another repository has stored", () => {
   const path = `/v2/other/manifests/${IMAGE.manifest.digest}`;
 
   void it("costs one HEAD, and is a hit from then on", async (test) => {

@@ -142,7 +142,7 @@ for (const isStored of [true, false]) {
 }
 
 void describe("parts", () => {
-  void it("of a stored blob come in the order that was asked for", async (test) => {
+  void it("of a stored blob are sent in the order of the request", async (test) => {
     const { mirror } = await setUp(test, true);
     const pairs = TEN.toReversed();
     assertAreParts(await mirror.get(PATH, rangeOf(pairs)), BLOB, pairs);

@@ -166,7 +166,7 @@ void describe("a range of a cold blob", () => {
     assert.deepEqual([got.status, got.sha256], [200, SMALL.digest]);
   });
 
-  void it("that many ask for at once, in parts and as a whole, is one upstream body", async (test) => {
+  void it("is fetched as one upstream body for concurrent requests for ranges and the whole", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when({ kind: "blob" }, { hold: { at: "headers", barrier } });

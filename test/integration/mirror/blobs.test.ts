@@ -119,7 +119,7 @@ void describe("a blob", () => {
     assert.deepEqual([gone.status, errorCode(gone)], [404, "BLOB_UNKNOWN"]);
   });
 
-  void it("that nobody has is 404, and a foreign layer of a manifest is one", async (test) => {
+  void it("that no upstream has is 404, as is a foreign layer", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const layer = seededBlob("foreign", 5_000, {
       mediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -209,7 +209,7 @@ void describe("a blob", () => {
 });
 
 void describe("HEAD of a cold blob", () => {
-  void it("asks nobody where a manifest of the repository names it", async (test) => {
+  void it("sends no upstream request if a manifest of the repository names it", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get("/v2/a/manifests/v");
     upstream.forgetRequests();

@@ -62,7 +62,7 @@ async function startHub(
   return { clock, upstream, budget, mirror };
 }
 
-/** Every tag gets an image that nobody has seen yet. */
+/** Points every tag to a new image. */
 function publish(
   { upstream }: Hub,
   generation: number,
@@ -140,7 +140,7 @@ void describe("a budget of 100 manifests in six hours", () => {
     assert.ok(budget.remaining() >= 10 - 8, `${budget.remaining()} left`);
     assert.equal(budget.refused, 0);
 
-    // Others behind the same address use it up.
+    // Other clients of the same address use it up.
     budget.spend(budget.remaining());
     publish(hub, 3);
     for (let round = 0; round < 5; round++) {
@@ -176,7 +176,7 @@ void describe("a budget of 100 manifests in six hours", () => {
     assert.equal(budget.counted, 2);
   });
 
-  void it("that is back lets the moved tag through at once", async (test) => {
+  void it("that is available again fetches the moved tag immediately", async (test) => {
     const hub = await startHub(test);
     const { clock, budget, mirror } = hub;
     publish(hub, 0, ["t0"]);
@@ -189,7 +189,7 @@ void describe("a budget of 100 manifests in six hours", () => {
       "hit; detail=stale",
     );
     assert.equal(await gauge(hub, "remaining", "anonymous"), 4);
-    // Nobody asked for so long that the count means nothing any more.
+    // No request was sent for so long that the count is outdated.
     clock.advance(6 * 3_600_000);
     assert.equal(await gauge(hub, "remaining", "anonymous"), 0);
     assert.equal(
@@ -224,7 +224,7 @@ void describe("two credentials", () => {
   const USERS = { acme: "canary-one", other: "canary-two" };
 
   for (const scheme of ["bearer", "basic"] as const) {
-    void it(`of which one is spent: pulls go on with the other, by ${scheme}, and the gauges tell both`, async (test) => {
+    void it(`with one exhausted account: pulls use the other, by ${scheme}, and the gauges report both`, async (test) => {
       const hub = await startHub(test, {
         users: USERS,
         auth:
@@ -296,7 +296,7 @@ void describe("a 429 for an hour", () => {
   ]) {
     const restMs =
       retryAfter === undefined || retryAfter === "soon" ? 30_000 : 900_000;
-    void it(`with Retry-After ${retryAfter}: stale at once, 429 for what is not cached, nothing asked in between`, async (test) => {
+    void it(`with Retry-After ${retryAfter}: stale immediately, 429 if nothing is cached, no request in between`, async (test) => {
       const clock = new FakeClock();
       const upstream = await ScriptedUpstream.start(test, { clock });
       const image = buildImage({ seed: "hour" });

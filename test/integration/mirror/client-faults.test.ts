@@ -67,7 +67,7 @@ void describe("a client that leaves", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("takes nothing from those who stay, however slow it was", async (test) => {
+  void it("does not affect the other clients, however slow it was", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     const pause = { atByte: 1_000, barrier };

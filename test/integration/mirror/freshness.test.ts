@@ -49,7 +49,7 @@ function asked(upstream: ScriptedUpstream): string[] {
 }
 
 void describe("a cached tag", () => {
-  void it("tells how long it stays fresh and how old it is", async (test) => {
+  void it("reports how long it stays fresh and how old it is", async (test) => {
     const { upstream, mirror } = await setUp(test);
     mirror.clock.advance(61_500);
     const hit = await mirror.get(TAG);
@@ -74,7 +74,7 @@ void describe("a cached tag", () => {
     assert.deepEqual(asked(upstream), ["HEAD v"]);
   });
 
-  void it("that moved is fetched anew, and what it pointed to stays", async (test) => {
+  void it("that moved is fetched again, and its former manifest stays stored", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addImage("a", NEW, "v");
     mirror.clock.advance(TTL_MS);
@@ -123,7 +123,7 @@ void describe("a cached tag", () => {
     assert.equal(cacheStatusOf(await mirror.get(TAG)), "hit");
   });
 
-  void it("is asked for again when the wall clock was set back", async (test) => {
+  void it("is revalidated after the wall clock was set back", async (test) => {
     const { upstream, mirror } = await setUp(test);
     mirror.clock.setWall(Date.UTC(2016, 0, 1));
     const got = await mirror.get(TAG);
@@ -196,7 +196,7 @@ void describe("a negative answer", () => {
     }
   });
 
-  void it("writes no row for a name that nobody has", async (test) => {
+  void it("writes no row for a name that the upstream does not have", async (test) => {
     const { mirror } = await setUp(test);
     for (let i = 0; i < 20; i++) {
       await mirror.get(`/v2/random${i}/manifests/v`);
@@ -213,7 +213,7 @@ void describe("a negative answer", () => {
 void describe("a tag that may be answered while it is revalidated", () => {
   const SWR = { staleWhileRevalidateMs: 60_000 };
 
-  void it("is answered stale at once, with one HEAD behind all answers", async (test) => {
+  void it("is answered stale immediately, with one HEAD in the background", async (test) => {
     const { upstream, mirror } = await setUp(test, SWR);
     const barrier = new Barrier();
     upstream.when({ method: "HEAD" }, { hold: { at: "headers", barrier } });
@@ -254,13 +254,13 @@ void describe("a tag that may be answered while it is revalidated", () => {
       // Something else has found out.
       assert.equal((await mirror.get("/v2/a/manifests/other")).status, 502);
       mirror.clock.advance(TTL_MS);
-      // The probe that was due by then fails behind the answer, or in it.
+      // The probe that is due by then fails during or after the answer.
       await mirror.get(TAG);
       assert.equal((await mirror.get(TAG)).status, status);
     }
   });
 
-  void it("is dropped when the upstream says behind the answer that it is gone", async (test) => {
+  void it("is removed when the background revalidation finds that it is gone", async (test) => {
     const { upstream, mirror } = await setUp(test, SWR);
     upstream.content.removeTag("a", "v");
     mirror.clock.advance(TTL_MS);

@@ -74,7 +74,7 @@ void describe("a cached tag that is gone upstream", () => {
         await mirror.get(TAG),
         `fwd=stale; fwd-status=${status}; detail=stale`,
       );
-      // Asked for again no sooner than after notFoundTtl.
+      // Revalidated after notFoundTtl at the earliest.
       upstream.forgetRequests();
       assertIsStale(await mirror.get(TAG), "hit; detail=stale");
       assert.equal(upstream.count(), 0);
@@ -97,7 +97,7 @@ void describe("a cached tag that is gone upstream", () => {
       assert.equal(kept.sha256, IMAGE.manifest.digest);
     });
 
-    void it(`by ${status} is dropped at once by default, and its digest kept`, async (test) => {
+    void it(`by ${status} is removed immediately by default, and its digest stays`, async (test) => {
       const { upstream, mirror } = await setUp(test, 0);
       remove(upstream);
       assert.equal((await mirror.get(TAG)).status, 404);
@@ -138,7 +138,7 @@ void describe("a cached tag that is gone upstream", () => {
     assertIsStale(await mirror.get(TAG), "hit; detail=stale");
   });
 
-  void it("and comes back is fresh again, and counts anew when it goes again", async (test) => {
+  void it("is fresh again if it returns, and staleIfGone begins again if it disappears again", async (test) => {
     const { upstream, mirror } = await setUp(test, HOUR_MS);
     upstream.content.removeTag("a", "v");
     await mirror.get(TAG);

@@ -185,7 +185,7 @@ const MESSAGES: readonly (readonly [string, string])[] = [
 ];
 
 void describe("a hostile request", () => {
-  void it("is a 4xx with an error of the specification and dials nobody, and the mirror lives", async (test) => {
+  void it("is a 4xx with an error of the specification, without an upstream request or a crash", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const target of TARGETS) {
       const told = target.slice(0, 80);
@@ -247,7 +247,7 @@ void describe("a hostile request", () => {
   });
 });
 
-/** References that neither a tag nor a digest may look like. */
+/** References that are neither a valid tag nor a valid digest. */
 const REFERENCES: readonly string[] = [
   "",
   ".v",
@@ -292,7 +292,7 @@ void describe("a manifest reference that breaks the grammar", () => {
   });
 });
 
-/** The head of one that would bring a TiB. */
+/** The head of a request that announces a body of one TiB. */
 function push(method: string, expect = ""): string {
   return `${method} /v2/a/blobs/uploads/5f3c HTTP/1.1\r\nHost: m\r\n${expect}Content-Length: 1099511627776\r\n\r\n`;
 }
@@ -354,7 +354,7 @@ void describe("a method that the mirror has not", () => {
       assert.equal(got.status, 405, method);
       assert.equal(got.headers["connection"], "close");
     }
-    // Whoever asks first whether it may send is never told to.
+    // A client that waits for permission to send never gets it.
     const socket = connect(mirror.port, "127.0.0.1");
     socket.write(push("PATCH", "Expect: 100-continue\r\n"));
     const answer = await text(socket);
@@ -406,7 +406,7 @@ void describe("requests on one connection", () => {
     assert.match(bodies[4] ?? "", /NAME_INVALID/);
   });
 
-  void it("end with the one that has a body which nobody reads", async (test) => {
+  void it("end after a request with a body, which is not read", async (test) => {
     const { mirror } = await setUp(test);
     const next = "GET /v2/ HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
     for (const head of [
@@ -425,7 +425,7 @@ void describe("requests on one connection", () => {
     }
   });
 
-  void it("may expect what nobody knows: the answer is that of the request", async (test) => {
+  void it("may have an unknown Expect header, which is ignored", async (test) => {
     const { mirror } = await setUp(test);
     for (const expectation of ["100-continue", "200-ok", "x"]) {
       const got = await mirror.get("/v2/a/manifests/v", {

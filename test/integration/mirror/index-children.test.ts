@@ -36,7 +36,7 @@ const INDEX = buildMultiArch({
     { os: "unknown", architecture: "unknown" },
   ],
 });
-/** Between two looks at what goes on in the background. */
+/** Between two polls of background work. */
 const POLL_MS = 5;
 const NAME = "registry.example/a:1";
 
@@ -377,7 +377,7 @@ void describe("the children of a pulled index are left alone", () => {
     schedule.runNext();
     for (let turn = 0; turn < 40; turn += 1) {
       await delay(POLL_MS);
-      // Tries that are held leave nothing behind.
+      // Attempts that are held keep no state.
       assert.equal(await pullAgain(mirror, schedule), 0);
     }
     assert.deepEqual(

@@ -52,7 +52,7 @@ void describe("an upstream whose downloads hang", () => {
     assert.equal(slow.count({ kind: "blob" }), blobs.length);
   });
 
-  void it("gives the place of a download that nobody reads to one that somebody waits for", async (test) => {
+  void it("gives the slot of a download without readers to one that a client waits for", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const [unread, wanted] = blobs;
     assert.ok(unread && wanted);
@@ -109,7 +109,7 @@ void describe("what an upstream sends beside the content", () => {
     }
   });
 
-  void it("is refused where it is encoded, though identity was asked for", async (test) => {
+  void it("is refused if it is encoded although identity was requested", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when({ method: "GET" }, { gzip: true });
@@ -161,7 +161,7 @@ void describe("a token end point", () => {
   }
 });
 
-void describe("what the mirror tells of itself", () => {
+void describe("what the mirror reveals about itself", () => {
   void it("holds no password, token or signed address", async (test) => {
     const password = "canary-password";
     const upstream = await ScriptedUpstream.start(test, {

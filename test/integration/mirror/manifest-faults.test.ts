@@ -38,7 +38,7 @@ async function storedFiles(mirror: TestMirror): Promise<readonly string[]> {
 }
 
 void describe("a manifest's digest", () => {
-  void it("is computed where the upstream tells none, on HEAD and GET", async (test) => {
+  void it("is computed if the upstream sends none, on HEAD and GET", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when(
@@ -87,7 +87,7 @@ void describe("a manifest's digest", () => {
     }
   });
 
-  void it("is asked for by the tag where what HEAD named is gone when it is fetched", async (test) => {
+  void it("is fetched by tag if the digest of the HEAD is gone", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", NEXT, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -145,7 +145,7 @@ void describe("a manifest's digest", () => {
   });
 });
 
-void describe("an upstream's answer that is no good manifest", () => {
+void describe("an upstream's response that is not a valid manifest", () => {
   const twoShapes = manifestOf(
     {
       schemaVersion: 2,

@@ -156,7 +156,7 @@ void describe("a manifest", () => {
     assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
   });
 
-  void it("is kept whole where it is an index: no child is fetched before somebody asks", async (test) => {
+  void it("is stored as it is if it is an index: no child is fetched before a client requests it", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addIndex("a", INDEX, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -169,7 +169,7 @@ void describe("a manifest", () => {
     assert.equal(upstream.count(), 2);
   });
 
-  void it("asked for as a blob keeps its media type, and ranges work on it", async (test) => {
+  void it("requested as a blob keeps its media type, and supports ranges", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addIndex("a", INDEX, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -188,7 +188,7 @@ void describe("a manifest", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("fetched as a blob first is a manifest when it is asked for as one", async (test) => {
+  void it("fetched as a blob first is a manifest when it is requested as one", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const { manifest } = OCI;
     upstream.content.addImage("a", OCI, "v");
@@ -218,7 +218,7 @@ void describe("a manifest", () => {
     assert.equal(found.headers["content-length"], String(blob.sizeBytes));
   });
 
-  void it("of an artifact type that nobody knows is served with that type", async (test) => {
+  void it("of an unknown artifact type is served with that type", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const odd = manifestOf({ hello: 1 }, "application/vnd.example.thing+json");
     upstream.content.addManifest("a", odd, "v");

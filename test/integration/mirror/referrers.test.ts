@@ -143,7 +143,7 @@ void describe("referrers", () => {
   });
 
   for (const referrersApi of [true, false]) {
-    void it(`of a digest that nobody knows are an empty index, kept in memory only (API: ${referrersApi})`, async (test) => {
+    void it(`of an unknown digest are an empty index, kept in memory only (API: ${referrersApi})`, async (test) => {
       const { upstream, mirror } = await setUp(test, { referrersApi });
       for (let i = 0; i < 3; i++) {
         const got = await mirror.get(`/v2/none/referrers/${RANDOM}`);
@@ -246,7 +246,7 @@ void describe("referrers", () => {
     });
   }
 
-  void it("are the stale ones at once while the upstream takes its time", async (test) => {
+  void it("are answered stale immediately while the upstream is slow", async (test) => {
     const { upstream, mirror } = await setUp(test, {}, 100);
     await mirror.get(PATH);
     mirror.clock.advance(TTL_MS);
@@ -265,7 +265,7 @@ void describe("referrers", () => {
     assert.equal(upstream.count(api), 2);
   });
 
-  void it("of what is no digest are 400, and nothing is asked", async (test) => {
+  void it("of an invalid digest are 400, without an upstream request", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const digest of ["latest", "sha256:abc", "sha1:abc"]) {
       const got = await mirror.get(`/v2/a/referrers/${digest}`);
@@ -274,7 +274,7 @@ void describe("referrers", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("that a client looks for by the sigstore tag are 404 where there is none", async (test) => {
+  void it("requested by the sigstore tag are 404 if there are none", async (test) => {
     const { mirror } = await setUp(test);
     const tagged = SUBJECT.digest.replace(":", "-");
     const got = await mirror.get(`/v2/a/manifests/${tagged}.sig`);

@@ -112,7 +112,7 @@ void describe("an upstream that refuses the mirror", () => {
     });
   }
 
-  void it("is 403 where the password is wrong, which is told nowhere", async (test) => {
+  void it("is 403 if the password is wrong, which appears nowhere", async (test) => {
     const upstream = await ScriptedUpstream.start(test, {
       auth: { ...BEARER, users: { u: "another" } },
     });
@@ -163,7 +163,7 @@ void describe("an upstream that refuses the mirror", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("is asked again at once where credentials came with a reload", async (test) => {
+  void it("is repeated immediately after a reload added credentials", async (test) => {
     const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
     upstream.content.addImage("a", IMAGE, "v");
     for (const path of PATHS) {
@@ -240,7 +240,7 @@ void describe("an upstream's rate limit", () => {
     });
   }
 
-  void it("that asks for less than a second is waited for inside", async (test) => {
+  void it("of less than a second is waited for within the request", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when({}, limited("1.16ms"), { times: 1 });

@@ -19,7 +19,7 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 
 /*
  * What a request target meant, rows of the index and bytes of manifests are remembered, so that most
- * answers wait for nothing. Nobody may be able to tell: by what is answered, logged or counted.
+ * answers wait for nothing. A client or operator must not notice it in responses, logs or metrics.
  */
 
 const IMAGE = buildImage({ seed: "remembered" });
@@ -113,7 +113,7 @@ const asks: fc.Arbitrary<Ask> = fc
 
 let count = 0;
 
-/** All that can be told of one request: its answer and its line of the log. */
+/** All observable results of one request: its response and its log line. */
 async function observe(
   mirror: TestMirror,
   { path, method = "GET", headers }: Ask,
@@ -184,7 +184,7 @@ void describe("an answer from memory", () => {
     "where rules exist": accessConfig({ rules }),
     "where only users may": accessConfig({ rules, anonymous: "none" }),
   })) {
-    void it(`is the one that is read anew, ${name}`, async (test) => {
+    void it(`is identical to one that is read again, ${name}`, async (test) => {
       const htpasswdFile = await writeHtpasswd(test, { alice: "secret" });
       const { mirror, upstreams } = await setUp(
         test,

@@ -31,7 +31,7 @@ void describe("the lines of requests", () => {
     await ask("/v2/away.example/app/manifests/v");
     await mirror.start(blob, { leave: { atByte: 1, by: "rst" } }).response;
     await ask("/v2/library/app/manifests/v");
-    // Once each fault, at content of its own: the upstream is told apart from its content.
+    // Once each fault, at content of its own: failures of the upstream differ from those of its content.
     const faults = [429, 401, 403, 500, 503];
     for (const status of faults) {
       upstream.when(

@@ -231,7 +231,7 @@ void describe("a request's way to its upstream", () => {
     });
   });
 
-  void it("ends in 404 for an ns that is no upstream, and nothing is dialled", async (test) => {
+  void it("ends in 404 for an ns that is not an upstream, without a connection", async (test) => {
     const { hub, quay, corp, mirror } = await setUp(test);
     for (const query of [
       "ns=evil.internal",
@@ -274,7 +274,7 @@ void describe("a request's way to its upstream", () => {
     for (const upstream of [hub, quay, corp]) assert.equal(upstream.count(), 0);
   });
 
-  void it("ends in 404 for a prefix that is no upstream, or two of them", async (test) => {
+  void it("ends in 404 for a prefix that is not an upstream, or for two prefixes", async (test) => {
     const { hub, quay, mirror } = await setUp(test);
     for (const prefix of [
       "/evil",
@@ -290,7 +290,7 @@ void describe("a request's way to its upstream", () => {
     assert.equal(hub.count() + quay.count(), 0);
   });
 
-  void it("ends in 404 for a first component that looks like a registry and is not one of ours, and nothing is dialled", async (test) => {
+  void it("ends in 404 for a first component that is a registry but not an upstream, without a connection", async (test) => {
     const { hub, quay, corp, mirror } = await setUp(test);
     for (const name of [
       "other.corp/team/app",
@@ -374,7 +374,7 @@ void describe("a request's way to its upstream", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("is refused with 508 where it comes from this very mirror", async (test) => {
+  void it("is refused with 508 if the mirror itself sent it", async (test) => {
     const { hub, mirror } = await setUp(test);
     await mirror.get("/v2/team/app/manifests/v");
     const via = hub.requests()[0]?.headers["via"] ?? "";

@@ -45,7 +45,7 @@ async function setUp(
   return { upstream, mirror };
 }
 
-/** What can happen to a file behind the mirror. */
+/** Damage that another process can do to a file. */
 const HARMS: readonly (readonly [
   string,
   (file: string, outside: string) => Promise<void>,
@@ -143,7 +143,7 @@ void describe("a stored file", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("without its row is taken over, and only a little is fetched", async (test) => {
+  void it("without its row is reused, and only little is fetched", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.close();
     const database = new Database(join(mirror.root, "index.sqlite"));
@@ -158,7 +158,7 @@ void describe("a stored file", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("of an index that is gone is taken over too", async (test) => {
+  void it("without an index is reused too", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.close();
     for (const name of await readdir(mirror.root)) {

@@ -52,7 +52,7 @@ function times<T>(count: number, value: T): T[] {
   return Array.from({ length: count }, () => value);
 }
 
-void describe("many who ask at once", () => {
+void describe("concurrent requests", () => {
   for (const [name, path, requests] of [
     ["a cold tag", TAG, ["GET"]],
     ["a cold digest", DIGEST, ["GET"]],
@@ -123,7 +123,7 @@ void describe("many who ask at once", () => {
       ["digest", DIGEST],
       ["blob", BLOB],
     ] as const) {
-      void it(`for a cold ${what} are all told where the upstream answers ${name}`, async (test) => {
+      void it(`for a cold ${what} all receive the error if the upstream answers ${name}`, async (test) => {
         const both = await setUp(test);
         const answers = await askTogether(both, times(CLIENTS, path), fault);
         for (const answer of answers) {
@@ -131,7 +131,7 @@ void describe("many who ask at once", () => {
           assert.ok(errorCode(answer));
         }
         assert.equal(both.upstream.count(), requests);
-        // Nobody is left waiting, and the next one asks anew.
+        // No request still waits, and the next one asks the upstream again.
         both.mirror.clock.advance(300_000);
         assert.equal((await both.mirror.get(path)).status, 200);
       });

@@ -284,7 +284,7 @@ void describe("a stale tag", () => {
 void describe("an upstream that takes its time", () => {
   const options = { patienceMs: 100 };
 
-  void it("is waited for once; then every stale tag is answered at once until it has spoken", async (test) => {
+  void it("is waited for once; then every stale tag is answered immediately until it responds", async (test) => {
     const { upstream, mirror } = await setUp(test, { options });
     const barrier = new Barrier();
     upstream.when({ method: "HEAD" }, { hold: { at: "headers", barrier } });
@@ -302,7 +302,7 @@ void describe("an upstream that takes its time", () => {
     assert.equal(upstream.count({ method: "HEAD" }), 2);
   });
 
-  void it("and says behind the answer that the tag is gone has it dropped", async (test) => {
+  void it("removes the tag if it reports after the answer that the tag is gone", async (test) => {
     const { upstream, mirror } = await setUp(test, { options });
     const barrier = new Barrier();
     upstream.content.removeTag("a", "v");
@@ -316,7 +316,7 @@ void describe("an upstream that takes its time", () => {
     );
   });
 
-  void it("is a black hole: stale at once after the first, and a cold tag is 504", async (test) => {
+  void it("does not respond at all: stale immediately after the first request, and 504 for a tag that is not cached", async (test) => {
     const { upstream, mirror } = await setUp(test, {
       options,
       overrides: { headersTimeoutMs: 500 },

@@ -174,7 +174,7 @@ void describe("a list of tags", () => {
     });
   }
 
-  void it("that was cut has its rest asked for where only that is wanted, and what the upstream repeats is left out", async (test) => {
+  void it("that was cut is continued on request, without what the upstream repeats", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const everything = { tags: TAGS.slice(0, 3) };
     upstream.when(
@@ -195,7 +195,7 @@ void describe("a list of tags", () => {
     assert.equal(upstream.count(), 2);
   });
 
-  void it("leaves out what is no tag", async (test) => {
+  void it("omits entries that are not tags", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const odd = [
       "b",
@@ -324,7 +324,7 @@ void describe("a list of tags", () => {
     assert.equal((await mirror.get(LIST)).status, 502);
   });
 
-  void it("is that of the cache at once while the upstream takes its time", async (test) => {
+  void it("is that of the cache immediately while the upstream is slow", async (test) => {
     const { upstream, mirror } = await setUp(test, {}, 100);
     await mirror.get("/v2/team/app/manifests/edge");
     const barrier = new Barrier();
@@ -356,7 +356,7 @@ void describe("a list of tags", () => {
     assert.equal(upstream.count(), 2);
   });
 
-  void it("is asked for once by all who ask at once", async (test) => {
+  void it("is fetched once for concurrent requests", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when({ kind: "tags" }, { hold: { at: "headers", barrier } });

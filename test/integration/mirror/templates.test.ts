@@ -96,7 +96,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal(hub.count(), 0);
     assert.equal(one.count({ kind: "blob", method: "GET" }), 2);
     assert.equal(two.count({ kind: "blob", method: "GET" }), 2);
-    // The one that was used last comes last.
+    // In the order of their last use.
     assert.deepEqual(await upstreamNames(mirror), [
       ...before,
       two.host,
@@ -104,7 +104,7 @@ void describe("a registry that a request names and a template matches", () => {
     ]);
   });
 
-  void it("is one upstream for all who name it first at the same time", async (test) => {
+  void it("is one upstream for concurrent first requests", async (test) => {
     const { one, mirror } = await setUp(test);
     const barrier = new Barrier();
     one.when({ kind: "manifest" }, { hold: { at: "headers", barrier } });
@@ -214,7 +214,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal(refused.status, 404);
   });
 
-  void it("takes the settings of a key of its own from the reload that brings one", async (test) => {
+  void it("takes the settings of its own key from the reload that adds it", async (test) => {
     const { hub, one, template, mirror } = await setUp(test);
     await pull(mirror, one.host);
     const own: UpstreamConfig = {

@@ -105,7 +105,7 @@ void describe("a stored blob that rots", () => {
     assert.equal(await verifications(mirror, "wrong"), 1);
   });
 
-  void it("is right for the client that asks for several parts of it again", async (test) => {
+  void it("is right for the client that requests several parts of it again", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.restart();
     rot(mirror.blobFile(LARGE.digest));
@@ -215,7 +215,7 @@ void describe("a verification", () => {
     assert.equal(await verifications(mirror, "right"), 1);
   });
 
-  void it("is done once for a hundred clients behind one address, and again after two minutes", async (test) => {
+  void it("runs once for a hundred clients of one address, and again after two minutes", async (test) => {
     const { mirror } = await setUp(test);
     const crowd = await Promise.all(
       Array.from({ length: 100 }, () => mirror.get(LARGE_PATH)),

@@ -32,7 +32,7 @@ void describe("the name of a cached image", () => {
       assert.equal(read && imageText(read), want);
     });
 
-    void it(`${text} is itself where a list goes on behind it`, () => {
+    void it(`${text} round-trips as the cursor of a list`, () => {
       const read = parseImageText(text);
       assert.equal(read && imageText(read), text);
     });

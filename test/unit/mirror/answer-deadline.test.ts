@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { withinDeadline } from "../../../src/mirror/answer-deadline.ts";
 
 void describe("a wait with a deadline", () => {
-  void it("gives what comes in time, and throws what is thrown in time", async () => {
+  void it("returns a result, or throws an error, that arrives in time", async () => {
     const late: number[] = [];
     const keep = (value: number): number => late.push(value);
     assert.equal(
@@ -22,7 +22,7 @@ void describe("a wait with a deadline", () => {
     assert.deepEqual(late, []);
   });
 
-  void it("ends when the time is over, and hands on what comes afterwards", async () => {
+  void it("ends at the deadline, and passes a later result to onLate", async () => {
     const { promise, resolve } = Promise.withResolvers<number>();
     const { promise: given, resolve: give } = Promise.withResolvers<number>();
     await assert.rejects(withinDeadline(promise, "a", give, 1), {
@@ -34,7 +34,7 @@ void describe("a wait with a deadline", () => {
     assert.equal(await given, 2);
   });
 
-  void it("swallows what is thrown when nobody waits any more", async () => {
+  void it("ignores an error after the deadline", async () => {
     const { promise, reject } = Promise.withResolvers<number>();
     await assert.rejects(
       withinDeadline(promise, "a", () => assert.fail(), 1),

@@ -29,7 +29,7 @@ interface Row {
   readonly detail?: string;
   readonly retryAfterMs?: number;
   readonly stale: StaleOffer;
-  /** Behind `entrepot; `. */
+  /** The text after `entrepot; `. */
   readonly cacheStatus: string;
   /** Of a stale answer in its place. */
   readonly staleStatus?: string;
@@ -169,7 +169,7 @@ const TABLE: readonly Row[] = [
     staleStatus: "hit; detail=stale",
   },
   {
-    // Of storage behind a redirect: the endpoint was asked.
+    // Of storage that a redirect leads to: the endpoint received a request.
     kind: "breaker-open",
     options: { retryAfterMs: 1_000 },
     status: 503,

@@ -376,7 +376,7 @@ void describe("createUpstreamRoutes", () => {
     });
   }
 
-  void it("knows nobody where there is no default and no hint", () => {
+  void it("finds no upstream without a default and a hint", () => {
     const bare = createUpstreamRoutes([quay]);
     assert.equal(routeText("library/alpine", {}, bare), "NAME_UNKNOWN");
     assert.equal(routeText("quay.io/a", {}, bare), "quay.io a");
@@ -534,7 +534,7 @@ void describe("one canonical key", () => {
     isShort: fc.boolean(),
   });
 
-  void it("comes of every spelling, or an error does", () => {
+  void it("is the result of every spelling, or an error is", () => {
     let keys = 0;
     const check = (
       target: UpstreamConfig,
@@ -555,7 +555,7 @@ void describe("one canonical key", () => {
         // Without a hint it is another image, the default upstream's.
         assert(key.startsWith("docker.io/"));
       } else if (key === "NAME_INVALID") {
-        // A key with a port is no legal component.
+        // A key with a port is not a legal component.
         assert(["component", "both"].includes(spelt.way), rawTarget);
         assert(rawTarget.includes("registry.corp:5000/"));
       } else {

@@ -41,7 +41,7 @@ async function setUp(test: AfterTest): Promise<{
   stored: StoredManifests;
   schedule: ManualSchedule;
   file: string;
-  /** How often the store was asked for a file. */
+  /** How many files were opened in the store. */
   opened: () => number;
   faults: { isFull: boolean; isSlow: Promise<void> | undefined; puts: number };
 }> {
@@ -183,7 +183,7 @@ void describe("a manifest that is served from memory", () => {
 });
 
 void describe("a manifest that a slow disk takes its time to store", () => {
-  void it("is answered before, stored once behind it, and a hit then", async (test) => {
+  void it("is answered first, stored once in the background, and a hit afterwards", async (test) => {
     const { cache, stored, faults } = await setUp(test);
     const other = buildImage({ seed: "slow" }).manifest;
     const held = Promise.withResolvers<void>();
