@@ -185,7 +185,7 @@ void describe("a storage root that goes under a running mirror", () => {
       if (back !== undefined) {
         assert.deepEqual(inPlace && (await listTree(inPlace)), before);
         await back();
-        await scene.untilLogged(/^the storage root is back/);
+        await scene.untilLogged(/^the storage root is at its path/);
         assert.equal(await scene.storage(), "ok");
         assert.equal(await scene.degraded(), "0");
         assert.equal(await scene.pull("kept", LAYERS), 0);
