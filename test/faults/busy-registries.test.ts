@@ -9,16 +9,16 @@ import { soakFactor } from "../support/soak.ts";
 import type { AfterTest } from "../support/temp-dir.ts";
 
 /*
- * Issue 10, items 1 and 4: registries that are slow, busy, stalled or lying, two at a time, in front of a
- * mirror with its default configuration.
+ * Issue 10, items 1 and 4: a mirror with the default configuration, and two registries of which one
+ * is slow, busy, stalled or sends wrong bytes.
  */
 
 const MIB = 1024 * 1024;
 const GET = { kind: "blob", method: "GET" } as const;
-/** Longer than a head may take; 40 s in full. */
+/** Longer than the time limit for a response head; 40 s in a full run. */
 const SLOW_SECONDS = Math.max(20, 40 * soakFactor(0.5));
 const LARGE_BYTES = 8 * MIB * soakFactor(1 / 4);
-/** Far below what an engine waits, far above what a machine under load takes. */
+/** Far below the patience of an engine, far above the time on a loaded machine. */
 const PROMPT_MS = 10_000;
 
 function blobsOf(seed: string, count: number, sizeBytes: number): TestBlob[] {
@@ -36,7 +36,7 @@ async function registry(
   return upstream;
 }
 
-/** A mirror of `one.example` and `two.example`. */
+/** Starts a mirror of `one.example` and `two.example`. */
 function mirrorOf(
   test: AfterTest,
   one: ScriptedUpstream,
@@ -90,7 +90,7 @@ void describe(
   "busy, stalled and lying registries",
   { concurrency: true },
   () => {
-    void it("gives 60 clients 60 blobs of a registry that is slow for each", async (test) => {
+    void it("serves 60 blobs of a slow registry to 60 clients", async (test) => {
       const blobs = blobsOf("slow", 60, 200_000);
       const one = await registry(test, blobs);
       one.when(GET, { bytesPerSecond: 200_000 / SLOW_SECONDS });
@@ -106,7 +106,7 @@ void describe(
       assert.equal(whole, 60);
     });
 
-    void it("is not held up by 64 downloads of another registry that trickle", async (test) => {
+    void it("serves a registry while 64 downloads of another one trickle", async (test) => {
       const trickling = blobsOf("trickle", 64, 300_000);
       const healthy = blobsOf("healthy", 40, 300_000);
       const one = await registry(test, trickling);
@@ -136,7 +136,7 @@ void describe(
       await Promise.all(abandoned);
     });
 
-    void it("gives a registry's clients what another registry stalls or lies about", async (test) => {
+    void it("serves a registry's blobs while another one stalls or sends wrong bytes for the same digests", async (test) => {
       const [stalled, lied] = blobsOf("shared", 2, MIB);
       assert.ok(stalled && lied);
       const one = await registry(test, [stalled, lied]);
@@ -157,7 +157,7 @@ void describe(
         assert.equal(one.count({ ...GET, reference: blob.digest }), 1);
       }
       two.clearRules();
-      // The stalled one is resumed from its own upstream.
+      // The stalled download is resumed from its own upstream.
       assert.equal((await held).response.sha256, stalled.digest);
       assert.equal(
         (await pull(mirror, "two", lied)).response.sha256,
@@ -165,7 +165,7 @@ void describe(
       );
     });
 
-    void it("answers 503 in time where the operator's limit makes downloads wait, and blames no upstream", async (test) => {
+    void it("answers 503 in time if limits.fills delays downloads, and opens no breaker", async (test) => {
       const blobs = blobsOf("limited", 3, 200_000);
       const [first, second, other] = blobs;
       assert.ok(first && second && other);
@@ -184,7 +184,7 @@ void describe(
         assert.equal(response.headers["retry-after"], "2");
         assert.ok(durationMs < 18_500, `${durationMs | 0} ms`);
       }
-      // They kept their places, and the upstreams take turns.
+      // They kept their places in the queue, and the upstreams alternate.
       const again = await Promise.all([
         pull(mirror, "one", second),
         pull(mirror, "two", other),
@@ -199,7 +199,7 @@ void describe(
 );
 
 void describe("200 clients", () => {
-  void it("get 200 different cold blobs whole at 200 KB/s each, within 500 MB", async (test) => {
+  void it("receive 200 different cold blobs at 200 KB/s each, within 500 MB of memory", async (test) => {
     const blobs = blobsOf("large", 200, LARGE_BYTES);
     const one = await registry(test, blobs);
     one.when(GET, { bytesPerSecond: 200_000 });

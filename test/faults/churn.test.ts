@@ -19,19 +19,19 @@ import { chooseSeed } from "../support/seeded-choice.ts";
 import { soakFactor } from "../support/soak.ts";
 
 const GIB = 1024 ** 3;
-/** Of all sizes: a tenth of the bytes goes through a tenth of the cache. */
+/** Scales all sizes: a tenth of the bytes in a tenth of the cache. */
 const FACTOR = soakFactor(0.1);
 const MAX_BYTES = 2 * GIB * FACTOR;
-/** 50 GiB through 2 GiB. */
+/** 50 GiB in a cache of 2 GiB. */
 const PULLED_BYTES = 25 * MAX_BYTES;
 const CLIENTS = 32;
-/** So that what 32 clients have in flight is a quarter of the cache. */
+/** With 32 clients, a quarter of the cache is in flight. */
 const IMAGE_BYTES = MAX_BYTES / 128;
 const IMAGES = 400;
 const IMAGES_PER_BASE = 20;
 const APP = "library/app";
 const SAMPLE_EVERY_MS = 100;
-/** Times are judged where the machine is given to the test alone. */
+/** Times are compared only if the test has the machine for itself. */
 const isJudged = FACTOR === 1;
 
 function tagOf(rank: number): string {
@@ -50,13 +50,13 @@ function images(): readonly TestImage[] {
 }
 
 interface Churn {
-  /** Milliseconds of each request that was a hit, to its last byte. */
+  /** The duration of each hit to its last byte, in milliseconds. */
   readonly hitsMs: number[];
   readonly pulledBytes: number;
   readonly mostBytes: number;
 }
 
-/** Clients that pull until so many bytes have come to them. */
+/** Runs clients that pull until they have received this many bytes. */
 async function churn(
   mirror: TestMirror,
   all: readonly TestImage[],
@@ -133,7 +133,7 @@ async function setUp(
 }
 
 void describe("a small cache under many clients", () => {
-  void it("stays in its bounds, and keeps whole what it calls complete", async (test) => {
+  void it("stays within maxSize, and keeps every complete image complete", async (test) => {
     const seed = chooseSeed();
     test.diagnostic(`seed ${seed}`);
     const all = images();
@@ -187,12 +187,12 @@ void describe("a small cache under many clients", () => {
     test.diagnostic(`${complete.length} complete images pulled offline`);
   });
 
-  void it("answers hits while it evicts as it does when it need not", async (test) => {
+  void it("answers hits as fast during evictions as without them", async (test) => {
     const all = images();
     const maxBytes = MAX_BYTES / 2;
     const seed = chooseSeed();
     test.diagnostic(`seed ${seed}`);
-    // Enough for ten thousand hits of each kind.
+    // Sufficient for ten thousand hits of each kind.
     const part = { pulledBytes: PULLED_BYTES / 6, seed };
     const quiet = await setUp(test, all, Number.MAX_SAFE_INTEGER);
     const before = p99((await churn(quiet.mirror, all, part)).hitsMs);

@@ -14,8 +14,8 @@ import type { AfterTest } from "../support/temp-dir.ts";
 import { soakFactor } from "../support/soak.ts";
 
 /*
- * A private registry whose images are in the cache, and another upstream that is asked for the same
- * digests and tags: once one that says 200 to every HEAD and has nothing, once one that has them all.
+ * A private registry whose images are cached, and requests to another upstream for the same digests
+ * and tags. That upstream answers 200 to every HEAD and has nothing, or it has them all.
  */
 const IMAGES: readonly TestImage[] = Array.from(
   { length: 200 * soakFactor(0.1) },
@@ -56,14 +56,14 @@ async function setUp(test: AfterTest): Promise<{
   return { owner, other, mirror };
 }
 
-/** Answers with content, of which there may be none. */
+/** Counts answers with content. */
 function served(answers: readonly RawResponse[]): number {
   return answers.filter(({ status }) => status === 200 || status === 206)
     .length;
 }
 
-void describe("what a private registry has", () => {
-  void it("is opened by no other upstream that says 200 to every HEAD", async (test) => {
+void describe("the content of a private registry", () => {
+  void it("is not served through another upstream that answers 200 to every HEAD", async (test) => {
     const { owner, other, mirror } = await setUp(test);
     other.when({ method: "HEAD" }, ({ reference }) => {
       const at = /^v(\d+)$/.exec(reference ?? "")?.[1];
@@ -99,12 +99,12 @@ void describe("what a private registry has", () => {
     assert.equal(owner.count(), 0);
   });
 
-  void it("stays a hit of its own while another upstream that has it too is filled", async (test) => {
+  void it("stays a hit while the same content of another upstream is filled", async (test) => {
     const { owner, other, mirror } = await setUp(test);
     for (const [at, image] of IMAGES.entries()) {
       other.content.addImage("a", image, `v${at}`);
     }
-    // Each download takes long enough for the other's hits to meet it.
+    // Each download takes long enough to overlap with the other upstream's hits.
     other.when({ kind: "blob" }, { bytesPerSecond: 200_000 });
     let wrong = 0;
     await Promise.all(

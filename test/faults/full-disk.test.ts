@@ -18,7 +18,7 @@ import { Tmpfs } from "../support/tmpfs.ts";
 const MIB = 1024 * 1024;
 const SIZE = 32 * MIB;
 
-/** After a fault the storage is left alone for 5 s. */
+/** Writes are not retried for 5 s after a fault. */
 const STORAGE_REST_MS = 5_500;
 
 async function storedBlobs(root: string): Promise<string[]> {
@@ -39,14 +39,14 @@ function assertWhole(response: RawResponse, digest: string): void {
   assert.equal(response.sha256, digest);
 }
 
-void describe("a storage without room", () => {
-  void it("passes pulls through, verified and uncached, and stores again when there is room", async (test) => {
+void describe("a full disk", () => {
+  void it("passes pulls through, verified and uncached, and stores again once there is space", async (test) => {
     const disk = await Tmpfs.mount(test, "size=28m");
     const root = join(disk.path, "data");
     const blob = seededBlob("full-disk", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
-    // Of a known size it would be passed through from the first byte on.
+    // With a known size it would be passed through from the first byte.
     upstream.when({ kind: "blob" }, { framing: "chunked" });
     const mirror = await ChildMirror.start(test, {
       config: { ...hubConfig(upstream.origin), storage: { root } },
@@ -56,7 +56,7 @@ void describe("a storage without room", () => {
       path: `/v2/library/big/blobs/${blob.digest}`,
       body: "hash",
     } as const;
-    // The first runs full in the middle, the second finds the storage resting.
+    // The first pull fills the disk; the second finds writes suspended.
     for (const response of await Promise.all([
       rawRequest(request),
       rawRequest(request),
@@ -83,12 +83,12 @@ void describe("a storage without room", () => {
     assert.equal(await degraded(mirror), "0");
   });
 
-  void it("gives a slow reader every byte when the disk runs full under it", async (test) => {
+  void it("sends every byte to a slow reader if the disk runs full meanwhile", async (test) => {
     const disk = await Tmpfs.mount(test, "size=28m");
     const blob = seededBlob("full-slow", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
-    // Of a known size it would be passed through from the first byte on.
+    // With a known size it would be passed through from the first byte.
     upstream.when({ kind: "blob" }, { framing: "chunked" });
     const mirror = await ChildMirror.start(test, {
       config: {
@@ -110,7 +110,7 @@ void describe("a storage without room", () => {
   });
 
   for (const options of ["size=600k", "size=64m,nr_inodes=12"]) {
-    void it(`pulls a whole image with ${options}`, async (test) => {
+    void it(`completes the pull of an image with ${options}`, async (test) => {
       const disk = await Tmpfs.mount(test, options);
       const image = buildImage({ seed: "no-room", layers: [MIB, 3 * MIB] });
       const upstream = await ScriptedUpstream.start(test);
@@ -136,8 +136,8 @@ void describe("a storage without room", () => {
   }
 });
 
-void describe("a storage with room for one of two images", () => {
-  void it("stores one whole, passes the other through, and stores it when there is room", async (test) => {
+void describe("a disk with space for one of two images", () => {
+  void it("stores one image, passes the other through, and stores it once there is space", async (test) => {
     const disk = await Tmpfs.mount(test, "size=16m");
     const root = join(disk.path, "data");
     const images = ["one", "two"].map((seed) =>
@@ -172,7 +172,7 @@ void describe("a storage with room for one of two images", () => {
         .filter(({ msg }) => msg === "a blob fill has ended")
         .map(({ outcome }) => String(outcome));
     while (outcomes().length < layers.length) await delay(20);
-    // The disk never ran full: the second was refused its room before it took any.
+    // The disk never ran full: the second fill was rejected before it wrote.
     assert.deepEqual(outcomes().toSorted(compareText), ["passed", "stored"]);
     const readiness = async (): Promise<string> => {
       const answer = await fetch(`${mirror.operatorOrigin}/readyz`);
@@ -194,7 +194,7 @@ void describe("a storage with room for one of two images", () => {
 });
 
 void describe("an index on a disk without a free byte", () => {
-  void it("lets rows go by giving up the ballast, and lays it in again when there is room", async (test) => {
+  void it("deletes rows by releasing the ballast, and restores it once there is space", async (test) => {
     const disk = await Tmpfs.mount(test, "size=32m");
     const root = join(disk.path, "data");
     const cache = await openLocalStorage({
@@ -234,8 +234,8 @@ void describe("an index on a disk without a free byte", () => {
   });
 });
 
-void describe("a storage that somebody else fills to the last byte", () => {
-  void it("goes on serving what it has and passes the rest through", async (test) => {
+void describe("a disk that another process fills to the last byte", () => {
+  void it("still serves stored content and passes the rest through", async (test) => {
     const disk = await Tmpfs.mount(test, "size=64m");
     const root = join(disk.path, "data");
     const [kept, other] = [seededBlob("kept", MIB), seededBlob("other", MIB)];
@@ -270,7 +270,7 @@ void describe("a storage that somebody else fills to the last byte", () => {
       upstream.when({ reference: other.digest }, { framing }, { times: 1 });
       const passed = await get(`blobs/${other.digest}`);
       assertWhole(passed, other.digest);
-      // The one before may still be ending.
+      // The previous process may still be ending.
       assert.doesNotMatch(passed.headers["cache-status"] ?? "", /stored/);
     }
     assertWhole(await get(`blobs/${kept.digest}`), kept.digest);

@@ -28,7 +28,7 @@ import { systemClock } from "../../src/telemetry/clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 /*
- * What clients and upstreams can make grow: floods of names against the files of a storage root.
+ * Growth that clients and upstreams can cause: floods of names, and the files of a storage root.
  */
 const MIB = 1024 * 1024;
 const KEY = keyOf("registry.example", "a");
@@ -37,13 +37,13 @@ function fileBytes(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
 }
 
-/** Of the index with its log. */
+/** Returns the bytes of the index with its log. */
 function indexBytes(root: string): number {
   const path = join(root, "index.sqlite");
   return fileBytes(path) + fileBytes(`${path}-wal`);
 }
 
-/** Looks until it is so, for half a minute at most. @returns whether it is */
+/** Polls a condition for at most half a minute. @returns whether it holds */
 async function becomes(isSo: () => boolean): Promise<boolean> {
   for (let left = 300; left > 0 && !isSo(); left -= 1) await delay(100);
   return isSo();
@@ -64,7 +64,7 @@ async function open(
 }
 
 void describe("a flood", () => {
-  void it("of subjects for which an upstream has a referrers list leaves the index small", async (test) => {
+  void it("of subjects with referrers lists leaves the index small", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const list = buildReferrersIndex(
       Array.from(
@@ -104,7 +104,7 @@ void describe("a flood", () => {
     assert.ok(bytes < 2 * MIB, `${bytes} bytes`);
   });
 
-  void it("of writes leaves a log of a MiB", async (test) => {
+  void it("of writes leaves a log of 1 MiB", async (test) => {
     const { cache, root } = await open(test);
     const log = join(root, "index.sqlite-wal");
     let largest = 0;
@@ -112,7 +112,7 @@ void describe("a flood", () => {
       await cache.index.recordBlob(KEY, blob(named(`blob ${at}`), 1));
       if (at % 100 !== 0) continue;
       largest = Math.max(largest, fileBytes(log));
-      // Each turn lets what is noted be sent to the thread of the index.
+      // A turn of the event loop lets messages reach the index worker.
       await delay(0);
     }
     const isCut = await becomes(() => fileBytes(log) < 1.1 * MIB);
@@ -122,7 +122,7 @@ void describe("a flood", () => {
     assert.ok(isCut);
   });
 
-  void it("of tags that move leaves a journal of twice what its roots need", async (test) => {
+  void it("of moved tags leaves a journal of twice the necessary size", async (test) => {
     const { cache, root } = await open(test);
     const { index } = cache;
     const journal = join(root, "roots.jsonl");
@@ -141,7 +141,7 @@ void describe("a flood", () => {
         await index.putTag(KEY, tag(`tag-${at}`), digest, round + 1);
         if (at % 200 === 0) await delay(0);
       }
-      // A batch is written a second later: a tag that moves twice before counts once.
+      // Batches are written after a second; two moves of a tag within one count once.
       await delay(1_200);
       largest = Math.max(largest, fileBytes(journal));
       if (round === 0) oneRound = largest;

@@ -8,12 +8,12 @@ import { tempDir } from "../support/temp-dir.ts";
 const LAYERS = [300_000, 1_200_000];
 const HUNG_FOR = "25s";
 
-void describe("a disk that does not answer for one name", () => {
+void describe("a disk that hangs for one file", () => {
   for (const { name, call } of [
     { name: "when a stored blob is opened", call: "openat" },
     { name: "when a blob is published", call: "rename" },
   ]) {
-    void it(`${name}: the pull is whole within the time for an answer`, async (test) => {
+    void it(`${name}: the pull is complete within the time limit of an answer`, async (test) => {
       const root = join(await tempDir(test), "data");
       const [layer] = imageOf("one.test", "app", LAYERS).layers;
       assert(layer !== undefined);

@@ -19,9 +19,9 @@ import {
 const PART = soakFactor(0.1);
 const THREADS: readonly Thread[] = ["main", "pool"];
 
-void describe("a process that is killed at any call to the system", () => {
+void describe("a process that is killed at any system call", () => {
   for (const scenario of KILL_SCENARIOS) {
-    void it(`leaves a root in order: ${scenario.name}`, async (test) => {
+    void it(`leaves a consistent root: ${scenario.name}`, async (test) => {
       const seed = chooseSeed();
       const random = seededRandom(seed);
       const template = memoryRoot();
@@ -33,7 +33,7 @@ void describe("a process that is killed at any call to the system", () => {
         await judgeAfterKill(root, scenario);
         dropRoot(root);
         for (const call of CHANGING_CALLS) {
-          // The pool's are its wake-ups of the loop.
+          // Threads of the pool only wake the event loop.
           if (call === "write" && thread === "pool") continue;
           const count = counts.get(call) ?? 0;
           for (let nth = 1; nth <= count; nth += 1) {

@@ -15,13 +15,13 @@ import { soakFactor } from "../support/soak.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const FACTOR = soakFactor(0.1);
-/** Ten blobs each: a hundred thousand tags and a million blobs. */
+/** With ten blobs each, a hundred thousand tags and a million blobs. */
 const IMAGES = 100_000 * FACTOR;
 const GOAL_BYTES = 10 * 1024 ** 3;
-/** Other programs of the machine take their turns too: the best of these is what it costs. */
+/** Other programs run too: the best of this many runs counts. */
 const ROUNDS = 20;
 
-/** Times are judged where the machine is given to the test alone. */
+/** Times are compared only if the test has the machine for itself. */
 const isJudged = FACTOR === 1;
 
 function judge(test: TestContext, name: string, value: number, bound: number) {
@@ -29,7 +29,7 @@ function judge(test: TestContext, name: string, value: number, bound: number) {
   if (isJudged) assert.ok(value < bound, `${name}: ${value} of ${bound}`);
 }
 
-/** The index with the longest time that one call of it took the thread for. */
+/** Wraps the index and records the longest time that one call blocked the thread. */
 function timed(index: MetadataIndex): {
   readonly index: MetadataIndex;
   longestMs: number;
@@ -57,12 +57,12 @@ function timed(index: MetadataIndex): {
   return watch;
 }
 
-/** Of an index without files: nothing is ever open, and what is removed was never there. */
+/** A store for an index without files: nothing is open, and every removal succeeds. */
 const noFiles: Pick<BlobStore, "remove"> = {
   remove: () => Promise.resolve(),
 };
 
-void describe("an index of very many blobs", () => {
+void describe("an index of a million blobs", () => {
   void it("chooses victims in small steps", async (test) => {
     const path = join(await tempDir(test), "index.sqlite");
     const { blobs, tags, bytes } = writeLargeIndex(path, IMAGES);
@@ -133,7 +133,7 @@ void describe("an index of very many blobs", () => {
     judge(test, "longest step of an eviction, ms", Math.min(...steps), 5);
   });
 
-  void it("is ready soon after a clean stop and after a kill, in little memory", async (test) => {
+  void it("is ready soon after a clean stop and after a kill, with little memory", async (test) => {
     const dir = await tempDir(test);
     const mirror = await ChildMirror.start(test, {
       dir,

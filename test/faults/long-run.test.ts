@@ -10,17 +10,17 @@ import { soakFactor } from "../support/soak.ts";
 const MIB = 1024 * 1024;
 const FACTOR = soakFactor(0.1);
 const HOURS = FACTOR === 1 ? 24 : 9;
-/** The shorter of the two ends an hour; then come the answers that are still out, up to 18 s. */
+/** The shorter of the two ends an hour; outstanding answers follow within 18 s. */
 const HOUR =
   FACTOR === 1
     ? { hourMs: 18_000, actsAnHour: 2_000 }
     : { hourMs: 5_000, actsAnHour: 200 };
-/** Code is compiled, pools and buffers grow to their size. */
+/** Until then code is compiled, and pools and buffers reach their size. */
 const WARM_UP_HOURS = FACTOR === 1 ? 4 : 3;
 /**
- * What every request or every fault leaked would be more than 16 MiB of live memory: there are some
- * fifty thousand of the one and four thousand of the other in a day. What is resident grows in steps
- * of up to 24 MiB, to the most that was ever needed at once: windows of downloads are 64 MiB.
+ * A leak per request or per fault would exceed 16 MiB of live memory: a day has some fifty thousand
+ * requests and four thousand faults. Resident memory grows in steps of up to 24 MiB to its peak, of
+ * which the windows of downloads are 64 MiB.
  */
 const BOUNDS = {
   descriptors: 2,
@@ -28,8 +28,8 @@ const BOUNDS = {
   residentGrowthBytes: 64 * MIB,
 };
 
-void describe("a day of everything that befalls a mirror", () => {
-  void it("leaves descriptors, memory and partials as they were, and no rejection unhandled", async (test) => {
+void describe("a day of all faults of a mirror", () => {
+  void it("leaves descriptors, memory and partials at their baseline, and no unhandled rejection", async (test) => {
     const seed = chooseSeed();
     test.diagnostic(`seed ${seed}`);
     const run = await LongRun.start(test, {
@@ -73,7 +73,7 @@ void describe("a day of everything that befalls a mirror", () => {
     assert.ok((run.crowd.done.get("whole pulls") ?? 0) > HOURS);
   });
 
-  void it("would show a leak", async (test) => {
+  void it("detects a leak", async (test) => {
     const run = await LongRun.start(test, {
       random: seededRandom(chooseSeed()),
       hourMs: 5_000,

@@ -8,8 +8,8 @@ import { soakFactor } from "../support/soak.ts";
 const STEPS = Math.round(10_000 * soakFactor(0.1));
 const QUIET_EVERY = 50;
 
-void describe("a run of everything that befalls a cache", () => {
-  void it(`agrees with a model at each quiet moment of ${STEPS} steps`, async (test) => {
+void describe("a seeded run of all faults of a cache", () => {
+  void it(`agrees with a model at each idle point of ${STEPS} steps`, async (test) => {
     const seed = chooseSeed();
     const run = new ModelRun(seededRandom(seed));
     const openBefore = readdirSync("/proc/self/fd").length;

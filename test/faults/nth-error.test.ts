@@ -16,7 +16,7 @@ import { soakFactor } from "../support/soak.ts";
 import { storeImage } from "../support/stored-images.ts";
 
 const CODES = ["ENOSPC", "EIO", "EROFS", "EMFILE"] as const;
-/** Faults that a call that only looks can have. */
+/** The faults of calls that only read. */
 const ONLY_LOOKS = new Set(["read", "stat", "statPath", "list", "eachName"]);
 const CALLS = [
   "open",
@@ -35,7 +35,7 @@ const CALLS = [
   "eachName",
   "removeTree",
 ] as const;
-/** No call is made so often; each kind ends with the first run that does not meet its fault. */
+/** More than the calls of any kind; each kind ends with the first run without its fault. */
 const MAX_CALLS = 60;
 const PART = soakFactor(0.1);
 
@@ -47,13 +47,13 @@ const wanted = buildImage({
 });
 
 interface Ended {
-  /** Whether the fault was met. */
+  /** Whether the fault occurred. */
   readonly isHit: boolean;
-  /** The root could not be opened with it. */
+  /** Whether the root could not be opened because of it. */
   readonly isRefused: boolean;
 }
 
-/** Opens a root that was killed, pulls an image from the cache and one past it, closes. */
+/** Opens the root of a killed process, pulls a cached and an uncached image, and closes. */
 async function run(root: string, faults: FaultyFileSystem): Promise<boolean> {
   let cache;
   try {
@@ -71,7 +71,7 @@ async function run(root: string, faults: FaultyFileSystem): Promise<boolean> {
   registry.push(app, kept, tag("kept"));
   registry.push(app, wanted, tag("new"));
   const mirror = mirrorOver(cache, registry, { clock: systemClock });
-  // Whatever the disk does: every pull gives every byte.
+  // Every pull delivers every byte, regardless of the disk.
   for (const [name, image] of [
     ["kept", kept],
     ["new", wanted],
@@ -81,13 +81,13 @@ async function run(root: string, faults: FaultyFileSystem): Promise<boolean> {
   }
   await cache.upkeep.recovered();
   await mirror.close();
-  // What could not be published is nothing for the next start to settle.
+  // Failed publications leave nothing for the next start to settle.
   assert.deepEqual(await cache.index.listIntents(), []);
   await cache.close();
   return false;
 }
 
-/** Bodies let go of their files behind whoever closes them. */
+/** Bodies close their files asynchronously. */
 async function assertClosed(faults: FaultyFileSystem): Promise<void> {
   for (let left = 100; faults.openFiles > 0 && left > 0; left -= 1) {
     await delay(10);
@@ -128,9 +128,9 @@ async function tryFault(
   return { isHit: faults.countOf(call) >= nth, isRefused };
 }
 
-void describe("a call to the file system that fails", () => {
+void describe("a file system call that fails", () => {
   for (const code of CODES) {
-    void it(`breaks no pull and leaves a root in order: ${code}`, async (test) => {
+    void it(`breaks no pull and leaves a consistent root: ${code}`, async (test) => {
       const seed = chooseSeed();
       const random = seededRandom(seed);
       const template = memoryRoot();

@@ -7,8 +7,8 @@ import { type RawResponse, rawRequest } from "../support/raw-client.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 
 /*
- * One blob, one list, one challenge: what fails of a registry must not close the rest of it, nor
- * another registry. Two upstreams with the defaults.
+ * One blob, list or challenge that fails must not block other resources of its registry, nor another
+ * registry. Two upstreams with the defaults.
  */
 
 const OTHERS = 60;
@@ -17,7 +17,7 @@ const BLOBS = Array.from({ length: OTHERS }, (_, at) =>
   seededBlob(`one-resource/${at}`, 20_000 + at),
 );
 const IMAGE = buildImage({ seed: "one-resource" });
-/** The longest that a recovery may take to be noticed: the pause, and a probe. */
+/** The longest delay until a recovery is noticed: the pause and a probe. */
 const RECOVERY_MS = 20_000;
 
 interface Scene {
@@ -67,7 +67,7 @@ function get({ mirror }: Scene, path: string): Promise<RawResponse> {
   return rawRequest({ port: mirror.port, path, timeoutMs: 40_000 });
 }
 
-/** How many of so many different resources were given whole, asked for at the same time. */
+/** Requests different resources simultaneously and counts complete answers. */
 async function countWhole(
   scene: Scene,
   pathOf: (at: number) => string,
@@ -100,7 +100,7 @@ async function isUp({ mirror, upstream }: Scene): Promise<boolean> {
 
 void describe("one resource that fails", () => {
   for (const status of [503, 429]) {
-    void it(`a blob answered ${status} with Retry-After leaves all others of the registry whole`, async (test) => {
+    void it(`a blob answered ${status} with Retry-After does not affect other resources of the registry`, async (test) => {
       const scene = await setUp(test);
       scene.upstream.when(
         { kind: "blob", reference: SICK.digest },
@@ -113,14 +113,14 @@ void describe("one resource that fails", () => {
       test.diagnostic(`${status}: ${whole} of ${OTHERS} other blobs whole`);
       test.diagnostic(`${status}: ${manifests} of ${OTHERS} manifests whole`);
       assert.deepEqual([whole, manifests], [OTHERS, OTHERS]);
-      // It is obeyed for that blob.
+      // Retry-After is obeyed for that blob.
       await get(scene, `/v2/team/app/blobs/${SICK.digest}`);
       assert.equal(scene.upstream.count({ reference: SICK.digest }), 1);
       assert.equal(await stateOf(scene), "up");
     });
   }
 
-  void it("a tags list that times out leaves manifests, blobs and the other registry whole", async (test) => {
+  void it("a tags list that times out does not affect manifests, blobs and the other registry", async (test) => {
     const scene = await setUp(test);
     scene.upstream.when({ kind: "tags" }, { stallAt: "headers" });
     const list = await get(scene, "/v2/team/app/tags/list");
@@ -137,7 +137,7 @@ void describe("one resource that fails", () => {
     assert.deepEqual(counts, [OTHERS, OTHERS, OTHERS]);
   });
 
-  void it("a registry that was away is found back without a client's request", async (test) => {
+  void it("a registry that recovered is detected without a client's request", async (test) => {
     const scene = await setUp(test);
     assert.equal((await get(scene, manifestOf(0))).status, 200);
     await scene.upstream.stop();
@@ -160,11 +160,11 @@ void describe("one resource that fails", () => {
   });
 });
 
-void describe("one challenge that leads nowhere", () => {
+void describe("one invalid challenge", () => {
   const auth = { scheme: "bearer", realm: "port" } as const;
   const config = { tokenRealms: ["127.0.0.1"] };
 
-  void it("a realm that moved is learnt again, and every repository is pulled", async (test) => {
+  void it("a moved realm is learned again, and every repository is pulled", async (test) => {
     const scene = await setUp(test, { auth, config });
     const { upstream } = scene;
     assert.equal((await get(scene, manifestOf(0))).status, 200);
@@ -188,7 +188,7 @@ void describe("one challenge that leads nowhere", () => {
     assert.equal(await stateOf(scene), "up");
   });
 
-  void it("a bad challenge costs its own request, and no other", async (test) => {
+  void it("fails its own request, and no other", async (test) => {
     const scene = await setUp(test, { auth, config });
     const { upstream } = scene;
     upstream.when(

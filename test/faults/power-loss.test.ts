@@ -25,7 +25,7 @@ const images = [
 const STATES = Math.round(600 * soakFactor(0.1));
 
 void describe("a power failure", () => {
-  void it("leaves nothing that is served wrong, at any moment of three pulls", async (test) => {
+  void it("causes no wrong answer, at any moment of three pulls", async (test) => {
     const seed = chooseSeed();
     const random = seededRandom(seed);
     const root = memoryRoot();
@@ -38,7 +38,7 @@ void describe("a power failure", () => {
       bootId: "before",
     });
     await cache.upkeep.recovered();
-    /** The index as it was, and since when: WAL mode may lose what was committed last. */
+    /** An earlier state of the index, and its time: WAL mode may lose the last commits. */
     const indexes: { at: number; bytes: Buffer }[] = [];
     const keepIndex = (): void => {
       indexes.push({ at: crash.moments, bytes: reader.serialize() });
@@ -105,7 +105,7 @@ const WRITES = new Set([
   "forgetBlob",
 ]);
 
-/** It starts, finds itself in order, and pulls the last image right. */
+/** Checks that it starts, that a scrub finds nothing, and that the last image is pulled correctly. */
 async function judge(root: string): Promise<void> {
   const cache = await openLocalStorage({
     root,

@@ -12,7 +12,7 @@ const cached = buildImage({ seed: "ro/cached", layers: [300_000] });
 const other = buildImage({ seed: "ro/other", layers: [300_000] });
 
 void describe("a disk that turns read-only while the mirror runs", () => {
-  void it("serves what it has and passes the rest through", async (test) => {
+  void it("serves stored content and passes the rest through", async (test) => {
     const disk = await LoopDisk.mount(test, 64);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("library/app", cached, "cached");

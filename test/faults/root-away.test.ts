@@ -13,18 +13,18 @@ import { tempDir } from "../support/temp-dir.ts";
 
 const MIB = 1024 * 1024;
 const LAYERS = [300_000, 2 * MIB];
-/** The bar, and what a machine under load adds to it. */
+/** The limit, plus the delay of a loaded machine. */
 const NOTICED_WITHIN_MS = 10_000;
 const AWAY = /^degraded: the root was moved, deleted or unmounted$/;
 
 interface Place {
   /** The storage root. */
   readonly root: string;
-  /** Takes the root away. @returns a folder that is at its path now, to which nothing may be written */
+  /** Removes the root. @returns a folder that is now at its path, to which nothing may be written */
   readonly away: () => Promise<string | undefined>;
-  /** Brings it back; absent: it can't be. */
+  /** Restores the root; absent if that is not possible. */
   readonly back?: () => Promise<void>;
-  /** What `/readyz` says. */
+  /** The reason that `/readyz` reports. */
   readonly says?: RegExp;
 }
 
@@ -80,7 +80,7 @@ const SETTINGS: readonly { readonly name: string; readonly place: Setting }[] =
           root,
           away: async () => {
             await rename(root, moved);
-            // It is killed, so that its log is there to be recovered or removed.
+            // A kill leaves its log, which the next open recovers or removes.
             await other.mirror.kill();
             await rename(elsewhere, root);
             return root;
@@ -138,9 +138,9 @@ const SETTINGS: readonly { readonly name: string; readonly place: Setting }[] =
     },
   ];
 
-void describe("a storage root that goes under a running mirror", () => {
+void describe("a storage root that is removed under a running mirror", () => {
   for (const { name, place } of SETTINGS) {
-    void it(`${name}: pulls pass through, nothing is written in its place, and it is used again`, async (test) => {
+    void it(`${name}: pulls pass through, nothing is written in its place, and it is used again once restored`, async (test) => {
       const { root, away, back, says = AWAY } = await place(test);
       const scene = await StorageScene.open(test, root);
       for (const image of ["kept", "later", "last"]) {
@@ -166,7 +166,7 @@ void describe("a storage root that goes under a running mirror", () => {
 
       const inPlace = await away();
       const before = inPlace && (await listTree(inPlace));
-      // By itself: no request makes it look.
+      // Without a request.
       const noticedMs = await scene.untilLogged(/^the storage is not used/);
       test.diagnostic(`noticed after ${noticedMs} ms`);
       assert.ok(noticedMs < NOTICED_WITHIN_MS, `${noticedMs} ms`);
@@ -174,7 +174,7 @@ void describe("a storage root that goes under a running mirror", () => {
       barrier.release();
       const { status, end, sha256 } = await running.response;
       assert.deepEqual([status, end, sha256], [200, "complete", big.digest]);
-      // The storage is out of reach: nothing is served from it and nothing is kept.
+      // The storage is not available: nothing is served from it and nothing is stored.
       assert.ok((await scene.pull("kept", LAYERS)) > 0);
       assert.ok((await scene.pull("later", LAYERS)) > 0);
       assert.ok((await scene.pull("later", LAYERS)) > 0);
@@ -193,7 +193,7 @@ void describe("a storage root that goes under a running mirror", () => {
         await away();
         await scene.untilStorage(says);
       }
-      // Its end leaves what is in its place alone, too.
+      // A stop does not touch the folder at its path either.
       const atEnd = inPlace && (await listTree(inPlace));
       assert.equal((await mirror.terminate()).code, 0);
       assert.deepEqual(inPlace && (await listTree(inPlace)), atEnd);

@@ -12,16 +12,16 @@ import { tempDir } from "../support/temp-dir.ts";
 
 const cached = buildImage({ seed: "slow/cached", layers: [300_000] });
 const cold = buildImage({ seed: "slow/cold", layers: [70_000] });
-/** More than there are threads for files. */
+/** More than the threads of the pool. */
 const COLD_BLOBS = 20;
 const coldBlobs = Array.from({ length: COLD_BLOBS }, (_, i) =>
   seededBlob(`slow/${i}`, 100_000 + i),
 );
-/** Of the index, by the thread that answers. */
+/** Syncs of the index by the main thread. */
 const PAGES_OF_REQUESTS = 150;
 
 void describe("a disk that takes minutes for a sync", () => {
-  void it("holds up no request: neither hits, nor cold pulls, nor readiness", async (test) => {
+  void it("delays no request: neither hits, nor cold pulls, nor readiness", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("library/app", cached, "cached");
     upstream.content.addImage("library/app", cold, "cold");
@@ -66,7 +66,7 @@ void describe("a disk that takes minutes for a sync", () => {
     await pull("cold", cold);
     upstream.forgetRequests();
     await disk.untilHeld((threads) => threads.length > 1);
-    // And the checkpoint of the index, some seconds after the first write.
+    // And the checkpoint of the index, seconds after the first write.
     await disk.untilHeld((threads) =>
       threads.some((name) => !name.startsWith("libuv")),
     );
@@ -90,8 +90,8 @@ void describe("a disk that takes minutes for a sync", () => {
   });
 });
 
-void describe("a disk that takes minutes to read an index through", () => {
-  void it("lets the mirror be ready, and serve, before the check after a kill has ended", async (test) => {
+void describe("a disk that takes minutes to read the index", () => {
+  void it("does not delay readiness and requests during the check after a kill", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("library/app", cached, "cached");
     const dir = await tempDir(test);
@@ -110,7 +110,7 @@ void describe("a disk that takes minutes to read an index through", () => {
     await first.kill();
     const { indexFile } = diskLayout(first.root);
     const database = new Database(indexFile);
-    // Some hundred pages for the check, and none that a request needs.
+    // Some hundred pages for the check, none of which a request needs.
     database.exec(`
       WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
       INSERT INTO digests (digest) SELECT randomblob(32) FROM n`);
@@ -125,7 +125,7 @@ void describe("a disk that takes minutes to read an index through", () => {
         "-o/dev/null",
         `-P${indexFile}`,
         "-etrace=pread64",
-        // Each thread's calls are counted by themselves: only the check makes so many.
+        // Calls are counted per thread, and only the check makes this many.
         `-einject=pread64:delay_enter=${FOREVER_US}:when=${PAGES_OF_REQUESTS}+`,
       ],
     });

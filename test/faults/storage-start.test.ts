@@ -16,7 +16,7 @@ import { tempDir } from "../support/temp-dir.ts";
 import { Tmpfs } from "../support/tmpfs.ts";
 
 const LAYERS = [300_000, 1_200_000];
-/** Each thread of the pool has faults of its own: there is one. */
+/** One thread, because strace injects faults per thread. */
 const ONE_THREAD = { UV_THREADPOOL_SIZE: "1" };
 
 function strace(...injected: readonly string[]): [string, ...string[]] {
@@ -33,7 +33,7 @@ function strace(...injected: readonly string[]): [string, ...string[]] {
   ];
 }
 
-/** Every pull is whole, none is stored, and the mirror says that it is ready and why it is degraded. */
+/** Checks that every pull is complete, that none is stored, and that the mirror is ready and reports why it is degraded. */
 async function assertPassesThrough(
   scene: StorageScene,
   code: string,
@@ -50,7 +50,7 @@ async function assertPassesThrough(
   assert.equal(status.status, 200);
 }
 
-/** It stores again, and its end leaves a root that the next start trusts. */
+/** Checks that it stores again, and that its stop leaves a root that the next start accepts. */
 async function assertUsed(scene: StorageScene): Promise<void> {
   await scene.untilStorage(/^ok$/);
   assert.equal(await scene.degraded(), "0");
@@ -58,13 +58,13 @@ async function assertUsed(scene: StorageScene): Promise<void> {
   assert.equal((await scene.mirror.terminate()).code, 0);
 }
 
-void describe("a start on a disk that is at fault", () => {
-  for (const isThere of [true, false]) {
-    void it(`that is read-only, ${isThere ? "with" : "without"} a root: pulls pass through until it takes writes`, async (test) => {
+void describe("a start on a faulty disk", () => {
+  for (const exists of [true, false]) {
+    void it(`that is read-only, ${exists ? "with" : "without"} a root: pulls pass through until it is writable`, async (test) => {
       const disk = await Tmpfs.mount(test, "size=64m");
       const scene = await StorageScene.open(test, join(disk.path, "data"));
       scene.addImages("app", LAYERS);
-      if (isThere) {
+      if (exists) {
         await scene.start(test);
         await scene.untilStored("app", LAYERS);
         await scene.mirror.terminate();
@@ -74,12 +74,12 @@ void describe("a start on a disk that is at fault", () => {
       await assertPassesThrough(scene, "EROFS");
       await disk.remount("rw");
       await scene.untilStorage(/^ok$/);
-      if (isThere) assert.equal(await scene.pull("app", LAYERS), 0);
+      if (exists) assert.equal(await scene.pull("app", LAYERS), 0);
       await assertUsed(scene);
     });
   }
 
-  void it("that has no inode left: pulls pass through until it has", async (test) => {
+  void it("without a free inode: pulls pass through until one is free", async (test) => {
     const disk = await Tmpfs.mount(test, "size=64m,nr_inodes=64");
     const fill = join(disk.path, "fill");
     await mkdir(fill);
@@ -102,7 +102,7 @@ void describe("a start on a disk that is at fault", () => {
     { fault: "mkdir:error=EIO:when=1", says: "EIO" },
     { fault: "fdatasync:error=EIO:when=1", says: "EIO" },
   ]) {
-    void it(`that fails with ${fault}: pulls pass through until it does not`, async (test) => {
+    void it(`that fails with ${fault}: pulls pass through until it succeeds`, async (test) => {
       const scene = await StorageScene.open(
         test,
         join(await tempDir(test), "data"),
@@ -115,7 +115,7 @@ void describe("a start on a disk that is at fault", () => {
     });
   }
 
-  void it("that can't be read where the index is: pulls pass through until it can", async (test) => {
+  void it("that can't read the index: pulls pass through until it can", async (test) => {
     const folder = await tempDir(test);
     const root = join(folder, "data");
     const index = join(root, "index.sqlite");
@@ -124,7 +124,7 @@ void describe("a start on a disk that is at fault", () => {
       wrapper: [...strace("pread64:error=EIO:when=1"), "-P", index],
     });
     scene.addImages("app", LAYERS);
-    // A start that finds no index reads none.
+    // A start without an index does not read one.
     await scene.start(test);
     await scene.untilStored("app", LAYERS);
     await scene.mirror.terminate();
@@ -135,7 +135,7 @@ void describe("a start on a disk that is at fault", () => {
     await assertUsed(scene);
   });
 
-  void it("that does not answer is ended by a signal", async (test) => {
+  void it("that hangs is ended by a signal", async (test) => {
     const folder = await tempDir(test);
     const file = join(folder, "entrepot.yaml");
     const root = join(folder, "data");
@@ -162,7 +162,7 @@ void describe("a start on a disk that is at fault", () => {
       return (traced?.size ?? 0) > 0;
     };
     while (child.isRunning && !(await isHeld())) await delay(50);
-    // strace keeps the thread that it holds, and so what is left of the process.
+    // strace keeps the thread that it delays, and so the rest of the process.
     const wrapper = String(child.pid);
     const pid = await readFile(
       `/proc/${wrapper}/task/${wrapper}/children`,

@@ -17,14 +17,14 @@ import { soakFactor } from "../support/soak.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 const CLIENT_BYTES = 320 * 1024;
-/** What the process may grow by whatever the number of clients: buffers, compiled code, threads. */
+/** Growth of the process that does not depend on the number of clients: buffers, compiled code, threads. */
 const FIXED_BYTES = 150_000_000;
 
 const IMAGE = buildImage({ seed: "worn" });
 const LONG = seededBlob("long", 8_000_000);
 const TAG = "/v2/library/app/manifests/v";
 
-/** Has it log faults alone from now on: a million lines would be this process's memory. */
+/** Sets the log level to errors: a million lines would fill the memory of this process. */
 async function quieten(mirror: ChildMirror, dir: string): Promise<void> {
   const file = join(dir, "entrepot.yaml");
   const config = JSON.parse(await readFile(file, "utf8")) as object;
@@ -32,7 +32,7 @@ async function quieten(mirror: ChildMirror, dir: string): Promise<void> {
   mirror.child.signal("SIGHUP");
 }
 
-/** One of many addresses of this machine, as clients of a network have. */
+/** Returns one of many loopback addresses, which stand for clients of a network. */
 function addressOf(i: number, net: number): string {
   return `127.${net}.${Math.floor(i / 200) % 200}.${(i % 200) + 1}`;
 }
@@ -104,7 +104,7 @@ async function openAll(
   return sockets;
 }
 
-void describe("a mirror that many wear down at once (C3, C4, R4, R6)", () => {
+void describe("a mirror under many slow and hostile clients (C3, C4, R4, R6)", () => {
   void it("answers a healthy client's hits, in bounded memory", async (test) => {
     const factor = soakFactor(0.1);
     const idleCount = 5_000 * factor;
@@ -145,7 +145,7 @@ void describe("a mirror that many wear down at once (C3, C4, R4, R6)", () => {
       socket.write(
         `GET ${long} HTTP/1.1\r\nHost: x\r\nAuthorization: ${headers.Authorization}\r\n\r\n`,
       );
-      // The answer has begun, and nobody reads on.
+      // The answer has begun, and the client stops reading.
       await once(socket, "readable");
       socket.read(1);
     }
@@ -207,14 +207,14 @@ void describe("a mirror that many wear down at once (C3, C4, R4, R6)", () => {
       growth < FIXED_BYTES + (idleCount + slowCount) * CLIENT_BYTES,
       String(growth),
     );
-    // Nobody was closed for another: there was room for all.
+    // No connection was closed: the limit was not reached.
     assert.equal(slow.filter((socket) => socket.destroyed).length, 0);
   });
 });
 
-/** One of as many names as there are numbers, in every kind of request that carries one. */
+/** Returns a request with a unique name, of one of the kinds that carry a name. */
 function strangePath(i: number): string {
-  // Multiplied by an odd number no two are the same, and none follow each other.
+  // Multiplication by an odd number keeps them unique, and not consecutive.
   const number = (i * 2_654_435_761) % 2 ** 32;
   const name = number.toString(36);
   const digest = `sha256:${number.toString(16).padStart(64, "0")}`;
@@ -228,7 +228,7 @@ function strangePath(i: number): string {
   return `/v2/r${name}/x/${kinds[i % kinds.length]}`;
 }
 
-/** How many rows each table of the index has. */
+/** Counts the rows of each table of the index. */
 function rowsOf({ root }: ChildMirror): (readonly [string, number])[] {
   using index = new DatabaseSync(join(root, "index.sqlite"), {
     readOnly: true,
@@ -242,8 +242,8 @@ function rowsOf({ root }: ChildMirror): (readonly [string, number])[] {
   });
 }
 
-void describe("requests for names that nobody has (R2, R3)", () => {
-  void it("leave memory, index and metrics as they were", async (test) => {
+void describe("requests for names that do not exist (R2, R3)", () => {
+  void it("leave memory, index and metrics unchanged", async (test) => {
     const total = Math.round(1_000_000 * soakFactor(0.1));
     const server = createServer((_request, response) => {
       response.writeHead(404, { "Content-Type": "application/json" });
@@ -284,7 +284,7 @@ void describe("requests for names that nobody has (R2, R3)", () => {
     const seriesOf = async () =>
       (await mirror.metrics())
         .split("\n")
-        // Node's own come and go with what it does.
+        // Node's own metrics vary.
         .filter((line) => line.startsWith("entrepot_")).length;
     const series: number[] = [];
     const live: number[] = [];
@@ -302,15 +302,15 @@ void describe("requests for names that nobody has (R2, R3)", () => {
       `${total} names, ${JSON.stringify([...statuses])}: ` +
         `${growth} bytes more live in the second half`,
     );
-    // Of a subject that nobody knows the specification wants an empty list.
+    // The specification requires an empty list for an unknown subject.
     assert.deepEqual(
       [statuses.get(200), statuses.get(404)],
       [total * 0.2, total * 0.8],
     );
     assert.equal(new Set(series).size, 1, series.join(" "));
-    // What is resident swings with garbage by a hundred megabytes; a name that stays is live.
+    // Resident memory varies by a hundred megabytes of garbage; a leaked name is live memory.
     assert.ok(growth < 8_000_000, String(growth));
-    // Such as listeners that gather on a signal of the process (R11).
+    // For example listeners that accumulate on a signal of the process (R11).
     assert.doesNotMatch(mirror.child.output(), /Warning/);
     await mirror.terminate();
     const rows = rowsOf(mirror);

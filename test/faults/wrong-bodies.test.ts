@@ -19,8 +19,8 @@ import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 import type { AfterTest } from "../support/temp-dir.ts";
 
 /*
- * Wrong bodies that a client takes for whole ones: what an upstream says of a length, and what a
- * disk makes of a blob. Two upstreams, of which one is well, and has to stay so for its clients.
+ * Wrong bodies that a client could accept as complete: wrong lengths from an upstream, and damaged
+ * blobs on disk. Two upstreams, of which one is healthy and must stay so for its clients.
  */
 
 const LAYERS = 20;
@@ -37,7 +37,7 @@ const IMAGES = {
 type Name = keyof typeof IMAGES;
 const NAMES: readonly Name[] = ["sick", "well"];
 const VERSIONS = ["1.0", "1.1"] as const;
-/** As engines do after a digest that does not match. */
+/** Like engines after a digest mismatch. */
 const MAX_ATTEMPTS = 3;
 
 interface Scene {
@@ -94,7 +94,7 @@ function isCompleteAndWrong(
 }
 
 void describe("an upstream's wrong lengths", () => {
-  void it("never make a complete body, and nothing to another upstream's clients", async (test) => {
+  void it("never result in a complete body, and do not affect another upstream's clients", async (test) => {
     const { upstreams, mirror } = await setUp(test);
     const { sick } = upstreams;
     const lies = [
@@ -150,7 +150,7 @@ void describe("an upstream's wrong lengths", () => {
     assert.equal(healed, LAYERS);
   });
 
-  void it("hold a head for 18 s at most, and the download goes on", async (test) => {
+  void it("delay a head by 18 s at most, and the download continues", async (test) => {
     const { upstreams, mirror } = await setUp(test);
     const blob = seededBlob("slow", 200_000);
     const { mediaType } = IMAGES.sick.manifest;
@@ -165,7 +165,7 @@ void describe("an upstream's wrong lengths", () => {
     );
     upstreams.sick.content.addBlob("a", blob);
     upstreams.sick.content.addManifest("a", manifest, "wrong");
-    // The descriptor is wrong, and the body takes 20 s to show it.
+    // The descriptor is wrong, which the body shows only after 20 s.
     upstreams.sick.when({ kind: "blob" }, { bytesPerSecond: 10_000 });
     await mirror.get("/sick/v2/a/manifests/wrong");
     const startMs = performance.now();
@@ -193,8 +193,8 @@ void describe("an upstream's wrong lengths", () => {
   });
 });
 
-void describe("blobs that rot in the storage", () => {
-  void it("are whole for each client by its second attempt, at one download each", async (test) => {
+void describe("stored blobs that are damaged", () => {
+  void it("are complete for each client by its second attempt, with one download each", async (test) => {
     const { upstreams, mirror } = await setUp(test);
     for (const name of NAMES) {
       for (const layer of IMAGES[name].layers) {
@@ -202,7 +202,7 @@ void describe("blobs that rot in the storage", () => {
       }
     }
     await mirror.settled();
-    // No client was given anything before that.
+    // No client received anything before that.
     await mirror.restart();
     for (const upstream of Object.values(upstreams)) upstream.forgetRequests();
     for (const layer of IMAGES.sick.layers) {
@@ -262,7 +262,7 @@ void describe("blobs that rot in the storage", () => {
   });
 });
 
-/** Changes a byte as a disk does: size and times stay. */
+/** Changes a byte like a faulty disk: size and times are unchanged. */
 function rot(file: string): void {
   const { atime, mtime } = statSync(file);
   const bytes = readFileSync(file);
