@@ -18,7 +18,7 @@ const CHECKED = [
   "config/*.yaml",
   "deploy/**/*.{js,json,md,service,toml,yaml,yml}",
   "src/*.{ts,md}",
-  "src/{app,cli,decisions,images,mirror,oci}/**/*.{ts,md}",
+  "src/{app,cli,decisions,http,images,mirror,oci}/**/*.{ts,md}",
   "src/{retention,storage,telemetry,upstream,wire}/**/*.{ts,md}",
 ];
 
