@@ -85,7 +85,7 @@ export class Asker {
           dismiss(held);
           throw this.badAnswer(
             held,
-            status === 200 ? "HTML" : `status ${status}`,
+            status === 200 ? "got HTML" : `got status ${status}`,
           );
         };
       return withDeadline(
@@ -113,7 +113,7 @@ export class Asker {
       request.kind === "blob" && held.answer.url.origin !== endpoint.origin;
     throw isFromStorage &&
       (fault.kind === "denied" || fault.kind === "unauthorized")
-      ? this.badAnswer(held, `status ${held.answer.status}`)
+      ? this.badAnswer(held, `got status ${held.answer.status}`)
       : fault;
   }
 

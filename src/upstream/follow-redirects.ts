@@ -80,7 +80,7 @@ export class Redirects {
       if ("refusal" in verdict) throw this.#refused(verdict.refusal);
       hops += 1;
       if (hops > MAX_REDIRECTS)
-        throw this.#refused(`more than ${MAX_REDIRECTS} redirects`);
+        throw this.#refused(`got more than ${MAX_REDIRECTS} redirects`);
       url = verdict.target;
     }
   }

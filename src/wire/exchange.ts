@@ -90,7 +90,11 @@ async function dial(
   const deadline = setTimeout(
     () => {
       ours.abort(
-        new UpstreamError("timeout", `${place.origin}: no headers`, place),
+        new UpstreamError(
+          "timeout",
+          `${place.origin}: got no headers in time`,
+          place,
+        ),
       );
     },
     config.connectTimeoutMs + config.headersTimeoutMs + TIMER_SLACK_MS,

@@ -26,10 +26,10 @@ export function judgeRedirect(
   location: string | undefined,
 ): RedirectVerdict {
   if (location === undefined || location === "") {
-    return { refusal: "a redirect without Location" };
+    return { refusal: "got a redirect without Location" };
   }
   if (!URL.canParse(location, from)) {
-    return { refusal: "a redirect whose Location is not a URL" };
+    return { refusal: "got a redirect whose Location is not a URL" };
   }
   const target = new URL(location, from);
   target.hash = "";
@@ -40,13 +40,13 @@ export function judgeRedirect(
 /** Returns the reason if no redirect may lead to the target. */
 function refuseTarget(target: URL, from: URL): string | undefined {
   if (target.protocol !== "https:" && target.protocol !== "http:") {
-    return `a redirect to ${target.protocol}`;
+    return `got a redirect to ${target.protocol}; expected http or https`;
   }
   if (from.protocol === "https:" && target.protocol !== "https:") {
-    return `a redirect from https to http on ${target.host}`;
+    return `got a redirect from https to http on ${target.host}`;
   }
   if (target.username !== "" || target.password !== "") {
-    return `a redirect to ${target.host} with credentials in it`;
+    return `got a redirect to ${target.host} with credentials in the URL`;
   }
   return undefined;
 }

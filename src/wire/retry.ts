@@ -69,7 +69,7 @@ export async function sendWithRetry(
       ) {
         const error = new UpstreamError(
           "rate-limited",
-          `${place.origin}: 429`,
+          `${place.origin}: got status 429`,
           {
             ...place,
             status,

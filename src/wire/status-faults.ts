@@ -15,12 +15,16 @@ export function statusFault(
   const { status, url } = answer;
   if (status === 200 || status === 206) return undefined;
   const retryAfterMs = restOf(answer, clock);
-  return new UpstreamError(kindOf(status), `${url.origin}: ${status}`, {
-    upstream,
-    origin: url.origin,
-    status,
-    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
-  });
+  return new UpstreamError(
+    kindOf(status),
+    `${url.origin}: got status ${status}`,
+    {
+      upstream,
+      origin: url.origin,
+      status,
+      ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+    },
+  );
 }
 
 function kindOf(status: number): UpstreamErrorKind {

@@ -140,7 +140,7 @@ export class AuthorizedRequests {
     const { origin } = this.#options.endpoint;
     const { upstream } = error;
     permit.fail(
-      new UpstreamError("unauthorized", `${origin}: ${status}`, {
+      new UpstreamError("unauthorized", `${origin}: got status ${status}`, {
         upstream,
         origin,
         status,

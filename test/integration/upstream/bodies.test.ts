@@ -278,7 +278,7 @@ void describe("a manifest", () => {
     ["empty", { body: "" }, "bad-response"],
     ["HTML", { headers: { "content-type": "text/html" } }, "bad-response"],
     [
-      "gzip without a digest to tell",
+      "gzip without a digest that reveals it",
       { gzip: true, headers: { "docker-content-digest": undefined } },
       "bad-response",
     ],

@@ -45,11 +45,11 @@ void describe("judgeBlobAnswer", () => {
 
   void it("leaves the size undefined if it is missing or not a number", () => {
     for (const length of [undefined, "-1", "1e3", "5, 5", "9".repeat(30)]) {
-      const told = upstreamAnswer(
+      const answer = upstreamAnswer(
         200,
         length === undefined ? {} : { "content-length": length },
       );
-      assert.deepEqual(judgeBlobAnswer(told, DIGEST, WHOLE), {
+      assert.deepEqual(judgeBlobAnswer(answer, DIGEST, WHOLE), {
         status: 200,
         offset: 0,
         sizeBytes: undefined,

@@ -14,7 +14,7 @@ function setUp(): {
   const breaker = new Breaker(clock, (isUp) => changes.push(isUp));
   const enter = (): BreakerPermit => {
     const permit = breaker.enter();
-    assert.ok(permit, "nobody may pass");
+    assert.ok(permit, "expected a permit");
     return permit;
   };
   return { clock, breaker, changes, enter };
