@@ -1,19 +1,19 @@
 import { scanJson } from "./json-scan.ts";
 
 /**
- * - `malformed`: not what the specification says
+ * - `malformed`: contradicts the specification
  * - `too-complex`: deeper, or with more parts, than any real manifest
- * - `ambiguous`: two readers may take it for two different things (CVE-2021-41190)
- * - `media-type`: it is not what its own `mediaType` or its header says
+ * - `ambiguous`: two readers may disagree on what it is (CVE-2021-41190)
+ * - `media-type`: contradicts its own `mediaType` or its header
  */
 export interface ManifestFault {
   readonly ok: false;
   readonly reason: "malformed" | "too-complex" | "ambiguous" | "media-type";
-  /** For the client's eyes; repeats nothing of the manifest. */
+  /** Sent to the client; contains no text of the manifest. */
   readonly detail: string;
 }
 
-/** The fields of a manifest that are looked at; what they hold is not known yet. */
+/** The fields of a manifest that are read; their values are not checked yet. */
 export interface ManifestDocument {
   readonly mediaType?: unknown;
   readonly config?: unknown;
@@ -39,8 +39,8 @@ const DOCUMENT_KEYS = new Set([
 
 const MAX_DEPTH = 32;
 /**
- * Eleven members for each of the most descriptors that are allowed. What costs most within it, an
- * object of another shape each time, was measured at 100 ms and 20 MB.
+ * Eleven members for each of the allowed descriptors. The most expensive content within this bound,
+ * objects that all differ in shape, takes 100 ms and 20 MB.
  */
 const MAX_MARKS = 250_000;
 /** More annotations than any real manifest has; larger objects become slow dictionaries. */
@@ -48,7 +48,7 @@ const MAX_MEMBERS = 4096;
 /** The longest known key with each of its letters escaped. */
 const MAX_KEY_BYTES = 128;
 
-/** Parses a manifest whose depth and number of parts, counted before, are within bounds. */
+/** Parses a manifest after its depth and its number of parts were found to be within bounds. */
 export function parseManifestDocument(
   bytes: Buffer,
 ): { readonly ok: true; readonly document: ManifestDocument } | ManifestFault {
@@ -89,19 +89,19 @@ export function isObject(value: unknown): value is object {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** Go writes an empty list as null, and its readers take null for absent. */
+/** Whether a field is present. Go writes an empty list as null, and reads null as absent. */
 export function isPresent(value: unknown): boolean {
   return value !== undefined && value !== null;
 }
 
-/** Go matches keys whatever their case, by these two foldings: U+017F and U+212A are an s and a k to it. */
+/** Folds a key as Go does, which ignores case: U+017F is equal to s, and U+212A to k. */
 export function fold(key: string): string {
   return key.toUpperCase().toLowerCase();
 }
 
 const FOLDED_DOCUMENT_KEYS = new Set([...DOCUMENT_KEYS].map(fold));
 
-/** Whether every known key is there at most once, in its own spelling. */
+/** Whether every known key occurs at most once, and in its exact spelling. */
 function areKeysPlain(rawKeys: readonly string[]): boolean {
   const seen = new Set<string>();
   for (const rawKey of rawKeys) {

@@ -21,14 +21,14 @@ import {
 /** The largest manifest that is fetched or stored; containerd and c/image reject larger ones. */
 export const MAX_MANIFEST_BYTES = 4_194_304;
 
-/** What a manifest says, as far as a mirror needs to know it. */
+/** The parts of a manifest that a mirror needs. */
 export interface ParsedManifest extends ManifestType {
   readonly ok: true;
-  /** In the manifest's order, the config first; each digest once. */
+  /** In the order of the manifest, the config first; each digest once. */
   readonly children: readonly ChildDescriptor[];
-  /** The one of an image's children that is its config. */
+  /** The child of an image that is its config. */
   readonly config: Digest | undefined;
-  /** Children named by a digest of an unknown algorithm, which are not among `children`. */
+  /** The number of children whose digest has an unknown algorithm; they are not in `children`. */
   readonly skippedChildren: number;
   readonly subject: Digest | undefined;
 }
@@ -115,7 +115,7 @@ function readManifest(
   };
 }
 
-/** A layer may stand in a manifest many times; it is foreign only where it is so each time. */
+/** A manifest may list a layer many times; it is foreign only if every entry is. */
 function addChild(
   children: Map<Digest, ChildDescriptor>,
   digest: Digest,
@@ -154,7 +154,7 @@ const DESCRIPTOR_KEYS = new Set([
 const FOLDED_DESCRIPTOR_KEYS = new Set([...DESCRIPTOR_KEYS].map(fold));
 
 interface ReadDescriptor {
-  /** Undefined: of an algorithm that is not known here, or no digest at all. */
+  /** Undefined if the algorithm is unknown or the text is not a digest. */
   readonly digest: Digest | undefined;
   readonly sizeBytes: number;
   readonly mediaType: string | undefined;
@@ -185,7 +185,7 @@ function readDescriptor(value: unknown): ReadDescriptor | ManifestFault {
   };
 }
 
-/** Undefined where it is absent or could not stand in a header. */
+/** Returns undefined if the type is absent or not valid in a header. */
 function readType(value: unknown): string | undefined {
   return typeof value === "string" && isMediaType(value) ? value : undefined;
 }

@@ -28,7 +28,7 @@ export type AuditEvent =
   | {
       readonly event: "login-failed";
       readonly client: string;
-      /** As the client wrote it; absent for a token. */
+      /** As the client sent it; absent for a token. */
       readonly user?: string | undefined;
       readonly reason: "password" | "token" | "limited";
     }
@@ -137,7 +137,7 @@ export async function openAudit(
     dest: isFile ? file : standard,
     append: true,
     mode: OWNER_ONLY,
-    // Requests never wait for a disk or for the reader of a pipe.
+    // Requests never wait for a disk or a pipe.
     sync: false,
     // Every record is written immediately; with 0 a flush would not wait.
     minLength: 1,
@@ -146,7 +146,7 @@ export async function openAudit(
   if (isFile) await once(stream, "ready");
   stream.on("error", onFault);
   stream.on("drop", () => {
-    onFault(new Error("audit records are lost: they cannot be written"));
+    onFault(new Error("dropped audit records that cannot be written"));
   });
   return createAudit({
     write: (line) => {
@@ -169,7 +169,7 @@ export async function openAudit(
   });
 }
 
-/** Foreign texts may be of any length. */
+/** Clips texts from clients and upstreams. */
 function bounded(_key: string, value: unknown): unknown {
   return typeof value === "string" ? clip(value) : value;
 }

@@ -1,10 +1,10 @@
 import { type DestinationStream, destination } from "pino";
 import type { Flushable } from "./flush-within.ts";
 
-/** Of characters; some hundred records. */
+/** In characters; some hundred records. */
 const BATCH_LENGTH = 64 * 1024;
 /** The longest delay of a record. */
-const HAND_ON_AFTER_MS = 100;
+const WRITE_AFTER_MS = 100;
 /** Buffered for a reader that does not read: beyond it records are dropped, so that requests never wait. */
 const MAX_WAITING_BYTES = 1 << 20;
 
@@ -40,22 +40,22 @@ export function openBatchedLines(
   let length = 0;
   let timer: NodeJS.Timeout | undefined;
   let isDestroyed = false;
-  const handOn = (): void => {
+  const writeBatch = (): void => {
     if (lines.length === 0) return;
     const batch = lines.join("");
     lines = [];
     length = 0;
     if (!isDestroyed) stream.write(batch);
   };
-  const handOnLate = (): void => {
+  const writeLate = (): void => {
     timer = undefined;
-    handOn();
+    writeBatch();
   };
   // Runs before the stream's own listeners, which write its buffer synchronously, possibly while a
   // thread still writes a batch: hence an orderly end awaits a flush.
-  process.prependListener("beforeExit", handOn);
+  process.prependListener("beforeExit", writeBatch);
   process.prependListener("exit", () => {
-    handOn();
+    writeBatch();
     // The stream's own listener repeats a failing write forever, and the process would not exit.
     if (isFailing) stream.destroy();
   });
@@ -63,11 +63,11 @@ export function openBatchedLines(
     write: (line) => {
       lines.push(line);
       length += line.length;
-      if (length >= BATCH_LENGTH) handOn();
-      else timer ??= setTimeout(handOnLate, HAND_ON_AFTER_MS).unref();
+      if (length >= BATCH_LENGTH) writeBatch();
+      else timer ??= setTimeout(writeLate, WRITE_AFTER_MS).unref();
     },
     flush: (done) => {
-      handOn();
+      writeBatch();
       stream.flush(done);
     },
     destroy: () => {

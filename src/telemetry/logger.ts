@@ -6,7 +6,7 @@ export type { Logger } from "pino";
 
 const REDACTED = ["authorization", "Authorization", "cookie", "password"];
 
-/** A logger that writes one record a line. */
+/** Creates a logger that writes one record per line. */
 export function createLogger(
   options: Pick<Config["log"], "level">,
   destination: DestinationStream,
@@ -33,9 +33,9 @@ export function createLogger(
 
 /** Writes prebuilt lines among a logger's own. */
 export interface LineWriter {
-  /** @returns the beginning of a record: its level and its time */
+  /** Returns the beginning of a record: its level and its time. */
   begin(level: string): string;
-  /** @param line a record that {@link begin} began, with its newline */
+  /** @param line a record that starts with the text of {@link begin}, with its newline */
   write(line: string): void;
 }
 
@@ -63,7 +63,7 @@ function createTimestamp(): () => string {
 const MAX_LOGGED_LENGTH = 512;
 
 /** Characters that JSON does not escape, and that terminals or line readers interpret. */
-const ORDERS = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+const CONTROLS = /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
 
 /** Makes foreign text safe for a record: bounded, and without control sequences; JSON escapes the rest. */
 export function clip(text: string): string {
@@ -71,5 +71,5 @@ export function clip(text: string): string {
     text.length <= MAX_LOGGED_LENGTH
       ? text
       : `${text.slice(0, MAX_LOGGED_LENGTH)}…`;
-  return bounded.replace(ORDERS, "\ufffd");
+  return bounded.replace(CONTROLS, "\ufffd");
 }

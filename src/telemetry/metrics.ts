@@ -81,19 +81,19 @@ export function createMetrics(version: string) {
   };
   const httpRequests = counter(
     "http_requests_total",
-    "Requests to the registry API; status is 2xx to 5xx, or error where the connection was ended early.",
+    "Requests to the registry API; status is 2xx to 5xx, or error if the connection was closed early.",
     ["method", "kind", "status"],
     settle,
   );
   const cacheRequests = counter(
     "cache_requests_total",
-    "What the cache did for a request.",
+    "Requests by outcome in the cache.",
     ["upstream", "kind", "outcome"],
     settle,
   );
   const servedBytes = counter(
     "served_bytes_total",
-    "Bytes of bodies sent, by where they came from.",
+    "Bytes of bodies sent, by source.",
     ["upstream", "source"],
     settle,
   );
@@ -105,19 +105,19 @@ export function createMetrics(version: string) {
     httpRequests,
     httpRequestDuration: latency(
       "http_request_duration_seconds",
-      "Time to the end of the answer.",
+      "Time to the end of the response.",
       ["kind"],
     ),
     cacheRequests,
     servedBytes,
     upstreamRequests: counter(
       "upstream_requests_total",
-      "Requests to upstreams; status is the code, or error where there was no answer.",
+      "Requests to upstreams; status is the code, or error if there was no response.",
       ["upstream", "kind", "method", "status"],
     ),
     upstreamRequestDuration: latency(
       "upstream_request_duration_seconds",
-      "Time to the headers of an upstream's answer.",
+      "Time to the headers of an upstream's response.",
       ["upstream", "kind"],
     ),
     upstreamReceivedBytes: counter(
@@ -142,7 +142,7 @@ export function createMetrics(version: string) {
     ),
     upstreamRatelimitRemaining: gauge(
       "upstream_ratelimit_remaining",
-      "Pulls that the upstream said are left; absent where it said nothing within its window.",
+      "Pulls that the upstream reported as remaining; absent if it reported nothing within its window.",
       ["upstream", "credential"],
     ),
     fillsInProgress: gauge("fills_in_progress", "Downloads into the cache.", [
@@ -160,7 +160,7 @@ export function createMetrics(version: string) {
     ),
     digestMismatches: counter(
       "digest_mismatches_total",
-      "Bodies whose bytes were not those of their digest.",
+      "Bodies whose bytes did not match their digest.",
     ),
     evictedImages: counter(
       "evicted_images_total",
@@ -169,31 +169,31 @@ export function createMetrics(version: string) {
     ),
     evictedBytes: counter(
       "evicted_bytes_total",
-      "Bytes that went with evicted images.",
+      "Bytes freed by evicting images.",
     ),
     oldestEvictedAge: gauge(
       "oldest_evicted_age_seconds",
-      "How long the image that was evicted last had not been pulled.",
+      "Time since the last pull of the most recently evicted image.",
     ),
     storageLimitBytes: gauge(
       "storage_limit_bytes",
-      "Bytes of blobs from which on images are evicted.",
+      "Bytes of blobs above which images are evicted.",
     ),
     scrubFindings: counter(
       "scrub_findings_total",
-      "What a scrub found wrong, by its code.",
+      "Findings of scrubs, by code.",
       ["code"],
     ),
     readVerifications: counter(
       "read_verifications_total",
-      "Stored blobs that were compared with their digests because they were read: right, wrong, or unknown where nothing could be said.",
+      "Stored blobs that were verified because they were read: right, wrong, or unknown if they could not be read.",
       ["outcome"],
     ),
     storageBytes: gauge("storage_bytes", "Bytes of all blobs in the cache."),
     storageObjects: gauge("storage_objects", "Objects in the cache.", ["kind"]),
     storageDegraded: gauge(
       "storage_degraded",
-      "1 while the storage takes no writes and downloads are passed through.",
+      "1 while the storage accepts no writes and downloads are passed through.",
     ),
   };
 }
