@@ -12,10 +12,15 @@ export function bytesOf(digest: Digest): Buffer {
   return Buffer.from(digestHex(digest), "hex");
 }
 
+/** @returns undefined if the bytes have the length of no known algorithm, as in a damaged index */
+export function parseDigestBytes(bytes: Buffer): Digest | undefined {
+  const algorithm = bytes.length === 32 ? "sha256" : "sha512";
+  return parseDigest(`${algorithm}:${bytes.toString("hex")}`);
+}
+
 /** @throws IndexError if the bytes have the length of no known algorithm */
 export function digestFrom(bytes: Buffer): Digest {
-  const algorithm = bytes.length === 32 ? "sha256" : "sha512";
-  const digest = parseDigest(`${algorithm}:${bytes.toString("hex")}`);
+  const digest = parseDigestBytes(bytes);
   if (digest === undefined)
     throw new IndexError(
       `got a digest of ${bytes.length} bytes; expected 32 or 64`,

@@ -7,39 +7,31 @@ const BUSY_RETRY_DELAYS_MS = [
   5, 10, 20, 40, 75, 150, 300, 400, 500, 500, 500, 500,
 ];
 
+export interface IndexTransactionsOptions {
+  readonly database: Database;
+  /** Called when SQLite finds the file damaged. */
+  readonly onCorrupt: (error: unknown) => void;
+  /** Called when rows were changed: rows that were read before may be outdated. */
+  readonly onChanged: () => void;
+  /** Called after a transaction that wrote. */
+  readonly onWritten: () => void;
+  /** Frees space on a full disk if possible; the write is then retried once. */
+  readonly onFull: () => void;
+  readonly wait?: (delayMs: number) => Promise<unknown>;
+}
+
 /** Runs reads and writes on a connection. Every failure becomes an IndexError. */
 export class IndexTransactions {
-  readonly #database: Database;
+  readonly #options: IndexTransactionsOptions;
   readonly #countChanges: Statement<[], { readonly changes: number }>;
-  readonly #onCorrupt: (error: unknown) => void;
-  readonly #onChanged: () => void;
-  readonly #onWritten: () => void;
-  readonly #onFull: () => void;
-  readonly #wait: (delayMs: number) => Promise<unknown>;
   /** The retries of a write ran out; until the lock is free each further write is tried once. */
   #isBlocked = false;
 
-  constructor(options: {
-    readonly database: Database;
-    /** Called when SQLite finds the file damaged. */
-    readonly onCorrupt: (error: unknown) => void;
-    /** Called when rows were changed: rows that were read before may be outdated. */
-    readonly onChanged: () => void;
-    /** Called after a transaction that wrote. */
-    readonly onWritten: () => void;
-    /** Frees space on a full disk if possible; the write is then retried once. */
-    readonly onFull: () => void;
-    readonly wait?: (delayMs: number) => Promise<unknown>;
-  }) {
-    this.#database = options.database;
+  constructor(options: IndexTransactionsOptions) {
+    this.#options = options;
     this.#countChanges = options.database.prepare(
       `SELECT total_changes() AS changes`,
     );
-    this.#onCorrupt = options.onCorrupt;
-    this.#onChanged = options.onChanged;
-    this.#onWritten = options.onWritten;
-    this.#onFull = options.onFull;
-    this.#wait = options.wait ?? delay;
   }
 
   /**
@@ -63,10 +55,11 @@ export class IndexTransactions {
     work: () => T,
     busy: unknown,
   ): Promise<T> {
+    const { wait = delay } = this.#options;
     let error = busy;
     for (const delayMs of BUSY_RETRY_DELAYS_MS) {
       if (this.#isBlocked) break;
-      await this.#wait(delayMs);
+      await wait(delayMs);
       try {
         return this.#transact(work);
       } catch (again) {
@@ -79,7 +72,7 @@ export class IndexTransactions {
   }
 
   #transact<T>(work: () => T): T {
-    const transaction = this.#database.transaction(work);
+    const transaction = this.#options.database.transaction(work);
     let result: T;
     const before = this.#changes();
     try {
@@ -93,8 +86,8 @@ export class IndexTransactions {
     this.#isBlocked = false;
     // A transaction may find nothing to change.
     if (this.#changes() !== before) {
-      this.#onChanged();
-      this.#onWritten();
+      this.#options.onChanged();
+      this.#options.onWritten();
     }
     return result;
   }
@@ -109,9 +102,9 @@ export class IndexTransactions {
    * reserved for it, and restarts the log. This is the only checkpoint on the thread of requests.
    */
   #makeRoom(): void {
-    this.#onFull();
+    this.#options.onFull();
     try {
-      this.#database.pragma("wal_checkpoint(TRUNCATE)");
+      this.#options.database.pragma("wal_checkpoint(TRUNCATE)");
     } catch {
       // The retried write fails like the first one.
     }
@@ -126,7 +119,7 @@ export class IndexTransactions {
   }
 
   #asIndexError(method: string, error: unknown): IndexError {
-    if (isCorruption(error)) this.#onCorrupt(error);
+    if (isCorruption(error)) this.#options.onCorrupt(error);
     return error instanceof IndexError
       ? error
       : new IndexError(`${method}: ${sqliteCode(error)}`, {

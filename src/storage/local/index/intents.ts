@@ -1,6 +1,6 @@
 import type { Database, Statement } from "better-sqlite3";
-import { type Digest, parseDigest } from "../../../oci/digest.ts";
-import { bytesOf } from "./index-keys.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import { bytesOf, parseDigestBytes } from "./index-keys.ts";
 import type { RepositoryName } from "../../../oci/reference.ts";
 import type { NotedIntent } from "../../blob-index.ts";
 
@@ -51,8 +51,7 @@ export class IntentRows {
 
   list(): readonly NotedIntent[] {
     return this.#list.all().flatMap(({ digest: bytes, ...row }) => {
-      const algorithm = bytes.length === 32 ? "sha256" : "sha512";
-      const digest = parseDigest(`${algorithm}:${bytes.toString("hex")}`);
+      const digest = parseDigestBytes(bytes);
       if (digest === undefined) return [];
       const { upstream, name, sizeBytes, mediaType } = row;
       return [

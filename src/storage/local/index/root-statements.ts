@@ -190,14 +190,8 @@ export function prepareRootStatements(database: Database) {
     deleteTag: database.prepare<[number, string]>(
       `DELETE FROM tags WHERE repository_id = ? AND name = ?`,
     ),
-    listTagsOf: database.prepare<[number, number], { readonly name: string }>(
-      `SELECT name FROM tags WHERE manifest_id = ? AND repository_id = ?`,
-    ),
     pinTag: database.prepare<[0 | 1, number, string]>(
       `UPDATE tags SET is_pinned = ? WHERE repository_id = ? AND name = ?`,
-    ),
-    unpinRoot: database.prepare<[number, number]>(
-      `UPDATE roots SET is_pinned = 0 WHERE blob_id = ? AND repository_id = ?`,
     ),
 
     // --- lists ---
@@ -334,9 +328,6 @@ export function prepareRootStatements(database: Database) {
     ),
     pardon: database.prepare<[number]>(
       `DELETE FROM condemned WHERE blob_id = ?`,
-    ),
-    isCondemned: database.prepare<[number]>(
-      `SELECT 1 FROM condemned WHERE blob_id = ?`,
     ),
     deleteBlobById: database.prepare<[number]>(
       `DELETE FROM blobs WHERE id = ?`,

@@ -1,14 +1,14 @@
 import type { DroppedTag } from "../../scrub-report.ts";
 import type { Database, Statement } from "better-sqlite3";
 import type { ChildDescriptor } from "../../../oci/descriptor.ts";
-import { type Digest, parseDigest } from "../../../oci/digest.ts";
+import type { Digest } from "../../../oci/digest.ts";
 import type {
   RepositoryKey,
   RepositoryName,
   Tag,
 } from "../../../oci/reference.ts";
 import { IndexHealth } from "./index-health.ts";
-import { bytesOf } from "../index/index-keys.ts";
+import { bytesOf, parseDigestBytes } from "../index/index-keys.ts";
 
 /** The row of a stored blob. */
 export interface AuditRow {
@@ -111,7 +111,7 @@ export class IndexAudit {
       )
       .all(id)
       .flatMap(({ digest, sizeBytes, mediaType, ...edge }) => {
-        const child = digestFrom(digest);
+        const child = parseDigestBytes(digest);
         return child === undefined
           ? []
           : [
@@ -130,7 +130,7 @@ export class IndexAudit {
          JOIN digests ON digests.id = manifests.subject_id WHERE manifests.id = ?`,
       )
       .get(id);
-    return { children, subject: subject && digestFrom(subject.digest) };
+    return { children, subject: subject && parseDigestBytes(subject.digest) };
   }
 
   /** Returns the media type of a child manifest from any stored manifest that names it. */
@@ -203,7 +203,7 @@ function auditRow({
   mediaType,
   ...row
 }: AuditColumns): readonly AuditRow[] {
-  const parsed = digestFrom(digest);
+  const parsed = parseDigestBytes(digest);
   return parsed === undefined
     ? []
     : [{ ...row, digest: parsed, mediaType: mediaType ?? undefined }];
@@ -217,10 +217,4 @@ function repositoryKey({
   readonly name: string;
 }): RepositoryKey {
   return { upstream, repository: name as RepositoryName };
-}
-
-/** A damaged index may have bytes that are not a digest. */
-function digestFrom(bytes: Buffer): Digest | undefined {
-  const algorithm = bytes.length === 32 ? "sha256" : "sha512";
-  return parseDigest(`${algorithm}:${bytes.toString("hex")}`);
 }
