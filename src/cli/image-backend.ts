@@ -152,6 +152,56 @@ async function openRoot(
   config: Config,
   stderr: Writable,
 ): Promise<ImageBackend> {
+  const { storage, evictor, images } = await openStoppedImages(config);
+  const { index } = storage;
+  const audit = new CommandAudit(config.audit?.file, images, stderr);
+  const routes = createUpstreamRoutes(
+    config.upstreams,
+    config.upstreamTemplates,
+  );
+  const read = (ref: string) => {
+    const image = parseImageReference(ref, routes);
+    if (image === undefined) throw new Failed(2, `${ref} is not a reference`);
+    return image;
+  };
+  return {
+    storedBytes: async () => storedBytes(await index.totals()),
+    async list(pattern) {
+      const found: ImageSummary[] = [];
+      let last: string | undefined;
+      do {
+        const page: ImageList = await images.list({
+          q: pattern,
+          n: PAGE,
+          last: last === undefined ? undefined : parseImageText(last),
+        });
+        found.push(...page.images);
+        last = page.last;
+      } while (last !== undefined);
+      return found;
+    },
+    inspect: (ref) => images.get(read(ref)),
+    setPinned: async (ref, isPinned) =>
+      (await (await audit.open()).setPinned(read(ref), isPinned)) || undefined,
+    remove: async (ref) => (await audit.open()).remove(read(ref)),
+    evict: async (request) => (await audit.open()).evict(request),
+    refresh: () =>
+      Promise.reject(
+        new Failed(
+          1,
+          "no mirror is running, and a refresh needs one; start it with 'entrepot serve'",
+        ),
+      ),
+    close: async () => {
+      await evictor.stop();
+      await storage.close();
+      await audit.close();
+    },
+  };
+}
+
+/** The images of a stopped mirror's storage, with all that has to be closed. */
+async function openStoppedImages(config: Config) {
   const { root } = config.storage;
   const log = {
     info: () => undefined,
@@ -187,59 +237,37 @@ async function openRoot(
         ({ name, credentials }) => name === upstream && credentials.length > 0,
       ),
   });
-  let audit: Audit = NO_AUDIT;
-  // Opened before any change: a change that cannot be recorded is not made.
-  const ordered = async (): Promise<AuditedImages> => {
-    const file = config.audit?.file;
-    if (file !== undefined && audit === NO_AUDIT) {
-      const onFault = (error: unknown) => {
-        stderr.write(`entrepot: audit.file: ${String(error)}\n`);
-      };
-      audit = await openAudit(file, onFault, 2);
+  return { storage, evictor, images };
+}
+
+/** Records changes that a command makes. Opened before any change: an unrecordable change is not made. */
+class CommandAudit {
+  readonly #file: string | undefined;
+  readonly #images: Images;
+  readonly #stderr: Writable;
+  #audit: Audit = NO_AUDIT;
+
+  constructor(file: string | undefined, images: Images, stderr: Writable) {
+    this.#file = file;
+    this.#images = images;
+    this.#stderr = stderr;
+  }
+
+  /** @throws the system's error if the audit file can't be opened */
+  async open(): Promise<AuditedImages> {
+    if (this.#file !== undefined && this.#audit === NO_AUDIT) {
+      this.#audit = await openAudit(
+        this.#file,
+        (error) => {
+          this.#stderr.write(`entrepot: audit.file: ${String(error)}\n`);
+        },
+        2,
+      );
     }
-    return new AuditedImages(images, audit, "command-line");
-  };
-  const routes = createUpstreamRoutes(
-    config.upstreams,
-    config.upstreamTemplates,
-  );
-  const read = (ref: string) => {
-    const image = parseImageReference(ref, routes);
-    if (image === undefined) throw new Failed(2, `${ref} is not a reference`);
-    return image;
-  };
-  return {
-    storedBytes: async () => storedBytes(await index.totals()),
-    async list(pattern) {
-      const found: ImageSummary[] = [];
-      let last: string | undefined;
-      do {
-        const page: ImageList = await images.list({
-          q: pattern,
-          n: PAGE,
-          last: last === undefined ? undefined : parseImageText(last),
-        });
-        found.push(...page.images);
-        last = page.last;
-      } while (last !== undefined);
-      return found;
-    },
-    inspect: (ref) => images.get(read(ref)),
-    setPinned: async (ref, isPinned) =>
-      (await (await ordered()).setPinned(read(ref), isPinned)) || undefined,
-    remove: async (ref) => (await ordered()).remove(read(ref)),
-    evict: async (request) => (await ordered()).evict(request),
-    refresh: () =>
-      Promise.reject(
-        new Failed(
-          1,
-          "no mirror is running, and a refresh needs one; start it with 'entrepot serve'",
-        ),
-      ),
-    close: async () => {
-      await evictor.stop();
-      await storage.close();
-      await audit.close();
-    },
-  };
+    return new AuditedImages(this.#images, this.#audit, "command-line");
+  }
+
+  close(): Promise<void> {
+    return this.#audit.close();
+  }
 }

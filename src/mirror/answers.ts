@@ -39,6 +39,10 @@ export function judgeUpstreamFailure(
   failure: UpstreamError,
   context: { readonly wanted: Wanted; readonly hasCredentials: boolean },
 ): Verdict {
+  const retryAfterMs = Math.min(
+    MAX_CLIENT_RETRY_AFTER_MS,
+    failure.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS,
+  );
   const verdict = (
     stale: StaleOffer,
     code: RegistryErrorCode,
@@ -68,10 +72,7 @@ export function judgeUpstreamFailure(
     case "rate-limited":
       return verdict("always", "TOOMANYREQUESTS", {
         detail: "the upstream's rate limit is reached",
-        retryAfterMs: Math.min(
-          MAX_CLIENT_RETRY_AFTER_MS,
-          failure.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS,
-        ),
+        retryAfterMs,
       });
     case "breaker-open":
     case "overloaded":
@@ -81,10 +82,7 @@ export function judgeUpstreamFailure(
           failure.kind === "overloaded"
             ? "too many requests are waiting for the upstream"
             : "the upstream is down",
-        retryAfterMs: Math.min(
-          MAX_CLIENT_RETRY_AFTER_MS,
-          failure.retryAfterMs ?? DEFAULT_RETRY_AFTER_MS,
-        ),
+        retryAfterMs,
       });
     case "timeout":
       return verdict("when-complete", "UNAVAILABLE", {

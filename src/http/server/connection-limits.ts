@@ -108,19 +108,6 @@ export function createConnectionLimits(
   const bySocket = new WeakMap<Socket, Connection>();
   const byPeer = new Map<string, Connection>();
 
-  const makeRoom = (of: Group | undefined, limit: number): boolean => {
-    if (of === undefined) return true;
-    while (of.count >= limit) {
-      const { oldest } = of.idle;
-      if (oldest === undefined) return false;
-      // Without waiting for `close`: the connection must not be counted until then.
-      oldest.leave();
-      oldest.socket.destroy();
-      onCut?.("closed");
-    }
-    return true;
-  };
-
   const accept = (socket: Socket): void => {
     const address = canonicalAddress(socket.remoteAddress);
     const group =
@@ -129,8 +116,8 @@ export function createConnectionLimits(
         : addressGroup(address);
     let own = group === undefined ? undefined : groups.get(group);
     if (
-      !makeRoom(own, bounds.connectionsPerAddress) ||
-      !makeRoom(all, bounds.connections)
+      !makeRoom(own, bounds.connectionsPerAddress, onCut) ||
+      !makeRoom(all, bounds.connections, onCut)
     ) {
       socket.destroy();
       onCut?.("refused");
@@ -176,6 +163,24 @@ export function createConnectionLimits(
       bounds = next;
     },
   };
+}
+
+/** Closes the longest idle connections of a group at its limit. @returns false if all are busy */
+function makeRoom(
+  group: Group | undefined,
+  limit: number,
+  onCut: ConnectionLimitsOptions["onCut"],
+): boolean {
+  if (group === undefined) return true;
+  while (group.count >= limit) {
+    const { oldest } = group.idle;
+    if (oldest === undefined) return false;
+    // Without waiting for `close`: the connection must not be counted until then.
+    oldest.leave();
+    oldest.socket.destroy();
+    onCut?.("closed");
+  }
+  return true;
 }
 
 /** Returns both ends of a connection, which identify it while it is open. */
