@@ -10,7 +10,7 @@ import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { validateDocument } from "./validate.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./schema/well-known-upstreams.ts";
 
-/** The folders that defaults are resolved against. */
+/** The base folders of paths in defaults. */
 export interface DefaultFolders {
   /** Absolute. */
   readonly cwd: string;
@@ -80,7 +80,7 @@ function pickUpstreams(
       const changes = isMapping(upstream)
         ? pickChanges(upstream, defaults[name], ["upstreams", name])
         : {};
-      // With credentials it must be written out.
+      // Required with credentials.
       const access = "credentials" in changes ? { access: "shared" } : {};
       return [name, { ...changes, ...access }];
     }),
@@ -106,7 +106,7 @@ function pickChanges(
       continue;
     }
     const inner = pickChanges(child, byDefault, childPath);
-    // A mapping that is absent by default may mean something when it is empty.
+    // An empty mapping may differ from an absent one if it is absent by default.
     if (!isKnown || Object.keys(inner).length > 0) changes[key] = inner;
   }
   return changes;

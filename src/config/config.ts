@@ -39,7 +39,7 @@ export type EvictionConfig = Root["eviction"];
 /** 0: derived from the limits of the process and the machine. */
 export type LimitsConfig = Root["limits"];
 
-/** Absolute paths of PEM files, read when the mirror starts and whenever they change. */
+/** Absolute paths of PEM files, read at start and when they change. */
 export interface ServerTlsConfig {
   readonly certificateFile: string;
   readonly keyFile: string;
@@ -101,13 +101,13 @@ export interface UpstreamConfig extends Omit<
   };
 }
 
-/** Through which forward proxies an upstream is reached; each a whole URL, which may hold a password. */
+/** The forward proxies of an upstream; each is a whole URL, which may hold a password. */
 export interface ProxyConfig {
-  /** `upstream`: for all of its traffic; `environment`: but for what NO_PROXY names, if it names any. */
+  /** `upstream`: for all of its traffic; `environment`: except for hosts in NO_PROXY. */
   readonly source: "upstream" | "environment" | "none";
   readonly https: Secret | undefined;
   readonly http: Secret | undefined;
-  /** As in NO_PROXY. */
+  /** Entries of NO_PROXY. */
   readonly noProxy: readonly string[];
 }
 
@@ -117,7 +117,7 @@ export type UpstreamCredential =
 export interface PasswordCredential {
   readonly username: string;
   readonly password: Secret;
-  /** Where it was read from, absolute; absent where the configuration holds it. */
+  /** The absolute path of its file; absent if the configuration holds the password. */
   readonly passwordFile?: string;
 }
 
@@ -129,13 +129,13 @@ export interface DockerConfigCredential {
 
 /** A program that speaks Docker's credential-helper protocol. */
 export interface HelperCredential {
-  /** A name looked for in `PATH`, or an absolute path. */
+  /** A name in `PATH`, or an absolute path. */
   readonly helper: string;
 }
 
 export type FreshnessConfig = UpstreamSettings["freshness"];
 
-/** A text that no log, error or JSON shows. */
+/** A text that logs, errors and JSON do not show. */
 export class Secret {
   readonly #text: string;
   constructor(text: string) {

@@ -1,24 +1,24 @@
 import { readFile } from "node:fs/promises";
 import { totalmem } from "node:os";
 
-/** Where the system tells no limit: what Linux gives a process that did not ask for more. */
+/** Used if the system reports no limit: the default of a Linux process. */
 const FALLBACK = 1_024;
 
-/** More than a mirror of one machine has any use for. */
+/** More than a mirror on one machine can use. */
 const MAX_CONNECTIONS = 16_384;
 
-/** The mirror's own: index, log, listeners, idle connections to upstreams. */
+/** For the mirror itself: index, log, listeners, idle connections to upstreams. */
 const OWN_DESCRIPTORS = 64;
 /** A download has a partial file and a connection to its upstream. */
 const DESCRIPTORS_PER_FILL = 2;
-/** What a download costs where a thousand run, with its client: some 400 KB were measured. */
+/** The memory of one download with its client, among a thousand: about 400 KB were measured. */
 const MEMORY_PER_FILL_BYTES = 512 * 1024;
-/** The part of the memory that downloads may take together. */
+/** The share of the memory for all downloads together. */
 const FILL_MEMORY_PART = 1 / 4;
 const MIN_FILLS = 4;
 const MAX_FILLS = 4_096;
 
-/** How many files this process may have open at once; Node.js has raised it as far as it may at its start. */
+/** Returns the number of files that this process may have open; Node.js raises it to the hard limit at start. */
 export async function readDescriptorLimit(): Promise<number> {
   const text = await readFile("/proc/self/limits", "utf8").catch(() => "");
   const [, soft] = /^Max open files\s+(\d+|unlimited)/m.exec(text) ?? [];
@@ -26,18 +26,18 @@ export async function readDescriptorLimit(): Promise<number> {
   return soft === undefined ? FALLBACK : Number(soft);
 }
 
-/** Memory that this process may use: that of the machine, or of its control group where that is less. */
+/** Returns the memory of the machine, or of the control group if that is less. */
 export function readMemoryLimit(): number {
   const constrained = process.constrainedMemory();
   return constrained > 0 ? Math.min(constrained, totalmem()) : totalmem();
 }
 
 /**
- * Returns what `limits.fills` means where it says 0: as many downloads as the descriptors that clients
- * leave and a quarter of the memory carry. The bound protects the process; a busy registry does not
+ * Returns the effective `limits.fills`. 0 means as many downloads as the descriptors not reserved for
+ * clients and a quarter of the memory allow. The limit protects the process; normal load does not
  * reach it.
  *
- * @param written 0: not written
+ * @param written 0: derived
  */
 export function resolveFillLimit(
   written: number,
@@ -57,10 +57,10 @@ export function resolveFillLimit(
 }
 
 /**
- * What `limits` means where it says 0: half of the descriptors are for clients, the others for
- * blobs and upstreams, and one address may have half of that.
+ * Returns the effective limits of connections. 0 means half of the descriptors for clients (the others
+ * are for blobs and upstreams), and half of that for one address.
  *
- * @param written 0: not written
+ * @param written 0: derived
  */
 export function resolveConnectionLimits(
   written: {

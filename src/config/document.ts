@@ -11,10 +11,10 @@ export type ConfigDocument = Written<typeof CONFIG_SCHEMA>;
 
 export type UpstreamDocument = Written<typeof UPSTREAM_SCHEMA>;
 
-/** One of three forms: the checks between keys hold them apart. */
+/** Has one of three forms; the checks between keys enforce it. */
 export type CredentialDocument = Written<typeof CREDENTIAL_SCHEMA>;
 
-/** Every credential of an upstream with its place. */
+/** Returns every credential of an upstream with its place. */
 export function credentialsOf(
   name: string,
   upstream: Pruned<UpstreamDocument>,
@@ -39,7 +39,7 @@ export function upstreamsOf(
   );
 }
 
-/** The compiler's own check does not see that a readonly list is a list. */
+/** Narrows readonly lists too, which Array.isArray does not. */
 export function isList<T>(value: T): value is Extract<T, readonly unknown[]> {
   return Array.isArray(value);
 }

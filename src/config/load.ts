@@ -8,7 +8,7 @@ import {
   isMapping,
   readConfigFile,
 } from "./config-file.ts";
-import type { Config } from "./config.ts";
+import type { Config, Secret } from "./config.ts";
 import {
   type ConfigDocument,
   credentialsOf,
@@ -103,33 +103,16 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const validated = validateDocument(written, schema);
   const document: Pruned<ConfigDocument> = validated.document;
   const faults: PlacedFault[] = validated.isWhole ? [] : [...validated.faults];
-  const refused = new Set(faults.map(({ path }) => JSON.stringify(path)));
+  const rejected = new Set(faults.map(({ path }) => JSON.stringify(path)));
   faults.push(
-    ...checkDocument(document, (path) => refused.has(JSON.stringify(path))),
+    ...checkDocument(document, (path) => rejected.has(JSON.stringify(path))),
   );
   const warnings = findRisks(document);
   const resolve = (path: string): string =>
     resolvePath(path, file.folder, options.home);
-
-  const files = new Map<string, UpstreamFiles>();
-  for (const [name, upstream] of upstreamsOf(document)) {
-    const read = await readUpstreamFiles(
-      name,
-      upstream,
-      resolve,
-      options.env["PATH"],
-    );
-    files.set(name, read);
-    faults.push(...read.faults);
-  }
-  const accessFiles = await judgeAccessFiles(document, resolve);
-  faults.push(...accessFiles.faults);
-  warnings.push(...accessFiles.warnings);
-  const operatorToken = await readOperatorToken(
-    document.operator?.tokenFile,
-    resolve,
-  );
-  faults.push(...operatorToken.faults);
+  const read = await readNamedFiles(document, resolve, options.env);
+  faults.push(...read.faults);
+  warnings.push(...read.warnings);
   if (upstreamsVariable === undefined) {
     faults.push(...judgeOwnSecrets(document, file));
   }
@@ -145,11 +128,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   ];
   const sources: ConfigSources = {
     configFile: file.path,
-    files: [
-      ...[...files.values()].flatMap(({ paths }) => paths),
-      ...accessFiles.paths,
-      ...operatorToken.paths,
-    ],
+    files: read.paths,
     variables: [
       ...environment.values.map(({ name }) => name),
       ...(upstreamsVariable === undefined ? [] : [UPSTREAMS_VARIABLE]),
@@ -163,17 +142,17 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       sources,
     };
   }
-  const isRootFromFile =
-    file.lines?.children.get("storage")?.children.has("root") === true &&
-    !environment.values.some(({ path }) => path.join(".") === "storage.root");
-  const { root } = validated.document.storage;
-  const base = isRootFromFile ? file.folder : options.cwd;
   return {
     ok: true,
     config: buildConfig(validated.document, {
-      storageRoot: resolvePath(root, base, options.home),
-      files,
-      operatorToken: operatorToken.token,
+      storageRoot: storageRootOf(
+        validated.document,
+        file,
+        environment.values,
+        options,
+      ),
+      files: read.upstreams,
+      operatorToken: read.operatorToken,
       resolve,
       env: options.env,
       schema: options.schema,
@@ -182,6 +161,52 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     sources,
     quantities: findQuantities(validated.document, schema),
   };
+}
+
+/** The content of the files that a document names. */
+interface NamedFiles {
+  readonly upstreams: ReadonlyMap<string, UpstreamFiles>;
+  readonly operatorToken: Secret | undefined;
+  /** Absolute. */
+  readonly paths: readonly string[];
+  readonly faults: readonly PlacedFault[];
+  readonly warnings: readonly PlacedFault[];
+}
+
+async function readNamedFiles(
+  document: Pruned<ConfigDocument>,
+  resolve: (path: string) => string,
+  env: LoadOptions["env"],
+): Promise<NamedFiles> {
+  const upstreams = new Map<string, UpstreamFiles>();
+  for (const [name, upstream] of upstreamsOf(document)) {
+    const files = readUpstreamFiles(name, upstream, resolve, env["PATH"]);
+    upstreams.set(name, await files);
+  }
+  const access = await judgeAccessFiles(document, resolve);
+  const { tokenFile } = document.operator ?? {};
+  const operator = await readOperatorToken(tokenFile, resolve);
+  const all = [...upstreams.values(), access, operator];
+  return {
+    upstreams,
+    operatorToken: operator.token,
+    paths: all.flatMap(({ paths }) => paths),
+    faults: all.flatMap(({ faults }) => faults),
+    warnings: access.warnings,
+  };
+}
+
+/** Resolves `storage.root`: only a root that the file sets is relative to the file's folder. */
+function storageRootOf(
+  { storage }: ConfigDocument,
+  file: ConfigFile,
+  variables: readonly EnvironmentValue[],
+  { cwd, home }: LoadOptions,
+): string {
+  const isFromFile =
+    file.lines?.children.get("storage")?.children.has("root") === true &&
+    !variables.some(({ path }) => path.join(".") === "storage.root");
+  return resolvePath(storage.root, isFromFile ? file.folder : cwd, home);
 }
 
 /** Reads the files of `tls` and `access`. Loads the readers only if there are any. */

@@ -1,7 +1,7 @@
 /**
- * The known key that was most likely meant: the same but for case and separators, or a few letters away.
+ * Returns the known key that was most likely meant: equal except for case and separators, or similar.
  *
- * @returns undefined where nothing is near
+ * @returns undefined if no key is similar
  */
 export function chooseNearestKey(
   key: string,
@@ -24,7 +24,7 @@ function fold(key: string): string {
   return key.slice(0, 64).toLowerCase().replace(/[_-]/g, "");
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours; `limit` where it is at least that. */
+/** Counts insertions, deletions, replacements and swaps of neighbours, up to `limit`. */
 function editDistance(left: string, right: string, limit: number): number {
   if (Math.abs(left.length - right.length) >= limit) return limit;
   let beforeLast: number[] = [];

@@ -2,9 +2,9 @@ import { type ProxyConfig, Secret } from "./config.ts";
 import { parseProxy } from "./schema/forms.ts";
 
 /**
- * The proxies of an upstream: its own for everything, else those of the environment. The spelling
- * in lower case wins, as with curl; a text that is no proxy's URL counts as absent, for the
- * variable may be meant for other programs (SOCKS).
+ * Chooses the proxies of an upstream: its own for all requests, otherwise those of the environment. A
+ * variable in lower case takes precedence, as in curl; an invalid proxy URL counts as absent, since
+ * the variable may be meant for other programs (SOCKS).
  *
  * @param written `proxy` of the upstream
  */

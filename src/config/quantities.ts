@@ -2,7 +2,7 @@ import type { KeyPath } from "./fault.ts";
 import type { FormName } from "./schema/forms.ts";
 import { childOf, type SchemaNode } from "./schema/schema-node.ts";
 
-/** A size, a share or a duration as the operator wrote it: `1536MiB` and `60s` stay what they are. */
+/** A size, a share or a duration as the operator wrote it: `1536MiB` and `60s` keep their units. */
 export interface WrittenQuantity {
   readonly path: KeyPath;
   readonly text: string | number;
@@ -33,7 +33,7 @@ export function findQuantities(
   );
 }
 
-/** Writes each quantity over the value at its path in a tree that has one there. */
+/** Replaces the value at the path of each quantity, if the tree has one there. */
 export function restoreQuantities(
   tree: Record<string, unknown>,
   quantities: readonly WrittenQuantity[],

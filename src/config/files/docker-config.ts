@@ -1,35 +1,35 @@
 import { Secret } from "../config.ts";
 
-/** What a Docker `config.json` says of one registry. */
+/** The account of one registry in a Docker `config.json`. */
 export interface DockerLogin {
   readonly username: string;
   readonly secret: Secret;
-  /** The secret is a refresh token of OAuth2, no password. */
+  /** Whether the secret is an OAuth2 refresh token instead of a password. */
   readonly isIdentityToken: boolean;
 }
 
-/** The part of a Docker `config.json` that tells of credentials; hosts in lower case. */
+/** The credentials of a Docker `config.json`; hosts in lower case. */
 export interface DockerConfig {
   readonly logins: ReadonlyMap<string, DockerLogin>;
-  /** Names of programs without their `docker-credential-`. */
+  /** Names of programs without their prefix `docker-credential-`. */
   readonly helpers: ReadonlyMap<string, string>;
-  /** The helper that keeps all the rest. */
+  /** The helper for all other registries. */
   readonly store: string | undefined;
 }
 
-/** Where `docker login` without a registry keeps what it was told. */
+/** The server under which `docker login` without a registry stores the account. */
 const DOCKER_HUB_SERVER = "https://index.docker.io/v1/";
 const DOCKER_HUB_HOSTS: readonly string[] = [
   "index.docker.io",
   "docker.io",
   "registry-1.docker.io",
 ];
-/** No path: a program of that name in `PATH`. */
+/** The name of a program in `PATH`; not a path. */
 const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$/;
 
 /**
- * Reads `auths`, `credHelpers` and `credsStore`; undefined where the text is no JSON mapping. Entries that
- * cannot be understood are left out, as Docker does.
+ * Reads `auths`, `credHelpers` and `credsStore`; undefined if the text is not a JSON mapping. Invalid
+ * entries are ignored, as Docker does.
  *
  * @see https://docs.docker.com/reference/cli/docker/login/
  */
@@ -57,8 +57,8 @@ export function parseDockerConfig(text: string): DockerConfig | undefined {
 }
 
 /**
- * The names under which an endpoint's credentials are kept: its own host, never another one's.
- * Docker Hub has several.
+ * Returns the names under which an endpoint's credentials are stored: only its own host; Docker Hub has
+ * several.
  */
 export function dockerServers(endpoint: URL): readonly string[] {
   const { host, hostname, port, protocol } = endpoint;
@@ -67,14 +67,14 @@ export function dockerServers(endpoint: URL): readonly string[] {
   return [host, `${hostname}:${protocol === "https:" ? 443 : 80}`];
 }
 
-/** What a credential helper is asked for. */
+/** Returns the server name that a credential helper receives. */
 export function helperServer(endpoint: URL): string {
   return DOCKER_HUB_HOSTS.includes(endpoint.host)
     ? DOCKER_HUB_SERVER
     : endpoint.host;
 }
 
-/** `https://index.docker.io/v1/` and `quay.io`, but not podman's `quay.io/acme`, which is not the whole host's. */
+/** Accepts `https://index.docker.io/v1/` and `quay.io`, but not podman's `quay.io/acme`, which covers only a part of the host. */
 function hostOf(key: string): string | undefined {
   return /^(?:https?:\/\/)?([^/\s]+)(?:\/v[12])?\/?$/i
     .exec(key)?.[1]
@@ -94,7 +94,7 @@ function loginOf(entry: Record<string, unknown>): DockerLogin | undefined {
     : { username, secret: new Secret(password), isIdentityToken: false };
 }
 
-/** Base64 of `user:password`; some writers pad it with NULs. */
+/** Decodes base64 of `user:password`; some programs pad it with NULs. */
 function decodePair(
   value: unknown,
 ):

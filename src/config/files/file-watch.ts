@@ -1,30 +1,30 @@
 import { stat } from "node:fs/promises";
 
 export interface FileWatch {
-  /** Looks now, not at the next time; ends when what changed has been taken over. */
+  /** Checks immediately; resolves when a change has taken effect. */
   check(): Promise<void>;
   close(): void;
 }
 
-/** What is taken away from a file is no longer believed this much later. */
-const LOOK_EVERY_MS = 2_000;
+/** The longest time until a change takes effect, for example a removed user. */
+const CHECK_INTERVAL_MS = 2_000;
 
 /**
- * Looks at files again and again, and tells when one is another than before. Notifications of the
- * system are not asked for: they are lost where a folder is swapped under a link, as Kubernetes
- * does with its secrets, and on many network file systems.
+ * Polls files and calls back when one has changed. Notifications of the system are not used: they are
+ * lost when a folder is replaced under a link, as Kubernetes does with secrets, and on many network
+ * file systems.
  *
- * @param onChange is never called again before it has ended; what it throws is a bug
- * @param readMark what tells a file from what it was before
- * @returns once it is known what the files are like now: what is read after that is not older
+ * @param onChange calls never overlap; it must not throw
+ * @param readMark returns a text that changes with the file
+ * @returns after the first check: later reads are not older than it
  */
 export async function watchFiles(
   paths: readonly string[],
   onChange: () => Promise<void>,
   readMark: (path: string) => Promise<string> = statMark,
 ): Promise<FileWatch> {
-  // One after the other: a look that hangs, as at a dead network share, holds one thread of the
-  // few that all files are read by, not one for each path.
+  // Sequential: a check that hangs, for example on a dead network share, blocks one thread of the
+  // thread pool instead of one for each path.
   const readMarks = async (): Promise<string> => {
     const marks: string[] = [];
     for (const path of paths) marks.push(await readMark(path));
@@ -34,7 +34,7 @@ export async function watchFiles(
   let isClosed = false;
   let running: Promise<void> = Promise.resolve();
   let following: Promise<void> | undefined;
-  const look = async (): Promise<void> => {
+  const compare = async (): Promise<void> => {
     following = undefined;
     if (isClosed) return;
     const now = await readMarks();
@@ -42,13 +42,13 @@ export async function watchFiles(
     seen = now;
     await onChange();
   };
-  // One that runs may have looked too early for whoever asks: one more follows it, for all who ask.
+  // A running check may have read the files before this call, so all callers share the next one.
   const check = (): Promise<void> => {
-    following ??= running = running.then(look);
+    following ??= running = running.then(compare);
     return following;
   };
-  const timer = setInterval(() => void check(), LOOK_EVERY_MS);
-  // A mirror that is told to stop does not wait for the next look.
+  const timer = setInterval(() => void check(), CHECK_INTERVAL_MS);
+  // The process can end without waiting for the next check.
   timer.unref();
   return {
     check,

@@ -3,49 +3,50 @@ import { fileOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 const TOKEN_SERVER = mappingOf(
   {
     realm: textOf("realm", {
-      description: "The URL at which clients ask for a token.",
+      description: "The URL from which clients request a token.",
       examples: ["https://auth.corp/token"],
       "x-expected":
         "an absolute http or https URL, such as https://auth.corp/token",
-      "x-zero": "an empty text is as absent",
-      "x-absent": "no token server; every other key here is then absent too",
+      "x-zero": "an empty text counts as absent",
+      "x-absent": "no token server; the other keys must then be absent too",
     }),
     service: {
       type: "string",
       pattern: '^[^"\\\\\\u0000-\\u001f\\u007f]*$',
       description:
-        "The mirror's name at the token server, which a token must carry as its audience.",
+        "The mirror's name at the token server: the required audience of a token.",
       examples: ["mirror.corp"],
       "x-expected": "a text without quotes",
-      "x-zero": "an empty text is as absent",
-      "x-absent": "a fault where realm is written",
+      "x-zero": "an empty text counts as absent",
+      "x-absent": "a fault if realm is set",
     },
     issuer: {
       type: "string",
-      description: "The token server's name, which a token must carry.",
+      description: "The token server's name: the required issuer of a token.",
       examples: ["auth.corp"],
       "x-expected": "a text",
-      "x-zero": "an empty text is as absent",
-      "x-absent": "a fault where realm is written",
+      "x-zero": "an empty text counts as absent",
+      "x-absent": "a fault if realm is set",
     },
     jwksFile: fileOf({
       description:
         "A JSON Web Key Set with the public keys that sign tokens. Read again when it changes.",
       examples: ["/etc/entrepot/jwks.json"],
-      "x-absent": "certificateFile gives the keys; exactly one is written",
+      "x-absent":
+        "certificateFile provides the keys; exactly one of both is required",
     }),
     certificateFile: fileOf({
       description:
         "PEM certificates with the public keys that sign tokens. Read again when it changes.",
       examples: ["/etc/entrepot/auth.crt"],
-      "x-absent": "jwksFile gives the keys; exactly one is written",
+      "x-absent": "jwksFile provides the keys; exactly one of both is required",
     }),
   },
   {
     description:
-      "A token server of the Docker and Distribution kind whose bearer tokens are believed. Tokens are signed with RS, PS, ES or EdDSA, never with a shared secret.",
+      "A token server of the Docker and Distribution kind whose bearer tokens are accepted. Tokens are signed with RS, PS, ES or EdDSA, never with a shared secret.",
     "x-expected": "a mapping",
-    "x-absent": "no token is believed",
+    "x-absent": "no token is accepted",
   },
 );
 
@@ -54,16 +55,16 @@ const RULE = mappingOf(
     who: listOf(
       {
         type: "string",
-        // RFC 7617: a user-id with a colon cannot be told from its password.
+        // RFC 7617: a colon ends the user-id.
         pattern: "^[^:\\u0000-\\u001f\\u007f]+$",
         "x-expected": 'a user\'s name, or "*"',
-        // Who writes USER:PASSWORD here finds the password in no log.
+        // Hidden, since an operator may write USER:PASSWORD here.
         "x-secret": true,
       },
       {
         minItems: 1,
         description:
-          'Users, by the names of the htpasswd file or the subjects of tokens; `"*"` is everybody, anonymous clients included.',
+          'Users, by the names of the htpasswd file or the subjects of tokens; `"*"` matches every client, including anonymous ones.',
         examples: [["alice", "ci"], ["*"]],
         "x-expected": 'a list of users\' names, or ["*"]',
       },
@@ -90,7 +91,7 @@ const RULE = mappingOf(
       {
         minItems: 1,
         description:
-          "What they may do there. Mirrored repositories can only be pulled from, whatever a rule says.",
+          "The permitted actions. Mirrored repositories can only be pulled from, regardless of the rule.",
         examples: [["pull"]],
         "x-expected": "a list of pull, push and delete",
       },
@@ -102,14 +103,14 @@ const RULE = mappingOf(
   },
 );
 
-/** `access`: who may use the mirror. */
+/** `access`: authentication and authorization of clients. */
 export const ACCESS_SCHEMA = mappingOf(
   {
     htpasswdFile: fileOf({
       description:
-        "Users and their passwords, a line `USER:HASH` each as `entrepot passwd USER` prints it. bcrypt only, cost 14 at most. Read again when it changes.",
+        "Users and their passwords, one line `USER:HASH` each, as `entrepot passwd USER` prints it. Only bcrypt, with a cost of at most 14. Read again when it changes.",
       examples: ["/etc/entrepot/htpasswd"],
-      "x-absent": "no passwords are known",
+      "x-absent": "no passwords are accepted",
     }),
     tokenServer: TOKEN_SERVER,
     anonymous: {
@@ -117,7 +118,7 @@ export const ACCESS_SCHEMA = mappingOf(
       enum: ["pull", "none"],
       default: "pull",
       description:
-        "What clients without credentials may do. Where it is `pull`, unknown credentials are ignored and nobody is asked for any.",
+        "The rights of clients without credentials. With `pull`, unknown credentials are ignored and no client is asked for any.",
       "x-expected": "pull or none",
     },
     anonymousNetworks: listOf(
@@ -128,7 +129,7 @@ export const ACCESS_SCHEMA = mappingOf(
         default: [],
         maxItems: 256,
         description:
-          "Networks from which anonymous clients are let in; elsewhere credentials are needed.",
+          "Networks whose anonymous clients are let in; other clients need credentials.",
         examples: [["10.0.0.0/8", "fd00::/8"]],
         "x-expected": "a list of addresses and networks, each once",
         "x-zero": "every network",
@@ -140,7 +141,7 @@ export const ACCESS_SCHEMA = mappingOf(
       default: [],
       maxItems: 1024,
       description:
-        "Who may do what in which repositories. Once there is a rule, what no rule allows is answered as if it were not there.",
+        "Rights of users in repositories. As soon as one rule exists, everything that no rule allows is answered as missing content.",
       examples: [
         [
           {
@@ -151,12 +152,12 @@ export const ACCESS_SCHEMA = mappingOf(
         ],
       ],
       "x-expected": "a list of mappings of who, repositories and actions",
-      "x-zero": "whoever is let in may pull everything",
+      "x-zero": "every client that is let in may pull everything",
     },
   },
   {
-    description: "Who may use the mirror.",
+    description: "Authentication and authorization of clients.",
     "x-expected": "a mapping",
-    "x-absent": "whoever reaches the mirror may pull",
+    "x-absent": "every client that reaches the mirror may pull",
   },
 );

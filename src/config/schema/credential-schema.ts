@@ -5,24 +5,24 @@ export const CREDENTIAL_SCHEMA = mappingOf(
   {
     username: {
       type: "string",
-      // RFC 7617: a user-id with a colon cannot be told from its password.
+      // RFC 7617: a colon ends the user-id.
       pattern: "^[^:\\u0000-\\u001f\\u007f]+$",
       description: "The user name at the upstream.",
       examples: ["acme"],
       "x-expected": "a user name without a colon",
       "x-absent":
-        "dockerConfigFile or helper tells it; a fault where neither is written",
-      // Who writes USER:PASSWORD here finds the password in no log.
+        "dockerConfigFile or helper provides it; a fault if both are absent",
+      // Hidden, since an operator may write USER:PASSWORD here.
       "x-secret": true,
     },
     password: {
       type: "string",
       minLength: 1,
       description:
-        "The password or access token itself. Better in a file: the configuration is often shown to others, and with it must be of mode 0600 or 0640.",
+        "The password or access token itself. Prefer a file: a configuration with a password must have mode 0600 or 0640.",
       examples: ["correct horse"],
       "x-expected": "a password that is not empty",
-      "x-absent": "passwordFile gives it; exactly one of both is written",
+      "x-absent": "passwordFile provides it; exactly one of both is required",
       "x-secret": true,
     },
     passwordFile: {
@@ -30,31 +30,31 @@ export const CREDENTIAL_SCHEMA = mappingOf(
       "x-path": "file",
       minLength: 1,
       description:
-        "A file that holds the password and nothing else; one newline at its end is cut off. Mode 0600 or 0640: refused where everybody on the machine may read it.",
+        "A file that holds only the password; one trailing newline is removed. Must have mode 0600 or 0640: rejected if every user of the machine may read it.",
       examples: ["/run/secrets/hub"],
       "x-expected": "the path of a file",
-      "x-absent": "password gives it; exactly one of both is written",
+      "x-absent": "password provides it; exactly one of both is required",
     },
     dockerConfigFile: {
       type: "string",
       "x-path": "file",
       minLength: 1,
       description:
-        "A `config.json` of Docker's: `auths` with passwords and identity tokens, `credHelpers`, `credsStore`; what it says of the endpoint's own host is used. Written alone; read again when it changes. With passwords or tokens in it of mode 0600 or 0640, as `docker login` writes it.",
+        "A Docker `config.json`: `auths` with passwords and identity tokens, `credHelpers`, `credsStore`; the entry of the endpoint's own host is used. Excludes the other keys; read again when it changes. Must have mode 0600 or 0640, as `docker login` writes it, if it holds passwords or tokens.",
       examples: ["~/.docker/config.json"],
       "x-expected": "the path of a file",
-      "x-absent": "the other keys tell the account",
+      "x-absent": "the other keys define the account",
     },
     helper: {
       type: "string",
       "x-path": "program",
       pattern: "^[^\\u0000-\\u0020\\u007f]+$",
       description:
-        "A program that speaks Docker's credential-helper protocol, by its name in `PATH` or by its path. Written alone; run without a shell as `PROGRAM get`, at most 10 s, and again before what it gave expires.",
+        "A program that speaks Docker's credential-helper protocol, by its name in `PATH` or by its path. Excludes the other keys; run without a shell as `PROGRAM get`, for at most 10 s, and again before its credentials expire.",
       examples: ["docker-credential-ecr-login"],
       "x-expected":
         "a program's name or path without blanks, such as docker-credential-ecr-login",
-      "x-absent": "the other keys tell the account",
+      "x-absent": "the other keys define the account",
     },
   },
   {

@@ -5,7 +5,7 @@ export const FRESHNESS_SCHEMA = mappingOf(
   {
     tagTtl: durationOf("10m", {
       description:
-        "For so long a tag is answered from the cache without asking the upstream.",
+        "The time for which a tag is answered from the cache without a request to the upstream.",
       "x-zero": "every request for a tag is revalidated",
     }),
     rules: {
@@ -35,34 +35,34 @@ export const FRESHNESS_SCHEMA = mappingOf(
       description: "Other lifetimes for some tags; the first match wins.",
       examples: [[{ match: "**:latest", ttl: "1m" }]],
       "x-expected": "a list of mappings of match and ttl",
-      "x-zero": "tagTtl holds for every tag",
+      "x-zero": "tagTtl applies to every tag",
     },
     staleIfGone: durationOf("0s", {
       description:
-        "For so long from the first such answer a cached tag is served that the upstream answers with 404, or without credentials with 401 or 403. Pinned images are served in any case.",
-      "x-zero": "it is dropped, and its digest kept",
+        "The time for which a cached tag is still served after the upstream first answered it with 404, or without credentials with 401 or 403. Pinned images are always served.",
+      "x-zero": "the tag is removed, and its digest is kept",
     }),
     staleIfError: durationOf("forever", {
       description:
-        "How old a tag may be to be answered when the upstream fails.",
-      "x-zero": "an error is answered as an error",
+        "The greatest age of a tag that is served when the upstream fails.",
+      "x-zero": "the client receives the error",
     }),
     staleWhileRevalidate: durationOf("0s", {
       description:
-        "For so long after its lifetime a tag is answered at once and revalidated behind the answer.",
+        "The time after its lifetime for which a tag is answered immediately and revalidated in the background.",
       "x-zero": "the answer waits for the upstream",
     }),
     notFoundTtl: durationOf("30s", {
       "x-atMost": "24h",
       description:
-        "For so long the upstream's 404 is remembered, and a list of referrers or a signature's tag is answered unasked.",
+        "The time for which the upstream's 404 is remembered, and a list of referrers or a signature's tag is answered without a request to the upstream.",
       "x-expected": "a duration of at most 24h, such as 30s",
       "x-zero": "never remembered",
     }),
   },
   {
     default: {},
-    description: "How old an answer about a tag may be.",
+    description: "Lifetimes of tags in the cache.",
     "x-expected": "a mapping",
     "x-absent": "the registry is not mirrored",
   },

@@ -3,7 +3,7 @@ import { fileOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 /** `operator.tokenFile` */
 export const OPERATOR_TOKEN_FILE_SCHEMA = fileOf({
   description:
-    "A file with the bearer token that `/api/v1` asks for, 16 characters or more. Mode 0600 or 0640: refused where everybody on the machine may read it. `/healthz`, `/readyz` and `/metrics` are open.",
+    "A file with the bearer token that `/api/v1` requires, at least 16 characters long. Must have mode 0600 or 0640: rejected if every user of the machine may read it. `/healthz`, `/readyz` and `/metrics` need no token.",
   examples: ["/run/secrets/entrepot-token"],
   "x-absent": "`/api/v1` answers clients of this machine only",
 });
@@ -17,10 +17,10 @@ export const TRUSTED_PROXIES_SCHEMA = listOf(
     default: [],
     maxItems: 256,
     description:
-      "Proxies in front of the mirror: their `X-Forwarded-For` tells who the client is, for the log, the audit, `access.anonymousNetworks` and the limit of failed log-ins.",
+      "Proxies in front of the mirror: their `X-Forwarded-For` gives the client's address for the log, the audit, `access.anonymousNetworks` and the limit of failed log-ins.",
     examples: [["10.0.0.5", "fd00::/64"]],
     "x-expected": "a list of addresses and networks, each once",
-    "x-zero": "nobody's X-Forwarded-* is believed",
+    "x-zero": "X-Forwarded-* headers are ignored",
   },
 );
 
@@ -35,10 +35,10 @@ export const LIMITS_SCHEMA = mappingOf(
       maximum: MAX_COUNT,
       default: 0,
       description:
-        "Clients' connections in all. One more closes the longest idle one; where all are busy it is refused.",
+        "The limit of all client connections. A further one closes the longest idle one; if all are busy it is refused.",
       examples: [4096],
       "x-expected": "a whole number from 0 to 1000000",
-      "x-zero": "half of the files that the process may open, 16384 at most",
+      "x-zero": "half of the files that the process may open, at most 16384",
     },
     connectionsPerAddress: {
       type: "integer",
@@ -46,7 +46,7 @@ export const LIMITS_SCHEMA = mappingOf(
       maximum: MAX_COUNT,
       default: 0,
       description:
-        "The same for one address, or one /64 of IPv6. Trusted proxies are only bound by the limit of all.",
+        "The limit for one address, or one /64 of IPv6. Trusted proxies are subject only to the limit of all connections.",
       examples: [256],
       "x-expected": "a whole number from 0 to 1000000",
       "x-zero": "half of connections",
@@ -57,16 +57,16 @@ export const LIMITS_SCHEMA = mappingOf(
       maximum: 10_000,
       default: 0,
       description:
-        "Downloads into the cache at once, of all upstreams together. More wait, the upstreams taking turns; a download that no client reads makes room. A client that has waited for 17 s is answered 503 with `Retry-After`, and its download keeps its place.",
+        "Concurrent downloads into the cache, of all upstreams together. Further ones wait, and the upstreams take turns; a download without a reading client is ended first. A client that has waited for 17 s receives 503 with `Retry-After`, and its download keeps its place in the queue.",
       examples: [64],
       "x-expected": "a whole number from 0 to 10000",
       "x-zero":
-        "as many as the files that the process may open and the memory of the machine allow, 4096 at most",
+        "as many as the files that the process may open and the memory of the machine allow, at most 4096",
     },
   },
   {
     default: {},
-    description: "Bounds on what clients can ask of the mirror at once.",
+    description: "Limits of concurrent work for clients.",
     "x-expected": "a mapping",
   },
 );
@@ -76,7 +76,7 @@ export const AUDIT_SCHEMA = mappingOf(
   {
     file: fileOf({
       description:
-        "Where a JSON line is appended for each denial, failed log-in, reload, purge, pin and tag that moved. Opened anew at SIGHUP.",
+        "A file that receives a JSON line for each denial, failed log-in, reload, purge, pin and moved tag. Reopened at SIGHUP.",
       examples: ["/var/log/entrepot/audit.jsonl", "-"],
       "x-expected": "the path of a file, or - for standard output",
       "x-absent": "nothing is recorded",
@@ -85,7 +85,7 @@ export const AUDIT_SCHEMA = mappingOf(
   },
   {
     default: {},
-    description: "The record of who was refused and of what changed.",
+    description: "The record of denials and changes.",
     "x-expected": "a mapping",
   },
 );

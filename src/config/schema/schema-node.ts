@@ -80,7 +80,7 @@ export function fileOf<const Node extends SchemaNode>(node: Node) {
     {
       type: "string",
       "x-expected": "the path of a file",
-      "x-zero": "an empty text is as absent",
+      "x-zero": "an empty text counts as absent",
       "x-path": "file",
     } as const,
     node,

@@ -14,9 +14,9 @@ const LISTEN_ADDRESS =
   'HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000"';
 
 /**
- * The one description of the configuration: validation, defaults, documentation (`config/README.md`)
- * and the published JSON Schema (`config/entrepot.schema.json`) all come from it.
- * A key that nothing honours yet is not in it, so it is an unknown key.
+ * The single description of the configuration. Validation, defaults, types, documentation
+ * (`config/README.md`) and the published JSON Schema (`config/entrepot.schema.json`) are derived from
+ * it. Keys of planned features are not in it, so they are unknown keys.
  */
 export const CONFIG_SCHEMA = mappingOf(
   {
@@ -27,9 +27,9 @@ export const CONFIG_SCHEMA = mappingOf(
       maxItems: 16,
       uniqueItems: true,
       default: "127.0.0.1:5000",
-      description: "Where the registry API listens: one address or a list.",
+      description: "The address of the registry API, or a list of addresses.",
       examples: ["0.0.0.0:5000", ["127.0.0.1:5000", "[::1]:5000"]],
-      "x-expected": `${LISTEN_ADDRESS}, or a list of such`,
+      "x-expected": `${LISTEN_ADDRESS}, or a list of these`,
       "x-zero": "port 0 is any free port",
     }),
     tls: SERVER_TLS_SCHEMA,
@@ -40,17 +40,17 @@ export const CONFIG_SCHEMA = mappingOf(
           not: { enum: [true] },
           default: "127.0.0.1:5001",
           description:
-            "Where `/metrics`, `/healthz` and `/readyz` are answered.",
+            "The address of `/metrics`, `/healthz`, `/readyz` and `/api/v1`.",
           examples: ["0.0.0.0:5001", false],
           "x-expected":
             'HOST:PORT, such as 127.0.0.1:5001 or, in quotes, "[::1]:5001", or false',
-          "x-zero": "`false` switches it off; port 0 is any free port",
+          "x-zero": "`false` disables it; port 0 is any free port",
         }),
         tokenFile: OPERATOR_TOKEN_FILE_SCHEMA,
       },
       {
         default: {},
-        description: "The operator's own listener.",
+        description: "The listener for operators.",
         "x-expected": "a mapping",
       },
     ),
@@ -60,14 +60,14 @@ export const CONFIG_SCHEMA = mappingOf(
           type: "string",
           minLength: 1,
           default: "./data",
-          description: "The folder that holds blobs and index.",
+          description: "The folder of blobs and index.",
           examples: ["/var/lib/entrepot"],
           "x-expected": "the path of a folder",
         },
       },
       {
         default: {},
-        description: "Where the cache is kept.",
+        description: "The location of the cache.",
         "x-expected": "a mapping",
       },
     ),
@@ -76,7 +76,7 @@ export const CONFIG_SCHEMA = mappingOf(
         maxSize: amountOf({
           default: "80%",
           description:
-            "What the blobs may take together; then the images that were pulled longest ago go.",
+            "The limit for all blobs together; above it the images that were pulled longest ago are evicted.",
           examples: ["200GiB", "80%"],
           "x-expected":
             "a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
@@ -85,7 +85,7 @@ export const CONFIG_SCHEMA = mappingOf(
         minFree: amountOf({
           default: "5%",
           description:
-            "What is left free on the file system, whoever fills it.",
+            "The space to leave free on the file system, even if other programs fill it.",
           examples: ["10GiB", "5%"],
           "x-expected":
             "a size with a unit such as 10GiB, a share of the file system such as 5%, or 0",
@@ -94,7 +94,7 @@ export const CONFIG_SCHEMA = mappingOf(
         maxIdle: textOf("duration", {
           default: "90d",
           description:
-            "An image that was not pulled for so long goes, even with room.",
+            "An image that was not pulled for this time is evicted, even if there is space.",
           examples: ["30d", "forever"],
           "x-expected": "a duration with a unit, such as 90d, or forever",
           "x-atLeast": "1h",
@@ -109,7 +109,7 @@ export const CONFIG_SCHEMA = mappingOf(
             default: [],
             maxItems: 1_000,
             description:
-              "Images that never go by themselves: globs over `upstream/repository[:tag]`; without a tag the whole repository.",
+              "Images that are never evicted: globs over `upstream/repository[:tag]`; without a tag the whole repository.",
             examples: [["docker.io/library/alpine:*", "quay.io/team/**"]],
             "x-expected": "a list of patterns",
             "x-zero": "only what is pinned is kept",
@@ -118,7 +118,7 @@ export const CONFIG_SCHEMA = mappingOf(
       },
       {
         default: {},
-        description: "How much is kept, and what goes first.",
+        description: "Limits of the cache's size and age.",
         "x-expected": "a mapping",
       },
     ),
@@ -128,23 +128,23 @@ export const CONFIG_SCHEMA = mappingOf(
           "x-field": "dailyShare",
           default: "1%",
           description:
-            "How much of the blobs' bytes is read and compared with their digests each day; what is damaged is fetched again.",
+            "The share of all bytes that is compared with the blobs' digests each day; damaged blobs are fetched again.",
           examples: ["1%", "5%", "off"],
           "x-expected": "a share such as 1%, or off",
-          "x-zero": "`off`: nothing is read unasked",
+          "x-zero": "`off`: no background scrub",
         }),
         onRead: textOf("durationOrOff", {
           default: "7d",
           description:
-            "A blob that is pulled and was last compared with its digest longer ago is compared again in the background; what is damaged is fetched again. A client that wants the same whole blob twice within 2 minutes has it compared before it gets the end of it, whatever stands here.",
+            "A blob that is pulled and was not compared with its digest for this time is compared in the background; damaged blobs are fetched again. If a client pulls the same whole blob twice within 2 minutes, it is compared before its last bytes are sent, regardless of this key.",
           examples: ["7d", "24h", "off"],
           "x-expected": "a duration with a unit, such as 7d, or off",
-          "x-zero": "`off`: no blob is compared because it is old",
+          "x-zero": "`off`: no blob is compared because of its age",
         }),
       },
       {
         default: {},
-        description: "What is verified again.",
+        description: "Verification of stored blobs.",
         "x-expected": "a mapping",
       },
     ),
@@ -152,7 +152,7 @@ export const CONFIG_SCHEMA = mappingOf(
       type: "boolean",
       default: false,
       description:
-        "No upstream is ever dialled; what is not in the cache is answered 404.",
+        "Contacts no upstream; content that is not cached is answered with 404.",
       "x-expected": "true or false",
     },
     upstreams: {
@@ -163,7 +163,7 @@ export const CONFIG_SCHEMA = mappingOf(
       }),
       additionalProperties: UPSTREAM_SCHEMA,
       description:
-        'The registries that are mirrored, by their names. A name with `*`, such as `"*"` or `"*.corp"`, is a template: a registry that a request names (in `?ns=`, in a path before `/v2/` or, without a port, as first component) and that has no entry of its own is mirrored with the settings of the most specific template that it matches, at `https://` and its name, if its address is public or `redirectHosts` names it. A template has no `default`, `endpoints`, `aliases`, `hostnames`, `credentials`, `tokenRealms`, client certificate or `tls.insecureSkipVerify`.',
+        'The mirrored registries, by name. A name with `*`, such as `"*"` or `"*.corp"`, is a template: a registry that a request names (in `?ns=`, in a path before `/v2/` or, without a port, as first component) and that has no entry of its own is mirrored with the settings of the most specific template that it matches, at `https://` and its name if its address is public or `redirectHosts` names it. A template has no `default`, `endpoints`, `aliases`, `hostnames`, `credentials`, `tokenRealms`, client certificate or `tls.insecureSkipVerify`.',
       "x-expected": "a mapping of registries' names",
       "x-zero": "an empty mapping mirrors nothing",
       "x-absent": `${WELL_KNOWN_UPSTREAMS.join(", ")}; the first is the default upstream`,
@@ -178,7 +178,7 @@ export const CONFIG_SCHEMA = mappingOf(
           type: "string",
           enum: ["trace", "debug", "info", "warn", "error", "fatal"],
           default: "info",
-          description: "Lines below this level are not written.",
+          description: "The lowest level of lines in the log.",
           "x-expected": "one of trace, debug, info, warn, error, fatal",
         },
         format: {

@@ -20,7 +20,7 @@ import {
 import type { SchemaNode } from "./schema-node.ts";
 import type { IsPresent, Properties, Pruned, Written } from "./written.ts";
 
-/** What the texts of some forms become in the configuration; every other value stays as it is. */
+/** The values that texts of some forms have in the configuration; other values are unchanged. */
 interface FormValues {
   readonly amount: AmountConfig;
   /** Between 0 and 1; 0 for `off`. */
@@ -111,7 +111,7 @@ export type Settings<Node> = {
  * Turns a mapping into settings, key by key as the schema says. An empty path counts as absent, and
  * what is absent is left out.
  *
- * @param written valid; where faults were taken out, settings are missing too
+ * @param written valid; parts that were removed as faulty are missing in the settings too
  * @param resolve makes a path of the configuration absolute
  */
 export function readSettings<Node extends SchemaNode>(
@@ -168,12 +168,12 @@ export function resolveAs(
   resolve: (path: string) => string,
 ): string {
   if (kind === "file or -" && path === "-") return path;
-  // As a shell does it: only the name of a program that holds a slash is a path.
+  // As in a shell: the name of a program is a path only if it has a slash.
   if (kind === "program" && !/[/~]/.test(path)) return path;
   return resolve(path);
 }
 
-/** Returns what {@link readSettings} reads back: every key that has a value, in the schema's order. */
+/** Returns what {@link readSettings} reads back: every key with a value, in the schema's order. */
 export function describeSettings(
   node: SchemaNode,
   settings: object,

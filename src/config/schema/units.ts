@@ -25,21 +25,21 @@ const DURATION_UNITS: ReadonlyMap<string, bigint> = new Map([
   ["ms", 1n],
 ]);
 
-/** What {@link parseDuration} reads, for the published schema; numbers past 2^53 ms are refused beyond it. */
+/** Matches what {@link parseDuration} reads, for the published schema; the parser also rejects more than 2^53 ms. */
 export const DURATION_PATTERN = "^(?:forever|\\d+(?:\\.\\d+)?(?:ms|s|m|h|d))$";
 
-/** What {@link parseAmount} reads, for the published schema. */
+/** Matches what {@link parseAmount} reads, for the published schema. */
 export const AMOUNT_PATTERN =
   "^(?:0|\\d+(?:\\.\\d+)?(?:%|B|[kKMGT]B|[KMGT]iB))$";
 
-/** A size in words, for faults and errors about a flag. */
+/** Describes a valid size, for faults and errors about an option. */
 export const SIZE_EXPECTED = "a size with a unit such as 10GiB, or 0";
 
 const QUANTITY = /^(\d{1,16})(?:\.(\d{1,16}))?([A-Za-z]*)$/;
 
 /**
- * Reads a size: `10GiB`, `500MB`, `1.5GiB`, or `0`. Any other number without a unit is undefined:
- * `10` of a reader who means gibibytes would be ten bytes.
+ * Reads a size: `10GiB`, `500MB`, `1.5GiB`, or `0`. Any other number without a unit is invalid:
+ * `10` could be meant as gibibytes.
  *
  * @returns whole bytes, at most 2^53 - 1
  */
@@ -65,10 +65,10 @@ export function parseAmount(value: string | number): AmountConfig | undefined {
     : undefined;
 }
 
-/** What {@link parseDailyShare} reads, for the published schema. */
+/** Matches what {@link parseDailyShare} reads, for the published schema. */
 export const DAILY_SHARE_PATTERN = "^(?:off|\\d{1,3}(?:\\.\\d{1,6})?%)$";
 
-/** Reads a share of the whole a day, as in `1%`; `off` is 0, which must not be written as a share. */
+/** Reads a share of the whole per day, as in `1%`; `off` is 0, and `0%` is invalid. */
 export function parseDailyShare(text: string): number | undefined {
   if (text === "off") return 0;
   const amount = text.endsWith("%") ? parseAmount(text) : undefined;
@@ -77,12 +77,12 @@ export function parseDailyShare(text: string): number | undefined {
     : undefined;
 }
 
-/** The text that {@link parseDailyShare} reads back. */
+/** Returns the text that {@link parseDailyShare} reads back. */
 export function formatDailyShare(share: number): string {
   return share === 0 ? "off" : formatAmount({ share });
 }
 
-/** What {@link parseDurationOrOff} reads, for the published schema. */
+/** Matches what {@link parseDurationOrOff} reads, for the published schema. */
 export const DURATION_OR_OFF_PATTERN =
   "^(?:off|\\d+(?:\\.\\d+)?(?:ms|s|m|h|d))$";
 
@@ -92,12 +92,12 @@ export function parseDurationOrOff(text: string): number | undefined {
   return text === "forever" ? undefined : parseDuration(text);
 }
 
-/** The text that {@link parseDurationOrOff} reads back. */
+/** Returns the text that {@link parseDurationOrOff} reads back. */
 export function formatDurationOrOff(durationMs: number): string {
   return durationMs === Infinity ? "off" : formatDuration(durationMs);
 }
 
-/** The text that {@link parseAmount} reads back. */
+/** Returns the text that {@link parseAmount} reads back. */
 export function formatAmount(amount: AmountConfig): string {
   return "bytes" in amount
     ? formatSize(amount.bytes)
@@ -115,7 +115,7 @@ export function formatRate(bytesPerSecond: number): string | number {
   return bytesPerSecond === Infinity ? 0 : formatSize(bytesPerSecond);
 }
 
-/** The text that {@link parseSize} reads back: the largest binary unit that leaves a whole number. */
+/** Returns the text that {@link parseSize} reads back: the largest binary unit that leaves a whole number. */
 function formatSize(sizeBytes: number): string {
   for (const [unit, power] of [
     ["TiB", 4],
@@ -132,7 +132,7 @@ function formatSize(sizeBytes: number): string {
 }
 
 /**
- * Reads a duration: `500ms`, `30s`, `10m`, `24h`, `90d`, `0s`, `forever`. A number without a unit is none.
+ * Reads a duration: `500ms`, `30s`, `10m`, `24h`, `90d`, `0s`, `forever`. A number without a unit is invalid.
  *
  * @returns whole milliseconds, at most 2^53 - 1, or Infinity for `forever`
  */
@@ -141,7 +141,7 @@ export function parseDuration(text: string): number | undefined {
 }
 
 /**
- * The text that {@link parseDuration} reads back: the largest unit that leaves a whole number.
+ * Returns the text that {@link parseDuration} reads back: the largest unit that leaves a whole number.
  *
  * @param durationMs a whole number, or Infinity
  */
@@ -155,7 +155,7 @@ export function formatDuration(durationMs: number): string {
   return `${whole}ms`;
 }
 
-/** Exact, so that 1.1d is 95 040 000 ms and not a fraction beside it; what is no whole number is refused. */
+/** Calculates exactly, so that 1.1d is 95 040 000 ms; rejects a result that is not a whole number. */
 function parseQuantity(
   text: string,
   units: ReadonlyMap<string, bigint>,

@@ -1,16 +1,16 @@
-/** The upstream that holds `library/` and to which names without a registry belong. */
+/** The upstream of `library/` and of names without a registry. */
 export const DOCKER_HUB = "docker.io";
 
-/** Where Docker Hub's registry API is: docker.io itself answers no `/v2/`. */
+/** The URL of Docker Hub's registry API: docker.io itself does not serve `/v2/`. */
 export const DOCKER_HUB_ENDPOINT = "https://registry-1.docker.io";
 
-/** Names under which engines and old references know Docker Hub. */
+/** Names of Docker Hub in engines and old references. */
 export const DOCKER_HUB_ALIASES: readonly string[] = [
   "index.docker.io",
   "registry-1.docker.io",
 ];
 
-/** Mirrored where the configuration has no `upstreams` key; the first is the default upstream. */
+/** Mirrored if the configuration has no `upstreams` key; the first is the default upstream. */
 export const WELL_KNOWN_UPSTREAMS: readonly string[] = [
   DOCKER_HUB,
   "quay.io",

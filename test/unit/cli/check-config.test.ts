@@ -220,7 +220,7 @@ void test("prints every fault as a line on stderr, nothing on stdout, and ends w
     stdout: "",
     stderr:
       'c.yaml:1: log.level: got "loud"; expected one of trace, debug, info, warn, error, fatal\n' +
-      'c.yaml:2: listen: got 5000; expected HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such\n',
+      'c.yaml:2: listen: got 5000; expected HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of these\n',
   });
 });
 

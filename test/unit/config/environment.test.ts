@@ -147,7 +147,7 @@ void test("a fault of a variable names the variable, the key and the value", asy
   assert.deepEqual(
     printedFaults(await folder.loadText("log: {}\nlisten: a\n", { env })),
     [
-      'ENTREPOT_LISTEN: listen: got "127.0.0.1:5000,[::1]:5000"; expected HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of such',
+      'ENTREPOT_LISTEN: listen: got "127.0.0.1:5000,[::1]:5000"; expected HOST:PORT, such as 127.0.0.1:5000 or, in quotes, "[::1]:5000", or a list of these',
       "ENTREPOT_EVICTION__MAX_SIZE: eviction.maxSize: got 10; expected a size with a unit such as 200GiB, a share of the file system such as 80%, or 0",
       'ENTREPOT_OFFLINE: offline: got "1"; expected true or false',
       'ENTREPOT_LOG__LEVEL: log.level: got "loud"; expected one of trace, debug, info, warn, error, fatal',

@@ -106,7 +106,7 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "values of another type",
     yaml: 'listen: 5000\noperator: off\nstorage: [./data]\noffline: "true"\nlog: { level: 1, format: true }\nupstreams: quay.io\n',
     faults: [
-      `:1: listen: got 5000; expected ${LISTEN}, or a list of such`,
+      `:1: listen: got 5000; expected ${LISTEN}, or a list of these`,
       ':2: operator: got "off"; expected a mapping',
       ":3: storage: got a list; expected a mapping",
       ':4: offline: got "true"; expected true or false',
@@ -119,7 +119,7 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "keys without a value",
     yaml: "listen:\noperator: { listen: }\nstorage:\n  root: ~\nupstreams:\n",
     faults: [
-      `:1: listen: got no value; expected ${LISTEN}, or a list of such`,
+      `:1: listen: got no value; expected ${LISTEN}, or a list of these`,
       ':2: operator.listen: got no value; expected HOST:PORT, such as 127.0.0.1:5001 or, in quotes, "[::1]:5001", or false',
       ":4: storage.root: got no value; expected the path of a folder",
       ":5: upstreams: got no value; expected a mapping of registries' names",
@@ -143,7 +143,7 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "empty lists and texts that must not be empty",
     yaml: `listen: []\nstorage: { root: "" }\n${upstream("endpoints: []")}`,
     faults: [
-      `:1: listen: got an empty list; expected ${LISTEN}, or a list of such`,
+      `:1: listen: got an empty list; expected ${LISTEN}, or a list of these`,
       ':2: storage.root: got ""; expected the path of a folder',
       ":3: upstreams.quay.io.endpoints: got an empty list; expected a list of one to sixteen URLs, each once",
     ],
@@ -305,7 +305,7 @@ const CROSS_FAULTS: readonly Case[] = [
     name: "credentials in one text, without the text",
     yaml: upstream("credentials: 'a:hunter2'"),
     faults: [
-      ":1: upstreams.quay.io.credentials: got a text; expected a mapping of username and password or passwordFile, of dockerConfigFile, or of helper; or a list of such",
+      ":1: upstreams.quay.io.credentials: got a text; expected a mapping of username and password or passwordFile, of dockerConfigFile, or of helper; or a list of these",
     ],
   },
   {
