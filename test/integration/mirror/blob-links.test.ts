@@ -59,7 +59,7 @@ void describe("a blob that another repository has stored", () => {
     assert.deepEqual(asked(upstream), ["HEAD blob other"]);
   });
 
-  void it("is refused in every way where the upstream says 404, and remembered as such", async (test) => {
+  void it("is refused in every way if the upstream responds 404, and remembered as absent", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const etag = `"${BLOB.digest}"`;
     for (const [method, headers] of [
@@ -92,7 +92,7 @@ void describe("a blob that another repository has stored", () => {
   });
 
   for (const status of [400, 401, 403, 405, 406, 500, 504]) {
-    void it(`is proved by a GET ended after its headers where HEAD is ${status}`, async (test) => {
+    void it(`is proved by a GET ended after its headers if HEAD is ${status}`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       upstream.content.addBlob("other", BLOB);
       upstream.when({ kind: "blob", method: "HEAD" }, { status });
@@ -123,7 +123,7 @@ void describe("a blob that another repository has stored", () => {
     });
   }
 
-  void it("is refused though a manifest names it, where there are credentials and the upstream says 404", async (test) => {
+  void it("is refused with credentials if the upstream responds 404, although a manifest names it", async (test) => {
     const { upstream, mirror } = await setUp(test, CREDENTIALS);
     upstream.content.addManifest("other", IMAGE.manifest, "v");
     await mirror.get("/v2/other/manifests/v");
@@ -181,7 +181,7 @@ void describe("a manifest that another repository has stored", () => {
     assert.deepEqual(asked(upstream), ["HEAD manifest other"]);
   });
 
-  void it("is refused where the upstream says 404, as a blob too", async (test) => {
+  void it("is refused if the upstream responds 404, also as a blob", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (let i = 0; i < 3; i++) {
       const got = await mirror.get(path);
@@ -196,7 +196,7 @@ void describe("a manifest that another repository has stored", () => {
   });
 
   for (const status of [400, 403, 405, 406, 500, 504]) {
-    void it(`is fetched where HEAD is answered ${status}`, async (test) => {
+    void it(`is fetched if HEAD is answered ${status}`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       upstream.content.addManifest("other", IMAGE.manifest);
       upstream.when({ method: "HEAD" }, { status });
@@ -244,7 +244,7 @@ void describe("a blob that another repository is fetching", () => {
     assert.deepEqual(asked(upstream), ["GET blob own", "HEAD blob other"]);
   });
 
-  void it("is refused where the upstream says 404 for this one", async (test) => {
+  void it("is refused if the upstream responds 404 for this one", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addBlob("own", fresh);
     const barrier = new Barrier();

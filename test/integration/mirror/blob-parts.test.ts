@@ -170,7 +170,7 @@ void describe("parts", () => {
     assertAreParts(await asking.response, BLOB, pairs);
   });
 
-  void it("of a cold blob are cut where its bytes are wrong, and refused for a while", async (test) => {
+  void it("of a cold blob are cut if its bytes are wrong, and refused for a while", async (test) => {
     const { upstream, mirror } = await setUp(test, false);
     upstream.when({ kind: "blob" }, { flip: "middle" });
     const pairs: readonly Pair[] = [

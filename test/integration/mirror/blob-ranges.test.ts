@@ -74,7 +74,7 @@ const IGNORED = [
 ];
 
 void describe("a range of a stored blob", () => {
-  void it("is exact where it is one and satisfiable, 416 where not, else the whole", async (test) => {
+  void it("is exact if it is valid and satisfiable, 416 if not satisfiable, else the whole", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get(pathOf(SMALL));
     await mirror.settled();
@@ -145,7 +145,7 @@ void describe("a range of a cold blob", () => {
     });
   }
 
-  void it("is 416 with the size where it is not satisfiable, and the whole where it is none", async (test) => {
+  void it("is 416 with the size if not satisfiable, and the whole if invalid", async (test) => {
     for (const range of UNSATISFIABLE) {
       const { mirror } = await setUp(test);
       const got = await mirror.get(pathOf(SMALL), { Range: range });
@@ -159,7 +159,7 @@ void describe("a range of a cold blob", () => {
     }
   });
 
-  void it("is the whole by 200 where the size is not known", async (test) => {
+  void it("is the whole by 200 if the size is unknown", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { framing: "chunked" });
     const got = await mirror.get(pathOf(SMALL), { Range: "bytes=5-9" });
@@ -228,7 +228,7 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("is served from upstream beside it where it is far ahead, two at a time", async (test) => {
+  void it("is served from the upstream if it is far ahead of the download, two at a time", async (test) => {
     const { upstream, mirror, barrier, filling } = await heldFill(
       test,
       LARGE,
@@ -270,7 +270,7 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal(upstream.count({ hasRange: false }), 1);
   });
 
-  void it("that is served beside it is resumed where the upstream cuts it", async (test) => {
+  void it("that is served from the upstream is resumed if the upstream cuts it", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when(
@@ -297,7 +297,7 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal((await fill.response).sha256, LARGE.digest);
   });
 
-  void it("that is served beside it ends early where the upstream has no more of it", async (test) => {
+  void it("that is served from the upstream ends early if the upstream no longer has it", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when(
@@ -321,7 +321,7 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal((await fill.response).sha256, LARGE.digest);
   });
 
-  void it("that is far ahead waits for the download where the upstream takes no ranges", async (test) => {
+  void it("that is far ahead waits for the download if the upstream does not support ranges", async (test) => {
     const { upstream, mirror, barrier, filling } = await heldFill(
       test,
       LARGE,
@@ -359,7 +359,7 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal((await filling.response).sha256, SMALL.digest);
   });
 
-  void it("at the end is never complete where the digest is wrong, and elsewhere refused for 10 s", async (test) => {
+  void it("at the end is never complete if the digest is wrong, and other ranges are refused for 10 s", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { flip: "first" }, { times: 1 });
     const tail = await mirror.get(pathOf(SMALL), { Range: "bytes=-100000" });

@@ -228,7 +228,7 @@ void describe("HEAD of a cold blob", () => {
     assert.equal(head.status, 503);
   });
 
-  void it("is one HEAD upstream and starts no download where nothing names it", async (test) => {
+  void it("is one HEAD upstream and starts no download if no manifest names it", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const head = await mirror.head(pathOf(BLOB));
     assertIsBlob(head, BLOB);
@@ -244,7 +244,7 @@ void describe("HEAD of a cold blob", () => {
     ["is not allowed", { status: 405 }],
     ["tells no length", { framing: "chunked" }],
   ] as const) {
-    void it(`is a GET ended after its headers where the upstream's HEAD ${name}`, async (test) => {
+    void it(`is a GET ended after its headers if the upstream's HEAD ${name}`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       upstream.when({ kind: "blob", method: "HEAD" }, fault);
       const barrier = new Barrier();
@@ -260,7 +260,7 @@ void describe("HEAD of a cold blob", () => {
     });
   }
 
-  void it("is 404 where the upstream has none, and remembered", async (test) => {
+  void it("is 404 if the upstream does not have it, and remembered", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const none = seededBlob("none", 10);
     for (const status of ["fwd=miss; fwd-status=404", "hit; detail=negative"]) {

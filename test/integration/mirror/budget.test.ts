@@ -249,7 +249,7 @@ void describe("two credentials", () => {
     });
   }
 
-  void it("are asked with in turn, the one with most left first", async (test) => {
+  void it("are used in turn, the one with most remaining quota first", async (test) => {
     const hub = await startHub(test, {
       users: USERS,
       auth: { scheme: "basic", users: USERS },
@@ -265,7 +265,7 @@ void describe("two credentials", () => {
     assert.equal(budget.remaining("other"), 81);
   });
 
-  void it("that are both spent: 429 where nothing is cached, and stale where there is", async (test) => {
+  void it("that are both exhausted: 429 if nothing is cached, else stale", async (test) => {
     const hub = await startHub(test, {
       users: USERS,
       auth: { scheme: "basic", users: USERS },

@@ -243,7 +243,7 @@ void describe("a tag that may be answered while it is revalidated", () => {
     assert.equal((await mirror.get(TAG)).sha256, NEW.manifest.digest);
   });
 
-  void it("is answered while the upstream is down only where no blob is missing", async (test) => {
+  void it("is answered while the upstream is down only if no blob is missing", async (test) => {
     for (const [isComplete, status] of [
       [true, 200],
       [false, 503],

@@ -285,7 +285,7 @@ void describe("a manifest reference that breaks the grammar", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("is 400 NAME_INVALID where the repository breaks the grammar too", async (test) => {
+  void it("is 400 NAME_INVALID if the repository is invalid too", async (test) => {
     const { mirror } = await setUp(test);
     const got = await mirror.get("/v2/A/manifests/.v");
     assert.deepEqual([got.status, errorCode(got)], [400, "NAME_INVALID"]);
@@ -362,7 +362,7 @@ void describe("a method that the mirror has not", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("is answered though its body is long, and nothing of that is taken for a request", async (test) => {
+  void it("is answered although its body is long, and no part of the body is parsed as a request", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const smuggled = "GET /v2/a/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n";
     const body = smuggled.repeat(20_000);

@@ -429,7 +429,7 @@ void describe("the children of a pulled index are left alone", () => {
     assert.equal(byDigest(upstream), 0);
   });
 
-  void it("where nothing can be stored", async (test) => {
+  void it("if nothing can be stored", async (test) => {
     const schedule = new ManualSchedule();
     const { upstream, mirror } = await setUp(test, {
       childrenSchedule: schedule.start,

@@ -60,7 +60,7 @@ void describe("a manifest's digest", () => {
     );
   });
 
-  void it("is that of the body where the upstream's HEAD may not be asked", async (test) => {
+  void it("is that of the body if the upstream does not allow HEAD", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when({ kind: "manifest", method: "HEAD" }, { status: 405 });
@@ -70,7 +70,7 @@ void describe("a manifest's digest", () => {
     assert.equal(head.headers["content-length"], String(MANIFEST.sizeBytes));
   });
 
-  void it("and length are those of the stored body where the upstream's HEAD says otherwise", async (test) => {
+  void it("and length are those of the stored body if the upstream's HEAD differs", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when(
@@ -262,7 +262,7 @@ void describe("an upstream's response that is not a valid manifest", () => {
     });
   }
 
-  void it("is refused by tag and by digest where the bytes are another's", async (test) => {
+  void it("is refused by tag and by digest if the bytes do not match", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when(

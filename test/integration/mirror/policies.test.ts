@@ -15,7 +15,7 @@ const IMAGE = buildImage({ seed: "policies" });
 const BLOB = IMAGE.blobs[0] ?? assert.fail();
 
 void describe("what allow and deny leave out", () => {
-  void it("is 404 with the reason, whatever is asked, and nothing is dialled", async (t) => {
+  void it("is 404 with the reason for every request, without an upstream request", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const mirror = await startMirror(t, [
       upstreamOf(upstream, { allow: ["library/*"], deny: ["**:latest"] }),
@@ -41,7 +41,7 @@ void describe("what allow and deny leave out", () => {
     assert.equal(upstream.registry.connectionCount, 0);
   });
 
-  void it("lets the rest pass, and is not asked of another upstream", async (t) => {
+  void it("allows other content, and does not apply to another upstream", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage("library/app", IMAGE, "1");
     upstream.content.addImage("team/app", IMAGE, "latest");

@@ -127,7 +127,7 @@ void describe("an upstream that refuses the mirror", () => {
     assert.equal(upstream.count({ kind: "token" }), 1);
   });
 
-  void it("has its cached tag answered stale where there are credentials, complete or not", async (test) => {
+  void it("has its cached tag answered stale if there are credentials, complete or not", async (test) => {
     const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream, CREDENTIALS)]);
@@ -142,7 +142,7 @@ void describe("an upstream that refuses the mirror", () => {
     );
   });
 
-  void it("has its cached tag refused where there are none", async (test) => {
+  void it("has its cached tag refused without credentials", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -174,7 +174,7 @@ void describe("an upstream that refuses the mirror", () => {
     }
   });
 
-  void it("is asked each time where there are credentials, which may be renewed at any moment", async (test) => {
+  void it("is asked each time if there are credentials, which may be renewed at any time", async (test) => {
     const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
     upstream.content.addImage("a", IMAGE, "v");
     upstream.deny("a");
@@ -250,7 +250,7 @@ void describe("an upstream's rate limit", () => {
   });
 });
 
-void describe("an upstream that can't be asked", () => {
+void describe("an upstream that cannot be reached", () => {
   for (const [name, fault, status] of [
     ["refuses connections", undefined, 502],
     ["answers 500", { status: 500 }, 502],
@@ -296,7 +296,7 @@ void describe("an upstream that can't be asked", () => {
     }
   });
 
-  void it("is 502 where its certificate is not trusted, and only the log names it", async (test) => {
+  void it("is 502 if its certificate is not trusted, which only the log names", async (test) => {
     const tls = createCertificateAuthority().issue();
     const upstream = await ScriptedUpstream.start(test, { tls });
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

@@ -364,7 +364,7 @@ void describe("a request's way to its upstream", () => {
     assert.equal(alive.status, 200);
   });
 
-  void it("ends in 404 without a default upstream where nothing names one", async (test) => {
+  void it("ends in 404 if the request names no upstream and there is no default", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const mirror = await startMirror(test, [
       upstreamOf(upstream, { isDefault: false }),

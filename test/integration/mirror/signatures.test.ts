@@ -175,7 +175,7 @@ void describe("a refresh", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("renews a list of which the upstream said that there is none", async (test) => {
+  void it("fetches a list again that the upstream reported as absent", async (test) => {
     const { upstream, mirror } = await setUp(test, true);
     await mirror.get("/v2/a/manifests/v");
     upstream.when({ kind: "tags" }, { status: 404 }, { times: 1 });

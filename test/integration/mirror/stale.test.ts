@@ -335,7 +335,7 @@ void describe("an upstream that takes its time", () => {
     await mirror.answersWith(TAG, ({ headers }) => !headers["warning"]);
   });
 
-  void it("is waited for to the end where a blob is missing", async (test) => {
+  void it("is waited for until its deadline if a blob is missing", async (test) => {
     const { upstream, mirror } = await setUp(test, {
       options: { patienceMs: 0 },
       isComplete: false,

@@ -215,7 +215,7 @@ void describe("a list of tags", () => {
     });
   });
 
-  void it("is the tags in the cache where the upstream is down, and of those none is 502", async (test) => {
+  void it("is that of the cached tags while the upstream is down, and 502 if there are none", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get("/v2/team/app/manifests/edge");
     await mirror.get("/v2/team/app/manifests/1.1");

@@ -99,7 +99,7 @@ void describe("a token realm", () => {
     }
   }
 
-  void it("that refuses an account is asked once for all that wait, and the others go on", async (test) => {
+  void it("that refuses an account is asked once for all waiting requests, and other accounts continue", async (test) => {
     const { upstream, mirror } = await startBroken(
       test,
       { status: 401, body: "{}" },

@@ -288,7 +288,7 @@ void describe("a digest that two upstreams have", () => {
     }
   });
 
-  void it("is not written again where it is a manifest", async (test) => {
+  void it("is not written again if it is a manifest", async (test) => {
     const { other, mirror } = await setUp(test);
     addAll(other);
     const file = mirror.blobFile(IMAGE.manifest.digest);

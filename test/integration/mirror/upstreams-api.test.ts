@@ -91,7 +91,7 @@ void describe("GET /api/v1/upstreams", () => {
     ]);
   });
 
-  void it("says down while every endpoint rests, and offline where it is", async (t) => {
+  void it("reports down while every endpoint rests, and offline if the mirror is offline", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     await upstream.stop();
     const mirror = await startMirror(t, [upstreamOf(upstream)]);

@@ -264,7 +264,7 @@ void describe("what is refused without asking", () => {
     assert.match(policyRefusal("list").error.detail ?? "", /not allowed/);
   });
 
-  void it("is a bare 500 where it is a fault of our own", () => {
+  void it("is a bare 500 for a bug of the mirror", () => {
     const refusal = toRefusal(new TypeError(CANARY), {
       wanted: "blob",
       hasCredentials: false,

@@ -39,7 +39,7 @@ function makeScene(ended: Verification = "right"): Scene {
 }
 
 void describe("reads of stored blobs", () => {
-  void it("are verified again while nothing could be said", async () => {
+  void it("are verified again after a verification without a result", async () => {
     const { reads, clock } = makeScene("unknown");
     const row = rowOf("a");
     reads.noteReceived("one", row.digest, 0);
@@ -90,7 +90,7 @@ void describe("reads of stored blobs", () => {
     assert.deepEqual(later, [row]);
   });
 
-  void it("are cut where the bytes are wrong, and none begins while these can't be removed", async () => {
+  void it("are cut if the bytes are wrong, and none begins while those cannot be removed", async () => {
     const { reads } = makeScene();
     const row = rowOf("a");
     const broken: string[] = [];

@@ -128,7 +128,7 @@ void describe("a manifest that is served from memory", () => {
     assert.equal(opened(), 3);
   });
 
-  void it("has its file put back where that is gone", async (test) => {
+  void it("has its file written again if it is gone", async (test) => {
     const { cache, stored, file } = await setUp(test);
     rmSync(file);
     assert(stored.recall(key, manifest.digest));
@@ -138,7 +138,7 @@ void describe("a manifest that is served from memory", () => {
     assert.deepEqual(findings, []);
   });
 
-  void it("has its file read where that was not verified for a week, and put back where it is wrong", async (test) => {
+  void it("has its file read if its verification is a week old, and written again if it is wrong", async (test) => {
     const { cache, clock, stored, file } = await setUp(test);
     const serve = async (): Promise<number | undefined> => {
       assert(stored.recall(key, manifest.digest));
@@ -158,7 +158,7 @@ void describe("a manifest that is served from memory", () => {
     assert.equal(isRight(), true);
   });
 
-  void it("stays away where an eviction took it out of memory and its row with it", async (test) => {
+  void it("is not written again after an eviction removed it from memory and its row", async (test) => {
     const { cache, hot, stored, file } = await setUp(test);
     assert(stored.recall(key, manifest.digest));
     assert(await cache.index.dropRoot(key, { kind: "tag", tag: tag("v") }));
@@ -168,7 +168,7 @@ void describe("a manifest that is served from memory", () => {
     assert.equal(existsSync(file), false);
   });
 
-  void it("is left to be served where the storage takes nothing", async (test) => {
+  void it("is still served if the storage accepts no writes", async (test) => {
     const { stored, file, faults } = await setUp(test);
     rmSync(file);
     assert(stored.recall(key, manifest.digest));
