@@ -43,7 +43,7 @@ export function deriveManifestType(
     Number(shapes.image) + Number(shapes.index) + Number(shapes.schema1) >
     1
   ) {
-    return fault("ambiguous", "manifest is an image and an index at once");
+    return fault("ambiguous", "manifest is both an image and an index");
   }
   const { mediaType: bodyType } = document;
   if (isPresent(bodyType) && bodyType !== "") {

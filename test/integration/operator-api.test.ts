@@ -74,7 +74,7 @@ function codeOf(answer: { readonly body: unknown }): string | undefined {
 }
 
 void describe("the operator API", () => {
-  void it("answers no request that calls the mirror by more than one name (S22)", async (test) => {
+  void it("refuses a request with more than one host (S22)", async (test) => {
     const mirror = await startMirror(test, []);
     const ask = (target: string, hosts: readonly string[]) =>
       startRequest({
@@ -145,7 +145,7 @@ void describe("the operator API", () => {
     });
   });
 
-  void it("pages, and looks for a pattern or a text", async (test) => {
+  void it("pages the list, and filters it by pattern or text", async (test) => {
     const { mirror } = await setUp(test);
     const refsOf = async (query: string) => {
       const { body } = await mirror.operate("GET", `/images${query}`);
@@ -178,7 +178,7 @@ void describe("the operator API", () => {
     }
   });
 
-  void it("shows an image's graph, with what is not stored of it", async (test) => {
+  void it("returns the graph of an image, missing parts included", async (test) => {
     const { mirror } = await setUp(test);
     const { body } = await mirror.operate("GET", `/images/${APP}:2`);
     const { graph } = body as {
@@ -208,7 +208,7 @@ void describe("the operator API", () => {
     assert.ok(graph.every(({ sizeBytes }) => (sizeBytes ?? 0) > 0));
   });
 
-  void it("pins, drops and refreshes by reference", async (test) => {
+  void it("pins, purges and refreshes an image by reference", async (test) => {
     const { mirror, upstream } = await setUp(test);
     for (const [method, pinned] of [
       ["PUT", true],
@@ -260,7 +260,7 @@ void describe("the operator API", () => {
     }
   });
 
-  void it("says what would go, and lets it go", async (test) => {
+  void it("lists the images that an eviction would remove, and evicts them", async (test) => {
     const { mirror } = await setUp(test);
     const asked = { toBytes: 10_000, dryRun: true };
     const would = await mirror.operate("POST", "/evict", asked);
@@ -285,7 +285,7 @@ void describe("the operator API", () => {
     }
   });
 
-  void it("tells what it is and holds", async (test) => {
+  void it("reports version, upstreams and stored content in its status", async (test) => {
     const { mirror } = await setUp(test);
     const { body } = await mirror.operate("GET", "/status");
     const { storage, upstreams } = body as {
@@ -447,7 +447,7 @@ void describe("the operator API", () => {
     }
   });
 
-  void it("answers no page of another origin, and no name of somebody's DNS", async (test) => {
+  void it("refuses web pages of another origin and foreign names of DNS", async (test) => {
     const { mirror } = await setUp(test);
     const port = Number(new URL(mirror.operatorOrigin).port);
     const table: readonly (readonly [Record<string, string>, number])[] = [

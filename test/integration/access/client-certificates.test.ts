@@ -212,7 +212,7 @@ void describe("a reload of tls", () => {
     assert.equal(await askBy(mirror, known), 200);
   });
 
-  void it("takes nothing over where its files are no good", async (test) => {
+  void it("changes nothing if the new files are invalid", async (test) => {
     const tls = await tlsConfig(test, CLIENTS.cert);
     const mirror = await startMirror(test, [], { tls });
     const spoilt = { ...tls, keyFile: tls.certificateFile };

@@ -320,7 +320,7 @@ void describe("anonymous clients", () => {
     });
   }
 
-  void it("may show any credentials where nothing is configured", async (test) => {
+  void it("may send any credentials if access is not configured", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", SECRET, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

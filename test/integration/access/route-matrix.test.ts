@@ -592,7 +592,7 @@ void describe("every visitor at every route", () => {
     });
   }
 
-  void it("a digest of the private repository alone is, by way of the public one, what nobody has", async (test) => {
+  void it("a digest of the private repository is unknown in the public one", async (test) => {
     const door = await passwordDoor(test, "none");
     const scene = await openScene(test, door);
     const { upstream, mirror } = scene;

@@ -199,7 +199,7 @@ void describe("TLS of the registry API", () => {
     }
   });
 
-  void it("answers a plain HTTP request in words, over plain HTTP, and goes on", async (test) => {
+  void it("answers a plain HTTP request with a sentence over plain HTTP, and keeps serving", async (test) => {
     const authority = createCertificateAuthority();
     const { config } = await writePair(test, authority.issue());
     const served = await serve(test, config);
@@ -265,7 +265,7 @@ void describe("TLS of the registry API", () => {
     assert.equal(open.size, 0);
   });
 
-  void it("takes a new pair over for new connections and goes on with those that are open", async (test) => {
+  void it("uses a new pair for new connections, and keeps open connections", async (test) => {
     const authority = createCertificateAuthority();
     const first = authority.issue();
     const { config, write } = await writePair(test, first);
@@ -333,14 +333,14 @@ void describe("TLS of the registry API", () => {
     assert.notEqual((await ask(tls.port, { ca })).serial, serial);
   });
 
-  void it("starts with nothing that is no pair", async (test) => {
+  void it("does not start with a certificate and a key that do not match", async (test) => {
     const authority = createCertificateAuthority();
     const { config, write } = await writePair(test, authority.issue());
     await write({ key: authority.issue().key });
     await assert.rejects(serve(test, config), /the key of another certificate/);
   });
 
-  void it("tells of a certificate that has ended", async (test) => {
+  void it("logs a warning about an expired certificate", async (test) => {
     const authority = createCertificateAuthority();
     const notAfter = new Date(Date.now() - 1000);
     const { config } = await writePair(test, authority.issue({ notAfter }));
@@ -351,7 +351,7 @@ void describe("TLS of the registry API", () => {
     );
   });
 
-  void it("lets only clients in whose certificate the authority signed, where one is named", async (test) => {
+  void it("admits only clients with a certificate of the configured authority", async (test) => {
     const authority = createCertificateAuthority();
     const clients = createCertificateAuthority("clients");
     const { config } = await writePair(test, authority.issue(), clients.cert);

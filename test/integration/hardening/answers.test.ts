@@ -60,7 +60,7 @@ void describe("the headers of an answer", () => {
     assert.equal(blob.headers["content-type"], "application/octet-stream");
   });
 
-  void it("keep a shared cache from telling one client what another may read (S20)", async (test) => {
+  void it("keep a shared cache from serving one client's response to another (S20)", async (test) => {
     const mirror = await open(test, {
       access: accessConfig({
         htpasswdFile: await writeHtpasswd(test, { alice: "pw" }),
@@ -84,14 +84,14 @@ void describe("the headers of an answer", () => {
     assert.equal(refused.headers["cache-control"], "private, no-store");
   });
 
-  void it("leave caching as it is where everybody gets the same", async (test) => {
+  void it("leave caching headers unchanged if access is not restricted", async (test) => {
     const mirror = await open(test);
     const { headers } = await mirror.get(TAG);
     assert.equal(headers["cache-control"], undefined);
     assert.equal(headers["vary"], undefined);
   });
 
-  void it("answer a tag with something behind it 404 or 400 (S20)", async (test) => {
+  void it("answer a tag followed by other text with 404 or 400 (S20)", async (test) => {
     const mirror = await open(test);
     for (const end of ["/a.css", ";.css", "%0a", "%2e.css", "/..%2fx"]) {
       const { status } = await mirror.get(`${TAG}${end}`);
@@ -148,7 +148,7 @@ void describe("X-Forwarded-For", () => {
   const access = accessConfig({ anonymousNetworks: ["192.0.2.0/24"] });
   const headers = { "X-Forwarded-For": "192.0.2.7" };
 
-  void it("of a trusted proxy tells the network that anonymous clients come from", async (test) => {
+  void it("of a trusted proxy decides the network of an anonymous client", async (test) => {
     const mirror = await open(test, {
       config: { trustedProxies: ["127.0.0.1"] },
       access,

@@ -69,7 +69,7 @@ void describe("a digest of another algorithm (S13)", () => {
     );
   });
 
-  void it("with the digits of the other one is 400, and nobody is asked", async (test) => {
+  void it("with the digits of the other algorithm is 400 without an upstream request", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("a", SHA256);
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

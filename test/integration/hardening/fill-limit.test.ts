@@ -49,7 +49,7 @@ void describe("the limit of fills", () => {
     assert.equal(first.count(GET) + second.count(GET), 6);
   });
 
-  void it("ends a fill that nobody reads for one that somebody waits for", async (test) => {
+  void it("ends a fill without readers for one that a client waits for", async (test) => {
     const barrier = new Barrier();
     const upstream = await ScriptedUpstream.start(test);
     const blobs = Array.from({ length: 3 }, (_, i) =>
@@ -75,7 +75,7 @@ void describe("the limit of fills", () => {
     assert.equal(upstream.count({ ...GET, hasRange: true }), 1);
   });
 
-  void it("resumes a trickling fill behind the one that waits for its slot", async (test) => {
+  void it("resumes a trickling fill after the one that waits for its slot", async (test) => {
     const barrier = new Barrier();
     const upstreams = await Promise.all(
       [0, 1].map(() => ScriptedUpstream.start(test)),

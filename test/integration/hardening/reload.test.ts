@@ -104,7 +104,7 @@ void describe("a reload", () => {
     assert.equal((await running.response).bodyBytes, 1_000_000);
   });
 
-  void it("answers everybody whose password is being looked at", async (test) => {
+  void it("answers every client whose password is being checked", async (test) => {
     const { old } = await two(test);
     const htpasswdFile = await writeHtpasswd(test, { alice: "pw" });
     // Dear enough to take longer than the reload.
@@ -151,7 +151,7 @@ void describe("a reload", () => {
     assert.ok(!seen.includes(OLD.manifest.digest), seen.join(" "));
   });
 
-  void it("leaves the old access in force where the new one's files are no good", async (test) => {
+  void it("keeps the old access if a file of the new one is invalid", async (test) => {
     const { old } = await two(test);
     const htpasswdFile = await writeHtpasswd(test, { alice: "pw" });
     const access = accessConfig({ htpasswdFile, anonymous: "none" });

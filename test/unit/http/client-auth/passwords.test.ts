@@ -65,7 +65,7 @@ function open(users: Record<string, string> = { alice: "right", bob: "bobs" }) {
 }
 
 void describe("passwords", () => {
-  void it("are computed once in five minutes for whoever was right", async () => {
+  void it("are computed once in five minutes if correct", async () => {
     const { clock, hasher, kinds } = open();
     assert.deepEqual(await kinds(3, "alice", "right"), Array(3).fill("right"));
     assert.equal(hasher.hashes.length, 1);
@@ -77,7 +77,7 @@ void describe("passwords", () => {
     assert.equal(hasher.hashes.length, 2);
   });
 
-  void it("that nobody could compare cost no chance", async () => {
+  void it("that could not be compared cost no token", async () => {
     const { hasher, passwords, kinds } = open();
     hasher.isBroken = true;
     for (let i = 0; i < 100; i++) {
@@ -90,7 +90,7 @@ void describe("passwords", () => {
     assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
   });
 
-  void it("are computed once for all who show the same at once", async () => {
+  void it("are computed once for concurrent requests with the same password", async () => {
     const { hasher, passwords } = open();
     const all = await Promise.all(
       Array.from({ length: 100 }, () =>
@@ -114,7 +114,7 @@ void describe("passwords", () => {
     }
   });
 
-  void it("of unknown users cost what those of known ones do where these differ, each name the same each time (S15)", async () => {
+  void it("of unknown users cost as much as those of known ones, the same each time for a name (S15)", async () => {
     const { clock, hasher, passwords } = open({});
     passwords.setHashes(
       new Map([
@@ -139,7 +139,7 @@ void describe("passwords", () => {
     assert.deepEqual([...seen].toSorted(), ["4 4 4", "5 5 5", "6 6 6"]);
   });
 
-  void it("are nobody's beyond what bcrypt reads, and empty ones, without computing", async () => {
+  void it("are rejected without computing if empty or longer than bcrypt reads", async () => {
     const long = "x".repeat(72);
     const { hasher, kinds } = open({ alice: long });
     assert.deepEqual(await kinds(1, "alice", long), ["right"]);
@@ -169,7 +169,7 @@ void describe("passwords", () => {
     assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
   });
 
-  void it("are not looked at any more after thirty failures a minute from one place, whoever it says it is", async () => {
+  void it("are not checked after thirty failures a minute from one source, for any user name", async () => {
     const { hasher, passwords } = open();
     const kinds: string[] = [];
     for (let i = 0; i < 500; i++) {
@@ -202,7 +202,7 @@ void describe("passwords", () => {
     assert.deepEqual(await kinds(1, "bob", "bobs"), ["right"]);
   });
 
-  void it("that come all at once are no way around the limit", async () => {
+  void it("cannot exceed the limit when they are concurrent", async () => {
     const { hasher, passwords } = open();
     const all = await Promise.all(
       Array.from({ length: 200 }, (_, i) =>
@@ -213,7 +213,7 @@ void describe("passwords", () => {
     assert.equal(hasher.hashes.length, 10);
   });
 
-  void it("of whoever is right cost no chance", async () => {
+  void it("cost no token if correct", async () => {
     const users = Array.from({ length: 50 }, (_, i) => `user-${i}`);
     const { kinds } = open(Object.fromEntries(users.map((one) => [one, "pw"])));
     for (const user of users) {
@@ -280,7 +280,7 @@ void describe("the threads that compare", () => {
     );
   });
 
-  void it("that retire answer everybody who waits before they end", async () => {
+  void it("finish every waiting comparison before they retire", async () => {
     const hasher = createPasswordHasher();
     const hash = hashesOf({ alice: "right" }, 8).get("alice") ?? "";
     const waiting = Array.from({ length: 10 }, async (_, i) =>
@@ -294,7 +294,7 @@ void describe("the threads that compare", () => {
     assert.equal(hasher.compare("right", hash), undefined);
   });
 
-  void it("that can't be had are an answer to whoever asked, and are asked for again", async (test) => {
+  void it("that cannot be started reject the waiting comparisons, and are started again later", async (test) => {
     let missing = 2;
     const hasher = createPasswordHasher(() => {
       if (missing-- > 0) throw new Error("ERR_WORKER_INIT_FAILED: EAGAIN");
@@ -308,7 +308,7 @@ void describe("the threads that compare", () => {
     assert.equal(await hasher.compare("right", hash), true);
   });
 
-  void it("end with the mirror, whoever waits", async () => {
+  void it("end with the mirror, and reject the waiting comparisons", async () => {
     const hasher = createPasswordHasher();
     const hash = hashesOf({ alice: "right" }, 12).get("alice") ?? "";
     const waiting = Array.from({ length: 5 }, async () =>

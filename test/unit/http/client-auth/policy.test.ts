@@ -28,7 +28,7 @@ function pull(name: string) {
 }
 
 void describe("a policy", () => {
-  void it("without rules lets whoever is let in pull, and no more", () => {
+  void it("without rules lets every admitted client pull, and nothing else", () => {
     const policy = createPolicy([]);
     for (const one of [ANONYMOUS, ALICE]) {
       assert.ok(policy(one, { kind: "enter" }));
@@ -41,7 +41,7 @@ void describe("a policy", () => {
     assert.ok(!policy(token("", "docker.io/a"), pull("docker.io/b")));
   });
 
-  void it("denies what no rule allows, as soon as there is one", () => {
+  void it("denies everything that no rule allows, if there is a rule", () => {
     const policy = createPolicy([
       { who: ["bob"], repositories: ["x/b"], actions: ["push"] },
     ]);
@@ -52,7 +52,7 @@ void describe("a policy", () => {
     }
   });
 
-  void it("takes the star for everybody, and its patterns over upstream and repository", () => {
+  void it("matches every client with a star, and matches patterns against upstream and repository", () => {
     const policy = createPolicy([
       { who: ["*"], repositories: ["docker.io/library/*"], actions: ["pull"] },
       {

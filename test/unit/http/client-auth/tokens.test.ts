@@ -157,7 +157,7 @@ void describe("a bearer token", () => {
     "no JSON": () => Promise.resolve("YQ.YQ.YQ"),
   };
   for (const [name, make] of Object.entries(faults)) {
-    void it(`with ${name} is nobody's`, async (test) => {
+    void it(`with ${name} is rejected`, async (test) => {
       const { clock, issuer, tokens } = await open(test);
       const token = await make(issuer, Math.floor(clock.nowMs() / 1000));
       assert.equal(await tokens.check(token), undefined);

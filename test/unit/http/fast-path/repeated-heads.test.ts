@@ -152,8 +152,8 @@ class Harness {
   }
 }
 
-void describe("a head that was read before", () => {
-  void it("is not read again, and has the bytes that Node sent for it", async (test) => {
+void describe("a head that was parsed before", () => {
+  void it("is not parsed again, and gets the bytes that Node sent for it", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.open(test);
     const first = await connection.ask(GET);
@@ -165,14 +165,14 @@ void describe("a head that was read before", () => {
     assert.equal(harness.log.length, 7);
   });
 
-  void it("is read at the beginning of another connection, until that is watched", async (test) => {
+  void it("is parsed on another connection until that one is watched", async (test) => {
     const harness = await Harness.start(test);
     await harness.openKnown(test);
     const other = await harness.open(test);
     assert.equal(await harness.parsedFor(other, GET, GET, GET, GET), 2);
   });
 
-  void it("is what it was read as, though it ended another message before", async (test) => {
+  void it("keeps its meaning although the same bytes ended another message before", async (test) => {
     for (const isKnown of [false, true]) {
       const harness = await Harness.start(test);
       if (isKnown) await harness.openKnown(test);
@@ -191,7 +191,7 @@ void describe("a head that was read before", () => {
     }
   });
 
-  void it("is known for every connection, each head by itself", async (test) => {
+  void it("is known on every connection, each head separately", async (test) => {
     const harness = await Harness.start(test);
     await harness.openKnown(test);
     const other = await harness.open(test);
@@ -201,7 +201,7 @@ void describe("a head that was read before", () => {
     assert.equal(await harness.parsedFor(other, get("w"), get("w")), 1);
   });
 
-  void it("is answered with what is in memory now", async (test) => {
+  void it("is answered with the manifest that is in memory now", async (test) => {
     const harness = await Harness.start(test);
     const plain = await Harness.start(test, false);
     const connection = await harness.openKnown(test);
@@ -231,7 +231,7 @@ void describe("a head that was read before", () => {
     assert.equal(harness.parsed, parsed);
   });
 
-  void it("means the upstream that it means now", async (test) => {
+  void it("is routed by the current configuration", async (test) => {
     const harness = await Harness.start(test);
     const plain = await Harness.start(test, false);
     const head =
@@ -262,7 +262,7 @@ void describe("a head that was read before", () => {
     assert.equal(harness.parsed, parsed + 1);
   });
 
-  void it("is read where what it asks for is not in memory", async (test) => {
+  void it("is parsed if the manifest is not in memory", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     harness.recalled = undefined;
@@ -272,14 +272,14 @@ void describe("a head that was read before", () => {
     assert.equal(await harness.parsedFor(connection, GET, GET), 0);
   });
 
-  void it("is read where its answer has grown, and then no more", async (test) => {
+  void it("is parsed once more if the manifest has grown", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     harness.recalled = manifestOf(Buffer.alloc(10_000, " "));
     assert.equal(await harness.parsedFor(connection, GET, GET, GET), 1);
   });
 
-  void it("is read each time where its answer or itself is long", async (test) => {
+  void it("is always parsed if the head or the manifest is large", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     const long = get("v", `User-Agent: ${"a".repeat(2_048)}\r\n`);
@@ -288,7 +288,7 @@ void describe("a head that was read before", () => {
     assert.equal(await harness.parsedFor(connection, GET, GET), 2);
   });
 
-  void it("is read each time where it says more than what is asked for", async (test) => {
+  void it("is always parsed if it has other headers", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     for (const more of [
@@ -310,7 +310,7 @@ void describe("a head that was read before", () => {
     }
   });
 
-  void it("is read for HTTP/1.0, whose connection ends with the answer", async (test) => {
+  void it("is parsed for HTTP/1.0, whose connection is closed after the response", async (test) => {
     const harness = await Harness.start(test);
     const old = get("v", "", "HTTP/1.0");
     for (let i = 1; i <= 2; i++) {
@@ -321,7 +321,7 @@ void describe("a head that was read before", () => {
     }
   });
 
-  void it("is read where somebody may get another answer than somebody else", async (test) => {
+  void it("is parsed if access is restricted", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     harness.isRestricting = true;
@@ -333,7 +333,7 @@ void describe("a head that was read before", () => {
     assert.equal(await harness.parsedFor(other, GET, GET, GET), 2);
   });
 
-  void it("is read where it comes from a proxy that speaks for others", async (test) => {
+  void it("is parsed if it was sent by a trusted proxy", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     harness.clientAddress.trust(["127.0.0.0/8"]);
@@ -342,7 +342,7 @@ void describe("a head that was read before", () => {
     assert.equal(await harness.parsedFor(connection, GET, GET), 0);
   });
 
-  void it("is read once the server takes no more connections", async (test) => {
+  void it("is parsed after the server stopped listening", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     harness.recalled = undefined;
@@ -388,7 +388,7 @@ void describe("a head that was read before", () => {
   });
 });
 
-void describe("a connection on which something else comes", () => {
+void describe("a watched connection that receives another chunk", () => {
   const cases: readonly (readonly [string, string, readonly string[]])[] = [
     ["two requests at once", "200", [GET + GET]],
     ["two requests at once, one of them unknown", "200", [GET + get("x")]],
@@ -410,7 +410,7 @@ void describe("a connection on which something else comes", () => {
     ["the end of a head alone", "400", ["\r\n\r\n", ": x\r\n\r\n"]],
   ];
   for (const [name, status, chunks] of cases) {
-    void it(`(${name}) is Node's from then on, and has the same answers`, async (test) => {
+    void it(`(${name}) is left to Node from then on, and gets the same responses`, async (test) => {
       const answers: string[] = [];
       const parsed: number[] = [];
       for (const isWatched of [true, false]) {
@@ -433,7 +433,7 @@ void describe("a connection on which something else comes", () => {
     });
   }
 
-  void it("(a request before the answer) is Node's from then on", async (test) => {
+  void it("(a request before the response) is left to Node from then on", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     const { parsed } = harness;
@@ -449,7 +449,7 @@ void describe("a connection on which something else comes", () => {
     assert.equal(await harness.parsedFor(connection, GET, GET), 2);
   });
 
-  void it("(the end behind a known head) has its answer and is closed", async (test) => {
+  void it("(FIN after a known head) gets the response and is closed", async (test) => {
     const harness = await Harness.start(test);
     const connection = await harness.openKnown(test);
     const { parsed } = harness;
@@ -458,7 +458,7 @@ void describe("a connection on which something else comes", () => {
     assert.equal(harness.parsed, parsed);
   });
 
-  void it("(nobody who reads) is Node's from then on, and each answer is told when it has left", async (test) => {
+  void it("(a client that does not read) is left to Node, and each response is reported when it has left", async (test) => {
     const harness = await Harness.start(test);
     harness.recalled = manifestOf(Buffer.alloc(16_000, " "));
     const connection = await harness.openKnown(test);
@@ -482,7 +482,7 @@ void describe("a connection on which something else comes", () => {
     assert.equal(await harness.parsedFor(connection, GET, GET), 2);
   });
 
-  void it("(nobody who reads, and goes) is told as cut", async (test) => {
+  void it("(a client that does not read and disconnects) is reported as cut", async (test) => {
     const harness = await Harness.start(test);
     harness.recalled = manifestOf(Buffer.alloc(16_000, " "));
     const connection = await harness.openKnown(test);

@@ -5,7 +5,7 @@ import { socketDescriptor } from "../../../../src/http/fast-path/socket-descript
 import { connectedSockets } from "../../../support/connected-sockets.ts";
 
 void describe("the number of a connection", () => {
-  void it("is told while nothing is left to write, and not before what is", async (test) => {
+  void it("is returned only while no bytes are waiting to be written", async (test) => {
     const { near, far } = await connectedSockets(test);
     const descriptor = socketDescriptor(near);
     assert.equal(typeof descriptor, "number");
@@ -17,7 +17,7 @@ void describe("the number of a connection", () => {
     assert.equal(socketDescriptor(near), descriptor);
   });
 
-  void it("is nobody's once the connection is closed", async (test) => {
+  void it("is undefined after the connection was closed", async (test) => {
     const { near } = await connectedSockets(test);
     near.destroy();
     assert.equal(socketDescriptor(near), undefined);

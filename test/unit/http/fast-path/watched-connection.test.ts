@@ -80,7 +80,7 @@ class Stand {
 }
 
 void describe("a connection that is watched", () => {
-  void it("is answered on from the end of a whole request on, and the next are remembered", () => {
+  void it("is answered after one whole request, and later heads are remembered", () => {
     const stand = new Stand();
     stand.take();
     assert.deepEqual(stand.remembered, []);
@@ -101,7 +101,7 @@ void describe("a connection that is watched", () => {
     ["less than the end of a head", {}, HEAD.subarray(0, 3)],
   ];
   for (const [name, parsed, chunk] of odd) {
-    void it(`is Node's for good after ${name}, of which nothing is remembered`, () => {
+    void it(`is left to Node after ${name}, which is not remembered`, () => {
       for (const before of [0, 1]) {
         const stand = new Stand();
         for (let i = 0; i < before; i++) stand.take();
@@ -115,7 +115,7 @@ void describe("a connection that is watched", () => {
     });
   }
 
-  void it("is Node's for good after a request that came before the last answer had left", () => {
+  void it("is left to Node after a request that arrived before the previous response had left", () => {
     const stand = new Stand();
     stand.isKnown = true;
     stand.take({ isAnswered: false });
@@ -126,7 +126,7 @@ void describe("a connection that is watched", () => {
     assert.deepEqual(stand.remembered, []);
   });
 
-  void it("is answered on again when an answer that took its time has left", () => {
+  void it("is answered again after a slow response has left", () => {
     const stand = new Stand();
     stand.isKnown = true;
     stand.take({ isAnswered: false });
@@ -135,7 +135,7 @@ void describe("a connection that is watched", () => {
     assert.deepEqual([stand.given, stand.written], [1, ["answer"]]);
   });
 
-  void it("is Node's while that is about to end it", () => {
+  void it("is left to Node while Node is about to close it", () => {
     const stand = new Stand();
     stand.isKnown = true;
     stand.take();
@@ -144,7 +144,7 @@ void describe("a connection that is watched", () => {
     assert.deepEqual([stand.given, stand.written], [2, []]);
   });
 
-  void it("remembers no head for what another connection's request was answered with", () => {
+  void it("does not remember a head for the response of another connection", () => {
     const stand = new Stand();
     stand.take();
     stand.take({ recalled: 2 });

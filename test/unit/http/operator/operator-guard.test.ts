@@ -125,7 +125,7 @@ void describe("every route that is registered", () => {
     ],
   ];
   for (const [name, token, how, status] of strangers) {
-    void it(`answers ${status} ${name}, unless it is told to everybody`, async () => {
+    void it(`answers ${status} ${name}, unless the route is open`, async () => {
       const app = makeApp(token);
       await app.ready();
       const routes = registeredRoutes(app);
@@ -243,7 +243,7 @@ void describe("the operator API with a token", () => {
 });
 
 void describe("health and metrics", () => {
-  void it("are open to everybody", async () => {
+  void it("are open to every client", async () => {
     for (const token of [undefined, TOKEN]) {
       for (const url of OPEN) {
         const headers = { host: "mirror.monitoring.svc:5001" };
@@ -259,7 +259,7 @@ void describe("health and metrics", () => {
 });
 
 void describe("a browser", () => {
-  void it("is refused where a page's script asks, with or without a token", async () => {
+  void it("is refused to a script of a web page, with or without a token", async () => {
     const headers = {
       origin: "https://evil.example",
       authorization: `Bearer ${TOKEN}`,

@@ -123,7 +123,7 @@ void describe("the limit of connections", () => {
     assert.equal(harness.limits.open, 3);
   });
 
-  void it("never closes one with a request under way, and refuses where all are busy", async (test) => {
+  void it("never closes a busy connection, and refuses a new one if all are busy", async (test) => {
     const harness = await Harness.start(test, { connections: 2 });
     const first = await harness.open();
     const second = await harness.open();
