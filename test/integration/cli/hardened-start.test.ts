@@ -20,7 +20,7 @@ void describe("SIGUSR1", () => {
     assert.doesNotMatch(mirror.child.output(), DEBUGGER);
   });
 
-  void it("opens no debugger in a mirror that npm start started", async (test) => {
+  void it("opens no debugger in a mirror started by npm start", async (test) => {
     const child = new Child(test, {
       command: "npm",
       args: ["start"],

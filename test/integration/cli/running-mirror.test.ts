@@ -27,13 +27,13 @@ async function startHanging(
   return (server.address() as AddressInfo).port;
 }
 
-void describe("a running mirror that does not answer an order", () => {
+void describe("a running mirror that does not answer a request", () => {
   const hangs: Readonly<Record<string, (begin: () => void) => void>> = {
     "at all": () => undefined,
     "to its end": (begin) => begin(),
   };
   for (const [name, hang] of Object.entries(hangs)) {
-    void it(`${name} is waited for no longer than its time, and named`, async (test) => {
+    void it(`${name} ends at its time-out with an error that names it`, async (test) => {
       const port = await startHanging(test, hang);
       const operator = {
         listen: { host: "127.0.0.1", port },

@@ -31,20 +31,20 @@ async function run(
 }
 
 void describe("entrepot serve", () => {
-  void it("ends with 2 and tells every fault of the configuration", async (test) => {
+  void it("exits with 2 and prints every fault of the configuration", async (test) => {
     const { code, output } = await run(test, { listen: "nowhere", colour: 1 });
     assert.equal(code, 2);
     assert.match(output, /entrepot\.yaml:1: listen: /);
     assert.match(output, /entrepot\.yaml:1: colour: /);
   });
 
-  void it("ends with 2 when it does not know an option", async (test) => {
+  void it("exits with 2 for an unknown option", async (test) => {
     const { code, output } = await run(test, {}, ["--onlien"]);
     assert.equal(code, 2);
     assert.match(output, /--onlien/);
   });
 
-  void it("ends with 2 when an address is taken, naming its key and the likely cause", async (test) => {
+  void it("exits with 2 if an address is in use, naming its key and the likely cause", async (test) => {
     const mirror = await ChildMirror.start(test);
     const free = "127.0.0.1:0";
     const taken = `got ${mirror.host}; expected a free port; another process listens on this one (EADDRINUSE)`;
@@ -67,7 +67,7 @@ void describe("entrepot serve", () => {
     }
   });
 
-  void it("ends with 2 when the host of an address does not resolve or is another machine's", async (test) => {
+  void it("exits with 2 if the host of an address does not resolve or belongs to another machine", async (test) => {
     const rows = [
       [
         "nowhere.invalid:5000",
@@ -89,7 +89,7 @@ void describe("entrepot serve", () => {
     }
   });
 
-  void it("ends with 1 when another instance has the storage, naming its process", async (test) => {
+  void it("exits with 1 if another instance holds the storage, naming its process", async (test) => {
     const mirror = await ChildMirror.start(test);
     const { code, output } = await run(test, {
       listen: "127.0.0.1:0",
@@ -100,7 +100,7 @@ void describe("entrepot serve", () => {
     assert.match(output, new RegExp(String(mirror.child.pid)));
   });
 
-  void it("dials nothing with --offline", async (test) => {
+  void it("connects to no upstream with --offline", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const mirror = await ChildMirror.start(test, {
       config: hubConfig(upstream.origin),
@@ -117,7 +117,7 @@ void describe("entrepot serve", () => {
 });
 
 void describe("SIGTERM", () => {
-  void it("lets a running download end, refuses new ones and exits with 0", async (test) => {
+  void it("finishes a running download, refuses new ones and exits with 0", async (test) => {
     const blob = seededBlob("drain", 4 * MIB);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);
@@ -143,7 +143,7 @@ void describe("SIGTERM", () => {
     assert.equal((await ended).code, 0);
   });
 
-  void it("keeps what a download that nobody waits for has brought, and ends at once", async (test) => {
+  void it("keeps the bytes of a download without readers, and exits immediately", async (test) => {
     const blob = seededBlob("keep", 4 * MIB);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);

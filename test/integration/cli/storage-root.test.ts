@@ -36,7 +36,7 @@ async function serve(
   return { code, output: child.output() };
 }
 
-void describe("a storage root that an operator must mend", () => {
+void describe("a storage root that needs repair by the operator", () => {
   for (const { name, rootIn, expected } of [
     {
       name: "is a file",
@@ -96,7 +96,7 @@ void describe("a storage root that an operator must mend", () => {
       expected: /a folder that user \d+ may read and write/,
     },
   ]) {
-    void it(`${name}: ends the start with 2 and says what is expected`, async (test) => {
+    void it(`${name}: start exits with 2 and prints the expectation`, async (test) => {
       const root = await rootIn(await tempDir(test));
       const { code, output } = await serve(test, root);
       assert.ok(
@@ -109,7 +109,7 @@ void describe("a storage root that an operator must mend", () => {
   }
 
   for (const isThere of [true, false]) {
-    void it(`is not the user's ${isThere ? "own" : "to make"}: ends the start with 2 and names the user`, async (test) => {
+    void it(`is not ${isThere ? "owned" : "creatable"} by the user: start exits with 2 and names the user`, async (test) => {
       const folder = await tempDir(test);
       const root = join(folder, "data");
       if (isThere) await mkdir(root, { mode: 0o500 });
@@ -131,8 +131,8 @@ void describe("a storage root that an operator must mend", () => {
   }
 });
 
-void describe("a folder in the place of the index", () => {
-  void it("is set aside as a damaged index is", async (test) => {
+void describe("a folder in place of the index file", () => {
+  void it("is moved aside like a damaged index", async (test) => {
     const mirror = await ChildMirror.start(test);
     await mirror.terminate();
     await rm(join(mirror.root, "index.sqlite"));

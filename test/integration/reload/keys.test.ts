@@ -32,7 +32,7 @@ async function scripted(test: AfterTest): Promise<ScriptedUpstream> {
 }
 
 void describe("a reload of offline", () => {
-  void it("dials nobody from then on, and again once it is taken back", async (test) => {
+  void it("stops all connections to upstreams, and permits them again when it is reverted", async (test) => {
     const upstream = await scripted(test);
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
     assert.equal((await mirror.get(TAG)).status, 200);
@@ -62,7 +62,7 @@ void describe("a reload of offline", () => {
 });
 
 void describe("a reload of limits", () => {
-  void it("lets downloads that wait go on", async (test) => {
+  void it("starts waiting downloads", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const barrier = new Barrier();
     const blobs = ["a", "b"].map((name) => seededBlob(name, 100_000));
@@ -87,7 +87,7 @@ void describe("a reload of limits", () => {
     }
   });
 
-  void it("bounds connections anew", async (test) => {
+  void it("applies new limits of connections", async (test) => {
     const mirror = await startMirror(test, []);
     const sockets = [await idle(test, mirror), await idle(test, mirror)];
     const limits = { ...LIMITS, connections: 1, connectionsPerAddress: 1 };
@@ -111,7 +111,7 @@ async function idle(test: AfterTest, mirror: TestMirror): Promise<Socket> {
 }
 
 void describe("a reload of trustedProxies", () => {
-  void it("believes their X-Forwarded-For from the next request on", async (test) => {
+  void it("trusts their X-Forwarded-For from the next request on", async (test) => {
     const access = accessConfig({ anonymousNetworks: ["10.0.0.0/8"] });
     const mirror = await startMirror(test, [], { access });
     const headers = { "X-Forwarded-For": "10.1.1.1" };
@@ -132,7 +132,7 @@ async function eventsOf(file: AuditFile): Promise<unknown[][]> {
 }
 
 void describe("a reload of audit", () => {
-  void it("goes on in another file, which the old one tells of", async (test) => {
+  void it("continues in another file, which the old one names", async (test) => {
     const upstream = await scripted(test);
     const dir = await tempDir(test);
     const one = new AuditFile(join(dir, "one.jsonl"));
@@ -166,7 +166,7 @@ void describe("a reload of audit", () => {
     ]);
   });
 
-  void it("takes nothing over where the file can't be written to", async (test) => {
+  void it("changes nothing if the file cannot be written", async (test) => {
     const upstream = await scripted(test);
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
     const file = join(await tempDir(test), "no", "audit.jsonl");
@@ -181,7 +181,7 @@ void describe("a reload of audit", () => {
 });
 
 void describe("a reload of scrub", () => {
-  void it("begins, and ends, to verify in the background", async (test) => {
+  void it("starts and stops the background scrub", async (test) => {
     const upstream = await scripted(test);
     const schedule = new ManualSchedule();
     const mirror = await startMirror(test, [upstreamOf(upstream)], {
@@ -218,7 +218,7 @@ void describe("a reload of scrub", () => {
     assert.equal(findings(), 1);
   });
 
-  void it("heals from upstreams that came by a reload, and not from one that went", async (test) => {
+  void it("heals from upstreams that a reload has added, and not from a removed one", async (test) => {
     const [old, fresh] = [await scripted(test), await scripted(test)];
     const mirror = await startMirror(test, [named(old, "old.example")]);
     await pullImage(mirror, "library/app", "v");

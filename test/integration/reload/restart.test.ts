@@ -9,7 +9,7 @@ import { startRequest } from "../../support/raw-client.ts";
 import { tempDir } from "../../support/temp-dir.ts";
 
 void describe("a running mirror's configuration", () => {
-  void it("tells what needs a restart, and takes the rest over", async (test) => {
+  void it("names the keys that need a restart, and applies the others", async (test) => {
     const dir = await tempDir(test);
     const file = join(dir, "entrepot.yaml");
     const audit = new AuditFile(join(dir, "audit.jsonl"));

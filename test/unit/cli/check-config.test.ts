@@ -47,7 +47,7 @@ async function check(
   return { code, ...output };
 }
 
-void test("prints the configuration in force as YAML, units for people, secrets hidden", async (t) => {
+void test("prints the effective configuration as YAML, with readable units and hidden secrets", async (t) => {
   const folder = await makeConfigFolder(t);
   await folder.write("hub", CANARY);
   await folder.write("c.yaml", FILE);
@@ -118,7 +118,7 @@ log:
   assert.equal(code, 0);
 });
 
-void test("prints the same as JSON when asked for it", async (t) => {
+void test("prints the same configuration as JSON with --json", async (t) => {
   const folder = await makeConfigFolder(t);
   await folder.write("hub", CANARY);
   await folder.write("c.yaml", FILE);
@@ -129,7 +129,7 @@ void test("prints the same as JSON when asked for it", async (t) => {
   assert.ok(!json.stdout.includes(CANARY));
 });
 
-void test("what it prints is a configuration that means the same", async (t) => {
+void test("prints a configuration that loads to the same settings", async (t) => {
   const folder = await makeConfigFolder(t);
   await folder.write("c.yaml", 'listen: ["[::1]:5000", localhost:0]');
   const first = await check(folder);
@@ -139,7 +139,7 @@ void test("what it prints is a configuration that means the same", async (t) => 
   assert.equal(second.stdout, first.stdout);
 });
 
-void test("prints sizes and durations as they were written, and takes them back", async (t) => {
+void test("prints sizes and durations as written, and reads them again", async (t) => {
   const folder = await makeConfigFolder(t);
   const written = [
     "eviction:",
@@ -182,7 +182,7 @@ const CHANGES: readonly (readonly [string, string])[] = [
 ];
 
 for (const [written, want] of CHANGES) {
-  void test(`--changed of ${JSON.stringify(written)} is what differs, and means the same`, async (t) => {
+  void test(`--changed of ${JSON.stringify(written)} prints what differs, and loads to the same settings`, async (t) => {
     const folder = await makeConfigFolder(t);
     await folder.write("helper", "#!/bin/sh\n", 0o755);
     const fill = (text: string): string =>
@@ -212,7 +212,7 @@ function normal(yaml: string): string {
     .join("\n");
 }
 
-void test("prints every fault as a line on stderr, nothing on stdout, and ends with 2", async (t) => {
+void test("prints every fault as a line on stderr, nothing on stdout, and exits with 2", async (t) => {
   const folder = await makeConfigFolder(t);
   await folder.write("c.yaml", "log: { level: loud }\nlisten: 5000\n");
   assert.deepEqual(await check(folder), {

@@ -34,7 +34,7 @@ void test("the end of the input declines", async () => {
   assert.equal(await answer, "declined");
 });
 
-void test("without a terminal at either end nothing is asked", async () => {
+void test("asks nothing without a terminal for input and output", async () => {
   for (const [input, output] of [
     [terminal(false), terminal()],
     [terminal(), terminal(false)],

@@ -44,7 +44,7 @@ function terminal(...lines: readonly string[]) {
 }
 
 void describe("entrepot passwd", () => {
-  void it("prints a line that the mirror reads, of the password on its input", async () => {
+  void it("prints a line that the mirror accepts, from a password on stdin", async () => {
     const { code, stdout, stderr } = await passwd("alice", "pässword\r\n");
     assert.equal(code, 0);
     assert.equal(stderr, "");

@@ -18,7 +18,7 @@ void test("without configuration the lines name addresses, registries and a pull
   ]);
 });
 
-void test("every address of the machine is tried by its loopback", async (t) => {
+void test("replaces wildcard addresses by loopback in the command to try", async (t) => {
   const folder = await makeConfigFolder(t);
   const loaded = await folder.load();
   assert.ok(loaded.ok);
@@ -45,7 +45,7 @@ const ROWS: readonly (readonly [string, string, string])[] = [
 ];
 
 for (const [yaml, registries, command] of ROWS) {
-  void test(`of ${yaml} they are true`, async (t) => {
+  void test(`match the configuration ${yaml}`, async (t) => {
     const folder = await makeConfigFolder(t);
     const loaded = await folder.loadText(yaml);
     assert.ok(loaded.ok);

@@ -22,7 +22,7 @@ async function selfSigned(test: AfterTest, hosts: readonly string[]) {
 }
 
 void describe("entrepot tls self-signed", () => {
-  void it("writes a pair with names and addresses, that can sign nothing else", async (test) => {
+  void it("writes a pair for names and addresses that cannot sign other certificates", async (test) => {
     const hosts = [
       "Mirror.internal",
       "*.mirror.corp",
@@ -66,7 +66,7 @@ void describe("entrepot tls self-signed", () => {
     }
   });
 
-  void it("is believed by a client that has only the certificate, by name and by address", async (test) => {
+  void it("is trusted by a client that has only the certificate, by name and by address", async (test) => {
     const { folder } = await selfSigned(test, ["mirror.internal", "127.0.0.1"]);
     const cert = await readFile(join(folder, "tls.crt"), "utf8");
     const key = await readFile(join(folder, "tls.key"), "utf8");
@@ -98,7 +98,7 @@ void describe("entrepot tls self-signed", () => {
     });
   });
 
-  void it("writes over nothing", async (test) => {
+  void it("overwrites no file", async (test) => {
     const { folder, run, stderr } = await selfSigned(test, ["a"]);
     const before = await readFile(join(folder, "tls.crt"), "utf8");
     assert.equal(await run(), 1);
@@ -106,7 +106,7 @@ void describe("entrepot tls self-signed", () => {
     assert.equal(await readFile(join(folder, "tls.crt"), "utf8"), before);
   });
 
-  void it("leaves no key without its certificate", async (test) => {
+  void it("removes the key if the certificate cannot be written", async (test) => {
     const cwd = await tempDir(test);
     await writeFile(join(cwd, "tls.crt"), "mine");
     const output = new CollectedOutput();
@@ -131,7 +131,7 @@ void describe("entrepot tls self-signed", () => {
     "a/b",
     "fe80::1%eth0",
   ]) {
-    void it(`refuses ${JSON.stringify(host)} as a host`, async (test) => {
+    void it(`rejects ${JSON.stringify(host)} as a host`, async (test) => {
       const { code, stderr, folder } = await selfSigned(test, ["ok", host]);
       assert.equal(code, 2);
       assert.match(stderr.text, /without a port/);

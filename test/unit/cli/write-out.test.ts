@@ -12,8 +12,8 @@ function failing(code: string): Writable {
   });
 }
 
-void describe("what a command prints", () => {
-  void it("is handed on before the command ends, and leaves nothing at the stream", async () => {
+void describe("the output of a command", () => {
+  void it("is written before the command ends, and leaves no listener on the stream", async () => {
     const output = new CollectedOutput();
     await writeOut(output, "one\n");
     await writeOut(output, "two\n");
@@ -21,11 +21,11 @@ void describe("what a command prints", () => {
     assert.equal(output.listenerCount("error"), 0);
   });
 
-  void it("may be left unread by whoever has gone", async () => {
+  void it("is not a failure if the reader has closed the pipe (EPIPE)", async () => {
     await writeOut(failing("EPIPE"), "text");
   });
 
-  void it("fails where it can't be written", async () => {
+  void it("fails if it cannot be written", async () => {
     await assert.rejects(writeOut(failing("ENOSPC"), "text"), {
       code: "ENOSPC",
     });

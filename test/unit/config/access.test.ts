@@ -29,7 +29,7 @@ const TOKEN_SERVER =
   "realm: https://a/t, service: s, issuer: i, certificateFile: tls.crt";
 
 void describe("tls and access", () => {
-  void it("are read with their paths made absolute, and written out again the same", async (test) => {
+  void it("are read with absolute paths, and described the same", async (test) => {
     const folder = await furnished(test);
     const result = await folder.loadText(`
 tls: { certificateFile: tls.crt, keyFile: tls.key, clientCaFile: ca.crt }
@@ -74,7 +74,7 @@ access:
     assert.deepEqual(again.config.access, result.config.access);
   });
 
-  void it("are as absent where every text in them is empty", async (test) => {
+  void it("count as absent if every text in them is empty", async (test) => {
     const folder = await furnished(test);
     const result = await folder.loadText(`
 tls: { certificateFile: "", keyFile: "", clientCaFile: "" }
@@ -89,7 +89,7 @@ access:
     assert.equal(result.config.access?.tokenServer, undefined);
   });
 
-  void it("take paths of the environment from the current folder", async (test) => {
+  void it("resolve paths of the environment against the current folder", async (test) => {
     const folder = await furnished(test);
     await folder.write("etc/c.yaml", "offline: true\n");
     const result = await folder.load({
@@ -129,7 +129,7 @@ access:
       /certificateFile: .*a \(no such file\)[^]*clientCaFile: .*c \(no such file\)[^]*keyFile: .*b \(no such file\)/,
     ],
     [
-      "nobody who could pull",
+      "a mirror from which no client can pull",
       "access: { anonymous: none }",
       /access\.anonymous: got none without any users, which lets no client pull;/,
     ],
@@ -185,7 +185,7 @@ access:
     ],
   ];
   for (const [name, text, told] of faults) {
-    void it(`refuse ${name}`, async (test) => {
+    void it(`reject ${name}`, async (test) => {
       const folder = await furnished(test);
       const printed = printedFaults(await folder.loadText(text)).sort();
       assert.match(printed.join("\n"), told);
@@ -195,12 +195,12 @@ access:
 
   const warnings: readonly (readonly [string, string, RegExp])[] = [
     [
-      "users whom nobody asks for a password",
+      "users that are never asked for a password",
       "access: { htpasswdFile: htpasswd }",
       /access\.htpasswdFile: got users while every client may pull everything without a password/,
     ],
     [
-      "rules for users whom nobody asks",
+      "rules for users that are never asked",
       'access: { htpasswdFile: htpasswd, rules: [{ who: ["*"], repositories: [a], actions: [pull] }, { who: [alice], repositories: [b], actions: [pull] }] }',
       /access\.rules\[1\]\.who: got users while every client may pull without a password and none is asked for; expected anonymous: none/,
     ],
@@ -221,7 +221,7 @@ access:
     });
   }
 
-  void it("say nothing where users are asked", async (test) => {
+  void it("cause no warning if users must authenticate", async (test) => {
     const folder = await furnished(test);
     for (const text of [
       "access: { htpasswdFile: htpasswd, anonymous: none }",
@@ -235,7 +235,7 @@ access:
     }
   });
 
-  void it("refuse a key that others may read, and tell of such a file of users", async (test) => {
+  void it("reject a key that other users may read, and warn of such an htpasswd file", async (test) => {
     const folder = await furnished(test);
     await folder.write("htpasswd", htpasswdText({ alice: "pw" }), 0o644);
     await folder.write("tls.key", PAIR.key, 0o640);
@@ -258,7 +258,7 @@ access:
 
 void describe("a file of users", () => {
   const HASH = `$2y$10$${"a".repeat(53)}`;
-  void it("has a line for each, and comments", () => {
+  void it("has one line per user, and comments", () => {
     const parsed = parseHtpasswd(
       `# users\n\nalice:${HASH}\r\nb b:${HASH.replace("$2y", "$2a")}\n  \n__proto__:${HASH}`,
     );
@@ -279,7 +279,7 @@ void describe("a file of users", () => {
     [`a:${HASH}\na:${HASH}`, "a user twice"],
   ];
   for (const [text, seen] of refused) {
-    void it(`is refused for ${seen}: ${JSON.stringify(text.slice(0, 16))}`, () => {
+    void it(`is rejected for ${seen}: ${JSON.stringify(text.slice(0, 16))}`, () => {
       const parsed = parseHtpasswd(`\n${text}\n`);
       assert.ok(!parsed.ok);
       assert.equal(parsed.seen, seen);

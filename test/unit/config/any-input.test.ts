@@ -14,7 +14,7 @@ const EXAMPLE = join(
   "../../../config/private-registry.yaml",
 );
 
-void test("any text is a value or has faults with a line of the text", async () => {
+void test("returns a value or faults with a line, for any text", async () => {
   const pieces = fc.array(
     fc.oneof(
       fc.constantFrom(
@@ -68,7 +68,7 @@ function replaceAt(
   return copy;
 }
 
-void test("whatever stands in place of whatever, it is a configuration or a list of faults, each on one line", async (t) => {
+void test("returns a configuration or faults on one line each, for any replacement of any value", async (t) => {
   const folder = await makeConfigFolder(t);
   const example: unknown = parse(await readFile(EXAMPLE, "utf8"));
   const change = fc.tuple(

@@ -59,7 +59,7 @@ void test("every scalar outside upstreams and lists has a variable", () => {
   );
 });
 
-void test("words of a key are split by one underscore, levels by two, and no two paths share a name", () => {
+void test("separates words of a key by one underscore and levels by two, with a unique name per path", () => {
   assert.equal(
     environmentName(["eviction", "maxSize"]),
     "ENTREPOT_EVICTION__MAX_SIZE",

@@ -21,12 +21,12 @@ void describe("limits.fills of 0", () => {
     });
   }
 
-  void it("gives way to a written number", () => {
+  void it("is overridden by a number", () => {
     const limits = { descriptors: 64, memoryBytes: GIB };
     assert.equal(resolveFillLimit(64, limits), 64);
   });
 
-  void it("counts the memory that the process may use", () => {
+  void it("respects the memory limit of the process", () => {
     const bytes = readMemoryLimit();
     assert.ok(bytes > 0 && Number.isFinite(bytes), `${bytes}`);
   });

@@ -35,7 +35,7 @@ void test("a start without a file loads ajv, which fastify loads anyway, and no 
   assert.deepEqual(await loadedPackages(), AJV);
 });
 
-void test("a start with a file loads the YAML parser beside it, and nothing else", async (t) => {
+void test("a start with a file also loads the YAML parser, and nothing else", async (t) => {
   const folder = await makeConfigFolder(t);
   const file = await folder.write("c.yaml", "offline: true\n");
   assert.deepEqual(await loadedPackages(file), [...AJV, "yaml"]);

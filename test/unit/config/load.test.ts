@@ -51,7 +51,7 @@ function configOf(result: LoadResult): Config {
   return result.config;
 }
 
-void test("without file and environment the defaults of the contract hold", async (t) => {
+void test("uses the defaults of the contract without file and environment", async (t) => {
   const folder = await makeConfigFolder(t);
   const result = await folder.load();
   const { upstreams, ...config } = configOf(result);
@@ -244,7 +244,7 @@ log: { level: trace, format: pretty }
   });
 });
 
-void test("what a configuration gives cannot be changed", async (t) => {
+void test("freezes the configuration to its leaves", async (t) => {
   const folder = await makeConfigFolder(t);
   const config = configOf(await folder.load());
   const values: unknown[] = [config];

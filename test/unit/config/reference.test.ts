@@ -29,17 +29,17 @@ const EXAMPLES = (await readdir(CONFIG_FOLDER)).filter((name) =>
   name.endsWith(".yaml"),
 );
 
-void test("the published JSON Schema is what the schema says", async () => {
+void test("the published JSON Schema is generated from the schema", async () => {
   const published = await readFile(SCHEMA_FILE, "utf8");
   assert.equal(published, await formatJsonSchema(), STALE);
 });
 
-void test("the tables of the README are what the schema says", async () => {
+void test("the tables of the README are generated from the schema", async () => {
   const readme = await readFile(README_FILE, "utf8");
   assert.equal(readme, await formatReadme(readme), STALE);
 });
 
-void test("the published JSON Schema holds against its meta-schema and any strict validator compiles it", async () => {
+void test("the published JSON Schema matches its meta-schema and compiles in a strict validator", async () => {
   const schema: object = JSON.parse(await readFile(SCHEMA_FILE, "utf8"));
   const ajv = new Ajv({ strict: true, allowUnionTypes: true });
   assert.equal(ajv.validateSchema(schema), true, ajv.errorsText());
@@ -52,7 +52,7 @@ void test("the published JSON Schema holds against its meta-schema and any stric
   assert.ok(!validate({ upstreams: { "quay.io": { connectTimeout: "5" } } }));
 });
 
-void test("every key tells what it means, what is right, and what holds without it", () => {
+void test("every key has a description, an expectation, and a meaning when absent", () => {
   for (const { path, node, isRequired } of documentedKeys()) {
     assert.match(node.description ?? "", /^[\p{Lu}`].*\.$/su, path);
     assert.ok(node["x-expected"], path);
@@ -62,13 +62,13 @@ void test("every key tells what it means, what is right, and what holds without 
   }
 });
 
-void test("every key where nothing can be written tells what nothing means", () => {
+void test("every key that may be empty or zero describes what that means", () => {
   for (const { path, node } of documentedKeys()) {
     if (mayBeZero(node)) assert.ok(node["x-zero"], path);
   }
 });
 
-void test("every example and default in the schema is right itself", () => {
+void test("every example and default in the schema is valid", () => {
   const ajv = new Ajv({ strict: false, allowUnionTypes: true });
   for (const { path, node } of documentedKeys()) {
     const validate = ajv.compile(node);

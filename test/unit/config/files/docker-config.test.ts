@@ -28,7 +28,7 @@ function auth(text: string): { auth: string } {
 }
 
 void describe("a Docker config.json", () => {
-  void it("gives passwords, pairs in base64 and identity tokens by their hosts", () => {
+  void it("returns passwords, base64 pairs and identity tokens by host", () => {
     const config = parse({
       auths: {
         "https://index.docker.io/v1/": auth("acme:pa:ss"),
@@ -55,7 +55,7 @@ void describe("a Docker config.json", () => {
     ]);
   });
 
-  void it("gives helpers by their hosts, and the store", () => {
+  void it("returns helpers by host, and the store", () => {
     const config = parse({
       credHelpers: {
         "1.dkr.ecr.eu-west-1.amazonaws.com": "ecr-login",
@@ -73,7 +73,7 @@ void describe("a Docker config.json", () => {
     assert.equal(config.store, "desktop");
   });
 
-  void it("is read as far as it can be understood", () => {
+  void it("ignores invalid entries", () => {
     const config = parse({
       auths: {
         "empty.corp": {},
@@ -98,12 +98,12 @@ void describe("a Docker config.json", () => {
   });
 
   for (const text of ["", "[]", "null", '"text"', "{", "12"]) {
-    void it(`is refused where it is ${JSON.stringify(text)}`, () => {
+    void it(`is rejected as ${JSON.stringify(text)}`, () => {
       assert.equal(parseDockerConfig(text), undefined);
     });
   }
 
-  void it("never throws, whatever it holds", () => {
+  void it("never throws, for any content", () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -124,7 +124,7 @@ void describe("a Docker config.json", () => {
     );
   });
 
-  void it("shows no secret where it is printed", () => {
+  void it("prints no secret", () => {
     const config = parse({ auths: { "quay.io": auth("acme:canary") } });
     assert.doesNotMatch(JSON.stringify([...config.logins]), /canary|Y2FuYXJ5/);
   });
@@ -147,7 +147,7 @@ void describe("the servers of an endpoint", () => {
     ["http://localhost", ["localhost", "localhost:80"], "localhost"],
   ] as const;
   for (const [endpoint, servers, helper] of TABLE) {
-    void it(`${endpoint} are its own host's`, () => {
+    void it(`${endpoint} are those of its own host`, () => {
       assert.deepEqual(dockerServers(new URL(endpoint)), servers);
       assert.equal(helperServer(new URL(endpoint)), helper);
     });

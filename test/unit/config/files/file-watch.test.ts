@@ -8,7 +8,7 @@ import { Barrier } from "../../../support/barrier.ts";
 import { tempDir } from "../../../support/temp-dir.ts";
 
 void describe("a watch of files", () => {
-  void it("tells each change once, of a file that is put in another's place too", async (test) => {
+  void it("reports each change once, also of a replaced file", async (test) => {
     const dir = await tempDir(test);
     const [one, two] = [join(dir, "one"), join(dir, "two")];
     await writeFile(one, "a");
@@ -34,7 +34,7 @@ void describe("a watch of files", () => {
     assert.equal(changes, 2);
   });
 
-  void it("looks at one file at a time, and once more for all who ask while a look hangs", async (test) => {
+  void it("checks one file at a time, and once more for all calls during a hanging check", async (test) => {
     const barrier = new Barrier();
     const looked: string[] = [];
     let mark = "before";

@@ -33,7 +33,7 @@ void test("reads sizes in binary and decimal units", () => {
   }
 });
 
-void test("refuses what is no size", () => {
+void test("rejects invalid sizes", () => {
   const table = [
     "",
     "GiB",
@@ -85,7 +85,7 @@ void test("reads durations", () => {
   }
 });
 
-void test("refuses what is no duration", () => {
+void test("rejects invalid durations", () => {
   const table = [
     "",
     "0",
@@ -109,7 +109,7 @@ void test("refuses what is no duration", () => {
   }
 });
 
-void test("every duration is printed as a text that is read back the same", () => {
+void test("formats every duration as a text that parses to the same value", () => {
   const durations = fc.oneof(
     fc.maxSafeNat(),
     fc.nat({ max: 100_000 }).map((seconds) => seconds * 1_000),
@@ -125,7 +125,7 @@ void test("every duration is printed as a text that is read back the same", () =
   );
 });
 
-void test("reads an amount, and prints it as a text that is read back the same", () => {
+void test("parses an amount, and formats it as a text that parses to the same value", () => {
   const table: readonly (readonly [string, ReturnType<typeof parseAmount>])[] =
     [
       ["80%", { share: 0.8 }],
@@ -151,7 +151,7 @@ void test("reads an amount, and prints it as a text that is read back the same",
   );
 });
 
-void test("any text is a whole number of units or nothing, and the published pattern refuses no duration", () => {
+void test("parses any text to a whole number or undefined, and the published pattern accepts every duration", () => {
   const texts = fc.oneof(
     fc.string(),
     fc
