@@ -50,7 +50,7 @@ interface Held {
 interface Policy {
   readonly name: string;
   score(held: Held, now: number, freedBytes: () => number): number;
-  /** Told of what goes. */
+  /** Called for each evicted entry. */
   onEvicted?(held: Held): void;
   onPulled?(held: Held, freedBytes: () => number): void;
 }

@@ -10,12 +10,12 @@ const PART = Buffer.alloc(4 * 1024 ** 2);
  *
  * A virtual machine may give free memory back to its host (free page reporting of virtio-balloon,
  * some seconds after it was freed); the first touch of such a page then waits for the host: a new
- * file of 256 MiB took 0.8 s in place of 0.06 s. Who pays that is chance, and whether somebody
- * pays it decides the figure. A file that is written and removed leaves pages that the host still
+ * file of 256 MiB took 0.8 s instead of 0.06 s. Which contestant waits is chance, and decides the
+ * figure. A file that is written and removed leaves pages that the host still
  * has, in the large blocks that the next file's pages are taken from: touching a process's own
  * memory does not help, its small pages are not put together again.
  *
- * Where memory belongs to the machine, it changes nothing and takes a quarter of a second.
+ * If the machine owns its memory, this changes nothing and takes a quarter of a second.
  *
  * @param folder on the file system that is measured
  */

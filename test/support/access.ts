@@ -10,10 +10,10 @@ import type {
 import type { AfterTest } from "./after-test.ts";
 import { tempDir } from "./temp-dir.ts";
 
-/** The least that bcrypt has: tests log in often. */
+/** The minimum of bcrypt, because tests log in often. */
 const TEST_COST = 4;
 
-/** A line for each user. */
+/** Returns one line for each user. */
 export function htpasswdText(
   passwords: Readonly<Record<string, string>>,
   cost: number = TEST_COST,
@@ -23,7 +23,7 @@ export function htpasswdText(
     .join("");
 }
 
-/** A file of users in a folder of the test's own. */
+/** Writes a file of users into a temporary folder. */
 export async function writeHtpasswd(
   test: AfterTest,
   passwords: Readonly<Record<string, string>>,
@@ -33,7 +33,7 @@ export async function writeHtpasswd(
   return file;
 }
 
-/** `access` as the loader would make it, where nothing is written. */
+/** Returns `access` as the loader makes it from an empty mapping. */
 export function accessConfig(
   overrides: Partial<AccessConfig> = {},
 ): AccessConfig {
@@ -58,7 +58,7 @@ export interface TokenAccess {
   readonly actions: readonly string[];
 }
 
-/** Somebody who signs tokens, and what the mirror knows of them. */
+/** An issuer that signs tokens, and the mirror's configuration for it. */
 export interface TokenIssuer {
   readonly config: TokenServerConfig;
   readonly publicKey: KeyObject;

@@ -2,29 +2,29 @@ import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import type { ChildMirror } from "./child-mirror.ts";
 
-/** What a process holds while nobody asks it for anything. */
+/** Resources of a process while it has no requests. */
 export interface QuietPoint {
-  /** Descriptors of anything but connections. */
+  /** Descriptors other than connections. */
   readonly files: number;
   readonly sockets: number;
-  /** Of blobs and partials, among `files`. */
+  /** Descriptors of blobs and partials; included in `files`. */
   readonly storageFiles: number;
   readonly rssBytes: number;
-  /** Of objects and buffers, when all garbage is collected. */
+  /** Bytes of objects and buffers after a full garbage collection. */
   readonly liveBytes: number;
   readonly partials: number;
   readonly intents: number;
 }
 
 export interface BaselineBounds {
-  /** What descriptors may differ by: a thread more or less has one or two of its own. */
+  /** Tolerated difference of descriptors: each thread has one or two. */
   readonly descriptors: number;
   readonly liveGrowthBytes: number;
-  /** What was given back stays with the allocator where something behind it is still held. */
+  /** Tolerated difference of memory: the allocator keeps freed memory below memory in use. */
   readonly residentGrowthBytes: number;
 }
 
-/** Descriptors by kind, as the system lists them. */
+/** Counts the descriptors by kind, as listed by the system. */
 export function openDescriptors(
   pid: number,
   root: string,
@@ -50,7 +50,7 @@ export function openDescriptors(
 /** Preloads what {@link collectIn} asks. */
 export const COLLECTING = `--import=${join(import.meta.dirname, "collecting.ts")}`;
 
-/** Live bytes of a process that preloaded {@link COLLECTING}, once all garbage is collected. */
+/** Returns the live bytes of a process that preloaded {@link COLLECTING}, after a full collection. */
 export function collectIn({
   child,
 }: Pick<ChildMirror, "child">): Promise<number> {
@@ -72,9 +72,8 @@ export function residentBytes(pid: number): number {
 }
 
 /**
- * What did not come back, one text each. The first point is the baseline of what is counted; memory
- * is judged by the medians of the first and the last third, because one point is chance: the
- * collector runs when it likes.
+ * Returns one text for each leaked resource. Counts are compared with the first point; memory by the
+ * medians of the first and the last third, because the collector runs at any time.
  *
  * @param points after the warm-up, in their order
  */

@@ -2,7 +2,7 @@ import { chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type AfterTest, tempDir } from "./temp-dir.ts";
 
-/** A program that speaks the credential-helper protocol as a test tells it. */
+/** A program that implements the credential-helper protocol as scripted by a test. */
 export interface TestHelper {
   /** Absolute. */
   readonly program: string;

@@ -5,7 +5,7 @@ import type { TestBlob } from "./image-builder.ts";
 import { type RawRequest, type RawResponse, rawRequest } from "./raw-client.ts";
 import type { MovingTag, Storm } from "./storm.ts";
 
-/** What a client may be told whatever the upstream does; 500 would be a fault of the mirror's own. */
+/** Statuses that a client may receive whatever the upstream does; 500 would be a fault of the mirror. */
 const STATUSES = new Set([
   200, 206, 304, 400, 404, 405, 416, 429, 502, 503, 504,
 ]);
@@ -15,11 +15,11 @@ const STATUSES = new Set([
  */
 const PATIENCE_MS = 180_000;
 
-/** Clients of every kind, each answer of which is judged. */
+/** Clients of every kind; each of their answers is checked. */
 export class Crowd {
-  /** What no answer may be. */
+  /** Faults found in answers. */
   readonly faults: string[] = [];
-  /** How often what was done, and how often each status came. */
+  /** Counts of the acts, and of the statuses received. */
   readonly done = new Map<string, number>();
   readonly #mirror: ChildMirror;
   readonly #storm: Storm;
@@ -31,7 +31,7 @@ export class Crowd {
     this.#random = random;
   }
 
-  /** One thing that some client does; ends with its last answer. */
+  /** Performs one act of a client; resolves at its last answer. */
   async act(): Promise<void> {
     const tag = this.#storm.pick(this.#storm.tags);
     const blob = this.#storm.pick(tag.image.blobs);
@@ -41,7 +41,7 @@ export class Crowd {
       [8, "leave", () => this.#leave(path, blob)],
       [6, "read slowly", () => this.#readSlowly(path, blob)],
       [8, "ask for a range", () => this.#askRange(path, blob)],
-      [6, "ask for what nobody has", () => this.#askUnknown()],
+      [6, "request unknown content", () => this.#askUnknown()],
       [5, "talk nonsense", () => this.#talkNonsense()],
       [4, "HEAD", () => this.#ask(path, { method: "HEAD" })],
       [5, "list", () => this.#list(tag)],
@@ -52,9 +52,9 @@ export class Crowd {
   }
 
   /**
-   * Pulls a tag as engines do, blobs side by side, each tried again once when it breaks off.
+   * Pulls a tag like an engine: blobs in parallel, each retried once if it breaks off.
    *
-   * @returns whether all of it came
+   * @returns whether everything was received
    */
   async #pull({ repository, tag }: MovingTag): Promise<boolean> {
     const answer = await this.#ask(`/v2/${repository}/manifests/${tag}`, {
@@ -75,7 +75,7 @@ export class Crowd {
     return isWhole;
   }
 
-  /** @returns what of it is amiss; undefined: whole and right */
+  /** @returns the fault of an answer; undefined if it is complete and correct */
   async pullOffline({
     ref,
     digest,
@@ -96,7 +96,7 @@ export class Crowd {
     return undefined;
   }
 
-  /** A request of the operator API, over a connection of its own that ends with it. */
+  /** Sends a request to the operator API over its own connection. */
   async operate(
     method: string,
     path: string,
@@ -185,7 +185,7 @@ export class Crowd {
       "GET / HTTP/9.9\r\n\r\n",
       "",
     ]);
-    // Most of these never end their request: the client goes.
+    // Most of these clients disconnect before their request is complete.
     await rawRequest({
       port: this.#mirror.port,
       path: "",
@@ -229,7 +229,7 @@ export class Crowd {
     }
   }
 
-  /** A GET whose answer must be one of those that a client may get. */
+  /** Sends a GET whose answer must be an expected one. */
   async #ask(
     path: string,
     options: Partial<RawRequest> = {},

@@ -12,7 +12,7 @@ const LEAKS: Readonly<Record<string, () => void>> = {
   descriptors: () => void openSync("/dev/null", "r"),
   memory: () => void kept.push(Buffer.alloc(256 * 1024, 1)),
   warnings: () => {
-    if (!hasWarned) process.emitWarning("somebody listens too often");
+    if (!hasWarned) process.emitWarning("a socket has too many listeners");
     hasWarned = true;
   },
 };

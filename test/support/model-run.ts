@@ -28,14 +28,14 @@ interface Place {
   readonly tag: Tag;
 }
 
-/** What the model knows of a tag. */
+/** State of a tag in the model. */
 interface Known {
-  /** What the upstream has under it. */
+  /** Manifest that the upstream has under it. */
   upstream: TestImage;
-  /** What was pulled last, and whether all of it is in the cache. */
+  /** Manifest that was pulled last, and whether all its content is in the cache. */
   cached: { readonly image: TestImage; isWhole: boolean } | undefined;
   isPinned: boolean;
-  /** All that the upstream ever had under it. */
+  /** All manifests that the upstream ever had under it. */
   readonly history: Set<Digest>;
 }
 
@@ -46,11 +46,11 @@ const PLACES: readonly Place[] = ["library/a", "library/b", "team/c"].flatMap(
 );
 
 /**
- * A cache, a mirror and a registry in this process under a seeded run of everything that befalls
- * them, and beside it a model that knows what must be true.
+ * Runs a seeded sequence of events against a storage, a mirror and a registry in this process, and
+ * compares them with a model.
  */
 export class ModelRun {
-  /** How often each step was taken. */
+  /** Count of each step. */
   readonly steps = new Map<string, number>();
   readonly #random: () => number;
   readonly #clock = new FakeClock();
@@ -98,13 +98,13 @@ export class ModelRun {
     await take();
   }
 
-  /** Nothing runs: what the model says must be true of the cache. */
+  /** Compares the cache with the model while nothing is running. */
   async judge(): Promise<void> {
     const cache = this.#opened;
     await cache.upkeep.recovered();
     const { findings } = await cache.upkeep.scrub({ isRepair: false });
     assert.deepEqual(
-      // The clock was set back since: the times are right by the clock that was.
+      // The clock was set back since: the times are right by the earlier clock.
       findings.filter(
         ({ code, digest }) =>
           code !== "time-ahead" &&
@@ -129,7 +129,7 @@ export class ModelRun {
     await this.#judgePins();
   }
 
-  /** A pin outlives the manifest and the index: it is in force, or waits for the manifest. */
+  /** A pin outlives the manifest and the index: it applies, or waits for the manifest. */
   async #judgePins(): Promise<void> {
     const { index } = this.#opened;
     const lost = (await index.listLostPins(PLACES.length + 1)).map(
@@ -200,7 +200,7 @@ export class ModelRun {
     const image = buildImage({
       seed: `model/${this.#images}`,
       layers: Array.from({ length: 1 + Math.floor(this.#random() * 3) }, () => {
-        // A few layers that many images share.
+        // A few layers are shared by many images.
         const sizeBytes = this.#pick(SIZES);
         const variant = Math.floor(this.#random() * 3);
         return seededBlob(`model/layer/${variant}`, sizeBytes);
@@ -324,7 +324,7 @@ export class ModelRun {
     if (between.length > 0) await this.#opened.upkeep.recovered();
   }
 
-  /** As a kill leaves it: the files as they are at this moment, and nobody who ends in order. */
+  /** Simulates a kill: the files stay as they are now, without an orderly end. */
   async #crash(): Promise<void> {
     const left = this.#root;
     this.#root = memoryRoot(left);
@@ -378,7 +378,7 @@ export class ModelRun {
     return known;
   }
 
-  /** Whether the file was taken away behind the mirror. */
+  /** Whether the file was removed without the mirror's knowledge. */
   #isGone(digest: Digest | null): boolean {
     return digest !== null && this.#gone.has(digest);
   }

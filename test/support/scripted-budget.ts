@@ -14,7 +14,7 @@ const SIX_HOURS_MS = 6 * 3_600_000;
 
 /**
  * Docker Hub's pull limit: a GET of a manifest counts, a HEAD does not, the window slides, and
- * whoever is over it is answered 429, HEADs too. Every answer tells the count.
+ * a client over the limit gets 429, for HEADs too. Every answer has the count.
  *
  * @see https://docs.docker.com/docker-hub/usage/pulls/
  */

@@ -10,29 +10,29 @@ export interface BasicAuth {
 
 export interface BearerAuth {
   readonly scheme: "bearer";
-  /** Who may have a token beside the anonymous. */
+  /** Users that may get a token, besides anonymous clients. */
   readonly users?: Readonly<Record<string, string>>;
   /** Refresh tokens to users, for the `refresh_token` grant; each is its user's password too, for GET. */
   readonly refreshTokens?: Readonly<Record<string, string>>;
-  /** What a POST is answered; absent: a token. */
+  /** Answer to a POST; default: a token. */
   readonly postStatus?: 400 | 401 | 404 | 405;
-  /** Whether a token is given to those who send no credentials; true where absent. */
+  /** Whether clients without credentials get a token; default true. */
   readonly anonymous?: boolean;
   /** `origin` is the registry's own, `port` another port of its host, `host` 127.0.0.2. */
   readonly realm?: "origin" | "port" | "host";
-  /** Of the realm; `/token` where absent. */
+  /** Path of the realm; default `/token`. */
   readonly tokenPath?: string;
   readonly service?: string;
   readonly tokenField?: "token" | "access_token" | "both";
-  /** 300 where absent; `missing` leaves the field out, and the token lives for 60 s. */
+  /** Default 300; `missing` omits the field, and the token is valid for 60 s. */
   readonly expiresInSeconds?: number | "missing";
-  /** Text of the scope that a challenge asks for, where it is not the repository's. */
+  /** Scope in the challenge, if it is not the repository's. */
   readonly challengeScope?: string;
 }
 
 export type UpstreamAuth = BasicAuth | BearerAuth;
 
-/** What the token end point answers with. */
+/** Answer of the token endpoint. */
 export interface TokenAnswer {
   readonly status: number;
   readonly body: Readonly<Record<string, unknown>>;
@@ -40,7 +40,7 @@ export interface TokenAnswer {
 
 const DEFAULT_SERVICE = "scripted";
 
-/** Gives bearer tokens out and says whether one is good. */
+/** Issues bearer tokens and checks them. */
 export class ScriptedTokens {
   readonly #auth: BearerAuth;
   readonly #clock: Clock;
@@ -67,17 +67,17 @@ export class ScriptedTokens {
     return this.#auth.tokenPath ?? "/token";
   }
 
-  /** Tokens given out so far. */
+  /** Number of tokens issued so far. */
   get issuedCount(): number {
     return this.#issuedCount;
   }
 
-  /** All tokens given out so far are worth nothing from now on. */
+  /** Invalidates all tokens issued so far. */
   revoke(): void {
     this.#tokens.clear();
   }
 
-  /** Who was given the token of an `Authorization`. */
+  /** Returns the user of the token in an `Authorization`. */
   userOf(authorization: string | undefined): string | undefined {
     const token = /^Bearer (.+)$/i.exec(authorization ?? "")?.[1] ?? "";
     return this.#tokens.get(token)?.user;
@@ -128,7 +128,7 @@ export class ScriptedTokens {
     };
   }
 
-  /** @returns undefined where the token is good for pulling, else the `error` of the challenge; empty without a token */
+  /** @returns undefined if the token permits the pull, or else the `error` of the challenge; empty without a token */
   fault(
     authorization: string | undefined,
     repository: string | undefined,

@@ -227,7 +227,8 @@ export class ScriptedUpstream {
   arrived(count: number, match: RequestMatch = {}): Promise<void> {
     return this.#counter.until(
       () => this.count(match) >= count,
-      () => `${this.count(match)} of ${count} requests came: ${this.#told()}`,
+      () =>
+        `${this.count(match)} of ${count} requests arrived: ${this.#describeRequests()}`,
     );
   }
 
@@ -235,7 +236,8 @@ export class ScriptedUpstream {
   sent(bytes: number, match: RequestMatch = {}): Promise<void> {
     return this.#counter.until(
       () => this.bytesSent(match) >= bytes,
-      () => `${this.bytesSent(match)} of ${bytes} bytes sent: ${this.#told()}`,
+      () =>
+        `${this.bytesSent(match)} of ${bytes} bytes sent: ${this.#describeRequests()}`,
     );
   }
 
@@ -247,7 +249,7 @@ export class ScriptedUpstream {
         const ended = requests.filter((request) => request.isEnded).length;
         return count === undefined ? ended === requests.length : ended >= count;
       },
-      () => `still answering: ${this.#told()}`,
+      () => `still answering: ${this.#describeRequests()}`,
     );
   }
 
@@ -430,7 +432,7 @@ export class ScriptedUpstream {
     return challenge(`Bearer ${parts.join(",")}`);
   }
 
-  #told(): string {
+  #describeRequests(): string {
     return this.#records
       .map(
         (one) =>

@@ -12,7 +12,7 @@ const LEAST_ROUNDS = 5;
 const FIRST_BYTE_ROUNDS = 15;
 const FIRST_BYTE_BLOB_BYTES = 1024 ** 2;
 
-/** A blob a round, so that each is cold for whoever is asked for it the first time. */
+/** One blob per round, so that it is cold for every contestant. */
 function addBlobs(
   rig: Rig,
   count: number,

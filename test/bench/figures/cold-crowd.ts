@@ -9,7 +9,7 @@ const LINK_BYTES_PER_SECOND = 200e6;
 /** docker-registry takes the better part of a minute for one. */
 const MAX_LINK_ROUNDS = 2;
 
-/** Everybody asks for the same cold blob at once, through a relay that counts what it costs the upstream. */
+/** All clients request the same cold blob simultaneously, through a relay that counts the upstream's bytes. */
 async function compare(
   rig: Rig,
   rounds: number,

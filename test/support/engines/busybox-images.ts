@@ -109,7 +109,7 @@ async function pushOci(
   }
   const push = "push --tls-verify=false --format=oci";
   await buildah(`manifest ${push} --all multi ${images}/multi:1`);
-  // One layer of its own: a layer that is in the registry already is not compressed anew.
+  // One layer of its own: a layer that the registry already has is not compressed again.
   await buildah("from --name=build-zstd scratch");
   await buildah(`add build-zstd ${shell} /`);
   await buildah(`add build-zstd ${payload} /payload.bin`);

@@ -16,7 +16,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 /** Docker Hub has a server of another name; every other registry is covered by the default. */
 const HOSTS_FILES = ["docker.io/hosts.toml", "_default/hosts.toml"];
 
-/** containerd with `hosts.toml`, driven by `ctr`: it tells the mirror the registry as `?ns=`. */
+/** containerd with `hosts.toml`, driven by `ctr`: it sends the registry to the mirror as `?ns=`. */
 export class Containerd implements Engine {
   readonly #test: AfterTest;
   readonly #dir: string;

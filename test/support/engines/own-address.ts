@@ -12,7 +12,7 @@ const CERTIFICATE_FOLDERS = {
 /**
  * An address of this machine that is none of 127.0.0.0/8, for as long as the test runs: engines
  * take those for safe whatever their certificate. From the range for benchmarks (RFC 2544), on the
- * loopback: nobody else can reach it.
+ * loopback: no other machine can reach it.
  */
 export async function takeOwnAddress(test: AfterTest): Promise<string> {
   const address = `198.18.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}`;
