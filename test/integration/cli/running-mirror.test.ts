@@ -8,7 +8,7 @@ import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 
 const ROOT = "/srv/entrepot";
 
-/** Tells who it is, and what it is asked for after that it never answers, or never to its end. */
+/** Answers the status request; never answers later requests, or never completes them. */
 async function startHanging(
   test: AfterTest,
   hang: (begin: () => void) => void,

@@ -14,7 +14,7 @@ import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
 const MIB = 1024 * 1024;
 const MAIN = join(import.meta.dirname, "../../../src/main.ts");
 
-/** Runs the program with a configuration file until it ends by itself. */
+/** Runs the program with a configuration file until it exits by itself. */
 async function run(
   test: AfterTest,
   config: unknown,
@@ -163,7 +163,7 @@ void describe("SIGTERM", () => {
     } as const;
     await rawRequest({ ...request, leave: { atByte: MIB, by: "fin" } });
     const layout = diskLayout(mirror.root);
-    // Far below the 30 s of a drain: the limit makes the test fail, not wait.
+    // Far below the 30 s of a drain, so that a regression fails the test.
     assert.equal((await mirror.terminate(10_000)).code, 0);
     assert.deepEqual(
       (await readdir(join(mirror.root, "partial"))).filter((name) =>

@@ -9,7 +9,7 @@ import { type AfterTest, tempDir } from "../../support/temp-dir.ts";
 const MAIN = join(import.meta.dirname, "../../../src/main.ts");
 const OTHER_USER = "65534";
 
-/** Runs the program on a storage root until it ends by itself. */
+/** Runs the program on a storage root until it exits by itself. */
 async function serve(
   test: AfterTest,
   root: string,

@@ -94,12 +94,12 @@ void describe("a reload of limits", () => {
     await mirror.reload({ limits });
     const closed = sockets.map((socket) => once(socket, "close"));
     await idle(test, mirror);
-    // Both: two are one too many.
+    // The mirror closes both: the new connection takes the only place.
     await Promise.all(closed);
   });
 });
 
-/** A connection that the mirror has accepted and that asks for nothing. */
+/** Opens a connection that is idle after one request. */
 async function idle(test: AfterTest, mirror: TestMirror): Promise<Socket> {
   const socket = connect({ port: mirror.port, host: "127.0.0.1" });
   socket.on("error", () => {});
@@ -204,7 +204,7 @@ void describe("a reload of scrub", () => {
     corrupt(file);
     await day();
     assert.equal(findings(), 0);
-    // All of it in an hour.
+    // The whole storage within an hour.
     assert.deepEqual(
       await mirror.reload({ scrub: { dailyShare: 24, onReadMs: Infinity } }),
       ["scrub"],

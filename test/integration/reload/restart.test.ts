@@ -39,16 +39,16 @@ void describe("a running mirror's configuration", () => {
     await writeFile(file, JSON.stringify(next));
     mirror.child.signal("SIGHUP");
     const { changed } = await audit.find(({ event }) => event === "reloaded");
-    const taken =
+    const applied =
       "access eviction limits log offline scrub trustedProxies upstreams";
-    assert.equal((changed as string[]).toSorted().join(" "), taken);
-    // In the form that it was told to take.
-    const told = await mirror.child.line((line) =>
+    assert.equal((changed as string[]).toSorted().join(" "), applied);
+    // In the new log format.
+    const warning = await mirror.child.line((line) =>
       line.includes("changed keys take effect after a restart")
         ? line
         : undefined,
     );
-    assert.doesNotMatch(told, /^\{/);
+    assert.doesNotMatch(warning, /^\{/);
     for (const keys of ["listen", "operator.listen", "storage", "tls"]) {
       const quoted = `"${keys}"`;
       await mirror.child.line((line) =>

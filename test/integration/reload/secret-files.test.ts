@@ -116,7 +116,7 @@ void describe("a new configuration that names a secret other users may read", ()
 async function pull(mirror: ChildMirror): Promise<number> {
   const path = "/v2/library/app/manifests/v";
   const answer = await startRequest({ port: mirror.port, path }).response;
-  // A stale answer would say that the credentials failed.
+  // A stale answer would mean that the credentials failed.
   assert.doesNotMatch(answer.headers["cache-status"] ?? "", /stale$/);
   return answer.status;
 }

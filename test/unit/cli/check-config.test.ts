@@ -160,7 +160,7 @@ void test("prints sizes and durations as written, and reads them again", async (
   assert.equal(second.stdout, first.stdout);
 });
 
-/** What is written, and what of it differs from the defaults. */
+/** A configuration, and the part of it that differs from the defaults. */
 const CHANGES: readonly (readonly [string, string])[] = [
   ["listen: 127.0.0.1:5000\neviction: { maxIdle: 2160h }\n", "{}\n"],
   [
@@ -202,7 +202,7 @@ for (const [written, want] of CHANGES) {
   });
 }
 
-/** Durations that mean the same are printed as each was written. */
+/** Equal durations are printed as written, so they are normalized before a comparison. */
 function normal(yaml: string): string {
   return yaml
     .replace("2160h", "90d")

@@ -28,7 +28,7 @@ async function typed(
   return { code, stdout: stdout.text, stderr: stderr.text };
 }
 
-/** A terminal at which each of the lines is typed as soon as something is asked. */
+/** A terminal that types one of the lines after each prompt. */
 function terminal(...lines: readonly string[]) {
   const modes: boolean[] = [];
   const stream = Object.assign(new PassThrough(), {

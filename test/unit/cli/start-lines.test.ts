@@ -30,7 +30,7 @@ void test("replaces wildcard addresses by loopback in the command to try", async
   }
 });
 
-/** What is configured, the registries' line up to the root, and the command. */
+/** A configuration, the line of registries up to the root, and the command. */
 const ROWS: readonly (readonly [string, string, string])[] = [
   ["upstreams: { quay.io: }", "quay.io", CURL],
   ["upstreams: {}", "no registry", CURL],

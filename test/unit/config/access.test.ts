@@ -149,17 +149,17 @@ access:
       /tokenServer: got both jwksFile and certificateFile/,
     ],
     [
-      "keys that are none",
+      "invalid keys",
       `access: { tokenServer: { ${TOKEN_SERVER.replace("tls.crt", "tls.key")} } }`,
       /tokenServer\.certificateFile: got .* \(no certificates\);/,
     ],
     [
-      "a realm that is no URL",
+      "a realm that is not a URL",
       `access: { tokenServer: { ${TOKEN_SERVER.replace("https:", "ftp:")} } }`,
       /tokenServer\.realm: got "ftp:\/\/a\/t"; expected an absolute http or https URL/,
     ],
     [
-      "networks that are none",
+      "invalid networks",
       'access: { anonymousNetworks: [10.0.0.0/33, "::/129", 10.0.0, x] }',
       /anonymousNetworks\[0\][^]*\[1\][^]*\[2\][^]*\[3\]/,
     ],
@@ -169,7 +169,7 @@ access:
       /repositories\[0\]: .*; expected a pattern of repositories, without a tag/,
     ],
     [
-      "a rule for nobody, nothing, and no action that there is",
+      "a rule with empty lists and an unknown action",
       "access: { rules: [{ who: [], repositories: [], actions: [read] }] }",
       /rules\[0\]\.actions\[0\][^]*rules\[0\]\.repositories[^]*rules\[0\]\.who/,
     ],
@@ -184,11 +184,11 @@ access:
       /rules\[0\]\.actions: got no value[^]*rules\[0\]\.repositories: got no value/,
     ],
   ];
-  for (const [name, text, told] of faults) {
+  for (const [name, text, expected] of faults) {
     void it(`reject ${name}`, async (test) => {
       const folder = await furnished(test);
       const printed = printedFaults(await folder.loadText(text)).sort();
-      assert.match(printed.join("\n"), told);
+      assert.match(printed.join("\n"), expected);
       assert.doesNotMatch(printed.join("\n"), /PRIVATE KEY|\$2b|canary/);
     });
   }
@@ -210,14 +210,14 @@ access:
       /tokenServer\.realm: got an http URL/,
     ],
   ];
-  for (const [name, text, told] of warnings) {
+  for (const [name, text, expected] of warnings) {
     void it(`warn of ${name}`, async (test) => {
       const folder = await furnished(test);
       const result = await folder.loadText(text);
       assert.deepEqual(printedFaults(result), []);
       const printed = printedWarnings(result);
       assert.equal(printed.length, 1, printed.join("\n"));
-      assert.match(printed[0] ?? "", told);
+      assert.match(printed[0] ?? "", expected);
     });
   }
 

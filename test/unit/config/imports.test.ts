@@ -7,7 +7,7 @@ import { makeConfigFolder } from "../../support/config-folder.ts";
 
 const LOAD = join(import.meta.dirname, "../../../src/config/load.ts");
 
-/** Prints the packages that a process of its own holds after it has loaded a configuration. */
+/** Returns the packages that a separate process has loaded with a configuration. */
 const SCRIPT = `
 import { createRequire } from "node:module";
 import { loadConfig } from ${JSON.stringify(LOAD)};

@@ -91,7 +91,7 @@ function mayBeZero(node: SchemaNode): boolean {
     : node.type === "array" && node.minItems === undefined;
 }
 
-/** Puts the files that an example names where it looks for them. */
+/** Creates the files that an example names. */
 async function furnish(folder: ConfigFolder, text: string): Promise<void> {
   const authority = createCertificateAuthority();
   const issued = authority.issue();
@@ -137,7 +137,7 @@ void test("config/entrepot.yaml has every key", async () => {
   }
 });
 
-/** Paths as {@link documentedKeys} writes them. */
+/** Returns paths in the form of {@link documentedKeys}. */
 function keysOf(value: unknown, node: SchemaNode, path: string): string[] {
   if (Array.isArray(value)) {
     const items = node.items ?? {};

@@ -11,7 +11,7 @@ function quay(keys: string): string {
   return `upstreams: { quay.io: { ${keys} } }`;
 }
 
-/** What is written, and what is told of it. */
+/** Keys of an upstream, and the fault that they cause. */
 const FAULTS: readonly (readonly [string, string])[] = [
   [
     'allow: ["Library/*"]',

@@ -36,31 +36,31 @@ void describe("a watch of files", () => {
 
   void it("checks one file at a time, and once more for all calls during a hanging check", async (test) => {
     const barrier = new Barrier();
-    const looked: string[] = [];
+    const checked: string[] = [];
     let mark = "before";
-    const told: string[] = [];
+    const marks: string[] = [];
     const watch = await watchFiles(
       ["one", "two"],
       () => {
-        told.push(mark);
+        marks.push(mark);
         return Promise.resolve();
       },
       async (path) => {
-        looked.push(path);
+        checked.push(path);
         const seen = mark;
-        if (looked.length === 3) await barrier.pass();
+        if (checked.length === 3) await barrier.pass();
         return seen;
       },
     );
     releaseAfter(test, () => watch.close());
     const hanging = watch.check();
     await barrier.arrived(1);
-    const asked = Array.from({ length: 100 }, () => watch.check());
+    const calls = Array.from({ length: 100 }, () => watch.check());
     mark = "after";
-    assert.deepEqual(looked, ["one", "two", "one"]);
+    assert.deepEqual(checked, ["one", "two", "one"]);
     barrier.release();
-    await Promise.all([hanging, ...asked]);
-    assert.equal(looked.length, 6);
-    assert.deepEqual(told.at(-1), "after");
+    await Promise.all([hanging, ...calls]);
+    assert.equal(checked.length, 6);
+    assert.deepEqual(marks.at(-1), "after");
   });
 });

@@ -39,7 +39,7 @@ void test("rejects invalid sizes", () => {
     "GiB",
     "-1",
     "+1",
-    // Without a unit: a reader who means gibibytes would get bytes.
+    // Without a unit: the operator may mean gibibytes.
     "10",
     "1.0",
     "00",
