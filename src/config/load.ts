@@ -1,4 +1,4 @@
-import type { JudgedFiles } from "./files/access-files.ts";
+import type { CheckedFiles } from "./files/access-files.ts";
 import { buildAccess, buildServerTls } from "./build-access.ts";
 import { buildConfig } from "./build.ts";
 import { checkDocument, findRisks } from "./checks.ts";
@@ -114,7 +114,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   faults.push(...read.faults);
   warnings.push(...read.warnings);
   if (upstreamsVariable === undefined) {
-    faults.push(...judgeOwnSecrets(document, file));
+    faults.push(...checkOwnSecrets(document, file));
   }
 
   const locate = (fault: PlacedFault): ConfigFault =>
@@ -183,7 +183,7 @@ async function readNamedFiles(
     const files = readUpstreamFiles(name, upstream, resolve, env["PATH"]);
     upstreams.set(name, await files);
   }
-  const access = await judgeAccessFiles(document, resolve);
+  const access = await checkAccessFiles(document, resolve);
   const { tokenFile } = document.operator ?? {};
   const operator = await readOperatorToken(tokenFile, resolve);
   const all = [...upstreams.values(), access, operator];
@@ -210,17 +210,17 @@ function storageRootOf(
 }
 
 /** Reads the files of `tls` and `access`. Loads the readers only if there are any. */
-async function judgeAccessFiles(
+async function checkAccessFiles(
   document: Pruned<ConfigDocument>,
   resolve: (path: string) => string,
-): Promise<JudgedFiles> {
+): Promise<CheckedFiles> {
   const tls = buildServerTls(document.tls, resolve);
   const access = buildAccess(document.access, resolve);
   if (tls === undefined && access === undefined) {
     return { faults: [], warnings: [], paths: [] };
   }
   const files = await import("./files/access-files.ts");
-  return files.judgeAccessFiles(tls, access);
+  return files.checkAccessFiles(tls, access);
 }
 
 /** Merges all sources into one document, with the well-known upstreams if none are written. */
@@ -283,7 +283,7 @@ function setAt(
 }
 
 /** Checks the mode of the configuration file, which is a secret file if it holds a password. */
-function judgeOwnSecrets(
+function checkOwnSecrets(
   document: Pruned<ConfigDocument>,
   file: ConfigFile,
 ): PlacedFault[] {

@@ -19,7 +19,7 @@ export function* checkTemplate(
 ): Generator<PlacedFault> {
   if (!isTemplate(name)) return;
   const { tls } = upstream;
-  const judged: readonly (readonly [KeyPath, unknown])[] = [
+  const places: readonly (readonly [KeyPath, unknown])[] = [
     [["default"], upstream.default],
     [["endpoints"], upstream.endpoints],
     [["aliases"], upstream.aliases],
@@ -28,7 +28,7 @@ export function* checkTemplate(
     [["tls", "certificateFile"], tls?.certificateFile],
     [["tls", "keyFile"], tls?.keyFile],
   ];
-  for (const [key, value] of judged) {
+  for (const [key, value] of places) {
     if (!isWritten(value)) continue;
     yield {
       path: ["upstreams", name, ...key],

@@ -157,7 +157,7 @@ class NodeReader {
     if (isAlias(node)) return this.#readAlias(node, path, line);
     this.#valueCount += 1;
     if (path.length > MAX_DEPTH) {
-      return this.#refuse(
+      return this.#reject(
         line,
         path,
         "deeper nesting than any key needs",
@@ -182,7 +182,7 @@ class NodeReader {
       const keyLine = this.#lineOf(pair.key, line);
       const earlier = children.get(key);
       if (earlier !== undefined) {
-        this.#refuse(
+        this.#reject(
           keyLine,
           keyPath,
           `the same key as in line ${earlier.line}`,
@@ -217,7 +217,7 @@ class NodeReader {
     // Recorded only when complete, so that an anchor that contains itself is unknown here.
     const read = this.#anchors.get(node.source);
     if (read === undefined) {
-      return this.#refuse(
+      return this.#reject(
         line,
         path,
         "an alias without its anchor",
@@ -227,7 +227,7 @@ class NodeReader {
     }
     this.#valueCount += read.count;
     return this.#valueCount > MAX_VALUES
-      ? this.#refuse(
+      ? this.#reject(
           line,
           path,
           "too many values through aliases",
@@ -241,7 +241,7 @@ class NodeReader {
     return read;
   }
 
-  #refuse(
+  #reject(
     line: number,
     path: KeyPath,
     seen: string,

@@ -9,7 +9,7 @@ import { findChangeFlaw } from "./secret-file.ts";
 const MAX_HTPASSWD_BYTES = 1_048_576;
 
 /** Faults and warnings about the files that `tls` and `access` name. */
-export interface JudgedFiles {
+export interface CheckedFiles {
   readonly faults: readonly PlacedFault[];
   readonly warnings: readonly PlacedFault[];
   /** Absolute. */
@@ -59,10 +59,10 @@ export async function readHtpasswd(file: string): Promise<ReadHtpasswd> {
 }
 
 /** Reads every file once, so that a start or a reload reports all faults together. */
-export async function judgeAccessFiles(
+export async function checkAccessFiles(
   tls: ServerTlsConfig | undefined,
   access: AccessConfig | undefined,
-): Promise<JudgedFiles> {
+): Promise<CheckedFiles> {
   const faults: PlacedFault[] = [];
   const warnings: PlacedFault[] = [];
   const paths: string[] = [];

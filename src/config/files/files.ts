@@ -40,12 +40,12 @@ export async function readTextFile(
     // Checked before open, which would wait for the other end of a pipe.
     const found = await stat(path);
     if (!found.isFile()) {
-      return refused(found.isDirectory() ? "a folder" : "not a regular file");
+      return rejected(found.isDirectory() ? "a folder" : "not a regular file");
     }
     await using file = await open(path, "r");
     const { mode } = await file.stat();
     const bytes = await readAtMost(file, maxBytes + 1);
-    if (bytes.length > maxBytes) return refused(`more than ${maxBytes} bytes`);
+    if (bytes.length > maxBytes) return rejected(`more than ${maxBytes} bytes`);
     return {
       isRead: true,
       text: new TextDecoder("utf-8", { fatal: true }).decode(bytes),
@@ -55,7 +55,7 @@ export async function readTextFile(
       isReplaceable: await isReplaceable(path),
     };
   } catch (error) {
-    if (error instanceof TypeError) return refused("bytes that are not UTF-8");
+    if (error instanceof TypeError) return rejected("bytes that are not UTF-8");
     const code = (error as NodeJS.ErrnoException).code ?? "";
     return {
       isRead: false,
@@ -77,7 +77,7 @@ export function seenIn(file: string, reason: string): string {
   return `${file} (${reason})`;
 }
 
-function refused(seen: string): FileText {
+function rejected(seen: string): FileText {
   return { isRead: false, isMissing: false, seen };
 }
 

@@ -31,28 +31,28 @@ export function parseHtpasswd(text: string): ParsedHtpasswd {
   for (const [index, raw] of text.split("\n").entries()) {
     const written = raw.trimEnd();
     if (written.trim() === "" || written.startsWith("#")) continue;
-    const refuse = (seen: string, expected: string): ParsedHtpasswd => ({
+    const reject = (seen: string, expected: string): ParsedHtpasswd => ({
       ok: false,
       line: index + 1,
       seen,
       expected,
     });
     const colonAt = written.indexOf(":");
-    if (colonAt < 1) return refuse("a line without a user or a hash", HOW_TO);
+    if (colonAt < 1) return reject("a line without a user or a hash", HOW_TO);
     const user = written.slice(0, colonAt);
     const hash = written.slice(colonAt + 1);
     const found = BCRYPT.exec(hash);
-    if (found === null) return refuse("a hash that is not bcrypt", HOW_TO);
+    if (found === null) return reject("a hash that is not bcrypt", HOW_TO);
     const cost = Number(found[1]);
     if (cost < MIN_BCRYPT_COST || cost > MAX_BCRYPT_COST) {
-      return refuse(
+      return reject(
         `bcrypt of cost ${cost}`,
         `a cost from ${MIN_BCRYPT_COST} to ${MAX_BCRYPT_COST}`,
       );
     }
-    if (hashes.has(user)) return refuse("a user twice", "each user once");
+    if (hashes.has(user)) return reject("a user twice", "each user once");
     if (hashes.size === MAX_USERS) {
-      return refuse("too many users", `at most ${MAX_USERS} users`);
+      return reject("too many users", `at most ${MAX_USERS} users`);
     }
     hashes.set(user, hash);
   }

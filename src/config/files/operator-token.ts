@@ -24,16 +24,16 @@ export async function readOperatorToken(
   if (!tokenFile) return { token: undefined, paths: [], faults: [] };
   const file = resolve(tokenFile);
   const paths = [file];
-  const refuse = (seen: string, expected: string): OperatorToken => {
+  const reject = (seen: string, expected: string): OperatorToken => {
     const fault = { path: PLACE, seen: seenIn(file, seen), expected };
     return { token: undefined, paths, faults: [fault] };
   };
   const read = await readTextFile(file, MAX_TOKEN_FILE_BYTES);
   if (!read.isRead)
-    return refuse(read.seen, "a readable file no larger than 4 KiB");
+    return reject(read.seen, "a readable file no larger than 4 KiB");
   const text = read.text.replace(/\r?\n$/, "");
   if (!TOKEN.test(text)) {
-    return refuse(
+    return reject(
       "an invalid token",
       "one line of 16 characters or more of A-Z a-z 0-9 . _ ~ + / -",
     );

@@ -33,7 +33,7 @@ export async function readServerTls(
 ): Promise<ReadServerTls> {
   const { certificateFile, keyFile, clientCaFile } = config;
   const flaws: ServerTlsFlaw[] = [];
-  const refuse = (
+  const reject = (
     key: keyof ServerTlsConfig,
     seen: string,
     expected: string,
@@ -47,9 +47,9 @@ export async function readServerTls(
   ): Promise<PemCertificates | undefined> => {
     const expected = "a readable file of PEM certificates";
     const read = await readTextFile(path, MAX_FILE_BYTES);
-    if (!read.isRead) return refuse(key, read.seen, expected);
+    if (!read.isRead) return reject(key, read.seen, expected);
     const found = parseCertificates(read.text);
-    return typeof found === "string" ? refuse(key, found, expected) : found;
+    return typeof found === "string" ? reject(key, found, expected) : found;
   };
 
   const certificates = await readCertificates(
@@ -64,18 +64,18 @@ export async function readServerTls(
   const expectedKey = "a readable file with the certificate's private key";
   let key: KeyObject | undefined;
   if (!keyFileText.isRead) {
-    refuse("keyFile", keyFileText.seen, expectedKey);
+    reject("keyFile", keyFileText.seen, expectedKey);
   } else {
     key = parseKey(keyFileText.text);
     if (key === undefined) {
-      refuse("keyFile", "an invalid private key", expectedKey);
+      reject("keyFile", "an invalid private key", expectedKey);
     }
     const flaw = findSecretFlaw(keyFileText, keyFile);
     if (flaw !== undefined) flaws.push({ key: "keyFile", ...flaw });
   }
   const own = certificates?.[0].certificate;
   if (own !== undefined && key !== undefined && !own.checkPrivateKey(key)) {
-    refuse("keyFile", "the key of another certificate", expectedKey);
+    reject("keyFile", "the key of another certificate", expectedKey);
   }
   if (
     flaws.length > 0 ||

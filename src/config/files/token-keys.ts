@@ -31,19 +31,19 @@ export async function readTokenKeys({
     kind === "jwks"
       ? `a JSON Web Key Set of 1 to ${MAX_KEYS} public keys`
       : `1 to ${MAX_KEYS} PEM certificates`;
-  const refuse = (seen: string): ReadTokenKeys => ({
+  const reject = (seen: string): ReadTokenKeys => ({
     ok: false,
     seen: seenIn(file, seen),
     expected,
   });
   const read = await readTextFile(file, MAX_FILE_BYTES);
-  if (!read.isRead) return refuse(read.seen);
+  if (!read.isRead) return reject(read.seen);
   const flaw = findChangeFlaw(read, file);
   if (flaw !== undefined) return { ok: false, ...flaw };
   const keys = kind === "jwks" ? parseJwks(read.text) : parsePem(read.text);
-  if (typeof keys === "string") return refuse(keys);
-  if (keys.length === 0) return refuse("no keys");
-  if (keys.length > MAX_KEYS) return refuse("too many keys");
+  if (typeof keys === "string") return reject(keys);
+  if (keys.length === 0) return reject("no keys");
+  if (keys.length > MAX_KEYS) return reject("too many keys");
   return { ok: true, keys };
 }
 
