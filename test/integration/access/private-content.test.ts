@@ -36,7 +36,7 @@ interface Scene {
   readonly mirror: TestMirror;
 }
 
-/** alice may see team and pub; everybody may see pub. */
+/** alice may see team and pub; every client may see pub. */
 async function open(
   test: TestContext,
   options: {
@@ -121,7 +121,7 @@ void describe("private content", () => {
         hasRules ? {} : { rules: [] },
       );
       await pullAsAlice(mirror);
-      // Somebody publishes a manifest that names what they never had.
+      // An attacker publishes a manifest that names content of others.
       upstream.content.addManifest("pub/lure", SECRET.manifest, "v");
       assert.equal((await mirror.get("/v2/pub/lure/manifests/v")).status, 200);
       upstream.forgetRequests();
@@ -193,7 +193,7 @@ void describe("private content", () => {
       const { status } = await mirror.get(path, { ...headers, ...ALICE });
       assert.equal(status, 200, path);
     }
-    // S6: what is no name of a repository is one for nobody.
+    // S6: an invalid repository name is rejected for every client.
     for (const path of [
       "/v2/pub/../team/secret/manifests/v",
       "/v2/pub/%2e%2e/team/secret/manifests/v",

@@ -33,7 +33,7 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import { upstreamConfig } from "../../support/upstream-harness.ts";
 
 /*
- * Everybody asks for everything. The routes are those of the table that the program itself goes
+ * Every visitor requests every route. The routes are those of the table that the program itself goes
  * by, so that a new one has no place here until it is written what must be asked of it.
  */
 
@@ -61,7 +61,7 @@ interface Cell {
   readonly method: string;
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
-  /** For whoever may. */
+  /** The status for a visitor with the right. */
   readonly status: number;
 }
 
@@ -153,7 +153,7 @@ const KINDS = Object.keys(ROUTE_RIGHTS) as Kind[];
 interface Visitor {
   readonly name: string;
   readonly authorization: string | undefined;
-  /** Is let in where nobody is let in anonymously. */
+  /** Is admitted even without anonymous access. */
   readonly isKnown: boolean;
   readonly seesPublic: boolean;
   readonly seesPrivate: boolean;
@@ -181,26 +181,34 @@ const RULES: AccessConfig["rules"] = [
   },
 ];
 
-const nobody = { isKnown: false, seesPublic: false, seesPrivate: false };
+const withoutRights = { isKnown: false, seesPublic: false, seesPrivate: false };
 
 async function passwordDoor(
   test: AfterTest,
   anonymous: "pull" | "none",
 ): Promise<Door> {
   const visitors: Visitor[] = [
-    { ...nobody, name: "nobody", authorization: undefined },
-    { ...nobody, name: "skopeo without a user", authorization: "Basic Og==" },
-    { ...nobody, name: "bad base64", authorization: "Basic %%%" },
-    { ...nobody, name: "another scheme", authorization: "Digest x=y" },
-    { ...nobody, name: "a token of elsewhere", authorization: "Bearer a.b.c" },
+    { ...withoutRights, name: "anonymous", authorization: undefined },
     {
-      ...nobody,
+      ...withoutRights,
+      name: "skopeo without a user",
+      authorization: "Basic Og==",
+    },
+    { ...withoutRights, name: "bad base64", authorization: "Basic %%%" },
+    { ...withoutRights, name: "another scheme", authorization: "Digest x=y" },
+    {
+      ...withoutRights,
+      name: "a token of elsewhere",
+      authorization: "Bearer a.b.c",
+    },
+    {
+      ...withoutRights,
       name: "an unknown user",
       authorization: basic("mallory", "right horse"),
       isCounted: true,
     },
     {
-      ...nobody,
+      ...withoutRights,
       name: "a wrong password",
       authorization: basic("alice", "wrong"),
       isCounted: true,
@@ -265,14 +273,14 @@ async function tokenDoor(test: AfterTest): Promise<Door> {
       /^Bearer realm="https:\/\/auth\.example\/token",service="mirror\.example"/,
     isAnonymousLetIn: false,
     visitors: [
-      { ...nobody, name: "nobody", authorization: undefined },
+      { ...withoutRights, name: "anonymous", authorization: undefined },
       {
-        ...nobody,
+        ...withoutRights,
         name: "a password where tokens are wanted",
         authorization: basic("alice", "right horse"),
       },
       {
-        ...nobody,
+        ...withoutRights,
         name: "an expired token",
         authorization: await bearer(EVERYTHING, { exp: 1, sub: "alice" }),
       },
@@ -288,7 +296,7 @@ async function tokenDoor(test: AfterTest): Promise<Door> {
       },
       {
         ...known,
-        name: "a token for all of a user for whom no rule speaks",
+        name: "a token for all of a user without a matching rule",
         authorization: await bearer(EVERYTHING, long),
         seesPrivate: false,
       },
@@ -368,7 +376,7 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
       ] as const) {
         const absentCells = CELLS[kind](absent);
         for (const [index, cell] of CELLS[kind](there).entries()) {
-          const told = `${phase}: ${visitor.name}: ${cell.method} ${cell.path} ${JSON.stringify(cell.headers)}`;
+          const label = `${phase}: ${visitor.name}: ${cell.method} ${cell.path} ${JSON.stringify(cell.headers)}`;
           const asked = upstream.count();
           const response = await ask(scene, visitor, cell);
           const want = expected(door, visitor, kind, cell, isPrivate);
@@ -376,38 +384,38 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
           if (kind === "manifest") {
             // What was read from the disk is in memory from here on, and another way leads to it.
             const again = await ask(scene, visitor, cell);
-            assert.equal(again.status, response.status, `${told}, again`);
+            assert.equal(again.status, response.status, `${label}, again`);
             if (want !== "as it is") {
-              assert.deepEqual(look(again), look(response), `${told}, again`);
+              assert.deepEqual(look(again), look(response), `${label}, again`);
             }
           }
           const { status, headers } = response;
           const challenge = headers["www-authenticate"];
           switch (want) {
             case "as it is":
-              assert.equal(status, cell.status, told);
-              assert.equal(challenge, undefined, told);
+              assert.equal(status, cell.status, label);
+              assert.equal(challenge, undefined, label);
               if (kind === "catalog" && cell.method === "GET") {
                 const isWhole =
                   phase !== "cold, then warm" && !cell.path.includes("n=1");
-                assertSeesOnly(visitor, response, isWhole, told);
+                assertSeesOnly(visitor, response, isWhole, label);
               }
               break;
             case "who are you":
-              assert.equal(status, 401, told);
-              assert.match(challenge ?? "", door.challenge, told);
+              assert.equal(status, 401, label);
+              assert.match(challenge ?? "", door.challenge, label);
               break;
             case "ask for a token":
-              assert.equal(status, 401, told);
-              assert.match(challenge ?? "", /insufficient_scope/, told);
+              assert.equal(status, 401, label);
+              assert.match(challenge ?? "", /insufficient_scope/, label);
               break;
             case "not there":
-              assert.equal(status, 404, told);
-              assert.equal(challenge, undefined, told);
+              assert.equal(status, 404, label);
+              assert.equal(challenge, undefined, label);
               break;
           }
           if (want === "as it is") continue;
-          // Nothing of the repository is told, not even whether there is one.
+          // The response reveals nothing of the repository, not even whether it exists.
           const other = absentCells[index];
           assert.ok(other);
           const notThere = await ask(scene, visitor, other);
@@ -415,11 +423,11 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
           assert.equal(
             shown,
             JSON.stringify(look(notThere)).replaceAll(absent, there),
-            told,
+            label,
           );
-          assert.ok(!shown.includes(LAYER?.digest ?? ""), told);
+          assert.ok(!shown.includes(LAYER?.digest ?? ""), label);
           // Nor could the time tell: the upstream is asked for neither.
-          assert.equal(upstream.count(), asked, told);
+          assert.equal(upstream.count(), asked, label);
         }
       }
     }
@@ -431,7 +439,7 @@ function assertSeesOnly(
   visitor: Visitor,
   response: RawResponse,
   isWhole: boolean,
-  told: string,
+  label: string,
 ): void {
   const text = JSON.stringify(response.headers) + response.body.toString();
   const seen = [
@@ -440,8 +448,8 @@ function assertSeesOnly(
   ] as const;
   for (const [repository, isSeen] of seen) {
     const isThere = text.includes(repository);
-    assert.ok(isSeen || !isThere, told);
-    if (isWhole) assert.equal(isThere, isSeen, told);
+    assert.ok(isSeen || !isThere, label);
+    if (isWhole) assert.equal(isThere, isSeen, label);
   }
 }
 
@@ -457,7 +465,7 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
     [
       {
         ...config,
-        // A download that is held up is not asked for anew, however long all of the cells take.
+        // A download that is held up is not requested again, however long all of the cells take.
         idleTimeoutMs: ANY_HOUR_MS,
         freshness: { ...config.freshness, tagTtlMs: 1_000 * ANY_HOUR_MS },
       },
@@ -467,7 +475,7 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
   return { door, mirror, upstream };
 }
 
-/** A download that somebody may have is on its way; nobody else hears of it. */
+/** A download for one client is running; no other client may notice it. */
 async function assertNotJoined(scene: Scene): Promise<void> {
   const { door, mirror, upstream } = scene;
   const owner = door.visitors.find(({ seesPrivate }) => seesPrivate);
@@ -562,9 +570,9 @@ void describe("the routes", () => {
 
 void describe("every visitor at every route", () => {
   const doors: Readonly<Record<string, (test: AfterTest) => Promise<Door>>> = {
-    "passwords, nobody anonymous": (test) => passwordDoor(test, "none"),
+    "passwords, no anonymous access": (test) => passwordDoor(test, "none"),
     "passwords, anonymous pulls": (test) => passwordDoor(test, "pull"),
-    "tokens, nobody anonymous": tokenDoor,
+    "tokens, no anonymous access": tokenDoor,
   };
   for (const [name, makeDoor] of Object.entries(doors)) {
     void it(`${name}: with a cold cache, a warm one, and the upstream gone`, async (test) => {
@@ -625,7 +633,7 @@ void describe("every visitor at every route", () => {
     for (const visitor of [bob, alice]) {
       for (const how of asks) {
         for (const path of paths) {
-          const told = `${visitor.name} ${JSON.stringify(how)} ${path}`;
+          const label = `${visitor.name} ${JSON.stringify(how)} ${path}`;
           const absent = path.replace(/sha256:.*/, nowhere);
           // What was not there a moment ago is asked for anew.
           mirror.clock.advance(60_000);
@@ -642,11 +650,11 @@ void describe("every visitor at every route", () => {
             seen.push([look(response), upstream.count()]);
           }
           const [[, asked] = []] = seen as [unknown, number][];
-          assert.equal(asked, 1, told);
+          assert.equal(asked, 1, label);
           // The first two ask the upstream once each, and the next two are remembered.
-          assert.deepEqual(seen[1], seen[0], told);
-          assert.deepEqual(seen[3], seen[2], told);
-          assert.deepEqual((seen[3] as [unknown, number])[1], 0, told);
+          assert.deepEqual(seen[1], seen[0], label);
+          assert.deepEqual(seen[3], seen[2], label);
+          assert.deepEqual((seen[3] as [unknown, number])[1], 0, label);
         }
       }
     }

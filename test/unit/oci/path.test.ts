@@ -165,7 +165,7 @@ void describe("parseDistributionPath", () => {
         reference: tagged("__proto__"),
       },
     },
-    // What nobody reads can't do harm.
+    // An ignored parameter is harmless.
     {
       target: "/v2/a/tags/list?__proto__=x&constructor=y&x?y#z",
       want: { kind: "tags", repository: "a", ...page },

@@ -29,7 +29,7 @@ const program = (afterwards: string) => `
   ${afterwards}
 `;
 
-/** @returns a program whose log nobody reads */
+/** @returns a program whose log is not read */
 function start(test: TestContext, afterwards: string) {
   const child = spawn(
     process.execPath,

@@ -42,7 +42,7 @@ async function run(records: number, afterwards: string): Promise<unknown[]> {
 void describe("records of requests are written in batches", () => {
   const ends: Record<string, { records?: number; afterwards: string }> = {
     "the program just ends": { afterwards: "" },
-    // Of a batch that a thread is writing at that moment nobody can await the end.
+    // The end of a batch that a thread is writing cannot be awaited.
     "it is ended at once, and none of them was handed on yet": {
       records: FEW,
       afterwards: "process.exit(0);",

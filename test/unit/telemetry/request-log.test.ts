@@ -31,7 +31,7 @@ const records: fc.Arbitrary<RequestRecord> = fc.record({
   err: fc.constant(undefined),
 });
 
-/** The line without its time, as text: the order of the fields is told too. */
+/** The line without its time, as text, so that the order of fields is compared too. */
 function timeless(line: string | undefined): string | undefined {
   return line?.replace(/"time":"[^"]*"/, '"time":""');
 }
@@ -52,8 +52,8 @@ void describe("the line of a request", () => {
       fc.property(records, (record) => {
         lines.length = 0;
         logRequest(record);
-        const { err: _, ...told } = record;
-        log.info({ ...told, userAgent: clip(told.userAgent) }, "request");
+        const { err: _, ...fields } = record;
+        log.info({ ...fields, userAgent: clip(fields.userAgent) }, "request");
         assert.equal(timeless(lines[0]), timeless(lines[1]));
         JSON.parse(lines[0] ?? "");
       }),
@@ -69,8 +69,8 @@ void describe("the line of a request", () => {
           lines.length = 0;
           const next: RequestRecord = { ...one, [field]: other[field] };
           logRequest(next);
-          const { err: _, ...told } = next;
-          log.info({ ...told, userAgent: clip(told.userAgent) }, "request");
+          const { err: _, ...fields } = next;
+          log.info({ ...fields, userAgent: clip(fields.userAgent) }, "request");
           assert.equal(timeless(lines[0]), timeless(lines[1]));
         }
       }),

@@ -78,8 +78,8 @@ void describe("a policy", () => {
       [token("bob", "ghcr.io/acme/app"), "ghcr.io/acme/app", false],
     ];
     for (const [identity, name, want] of cases) {
-      const told = `${JSON.stringify(identity)} ${name}`;
-      assert.equal(policy(identity, pull(name)), want, told);
+      const label = `${JSON.stringify(identity)} ${name}`;
+      assert.equal(policy(identity, pull(name)), want, label);
     }
   });
 

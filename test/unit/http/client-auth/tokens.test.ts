@@ -216,7 +216,7 @@ function hmacSigned(header: unknown, claims: unknown, secret: string): string {
   return `${text}.${mac}`;
 }
 
-/** Well signed, by a key that nobody here knows but the token itself. */
+/** Correctly signed, by a key that only the token contains. */
 function selfMade(now: number, by: "jwk" | "x5c" | "jku" | undefined) {
   const { publicKey, privateKey } = generateKeyPairSync("ec", {
     namedCurve: "P-256",

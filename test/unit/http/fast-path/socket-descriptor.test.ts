@@ -9,7 +9,7 @@ void describe("the number of a connection", () => {
     const { near, far } = await connectedSockets(test);
     const descriptor = socketDescriptor(near);
     assert.equal(typeof descriptor, "number");
-    // More than the kernel takes of somebody who reads nothing.
+    // More than the kernel buffers for a client that does not read.
     near.write(Buffer.alloc(64 * 1024 * 1024));
     assert.equal(socketDescriptor(near), undefined);
     far.resume();

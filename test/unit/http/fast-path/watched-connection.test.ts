@@ -19,7 +19,7 @@ interface Parsed {
   readonly recalled?: number;
 }
 
-/** A connection on a socket that takes everything, and a parser that is told what it finds. */
+/** A connection on a socket that accepts every byte, with a scripted parser. */
 class Stand {
   readonly written: string[] = [];
   readonly remembered: string[] = [];

@@ -13,9 +13,9 @@ import { registeredRoutes } from "../../../support/registered-routes.ts";
 const TOKEN = "0123456789abcdef";
 const OPEN = ["/healthz", "/readyz", "/metrics"];
 
-const notAsked = (): never => assert.fail("behind the guard");
+const notAsked = (): never => assert.fail("called although the guard refused");
 
-/** What the API asks of the program: nothing of it in these tests. */
+/** The parts of the program that the API calls: none of them in these tests. */
 const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
   audit: NO_AUDIT,
   images: {
@@ -49,7 +49,7 @@ function makeApp(
       audit: { ...NO_AUDIT, record: (event) => void audited.push(event) },
     },
   );
-  // Stands for every route of the API: they all are behind the same guard.
+  // Represents every route of the API: the guard is the same.
   app.route({
     method: ["GET", "POST"],
     url: "/api/v1/probe",
@@ -83,13 +83,13 @@ async function ask(
   return { status: response.statusCode, code: body.errors?.[0]?.code };
 }
 
-/** A path that the route answers. */
+/** Returns a path that matches the route. */
 function pathOf(url: string): string {
   return url.replace("*", "docker.io/library/a:1");
 }
 
 void describe("every route that is registered", () => {
-  /** Whoever comes, and what whoever has no right is answered; nothing of the program is asked for them. */
+  /** Clients without a right, and the status that they get; no part of the program is called. */
   const strangers: readonly (readonly [
     name: string,
     token: string | undefined,
@@ -137,7 +137,7 @@ void describe("every route that is registered", () => {
         if (answer.status === 200) open.add(url);
         else assert.equal(answer.status, status, `${method} ${url}`);
       }
-      // By these nobody may come, whatever is asked for.
+      // These names are refused for every route.
       const isBarred = /rebound|page/.test(name);
       assert.deepEqual([...open], isBarred ? [] : OPEN);
     });

@@ -33,12 +33,12 @@ void describe("the client's address", () => {
       want: "192.0.2.7",
     },
     {
-      name: "is the proxy's where it tells none",
+      name: "is the proxy's if it sends none",
       from: "10.0.0.1",
       want: "10.0.0.1",
     },
     {
-      name: "is the proxy's where it tells no address",
+      name: "is the proxy's if it sends no address",
       from: "10.0.0.1",
       forwarded: "unknown",
       want: "10.0.0.1",
@@ -72,7 +72,7 @@ void describe("the client's address", () => {
   }
 
   void it("is ignored if no proxy is trusted", () => {
-    const nobody = createClientAddress([]);
-    assert.equal(nobody(request("10.0.0.1", "192.0.2.7")), "10.0.0.1");
+    const withoutProxies = createClientAddress([]);
+    assert.equal(withoutProxies(request("10.0.0.1", "192.0.2.7")), "10.0.0.1");
   });
 });
