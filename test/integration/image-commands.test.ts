@@ -185,7 +185,7 @@ void describe("the commands on images", () => {
   }
 
   for (const where of ["a running mirror", "the storage root"] as const) {
-    void it(`ask before more than half of the cache goes, by ${where}`, async (test) => {
+    void it(`ask for confirmation before more than half of the cache is removed, by ${where}`, async (test) => {
       const { mirror, run } = await setUp(test);
       if (where === "the storage root") await mirror.close();
       const count = async (): Promise<number> =>
@@ -223,7 +223,7 @@ void describe("the commands on images", () => {
       );
       assert.equal(await count(), 2);
 
-      // Half of the cache or less goes unasked, and nothing is asked of a rehearsal.
+      // Half of the cache or less, or a dry run, needs no confirmation.
       const silent = new TestTerminal("declined");
       assert.equal(
         (await run({ ...all, isDryRun: true }, false, silent)).code,
@@ -239,7 +239,7 @@ void describe("the commands on images", () => {
     });
   }
 
-  void it("refresh a tag by a running mirror only", async (test) => {
+  void it("refresh a tag only if a mirror is running", async (test) => {
     const { mirror, upstream, run } = await setUp(test);
     upstream.content.addImage("library/app", second, "1");
     const ref = `${APP}:1`;

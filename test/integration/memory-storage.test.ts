@@ -35,8 +35,8 @@ async function storedDigests(storage: Storage): Promise<Set<string>> {
   return digests;
 }
 
-void describe("a mirror on a storage in memory", () => {
-  void it("fills it, serves it without the upstream, and evicts from it", async (test) => {
+void describe("a mirror with in-memory storage", () => {
+  void it("stores content, serves it without the upstream, and evicts it", async (test) => {
     const { storage, registry, clock, mirror } = setUp(test);
     const { digest } = image.manifest;
     assert.equal(await pull(mirror, app, latest), digest);
@@ -67,7 +67,7 @@ void describe("a mirror on a storage in memory", () => {
     assert.deepEqual(await storedDigests(storage), new Set());
   });
 
-  void it("fetches a blob again that a scrub found wrong", async (test) => {
+  void it("fetches a blob again if a scrub found wrong bytes", async (test) => {
     const { storage, mirror } = setUp(test);
     await pull(mirror, app, latest);
     const [layer] = image.layers;

@@ -116,7 +116,9 @@ void describe("an index that is being rebuilt", () => {
     // The wait for the tag included its digest.
     const { digest = assert.fail() } = root;
     assert.equal(
-      await rebuild.forBlob(one, digest, () => assert.fail("it is looked for")),
+      await rebuild.forBlob(one, digest, () =>
+        assert.fail("the file is looked up"),
+      ),
       false,
     );
     const other = images[1]?.manifest.digest ?? assert.fail();

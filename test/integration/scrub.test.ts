@@ -96,7 +96,7 @@ const FAULTS: readonly Fault[] = [
     blobsAfter: 3,
   },
   {
-    name: "a folder in a blob's place",
+    name: "a folder in place of a blob",
     code: "not-a-blob",
     path: blobPath(small.digest),
     digest: small.digest,
@@ -107,7 +107,7 @@ const FAULTS: readonly Fault[] = [
     blobsAfter: 3,
   },
   {
-    name: "a link in a blob's place, although it leads to the bytes",
+    name: "a symbolic link in place of a blob, although it leads to the bytes",
     code: "not-a-blob",
     path: blobPath(small.digest),
     digest: small.digest,
@@ -125,7 +125,7 @@ const FAULTS: readonly Fault[] = [
     make: (root) => writeFileSync(join(root, "blobs/sha256/README.txt"), "hi"),
   },
   {
-    name: "a blob that everybody may write",
+    name: "a blob that every user may write",
     code: "blob-mode",
     path: blobPath(small.digest),
     digest: small.digest,
@@ -140,7 +140,7 @@ const FAULTS: readonly Fault[] = [
       sql(root, "UPDATE blobs SET size_bytes = 7 WHERE size_bytes = 100000"),
   },
   {
-    name: "a blob that is gone",
+    name: "a blob whose file is missing",
     code: "file-missing",
     path: blobPath(large.digest),
     digest: large.digest,
@@ -148,7 +148,7 @@ const FAULTS: readonly Fault[] = [
     blobsAfter: 3,
   },
   {
-    name: "a blob that the index has not",
+    name: "a blob that is not in the index",
     code: "row-missing",
     path: blobPath(large.digest),
     digest: large.digest,
@@ -178,21 +178,21 @@ const FAULTS: readonly Fault[] = [
       ),
   },
   {
-    name: "a stray file among the partials",
+    name: "an unknown file among the partials",
     code: "partial-stray",
     path: "partial/temporary-put-9",
     digest: null,
     make: (root) => writeFileSync(join(root, "partial/temporary-put-9"), "x"),
   },
   {
-    name: "sums that are wrong",
+    name: "wrong totals",
     code: "totals-differ",
     path: "index.sqlite",
     digest: null,
     make: (root) => sql(root, "UPDATE totals SET blob_bytes = blob_bytes + 1"),
   },
   {
-    name: "a tag whose manifest is not there",
+    name: "a tag whose manifest is missing",
     code: "reference-broken",
     path: "index.sqlite",
     digest: null,
@@ -204,7 +204,7 @@ const FAULTS: readonly Fault[] = [
       ),
   },
   {
-    name: "a time to come",
+    name: "a time in the future",
     code: "time-ahead",
     path: "index.sqlite",
     digest: null,
@@ -212,7 +212,7 @@ const FAULTS: readonly Fault[] = [
       sql(root, `UPDATE blobs SET used_at_ms = ${Date.UTC(2036, 0, 1)}`),
   },
   {
-    name: "an index that is no database",
+    name: "an index that is not a database",
     code: "index-damaged",
     path: "index.sqlite",
     digest: null,
@@ -243,7 +243,7 @@ void describe("scrub", () => {
         found.findings.filter((finding) => finding.code === code),
         [{ code, path, digest, repaired: false }],
       );
-      // Without repair nothing is changed.
+      // Without repair, nothing is changed.
       assert.deepEqual(await scrub(root), found);
       const repaired = await scrub(root, true);
       assert.deepEqual(

@@ -212,7 +212,7 @@ void describe("readers of one fill", () => {
     assert.equal(upstream.count({ kind: "blob" }), 1);
   });
 
-  void it("continue without their only client, which finds the blob stored later", async (test) => {
+  void it("may all leave: the fill continues, and the client finds the blob stored later", async (test) => {
     const blob = seededBlob("survives", SIZE);
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addBlob("library/big", blob);

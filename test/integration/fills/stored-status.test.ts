@@ -13,7 +13,7 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 const BLOB = seededBlob("stored status", 300_000);
 const PATH = `/v2/x/blobs/${BLOB.digest}`;
 
-/** Issue 10, item 10: no descriptor of the cache names the blob. */
+/** Issue 10, item 10: no stored descriptor names the blob. */
 void describe("the Cache-Status of a blob whose size no descriptor states", () => {
   for (const [what, framing] of [
     ["with a length", "content-length"],

@@ -53,7 +53,7 @@ const PIECEWISE = [
 
 void describe("a layer that is fetched in pieces", () => {
   for (const [name, mediaType, annotations] of PIECEWISE) {
-    void it(`as ${name} is served by ranges, cold and warm, to the byte`, async (t) => {
+    void it(`as ${name} is served by ranges, byte for byte, cold and warm`, async (t) => {
       const { upstream, mirror } = await setUp(t);
       const layer = seededBlob(`content/${name}`, 1_000_000, { mediaType });
       const image = buildImage({

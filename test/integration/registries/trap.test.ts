@@ -119,7 +119,7 @@ void describe("a hostile registry that tries to get credentials", () => {
     for (const [path, status] of [
       [`/v2/team/app/blobs/${foreign.digest}`, 404],
       ["/v2/team/app/tags/list", 200],
-      // A part of a list of signatures would look like the whole list.
+      // A partial list of signatures would look like the whole list.
       [`/v2/team/app/referrers/${IMAGE.manifest.digest}`, 502],
     ] as const) {
       const got = await mirror.get(path);

@@ -47,7 +47,7 @@ void describe("a secret that other users may read", () => {
     }
   });
 
-  void it("is rejected while the mirror runs, which keeps the old one, and is used once its mode is private", async (test) => {
+  void it("is rejected at a reload, which keeps the old secret, and is used once its mode is private", async (test) => {
     const users: Record<string, string> = { acme: "canary-one" };
     const upstream = await ScriptedUpstream.start(test, {
       auth: { scheme: "basic", users },
@@ -77,7 +77,7 @@ void describe("a secret that other users may read", () => {
       String(refused["faults"]),
       /passwordFile: .*mode 0644, readable by every user of this machine.*; run chmod 0600 /,
     );
-    // No new log-in either: the upstream still accepts the old one.
+    // There is no new login either: the upstream still accepts the old one.
     assert.equal(await pull(mirror), 200);
     assert.equal(upstream.count({ status: 401 }), 1);
 
