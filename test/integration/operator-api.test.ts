@@ -260,6 +260,38 @@ void describe("the operator API", () => {
     }
   });
 
+  void it("finds the action at the end of the path, escaped or not, and never in the query", async (test) => {
+    const { mirror } = await setUp(test);
+    const escaped = encodeURIComponent(`${APP}:1/pin`);
+    for (const [method, pinned] of [
+      ["PUT", true],
+      ["DELETE", false],
+    ] as const) {
+      assert.deepEqual(await mirror.operate(method, `/images/${escaped}`), {
+        status: 200,
+        body: { ref: `${APP}:1`, pinned },
+      });
+    }
+    const answer = await mirror.operate("DELETE", `/images/${APP}:1?by=/pin`);
+    assert.equal(answer.status, 200);
+    assert.equal((await mirror.operate("GET", `/images/${APP}:1`)).status, 404);
+  });
+
+  void it("reports a path that can't be decoded as problem details", async (test) => {
+    const mirror = await startMirror(test, []);
+    const answer = await fetch(`${mirror.operatorOrigin}/api/v1/images/%zz`);
+    assert.equal(answer.status, 400);
+    for (const [name, value] of [
+      ["content-type", /^application\/problem\+json/],
+      ["cache-control", /^no-store$/],
+      ["x-content-type-options", /^nosniff$/],
+    ] as const) {
+      assert.match(answer.headers.get(name) ?? "", value);
+    }
+    const body: unknown = await answer.json();
+    assert.equal(codeOf({ body }), "UNSUPPORTED");
+  });
+
   void it("lists the images that an eviction would remove, and evicts them", async (test) => {
     const { mirror } = await setUp(test);
     const asked = { toBytes: 10_000, dryRun: true };

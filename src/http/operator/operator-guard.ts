@@ -13,7 +13,7 @@ import {
   hostName,
   isLoopbackClient,
 } from "../server/loopback.ts";
-import { sendProblem } from "./problem.ts";
+import { RESPONSE_HEADERS, sendProblem } from "./problem.ts";
 import { countHosts } from "../registry/request-head.ts";
 
 export interface OperatorGuardOptions {
@@ -81,10 +81,7 @@ export function guardOperatorApp(
     return sendProblem(reply, new RegistryError(code, { status, detail }));
   });
   app.addHook("onSend", async (_request, reply) => {
-    reply.headers({
-      "X-Content-Type-Options": "nosniff",
-      "Cache-Control": "no-store",
-    });
+    reply.headers(RESPONSE_HEADERS);
   });
 }
 

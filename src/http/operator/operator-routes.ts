@@ -8,7 +8,7 @@ import {
   guardOperatorApp,
   type OperatorGuardOptions,
 } from "./operator-guard.ts";
-import { handleUnknownRoute } from "./problem.ts";
+import { handleBadPath, handleUnknownRoute } from "./problem.ts";
 
 /** The parts of the program that the operator listener calls. */
 export interface OperatorSources extends OperatorApiSources {
@@ -32,7 +32,7 @@ type Constraint = NonNullable<
 
 /**
  * Chooses between the routes of `/api/v1/images/*` by the last part of the path: the reference
- * before it has any number of slashes, and a wildcard has nothing after it.
+ * before it has any number of slashes, escaped or not, and a wildcard has nothing after it.
  */
 const ACTION_CONSTRAINT: Constraint = {
   name: "action",
@@ -47,7 +47,7 @@ const ACTION_CONSTRAINT: Constraint = {
     };
   },
   deriveConstraint: ({ url = "" }) =>
-    /\/(pin|refresh)(?:$|\?)/.exec(url)?.[1] ?? "",
+    /^[^?#]*(?:\/|%2[Ff])(pin|refresh)(?:[?#]|$)/.exec(url)?.[1] ?? "",
 };
 
 /** Liveness, readiness, metrics and the operator API, on a listener of their own. */
@@ -58,6 +58,7 @@ export function createOperatorApp(
 ): FastifyInstance {
   const app = fastify({
     logger: false,
+    frameworkErrors: handleBadPath,
     routerOptions: {
       maxParamLength: MAX_PARAM_LENGTH,
       constraints: { action: ACTION_CONSTRAINT },

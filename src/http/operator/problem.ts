@@ -2,6 +2,12 @@ import type { FastifyReply, FastifyRequest, FastifyError } from "fastify";
 import { Refusal } from "../../mirror/answers.ts";
 import { RegistryError, type RegistryErrorCode } from "../../oci/errors.ts";
 
+/** The headers of every response of the operator listener. */
+export const RESPONSE_HEADERS = {
+  "X-Content-Type-Options": "nosniff",
+  "Cache-Control": "no-store",
+};
+
 /**
  * Sends an error of the operator API as problem details:
  *
@@ -54,6 +60,22 @@ export function handleUnknownRoute(
     new RegistryError("UNSUPPORTED", {
       status: 404,
       detail: `got ${request.method} of an unknown path; see /api/v1/openapi.json`,
+    }),
+  );
+}
+
+/** The handler for paths that the router can't decode; the hooks of routes do not run for them. */
+export function handleBadPath(
+  { statusCode: status = 400 }: FastifyError,
+  _request: FastifyRequest,
+  reply: FastifyReply,
+): void {
+  reply.headers(RESPONSE_HEADERS);
+  void sendProblem(
+    reply,
+    new RegistryError("UNSUPPORTED", {
+      status,
+      detail: "got a path with an invalid escape; expected %25 for each %",
     }),
   );
 }
