@@ -201,9 +201,12 @@ function manifestMethods(
         isHead,
       );
       // getManifest waits for the verdict, and throws the refusal.
-      if (verdict instanceof Promise || verdict instanceof Refusal) {
+      if (verdict instanceof Promise) {
+        // The slow path judges the manifest again, and reports a failure of that.
+        verdict.catch(() => undefined);
         return undefined;
       }
+      if (verdict instanceof Refusal) return undefined;
       children.onAnswered(target, verdict, isHead);
       return verdict;
     },

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { keyOf, tag } from "../../contract/metadata-index-contract.ts";
 import {
   type Admission,
@@ -330,6 +331,8 @@ void describe("the admission of manifests", () => {
   void it("is waited for if its verdict is a promise, and may replace the answer", async (test) => {
     const scene = await Scene.open(test);
     await scene.pull();
+    // Reads the row into memory.
+    await scene.pull();
     scene.admission = {
       ...PATTERN_ADMISSION,
       admit: async (_upstream, _key, _reference, manifest) => ({
@@ -341,6 +344,26 @@ void describe("the admission of manifests", () => {
     const answer = await scene.mirror.getManifest(app, byTag);
     assert.equal(answer.isStale, true);
     assert.equal(answer.status.outcome, "hit");
+  });
+
+  void it("fails the request and nothing else if its promise is rejected", async (test) => {
+    const scene = await Scene.open(test);
+    await scene.pull();
+    // Reads the row into memory.
+    await scene.pull();
+    scene.admission = {
+      ...PATTERN_ADMISSION,
+      admit: () => Promise.reject(new Error("the judge does not answer")),
+    };
+    scene.judged = 0;
+    assert.equal(scene.mirror.recallManifest(app, byTag), undefined);
+    assert.equal(scene.judged, 1);
+    // An unhandled rejection would fail this test, and end the process of a mirror.
+    await nextTurn();
+    await assert.rejects(
+      scene.mirror.getManifest(app, byTag),
+      (error) => error instanceof Refusal && error.error.code === "UNKNOWN",
+    );
   });
 
   void it("answers a forbidden request without a lookup or an upstream request", async (test) => {
