@@ -24,7 +24,7 @@ function hashesOf(passwords: Record<string, string>, cost = 4) {
   return parsed.hashes;
 }
 
-/** Compares at once, and remembers what it was asked. */
+/** Compares immediately, and records the hashes. */
 class CountingHasher implements PasswordHasher {
   readonly hashes: string[] = [];
   isFull = false;
@@ -101,7 +101,7 @@ void describe("passwords", () => {
     assert.equal(hasher.hashes.length, 1);
   });
 
-  void it("of unknown users take the same way at the same cost", async () => {
+  void it("of unknown users are compared at the same bcrypt cost as those of known users", async () => {
     const { hasher, passwords } = open({});
     for (const cost of [4, 6]) {
       passwords.setHashes(hashesOf({ alice: "right" }, cost));
@@ -150,7 +150,7 @@ void describe("passwords", () => {
     assert.equal(hasher.hashes.length, 1);
   });
 
-  void it("are not looked at any more after ten failures a minute of one user from one place", async () => {
+  void it("are not compared after ten failures a minute of one user from one address", async () => {
     const { clock, hasher, kinds, passwords } = open();
     const tries = await kinds(100, "alice", "wrong");
     assert.deepEqual(tries, [
@@ -160,7 +160,7 @@ void describe("passwords", () => {
     assert.equal(hasher.hashes.length, 10);
     const limited = await passwords.check("alice", "right", HERE);
     assert.deepEqual(limited, { kind: "limited", retryAfterMs: 6_000 });
-    // Others from there, and the same user from elsewhere, are not meant.
+    // Other users from this address, and the same user from another one, are not limited.
     assert.deepEqual(await kinds(1, "bob", "bobs"), ["right"]);
     assert.deepEqual(await kinds(1, "alice", "right", ELSEWHERE), ["right"]);
     clock.advance(6_000);
@@ -181,7 +181,7 @@ void describe("passwords", () => {
     assert.equal(hasher.hashes.length, 30);
   });
 
-  void it("count for a whole site of IPv6", async () => {
+  void it("are limited per IPv6 /64 network", async () => {
     const { hasher, passwords } = open();
     for (let i = 0; i < 100; i++) {
       await passwords.check("alice", `guess-${i}`, `2001:db8:1:2::${i}`);
@@ -191,7 +191,7 @@ void describe("passwords", () => {
     assert.equal(kind, "wrong");
   });
 
-  void it("that were right are never refused for the failures of others", async () => {
+  void it("that were right are not limited by the failures of others", async () => {
     const { clock, kinds } = open();
     assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
     await kinds(100, "alice", "wrong");
@@ -223,7 +223,7 @@ void describe("passwords", () => {
     assert.equal(guesses.filter((kind) => kind === "wrong").length, 10);
   });
 
-  void it("wait in a queue that has an end, and cost no chance there", async () => {
+  void it("are limited if the queue is full, without counting as failures", async () => {
     const { hasher, kinds } = open();
     hasher.isFull = true;
     assert.deepEqual(
@@ -234,7 +234,7 @@ void describe("passwords", () => {
     assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
   });
 
-  void it("are as the file says from the moment on that it changed", async () => {
+  void it("are those of the file as soon as it has changed", async () => {
     const { passwords, kinds } = open();
     assert.deepEqual(await kinds(1, "alice", "right"), ["right"]);
     passwords.setHashes(hashesOf({ alice: "new" }));
@@ -251,8 +251,8 @@ function startHasher(test: AfterTest): PasswordHasher {
   return hasher;
 }
 
-void describe("the threads that compare", () => {
-  void it("compare as bcrypt does, and leave the main thread alone", async (test) => {
+void describe("the bcrypt threads", () => {
+  void it("compare as bcrypt does, outside the main thread", async (test) => {
     const hasher = startHasher(test);
     const hashes = hashesOf({ alice: "rïght" });
     const hash = hashes.get("alice") ?? "";
@@ -265,7 +265,7 @@ void describe("the threads that compare", () => {
     }
   });
 
-  void it("take 64 that wait and no more, and answer each of them", async (test) => {
+  void it("queue at most 64 comparisons, and finish each of them", async (test) => {
     const hasher = startHasher(test);
     const hash = hashesOf({ alice: "right" }, 8).get("alice") ?? "";
     const asked = Array.from({ length: 200 }, (_, i) =>

@@ -83,7 +83,7 @@ void describe("a policy", () => {
     }
   });
 
-  void it("is not moved by names that objects have", () => {
+  void it("allows nothing for names of built-in object properties", () => {
     const policy = createPolicy([
       { who: ["alice"], repositories: ["x/**"], actions: ["pull"] },
     ]);
@@ -109,7 +109,7 @@ void describe("Authorization", () => {
     ["Basic", { kind: "malformed", scheme: "basic" }],
     ["Basic Og==", { kind: "malformed", scheme: "basic" }],
     ["Basic %%%", { kind: "malformed", scheme: "basic" }],
-    // `alice:pw`, were what is no base64 passed over.
+    // `alice:pw` for a decoder that ignores invalid base64.
     ["Basic YWxp%Y2U6cHc=", { kind: "malformed", scheme: "basic" }],
     ["Basic YWxp-Y2U6cHc=", { kind: "malformed", scheme: "basic" }],
     [basic("a", "b".repeat(4_000)), { kind: "malformed", scheme: "basic" }],
@@ -129,7 +129,7 @@ void describe("Authorization", () => {
     });
   }
 
-  void it("of any text is read without a throw, and a password comes back as it was", () => {
+  void it("of any text is parsed without an exception, and a password round-trips", () => {
     fc.assert(
       fc.property(fc.string({ unit: "binary" }), (text) => {
         parseAuthorization(text);
@@ -152,7 +152,7 @@ void describe("Authorization", () => {
 });
 
 void describe("networks", () => {
-  void it("hold addresses of their own family, also where IPv4 came over IPv6", () => {
+  void it("contain addresses of their own family, including IPv4-mapped IPv6 ones", () => {
     const isIn = compileNetworks(["10.0.0.0/8", "192.0.2.7", "fd00::/8"]);
     for (const [address, want] of [
       ["10.255.0.1", true],
@@ -172,7 +172,7 @@ void describe("networks", () => {
     assert.ok(!compileNetworks([])("10.0.0.1"));
   });
 
-  void it("of one IPv6 site are one source of guesses", () => {
+  void it("of one IPv6 /64 network are one source of guesses", () => {
     for (const [address, want] of [
       ["192.0.2.1", "192.0.2.1"],
       ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"],
@@ -192,7 +192,7 @@ void describe("a challenge", () => {
     issuer: "auth",
     keys: { kind: "jwks", file: "/k" },
   } as const;
-  void it("says what to ask for and where", () => {
+  void it("names the realm, the service and the scope", () => {
     assert.equal(
       formatChallenge(undefined, { kind: "enter" }, undefined),
       'Basic realm="entrepot"',

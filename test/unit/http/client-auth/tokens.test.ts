@@ -35,7 +35,7 @@ async function open(
 }
 
 void describe("a bearer token", () => {
-  void it("that is good says who it is and what it may do, by canonical names", async (test) => {
+  void it("that is valid gives the user and the allowed actions by canonical repository names", async (test) => {
     const { issuer, tokens } = await open(test);
     const identity = await tokens.check(
       await issuer.sign([
@@ -59,7 +59,7 @@ void describe("a bearer token", () => {
     assert.equal(identity.grants.catalog, true);
   });
 
-  void it("with claims of other shapes allows nothing by them", async (test) => {
+  void it("allows nothing by claims of other shapes", async (test) => {
     const { issuer, tokens } = await open(test);
     for (const access of [
       undefined,
@@ -88,7 +88,7 @@ void describe("a bearer token", () => {
     }
   });
 
-  void it("ends when it says, and is refused then although it was good", async (test) => {
+  void it("is refused after its expiry, although it was valid before", async (test) => {
     const { clock, issuer, tokens } = await open(test);
     const token = await issuer.sign(PULL);
     assert.ok(await tokens.check(token));
@@ -99,13 +99,13 @@ void describe("a bearer token", () => {
     assert.equal(await tokens.check(token), undefined);
   });
 
-  void it("issued up to a minute ahead is good: clocks differ", async (test) => {
+  void it("issued up to a minute in the future is valid: clocks differ", async (test) => {
     const { clock, issuer, tokens } = await open(test);
     const now = Math.floor(clock.nowMs() / 1000);
     assert.ok(await tokens.check(await issuer.sign(PULL, { iat: now + 60 })));
   });
 
-  void it("is refused once its key is no longer there", async (test) => {
+  void it("is refused once its key has been removed", async (test) => {
     const { issuer, tokens } = await open(test);
     const token = await issuer.sign(PULL);
     assert.ok(await tokens.check(token));
@@ -164,7 +164,7 @@ void describe("a bearer token", () => {
     });
   }
 
-  void it("signed by a certificate's key is found by the name that Distribution gives the key", async (test) => {
+  void it("signed by a certificate's key is verified by its libtrust key id, as Distribution writes it", async (test) => {
     const { clock, issuer, tokens } = await open(test);
     const pair = createCertificateAuthority().issue();
     const { publicKey } = new X509Certificate(pair.cert);
@@ -181,7 +181,7 @@ void describe("a bearer token", () => {
     assert.equal(await tokens.check(await issuer.sign(PULL)), undefined);
   });
 
-  void it("of more than 8 KiB, or a million dots, is not even split", () => {
+  void it("longer than 8 KiB, even a million dots, is refused before it is split", () => {
     for (const token of [".".repeat(1_000_000), "a".repeat(8_193)]) {
       assert.deepEqual(parseAuthorization(`Bearer ${token}`), {
         kind: "malformed",

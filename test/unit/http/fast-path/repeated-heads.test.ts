@@ -49,9 +49,9 @@ class Harness {
   readonly server: Server;
   /** How many heads Node's parser has read. */
   parsed = 0;
-  /** What is in memory, whatever is asked for. */
+  /** The manifest in memory, for every request. */
   recalled: ManifestAnswer | undefined = SMALL;
-  /** What is not is waited for. */
+  /** The answer that a request waits for if {@link recalled} is undefined. */
   readonly waited = Promise.withResolvers<ManifestAnswer>();
   isRestricting = false;
   upstreams = [upstreamConfig([])];
@@ -84,7 +84,7 @@ class Harness {
         maySee: () => true,
       }),
       check: () => Promise.resolve(),
-      prepare: () => Promise.reject(new Error("not asked for")),
+      prepare: () => Promise.reject(new Error("unexpected call")),
       close: () => Promise.resolve(),
     };
     let routes = createUpstreamRoutes(this.upstreams);
@@ -113,7 +113,7 @@ class Harness {
     if (isWatched) repeatedHeads.watch(this.server);
   }
 
-  /** @param isWatched no: every head is read */
+  /** @param isWatched if false, Node's parser reads every head */
   static async start(test: AfterTest, isWatched = true): Promise<Harness> {
     const harness = new Harness(isWatched);
     const { server } = harness;
@@ -131,7 +131,7 @@ class Harness {
     return WireConnection.open(test, port);
   }
 
-  /** A connection on which a head was answered without the parser already. */
+  /** Opens a connection on which one head has been answered without the parser. */
   async openKnown(test: AfterTest): Promise<WireConnection> {
     const connection = await this.open(test);
     for (let i = 0; i < 3; i++) await connection.ask(GET);
@@ -139,7 +139,7 @@ class Harness {
     return connection;
   }
 
-  /** How many heads were read for these requests, one after the other. */
+  /** Sends the requests one after the other; returns how many heads the parser read. */
   async parsedFor(
     connection: WireConnection,
     ...heads: string[]
@@ -160,7 +160,7 @@ void describe("a head that was parsed before", () => {
     for (let i = 0; i < 6; i++) {
       assert.equal(dateless(await connection.ask(GET)), dateless(first));
     }
-    // With one the connection is watched, the next ends between two messages, the third is kept.
+    // The first starts the watch, the second ends between two messages, the third is remembered.
     assert.equal(harness.parsed, 3);
     assert.equal(harness.log.length, 7);
   });
@@ -178,7 +178,7 @@ void describe("a head that was parsed before", () => {
       if (isKnown) await harness.openKnown(test);
       const { length } = harness.log;
       const connection = await harness.open(test);
-      // The connection is watched when the parser has the beginning of the second already.
+      // The watch starts when the parser already has the beginning of the second head.
       connection.socket.write(
         `${GET}GET /v2/a/manifests/other HTTP/1.1\r\nUser-Agent: `,
       );
@@ -218,7 +218,7 @@ void describe("a head that was parsed before", () => {
       { bytes: Buffer.from("{}") },
       { isStale: true },
     ];
-    // Each beside what is changed, so that nothing else differs.
+    // The unchanged answer precedes each change, so that nothing else differs.
     for (const change of changes.flatMap((one) => [{}, one])) {
       const changed = { ...SMALL, ...change };
       harness.recalled = changed;
@@ -350,18 +350,18 @@ void describe("a head that was parsed before", () => {
     const waiting = connection.ask(GET);
     while (harness.parsed === parsed) await setImmediate();
     harness.recalled = SMALL;
-    // It stays open for the answer that is not out yet.
+    // The connection stays open for the answer that is not sent yet.
     harness.server.close();
     harness.waited.resolve(SMALL);
     await waiting;
     assert.equal(await harness.parsedFor(connection, GET), 1);
   });
 
-  void it("counts for the number of requests of a connection, and the last one says so", async (test) => {
+  void it("counts towards the requests per connection, and the last answer closes the connection", async (test) => {
     const harness = await Harness.start(test);
     harness.server.maxRequestsPerSocket = 7;
     const connection = await harness.open(test);
-    // One before it is watched.
+    // The first one precedes the watch.
     for (let i = 1; i <= 7; i++) {
       assert.match(
         await connection.ask(GET),
@@ -374,7 +374,7 @@ void describe("a head that was parsed before", () => {
     assert.equal(harness.parsed, 4);
   });
 
-  void it("makes its connection the last that is closed for others", async (test) => {
+  void it("counts as use of its connection, so that others are closed first", async (test) => {
     const harness = await Harness.start(test);
     const one = await harness.openKnown(test);
     const two = await harness.openKnown(test);
@@ -390,12 +390,16 @@ void describe("a head that was parsed before", () => {
 
 void describe("a watched connection that receives another chunk", () => {
   const cases: readonly (readonly [string, string, readonly string[]])[] = [
-    ["two requests at once", "200", [GET + GET]],
-    ["two requests at once, one of them unknown", "200", [GET + get("x")]],
+    ["two requests in one chunk", "200", [GET + GET]],
+    ["two requests in one chunk, one of them unknown", "200", [GET + get("x")]],
     ["a request in two pieces", "200", [GET.slice(0, 20), GET.slice(20)]],
     ["a request a byte at a time", "200", GET.split("")],
     ["an empty line before a request", "200", [`\r\n${GET}`]],
-    ["a request and the beginning of one", "200", [`${GET}G`, GET.slice(1)]],
+    [
+      "a request and the beginning of the next",
+      "200",
+      [`${GET}G`, GET.slice(1)],
+    ],
     [
       "a body",
       "200",
@@ -406,8 +410,8 @@ void describe("a watched connection that receives another chunk", () => {
       "200",
       [get("v", `Content-Length: ${GET.length}\r\n`), GET, GET],
     ],
-    ["what is no request", "400", ["\0\r\n\r\n", GET]],
-    ["the end of a head alone", "400", ["\r\n\r\n", ": x\r\n\r\n"]],
+    ["bytes that are not a request", "400", ["\0\r\n\r\n", GET]],
+    ["only the end of a head", "400", ["\r\n\r\n", ": x\r\n\r\n"]],
   ];
   for (const [name, status, chunks] of cases) {
     void it(`(${name}) is left to Node from then on, and gets the same responses`, async (test) => {
@@ -464,14 +468,14 @@ void describe("a watched connection that receives another chunk", () => {
     const connection = await harness.openKnown(test);
     connection.socket.pause();
     const [before, { length }] = [harness.parsed, harness.log];
-    // More than the kernel takes, so that at last Node has to wait.
+    // More than the kernel buffers, so that Node has to wait in the end.
     let sent = 0;
     while (harness.parsed === before) {
       connection.socket.write(GET);
       sent += 1;
       for (let turn = 0; turn < 3; turn++) await setImmediate();
     }
-    // Neither the one that was stuck nor the one behind it.
+    // Neither the blocked answer nor the one after it is logged.
     assert.equal(harness.log.length - length, sent - 2);
     connection.socket.resume();
     for (let i = 0; i < sent; i++) {

@@ -4,7 +4,7 @@ import { describe, it } from "node:test";
 import { socketDescriptor } from "../../../../src/http/fast-path/socket-descriptor.ts";
 import { connectedSockets } from "../../../support/connected-sockets.ts";
 
-void describe("the number of a connection", () => {
+void describe("the descriptor of a connection", () => {
   void it("is returned only while no bytes are waiting to be written", async (test) => {
     const { near, far } = await connectedSockets(test);
     const descriptor = socketDescriptor(near);

@@ -13,7 +13,7 @@ interface Parsed {
   readonly requests?: number;
   readonly isComplete?: boolean;
   readonly isKept?: boolean;
-  /** Whether the answer is out when the parser returns. */
+  /** Whether the answer is complete when the parser returns. */
   readonly isAnswered?: boolean;
   /** Which of the requests was answered from memory. */
   readonly recalled?: number;
@@ -25,7 +25,7 @@ class Stand {
   readonly remembered: string[] = [];
   readonly responses: EventEmitter[] = [];
   given = 0;
-  /** Whether the answer to the next chunk is at hand. */
+  /** Whether the answer to the next chunk is in memory. */
   isKnown = false;
   readonly socket = {
     writable: true,
@@ -63,8 +63,8 @@ class Stand {
         shouldKeepAlive: isKept,
       });
       this.responses.push(response);
-      const asked = { complete: isComplete } as IncomingMessage;
-      this.connection.begin(asked, response as unknown as ServerResponse);
+      const request = { complete: isComplete } as IncomingMessage;
+      this.connection.begin(request, response as unknown as ServerResponse);
     }
     this.connection.noteRecalled(
       this.responses[recalled] as unknown as ServerResponse,
@@ -79,7 +79,7 @@ class Stand {
   }
 }
 
-void describe("a connection that is watched", () => {
+void describe("a watched connection", () => {
   void it("is answered after one whole request, and later heads are remembered", () => {
     const stand = new Stand();
     stand.take();
@@ -94,9 +94,9 @@ void describe("a connection that is watched", () => {
   const odd: readonly (readonly [string, Parsed, Buffer?])[] = [
     ["no request", { requests: 0 }],
     ["two requests", { requests: 2 }],
-    ["a request that goes on", { isComplete: false }],
+    ["a request whose body follows", { isComplete: false }],
     ["the last request of its connection", { isKept: false }],
-    ["a head and more", {}, Buffer.concat([HEAD, HEAD])],
+    ["a head and further bytes", {}, Buffer.concat([HEAD, HEAD])],
     ["a head without its end", {}, HEAD.subarray(0, -1)],
     ["less than the end of a head", {}, HEAD.subarray(0, 3)],
   ];

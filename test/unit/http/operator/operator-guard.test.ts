@@ -88,7 +88,7 @@ function pathOf(url: string): string {
   return url.replace("*", "docker.io/library/a:1");
 }
 
-void describe("every route that is registered", () => {
+void describe("every registered route", () => {
   /** Clients without a right, and the status that they get; no part of the program is called. */
   const strangers: readonly (readonly [
     name: string,
@@ -112,13 +112,13 @@ void describe("every route that is registered", () => {
       403,
     ],
     [
-      "by a name that was rebound",
+      "by a rebound name",
       undefined,
       { headers: { host: "evil.example" } },
       403,
     ],
     [
-      "of a page",
+      "from a page",
       undefined,
       { headers: { origin: "http://127.0.0.1:5002" } },
       403,
@@ -132,8 +132,8 @@ void describe("every route that is registered", () => {
       assert.ok(routes.length > 12, `${routes.length}`);
       const open = new Set<string>();
       for (const { method, url } of routes) {
-        const asked = { ...how, url: pathOf(url), method } as Ask;
-        const answer = await ask(app, asked);
+        const request = { ...how, url: pathOf(url), method } as Ask;
+        const answer = await ask(app, request);
         if (answer.status === 200) open.add(url);
         else assert.equal(answer.status, status, `${method} ${url}`);
       }
@@ -161,7 +161,7 @@ void describe("the operator API without a token", () => {
     });
   }
 
-  void it("answers 403 whatever the path, and records it", async () => {
+  void it("answers 403 on every path, and records it", async () => {
     const audited: AuditEvent[] = [];
     const app = makeApp(undefined, audited);
     const from = "10.0.0.1";
@@ -191,7 +191,7 @@ void describe("the operator API without a token", () => {
     "CF-Connecting-IP",
     "True-Client-IP",
   ]) {
-    void it(`does not take a request with ${name} for this machine's, though it names this machine`, async () => {
+    void it(`does not count a request with ${name} as local, even if the header names this machine`, async () => {
       for (const value of ["10.0.0.1", "127.0.0.1", ""]) {
         const headers = { [name]: value };
         const app = makeApp(undefined);
@@ -204,7 +204,7 @@ void describe("the operator API without a token", () => {
     });
   }
 
-  void it("does not take a request with more headers than may be read for this machine's", async () => {
+  void it("does not count a request with too many headers as local", async () => {
     for (const [length, status] of [
       [90, 200],
       [101, 403],
@@ -215,7 +215,7 @@ void describe("the operator API without a token", () => {
     }
   });
 
-  void it("is not moved by a method in a header", async () => {
+  void it("ignores X-HTTP-Method-Override", async () => {
     const headers = { "x-http-method-override": "GET" };
     const ask1: Ask = { from: "10.0.0.1", method: "POST", headers };
     assert.equal((await ask(makeApp(undefined), ask1)).status, 403);
@@ -278,7 +278,7 @@ void describe("a browser", () => {
     ["same-origin", "cors", 200],
     ["none", "navigate", 200],
   ] as const) {
-    void it(`that fetches ${site} to ${mode} is answered ${status}, though it sends no Origin`, async () => {
+    void it(`that sends Sec-Fetch-Site ${site} and Sec-Fetch-Mode ${mode} without Origin is answered ${status}`, async () => {
       const headers = { "sec-fetch-site": site, "sec-fetch-mode": mode };
       for (const url of ["/api/v1/probe", ...OPEN]) {
         const answer = await ask(makeApp(undefined), { url, headers });
@@ -287,7 +287,7 @@ void describe("a browser", () => {
     });
   }
 
-  void it("that shows the listener's own page is answered, whatever the case of the name", async () => {
+  void it("that shows the listener's own page is answered, with the name in any case", async () => {
     for (const host of ["127.0.0.1:5001", "localhost:5001", "ops.corp"]) {
       const headers = { host, origin: `http://${host.toUpperCase()}` };
       assert.equal((await ask(makeApp(undefined), { headers })).status, 200);
@@ -307,7 +307,7 @@ void describe("a browser", () => {
     ["localhost:5001", 200, 200],
     ["LOCALHOST", 200, 200],
     ["ops.corp:5001", 200, 200],
-    // Names and addresses of this machine that a page elsewhere may use as well.
+    // Names and addresses of this machine that a page of another site can use as well.
     ["mirror.localhost:5001", 403, 200],
     ["10.0.0.1:5001", 403, 200],
     ["0.0.0.0:5001", 403, 200],
@@ -315,7 +315,7 @@ void describe("a browser", () => {
     ["localhost.evil.example", 403, 403],
     ["127.0.0.1.evil.example:5001", 403, 403],
   ] as const) {
-    void it(`that calls this machine "${host}" is answered ${api}, and ${open} for metrics`, async () => {
+    void it(`with Host "${host}" is answered ${api}, and ${open} for metrics`, async () => {
       for (const [url, status] of [
         ["/api/v1/probe", api],
         ["/metrics", open],

@@ -24,7 +24,7 @@ const READ_BYTES = 64 * 1024;
 const SIZE_BYTES = 20 * 1024 * 1024;
 const CONTENT = seededBytes("direct", SIZE_BYTES).read(0, SIZE_BYTES);
 
-/** Bytes that can be read, and be written to a socket past its stream. */
+/** A body that can be read, and can write to a socket directly, bypassing its stream. */
 class MemoryBody implements Body {
   readonly reads: number[] = [];
   readonly sent: number[] = [];
@@ -39,7 +39,7 @@ class MemoryBody implements Body {
   }
 
   sendTo(socket: number, maxBytes: number): number {
-    assert.ok(!this.isClosed, "asked to send after the close");
+    assert.ok(!this.isClosed, "sendTo was called after close");
     let sent = 0;
     try {
       sent = writeSync(socket, CONTENT, this.#position, maxBytes);
@@ -109,8 +109,8 @@ async function fetchFrom(
 const sum = (numbers: readonly number[]) =>
   numbers.reduce((total, number) => total + number, 0);
 
-void describe("bytes that a body sends past the stream", () => {
-  void it("come between those that are read, in order and none twice", async (test) => {
+void describe("bytes that a body writes to the socket directly", () => {
+  void it("alternate with bytes that are read, in order and without repetition", async (test) => {
     const body = new MemoryBody();
     const { listener, exchange, done } = answerWith(body, SIZE_BYTES);
     const port = await listen(test, createServer(listener));
@@ -123,7 +123,7 @@ void describe("bytes that a body sends past the stream", () => {
     assert.equal(exchange.error, undefined);
   });
 
-  void it("leave the connection fit for the next request", async (test) => {
+  void it("leave the connection usable for the next request", async (test) => {
     const bodies = [new MemoryBody(), new MemoryBody()];
     const answers = bodies.map((body) => answerWith(body, SIZE_BYTES));
     const connections = new Set<unknown>();
@@ -141,7 +141,7 @@ void describe("bytes that a body sends past the stream", () => {
     assert.equal(connections.size, 1);
   });
 
-  void it("never are more than was announced", async (test) => {
+  void it("never exceed the announced length", async (test) => {
     const lengthBytes = READ_BYTES + 1000;
     const body = new MemoryBody();
     const { listener, exchange, done } = answerWith(body, lengthBytes);
@@ -150,13 +150,13 @@ void describe("bytes that a body sends past the stream", () => {
     assert.ok(
       (await buffer(response)).equals(CONTENT.subarray(0, lengthBytes)),
     );
-    // It would have more to give: that is no end of what was announced.
+    // The body has more bytes than announced, which is an error.
     await done;
     assert.equal(sum(body.sent), lengthBytes);
     assert.match(String(exchange.error), /longer than announced/);
   });
 
-  void it("are none where the body's length isn't known: it goes in chunks", async (test) => {
+  void it("are not sent if the length is unknown and the body is chunked", async (test) => {
     const body = new MemoryBody();
     const { listener } = answerWith(body, "unknown");
     const port = await listen(test, createServer(listener));
@@ -164,7 +164,7 @@ void describe("bytes that a body sends past the stream", () => {
     assert.deepEqual(body.sent, []);
   });
 
-  void it("are none over TLS", async (test) => {
+  void it("are not sent over TLS", async (test) => {
     const authority = createCertificateAuthority();
     const body = new MemoryBody();
     const { listener } = answerWith(body, SIZE_BYTES);
@@ -178,7 +178,7 @@ void describe("bytes that a body sends past the stream", () => {
     assert.deepEqual(body.sent, []);
   });
 
-  void it("are none once the connection is closed, whose number may be another's", async (test) => {
+  void it("are not sent once the connection is closed, because its descriptor may be reused", async (test) => {
     let closing: ServerResponse | undefined;
     class ClosingBody extends MemoryBody {
       override sendTo(socket: number, maxBytes: number): number {

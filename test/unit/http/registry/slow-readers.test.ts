@@ -12,11 +12,11 @@ const NO_PROGRESS_MS = 200;
 
 interface Scene {
   readonly client: Socket;
-  /** Ends when the body was closed, with how much of it was read. */
+  /** Resolves when the body was closed, with the number of parts read. */
   readonly closed: Promise<number>;
 }
 
-/** A client of a body of so many parts. */
+/** Opens a client whose response body has this many parts. */
 async function open(test: AfterTest, parts: number): Promise<Scene> {
   const closed = Promise.withResolvers<number>();
   let left = parts;
@@ -46,7 +46,7 @@ async function open(test: AfterTest, parts: number): Promise<Scene> {
 }
 
 void describe("a client that reads nothing (C3)", () => {
-  void it("is cut off, and the body is closed after what the connection took", async (test) => {
+  void it("is disconnected, and the body is closed with most of it unread", async (test) => {
     const { closed } = await open(test, 400);
     // The kernel's buffers hold some MiB; the rest of the 100 MiB was never read.
     const read = await closed;
@@ -55,7 +55,7 @@ void describe("a client that reads nothing (C3)", () => {
 });
 
 void describe("a client that reads slowly", () => {
-  void it("is served to the end as long as it takes something", async (test) => {
+  void it("is served to the end as long as it makes progress", async (test) => {
     const { client, closed } = await open(test, 40);
     let bytes = 0;
     client.on("data", (part: Buffer) => {

@@ -15,19 +15,19 @@ void describe("the client's address", () => {
   for (const { name, from, forwarded, want } of [
     { name: "is the connection's own", from: "192.0.2.1", want: "192.0.2.1" },
     {
-      name: "is not what a stranger says",
+      name: "is not the X-Forwarded-For of an untrusted peer",
       from: "192.0.2.1",
       forwarded: "127.0.0.1",
       want: "192.0.2.1",
     },
     {
-      name: "is what a trusted proxy says",
+      name: "is the X-Forwarded-For of a trusted proxy",
       from: "10.0.0.1",
       forwarded: "192.0.2.7",
       want: "192.0.2.7",
     },
     {
-      name: "is the last that no proxy of ours wrote",
+      name: "is the last X-Forwarded-For entry that is not a trusted proxy",
       from: "10.0.0.1",
       forwarded: "127.0.0.1, 192.0.2.7, 10.2.2.2",
       want: "192.0.2.7",
@@ -44,25 +44,25 @@ void describe("the client's address", () => {
       want: "10.0.0.1",
     },
     {
-      name: "is one of IPv4 on a socket of IPv6",
+      name: "is IPv4 on an IPv6 socket",
       from: "::ffff:10.0.0.1",
       forwarded: "::ffff:192.0.2.7",
       want: "192.0.2.7",
     },
     {
-      name: "is one of IPv6",
+      name: "may be IPv6",
       from: "fd00::5",
       forwarded: "2001:db8::1",
       want: "2001:db8::1",
     },
     {
-      name: "is a proxy's where all are",
+      name: "is the first entry if all are trusted proxies",
       from: "10.0.0.1",
       forwarded: "10.0.0.3,10.0.0.2",
       want: "10.0.0.3",
     },
     {
-      name: "is found within a bound",
+      name: "is searched for in a bounded number of entries",
       from: "10.0.0.1",
       forwarded: `192.0.2.7,${"10.0.0.2,".repeat(5_000)}10.0.0.2`,
       want: "10.0.0.2",

@@ -71,10 +71,10 @@ class Harness {
       localAddress,
     });
     socket.on("error", () => {});
-    // An end is only seen by who reads.
+    // Only a socket that reads notices the end.
     socket.resume();
     await once(socket, "connect");
-    // Accepted, not only in the kernel's queue.
+    // Wait until it is accepted, not only in the kernel's queue.
     while (this.limits.open === before && this.cut.length === cuts) {
       await new Promise((resolve) => setImmediate(resolve));
     }
@@ -97,7 +97,7 @@ class Harness {
   }
 }
 
-/** By FIN or RST, or gone already. */
+/** Resolves when the socket is closed, by FIN or RST. */
 function gone(socket: Socket): Promise<void> {
   return new Promise((resolve) => {
     if (socket.closed) resolve();
@@ -105,8 +105,8 @@ function gone(socket: Socket): Promise<void> {
   });
 }
 
-void describe("the limit of connections", () => {
-  void it("closes the longest idle one for a new one", async (test) => {
+void describe("the connection limit", () => {
+  void it("closes the longest idle connection for a new one", async (test) => {
     const harness = await Harness.start(test, { connections: 3 });
     const first = await harness.open();
     const second = await harness.open();
@@ -140,7 +140,7 @@ void describe("the limit of connections", () => {
     assert.deepEqual(harness.cut, ["refused", "closed"]);
   });
 
-  void it("takes one that sent half a request for idle", async (test) => {
+  void it("counts a connection with half a request as idle", async (test) => {
     const harness = await Harness.start(test, { connections: 1 });
     const slow = await harness.open();
     slow.write("GET / HTTP/1.1\r\nHo");
@@ -150,7 +150,7 @@ void describe("the limit of connections", () => {
     assert.equal(await harness.ask(next), "200");
   });
 
-  void it("keeps one address from taking the place of another", async (test) => {
+  void it("closes connections of the same address first", async (test) => {
     const harness = await Harness.start(test, { connectionsPerAddress: 2 });
     const other = await harness.open("127.0.0.2");
     const many: Socket[] = [];
@@ -160,7 +160,7 @@ void describe("the limit of connections", () => {
     assert.equal(await harness.ask(other), "200");
   });
 
-  void it("asks only the limit of all of a trusted proxy", async (test) => {
+  void it("does not limit the connections per address of a trusted proxy", async (test) => {
     const harness = await Harness.start(test, {
       connectionsPerAddress: 1,
       isTrustedProxy: (address) => address === "127.0.0.1",
@@ -169,7 +169,7 @@ void describe("the limit of connections", () => {
     assert.equal(harness.limits.open, 5);
   });
 
-  void it("counts down to nothing however connections end", async (test) => {
+  void it("counts back to zero for every way that connections end", async (test) => {
     const harness = await Harness.start(test, { connections: 8 });
     for (let round = 0; round < 5; round++) {
       const sockets: Socket[] = [];
@@ -186,7 +186,7 @@ void describe("the limit of connections", () => {
   });
 });
 
-void describe("limits that are not written", () => {
+void describe("connection limits that are not configured", () => {
   const none = { connections: 0, connectionsPerAddress: 0 };
   for (const [descriptors, connections, perAddress] of [
     [20_000, 10_000, 5_000],
@@ -195,7 +195,7 @@ void describe("limits that are not written", () => {
     [Infinity, 16_384, 8_192],
     [1, 2, 1],
   ] as const) {
-    void it(`come from the ${descriptors} descriptors`, () => {
+    void it(`are derived from ${descriptors} file descriptors`, () => {
       assert.deepEqual(resolveConnectionLimits(none, descriptors), {
         connections,
         connectionsPerAddress: perAddress,
@@ -203,7 +203,7 @@ void describe("limits that are not written", () => {
     });
   }
 
-  void it("are what is written, where it is", () => {
+  void it("are replaced by configured values", () => {
     assert.deepEqual(
       resolveConnectionLimits(
         { connections: 7, connectionsPerAddress: 5 },

@@ -18,7 +18,7 @@ interface Served {
   readonly ca: string;
   /** Connections on which the client's end was read. */
   readonly ended: ReadonlySet<Socket>;
-  /** Answers that have not ended. */
+  /** Responses that have not ended. */
   readonly answering: ReadonlySet<unknown>;
   readonly counter: Counter;
 }
@@ -67,7 +67,7 @@ async function serve(test: AfterTest, isTls: boolean): Promise<Served> {
 
 for (const isTls of [false, true]) {
   void describe(`a half-closed connection ${isTls ? "with" : "without"} TLS`, () => {
-    void it("whose client is gone is found, though nothing is sent on it", async (test) => {
+    void it("is closed after its client is gone, although nothing is sent on it", async (test) => {
       const { port, ca, ended, answering, counter } = await serve(test, isTls);
       const accepted = connect({ port, host: "127.0.0.1" });
       const socket = isTls
@@ -77,7 +77,7 @@ for (const isTls of [false, true]) {
       socket.write("GET / HTTP/1.1\r\nHost: m\r\n\r\n");
       await once(socket, "data");
       socket.end();
-      // A reset before that is read as one: nothing has to be probed for it.
+      // A reset before the FIN is read would be noticed without a probe.
       await counter.until(
         () => ended.size === 1,
         () => "the end has not been read",
