@@ -6,20 +6,20 @@ import {
 } from "node:crypto";
 import { isIP } from "node:net";
 
-/** A certificate with its key, as `node:tls` takes them. */
+/** A certificate and its key in PEM, as `node:tls` accepts them. */
 export interface IssuedCertificate {
   readonly cert: string;
   readonly key: string;
 }
 
 export interface IssueOptions {
-  /** Names and addresses that it is good for; the loopback's where absent. */
+  /** Names and addresses that the certificate is valid for; default: those of the loopback. */
   readonly hosts?: readonly string[];
   readonly notBefore?: Date;
   readonly notAfter?: Date;
 }
 
-/** An authority that lives for one test: X.509 v3 on P-256, written in DER here, so no tool is needed. */
+/** Authority for one test: X.509 v3 on P-256. The DER is written here, so that no tool is needed. */
 export interface CertificateAuthority {
   /** PEM. */
   readonly cert: string;
@@ -82,7 +82,7 @@ interface CertificateFields {
   readonly notAfter: Date;
 }
 
-/** DER bodies of the object identifiers used, from RFC 5280 and RFC 5758. */
+/** DER contents of the object identifiers in use, from RFC 5280 and RFC 5758. */
 const OID = {
   commonName: Buffer.from("550403", "hex"),
   basicConstraints: Buffer.from("551d13", "hex"),
@@ -120,7 +120,7 @@ function tlv(tag: number, content: Buffer): Buffer {
   if (content.length < 0x80) {
     return Buffer.concat([Buffer.from([tag, content.length]), content]);
   }
-  // DER wants the shortest form, and Go insists on it.
+  // DER requires the shortest form of a length; Go rejects any other.
   if (content.length < 0x100) {
     return Buffer.concat([Buffer.from([tag, 0x81, content.length]), content]);
   }

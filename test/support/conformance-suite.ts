@@ -6,21 +6,21 @@ import { runCommand } from "./run-command.ts";
 
 const MODULE = "github.com/opencontainers/distribution-spec/conformance";
 
-/** Of the specification's main branch; go.sum's database vouches for its content. */
+/** Version of the specification's main branch; Go verifies its content by its checksum database. */
 const MODULE_VERSION = "v0.0.0-20260831232431-97274622c111";
 
-/** Modules to download, and a compiler on two busy cores. */
+/** Covers the download of modules and a compilation on two busy cores. */
 const BUILD_TIMEOUT_MS = 10 * 60_000;
 const RUN_TIMEOUT_MS = 5 * 60_000;
 
-/** Where the Go distribution installs itself; not in every `PATH`. */
+/** Folder into which the Go distribution installs itself; not in every `PATH`. */
 const GO_FOLDER = "/usr/local/go/bin";
 
 /**
- * Builds the OCI conformance suite, or returns the program that an earlier run has built.
+ * Builds the OCI conformance suite, or reuses the program that an earlier run built.
  *
  * @returns the path of the program
- * @throws Error that says so if Go is missing or the build fails
+ * @throws Error if Go is missing or the build fails
  */
 export async function buildConformanceSuite(): Promise<string> {
   const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
@@ -45,7 +45,7 @@ export async function buildConformanceSuite(): Promise<string> {
       env,
       timeoutMs: BUILD_TIMEOUT_MS,
     });
-    // Whole or not at all: two runs may build at the same time.
+    // The rename is atomic: two runs may build at the same time.
     await rename(join(building, "conformance"), program);
   } finally {
     await rm(building, { recursive: true, force: true });
@@ -55,14 +55,14 @@ export async function buildConformanceSuite(): Promise<string> {
 
 /** One test of the suite. */
 export interface ConformanceCase {
-  /** With the names of the groups that it is in; some names are used by several. */
+  /** Includes the names of the enclosing groups; a name is not unique. */
   readonly name: string;
   readonly status: "Pass" | "FAIL" | "Error" | "Skip" | "Disabled";
-  /** What the suite says of a case that failed. */
+  /** Reasons that the suite prints for a failed case. */
   readonly reasons: readonly string[];
 }
 
-/** What is there to be read; each a list of digests or tags. */
+/** Content of the registry for the suite to read: lists of digests or tags. */
 export interface ReadOnlyData {
   readonly tags: readonly string[];
   readonly manifests: readonly string[];
@@ -73,20 +73,20 @@ export interface ReadOnlyData {
 export interface ConformanceRun {
   /** `1.1`, or `dev` for the specification's main branch. */
   readonly version: "1.1" | "dev";
-  /** `127.0.0.1:PORT`, of plain HTTP. */
+  /** `127.0.0.1:PORT`, plain HTTP. */
   readonly registry: string;
   readonly repository: string;
   readonly data: ReadOnlyData;
-  /** A folder for the suite's own reports. */
+  /** Folder for the suite's own reports. */
   readonly results: string;
 }
 
 /**
- * Runs the suite without its writes, and reads the results that it prints. Its exit code is not
- * looked at: with read-only data it panics in `ReportResultsYAML`, for which it has no data set by
- * the name of one that it skipped, and so before it writes `junit.xml`.
+ * Runs the suite without its writes, and parses the results that it prints. Its exit code is
+ * ignored: with read-only data the suite panics in `ReportResultsYAML`, which misses the data set of
+ * a skipped case, before it writes `junit.xml`.
  *
- * @throws Error with all that it printed if the results are not complete
+ * @throws Error with the whole output if it contains no results
  */
 export async function runConformance(
   program: string,
@@ -105,8 +105,8 @@ export async function runConformance(
     OCI_API_MANIFESTS_DELETE: "false",
     OCI_API_TAGS_DELETE: "false",
     OCI_API_BLOBS_DIGEST_HEADER: "true",
-    // With read-only data the suite looks for the header in a response that it did not keep
-    // (ManifestHeadExists, ManifestGetExists): each of these cases would fail at any registry.
+    // With read-only data the suite reads the header from a response that it did not keep
+    // (ManifestHeadExists, ManifestGetExists): these cases would fail with any registry.
     OCI_API_MANIFESTS_DIGEST_HEADER: "false",
     OCI_RO_DATA_TAGS: data.tags.join(" "),
     OCI_RO_DATA_MANIFESTS: data.manifests.join(" "),

@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 
-/** A connection on which bytes are written as they are; all that is received is kept. */
+/** A connection for raw bytes that keeps everything it receives. */
 export class Conversation {
   readonly socket: Socket;
   readonly #parts: Buffer[] = [];
@@ -14,7 +14,7 @@ export class Conversation {
     socket.on("data", (part: Buffer) => this.#parts.push(part));
   }
 
-  /** @param ca with it the connection is TLS, to `localhost` */
+  /** @param ca authority in PEM; if given, the connection is TLS to `localhost` */
   static async open(
     test: AfterTest,
     port: number,
@@ -31,12 +31,12 @@ export class Conversation {
     return conversation;
   }
 
-  /** Received so far; a character for each byte. */
+  /** Bytes received so far, one character for each byte. */
   get text(): string {
     return Buffer.concat(this.#parts).toString("latin1");
   }
 
-  /** @returns all that was received when the mirror has closed the connection */
+  /** Waits until the connection is closed. @returns all bytes received on it */
   async rest(): Promise<string> {
     if (!this.socket.closed) await once(this.socket, "close");
     return this.text;

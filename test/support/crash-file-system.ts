@@ -5,14 +5,14 @@ import {
   nodeFileSystem,
 } from "../../src/storage/local/root/file-system.ts";
 
-/** A file's bytes as they were written: each write, and how far the disk is known to have them. */
+/** The writes to a file, and the moments at which they became durable. */
 interface CrashFile {
   readonly writes: {
     readonly at: number;
     readonly position: number;
     readonly bytes: Buffer;
   }[];
-  /** Moments of a sync that ended well. */
+  /** Moments of successful syncs. */
   readonly syncedAt: number[];
 }
 
@@ -32,10 +32,10 @@ type NameChange =
   | { readonly kind: "remove"; readonly at: number; readonly path: string };
 
 /**
- * The real file system, and a journal of what was written and what was synced. At any moment of it
- * a disk may be laid out as a power failure could have left it: names in the order in which they
- * were made, as journaling file systems keep them, but cut off anywhere after the last sync of a
- * folder; bytes that were not synced absent, zeros, torn at 4 KiB, or there.
+ * The real file system with a journal of its writes and syncs. For any moment of the journal a
+ * folder can be filled as a power failure at that moment could have left it. Names appear in the
+ * order of their changes, as journaling file systems keep them, cut off at a random change after the
+ * last sync of a folder. Bytes that were not synced are missing, zero, torn at 4 KiB, or complete.
  */
 export class CrashFileSystem {
   readonly fileSystem: FileSystem;
@@ -112,12 +112,12 @@ export class CrashFileSystem {
     };
   }
 
-  /** How many moments there are: one after each change. */
+  /** Number of moments: one after each change. */
   get moments(): number {
     return this.#now;
   }
 
-  /** Lays out in a folder what a power failure at the moment may have left. */
+  /** Writes into a folder a state that a power failure at the moment could have left. */
   layOut(target: string, moment: number, random: () => number): void {
     const lastSync = Math.max(
       0,

@@ -3,21 +3,21 @@ import {
   nodeFileSystem,
 } from "../../src/storage/local/root/file-system.ts";
 
-/** Those that fail with a code. */
+/** Calls that can fail with a system code. */
 type Call = Exclude<keyof FileSystem, "pageCache">;
 
 /**
- * The real file system with faults in it: the n-th call of a kind fails with a system code.
- * Calls are counted by kind, and descriptors that were opened and not closed.
+ * The real file system with injected faults: the n-th call of a kind fails with a system code. It
+ * counts calls by kind, and descriptors that are open.
  */
 export class FaultyFileSystem {
   readonly fileSystem: FileSystem;
   readonly counts = new Map<Call, number>();
-  /** Descriptors that are open now. */
+  /** Number of open descriptors. */
   openFiles = 0;
-  /** Bytes that went to sockets past all buffers. */
+  /** Bytes sent from the page cache to sockets without a copy. */
   sentBytes = 0;
-  /** What one write takes at most. */
+  /** Maximum number of bytes that one write accepts. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
   readonly #faults = new Map<
     Call,
@@ -55,7 +55,7 @@ export class FaultyFileSystem {
     this.fileSystem = {
       ...(faulty as FileSystem),
       pageCache: pageCache && {
-        // Every read is one that may fail.
+        // Never read from the page cache, so that every read is a call that can fail.
         read: () => false,
         send: (...input) => {
           const sent = pageCache.send(...input);
@@ -66,7 +66,7 @@ export class FaultyFileSystem {
     };
   }
 
-  /** Lets a call fail: the next one, or the n-th from now on. Later ones work again. */
+  /** Makes one call fail: the next one, or the n-th from now. Later calls succeed. */
   fail(call: Call, code: string, nth = 1): void {
     this.#faults.set(call, {
       at: this.countOf(call) + nth,
@@ -75,7 +75,7 @@ export class FaultyFileSystem {
     });
   }
 
-  /** Lets the n-th call and all after it fail. */
+  /** Makes the n-th call from now and all later ones fail. */
   failFrom(call: Call, code: string, nth = 1): void {
     this.#faults.set(call, {
       at: this.countOf(call) + nth,

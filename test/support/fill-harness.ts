@@ -23,7 +23,7 @@ import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { seededBytes } from "./seeded-bytes.ts";
 import { tempDir } from "./temp-dir.ts";
 
-/** A store in a folder that goes with the test. */
+/** Creates a blob store in a temporary folder that is removed after the test. */
 export async function makeStore(
   test: AfterTest,
   fileSystem: FileSystem = nodeFileSystem,
@@ -46,16 +46,16 @@ export function blobOf(
   return { bytes, digest: digestOf(bytes) };
 }
 
-/** A body of an upstream that the test feeds by hand. */
+/** An upstream whose answers and bodies the test supplies by hand. */
 export class HandFedUpstream {
   readonly opened: { offset: number; avoid: readonly string[] }[] = [];
   readonly #answers: ((offset: number) => UpstreamBlob)[] = [];
-  /** Dials that came before their answer. */
+  /** Dials that wait for an answer. */
   readonly #dials: ((answer: (offset: number) => UpstreamBlob) => void)[] = [];
   readonly #waiting: ((body: FedBody) => void)[] = [];
   readonly #bodies: FedBody[] = [];
 
-  /** What the next dial gets: a body from `offset`, or a failure. */
+  /** Sets the answer to the next dial: a body from `offset`, or a failure. */
   answer(
     make: (offset: number) => Partial<UpstreamBlob> | UpstreamError,
   ): void {
@@ -80,7 +80,7 @@ export class HandFedUpstream {
     else dial(answer);
   }
 
-  /** The body of the next dial. */
+  /** Returns the body of the next answered dial; waits for it if there is none yet. */
   async body(): Promise<FedBody> {
     const body = this.#bodies.shift();
     if (body !== undefined) return body;
@@ -136,7 +136,7 @@ export interface StartedFill {
   readonly fill: BlobFill;
   readonly upstream: HandFedUpstream;
   readonly faults: unknown[];
-  /** Whether the row was written. */
+  /** Size in bytes of each blob that was published and entered into the index. */
   readonly rows: number[];
 }
 
@@ -176,7 +176,7 @@ export async function startFill(
   return { fill, upstream, faults, rows };
 }
 
-/** Reads a body to its end, or to its break. */
+/** Reads a body to its end, or until it breaks off. */
 export async function readAll(
   body: Body,
 ): Promise<{ bytes: Buffer; isBroken: boolean }> {
@@ -196,7 +196,7 @@ export async function readAll(
   }
 }
 
-/** Reads at least so many bytes and leaves the body open. */
+/** Reads at least `bytes` bytes, if the body has that many, and leaves it open. */
 export async function readUpTo(body: Body, bytes: number): Promise<Buffer> {
   const parts: Buffer[] = [];
   for (let read = 0; read < bytes;) {

@@ -9,24 +9,24 @@ import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 
-/** What a forward proxy was asked for. */
+/** One request that a forward proxy received. */
 export interface ProxiedRequest {
   /** `CONNECT` for a tunnel. */
   readonly method: string;
-  /** Host and port, as the client named them. */
+  /** Host and port as sent by the client. */
   readonly host: string;
   readonly authorization: string | undefined;
 }
 
 /**
- * A forward proxy for plain HTTP and for tunnels. It has its own idea of where hosts are: a test's
- * names lead to its listeners, as in a network that the client does not see.
+ * A forward proxy for plain HTTP and for tunnels. It resolves host names by a table of the test, so
+ * that names of real registries lead to the test's listeners.
  */
 export class ForwardProxy {
   readonly requests: ProxiedRequest[] = [];
   readonly #hosts: ReadonlyMap<string, number>;
   readonly #sockets = new Set<Duplex>();
-  /** Answered instead of 200 or of the target's answer. */
+  /** Status sent instead of 200 or of the target's response. */
   status: number | undefined;
   #port = 0;
 
@@ -34,7 +34,7 @@ export class ForwardProxy {
     this.#hosts = new Map(Object.entries(hosts));
   }
 
-  /** @param hosts `name:port` to a port of this machine */
+  /** @param hosts maps `name:port` to a port on the loopback */
   static async start(
     test: AfterTest,
     hosts: Readonly<Record<string, number>>,

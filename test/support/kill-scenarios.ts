@@ -32,23 +32,23 @@ const key: RepositoryKey = { upstream: "docker.io", repository };
 const keptImage = buildImage({ seed: "kept", layers: [9_000, 200_000] });
 const newImage = buildImage({
   seed: "new",
-  // One that the kept image has too, one below the hash worker's bound and one above it.
+  // One layer shared with the kept image, one below the hash worker's threshold, one above it.
   layers: [...keptImage.layers.slice(1), 300_000, 1_200_000],
 });
 const movedImage = buildImage({ seed: "moved", layers: [50_000] });
 
-/** Something that changes a storage root, and may be killed at any call to the system. */
+/** Work that changes a storage root and may be killed at any system call. */
 export interface KillScenario {
   readonly name: string;
-  /** Makes the root as it is before. */
+  /** Creates the root as it is before the work. */
   readonly prepare: (root: string) => Promise<void>;
-  /** All of it, from the opening of the root to its close. */
+  /** Does the work, from opening the root to closing it. */
   readonly run: (root: string) => Promise<void>;
-  /** Images that are there before, and must be whole after any kill. */
+  /** Images that exist before the work and must be complete after any kill. */
   readonly before: readonly Expected[];
-  /** Images that are whole or absent after a kill, and gone when it has run once more to its end. */
+  /** Images that are complete or absent after a kill, and absent after another complete run. */
   readonly going?: readonly Expected[];
-  /** Images that are there when it has run once more to its end. */
+  /** Images that are complete after another complete run. */
   readonly after: readonly Expected[];
 }
 
@@ -81,7 +81,7 @@ const prepareKept = (root: string): Promise<void> =>
     await cache.index.setPinned(key, { kind: "tag", tag: kept }, true);
   });
 
-/** Evicts all that is not pinned. */
+/** Evicts everything that is not pinned. */
 const evictAll = (root: string): Promise<void> =>
   withCache(root, async (cache) => {
     const evictor = new Evictor({
@@ -97,13 +97,13 @@ const evictAll = (root: string): Promise<void> =>
       clock: systemClock,
       log: quietLog,
     });
-    // As at each start: what an earlier process began is ended first.
+    // As at each start: first finish evictions that an earlier process began.
     evictor.start();
     await evictor.evict({ toBytes: 0, isDryRun: false });
     await evictor.stop();
   });
 
-/** Pulls the tag from a registry that has this image under it. */
+/** Pulls the tag `latest` from a registry in which it points to the image. */
 const pullInto = (root: string, image: TestImage): Promise<void> =>
   withCache(root, async (cache) => {
     const registry = new ScriptedRegistry();
@@ -177,7 +177,7 @@ export const KILL_SCENARIOS: readonly KillScenario[] = [
       old.close();
     },
     run: (root) => withCache(root, () => Promise.resolve()),
-    // That schema knew no pins: they are in the journal.
+    // Schema 1 has no pins; they are restored from the journal.
     before: [isKept],
     after: [isKept],
   },
@@ -232,7 +232,8 @@ const TABLES_OF_SCHEMA_1 = Object.keys(
 ) as (keyof typeof COLUMNS_OF_SCHEMA_1)[];
 
 /**
- * What must hold after a kill, and after the scenario ran once more. Leaves the root closed.
+ * Asserts the state of the root after a kill, runs the scenario again to its end, and asserts the
+ * state after that. Leaves the root closed.
  *
  * @throws AssertionError
  */
@@ -244,7 +245,7 @@ export async function judgeAfterKill(
   try {
     await cache.upkeep.recovered();
     if (scenario.name === "repair") {
-      // It was cut off: what it had not repaired yet is found by the next one.
+      // The killed repair did not finish; another one repairs the rest.
       await cache.upkeep.scrub({ isRepair: true });
     }
     const { findings } = await cache.upkeep.scrub({ isRepair: false });
@@ -277,7 +278,7 @@ export async function judgeAfterKill(
   }
 }
 
-/** The images can be pulled with every upstream down. */
+/** Asserts that the images can be pulled while every upstream is down. */
 async function assertWhole(
   cache: LocalStorage,
   images: readonly Expected[],

@@ -7,17 +7,17 @@ export interface LargeIndex {
   readonly bytes: number;
 }
 
-/** Layers of an image; with its configuration and its manifest it has ten blobs. */
+/** Layers that belong to one image; with its configuration and manifest it has ten blobs of its own. */
 const LAYERS = 8;
 const IMAGES_PER_REPOSITORY = 20;
-/** Images that share a base layer, and all share one. */
+/** Number of images that share a base layer; another layer is shared by all images. */
 const IMAGES_PER_BASE = 50;
 const MEAN_LAYER_BYTES = 5 * 1024 * 1024;
 
 /**
- * Writes an index as a mirror of a hundred thousand images has it: ten blobs an image, of which one
- * is shared by fifty and one by all, a tag each, pulled one after the other. Straight by SQL,
- * because by the interface it would take minutes.
+ * Writes the index of a mirror with many images. Each image has a tag and ten blobs of its own, shares
+ * a base layer with 49 others and another layer with all; the images are pulled one per second. Uses
+ * SQL, because the interface of the index would take minutes for a hundred thousand images.
  */
 export function writeLargeIndex(path: string, images: number): LargeIndex {
   const database = openDatabase(path);
@@ -63,7 +63,7 @@ function write(database: Database, images: number): LargeIndex {
   };
   let lastId = 0;
   let seed = 1;
-  /** Sizes as layers have them: many small, few large. */
+  /** Exponentially distributed, as sizes of layers are: many small, few large. */
   const size = (): number => {
     seed = (seed * 48_271) % 2_147_483_647;
     const share = seed / 2_147_483_647;
@@ -93,7 +93,7 @@ function write(database: Database, images: number): LargeIndex {
     prepare.link.run(manifest, repository);
     const children = [sharedByAll, base, addBlob(5_000, atMs)];
     while (children.length < LAYERS + 1) children.push(addBlob(size(), atMs));
-    // Two of them are shared: ten blobs an image are its own.
+    // Two children are shared: an image has ten blobs of its own.
     children.push(addBlob(size(), atMs), addBlob(size(), atMs));
     for (const child of children) {
       prepare.edge.run(manifest, child, 1_000, mediaType);

@@ -21,11 +21,11 @@ import { Tmpfs } from "./tmpfs.ts";
 
 export interface LongRunOptions {
   readonly random: () => number;
-  /** Of real time that an hour of the simulated day may take, its quiet point not counted. */
+  /** Maximum real time for one simulated hour, without its quiet point. */
   readonly hourMs: number;
-  /** What clients do in an hour at most. */
+  /** Maximum number of client actions in one simulated hour. */
   readonly actsAnHour: number;
-  /** Names of `test/support/leaking.ts`, to show that a leak is noticed. */
+  /** Leaks of `test/support/leaking.ts` to enable, to prove that a leak is detected. */
   readonly leaks?: string;
 }
 
@@ -82,7 +82,7 @@ export class LongRun {
     this.crowd = new Crowd(parts.mirror, parts.storm, options.random);
   }
 
-  /** The storage lies on a small disk of its own where the test may mount one. */
+  /** Starts the registry and the mirror; as root, the storage is on a small tmpfs of its own. */
   static async start(
     test: AfterTest,
     options: LongRunOptions,
@@ -100,13 +100,13 @@ export class LongRun {
       config: configOf(root, storm.origins, START),
       nodeArgs:
         options.leaks === undefined ? [COLLECTING] : [COLLECTING, leaking],
-      // As `npm start` and the container have it.
+      // Same value as in `npm start` and in the container.
       env: { MALLOC_ARENA_MAX: "1", LEAK_IN_TEST: options.leaks },
     });
     return new LongRun(options, { storm, mirror, dir, root, disk });
   }
 
-  /** An hour of everything, and the quiet point after it. */
+  /** Runs one simulated hour with faults and clients, and then its quiet point. */
   async hour(): Promise<void> {
     const { hourMs, actsAnHour } = this.#options;
     const endMs = performance.now() + hourMs;
@@ -124,9 +124,9 @@ export class LongRun {
   }
 
   /**
-   * The end of the day: what broke is given up, and then nothing but the cache is there.
+   * Ends the day: ages the suspended partials by a day, takes a last quiet point and stops the mirror.
    *
-   * @returns images that `ls` called complete
+   * @returns images that the operator API listed as complete
    */
   async end(): Promise<readonly ImageSummary[]> {
     await this.#age(24 * HOUR_MS);
@@ -138,7 +138,7 @@ export class LongRun {
     return complete;
   }
 
-  /** Starts the mirror again without its upstreams and pulls those images. */
+  /** Starts the mirror again with `offline: true` and pulls the images. */
   async pullOffline(
     test: AfterTest,
     images: readonly ImageSummary[],
@@ -163,9 +163,9 @@ export class LongRun {
     return this.#root;
   }
 
-  // --- what befalls the mirror beside its clients ------------------------------------------------
+  // --- faults besides those of the registry ------------------------------------------------------
 
-  /** In the course of an hour: tags move, endpoints go, the disk fills, the configuration changes. */
+  /** During an hour: moves tags, stops endpoints, fills the disk and changes the configuration. */
   async #befall(endMs: number): Promise<void> {
     const steps = [
       () => this.storm.lose(),
@@ -200,7 +200,7 @@ export class LongRun {
     if (this.#filler !== undefined) await rm(this.#filler, { force: true });
   }
 
-  /** Other limits and other clients of the upstream, whose breakers are shut. */
+  /** Reloads with other limits, which creates new upstream clients with closed breakers. */
   async #reload(): Promise<void> {
     this.#reloads += 1;
     await this.#configure(
@@ -279,7 +279,7 @@ export class LongRun {
     return names.filter((name) => name !== "boot-id");
   }
 
-  /** So much time has passed since they were left. */
+  /** Sets the modification times of the partial files back. */
   async #age(byMs: number): Promise<void> {
     const { partialFolder } = diskLayout(this.#root);
     for (const name of await this.#partials()) {
@@ -303,7 +303,7 @@ export class LongRun {
       .images;
   }
 
-  /** The sum over its labels. */
+  /** Returns the sum of a metric over its labels. */
   async #metric(name: string): Promise<number> {
     const { body } = await this.crowd.operate("GET", "/metrics");
     let sum = 0;
@@ -319,7 +319,7 @@ export class LongRun {
     return pid;
   }
 
-  /** Reads and drops what the mirror has said: a day of it is more than a test keeps. */
+  /** Checks and discards the output so far; that of a whole day would take too much memory. */
   #readLog(): void {
     for (const { stream, text } of this.#mirror.child.lines.splice(0)) {
       const record = stream === "stdout" ? parseRecord(text) : undefined;

@@ -4,7 +4,7 @@ import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { runCommand } from "./run-command.ts";
 import { tempDir } from "./temp-dir.ts";
 
-/** An ext4 file system in a file, that can fail as a disk does. Needs root. */
+/** An ext4 file system in a file, which can fail like a disk. Requires root. */
 export class LoopDisk {
   readonly path: string;
 
@@ -28,17 +28,17 @@ export class LoopDisk {
     return new LoopDisk(path, image);
   }
 
-  /** From its path, though files are open. */
+  /** Detaches the file system from its path, even if files are open. */
   async unmount(): Promise<void> {
     await runCommand("umount", ["--lazy", this.path]);
   }
 
-  /** The same file system, to the same path. */
+  /** Mounts the same file system at the same path again. */
   async mountAgain(): Promise<void> {
     await runCommand("mount", ["-o", "loop", this.#image, this.path]);
   }
 
-  /** Read-only at once, with files open for writing, as the kernel does after an error. */
+  /** Makes it read-only immediately, even with files open for writing, as the kernel does on errors. */
   async shutDown(): Promise<void> {
     await runCommand("mount", ["-o", "remount,abort", this.path]);
   }

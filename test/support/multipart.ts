@@ -8,8 +8,9 @@ export interface BodyPart {
 }
 
 /**
- * Reads a `multipart/byteranges` body, each part by the length that its `Content-Range` says, and
- * fails where anything is left or missing.
+ * Parses a `multipart/byteranges` body; the length of each part is taken from its `Content-Range`.
+ *
+ * @throws AssertionError if bytes are missing or left over
  */
 export function readParts({ headers, body }: RawResponse): BodyPart[] {
   const type = headers["content-type"] ?? "";

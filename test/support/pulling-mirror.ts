@@ -13,7 +13,7 @@ import { readAll } from "./fill-harness.ts";
 import type { ScriptedRegistry } from "./scripted-client.ts";
 
 const ignore = (): void => undefined;
-/** Says nothing. */
+/** Logger that discards every record. */
 export const quietLog = {
   trace: ignore,
   debug: ignore,
@@ -23,7 +23,7 @@ export const quietLog = {
   fatal: ignore,
 } as unknown as Logger;
 
-/** The mirror over a cache and a registry in this process, with nothing in between. */
+/** Creates a mirror on a cache and a registry in this process; no socket is opened. */
 export function mirrorOver(
   cache: Pick<LocalStorage, "blobs" | "index">,
   registry: ScriptedRegistry,
@@ -42,7 +42,7 @@ export function mirrorOver(
 }
 
 /**
- * Pulls an image as an engine does, and hashes every byte.
+ * Pulls an image as an engine does and verifies the digest of the manifest and of each blob.
  *
  * @returns the digest that the tag pointed to
  */
@@ -62,10 +62,10 @@ export async function pull(
   return answer.digest;
 }
 
-/** As engines do when a body breaks off. */
+/** Attempts for one blob; engines retry too if a body breaks off. */
 const TRIES = 3;
 
-/** One blob, whole and right; a disk that fails in the middle is met by another try. */
+/** Pulls and verifies one blob; tries again if the disk fails while the body is read. */
 async function pullBlob(
   mirror: Mirror,
   key: RepositoryKey,

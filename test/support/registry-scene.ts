@@ -12,16 +12,16 @@ import { upstreamConfig } from "./upstream-harness.ts";
 
 export interface RegistryScene {
   readonly upstream: ScriptedUpstream;
-  /** Another registry that the first one redirects to, where `elsewhere` names it. */
+  /** Another registry, as a target of redirects; its host is the option `elsewhere`. */
   readonly elsewhere: ScriptedUpstream;
   readonly proxy: ForwardProxy;
   readonly mirror: TestMirror;
 }
 
 export interface RegistrySceneOptions {
-  /** The upstream's key, and its host where `hosts` has none. */
+  /** Key of the upstream; also its host unless `hosts.registry` is given. */
   readonly name: string;
-  /** Hosts of the listeners, as the registry's own users know them. */
+  /** Public host names of the registry's listeners. */
   readonly hosts: Partial<Readonly<Record<ListenerName, string>>>;
   readonly elsewhere?: string;
   readonly script?: ScriptedUpstreamOptions;
@@ -29,9 +29,9 @@ export interface RegistrySceneOptions {
 }
 
 /**
- * A mirror of a scripted registry under the registry's real names: TLS with certificates for them,
- * and a forward proxy in the place of the Internet. So realms, redirects and links are judged by the
- * hosts that they really have.
+ * Starts a mirror of a scripted registry that has the names of a real one: TLS with certificates for
+ * them, and a forward proxy that takes the place of the Internet. The mirror therefore checks realms,
+ * redirects and links by the hosts that the real registry uses.
  */
 export async function startRegistryScene(
   test: AfterTest,

@@ -5,7 +5,7 @@ import type { Misbehaviour } from "./wire-answer.ts";
 
 export interface ScriptedBudgetOptions {
   readonly clock: Clock;
-  /** Pulls in the window, for each account. */
+  /** Maximum number of pulls in the window, for each account. */
   readonly limit: number;
   readonly windowMs?: number;
 }
@@ -13,8 +13,8 @@ export interface ScriptedBudgetOptions {
 const SIX_HOURS_MS = 6 * 3_600_000;
 
 /**
- * Docker Hub's pull limit: a GET of a manifest counts, a HEAD does not, the window slides, and
- * a client over the limit gets 429, for HEADs too. Every answer has the count.
+ * Docker Hub's pull limit: a GET of a manifest counts, a HEAD does not, and the window slides. A
+ * client over the limit gets 429, also for a HEAD. Every response reports the remaining pulls.
  *
  * @see https://docs.docker.com/docker-hub/usage/pulls/
  */
@@ -22,9 +22,9 @@ export class ScriptedBudget {
   readonly #options: Required<ScriptedBudgetOptions>;
   readonly #upstream: ScriptedUpstream;
   readonly #pulls = new Map<string, number[]>();
-  /** Pulls that were counted, of all accounts. */
+  /** Number of pulls counted, for all accounts together. */
   counted = 0;
-  /** Requests that were answered 429. */
+  /** Number of requests answered with 429. */
   refused = 0;
 
   constructor(upstream: ScriptedUpstream, options: ScriptedBudgetOptions) {
@@ -33,7 +33,7 @@ export class ScriptedBudget {
     upstream.when({ kind: "manifest" }, (request) => this.#answer(request));
   }
 
-  /** Others at the same account or address pull. */
+  /** Counts pulls of other clients with the same account or address. */
   spend(count: number, account = "anonymous"): void {
     const nowMs = this.#options.clock.nowMs();
     this.#pullsOf(account).push(...Array<number>(count).fill(nowMs));

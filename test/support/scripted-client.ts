@@ -6,16 +6,16 @@ import type { UpstreamClient } from "../../src/upstream/client.ts";
 import { UpstreamError } from "../../src/wire/errors.ts";
 import type { TestBlob, TestImage, TestManifest } from "./image-builder.ts";
 
-/** The images of a registry in this process, behind the interface of its client: no socket is opened. */
+/** A registry in this process that implements the upstream client's interface; no socket is opened. */
 export class ScriptedRegistry {
-  /** Requests that were answered, by what was asked. */
+  /** Requests received while the registry was up, as `manifest REPOSITORY` or `blob DIGEST`. */
   readonly requests: string[] = [];
   isDown = false;
   readonly #manifests = new Map<Digest, TestManifest>();
   readonly #blobs = new Map<Digest, TestBlob>();
   readonly #tags = new Map<string, Digest>();
 
-  /** Points the tag to the image; what it pointed to stays there by its digest. */
+  /** Points the tag to the image; the previous image remains available by its digest. */
   push(key: RepositoryKey, image: TestImage, tag: Tag): void {
     this.#manifests.set(image.manifest.digest, image.manifest);
     for (const blob of image.blobs) this.#blobs.set(blob.digest, blob);
@@ -74,7 +74,7 @@ export class ScriptedRegistry {
         credentials: [],
         tokensHeld: 0,
       }),
-      // What throws in there must reject.
+      // Async, so that an error thrown by `manifest` rejects the promise.
       headManifest: async (repository, reference) =>
         manifest(repository, reference),
       getManifest: async (repository, reference) => {

@@ -8,7 +8,7 @@ import {
 } from "./image-builder.ts";
 import type { Answer } from "./wire-answer.ts";
 
-/** What a request asks a registry for. `cdn` is the target of a blob's redirect. */
+/** Kind of a request to a registry; `cdn` is the target of a blob's redirect. */
 export type RequestKind =
   | "ping"
   | "manifest"
@@ -24,9 +24,9 @@ export interface RequestTarget {
   readonly kind: RequestKind;
   readonly path: string;
   readonly query: URLSearchParams;
-  /** Where the kind has one. */
+  /** Undefined if the kind has no repository. */
   readonly repository: string | undefined;
-  /** Tag or digest of a manifest, digest of a blob, a redirect's target or a subject. */
+  /** Tag or digest of a manifest; digest of a blob, of a redirect's target or of a subject. */
   readonly reference: string | undefined;
 }
 
@@ -64,11 +64,11 @@ export function parseTarget(target: string): RequestTarget {
 }
 
 export interface ContentOptions {
-  /** False: the referrers API answers 404, and the `sha256-…` tags stand in for it. */
+  /** False: the referrers API returns 404, and `sha256-…` tags replace it. */
   readonly referrersApi?: boolean;
-  /** The most that one page of tags or referrers holds. */
+  /** Maximum number of entries of one page of tags or referrers. */
   readonly pageSize?: number;
-  /** Put before a `Link`'s path; absent: the link is a path alone. */
+  /** Origin of the URL in a `Link`; if absent, the link is a path. */
   readonly linkOrigin?: () => string;
 }
 
@@ -78,7 +78,7 @@ interface Repository {
   readonly blobs: Map<string, TestBlob>;
 }
 
-/** What a registry holds, and its honest answers. */
+/** Content of a registry, and the correct responses for it. */
 export class ScriptedContent {
   readonly #options: ContentOptions;
   readonly #repositories = new Map<string, Repository>();
@@ -99,13 +99,13 @@ export class ScriptedContent {
     if (tag !== undefined) held.tags.set(tag, manifest);
   }
 
-  /** With configuration and layers; a second call moves the tag. */
+  /** Adds an image with its configuration and layers; another call with the same tag moves the tag. */
   addImage(repository: string, image: TestImage, tag?: string): void {
     for (const blob of image.blobs) this.addBlob(repository, blob);
     this.addManifest(repository, image.manifest, tag);
   }
 
-  /** With all its images. */
+  /** Adds an index with all its images. */
   addIndex(repository: string, index: TestIndex, tag?: string): void {
     for (const image of index.images) this.addImage(repository, image);
     this.addManifest(repository, index.manifest, tag);

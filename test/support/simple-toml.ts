@@ -1,11 +1,11 @@
-/** As in `{ registry: { "docker.io": { mirrors: […] } } }`. */
+/** A parsed table, for example `{ registry: { "docker.io": { mirrors: […] } } }`. */
 export type TomlTable = Map<string, unknown>;
 
 /**
- * Reads the part of TOML that engines' configurations are written in: tables, arrays of tables,
- * and values that look the same in JSON.
+ * Parses the subset of TOML that configurations of engines use: tables, arrays of tables, and values
+ * that are written as in JSON.
  *
- * @throws Error for a line that is something else, or a key that was there before
+ * @throws Error for a line of another kind, or a duplicate key
  */
 export function parseSimpleToml(text: string): TomlTable {
   const root: TomlTable = new Map();
@@ -30,7 +30,7 @@ export function parseSimpleToml(text: string): TomlTable {
   return root;
 }
 
-/** `host."a.b"` is `host`, `a.b`. */
+/** Splits a dotted key: `host."a.b"` into `host` and `a.b`. */
 function parsePath(path: string): string[] {
   const parts = path.match(/"[^"]+"|[A-Za-z0-9_-]+/g) ?? [];
   if (parts.join(".") !== path) throw new Error(`no key: ${path}`);
@@ -63,7 +63,7 @@ function openTable(
   return table;
 }
 
-/** The same without maps, for comparing. */
+/** Converts maps to plain objects, for comparisons. */
 export function tomlToJson(value: unknown): unknown {
   if (value instanceof Map) {
     return Object.fromEntries(

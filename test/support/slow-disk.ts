@@ -4,14 +4,14 @@ import { readdirSync, readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 
-/** Numbers of fsync and fdatasync. */
+/** System call numbers of fsync and fdatasync. */
 const SYNCS: ReadonlySet<string> = new Set(
   process.arch === "arm64" ? ["82", "83"] : ["74", "75"],
 );
-/** Longer than any test: a call is held until strace goes. */
+/** Longer than any test: a call is held until strace exits. */
 export const FOREVER_US = 600_000_000;
 
-/** A disk whose syncs take as long as the test likes: strace holds those calls of a process at their entry. */
+/** A disk whose syncs last as long as the test needs: strace holds a process's calls at their entry. */
 export class SlowDisk {
   readonly #pid: number;
   readonly #release: () => Promise<void>;
@@ -21,7 +21,7 @@ export class SlowDisk {
     this.#release = release;
   }
 
-  /** From here on no sync of the process ends, in whatever thread. */
+  /** Holds every later sync of the process, in all its threads. */
   static async hold(test: AfterTest, pid: number): Promise<SlowDisk> {
     const strace = spawn(
       "strace",
@@ -48,7 +48,7 @@ export class SlowDisk {
     return new SlowDisk(pid, release);
   }
 
-  /** Names of the threads that are held in a sync now. */
+  /** Names of the threads that are currently held in a sync. */
   heldThreads(): readonly string[] {
     const folder = `/proc/${this.#pid}/task`;
     return readdirSync(folder).flatMap((tid) => {
@@ -56,20 +56,20 @@ export class SlowDisk {
         const [call = ""] = read(`${folder}/${tid}/syscall`).split(" ");
         return SYNCS.has(call) ? [read(`${folder}/${tid}/comm`).trim()] : [];
       } catch {
-        // It ended meanwhile.
+        // The thread ended after it was listed.
         return [];
       }
     });
   }
 
-  /** Ends when the threads that are held are as wanted. */
+  /** Resolves when the names of the held threads satisfy the predicate. */
   async untilHeld(
     isWanted: (threads: readonly string[]) => boolean,
   ): Promise<void> {
     while (!isWanted(this.heldThreads())) await delay(20);
   }
 
-  /** What was held goes on. */
+  /** Releases the held calls; later syncs are not held. */
   async release(): Promise<void> {
     await this.#release();
   }

@@ -14,7 +14,7 @@ export type Registry = (typeof REGISTRIES)[number];
 
 const POLL_MS = 50;
 
-/** A mirror in a process of its own in front of two registries, and what its storage is asked. */
+/** A mirror of two registries in its own process, with checks of its storage. */
 export class StorageScene {
   readonly upstreams: Readonly<Record<Registry, ScriptedUpstream>>;
   readonly #options: ChildMirrorOptions;
@@ -61,7 +61,7 @@ export class StorageScene {
     return this.#mirror;
   }
 
-  /** An image of that name in both registries: other bytes in each. */
+  /** Adds an image of that name to both registries, with different bytes in each. */
   addImages(name: string, layers: readonly number[]): void {
     for (const registry of REGISTRIES) {
       const image = imageOf(registry, name, layers);
@@ -69,7 +69,11 @@ export class StorageScene {
     }
   }
 
-  /** Pulls an image of both registries: every answer whole and right. @returns requests upstream */
+  /**
+   * Pulls an image from both registries and asserts that every response is complete and correct.
+   *
+   * @returns number of requests that the registries received
+   */
   async pull(name: string, layers: readonly number[]): Promise<number> {
     for (const registry of REGISTRIES)
       this.upstreams[registry].forgetRequests();
@@ -98,7 +102,7 @@ export class StorageScene {
     );
   }
 
-  /** What `/readyz` says of the storage; it answers 200. */
+  /** Returns the state of the storage in `/readyz`, which must return 200. */
   async storage(): Promise<string> {
     const response = await fetch(`${this.mirror.operatorOrigin}/readyz`);
     assert.equal(response.status, 200);
@@ -106,7 +110,7 @@ export class StorageScene {
     return storage;
   }
 
-  /** Ends when `/readyz` says so of the storage. @returns after how many milliseconds */
+  /** Waits until `/readyz` reports such a state of the storage. @returns milliseconds waited */
   async untilStorage(wanted: RegExp, timeoutMs = 30_000): Promise<number> {
     const startedAtMs = performance.now();
     for (;;) {
@@ -118,7 +122,7 @@ export class StorageScene {
     }
   }
 
-  /** Ends when its log has such a line. @returns after how many milliseconds */
+  /** Waits until the log of the mirror contains such a message. @returns milliseconds waited */
   async untilLogged(wanted: RegExp, timeoutMs = 30_000): Promise<number> {
     const startedAtMs = performance.now();
     for (;;) {
@@ -132,14 +136,14 @@ export class StorageScene {
     }
   }
 
-  /** The gauge `entrepot_storage_degraded`. */
+  /** Value of the gauge `entrepot_storage_degraded`. */
   async degraded(): Promise<string | undefined> {
     return /^entrepot_storage_degraded (\d)$/m.exec(
       await this.mirror.metrics(),
     )?.[1];
   }
 
-  /** Ends when the last fills are stored. */
+  /** Pulls the image again and again until a pull needs no request to the registries. */
   async untilStored(name: string, layers: readonly number[]): Promise<void> {
     for (let left = 200; (await this.pull(name, layers)) > 0; left -= 1) {
       assert.ok(left > 0, `${name} is not stored`);
@@ -156,7 +160,7 @@ export function imageOf(
   return buildImage({ seed: `${registry}/${name}`, layers });
 }
 
-/** Everything below a folder with its size and time, to see whether anything was written there. */
+/** Lists every entry below a folder with inode, size and time, so that a test detects any write. */
 export async function listTree(folder: string): Promise<readonly string[]> {
   const names = await readdir(folder, { recursive: true });
   const lines = await Promise.all(

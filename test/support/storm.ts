@@ -3,7 +3,7 @@ import { type RecordedRequest, ScriptedUpstream } from "./scripted-upstream.ts";
 import type { AfterTest } from "./after-test.ts";
 import type { Misbehaviour } from "./wire-answer.ts";
 
-/** A tag that moves from image to image. */
+/** A tag that is moved from image to image. */
 export interface MovingTag {
   readonly repository: string;
   readonly tag: string;
@@ -15,19 +15,19 @@ const TAGS_EACH = 12;
 const SHARED_LAYERS = 6;
 const KIB = 1024;
 const LAYER_BYTES = [0, 1, 4 * KIB, 70 * KIB, 300 * KIB, 900 * KIB] as const;
-/** The largest is worth a resumption, and has its hash in the background. */
+/** Size of a large layer: large enough to be resumed, and to be hashed in the background. */
 const LARGE_BYTES = 3 * 1024 * KIB;
 
-/** Answers that are spoilt so often while a storm lasts. */
+/** Share of responses with a fault during a storm. */
 const SPOILT = 0.25;
 
 /**
- * Several endpoints of one registry whose tags move, and who, in a storm, do with their answers what
- * registries, their redirect targets and the proxies between were seen to do.
+ * Several endpoints of one registry whose tags move. During a storm their responses have the faults
+ * that were observed with registries, their redirect targets and proxies.
  */
 export class Storm {
   readonly tags: readonly MovingTag[];
-  /** How often each fault was dealt. */
+  /** Number of responses with each fault. */
   readonly dealt = new Map<string, number>();
   readonly #lies = new Set<string>();
   isOn = false;
@@ -71,25 +71,25 @@ export class Storm {
     return this.#endpoints.map(({ origin }) => origin);
   }
 
-  /** What the tag had before stays there by its digest. */
+  /** Points the tag to a new image; the previous image remains available by its digest. */
   move(tag: MovingTag): void {
     tag.image = this.#build();
     this.#publish(tag);
   }
 
-  /** Whether bytes under this digest were ever not its own. */
+  /** Whether wrong bytes were ever sent for this digest. */
   hasLiedOf(digest: string): boolean {
     return this.#lies.has(digest);
   }
 
-  /** One endpoint is gone, or takes everything and says nothing. */
+  /** Stops one endpoint, or lets it accept connections without a response. */
   async lose(): Promise<void> {
     const endpoint = this.pick(this.#endpoints);
     if (this.#random() < 0.5) await endpoint.stop();
     else endpoint.blackHole();
   }
 
-  /** All are there and honest, and nothing is open to them. */
+  /** Ends the storm: restarts every endpoint without faults, and closes all their connections. */
   async calm(): Promise<void> {
     this.isOn = false;
     for (const endpoint of this.#endpoints) {
@@ -100,7 +100,7 @@ export class Storm {
     }
   }
 
-  /** Ends connections that are kept for a next request. */
+  /** Closes all connections, including idle ones that clients keep alive. */
   dropConnections(): void {
     for (const { registry } of this.#endpoints) registry.dropConnections();
   }
@@ -157,7 +157,7 @@ export class Storm {
       ["garbage", { raw: "\0\xff garbage\r\n\r\n" }],
       ["half headers", { raw: "HTTP/1.1 200 OK\r\nContent-Le" }],
     ]);
-    // To HEAD only the status line and the headers go out.
+    // A response to HEAD is a status line and headers only; count it separately.
     const key = `${name}${request.method === "HEAD" ? " to HEAD" : ""}`;
     this.dealt.set(key, (this.dealt.get(key) ?? 0) + 1);
     if (LIES.has(name)) this.#lies.add(lastPart(request.target));
@@ -165,7 +165,7 @@ export class Storm {
   }
 }
 
-/** Answers with a body's length and other bytes. */
+/** Faults that send wrong bytes in a body that looks complete. */
 const LIES: ReadonlySet<string> = new Set(["wrong byte", "gzip"]);
 
 function lastPart(requestTarget: string): string {

@@ -5,10 +5,10 @@ import { fileURLToPath } from "node:url";
 
 const CHILD = fileURLToPath(new URL("./kill-child.ts", import.meta.url));
 
-/** Which of the child's threads is killed at its calls. */
+/** Thread of the child whose calls are traced: the main thread, or one of the thread pool. */
 export type Thread = "main" | "pool";
 
-/** Every call that changes a file, a folder or what is durable. */
+/** System calls that change a file or a folder, or make a change durable. */
 export const CHANGING_CALLS = [
   "mkdir",
   "openat",
@@ -27,11 +27,11 @@ export const CHANGING_CALLS = [
 export interface KillPoint {
   readonly thread: Thread;
   readonly call: (typeof CHANGING_CALLS)[number];
-  /** 1 is the first call of this kind. */
+  /** Number of the call among those of its kind; the first is 1. */
   readonly nth: number;
 }
 
-/** How a run that something was to befall has ended. */
+/** Outcome of a run: killed at the call, or completed. */
 export type RunEnd = "killed" | "done";
 
 /**
@@ -51,7 +51,7 @@ export async function runKilledAt(
   ]);
 }
 
-/** How often each thread makes each call in a run to the end. */
+/** Counts the calls of each kind that a thread makes in a complete run. */
 export async function countCalls(
   scenario: string,
   root: string,
@@ -116,7 +116,7 @@ function threadOf(child: ChildProcess, thread: Thread): number {
   return Number(found);
 }
 
-/** Empty for a thread that has ended since it was listed. */
+/** Returns the name of a thread, empty if it ended after it was listed. */
 function nameOf(thread: string): string {
   try {
     return readFileSync(`${thread}/comm`, "utf8");
@@ -127,7 +127,7 @@ function nameOf(thread: string): string {
   }
 }
 
-/** Resolves when strace says that it is attached; later lines are the calls. */
+/** Resolves when strace reports that it is attached; its later lines are calls. */
 async function attached(
   strace: ChildProcess,
   onLine: (line: string) => void,

@@ -5,7 +5,7 @@ import { Counter } from "./barrier.ts";
 
 const HEAD_END = "\r\n\r\n";
 
-/** One connection on which requests are sent as they are written, and answers are read one by one. */
+/** A connection that sends requests as given and reads the responses one at a time. */
 export class WireConnection {
   readonly socket: Socket;
   readonly #counter = new Counter();
@@ -33,13 +33,13 @@ export class WireConnection {
     return connection;
   }
 
-  /** Sends a request and takes its answer. */
+  /** Sends a request and returns its response. */
   async ask(head: string): Promise<string> {
     this.socket.write(head, "latin1");
     return this.answer(head.startsWith("HEAD"));
   }
 
-  /** The next whole answer, as its bytes (`latin1`); what came of it where the connection ended. */
+  /** Returns the next complete response (`latin1`); a part of it if the connection ended before. */
   async answer(isHead = false): Promise<string> {
     let length: number | undefined;
     await this.#counter.until(
@@ -54,7 +54,7 @@ export class WireConnection {
     return answer;
   }
 
-  /** All that comes until the connection is closed. */
+  /** Waits until the connection is closed. @returns the bytes not read before (`latin1`) */
   async rest(): Promise<string> {
     await this.#counter.until(
       () => this.#isEnded,
@@ -64,7 +64,7 @@ export class WireConnection {
   }
 }
 
-/** Of the answer that a text begins with; undefined where it is not whole yet. */
+/** Returns the length of the first response in a text, or undefined if it is not complete. */
 function lengthOf(text: string, isHead: boolean): number | undefined {
   const headEnd = text.indexOf(HEAD_END);
   if (headEnd === -1) return undefined;
@@ -75,7 +75,7 @@ function lengthOf(text: string, isHead: boolean): number | undefined {
   return text.length >= length ? length : undefined;
 }
 
-/** An answer without the time it was made at. */
+/** Returns a response with the value of its `Date` replaced. */
 export function dateless(answer: string): string {
   return answer.replaceAll(/^Date: .*$/gm, "Date: …");
 }

@@ -1,11 +1,11 @@
 import type { Duplex } from "node:stream";
 
-/** A request as it came over the wire. */
+/** A request as it was received. */
 export interface WireRequest {
   readonly method: string;
-  /** The request target, as it was sent. */
+  /** Request target as sent. */
   readonly target: string;
-  /** Names in lower case; several of one name joined by a comma. */
+  /** Names in lower case; values of the same name are joined by a comma. */
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;
 }
@@ -13,7 +13,7 @@ export interface WireRequest {
 const HEAD_END = Buffer.from("\r\n\r\n");
 const MAX_HEAD_BYTES = 1_048_576;
 
-/** Splits what one connection sends into requests, one at a time. */
+/** Splits the bytes received on one connection into requests. */
 export class WireRequestReader {
   #pending: Buffer = Buffer.alloc(0);
   #isEnded = false;
@@ -32,7 +32,7 @@ export class WireRequestReader {
     connection.on("close", end);
   }
 
-  /** The next request; undefined when the client has ended, or sends no HTTP. */
+  /** Returns the next request, or undefined if the client has closed or does not send HTTP. */
   async next(): Promise<WireRequest | undefined> {
     const headEnd = await this.#find();
     if (headEnd === undefined) return undefined;
