@@ -4,7 +4,6 @@ import type { BlobLinks } from "../storage/blob-index.ts";
 import type { PinIndex, RootName } from "../storage/root-index.ts";
 import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
-import { withDeadline } from "../wire/deadline.ts";
 import { createEnsureImage, type EnsureImage } from "./ensure-image.ts";
 
 type KeeperIndex = Pick<BlobLinks, "getLinkedBlob"> &
@@ -15,7 +14,7 @@ const CHECK_EVERY_MS = 60_000;
 const MAX_PINS = 10_000;
 /** Pins that are tried in one check; the next check continues with those that follow. */
 const PINS_PER_CHECK = 16;
-/** A pin whose downloads take longer does not delay the others. */
+/** After this time the next pin is fetched too, so that a slow image does not delay the others. */
 const PIN_PATIENCE_MS = 600_000;
 
 /** Fetches lost pinned images again before a client requests them. */
@@ -31,6 +30,7 @@ export class PinKeeper {
   #position = 0;
   #cancel: (() => void) | undefined;
   #checking: Promise<void> = Promise.resolve();
+  readonly #restoring = new Set<Promise<void>>();
 
   constructor(options: {
     readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
@@ -64,6 +64,7 @@ export class PinKeeper {
     this.#stopping.abort();
     this.#cancel?.();
     await this.#checking;
+    await Promise.all(this.#restoring);
   }
 
   async #check(): Promise<void> {
@@ -73,8 +74,23 @@ export class PinKeeper {
     this.#position += PINS_PER_CHECK;
     for (const pin of batch) {
       if (this.#stopping.signal.aborted) return;
-      if (this.#hasUpstream(pin.key.upstream)) await this.#restore(pin);
+      if (this.#hasUpstream(pin.key.upstream)) await this.#start(pin);
     }
+  }
+
+  /**
+   * Resolves when the image is fetched, or after {@link PIN_PATIENCE_MS}. The image is fetched to its
+   * end in any case: once its manifest is stored, the pin is no longer lost and is not tried again.
+   */
+  async #start(pin: RootName): Promise<void> {
+    const restoring = this.#restore(pin).finally(() => {
+      this.#restoring.delete(restoring);
+    });
+    this.#restoring.add(restoring);
+    const { promise: late, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#schedule(resolve, PIN_PATIENCE_MS);
+    await Promise.race([restoring, late]);
+    cancel();
   }
 
   async #restore(pin: RootName): Promise<void> {
@@ -82,12 +98,9 @@ export class PinKeeper {
     const fields = { ...key, reference: referenceText(reference) };
     const name = Object.values(fields).join(" ");
     try {
-      await withDeadline(
-        PIN_PATIENCE_MS,
-        // Children of an index are fetched in the background, as after any pull of the index.
-        (signal) => this.#ensureImage(pin, { platforms: [], signal }),
-        this.#stopping.signal,
-      );
+      // Children of an index are fetched in the background, as after any pull of the index.
+      const { signal } = this.#stopping;
+      await this.#ensureImage(pin, { platforms: [], signal });
       this.#failed.delete(name);
       this.#log.info(fields, "fetched a lost pinned image again");
     } catch (error) {
