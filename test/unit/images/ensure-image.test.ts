@@ -31,7 +31,7 @@ const multi = buildMultiArch({
   platforms: [AMD64, ARM64, { os: "linux", architecture: "arm" }],
 });
 
-/** A mirror and its index in memory: what is requested is stored immediately, unless a test holds it. */
+/** A mirror and its index in memory; stores requested content immediately, unless a test holds it. */
 class FakeCache {
   readonly stored = new Set<Digest>();
   readonly requests: Digest[] = [];
@@ -133,7 +133,7 @@ void describe("ensureImage", () => {
     assert.deepEqual(cache.requests, [image.manifest.digest]);
   });
 
-  void it("reports the blobs and bytes that are done, of those that are known", async () => {
+  void it("reports the finished blobs and bytes out of the known ones", async () => {
     const reports: EnsureProgress[] = [];
     const cache = new FakeCache(image.manifest);
     await cache.ensure({ onProgress: (progress) => reports.push(progress) });
@@ -176,7 +176,7 @@ void describe("ensureImage", () => {
   ];
   for (const { platforms, want } of TABLE) {
     const text = JSON.stringify(platforms);
-    void it(`stores the children of an index for the platforms ${text}`, async () => {
+    void it(`stores the children of an index for platforms ${text}`, async () => {
       const cache = new FakeCache(...manifests);
       assert.equal(await cache.ensure({ platforms }), multi.manifest.digest);
       const digests = want.flatMap(digestsOf);
@@ -197,7 +197,7 @@ void describe("ensureImage", () => {
     );
   });
 
-  void it("requests no blob if only manifests are wanted", async () => {
+  void it("requests no blob if only manifests are requested", async () => {
     const cache = new FakeCache(...manifests);
     await cache.ensure({ isWithoutBlobs: true });
     assert.deepEqual(
@@ -228,7 +228,7 @@ void describe("ensureImage", () => {
     assert.equal(cache.requests.length, 1 + 3);
   });
 
-  void it("fails if a manifest was answered and not stored", async () => {
+  void it("fails if a manifest was answered but not stored", async () => {
     const cache = new FakeCache(image.manifest);
     cache.keepsManifests = false;
     await assert.rejects(cache.ensure(), { code: "UNAVAILABLE" });
@@ -245,7 +245,7 @@ void describe("ensureImage", () => {
     assert.equal(cache.requests.length, 1_000);
   });
 
-  void it("ends when it is aborted, while downloads that have begun continue", async () => {
+  void it("ends when it is aborted, while running downloads continue", async () => {
     const cache = new FakeCache(image.manifest);
     const abort = new AbortController();
     const { promise: held, resolve: release } = Promise.withResolvers<void>();
@@ -260,7 +260,7 @@ void describe("ensureImage", () => {
     assert.equal(cache.stored.size, 4);
   });
 
-  void it("requests nothing more if it is aborted before it begins to fetch blobs", async () => {
+  void it("requests no blob if it is aborted before the first one", async () => {
     const cache = new FakeCache(image.manifest);
     const signal = AbortSignal.abort(new Error("stopped"));
     await assert.rejects(cache.ensure({ signal }), { message: "stopped" });

@@ -48,7 +48,7 @@ void describe("the name of a cached image", () => {
     `docker.io/alpine:${DIGEST}`,
     `docker.io/alpine:3@${DIGEST}`,
   ]) {
-    void it(`${JSON.stringify(text)} is none`, () => {
+    void it(`${JSON.stringify(text)} is invalid`, () => {
       assert.equal(parseImageText(text), undefined);
       assert.equal(parseImageReference(text, routes), undefined);
     });

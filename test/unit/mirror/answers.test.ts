@@ -31,7 +31,7 @@ interface Row {
   readonly stale: StaleOffer;
   /** The text after `entrepot; `. */
   readonly cacheStatus: string;
-  /** Of a stale answer in its place. */
+  /** The same text for a stale answer instead of the error. */
   readonly staleStatus?: string;
 }
 
@@ -169,7 +169,7 @@ const TABLE: readonly Row[] = [
     staleStatus: "hit; detail=stale",
   },
   {
-    // Of storage that a redirect leads to: the endpoint received a request.
+    // The storage of a redirect failed, so the endpoint did receive a request.
     kind: "breaker-open",
     options: { retryAfterMs: 1_000 },
     status: 503,
@@ -194,7 +194,7 @@ function told(refusal: Refusal): readonly unknown[] {
   return [status, code, refusal.status.text.replace(/^entrepot; /, "")];
 }
 
-void describe("what an upstream's failure is answered with", () => {
+void describe("the response to a failure of the upstream", () => {
   for (const row of TABLE) {
     const { kind, options, wanted = "manifest", hasCredentials = false } = row;
     const name = [
@@ -225,7 +225,7 @@ void describe("what an upstream's failure is answered with", () => {
     });
   }
 
-  void it("is in the table for every kind that there is", () => {
+  void it("is in the table for every kind of failure", () => {
     const kinds: Record<UpstreamErrorKind, true> = {
       unreachable: true,
       timeout: true,
@@ -248,8 +248,8 @@ void describe("what an upstream's failure is answered with", () => {
   });
 });
 
-void describe("what is refused without asking", () => {
-  void it("says why, and that nothing was forwarded", () => {
+void describe("the response to a request that is not forwarded", () => {
+  void it("states the reason, and that no request was forwarded", () => {
     assert.deepEqual(told(offlineRefusal("blob")), [
       404,
       "BLOB_UNKNOWN",
@@ -273,7 +273,7 @@ void describe("what is refused without asking", () => {
     assert.doesNotMatch(refusal.error.toBody(), /canary/);
   });
 
-  void it("stays what it was decided to be before", () => {
+  void it("keeps an earlier decision", () => {
     const refusal = offlineRefusal("blob");
     const context = { wanted: "blob", hasCredentials: false } as const;
     assert.equal(toRefusal(refusal, context), refusal);

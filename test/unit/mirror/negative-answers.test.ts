@@ -11,7 +11,7 @@ function keyOf(i: number) {
   return { upstream: "a.example", repository: `r${i}` as RepositoryName };
 }
 
-/** As much of one as is looked at. */
+/** The used part of a negative answer. */
 function upstreamThatForgetsAfter(notFoundTtlMs: number): MirroredUpstream {
   return {
     freshness: { notFoundTtlMs },
@@ -19,10 +19,10 @@ function upstreamThatForgetsAfter(notFoundTtlMs: number): MirroredUpstream {
   } as MirroredUpstream;
 }
 
-void describe("what is remembered as not there", () => {
+void describe("a remembered negative answer", () => {
   const upstream = upstreamThatForgetsAfter(30_000);
 
-  void it("is ten thousand names at most, those that were asked for last (R2)", () => {
+  void it("is kept for the ten thousand names requested last (R2)", () => {
     const negative = new NegativeAnswers(new FakeClock());
     for (let i = 0; i < 3 * MAX; i++) {
       negative.noteAbsent(upstream, keyOf(i), "v");
@@ -34,7 +34,7 @@ void describe("what is remembered as not there", () => {
     assert.equal(held.indexOf(true), 2 * MAX);
   });
 
-  void it("is that for its time, and of no other name", () => {
+  void it("expires after its time to live, and applies to its name only", () => {
     const clock = new FakeClock();
     const negative = new NegativeAnswers(clock);
     negative.noteAbsent(upstream, keyOf(1), "v");

@@ -9,7 +9,7 @@ const DIGEST = `sha256:${"a".repeat(64)}`;
 interface Case {
   readonly allow?: readonly string[];
   readonly deny?: readonly string[];
-  /** What may be pulled, and what may not; a name alone stands for its lists. */
+  /** References that may and may not be pulled; a name alone stands for its lists. */
   readonly yes: readonly string[];
   readonly no: readonly string[];
 }
@@ -76,12 +76,12 @@ void describe("createPullPolicy", () => {
     const { allow = [], deny = [] } = one;
     const name = `allow [${allow.join(" ")}] and deny [${deny.join(" ")}]`;
     for (const text of one.yes) {
-      void it(`lets ${text.replace(DIGEST, "…")} pass with ${name}`, () => {
+      void it(`allows ${text.replace(DIGEST, "…")} with ${name}`, () => {
         assert.equal(mayPull(one, text), true);
       });
     }
     for (const text of one.no) {
-      void it(`stops ${text.replace(DIGEST, "…")} with ${name}`, () => {
+      void it(`denies ${text.replace(DIGEST, "…")} with ${name}`, () => {
         assert.equal(mayPull(one, text), false);
       });
     }

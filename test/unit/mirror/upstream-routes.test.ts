@@ -60,17 +60,17 @@ void describe("createUpstreamRoutes", () => {
     want: string;
   }[] = [
     {
-      name: "nothing but a name goes to the default upstream",
+      name: "a name without hints goes to the default upstream",
       repository: "library/alpine",
       want: "docker.io library/alpine",
     },
     {
-      name: "a one-component name gets library/ there",
+      name: "a name of one component gets library/ at the default upstream",
       repository: "alpine",
       want: "docker.io library/alpine",
     },
     {
-      name: "a Host that is nobody's changes nothing",
+      name: "a Host that is not an upstream's is ignored",
       repository: "alpine",
       hints: { host: "mirror.internal:5000" },
       want: "docker.io library/alpine",
@@ -95,25 +95,25 @@ void describe("createUpstreamRoutes", () => {
       want: "registry.corp:5000 team/app",
     },
     {
-      name: "the path before /v2/ wins over everything, and nothing else is applied",
+      name: "the path before /v2/ takes precedence, and no other hint is applied",
       repository: "docker.io/alpine",
       hints: { prefix: "quay.io", ns: "hub", host: "hub.mirror.internal" },
       want: "quay.io docker.io/alpine",
     },
     {
-      name: "the same key before and behind /v2/ is stripped once",
+      name: "the same key before and after /v2/ is stripped once",
       repository: "quay.io/a",
       hints: { prefix: "quay.io" },
       want: "quay.io quay.io/a",
     },
     {
-      name: "an unknown path before /v2/ is not tried as anything else",
+      name: "an unknown path before /v2/ is not found, whatever the other hints",
       repository: "library/alpine",
       hints: { prefix: "evil.example", ns: "docker.io" },
       want: "NAME_UNKNOWN",
     },
     {
-      name: "a path of two components before /v2/ is no upstream",
+      name: "a path of two components before /v2/ is not found",
       repository: "a",
       hints: { prefix: "quay.io/team" },
       want: "NAME_UNKNOWN",
@@ -130,23 +130,23 @@ void describe("createUpstreamRoutes", () => {
       want: "registry.corp:5000 app",
     },
     {
-      name: "library/ comes after the first component is gone",
+      name: "library/ is added after the first component is stripped",
       repository: "docker.io/alpine",
       want: "docker.io library/alpine",
     },
     {
-      name: "an alias of Docker Hub's leads to the same place",
+      name: "an alias of Docker Hub leads to the same repository",
       repository: "index.docker.io/library/alpine",
       want: "docker.io library/alpine",
     },
     {
-      name: "the first component wins over ns, which is not answered then",
+      name: "the first component takes precedence over ns, which the answer omits",
       repository: "docker.io/library/alpine",
       hints: { ns: "docker.io" },
       want: "docker.io library/alpine",
     },
     {
-      name: "an unknown ns beside a first component is ignored",
+      name: "an unknown ns is ignored if the first component is an upstream",
       repository: "quay.io/a/b",
       hints: { ns: "evil.example" },
       want: "quay.io a/b",
@@ -167,7 +167,7 @@ void describe("createUpstreamRoutes", () => {
       want: "NAME_INVALID",
     },
     {
-      name: "a key alone leaves no name to put library/ before",
+      name: "a key alone leaves no name for library/",
       repository: "docker.io",
       want: "NAME_INVALID",
     },
@@ -184,7 +184,7 @@ void describe("createUpstreamRoutes", () => {
       "Other.Corp:5000/app",
       "1.2/app",
     ].map((repository) => ({
-      name: `${repository} is of a registry that is not among the upstreams`,
+      name: `${repository} names a registry that is not among the upstreams`,
       repository,
       want: "NAME_UNKNOWN",
     })),
@@ -194,25 +194,25 @@ void describe("createUpstreamRoutes", () => {
       want: "NAME_INVALID",
     },
     {
-      name: "a first component with a port breaks the grammar where ns decides",
+      name: "a first component with a port breaks the grammar if ns decides",
       repository: "other.corp:5000/app",
       hints: { ns: "quay.io" },
       want: "NAME_INVALID",
     },
     {
-      name: "a first component that looks like a registry is a part of the name where ns decides",
+      name: "a first component that looks like a registry is a part of the name if ns decides",
       repository: "other.corp/app",
       hints: { ns: "quay.io" },
       want: "quay.io other.corp/app quay.io",
     },
     {
-      name: "a first component that looks like a registry is a part of the name where Host decides",
+      name: "a first component that looks like a registry is a part of the name if Host decides",
       repository: "other.corp/app",
       hints: { host: "quay.mirror.internal:5000" },
       want: "quay.io other.corp/app",
     },
     {
-      name: "a first component that looks like a registry is a part of the name where the path before /v2/ decides",
+      name: "a first component that looks like a registry is a part of the name if the path before /v2/ decides",
       repository: "other.corp/app",
       hints: { prefix: "quay.io" },
       want: "quay.io other.corp/app",
@@ -235,7 +235,7 @@ void describe("createUpstreamRoutes", () => {
       want: "quay.io prometheus/prometheus quay.io",
     },
     {
-      name: "ns is an alias and is answered as it was sent",
+      name: "ns is an alias, and the answer repeats it as sent",
       repository: "library/alpine",
       hints: { ns: "index.docker.io" },
       want: "docker.io library/alpine index.docker.io",
@@ -247,7 +247,7 @@ void describe("createUpstreamRoutes", () => {
       want: "registry.corp:5000 a/b registry.corp:5000",
     },
     {
-      name: "ns wins over Host",
+      name: "ns takes precedence over Host",
       repository: "a/b",
       hints: { ns: "quay.io", host: "hub.mirror.internal" },
       want: "quay.io a/b quay.io",
@@ -259,7 +259,7 @@ void describe("createUpstreamRoutes", () => {
       want: "quay.io a/b Quay.IO.",
     },
     {
-      name: "the root's dot may stand before a port",
+      name: "the root's dot may precede a port",
       repository: "a/b",
       hints: { ns: "registry.corp.:5000" },
       want: "registry.corp:5000 a/b registry.corp.:5000",
@@ -289,7 +289,7 @@ void describe("createUpstreamRoutes", () => {
       "hub.mirror.internal",
       "a".repeat(65_536),
     ].map((ns) => ({
-      name: `ns ${JSON.stringify(ns).slice(0, 30)} is nobody's`,
+      name: `ns ${JSON.stringify(ns).slice(0, 30)} is not an upstream's`,
       repository: "library/alpine",
       hints: { ns },
       want: "NAME_UNKNOWN",
@@ -302,7 +302,7 @@ void describe("createUpstreamRoutes", () => {
       want: "docker.io library/alpine",
     },
     {
-      name: "Host with a port that was not asked for",
+      name: "Host with any port, for a hostname without one",
       repository: "a/b",
       hints: { host: "HUB.Mirror.Internal.:8443" },
       want: "docker.io a/b",
@@ -314,31 +314,31 @@ void describe("createUpstreamRoutes", () => {
       want: "docker.io a/b",
     },
     {
-      name: "Host with the port that was asked for",
+      name: "Host with the port of the hostname",
       repository: "a/b",
       hints: { host: "quay.mirror.internal:5000" },
       want: "quay.io a/b",
     },
     {
-      name: "Host with another port than asked for",
+      name: "Host with another port than the hostname",
       repository: "a/b",
       hints: { host: "quay.mirror.internal:5001" },
       want: "docker.io a/b",
     },
     {
-      name: "Host that is an upstream's name is no hostname",
+      name: "Host with the name of an upstream is not one of its hostnames",
       repository: "a/b",
       hints: { host: "quay.io" },
       want: "docker.io a/b",
     },
     {
-      name: "Host full of dirt is nobody's",
+      name: "Host with invalid characters is not an upstream's",
       repository: "a/b",
       hints: { host: "hub.mirror.internal\r\n, quay.io" },
       want: "docker.io a/b",
     },
     {
-      name: "the first component wins over Host",
+      name: "the first component takes precedence over Host",
       repository: "quay.io/a",
       hints: { host: "hub.mirror.internal" },
       want: "quay.io a",
@@ -350,7 +350,7 @@ void describe("createUpstreamRoutes", () => {
       want: `docker.io a/${repository}`,
     })),
     {
-      name: "a name of full length behind a key",
+      name: "a name of the maximum length after a key",
       repository: `quay.io/${"a".repeat(255)}`,
       want: `quay.io ${"a".repeat(255)}`,
     },
@@ -360,12 +360,12 @@ void describe("createUpstreamRoutes", () => {
       want: "NAME_INVALID",
     },
     {
-      name: "a name that library/ makes too long",
+      name: "a name that is too long with library/",
       repository: "a".repeat(248),
       want: "NAME_INVALID",
     },
     {
-      name: "a name that breaks the grammar, whoever sent it",
+      name: "a name that breaks the grammar",
       repository: "quay.io/../docker.io",
       want: "NAME_INVALID",
     },
@@ -380,11 +380,11 @@ void describe("createUpstreamRoutes", () => {
     const bare = createUpstreamRoutes([quay]);
     assert.equal(routeText("library/alpine", {}, bare), "NAME_UNKNOWN");
     assert.equal(routeText("quay.io/a", {}, bare), "quay.io a");
-    const nobody = createUpstreamRoutes([]);
-    assert.equal(routeText("library/alpine", {}, nobody), "NAME_UNKNOWN");
+    const empty = createUpstreamRoutes([]);
+    assert.equal(routeText("library/alpine", {}, empty), "NAME_UNKNOWN");
   });
 
-  void it("gives a name to the key before any alias, whatever the order", () => {
+  void it("prefers a key to an alias in any order", () => {
     const thief = upstream("thief.example", {
       aliases: ["quay.io", "__proto__"],
       hostnames: ["hub.mirror.internal"],
@@ -393,7 +393,7 @@ void describe("createUpstreamRoutes", () => {
     assert.equal(routeText("quay.io/a", {}, first), "quay.io a");
   });
 
-  void it("repeats of the client's text only what may be a host", () => {
+  void it("repeats the client's text only if it is a valid host", () => {
     for (const { repository, hints } of table) {
       const routed = routes.routeRepository(
         { ...noHints, ...hints },
@@ -479,7 +479,7 @@ interface Spelling {
   readonly isShort: boolean;
 }
 
-/** The request target and the Host of one way to ask an upstream for a repository's tags. */
+/** The request target and the Host of one way to request a repository's tags from an upstream. */
 function spell(
   target: UpstreamConfig,
   wanted: string,
@@ -534,7 +534,7 @@ void describe("one canonical key", () => {
     isShort: fc.boolean(),
   });
 
-  void it("is the result of every spelling, or an error is", () => {
+  void it("is the result of every spelling, unless that is an error", () => {
     let keys = 0;
     const check = (
       target: UpstreamConfig,
@@ -549,10 +549,10 @@ void describe("one canonical key", () => {
         spelt.way === "none" ||
         (spelt.way === "host" && target.hostnames.length === 0);
       if (isHintless && /^[^/]*[.:][^/]*\//.test(canonical)) {
-        // Without a hint the name is taken for another registry's.
+        // Without a hint the name counts as one of another registry.
         assert.equal(key, "NAME_UNKNOWN", rawTarget);
       } else if (isHintless && target !== hub) {
-        // Without a hint it is another image, the default upstream's.
+        // Without a hint it names another image, at the default upstream.
         assert(key.startsWith("docker.io/"));
       } else if (key === "NAME_INVALID") {
         // A key with a port is not a legal component.

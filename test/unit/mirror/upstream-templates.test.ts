@@ -77,7 +77,7 @@ void describe("a template", () => {
     ["", "NAME_UNKNOWN"],
   ];
   for (const [ns, want] of byNs) {
-    void it(`answers ns=${ns} by the most specific: ${want}`, () => {
+    void it(`routes ns=${ns} by the most specific template: ${want}`, () => {
       assert.equal(routeText("a/b", { ns }), want);
       const byPath = routeText("a/b", { prefix: ns });
       assert.equal(byPath, want);
@@ -93,10 +93,10 @@ void describe("a template", () => {
     ["quay.io/a/b", {}, "key -> quay.io a/b"],
     ["a/b", {}, "key -> docker.io a/b"],
     ["gcr.io", {}, "key -> docker.io library/gcr.io"],
-    // Only ns and a path reach a port.
+    // Only ns and a path can name a port.
     ["gcr.io:5000/a/b", {}, "NAME_UNKNOWN"],
     ["localhost/a/b", {}, "NAME_UNKNOWN"],
-    // What ns or Host decides is a part of the name.
+    // If ns or Host decides, the first component is a part of the name.
     ["my.team/a", { ns: "quay.io" }, "key -> quay.io my.team/a"],
     ["my.team/a", { host: "quay.mirror" }, "key -> quay.io my.team/a"],
     ["my.team/a", { ns: "gcr.io" }, "* -> gcr.io my.team/a"],
@@ -110,7 +110,7 @@ void describe("a template", () => {
     });
   }
 
-  void it("makes the same upstream of a name each time, with its settings and the name's endpoint", () => {
+  void it("creates one upstream per name, with the template's settings and the name's endpoint", () => {
     const deny = ["secret/**"];
     const from = createUpstreamRoutes([], [upstream("*", { deny })]);
     const one = from.findUpstream("gcr.io");
@@ -121,7 +121,7 @@ void describe("a template", () => {
     assert.equal(routeText("a/b", {}, from), "NAME_UNKNOWN");
   });
 
-  void it("knows Docker Hub by its names, unless that has a key", () => {
+  void it("recognizes Docker Hub by its names, unless it has a key", () => {
     const from = createUpstreamRoutes([quay], [upstream("*")]);
     for (const ns of ["docker.io", "index.docker.io", "registry-1.docker.io"]) {
       const want = "* -> docker.io library/alpine";
@@ -135,7 +135,7 @@ void describe("a template", () => {
     );
   });
 
-  void it("lists what it made by names that can be pulled", () => {
+  void it("lists its upstreams by names that can be pulled", () => {
     assert.equal(routes.listedName("gcr.io"), "gcr.io");
     assert.equal(routes.listedName("gcr.io:5000"), undefined);
   });

@@ -27,13 +27,13 @@ const END = SIZE_BYTES - 1_234;
 
 interface Scene {
   readonly body: StoredBody;
-  /** Of the range. */
+  /** Length of the range. */
   readonly bytes: Buffer;
   readonly faults: FaultyFileSystem;
   readonly isOffered: boolean;
 }
 
-/** A range of a stored blob, as the mirror opens it. */
+/** Opens a range of a stored blob as the mirror does. */
 async function makeScene(
   test: AfterTest,
   verification?: Promise<Verification>,
@@ -62,7 +62,7 @@ async function makeScene(
 }
 
 void describe("a stored blob's body", () => {
-  void it("sends from memory what the socket takes, and reads the rest", async (test) => {
+  void it("sends bytes in memory directly to the socket, and reads the rest", async (test) => {
     const { body, bytes, faults, isOffered } = await makeScene(test);
     const { near, far } = await connectedSockets(test);
     const received: Buffer[] = [];
@@ -90,7 +90,7 @@ void describe("a stored blob's body", () => {
   });
 
   for (const ended of ["right", "unknown", "wrong"] as const) {
-    void it(`withholds its tail until a verification ends, and is cut only where that ends wrong (${ended})`, async (test) => {
+    void it(`withholds its tail until the verification ends, and is cut only if the bytes are wrong (${ended})`, async (test) => {
       const verification = Promise.withResolvers<Verification>();
       const { body, bytes, isOffered } = await makeScene(
         test,
@@ -127,7 +127,7 @@ void describe("a stored blob's body", () => {
     });
   }
 
-  void it("is cut when its blob turns out to be wrong", async (test) => {
+  void it("is cut when the verification finds wrong bytes", async (test) => {
     const { body, bytes } = await makeScene(test);
     await body.read();
     body.break();
@@ -138,7 +138,7 @@ void describe("a stored blob's body", () => {
     assert.ok(rest.bytes.length < bytes.length);
   });
 
-  void it("sends nothing once it is closed, and lets go of its file", async (test) => {
+  void it("sends nothing after it is closed, and closes its file", async (test) => {
     const { body, faults } = await makeScene(test);
     const { near } = await connectedSockets(test);
     const socket = socketDescriptor(near);

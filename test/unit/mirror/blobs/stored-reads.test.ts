@@ -60,7 +60,7 @@ void describe("reads of stored blobs", () => {
     assert.equal(await reads.verifyIfDoubtful("1", row, undefined), "right");
   });
 
-  void it("of a blob that was verified long ago, or after now, have it verified in the background", () => {
+  void it("start a background verification if the last one is old or in the future", () => {
     const { reads, clock, later } = makeScene();
     const nowMs = clock.nowMs();
     const old = rowOf("old", nowMs - 7 * DAY_MS);
@@ -72,7 +72,7 @@ void describe("reads of stored blobs", () => {
     assert.deepEqual(later, [old, ahead]);
   });
 
-  void it("of a file that another process wrote to are verified first, once", async () => {
+  void it("of a file that another process changed wait for one verification", async () => {
     const { reads, clock, later } = makeScene();
     const nowMs = clock.nowMs();
     const row = rowOf("a", nowMs - 5_000);
@@ -90,7 +90,7 @@ void describe("reads of stored blobs", () => {
     assert.deepEqual(later, [row]);
   });
 
-  void it("are cut if the bytes are wrong, and none begins while those cannot be removed", async () => {
+  void it("are cut if the bytes are wrong, and none starts while the file cannot be removed", async () => {
     const { reads } = makeScene();
     const row = rowOf("a");
     const broken: string[] = [];

@@ -186,7 +186,7 @@ void describe("a fill", () => {
     });
   }
 
-  void it("skips the bytes it has when the upstream starts over", async (test) => {
+  void it("skips the received bytes if the upstream restarts the body", async (test) => {
     const { store } = await makeStore(test);
     const { bytes, digest } = blobOf("over", 2 * MIB);
     const { fill, upstream } = await startFill(store, digest);
@@ -314,7 +314,7 @@ void describe("a fill", () => {
     const { fill, upstream } = await startFill(store, digest);
     upstream.answer(() => ({ sizeBytes: bytes.length }));
     const body = await upstream.body();
-    // All but the last byte, with which the verification would begin.
+    // All but the last byte, which would start the verification.
     body.feed(bytes.subarray(0, -1));
     while (fill.storedEnd < 6 * MIB) await nextTurn();
     await fill.openFile();

@@ -6,8 +6,8 @@ import { countPassingBytes } from "../../../../src/mirror/fills/chunk-garbage.ts
 const MIB = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
 
-void describe("bytes that pass in chunks", () => {
-  void it("never leave more than a few MiB of garbage", async () => {
+void describe("a body that passes in chunks", () => {
+  void it("never leaves more than a few MiB of garbage", async () => {
     const before = process.memoryUsage().arrayBuffers;
     let most = 0;
     for (let passed = 0; passed < 512 * MIB; passed += CHUNK_BYTES) {

@@ -104,7 +104,7 @@ void describe("the slots of fills", () => {
     assert.ok(slots.takeSide(from("a", 2)));
   });
 
-  void it("go first to downloads that a client waits for, and room is made for these only", async () => {
+  void it("go first to downloads that a client waits for, and are freed for these only", async () => {
     const sought: (string | undefined)[] = [];
     const slots = makeSlots(1, {
       makeRoom: (upstream) => sought.push(upstream),

@@ -10,7 +10,7 @@ import { createLogger } from "../../../../src/telemetry/logger.ts";
 
 const { digest } = blobOf("storages", 1_000);
 
-/** A room that is full until a number of fills without readers have ended. */
+/** Room that stays full until a number of fills without readers have ended. */
 async function makeStorages(
   test: AfterTest,
   { neededStops, unread }: { neededStops: number; unread: number },
@@ -49,7 +49,7 @@ async function makeStorages(
 }
 
 void describe("the storage of a fill", () => {
-  void it("gets the room of as many fills without readers as needed", async (test) => {
+  void it("ends as many fills without readers as it needs to find room", async (test) => {
     const made = await makeStorages(test, { neededStops: 2, unread: 5 });
     const storage = await made.storages.open(made.place, 1_000);
     assert.equal(storage.kind, "writer");
@@ -57,7 +57,7 @@ void describe("the storage of a fill", () => {
     if (storage.kind === "writer") await storage.writer.abort();
   });
 
-  void it("is missing if no fill gives way, without keeping other fills from storing", async (test) => {
+  void it("is absent if too few fills have no readers, and other fills continue to store", async (test) => {
     const made = await makeStorages(test, { neededStops: 9, unread: 1 });
     assert.equal((await made.storages.open(made.place, 1_000)).kind, "none");
     assert.equal(made.stops(), 2);

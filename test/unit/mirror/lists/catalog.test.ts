@@ -8,7 +8,7 @@ import type {
 
 const COUNT = 10_000;
 
-/** Of two upstreams, and what was asked of it. */
+/** An index of two upstreams that records its calls. */
 function open() {
   const keys: RepositoryKey[] = ["a.example", "b.example"].flatMap((upstream) =>
     Array.from({ length: COUNT / 2 }, (_, i) => ({
@@ -41,7 +41,7 @@ function asNamed(upstream: string): string {
 }
 
 void describe("a page of the catalog", () => {
-  void it("costs few steps though nothing of all may be seen, however small it is (R1)", async () => {
+  void it("takes few steps even if the client may see no repository, for any page size (R1)", async () => {
     for (const n of [1, 2, 999, 1_000]) {
       const { index, steps } = open();
       const page = await listRepositories(
@@ -56,7 +56,7 @@ void describe("a page of the catalog", () => {
     }
   });
 
-  void it("leads through all that may be seen, each once, and names nothing else", async () => {
+  void it("leads to every visible repository once, and to no other", async () => {
     for (const n of [1, 7, 1_000]) {
       const { index, names } = open();
       const wanted = names.filter(maySee).slice(0, 40 * n);
@@ -79,7 +79,7 @@ void describe("a page of the catalog", () => {
     }
   });
 
-  void it("of one upstream ends with it", async () => {
+  void it("of one upstream ends with its last repository", async () => {
     const { index, steps } = open();
     const page = await listRepositories(
       index,
@@ -95,7 +95,7 @@ void describe("a page of the catalog", () => {
     assert.deepEqual(steps, [6]);
   });
 
-  void it("lists upstreams by other names in the order of these, and some not at all", async () => {
+  void it("sorts upstreams by their displayed names, and omits upstreams without one", async () => {
     const upstreams = ["a.corp:5000", "a.corp:5001", "b", "b-c", "z.corp:1"];
     const keys = upstreams
       .flatMap((upstream) =>

@@ -20,11 +20,11 @@ void describe("a page of a sorted list", () => {
     });
   }
 
-  void it("has a next one at the end of a list that was cut itself", () => {
+  void it("has a next page at the end of an incomplete list", () => {
     assert.equal(cutPage(LIST, { n: 9, last: "a" }, false).nextLast, "e");
   });
 
-  void it("reads of 700 000 entries little more than it returns", () => {
+  void it("reads few more entries than it returns, of 700 000", () => {
     const tags = Array.from(
       { length: 700_000 },
       (_, at) => `v${String(at).padStart(7, "0")}`,

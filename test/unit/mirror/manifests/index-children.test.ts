@@ -10,14 +10,14 @@ import { ManualSchedule } from "../../../support/manual-schedule.ts";
 import { ScriptedRegistry } from "../../../support/scripted-client.ts";
 import { repositoryName } from "../../../support/upstream-harness.ts";
 
-/** Indexes that wait, and those that are remembered; see the source. */
+/** Bounds of the waiting and the remembered indexes; see the source. */
 const MAX_WAITING = 1_000;
 const REPOSITORY = repositoryName("a");
 
 const unasked = (): Promise<never> =>
   Promise.reject(new Error("nothing is stored"));
 
-/** The children of indexes of which none is stored: each is looked for once. */
+/** Children of indexes that are never stored; each child is looked up once. */
 class Scene {
   readonly schedule = new ManualSchedule();
   readonly sought: Digest[] = [];
@@ -59,7 +59,7 @@ class Scene {
     );
   }
 
-  /** Runs what is due until nothing is. */
+  /** Runs due work until none is left. */
   async settle(): Promise<void> {
     while (this.schedule.delaysMs.length > 0) {
       this.schedule.runNext();
@@ -85,7 +85,7 @@ void describe("indexes that wait for their children", () => {
     assert.equal(new Set(scene.sought).size, MAX_WAITING);
   });
 
-  void it("find a place when others have left theirs, and wait once each", async () => {
+  void it("are queued once each, when earlier ones have left the queue", async () => {
     const scene = new Scene();
     for (let round = 0; round < 3; round += 1) scene.pull("one", "index");
     assert.equal(scene.schedule.delaysMs.length, 1);
@@ -96,7 +96,7 @@ void describe("indexes that wait for their children", () => {
     assert.equal(scene.sought.length, 1 + MAX_WAITING);
   });
 
-  void it("are forgotten at the end of the mirror", async () => {
+  void it("are dropped when the mirror closes", async () => {
     const scene = new Scene();
     scene.pull("one", "index");
     await scene.children.stop();

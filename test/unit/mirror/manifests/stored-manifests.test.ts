@@ -80,7 +80,7 @@ async function setUp(test: AfterTest): Promise<{
     clock,
     log: quietLog,
     schedule: schedule.start,
-    // Only for what never ends before it.
+    // The upper bound of a wait that never ends by itself.
     patienceMs: 100,
     verifyAfterMs: () => WEEK_MS,
   });
@@ -100,7 +100,7 @@ async function setUp(test: AfterTest): Promise<{
 }
 
 void describe("a manifest that is served from memory", () => {
-  void it("is looked for on the disk once for many hits, and not by a hit", async (test) => {
+  void it("is checked on disk once for many hits, and not during a hit", async (test) => {
     const { stored, schedule, opened } = await setUp(test);
     assert.deepEqual(schedule.delaysMs, []);
     for (let hit = 0; hit < 50; hit += 1) {
@@ -113,7 +113,7 @@ void describe("a manifest that is served from memory", () => {
     assert.deepEqual(schedule.delaysMs, []);
   });
 
-  void it("is looked for again only after a while, however often it is served meanwhile", async (test) => {
+  void it("is checked again only after an interval, for any number of hits", async (test) => {
     const { stored, schedule, opened } = await setUp(test);
     for (let look = 1; look <= 3; look += 1) {
       assert(stored.recall(key, manifest.digest));
@@ -128,7 +128,7 @@ void describe("a manifest that is served from memory", () => {
     assert.equal(opened(), 3);
   });
 
-  void it("has its file written again if it is gone", async (test) => {
+  void it("has its file written again if that is missing", async (test) => {
     const { cache, stored, file } = await setUp(test);
     rmSync(file);
     assert(stored.recall(key, manifest.digest));
@@ -182,7 +182,7 @@ void describe("a manifest that is served from memory", () => {
   });
 });
 
-void describe("a manifest that a slow disk takes its time to store", () => {
+void describe("a manifest on a slow disk", () => {
   void it("is answered first, stored once in the background, and a hit afterwards", async (test) => {
     const { cache, stored, faults } = await setUp(test);
     const other = buildImage({ seed: "slow" }).manifest;

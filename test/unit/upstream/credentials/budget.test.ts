@@ -39,7 +39,7 @@ const CASES: readonly {
     want: [100, 20, HOUR_MS],
   },
   {
-    name: "a window at one of both",
+    name: "a window in one of both headers",
     headers: { "ratelimit-limit": "100;w=60", "ratelimit-remaining": "20" },
     want: [100, 20, 60_000],
   },
@@ -91,17 +91,17 @@ const CASES: readonly {
     want: [200, 50, 30_000],
   },
   {
-    name: "a rest without a limit",
+    name: "a remaining count without a limit",
     headers: { "ratelimit-remaining": "3" },
     want: [undefined, 3, HOUR_MS],
   },
   {
-    name: "more left than there is",
+    name: "more remaining than the limit",
     headers: { "ratelimit-limit": "100", "ratelimit-remaining": "900" },
     want: [100, 100, HOUR_MS],
   },
   {
-    name: "a window of nothing, and one of centuries",
+    name: "a window of zero, and one of centuries",
     headers: {
       "ratelimit-limit": "100;w=0",
       "ratelimit-remaining": "1;w=0",
@@ -118,7 +118,7 @@ const CASES: readonly {
   },
   { name: "nothing", headers: {}, want: undefined },
   {
-    name: "a limit alone",
+    name: "only a limit",
     headers: { "ratelimit-limit": "100" },
     want: undefined,
   },
