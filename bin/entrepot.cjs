@@ -75,13 +75,14 @@ function runChild(node, args, env) {
 function main() {
   var node = findNode();
   if (node === undefined) {
-    fail(
+    // In a variable: a comma after the last argument of a call is not ES5.
+    var problem =
       "got Node.js " +
-        process.versions.node +
-        "; expected " +
-        LEAST_MAJOR +
-        " or later: install it, or install entrepot with its optional dependencies",
-    );
+      process.versions.node +
+      "; expected " +
+      LEAST_MAJOR +
+      " or later: install it, or install entrepot with its optional dependencies";
+    fail(problem);
   }
   var args = FLAGS.concat(findProgram(), process.argv.slice(2));
   var env = Object.assign({ MALLOC_ARENA_MAX: "1" }, process.env);

@@ -148,12 +148,12 @@ void describe("the launcher", () => {
     ]);
   });
 
-  void it("uses no syntax that Node.js 12 can't parse", async () => {
+  void it("uses no syntax that is newer than ES5", async () => {
     const text = await readFile(LAUNCHER, "utf8");
-    const code = text.replaceAll(/\/\/.*|\/\*[^]*?\*\/|"[^"\n]*"/g, "");
+    const code = text.replaceAll(/\/\/.*|\/\*[^]*?\*\/|"[^"\n]*"/g, '""');
     assert.doesNotMatch(
       code,
-      /=>|`|\?\.|\?\?|\.\.\.|\b(?:const|let|class|async|await|import|export)\b|#(?!!)/,
+      /=>|`|\?\.|\?\?|\.\.\.|\b(?:const|let|class|async|await|import|export)\b|#(?!!)|,\s*\)/,
     );
   });
 });
