@@ -6,7 +6,7 @@ import { tempDir } from "../temp-dir.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
-/** buildah with `registries.conf`: what a build's `FROM` does. */
+/** buildah with `registries.conf`; pulls as the `FROM` of a build does. */
 export class Buildah implements Engine {
   readonly #dir: string;
   readonly #registriesConf: string | undefined;
@@ -16,7 +16,7 @@ export class Buildah implements Engine {
     this.#registriesConf = registriesConf;
   }
 
-  /** @param mirror absent: one that only builds and pushes */
+  /** @param mirror if absent, buildah only builds and pushes */
   static async start(
     test: AfterTest,
     mirror?: MirrorAddress,

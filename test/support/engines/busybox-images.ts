@@ -9,29 +9,29 @@ import { tempDir } from "../temp-dir.ts";
 import { Buildah } from "./buildah.ts";
 import { Dockerd } from "./dockerd.ts";
 
-/** An image in the registry that a container can be made of. */
+/** An image in the registry from which a container can be started. */
 export interface PublishedImage {
-  /** `library/bb`. */
+  /** For example `library/bb`. */
   readonly repository: string;
   readonly tag: string;
-  /** Of the manifest, or the index, as it was pushed. */
+  /** Digest of the manifest or index as it was pushed. */
   readonly digest: string;
   readonly mediaType: string;
-  /** Of one platform, the configuration included. */
+  /** Number of blobs of one platform, including the configuration. */
   readonly blobCount: number;
   readonly layerMediaTypes: readonly string[];
 }
 
 export interface PublishedImages {
-  /** Docker media types, one platform, made by `docker import`. */
+  /** Docker media types, one platform, created by `docker import`. */
   readonly docker: PublishedImage;
-  /** An OCI index with two platforms; layers by gzip. */
+  /** An OCI index with two platforms; layers compressed with gzip. */
   readonly multiArch: PublishedImage;
-  /** An OCI manifest with layers by zstd. */
+  /** An OCI manifest; layers compressed with zstd. */
   readonly zstd: PublishedImage;
 }
 
-/** In every image: what it prints proves that each byte of the layer arrived. */
+/** Command in every image; its output proves that every byte of the layer arrived. */
 export const PAYLOAD_COMMAND = ["/bin/busybox", "sha256sum", "/payload.bin"];
 
 const PAYLOAD = seededBytes("payload", 3_000_000);
@@ -39,11 +39,11 @@ export const PAYLOAD_SHA256 = createHash("sha256")
   .update(PAYLOAD.read(0, PAYLOAD.sizeBytes))
   .digest("hex");
 
-/** This machine's, and one that it cannot run. */
+/** The machine's architecture, and one that it cannot run. */
 const ARCHITECTURES: readonly [string, string] =
   process.arch === "arm64" ? ["arm64", "amd64"] : ["amd64", "arm64"];
 
-/** Makes images out of nothing but the machine's static busybox, and pushes them. */
+/** Builds images from the machine's static busybox alone, and pushes them. */
 export async function publishBusyboxImages(
   test: AfterTest,
   registry: RealRegistry,
@@ -89,7 +89,7 @@ async function pushOci(
   payload: string,
 ): Promise<void> {
   const builder = await Buildah.start(test);
-  // No word of these lines holds a space.
+  // No argument in these lines contains a space.
   const buildah = async (line: string): Promise<string> =>
     builder.buildah(...line.split(" "));
   const images = `docker://${registry.host}/library`;
@@ -99,7 +99,7 @@ async function pushOci(
     await buildah(`add build-${arch} ${shell} /`);
     await buildah(`config --arch=${arch} build-${arch}`);
     await buildah(`commit --rm build-${arch} base-${arch}`);
-    // A second layer upon the first.
+    // A second layer on top of the first.
     await buildah(
       `from --arch=${arch} --pull-never --name=build-${arch} base-${arch}`,
     );
@@ -109,7 +109,7 @@ async function pushOci(
   }
   const push = "push --tls-verify=false --format=oci";
   await buildah(`manifest ${push} --all multi ${images}/multi:1`);
-  // One layer of its own: a layer that the registry already has is not compressed again.
+  // Use a new layer: buildah does not compress a layer again that the registry already has.
   await buildah("from --name=build-zstd scratch");
   await buildah(`add build-zstd ${shell} /`);
   await buildah(`add build-zstd ${payload} /payload.bin`);
@@ -119,7 +119,7 @@ async function pushOci(
   );
 }
 
-/** What the registry itself says of an image. */
+/** Reads the properties of an image from the registry. */
 async function published(
   registry: RealRegistry,
   repository: string,

@@ -2,19 +2,19 @@ import { readdir, readFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import type { MirrorAddress } from "./engine.ts";
 
-/** Where the files lie that users copy to point their engines at the mirror. */
+/** Folder of the files that users copy to point their engines to the mirror. */
 export const CLIENT_FILES = join(
   import.meta.dirname,
   "../../../deploy/clients",
 );
 
-/** The mirror's address in each of them. */
+/** Address of the mirror in each of these files. */
 export const EXAMPLE_ADDRESS = "mirror.internal:5000";
 
 /**
- * Reads a file of `deploy/clients`, with the address of a mirror that runs.
+ * Reads a file of `deploy/clients` and replaces the address with that of a running mirror.
  *
- * @param path as in `docker/daemon.json`
+ * @param path for example `docker/daemon.json`
  */
 export async function readClientFile(
   path: string,
@@ -28,7 +28,7 @@ export async function readClientFile(
   return fitting.replaceAll(EXAMPLE_ADDRESS, mirror.host);
 }
 
-/** What a user changes in them for a mirror with TLS: `https`, and no leave to go without. */
+/** Applies a user's changes for a mirror with TLS: `https`, and plain HTTP no longer allowed. */
 function overTls(text: string): string {
   return text
     .replaceAll("http://", "https://")
@@ -36,7 +36,7 @@ function overTls(text: string): string {
     .replace(/"insecure-registries": \[[^\]]*\]/, '"insecure-registries": []');
 }
 
-/** Their paths, as in `docker/daemon.json`. */
+/** Lists the paths of the files, for example `docker/daemon.json`. */
 export async function listClientFiles(): Promise<string[]> {
   const entries = await readdir(CLIENT_FILES, {
     recursive: true,

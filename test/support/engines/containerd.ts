@@ -8,12 +8,12 @@ import { tempDir } from "../temp-dir.ts";
 import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 
-/** The CRI plug-in wants a network that a test does not have. */
+/** The CRI plug-in requires a network that a test does not have. */
 const CONFIG = `version = 2
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 `;
 
-/** Docker Hub has a server of another name; every other registry is covered by the default. */
+/** Docker Hub's server has another name than the registry; the default covers all others. */
 const HOSTS_FILES = ["docker.io/hosts.toml", "_default/hosts.toml"];
 
 /** containerd with `hosts.toml`, driven by `ctr`: it sends the registry to the mirror as `?ns=`. */
@@ -78,9 +78,9 @@ export class Containerd implements Engine {
   }
 
   /**
-   * Every blob and manifest in its content store, hashed here.
+   * Hashes every blob and manifest in the content store.
    *
-   * @returns the digests that it keeps them under, and those of their bytes
+   * @returns for each, the digest under which containerd keeps it and the digest of its bytes
    */
   async contents(): Promise<
     readonly { readonly name: string; readonly digest: string }[]

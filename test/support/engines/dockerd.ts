@@ -10,12 +10,12 @@ import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 
 const START_TIMEOUT_MS = 30_000;
-/** A base image is pushed and pulled in it. */
+/** Long enough to push and to pull a base image. */
 const COMMAND_TIMEOUT_MS = 180_000;
-/** Installs packages on the way. */
+/** Long enough for a build that installs packages. */
 const BUILD_TIMEOUT_MS = 600_000;
 
-/** dockerd with `registry-mirrors`, the configuration of most of its users. */
+/** dockerd with `registry-mirrors`, the configuration that most users have. */
 export class Dockerd implements Engine {
   readonly #test: AfterTest;
   readonly #dir: string;
@@ -33,7 +33,7 @@ export class Dockerd implements Engine {
     this.#mirror = mirror;
   }
 
-  /** @param mirror absent: a daemon that only builds and pushes */
+  /** @param mirror if absent, the daemon only builds and pushes */
   static async start(
     test: AfterTest,
     mirror?: MirrorAddress,
@@ -44,7 +44,7 @@ export class Dockerd implements Engine {
     return engine;
   }
 
-  /** Writes the client's own configuration, as `docker login` does. */
+  /** Writes the configuration of the client, as `docker login` does. */
   async writeClientConfig(
     config: Readonly<Record<string, unknown>>,
   ): Promise<void> {
@@ -53,7 +53,7 @@ export class Dockerd implements Engine {
     await writeFile(join(folder, "config.json"), JSON.stringify(config));
   }
 
-  /** Runs the client and gives its standard output. */
+  /** Runs the client and returns its standard output. */
   async docker(...args: readonly string[]): Promise<string> {
     const { stdout } = await runCommand("docker", args, {
       env: this.#clientEnv,
@@ -63,11 +63,11 @@ export class Dockerd implements Engine {
   }
 
   /**
-   * Builds by the daemon's own builder: BuildKit would want a front end of its own from Docker Hub.
+   * Builds with the daemon's own builder; BuildKit would fetch a front end from Docker Hub.
    *
-   * @param folder the context, with its Dockerfile
-   * @param buildArgs set over the defaults of the Dockerfile
-   * @returns what was said on the way
+   * @param folder the context, including the Dockerfile
+   * @param buildArgs override the defaults of the Dockerfile
+   * @returns the output of the build
    */
   async build(
     folder: string,
@@ -154,7 +154,7 @@ export class Dockerd implements Engine {
       ],
     });
     this.#child = child;
-    // SIGKILL, the child's own release, would leave its containerd and its mounts behind.
+    // The release of `Child` is SIGKILL, which would leave the daemon's containerd and its mounts.
     releaseAfter(this.#test, () => this.#stop());
     await child.line(
       (line) => line.includes("API listen on") || undefined,
@@ -183,7 +183,7 @@ export class Dockerd implements Engine {
   async #stop(): Promise<void> {
     if (this.#child?.isRunning !== true) return;
     await this.#child.terminate(20_000);
-    // The daemon leaves it mounted once a container has used the machine's network.
+    // The daemon leaves this mount if a container used the machine's network.
     const netns = join(this.#store, "exec/netns/default");
     if (existsSync(netns)) await runCommand("umount", [netns]);
   }

@@ -1,27 +1,29 @@
 import { runCommand } from "../run-command.ts";
 
-/** A container engine that was pointed at a mirror, with a local store of its own. */
+/** A container engine that is configured for a mirror and has its own local store. */
 export interface Engine {
-  /** Pulls as its users do. @returns digests under which it then knows the image */
+  /** Pulls as users do. @returns digests under which the engine then lists the image */
   pull(reference: string): Promise<readonly string[]>;
-  /** Runs a command in a container of an image that was pulled. @returns its standard output */
+  /** Runs a command in a container of a pulled image. @returns its standard output */
   run(reference: string, command: readonly string[]): Promise<string>;
-  /** Leaves nothing of what was pulled. */
+  /** Removes everything that was pulled. */
   empty(): Promise<void>;
 }
 
-/** Where an engine finds the mirror. */
+/** Address of the mirror for an engine. */
 export interface MirrorAddress {
   /** `127.0.0.1:PORT`. */
   readonly host: string;
-  /** Present: by TLS, with a certificate that the engine has its own way to believe. */
+  /** True: the mirror uses TLS, with an authority that each engine trusts by its own configuration. */
   readonly isTls?: boolean;
   /** Lines for the mirror's section of each hosts.toml. */
   readonly hostsToml?: string;
 }
 
 /**
- * Fails for programs that are not there: an end-to-end test that did not run proves nothing.
+ * Fails if a program is not installed: an end-to-end test that is skipped proves nothing.
+ *
+ * @throws Error with the names of the missing programs
  */
 export async function requireCommands(
   commands: readonly string[],

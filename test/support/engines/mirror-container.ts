@@ -9,9 +9,9 @@ import { tempDir } from "../temp-dir.ts";
 import type { Dockerd } from "./dockerd.ts";
 
 const HEALTHY_WITHIN_MS = 60_000;
-/** As in `deploy/compose`; who is killed after it has another exit code than 0. */
+/** As in `deploy/compose`; after it, SIGKILL ends the process with an exit code other than 0. */
 const GRACE_SECONDS = 40;
-/** As `deploy/compose` runs it. */
+/** Options that `deploy/compose` uses. */
 const HARDENING = [
   "--read-only",
   "--tmpfs=/tmp",
@@ -48,9 +48,9 @@ export class MirrorContainer {
   }
 
   /**
-   * Ends when the image's own health check has passed.
+   * Starts a container and waits until the image's own health check passes.
    *
-   * @param config of the file in `/etc/entrepot`; addresses are the environment's
+   * @param config content of the file in `/etc/entrepot`; the environment sets the addresses
    */
   static async run(
     test: AfterTest,
@@ -72,7 +72,7 @@ export class MirrorContainer {
       `--volume=${file}:/etc/entrepot/entrepot.yaml:ro`,
       `--env=ENTREPOT_LISTEN=127.0.0.1:${registry}`,
       `--env=ENTREPOT_OPERATOR__LISTEN=127.0.0.1:${operator}`,
-      // The image's own interval would have the test wait for half a minute.
+      // With the image's own interval the test would wait for half a minute.
       "--health-interval=1s",
       image,
     );
@@ -93,13 +93,13 @@ export class MirrorContainer {
     await this.#healthy();
   }
 
-  /** SIGTERM, and SIGKILL after the grace. @returns the exit code */
+  /** Sends SIGTERM, and SIGKILL after the grace period. @returns the exit code */
   async stop(): Promise<number> {
     await this.#dockerd.docker("stop", `--time=${GRACE_SECONDS}`, this.#id);
     return (await this.#inspect()).State.ExitCode;
   }
 
-  /** The real, effective, saved and file system user of its process. */
+  /** Returns the real, effective, saved and file system user of the process. */
   async uids(): Promise<readonly number[]> {
     const { Pid } = (await this.#inspect()).State;
     const status = readFileSync(`/proc/${Pid}/status`, "utf8");
@@ -107,7 +107,7 @@ export class MirrorContainer {
     return uids.split("\t").map(Number);
   }
 
-  /** What its process could do beyond its user's rights, as the kernel's bit set in hex. */
+  /** Returns the capability sets of the process, as the kernel's bit masks in hex. */
   async capabilities(): Promise<readonly string[]> {
     const { Pid } = (await this.#inspect()).State;
     const status = readFileSync(`/proc/${Pid}/status`, "utf8");
@@ -116,19 +116,19 @@ export class MirrorContainer {
     );
   }
 
-  /** Tries to write outside of every mount. @returns what was said */
+  /** Writes to a path with a shell in the container. @returns the output, or the error if it fails */
   async write(path: string): Promise<string> {
     return this.#dockerd
       .docker("exec", this.#id, "sh", "-c", `echo x > ${path}`)
       .catch(String);
   }
 
-  /** Runs a command of the program in the container. @returns its output */
+  /** Runs `entrepot` with the arguments in the container. @returns its output */
   async entrepot(...args: readonly string[]): Promise<string> {
     return this.#dockerd.docker("exec", this.#id, "entrepot", ...args);
   }
 
-  /** The folder on this machine that is mounted for a path of the container. */
+  /** Returns the machine's folder that is mounted at a path of the container. */
   async mountedAt(path: string): Promise<string> {
     const { Mounts } = await this.#inspect();
     const mount = Mounts.find(({ Destination }) => Destination === path);
@@ -136,7 +136,7 @@ export class MirrorContainer {
     return mount.Source;
   }
 
-  /** Paths that were written outside of every mount. */
+  /** Lists the paths that were changed outside of every mount. */
   async changedPaths(): Promise<string> {
     return this.#dockerd.docker("diff", this.#id);
   }
@@ -166,7 +166,7 @@ export class MirrorContainer {
   }
 }
 
-/** The health check asks the port that the environment names, so it cannot be the system's choice. */
+/** Chooses ports in advance: the health check reads its port from the environment, which can't be 0. */
 async function freePorts(count: number): Promise<number[]> {
   const servers = Array.from({ length: count }, () =>
     createServer().listen(0, "127.0.0.1"),

@@ -12,17 +12,17 @@ import type { AfterTest } from "../after-test.ts";
 import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
 
-/** The machine's authorities: a network that reads TLS has one of its own among them. */
+/** The machine's authorities, which include that of a proxy that intercepts TLS. */
 const AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt";
 
-/** Where the package archive is slow, so is this. */
+/** Long enough for a slow package archive. */
 const INSTALL_TIMEOUT_MS = 300_000;
 
 /**
- * Makes what Node.js's own image is, for it can't be pulled here: Debian's smallest system with
- * the Node.js that runs the tests, and the npm of this machine.
+ * Builds a replacement for Node.js's own image, which tests can't pull: Debian's minimal system with
+ * the Node.js that runs the tests and the machine's npm.
  *
- * @returns a tar file of the root
+ * @returns path of a tar file of the root
  */
 export async function makeNodeBase(test: AfterTest): Promise<string> {
   const dir = await tempDir(test, "node-base-");
@@ -70,8 +70,8 @@ async function installNpm(local: string): Promise<void> {
 }
 
 /**
- * The tag of the base that a Dockerfile asks for, as in `node:26-bookworm-slim`. Its digest is left
- * out: no base that is made here can have it.
+ * Returns the tag of a Dockerfile's base image, for example `node:26-bookworm-slim`, without its
+ * digest: a base that is built here has another one.
  */
 export async function readNodeImage(dockerfile: string): Promise<string> {
   const text = await readFile(dockerfile, "utf8");

@@ -3,16 +3,16 @@ import { join } from "node:path";
 import { type AfterTest, releaseAfter } from "../after-test.ts";
 import { runCommand } from "../run-command.ts";
 
-/** Where Docker's and the containers tools look for the authorities of one registry. */
+/** Folders in which Docker and the containers tools expect the authorities of one registry. */
 const CERTIFICATE_FOLDERS = {
   docker: "/etc/docker/certs.d",
   containers: "/etc/containers/certs.d",
 } as const;
 
 /**
- * An address of this machine that is none of 127.0.0.0/8, for as long as the test runs: engines
- * take those for safe whatever their certificate. From the range for benchmarks (RFC 2544), on the
- * loopback: no other machine can reach it.
+ * Adds an address outside of 127.0.0.0/8 to the loopback until the test ends, because engines accept
+ * any certificate from 127.0.0.0/8. It is from the range for benchmarks (RFC 2544); no other machine
+ * can reach it.
  */
 export async function takeOwnAddress(test: AfterTest): Promise<string> {
   const address = `198.18.${(process.pid >> 8) & 255}.${process.pid & 255 || 1}`;
@@ -24,9 +24,9 @@ export async function takeOwnAddress(test: AfterTest): Promise<string> {
 }
 
 /**
- * Puts an authority where an engine's users put it, as `ca.crt` in a folder of the registry's name.
+ * Makes an engine trust an authority as its users do: by `ca.crt` in a folder with the registry's name.
  *
- * @param registry `198.18.0.1:5000`
+ * @param registry for example `198.18.0.1:5000`
  */
 export async function trustAuthority(
   test: AfterTest,

@@ -6,7 +6,7 @@ import { tempDir } from "../temp-dir.ts";
 import type { MirrorAddress } from "./engine.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
-/** podman that fetches only what it misses of zstd:chunked layers; its storage must be overlay's. */
+/** podman that fetches only the missing parts of zstd:chunked layers; requires overlay storage. */
 export class PartialPodman {
   readonly #dir: string;
   readonly #env: Readonly<Record<string, string>>;
@@ -47,7 +47,7 @@ pull_options = {enable_partial_images = "true", use_hard_links = "false", ostree
     await this.#podman("pull", "--quiet", reference);
   }
 
-  /** Gives the files of an image to a reader. */
+  /** Mounts an image, calls the reader with the folder, and unmounts the image. */
   async mounted(
     reference: string,
     read: (folder: string) => Promise<void>,
@@ -60,7 +60,7 @@ pull_options = {enable_partial_images = "true", use_hard_links = "false", ostree
     }
   }
 
-  /** Leaves nothing of what was pulled, and no mount. */
+  /** Removes everything that was pulled, and the mount. */
   async empty(): Promise<void> {
     await this.#podman("rmi", "--all", "--force");
     await runCommand("sh", [

@@ -6,7 +6,7 @@ import { tempDir } from "../temp-dir.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
-/** podman with `registries.conf`; needs no daemon. */
+/** podman with `registries.conf`; it needs no daemon. */
 export class Podman implements Engine {
   readonly #dir: string;
   readonly #registriesConf: string;
@@ -39,7 +39,7 @@ export class Podman implements Engine {
       "run",
       "--rm",
       "--network=none",
-      // Its own limits are above those that a test may be under.
+      // podman's default limits may exceed those of the test's process.
       "--ulimit=nofile=1024:1024",
       "--ulimit=nproc=1024:1024",
       reference,
@@ -49,7 +49,7 @@ export class Podman implements Engine {
 
   async empty(): Promise<void> {
     for (const folder of ["root", "run", "tmp"]) {
-      // What podman left running may still take its own away.
+      // Processes that podman left running may still remove their files: retry.
       await rm(join(this.#dir, folder), {
         recursive: true,
         force: true,

@@ -9,13 +9,13 @@ import { tempDir } from "../temp-dir.ts";
 const SCRAPED_ADDRESS = "mirror:5001";
 const SCRAPED_WITHIN_MS = 30_000;
 
-/** One series of an answer, with its last value. */
+/** One series of a query's result, with its last value. */
 export interface Sample {
   readonly metric: Readonly<Record<string, string>>;
   readonly value: number;
 }
 
-/** A real Prometheus with the configuration of `deploy/compose`. */
+/** A Prometheus process with the configuration of `deploy/compose`. */
 export class Prometheus {
   readonly #origin: string;
   readonly #child: Child;
@@ -30,7 +30,7 @@ export class Prometheus {
     const dir = await tempDir(test, "prometheus-");
     const text = await readFile(join(COMPOSE, "prometheus.yml"), "utf8");
     const file = join(dir, "prometheus.yml");
-    // More often than there, for the test waits for a scrape.
+    // A shorter interval, because the test waits for a scrape.
     await writeFile(
       file,
       text
@@ -51,7 +51,7 @@ export class Prometheus {
     return new Prometheus(`http://${address}`, child);
   }
 
-  /** @throws Error where the expression is refused */
+  /** @throws Error if Prometheus rejects the expression */
   async query(expression: string): Promise<readonly Sample[]> {
     const response = await fetch(`${this.#origin}/api/v1/query`, {
       method: "POST",
@@ -71,7 +71,7 @@ export class Prometheus {
     }));
   }
 
-  /** Waits for the scrape after which an expression has a result. */
+  /** Waits until an expression has a result. */
   async until(expression: string): Promise<readonly Sample[]> {
     const endMs = performance.now() + SCRAPED_WITHIN_MS;
     for (;;) {
@@ -84,7 +84,7 @@ export class Prometheus {
     }
   }
 
-  /** The types that the scraped text declared, by metric. */
+  /** Returns the types that the scraped text declares, by metric. */
   async types(): Promise<Readonly<Record<string, string>>> {
     const response = await fetch(`${this.#origin}/api/v1/metadata`);
     const { data } = (await response.json()) as {

@@ -4,10 +4,10 @@ import { readClientFile } from "./client-files.ts";
 import type { MirrorAddress } from "./engine.ts";
 
 /**
- * Writes the `registries.conf` that podman, buildah, CRI-O and skopeo share: each registry by its
- * name as the first component of the path.
+ * Writes the `registries.conf` that podman, buildah, CRI-O and skopeo share. It maps each registry to
+ * a path of the mirror whose first component is the registry's name.
  *
- * @returns the file
+ * @returns path of the file
  */
 export async function writeRegistriesConf(
   dir: string,

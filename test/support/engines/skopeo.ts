@@ -7,13 +7,13 @@ import { tempDir } from "../temp-dir.ts";
 import type { MirrorAddress } from "./engine.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
-/** A file of a `dir:` copy: what its name promises, and what it holds. */
+/** A file of a `dir:` copy: its name and the digest of its bytes. */
 export interface CopiedFile {
   readonly name: string;
   readonly digest: string;
 }
 
-/** skopeo with `--registries-conf`: copies whole images, all platforms too, and runs nothing. */
+/** skopeo with `--registries-conf`: copies images with all platforms and runs no containers. */
 export class Skopeo {
   readonly #dir: string;
   readonly #registriesConf: string;
@@ -30,9 +30,9 @@ export class Skopeo {
   }
 
   /**
-   * Copies every byte of an image, all platforms of an index, into an empty folder.
+   * Copies an image, including all platforms of an index, into an empty folder.
    *
-   * @returns digest of the top manifest, and each file hashed here
+   * @returns digest of the top manifest, and the digest of each file's bytes
    */
   async copyAll(
     reference: string,

@@ -13,7 +13,7 @@ const TEMPLATE: UpstreamConfig = {
   endpoints: [],
 };
 
-/** A set whose registries answer when a test says so. */
+/** Creates a set of upstreams whose registries answer when the test calls `answer`. */
 function setUp() {
   const schedule = new ManualSchedule();
   const answers = new Map<string, () => void>();
@@ -37,7 +37,7 @@ function setUp() {
     onRetired: () => {},
     schedule: schedule.start,
   });
-  /** Runs what waits now, and not what that schedules. */
+  /** Runs the scheduled work, but not the work that it schedules in turn. */
   const look = () => {
     for (let left = schedule.delaysMs.length; left > 0; left--) {
       schedule.runNext();
@@ -62,8 +62,8 @@ function isBusy(error: unknown): boolean {
   return error instanceof UpstreamError && error.kind === "breaker-open";
 }
 
-void describe("the upstreams of templates", () => {
-  void it("are made once for a name, and have a place when the registry answered", () => {
+void describe("upstreams from templates", () => {
+  void it("are created once per name, and listed after their registry has answered", () => {
     const { use, answer, names, made } = setUp();
     const first = use("a.example");
     assert.equal(use("a.example"), first);
@@ -75,7 +75,7 @@ void describe("the upstreams of templates", () => {
     assert.equal(made(), 1);
   });
 
-  void it("are a hundred at most, and the one unused longest gives its place", () => {
+  void it("are limited to a hundred; a new one replaces the least recently used", () => {
     const { use, answer, names } = setUp();
     for (let i = 0; i < 100; i++) {
       use(`r${i}.example`);
@@ -94,7 +94,7 @@ void describe("the upstreams of templates", () => {
     assert.ok(names().includes("r4.example"));
   });
 
-  void it("push out none in use while their registries do not answer, however many are named", () => {
+  void it("replace no listed one while their registries do not answer, however many names are requested", () => {
     const { use, answer, names } = setUp();
     use("real.example");
     answer("real.example");
@@ -102,7 +102,7 @@ void describe("the upstreams of templates", () => {
     assert.deepEqual(names(), ["real.example"]);
   });
 
-  void it("are refused for a while once too many are being asked, or have not ended", () => {
+  void it("are refused while too many wait for an answer, or are not closed yet", () => {
     const { use, busy } = setUp();
     for (let i = 0; i < 32; i++) {
       busy.add(`slow${i}.example`);
@@ -120,7 +120,7 @@ void describe("the upstreams of templates", () => {
     assert.ok(made > 900 && made < 1_100, String(made));
   });
 
-  void it("are closed some time after they are dropped, when they are idle", () => {
+  void it("are closed some time after their removal, when they are idle", () => {
     const { use, answer, set, look, closed, busy, names } = setUp();
     use("never.example");
     use("kept.example");
@@ -139,7 +139,7 @@ void describe("the upstreams of templates", () => {
     assert.deepEqual(closed, ["never.example", "kept.example"]);
   });
 
-  void it("stay as they are at a reload that does not change them", () => {
+  void it("are kept at a reload that does not change them", () => {
     const { use, answer, set } = setUp();
     const kept = use("kept.example");
     answer("kept.example");
