@@ -1,37 +1,37 @@
 import { connect, type Socket } from "node:net";
 
 /*
- * The client of large bodies: a process of its own that reads sockets into one buffer and throws
- * the bytes away. It knows just enough HTTP for that.
+ * The client of large bodies: a separate process that reads sockets into one buffer and discards the
+ * bytes. It implements only as much HTTP as that requires.
  */
 
 export interface DrainOrder {
   readonly host: string;
   readonly port: number;
-  /** Of each request, one path after the other, over all connections. */
+  /** Paths of the requests, used in turn over all connections. */
   readonly paths: readonly string[];
   readonly connections: number;
-  /** Ends after so many requests on each connection, or at the time below. */
+  /** Number of requests on each connection; the run ends earlier after `durationMs`. */
   readonly requestsEach: number;
   readonly durationMs?: number;
-  /** A slow reader: so many bytes a second on each connection. */
+  /** Rate limit of each connection, for slow readers. */
   readonly bytesPerSecond?: number;
 }
 
 export interface DrainReport {
-  /** Of bodies. */
+  /** Bytes of bodies. */
   readonly bytes: number;
   readonly seconds: number;
-  /** From a request to the first byte of its body, for each answer. */
+  /** Time from a request to the first byte of its body, for each response. */
   readonly firstByteMs: readonly number[];
-  /** Of this process: what the measuring costs. */
+  /** Processor time of this process: the cost of the measurement. */
   readonly cpuSeconds: number;
   readonly failure: string | undefined;
 }
 
 /** Small enough for the second-level cache; the kernel's copy is then the only cost. */
 const buffer = Buffer.allocUnsafeSlow(256 * 1024);
-/** A slow reader takes little at a time. */
+/** A slow reader reads small parts. */
 const slowBuffer = buffer.subarray(0, 64 * 1024);
 
 const END_OF_HEAD = "\r\n\r\n";
@@ -85,7 +85,7 @@ class Run {
     this.#done.resolve();
   }
 
-  /** @returns what starts the connection's requests */
+  /** Opens a connection. @returns function that starts its requests */
   #connect(): Promise<() => void> {
     const { host, port, paths, requestsEach, bytesPerSecond } = this.#order;
     let head = "";
@@ -146,7 +146,7 @@ class Run {
       },
     });
     socket.once("connect", () => {
-      // Only the bytes of the answer are read; what is not read holds nothing back.
+      // Requests start only after all connections are open.
       resolve(ask);
     });
     socket.on("error", (error) => {

@@ -5,7 +5,7 @@ import type { DrainOrder, DrainReport } from "./drain-worker.ts";
 
 export type { DrainReport } from "./drain-worker.ts";
 
-/** The reading process, started once: a start of its own would be part of every figure. */
+/** The reading process. It is started once, so that its start is not part of a figure. */
 export class Drain {
   readonly #child: ChildProcess;
 
@@ -17,7 +17,7 @@ export class Drain {
     });
   }
 
-  /** @throws Error for any answer but a whole 200 */
+  /** @throws Error for any response other than a complete 200 */
   async read(
     server: { readonly host: string; readonly port: number },
     order: Omit<DrainOrder, "host" | "port">,

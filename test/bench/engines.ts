@@ -5,16 +5,16 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { runCommand } from "../support/run-command.ts";
 
-/** An engine that takes images from whatever registry a reference names, by plain HTTP. */
+/** An engine that pulls from the registry that a reference names, over plain HTTP. */
 export interface PullingEngine {
   pull(reference: string): Promise<void>;
-  /** Leaves nothing of what was pulled. */
+  /** Removes everything that was pulled. */
   empty(): Promise<void>;
 }
 
 const START_TIMEOUT_MS = 20_000;
 
-/** podman with a store of its own; overlay, as it is by default where the kernel has it. */
+/** podman with its own store, on overlay as by default if the kernel supports it. */
 export class PullingPodman implements PullingEngine {
   readonly #dir: string;
 
@@ -47,7 +47,7 @@ export class PullingPodman implements PullingEngine {
   }
 }
 
-/** containerd with a store of its own, driven by `ctr`. */
+/** containerd with its own store, controlled by `ctr`. */
 export class PullingContainerd implements PullingEngine {
   readonly #dir: string;
   #storeCount = 0;

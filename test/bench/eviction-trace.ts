@@ -1,12 +1,12 @@
 /*
- * Which image should go first? Replays traces of pulls against policies that choose it, and
- * prints the table of test/bench/eviction-policies.md:
+ * Compares policies for the choice of the image to evict: replays traces of pulls against each of
+ * them, and prints the table of test/bench/eviction-policies.md:
  *
  *     node test/bench/eviction-trace.ts
  *
- * An image is a base layer shared by its family, a middle shared by the versions of its
- * repository, and layers of its own. Sizes are log-normal with the median and the spread that
- * layers of public registries have. Every trace has the same seed, so that policies meet the same
+ * An image consists of a base layer that its family shares, a middle layer that the versions of its
+ * repository share, and layers of its own. Sizes are log-normal with the median and the spread of
+ * layers in public registries. Every trace has the same seed, so that each policy receives the same
  * pulls.
  */
 import { pathToFileURL } from "node:url";
@@ -29,24 +29,24 @@ interface Image {
   readonly sizeBytes: number;
 }
 
-/** What is pulled, one after the other. */
+/** A sequence of pulls. */
 interface Trace {
   readonly name: string;
   readonly pulls: readonly Image[];
-  /** Bytes of everything that is ever pulled, each blob once. */
+  /** Sum of the sizes of all pulled blobs, each counted once. */
   readonly distinctBytes: number;
 }
 
 interface Held {
   readonly image: Image;
-  /** The number of the last pull of it. */
+  /** Position of its last pull in the trace. */
   usedAt: number;
   pulls: number;
-  /** What a policy keeps of it. */
+  /** Value that the policy stores for the image. */
   credit: number;
 }
 
-/** The lowest score goes first. */
+/** Evicts the image with the lowest score first. */
 interface Policy {
   readonly name: string;
   score(held: Held, now: number, freedBytes: () => number): number;
@@ -55,7 +55,7 @@ interface Policy {
   onPulled?(held: Held, freedBytes: () => number): void;
 }
 
-/** Greedy-Dual keeps a level that rises to the credit of what went last. */
+/** Greedy-Dual: the level rises to the credit of each evicted image and is added to new credits. */
 function greedyDual(name: string, usesPulls: boolean): Policy {
   let level = 0;
   return {
@@ -92,9 +92,9 @@ function policies(): readonly Policy[] {
 
 interface Workload {
   readonly name: string;
-  /** Pulls between two moves of a tag. */
+  /** Number of pulls between two moves of a tag. */
   readonly moveEvery: number;
-  /** Pulls of images that are not pulled again, like a scanner's: how many, how often. */
+  /** Bursts of pulls of images that are not pulled again, as by a scanner: length and period. */
   readonly scan:
     { readonly length: number; readonly every: number } | undefined;
   readonly exponent: number;
@@ -111,7 +111,7 @@ const WORKLOADS: readonly Workload[] = [
   },
 ];
 
-/** Shares of the distinct bytes that the cache holds. */
+/** Sizes of the cache, as shares of the distinct bytes. */
 const CACHE_SHARES = [0.05, 0.15, 0.4];
 
 function buildTrace(workload: Workload): Trace {
@@ -120,7 +120,7 @@ function buildTrace(workload: Workload): Trace {
   let lastImage = 0;
   let distinctBytes = 0;
   const layer = (median: number): Blob => {
-    // Box-Muller; two thirds of the layers lie within a factor of five of the median.
+    // Box-Muller; two thirds of the layers are within a factor of five of the median.
     const normal =
       Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
     const sizeBytes = Math.ceil(
@@ -172,11 +172,11 @@ function buildTrace(workload: Workload): Trace {
 
 interface Result {
   readonly byteHits: number;
-  /** Of pulls for which nothing had to be fetched. */
+  /** Share of pulls for which nothing was fetched. */
   readonly imageHits: number;
 }
 
-/** What is missing is fetched; then images go until the rest fits, with blobs that no other needs. */
+/** Fetches missing blobs; then evicts images, with blobs that no other needs, until the rest fits. */
 function replay(trace: Trace, policy: Policy, cacheBytes: number): Result {
   const held = new Map<number, Held>();
   const holders = new Map<number, number>();
@@ -238,7 +238,7 @@ function percent(share: number): string {
   return (share * 100).toFixed(1);
 }
 
-/** The table as Markdown: byte hit ratio, then the share of pulls that fetched nothing. */
+/** Returns the table as Markdown: byte hit ratio, then the share of pulls that fetched nothing. */
 export function evictionTable(): string {
   const lines: string[] = [];
   for (const workload of WORKLOADS) {

@@ -3,7 +3,7 @@ import type { Rig } from "./rig.ts";
 export type Unit =
   "requests/s" | "bytes/s" | "seconds" | "bytes" | "requests" | "CPU s/GiB";
 
-/** One quantity of one contestant: a sample a round. */
+/** Samples of one quantity of one contestant, one per round. */
 export interface Measure {
   readonly contestant: string;
   readonly what: string;
@@ -11,38 +11,38 @@ export interface Measure {
   readonly samples: readonly number[];
 }
 
-/** A figure's demand on a quotient or a difference of measures. */
+/** Required value of a quotient or difference of measures. */
 export interface Bar {
-  /** As in `by digest ÷ nginx`. */
+  /** For example `by digest ÷ nginx`. */
   readonly text: string;
   readonly value: number;
   readonly demand: "at least" | "at most";
   readonly bar: number;
   readonly aim: number | undefined;
-  /** What {@link value}, {@link bar} and {@link aim} are counted in; `×` for a quotient. */
+  /** Unit of {@link value}, {@link bar} and {@link aim}; `×` for a quotient. */
   readonly unit: "×" | "ms" | "MiB" | "KiB" | "requests";
 }
 
 export interface FigureResult {
   readonly measures: readonly Measure[];
   readonly bars: readonly Bar[];
-  /** What a reader must know beside the numbers. */
+  /** Remarks that a reader needs to interpret the numbers. */
   readonly notes?: readonly string[];
 }
 
-/** One thing that is measured, on every contestant in turn. */
+/** One measurement that is taken on every contestant in turn. */
 export interface Figure {
   readonly name: string;
   readonly title: string;
-  /** Programs that it can't do without. */
+  /** Programs that it requires. */
   readonly commands: readonly string[];
   run(rig: Rig): Promise<FigureResult>;
 }
 
 /**
- * Runs every contestant once a round, A B C A B C: what else the machine does meets them all.
+ * Runs every contestant once per round, A B C A B C, so that other load on the machine affects all.
  *
- * @returns the samples of each, in the order of the rounds
+ * @returns samples of each contestant in the order of the rounds
  */
 export async function alternate<Name extends string>(
   rounds: number,
@@ -72,7 +72,7 @@ export function median(samples: readonly number[]): number {
     : (upper + (sorted[middle - 1] ?? Number.NaN)) / 2;
 }
 
-/** The quotient of two medians. */
+/** Returns the quotient of two medians. */
 export function ratio(
   ours: readonly number[],
   theirs: readonly number[],

@@ -9,7 +9,7 @@ import { tagLatency } from "./figures/tag-latency.ts";
 import { tlsBlob } from "./figures/tls.ts";
 import { manifestDigest, manifestTag } from "./figures/manifest-hits.ts";
 
-/** Every figure, in the order in which they are taken. */
+/** All figures, in the order in which they are measured. */
 export const FIGURES: readonly Figure[] = [
   manifestDigest,
   manifestTag,

@@ -1,7 +1,7 @@
 import { availableParallelism, totalmem } from "node:os";
 import { runCommand } from "../support/run-command.ts";
 
-/** Where and with what it was measured, in general terms: no name, no path. */
+/** Machine and programs of a measurement in general terms, without names and paths. */
 export interface Machine {
   readonly date: string;
   readonly platform: string;
@@ -34,7 +34,7 @@ export async function describeMachine(): Promise<Machine> {
   };
 }
 
-/** @returns which of the programs can't be started */
+/** @returns names of the programs that can't be started */
 export async function missingCommands(
   commands: readonly string[],
 ): Promise<string[]> {
@@ -53,7 +53,7 @@ async function versionOf(
   command: string,
   args: readonly string[],
 ): Promise<string | undefined> {
-  // wrk prints its version and fails.
+  // wrk prints its version and exits with an error.
   const said = await runCommand(command, args).then(
     ({ stdout, stderr }) => stdout + stderr,
     (error: unknown) => String(error),

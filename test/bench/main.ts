@@ -20,7 +20,7 @@ const USAGE = `npm run bench [-- NAME… [options]]
   --out FOLDER       where the results go (bench-results)
 `;
 
-/** docker-registry is the upstream and a peer. */
+/** docker-registry is the upstream and a contestant. */
 const ALWAYS_NEEDED = ["docker-registry"];
 
 class UsageError extends Error {}
@@ -110,7 +110,7 @@ async function take(
     return { name, title, seconds: 0, outcome: "not measured", reason };
   }
   const rig = await Rig.open(options);
-  // Nothing that was started outlives a run that is broken off.
+  // Stop all started processes if the run is interrupted.
   const onSignal = () => {
     void rig.close().finally(() => process.exit(130));
   };

@@ -5,7 +5,7 @@ import { dirname, join } from "node:path";
 import { readParts, seededBytes } from "../support/seeded-bytes.ts";
 
 /*
- * What docker-registry keeps, written without asking it:
+ * Writes the files of docker-registry without running it:
  *
  *   docker/registry/v2/blobs/sha256/<2 hex>/<64 hex>/data
  *   docker/registry/v2/repositories/<name>/_layers/sha256/<64 hex>/link
@@ -14,12 +14,12 @@ import { readParts, seededBytes } from "../support/seeded-bytes.ts";
  *   docker/registry/v2/repositories/<name>/_manifests/tags/<tag>/index/sha256/<64 hex>/link
  */
 
-/** docker-registry sends it only to clients that name it in `Accept`. */
+/** docker-registry sends this type only to clients that name it in `Accept`. */
 export const MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE = "application/vnd.oci.image.config.v1+json";
 const LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar";
 
-/** The repository that everything is in. */
+/** Repository of all content. */
 export const REPOSITORY = "bench/image";
 
 export interface StoredBlob {
@@ -35,7 +35,7 @@ export interface StoredImage {
   readonly layers: readonly StoredBlob[];
 }
 
-/** The folder of a docker-registry, filled from outside. */
+/** Storage folder of a docker-registry, into which content is written directly. */
 export class RegistryFiles {
   readonly root: string;
   readonly #repository: string;
@@ -144,7 +144,7 @@ export class RegistryFiles {
   }
 }
 
-/** Gives a web server the same file under the path that a registry has it at. */
+/** Makes a registry's file available to a web server under the path of the registry API. */
 export function publishFile(
   root: string,
   path: string,

@@ -2,18 +2,18 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 
 export interface RelayOptions {
   readonly target: { readonly host: string; readonly port: number };
-  /** A round trip takes so much longer. */
+  /** Time added to a round trip. */
   readonly latencyMs?: number;
-  /** Of the link: all connections together, towards the client. */
+  /** Rate of the link towards the client, for all connections together. */
   readonly bytesPerSecond?: number;
 }
 
-/** What the link may be ahead of its rate: a few packets' worth. */
+/** Time by which the link may be ahead of its rate: that of a few packets. */
 const MAX_AHEAD_MS = 2;
-/** What it may catch up after a late timer, so that the rate holds on average. */
+/** Time that the link may catch up after a late timer, to keep its rate on average. */
 const MAX_BEHIND_MS = 10;
 
-/** A link of a chosen length and width in front of a server, in this process. */
+/** A link with a given latency and rate in front of a server, in this process. */
 export class Relay {
   readonly host = "127.0.0.1";
   readonly #options: RelayOptions;
@@ -22,7 +22,7 @@ export class Relay {
   );
   readonly #sockets = new Set<Socket>();
   #carriedBytes = 0;
-  /** When the bytes that were let through would have left a link of that width. */
+  /** Time at which a link of that rate would have sent the bytes relayed so far. */
   #linkFreeAtMs = 0;
 
   private constructor(options: RelayOptions) {
@@ -42,7 +42,7 @@ export class Relay {
     return (this.#server.address() as AddressInfo).port;
   }
 
-  /** Towards the client so far, headers included. */
+  /** Bytes sent towards the client so far, including headers. */
   get carriedBytes(): number {
     return this.#carriedBytes;
   }
@@ -65,7 +65,7 @@ export class Relay {
       socket.on("close", () => {
         this.#sockets.delete(socket);
         const other = socket === client ? server : client;
-        // What came before is still on its way.
+        // Earlier bytes are still delayed; end after them.
         later(this.#delayMs, () => other.end());
       });
     }
@@ -109,7 +109,7 @@ export class Relay {
   }
 }
 
-/** @returns the result of the work if there is no delay */
+/** Does the work after a delay. @returns its result if there is no delay */
 function later(delayMs: number, work: () => unknown): boolean {
   if (delayMs === 0) return work() === true;
   setTimeout(work, delayMs);

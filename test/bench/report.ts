@@ -1,6 +1,6 @@
 import { type Bar, type FigureResult, type Measure, median } from "./figure.ts";
 
-/** What became of one figure. */
+/** Outcome of one figure. */
 export type FigureReport = {
   readonly name: string;
   readonly title: string;
@@ -14,7 +14,7 @@ export function isMet({ value, demand }: Bar, mark: number): boolean {
   return demand === "at least" ? value >= mark : value <= mark;
 }
 
-/** A table of medians and one of ratios, in Markdown, which a terminal shows as well. */
+/** Formats a table of medians and one of ratios in Markdown, which is readable on a terminal too. */
 export function formatReports(reports: readonly FigureReport[]): string {
   const medians: string[][] = [];
   const bars: string[][] = [];

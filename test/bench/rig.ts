@@ -12,26 +12,26 @@ const MAIN = join(import.meta.dirname, "../../dist/main.js");
 export type ProfileKind = "cpu" | "heap";
 
 export interface RigOptions {
-  /** Of each figure that is fast enough for more than one. */
+  /** Number of rounds of each figure; a figure may limit or raise it. */
   readonly rounds: number;
   /** Link between the upstream and its clients, in figures without a link of their own. */
   readonly link: Omit<RelayOptions, "target"> | undefined;
-  /** Turns that take new memory find it touched: see {@link touchMemory}. */
+  /** Whether memory is touched before turns that allocate it: see {@link touchMemory}. */
   readonly touchesMemory: boolean;
-  /** Entrepot is run under this profiler, and the profile is left in the folder. */
+  /** Profiler to run Entrepot under, and the folder for its profiles. */
   readonly profile:
     { readonly kind: ProfileKind; readonly folder: string } | undefined;
 }
 
 export interface EntrepotOptions {
-  /** Its upstream. */
+  /** Origin of its upstream. */
   readonly origin: string;
-  /** Keys of its configuration, set over. */
+  /** Keys that override its configuration. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly root?: string;
 }
 
-/** Where something is served. */
+/** Address of a server. */
 export interface Origin {
   readonly host: string;
   readonly port: number;
@@ -40,12 +40,12 @@ export interface Origin {
 
 type Release = () => Promise<unknown> | void;
 
-/** All that one figure runs: fresh servers in a folder of their own, gone after it. */
+/** Servers of one figure, in a folder of their own that is removed after it. */
 export class Rig {
   readonly dir: string;
   readonly options: RigOptions;
   readonly drain = new Drain();
-  /** What the upstream holds. */
+  /** Content of the upstream. */
   readonly files: RegistryFiles;
   readonly #releases: Release[] = [];
   readonly #servers: Server[] = [];
@@ -72,8 +72,8 @@ export class Rig {
   }
 
   /**
-   * Called right before a turn that takes new memory. What the contestant before left to do is done
-   * first: it would slow down the next contestant in the round, always the same one.
+   * Prepares a turn that allocates memory. Waits until work that the previous contestant left is done:
+   * it would slow down the next one in the round, which is always the same.
    */
   async prepareTurn(): Promise<void> {
     await Promise.all(this.#servers.map((server) => server.rest()));
@@ -84,7 +84,7 @@ export class Rig {
     this.#releases.push(release);
   }
 
-  /** A fresh, empty folder. */
+  /** Creates an empty folder. */
   async folder(name: string): Promise<string> {
     this.#count += 1;
     const folder = join(this.dir, `${name}-${this.#count}`);
@@ -92,7 +92,7 @@ export class Rig {
     return folder;
   }
 
-  /** Debian's docker-registry over {@link files}, through the requested link. */
+  /** Starts Debian's docker-registry on {@link files}, reached through the requested link. */
   async startUpstream(): Promise<Origin> {
     const server = await this.#startRegistry(this.files.root, {});
     const { link } = this.options;
@@ -108,14 +108,14 @@ export class Rig {
     return relay;
   }
 
-  /** The same program as a pull-through cache, its logs switched off in its favour. */
+  /** Starts docker-registry as a pull-through cache; its logs are off, in its favour. */
   async startRegistryProxy(origin: string): Promise<Server> {
     return this.#startRegistry(await this.folder("proxy"), {
       proxy: { remoteurl: origin },
     });
   }
 
-  /** nginx as Debian ships it (sendfile), without its access log, in its favour. */
+  /** Starts nginx as shipped by Debian (sendfile); its access log is off, in its favour. */
   async startNginx(options: {
     readonly root: string;
     readonly workers?: number;
@@ -155,7 +155,7 @@ export class Rig {
     });
   }
 
-  /** Entrepot from `dist`, with nothing configured but its upstream, its ports and its folder. */
+  /** Starts Entrepot from `dist`; only its upstream, ports and folder are configured. */
   async startEntrepot(options: EntrepotOptions): Promise<Server> {
     const dir = await this.folder("entrepot");
     const port = await freePort();
@@ -231,7 +231,7 @@ export class Rig {
   }
 }
 
-/** Sends one request and reads the whole answer, so that the server has stored it. */
+/** Sends one request and reads the whole response, so that the server stores its content. */
 export async function warm(server: Origin, path: string): Promise<void> {
   const response = await fetch(server.origin + path, {
     headers: { accept: `${MANIFEST_TYPE}, */*` },

@@ -6,10 +6,10 @@ import { setTimeout as delay } from "node:timers/promises";
 const START_TIMEOUT_MS = 20_000;
 const STOP_TIMEOUT_MS = 15_000;
 const REST_TIMEOUT_MS = 10_000;
-/** So many looks in a row, each after so long, that find no work. */
+/** Number of consecutive checks, `REST_CHECK_MS` apart, that must find the server idle. */
 const REST_CHECKS = 3;
 const REST_CHECK_MS = 100;
-/** What `/proc` counts processor time in, on every Linux. */
+/** Unit of processor time in `/proc`, the same on every Linux. */
 const TICKS_PER_SECOND = 100;
 
 export interface ServerOptions {
@@ -17,11 +17,11 @@ export interface ServerOptions {
   readonly args: readonly string[];
   readonly port: number;
   readonly env?: Readonly<Record<string, string>>;
-  /** Where its errors go; its standard output goes nowhere, at the cost of writing it. */
+  /** File for its standard error; its standard output is written to `/dev/null`. */
   readonly errorFile: string;
 }
 
-/** A program that is measured: a process of its own on the loopback. */
+/** A measured program: a process that listens on the loopback. */
 export class Server {
   readonly host = "127.0.0.1";
   readonly port: number;
@@ -34,7 +34,7 @@ export class Server {
     this.#process = child;
   }
 
-  /** Ends when it takes connections. */
+  /** Starts the program and waits until it accepts connections. */
   static async start(options: ServerOptions): Promise<Server> {
     const nowhere = openSync("/dev/null", "w");
     const errors = openSync(options.errorFile, "a");
@@ -73,17 +73,17 @@ export class Server {
     return this.#process.exitCode === null && this.#process.signalCode === null;
   }
 
-  /** The end of what it wrote as errors. */
+  /** Last part of its standard error. */
   get said(): string {
     return readFileSync(this.#options.errorFile, "utf8").slice(-4_000);
   }
 
-  /** Processor time so far, with that of its children: nginx works in them. */
+  /** Processor time so far, including its children, in which nginx works. */
   cpuSeconds(): number {
     return this.#pids()
       .map((pid) => {
         const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-        // The second field is the name in brackets, which may hold blanks.
+        // The second field is the name in parentheses, which may contain spaces.
         const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
         return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
       })
@@ -91,8 +91,8 @@ export class Server {
   }
 
   /**
-   * Resolves when it has nothing to do any more, or after {@link REST_TIMEOUT_MS}: docker-registry
-   * stores and hashes a blob, and Entrepot syncs it, after the client has all of it.
+   * Resolves when the server is idle, or after {@link REST_TIMEOUT_MS}: docker-registry stores and
+   * hashes a blob, and Entrepot syncs it, after the client has received all of it.
    */
   async rest(): Promise<void> {
     const endMs = performance.now() + REST_TIMEOUT_MS;
@@ -106,7 +106,7 @@ export class Server {
     }
   }
 
-  /** Resident memory now, with that of its children. */
+  /** Current resident memory, including its children. */
   rssBytes(): number {
     return this.#pids()
       .map((pid) => {
@@ -117,7 +117,7 @@ export class Server {
       .reduce((sum, bytes) => sum + bytes, 0);
   }
 
-  /** SIGTERM, and SIGKILL where that does not help. */
+  /** Sends SIGTERM, and SIGKILL if the process does not end. */
   async stop(): Promise<void> {
     if (!this.isRunning || this.#process.pid === undefined) return;
     const { promise, resolve } = Promise.withResolvers<void>();

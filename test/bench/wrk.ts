@@ -7,7 +7,7 @@ export interface WrkOptions {
   readonly url: string;
   readonly connections: number;
   readonly seconds: number;
-  /** A Lua script: which requests are sent. */
+  /** Lua script that determines the requests. */
   readonly script?: string;
 }
 
@@ -16,7 +16,7 @@ export interface WrkReport {
   readonly bytesPerSecond: number;
 }
 
-/** The numbers with all their digits; wrk itself rounds them for people. */
+/** Prints the numbers with all digits; wrk's own report rounds them. */
 const DONE = `
 done = function(summary, latency, requests)
   local e = summary.errors
@@ -25,7 +25,7 @@ done = function(summary, latency, requests)
 end
 `;
 
-/** @throws Error when any request failed */
+/** @throws Error if any request failed */
 export async function runWrk(
   dir: string,
   { url, connections, seconds, script = "" }: WrkOptions,

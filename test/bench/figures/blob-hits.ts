@@ -4,7 +4,7 @@ import { type Rig, warm } from "../rig.ts";
 import type { Server } from "../server.ts";
 
 const SECONDS = 2;
-/** nginx has two rates: by chance all connections are with one of its workers, or with both. */
+/** nginx has two rates: by chance, one of its workers has all connections, or both share them. */
 const LEAST_ROUNDS = 5;
 const GIB = 1024 ** 3;
 

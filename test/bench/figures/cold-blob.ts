@@ -4,11 +4,11 @@ import type { Origin, Rig } from "../rig.ts";
 
 const BLOB_BYTES = 256 * 1024 ** 2;
 const LINK_BYTES_PER_SECOND = 100e6;
-/** What V8 compiles in a first download, and what a server brings up in it, is not what is measured. */
+/** The first round is not counted: V8 compiles in it, and servers initialize. */
 const UNCOUNTED_ROUNDS = 1;
-/** On two cores that are both busy one turn differs much from the next. */
+/** On two busy cores, turns differ much from each other. */
 const LEAST_ROUNDS = 5;
-/** A first byte takes milliseconds: it is measured often. */
+/** The first byte takes only milliseconds, so many rounds are affordable. */
 const FIRST_BYTE_ROUNDS = 15;
 const FIRST_BYTE_BLOB_BYTES = 1024 ** 2;
 
@@ -40,7 +40,7 @@ function timeOf(rig: Rig, server: Origin, blobs: readonly StoredBlob[]) {
   };
 }
 
-/** Seconds of each contestant, a cold blob each time. */
+/** Measures the seconds of each contestant for one cold blob per round. */
 async function alternateCold<Name extends string>(
   rig: Rig,
   rounds: number,
@@ -147,7 +147,7 @@ export const firstByte: Figure = {
   title: "Time to the first byte of a cold blob",
   commands: [],
   async run(rig) {
-    // One more, that brings up what a first request ever brings up.
+    // One more round, which is not counted: the first request of a server initializes it.
     const rounds = FIRST_BYTE_ROUNDS + 1;
     const blobs = await addBlobs(rig, rounds, FIRST_BYTE_BLOB_BYTES);
     const upstream = await rig.startUpstream();

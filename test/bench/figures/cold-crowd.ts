@@ -6,10 +6,10 @@ import type { Relay } from "../relay.ts";
 const CLIENTS = 32;
 const BLOB_BYTES = 256 * 1024 ** 2;
 const LINK_BYTES_PER_SECOND = 200e6;
-/** docker-registry takes the better part of a minute for one. */
+/** docker-registry takes most of a minute for one round. */
 const MAX_LINK_ROUNDS = 2;
 
-/** All clients request the same cold blob simultaneously, through a relay that counts the upstream's bytes. */
+/** All clients request the same cold blob simultaneously; a relay counts the upstream's bytes. */
 async function compare(
   rig: Rig,
   rounds: number,
@@ -75,7 +75,7 @@ async function compare(
       },
       {
         text: "upstream bytes ÷ blob",
-        // Headers are carried too: they are what the hundredth is for.
+        // The relay counts headers too; the bar allows a thousandth for them.
         value: Math.max(...received.entrepot) / BLOB_BYTES,
         demand: "at most",
         bar: 1.001,

@@ -9,7 +9,7 @@ import type { Origin, Rig } from "../rig.ts";
 
 const LAYERS = 20;
 const LAYER_BYTES = 5 * 1024 ** 2;
-/** A pull and the emptying after it take seconds. */
+/** A pull, and the removal of the image after it, takes seconds. */
 const MAX_ROUNDS = 3;
 
 async function compare(rig: Rig, engine: PullingEngine): Promise<FigureResult> {

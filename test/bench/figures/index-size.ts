@@ -10,27 +10,27 @@ import { runWrk } from "../wrk.ts";
 
 const FEW = 1_000;
 const MANY = 1_000_000;
-/** So many different blobs are asked for, more than any cache in front of the index holds of few. */
+/** Number of different blobs that are requested: too many for the caches in front of the index. */
 const ASKED = 1_000;
 const CONNECTIONS = 16;
 const SECONDS = 2;
-/** A first start looks through its root, and has to be through with it. */
+/** Time for the first start to finish the scan of its root. */
 const SETTLE_MS = 2_000;
 
 interface Indexed {
   readonly server: Server;
-  /** A wrk script that asks whether one blob after the other is still the same. */
+  /** wrk script that sends conditional requests for the blobs in turn. */
   readonly script: string;
 }
 
-/** An index that was filled from outside: rows of blobs that no file stands for. */
+/** Starts Entrepot with an index that was filled by SQL: its rows of blobs have no files. */
 async function startWithBlobs(
   rig: Rig,
   origin: string,
   count: number,
 ): Promise<Indexed> {
   const root = await rig.folder("root");
-  // An index as a process leaves it that ended in order: it is not looked through at the next start.
+  // The index of a process that ended properly: the next start does not scan it.
   const maker = await rig.startEntrepot({ origin, root });
   await delay(SETTLE_MS);
   await maker.stop();
@@ -52,7 +52,7 @@ async function startWithBlobs(
     const addLink = database.prepare(
       "INSERT INTO links (blob_id, repository_id) VALUES (?, ?)",
     );
-    // Named by no manifest, each is there for its own sake, and used a moment ago: none is evicted.
+    // No manifest refers to these blobs: each is a recently used root, so that none is evicted.
     const addRoot = database.prepare("INSERT INTO roots VALUES (?, ?, ?, 0)");
     for (let blob = 0; blob < count; blob++) {
       const digest = randomBytes(32);
@@ -67,14 +67,14 @@ async function startWithBlobs(
   })();
   database.close();
   return {
-    // Both off: a verification finds that no row here has a file, drops the row, and the next
-    // request for that blob is answered 404.
+    // Both off: a verification would find no file, remove the row, and the next request for the blob
+    // would be answered with 404.
     server: await rig.startEntrepot({
       origin,
       root,
       config: { scrub: { background: "off", onRead: "off" } },
     }),
-    // A 304 has no body, and takes the same look-ups as a HEAD, which wrk can't send.
+    // A 304 has no body and needs the same look-ups as a HEAD, which wrk can't send.
     script: `local asked = {${asked.map((hex) => `"${hex}"`).join(",")}}
 local at = 0
 request = function()

@@ -6,7 +6,7 @@ import { runWrk } from "../wrk.ts";
 
 const CONNECTIONS = 16;
 const SECONDS = 2;
-/** Before the first round: V8 compiles in the first seconds of a load, and then no more. */
+/** Load before the first round: V8 compiles only during the first seconds. */
 const WARM_UP_SECONDS = 5;
 
 interface Contestants {

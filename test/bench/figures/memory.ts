@@ -6,17 +6,17 @@ import type { Server } from "../server.ts";
 
 const READERS = 500;
 const BLOB_BYTES = 256 * 1024 ** 2;
-/** Each; a hundred of them are more than the blob's worth a second. */
+/** Rate of each reader. */
 const READER_BYTES_PER_SECOND = 200_000;
 const SETTLE_MS = 2_000;
 const READ_MS = 8_000;
 const SAMPLE_EVERY_MS = 200;
 const MIB = 1024 ** 2;
 const KIB = 1024;
-/** What is allowed before the first reader. */
+/** Allowance for memory before the first reader. */
 const BASE_BYTES = 100 * MIB;
 
-/** The most that is resident while slow readers read. */
+/** Returns the maximum resident memory while slow readers read. */
 async function mostWithReaders(
   rig: Rig,
   server: Server,
@@ -63,7 +63,7 @@ export const memory: Figure = {
     const filled = await rig.startEntrepot({ origin, root });
     await warm(filled, blobPath(hit));
     await filled.stop();
-    // Each on a process that did nothing before: what a load leaves behind is not the next one's.
+    // A new process for each load, so that memory of an earlier load is not counted.
     const entrepot = await rig.startEntrepot({ origin, root });
     const other = await rig.startEntrepot({ origin });
     const registry = await rig.startRegistryProxy(origin);

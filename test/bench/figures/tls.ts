@@ -26,7 +26,7 @@ export const tlsBlob: Figure = {
     await writeFile(certificateFile, cert);
     await writeFile(keyFile, key, { mode: 0o600 });
     const root = await rig.folder("root");
-    // The first pull goes by plain HTTP: the cache is what both runs share.
+    // The first pull uses plain HTTP; both runs share the cache.
     const plain = await rig.startEntrepot({ origin: upstream.origin, root });
     await warm(plain, path);
     await plain.stop();
