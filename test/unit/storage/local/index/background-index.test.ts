@@ -59,6 +59,8 @@ async function untilCut({
     while (schedule.delaysMs.includes(5_000)) schedule.runNext();
     await delay(25);
   }
+  // The file is cut before its lock is released. The thread processes one message after another.
+  await background.findDamage(true);
 }
 
 void describe("the log of the index", () => {
