@@ -49,7 +49,7 @@ export type EnsureImage = (
 ) => Promise<Digest>;
 
 interface EnsureParts {
-  readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
+  readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob" | "settleServed">;
   readonly index: Pick<BlobLinks, "getLinkedBlob">;
 }
 
@@ -139,8 +139,14 @@ class EnsureRun {
     const { bytes, mediaType, digest } = await this.#unlessAborted(
       mirror.getManifest(this.#key, reference),
     );
-    const row = digest && (await index.getLinkedBlob(this.#key, digest));
-    if (digest === undefined || row === undefined) {
+    const isStored = async (): Promise<boolean> =>
+      digest !== undefined &&
+      (await index.getLinkedBlob(this.#key, digest)) !== undefined;
+    if (!(await isStored())) {
+      // A slow disk: the answer does not wait for the manifest to be stored, but this does.
+      await this.#unlessAborted(mirror.settleServed());
+    }
+    if (digest === undefined || !(await isStored())) {
       throw new RegistryError("UNAVAILABLE", {
         detail: "the manifest was fetched and not stored",
       });

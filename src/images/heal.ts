@@ -16,14 +16,14 @@ type HealerIndex = Pick<BlobLinks, "getLinkedBlob" | "link"> &
  * image that was complete is complete again before a client requests it.
  */
 export class Healer {
-  readonly #mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
+  readonly #mirror: Pick<Mirror, "getManifest" | "fetchBlob" | "settleServed">;
   readonly #index: HealerIndex;
   readonly #ensureImage: EnsureImage;
   readonly #log: Pick<Logger, "info" | "warn">;
   readonly #isUpstream: (name: string) => boolean;
 
   constructor(options: {
-    readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
+    readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob" | "settleServed">;
     readonly index: HealerIndex;
     readonly log: Pick<Logger, "info" | "warn">;
     /** Whether an upstream of that name is configured. May change at any time. */

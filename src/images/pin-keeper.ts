@@ -33,7 +33,7 @@ export class PinKeeper {
   readonly #restoring = new Set<Promise<void>>();
 
   constructor(options: {
-    readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob">;
+    readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob" | "settleServed">;
     readonly index: KeeperIndex;
     /** Whether the upstream is configured. */
     readonly hasUpstream: (name: string) => boolean;

@@ -40,6 +40,8 @@ class FakeCache {
   /** Waited for before a blob is stored. */
   onBlob: (digest: Digest) => Promise<void> = async () => {};
   keepsManifests = true;
+  /** Runs when the caller waits for manifests that are still being stored. */
+  onSettle: () => void = () => {};
 
   /** Adds manifests; the tag points to the first of them. */
   constructor(...manifests: readonly TestManifest[]) {
@@ -59,6 +61,10 @@ class FakeCache {
         ...options,
       },
     );
+  }
+
+  async settleServed(): Promise<void> {
+    this.onSettle();
   }
 
   async getManifest(
@@ -233,6 +239,14 @@ void describe("ensureImage", () => {
     cache.keepsManifests = false;
     await assert.rejects(cache.ensure(), { code: "UNAVAILABLE" });
     assert.deepEqual(cache.requests, [image.manifest.digest]);
+  });
+
+  void it("waits for a manifest that a slow disk stores after the answer", async () => {
+    const cache = new FakeCache(image.manifest);
+    cache.keepsManifests = false;
+    cache.onSettle = () => cache.stored.add(image.manifest.digest);
+    await cache.ensure();
+    assert.equal(cache.requests.length, 1 + 4);
   });
 
   void it("fails if the image has more than a thousand manifests", async () => {

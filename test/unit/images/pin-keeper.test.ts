@@ -47,6 +47,8 @@ class Scene {
     return this.pins;
   }
 
+  async settleServed(): Promise<void> {}
+
   async getManifest({ repository }: RepositoryKey): Promise<ManifestAnswer> {
     const image = images.get(repository);
     assert(image !== undefined);
