@@ -48,13 +48,13 @@ const FRESHNESS: FreshnessPolicy = {
 
 type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
 
-/** One mirror over a cache on disk, with an admission that a test can replace at any time. */
+/** A mirror over a cache on disk, with an admission that a test can replace at any time. */
 class Scene {
   readonly registry = new ScriptedRegistry();
   readonly clock: FakeClock;
   readonly #cache: LocalStorage;
   admission: Admission = PATTERN_ADMISSION;
-  /** Manifests that were judged. */
+  /** Number of admitted or refused manifests. */
   judged = 0;
   isOffline = false;
   isGone = false;
@@ -85,7 +85,7 @@ class Scene {
     await this.mirror.getManifest(app, byTag);
   }
 
-  /** Replaces the mirror, so that memory is empty and the storage is not. */
+  /** Replaces the mirror, which empties the memory and keeps the storage. */
   async restart(): Promise<void> {
     await this.mirror.close();
     this.mirror = this.#newMirror();
@@ -149,7 +149,7 @@ const refusing: Admission["admit"] = () =>
     cacheStatus.refused(),
   );
 
-/** Ways by which a manifest becomes an answer. */
+/** The ways in which a manifest becomes a response. */
 const PATHS: readonly {
   readonly name: string;
   readonly reference: Reference;
@@ -229,7 +229,7 @@ const PATHS: readonly {
     },
   },
   {
-    name: "stale while the upstream is asked",
+    name: "stale during the revalidation",
     reference: byTag,
     outcome: "stale",
     prepare: async (scene) => {
@@ -265,7 +265,7 @@ const PATHS: readonly {
     },
   },
   {
-    name: "of a tag that is gone upstream",
+    name: "of a tag that the upstream removed",
     reference: byTag,
     outcome: "stale",
     prepare: async (scene) => {
@@ -288,7 +288,7 @@ void describe("the admission of manifests", () => {
   for (const { name, reference, outcome, prepare, isRecalled } of PATHS) {
     for (const isHead of [false, true]) {
       const method = isHead ? "HEAD" : "GET";
-      void it(`judges a ${method} of a manifest ${name}`, async (test) => {
+      void it(`is applied to a ${method} of a manifest ${name}`, async (test) => {
         const scene = await Scene.open(test);
         await prepare(scene);
         scene.judged = 0;
@@ -302,7 +302,7 @@ void describe("the admission of manifests", () => {
         assert.equal(scene.judged, isRecalled ? 2 : 1);
       });
 
-      void it(`stops a ${method} of a manifest ${name}`, async (test) => {
+      void it(`refuses a ${method} of a manifest ${name}`, async (test) => {
         const scene = await Scene.open(test);
         await prepare(scene);
         scene.refuse();
@@ -318,7 +318,7 @@ void describe("the admission of manifests", () => {
     }
   }
 
-  void it("stops every client that waits for the same fetch", async (test) => {
+  void it("refuses every client that waits for the same fetch", async (test) => {
     const scene = await Scene.open(test);
     scene.refuse();
     const requests = [byTag, byTag, byDigest].map((reference) =>
@@ -328,7 +328,7 @@ void describe("the admission of manifests", () => {
     assert.equal(scene.judged, 3);
   });
 
-  void it("is waited for if its verdict is a promise, and may replace the answer", async (test) => {
+  void it("may return a promise, and may replace the answer", async (test) => {
     const scene = await Scene.open(test);
     await scene.pull();
     // Reads the row into memory.

@@ -52,12 +52,12 @@ function ask(
 
 assert.ok(NAMED);
 for (const [name, blob] of [
-  ["that a descriptor names", NAMED],
+  ["with a descriptor", NAMED],
   ["that nothing names", UNNAMED],
 ] as const) {
   void describe(`a blob ${name}`, () => {
     for (const version of VERSIONS) {
-      void it(`is never answered with length 0 because the upstream does (HTTP/${version})`, async (test) => {
+      void it(`is not answered with length 0 if the upstream does so (HTTP/${version})`, async (test) => {
         const { upstream, mirror } = await setUp(test);
         upstream.when({ kind: "blob" }, { body: "" });
         for (let i = 0; i < 2; i++) {
@@ -70,7 +70,7 @@ for (const [name, blob] of [
         assert.equal(whole.sha256, blob.digest);
       });
 
-      void it(`whose body is empty and of unknown length is not complete (HTTP/${version})`, async (test) => {
+      void it(`with an empty body of unknown length is never complete (HTTP/${version})`, async (test) => {
         const { upstream, mirror } = await setUp(test);
         upstream.when({ kind: "blob" }, { body: "", framing: "chunked" });
         const got = await ask(mirror, blob, version);
@@ -101,7 +101,7 @@ for (const [name, blob] of [
 
 void describe("a length that contradicts the descriptor", () => {
   for (const version of VERSIONS) {
-    void it(`holds the head back, and is answered 502 when the bytes are wrong (HTTP/${version})`, async (test) => {
+    void it(`delays the response head, and is answered 502 if the bytes are wrong (HTTP/${version})`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       const barrier = new Barrier();
       upstream.when(
@@ -126,7 +126,7 @@ void describe("a length that contradicts the descriptor", () => {
       assert.equal(whole.sha256, NAMED.digest);
     });
 
-    void it(`is the blob's when the digest is right (HTTP/${version})`, async (test) => {
+    void it(`is replaced by the verified length if the digest is right (HTTP/${version})`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       const { mediaType } = IMAGE.manifest;
       const wrong = manifestOf(
@@ -149,7 +149,7 @@ void describe("a length that contradicts the descriptor", () => {
     });
   }
 
-  void it("holds back only the clients of the repository whose manifest is wrong", async (test) => {
+  void it("delays only the clients of the repository with the wrong manifest", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const { mediaType } = IMAGE.manifest;
     const wrong = manifestOf(
@@ -182,7 +182,7 @@ void describe("a length that contradicts the descriptor", () => {
     ["too small", 100_000],
     ["too large", 300_000],
   ] as const) {
-    void it(`that is ${what} completes no body of a download that has none`, async (test) => {
+    void it(`that is ${what} completes no body of a running download of unknown length`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       const { mediaType } = IMAGE.manifest;
       const wrong = manifestOf(
@@ -201,7 +201,7 @@ void describe("a length that contradicts the descriptor", () => {
       );
       const first = mirror.start(pathOf(UNNAMED));
       await first.received(100_000);
-      // Known only when the download runs already.
+      // The descriptor arrives during the download.
       upstream.content.addManifest("a", wrong, "wrong");
       await mirror.get("/v2/a/manifests/wrong");
       const joined = mirror.start(pathOf(UNNAMED));
@@ -224,8 +224,8 @@ void describe("a length that contradicts the descriptor", () => {
   });
 });
 
-void describe("the digest of nothing", () => {
-  void it("has length 0 whatever the upstream says of its length", async (test) => {
+void describe("the empty blob", () => {
+  void it("has length 0 even if the upstream states no length", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { framing: "chunked" });
     const got = await mirror.get(pathOf(EMPTY));
@@ -235,7 +235,7 @@ void describe("the digest of nothing", () => {
     );
   });
 
-  void it("is not answered with bytes", async (test) => {
+  void it("is not answered with the upstream's bytes", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { body: "some" });
     const got = await mirror.get(pathOf(EMPTY));

@@ -48,7 +48,7 @@ function asked(upstream: ScriptedUpstream): string[] {
 }
 
 void describe("a blob that another repository has stored", () => {
-  void it("costs one HEAD, downloads nothing, and is a hit from then on", async (test) => {
+  void it("is linked after one HEAD without a download, and is a hit afterwards", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addBlob("other", BLOB);
     for (let i = 0; i < 3; i++) {
@@ -59,7 +59,7 @@ void describe("a blob that another repository has stored", () => {
     assert.deepEqual(asked(upstream), ["HEAD blob other"]);
   });
 
-  void it("is refused in every way if the upstream responds 404, and remembered as absent", async (test) => {
+  void it("is refused for every method and range if the upstream responds 404, and remembered as absent", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const etag = `"${BLOB.digest}"`;
     for (const [method, headers] of [
@@ -92,7 +92,7 @@ void describe("a blob that another repository has stored", () => {
   });
 
   for (const status of [400, 401, 403, 405, 406, 500, 504]) {
-    void it(`is proved by a GET ended after its headers if HEAD is ${status}`, async (test) => {
+    void it(`is checked by a GET that ends after its headers if HEAD is answered ${status}`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       upstream.content.addBlob("other", BLOB);
       upstream.when({ kind: "blob", method: "HEAD" }, { status });
@@ -105,8 +105,8 @@ void describe("a blob that another repository has stored", () => {
   }
 
   for (const [name, overrides, requests] of [
-    ["asks nobody without credentials", {}, 0],
-    ["asks all the same with credentials", CREDENTIALS, 1],
+    ["sends no request without credentials", {}, 0],
+    ["sends one HEAD with credentials", CREDENTIALS, 1],
   ] as const) {
     void it(`and that a manifest of this one names ${name}`, async (test) => {
       const { upstream, mirror } = await setUp(test, overrides);
@@ -131,7 +131,7 @@ void describe("a blob that another repository has stored", () => {
     assert.deepEqual([got.status, errorCode(got)], [404, "BLOB_UNKNOWN"]);
   });
 
-  void it("is served on its proof though the index can't take that down", async (test) => {
+  void it("is served after the check even if the index accepts no writes", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addImage("other", IMAGE, "v");
     upstream.content.addBlob("other", BLOB);
@@ -149,7 +149,7 @@ void describe("a blob that another repository has stored", () => {
     }
   });
 
-  void it("of another upstream is fetched there", async (test) => {
+  void it("from another upstream is fetched from the requested one", async (test) => {
     const first = await ScriptedUpstream.start(test);
     const second = await ScriptedUpstream.start(test);
     first.content.addBlob("a", BLOB);
@@ -172,7 +172,7 @@ void describe("a blob that another repository has stored", () => {
 void describe("a manifest that another repository has stored", () => {
   const path = `/v2/other/manifests/${IMAGE.manifest.digest}`;
 
-  void it("costs one HEAD, and is a hit from then on", async (test) => {
+  void it("is linked after one HEAD, and is a hit afterwards", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addManifest("other", IMAGE.manifest);
     for (let i = 0; i < 3; i++) {
@@ -209,7 +209,7 @@ void describe("a manifest that another repository has stored", () => {
     });
   }
 
-  void it("is linked by the cold tag that resolves to it, for one GET by that tag", async (test) => {
+  void it("is linked by a cold tag that resolves to it, with one GET of the tag", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addManifest("other", IMAGE.manifest, "v");
     const got = await mirror.get("/v2/other/manifests/v");
@@ -224,7 +224,7 @@ void describe("a blob that another repository is fetching", () => {
   const own = `/v2/own/blobs/${fresh.digest}`;
   const other = `/v2/other/blobs/${fresh.digest}`;
 
-  void it("is joined after one HEAD, by one GET in all, and linked when it is stored", async (test) => {
+  void it("is joined after one HEAD, with one GET in total, and linked once it is stored", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.content.addBlob("own", fresh);
     upstream.content.addBlob("other", fresh);

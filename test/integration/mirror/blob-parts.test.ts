@@ -116,7 +116,7 @@ for (const isStored of [true, false]) {
       });
     }
 
-    void it("that are one after all, or that can't be had, are as one or none", async (test) => {
+    void it("that merge into one range, or are unsatisfiable, are answered as one range or 416", async (test) => {
       const { mirror } = await setUp(test, isStored);
       const ask = (range: string) => mirror.get(PATH, { Range: range });
       const spoilt = await ask("bytes=5-9,7-6");
@@ -130,7 +130,7 @@ for (const isStored of [true, false]) {
       assert.equal(none.headers["content-range"], `bytes */${SIZE}`);
     });
 
-    void it("are the whole blob beside another entity tag", async (test) => {
+    void it("are answered with the whole blob if If-Range has another entity tag", async (test) => {
       const { mirror } = await setUp(test, isStored);
       const got = await mirror.get(PATH, {
         ...rangeOf(TEN),
@@ -148,13 +148,13 @@ void describe("parts", () => {
     assertAreParts(await mirror.get(PATH, rangeOf(pairs)), BLOB, pairs);
   });
 
-  void it("of a cold blob that do not ascend are the whole blob", async (test) => {
+  void it("of a cold blob that do not ascend are answered with the whole blob", async (test) => {
     const { mirror } = await setUp(test, false);
     const got = await mirror.get(PATH, rangeOf(TEN.toReversed()));
     assert.deepEqual([got.status, got.sha256], [200, BLOB.digest]);
   });
 
-  void it("of a cold blob leave as they arrive, and its tail when the digest is right", async (test) => {
+  void it("of a cold blob are sent as they arrive, and its tail once the digest is verified", async (test) => {
     const { upstream, mirror } = await setUp(test, false);
     const barrier = new Barrier();
     upstream.when({ kind: "blob" }, { hold: { at: SIZE - 1, barrier } });

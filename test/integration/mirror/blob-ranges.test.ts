@@ -60,7 +60,7 @@ const SATISFIABLE: readonly (readonly [string, readonly [number, number]])[] = [
 
 const UNSATISFIABLE = ["bytes=300000-", "bytes=-0", "bytes=400000-500000"];
 
-/** What a range is not: the whole is answered. */
+/** Invalid ranges, which are answered with the whole blob. */
 const IGNORED = [
   `bytes=${Array.from({ length: 1025 }, (_, i) => `${i * 10}-${i * 10 + 3}`).join(",")}`,
   "bytes=0-1,5-6,9-8",
@@ -99,7 +99,7 @@ void describe("a range of a stored blob", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("counts only beside our own entity tag in If-Range", async (test) => {
+  void it("is applied only if If-Range is the blob's own entity tag", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.get(pathOf(SMALL));
     await mirror.settled();
@@ -119,7 +119,7 @@ void describe("a range of a stored blob", () => {
     }
   });
 
-  void it("means nothing to HEAD", async (test) => {
+  void it("is ignored for HEAD", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.get(pathOf(SMALL));
     await mirror.settled();
@@ -131,7 +131,7 @@ void describe("a range of a stored blob", () => {
 
 void describe("a range of a cold blob", () => {
   for (const [range, wanted] of SATISFIABLE) {
-    void it(`${range} starts the one download of the whole`, async (test) => {
+    void it(`${range} starts one download of the whole blob`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       const got = await mirror.get(pathOf(SMALL), { Range: range });
       assertIsPart(got, SMALL, wanted);
@@ -145,7 +145,7 @@ void describe("a range of a cold blob", () => {
     });
   }
 
-  void it("is 416 with the size if not satisfiable, and the whole if invalid", async (test) => {
+  void it("is 416 with the size if not satisfiable, and the whole blob if invalid", async (test) => {
     for (const range of UNSATISFIABLE) {
       const { mirror } = await setUp(test);
       const got = await mirror.get(pathOf(SMALL), { Range: range });
@@ -159,14 +159,14 @@ void describe("a range of a cold blob", () => {
     }
   });
 
-  void it("is the whole by 200 if the size is unknown", async (test) => {
+  void it("is answered 200 with the whole blob if the size is unknown", async (test) => {
     const { upstream, mirror } = await setUp(test);
     upstream.when({ kind: "blob" }, { framing: "chunked" });
     const got = await mirror.get(pathOf(SMALL), { Range: "bytes=5-9" });
     assert.deepEqual([got.status, got.sha256], [200, SMALL.digest]);
   });
 
-  void it("is fetched as one upstream body for concurrent requests for ranges and the whole", async (test) => {
+  void it("is fetched as one upstream body for concurrent requests of ranges and the whole blob", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when({ kind: "blob" }, { hold: { at: "headers", barrier } });
@@ -188,7 +188,7 @@ void describe("a range of a cold blob", () => {
   });
 });
 
-/** A download that the upstream holds up at a byte. */
+/** Starts a download that the upstream stops at a byte. */
 async function heldFill(
   test: AfterTest,
   blob: TestBlob,
@@ -208,7 +208,7 @@ async function heldFill(
 }
 
 void describe("a range while the blob is downloaded", () => {
-  void it("is served as soon as the download has come there", async (test) => {
+  void it("is served as soon as the download reaches it", async (test) => {
     const { upstream, mirror, barrier, filling } = await heldFill(
       test,
       LARGE,
@@ -341,7 +341,7 @@ void describe("a range while the blob is downloaded", () => {
     assert.equal((await filling.response).sha256, LARGE.digest);
   });
 
-  void it("at the end has its tail withheld until the digest is right", async (test) => {
+  void it("at the end has its tail withheld until the digest is verified", async (test) => {
     const { mirror, barrier, filling } = await heldFill(test, SMALL, 299_999);
     const tail = mirror.start(pathOf(SMALL), {
       headers: { Range: "bytes=-100000" },
@@ -377,13 +377,13 @@ void describe("a range while the blob is downloaded", () => {
     assertIsPart(part, SMALL, [5, 9]);
   });
 
-  void it("is cut off by its client again and again without harm to the download", async (test) => {
+  void it("is aborted by its client repeatedly without an effect on the download", async (test) => {
     const { upstream, mirror, barrier, filling } = await heldFill(
       test,
       LARGE,
       4 * MIB,
     );
-    // As containerd fetches a layer in parts: open-ended, each left after its chunk.
+    // As containerd fetches a layer in parts: open-ended ranges, each aborted after its chunk.
     for (let i = 0; i < 20; i++) {
       const got = await mirror.start(pathOf(LARGE), {
         headers: { Range: `bytes=${i * 100_000}-` },

@@ -85,7 +85,7 @@ void describe("a blob", () => {
     }
   });
 
-  void it("of no bytes is an ordinary one", async (test) => {
+  void it("of zero bytes is served and stored like others", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (let i = 0; i < 2; i++) {
       const got = await mirror.get(pathOf(EMPTY));
@@ -119,7 +119,7 @@ void describe("a blob", () => {
     assert.deepEqual([gone.status, errorCode(gone)], [404, "BLOB_UNKNOWN"]);
   });
 
-  void it("that no upstream has is 404, as is a foreign layer", async (test) => {
+  void it("that the upstream does not have is 404, also a foreign layer", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const layer = seededBlob("foreign", 5_000, {
       mediaType: "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
@@ -143,7 +143,7 @@ void describe("a blob", () => {
     await mirror.get(pathOf(IMAGE.config));
     await mirror.settled();
     assert.equal(upstream.count({ kind: "other" }), 0);
-    // Without it the image is whole all the same.
+    // The image is complete without it.
     await upstream.stop();
     mirror.clock.advance(600_000);
     const stale = await mirror.get("/v2/a/manifests/foreign");
@@ -151,7 +151,7 @@ void describe("a blob", () => {
   });
 
   for (const framing of ["chunked", "eof"] as const) {
-    void it(`of unknown size (${framing}) is sent chunked, and to HTTP/1.0 with its length once the digest is right`, async (test) => {
+    void it(`of unknown size (${framing}) is sent chunked, and to HTTP/1.0 with its length once it is verified`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       upstream.when({ kind: "blob", method: "GET" }, { framing });
       const old = await mirror.raw(
@@ -186,7 +186,7 @@ void describe("a blob", () => {
     });
   }
 
-  void it("whose bytes are wrong is never complete, and nothing is kept", async (test) => {
+  void it("whose bytes are wrong is never complete, and is not stored", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const flip of ["first", "middle", "last"] as const) {
       for (const framing of ["content-length", "chunked"] as const) {
@@ -219,7 +219,7 @@ void describe("HEAD of a cold blob", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("asks the upstream while that is down, so as to promise nothing", async (test) => {
+  void it("is an error while the upstream is down, even if a manifest names the blob", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get("/v2/a/manifests/v");
     await upstream.stop();
@@ -228,7 +228,7 @@ void describe("HEAD of a cold blob", () => {
     assert.equal(head.status, 503);
   });
 
-  void it("is one HEAD upstream and starts no download if no manifest names it", async (test) => {
+  void it("sends one HEAD upstream and starts no download if no manifest names it", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const head = await mirror.head(pathOf(BLOB));
     assertIsBlob(head, BLOB);
@@ -242,9 +242,9 @@ void describe("HEAD of a cold blob", () => {
   for (const [name, fault] of [
     ["is refused with 401", { status: 401 }],
     ["is not allowed", { status: 405 }],
-    ["tells no length", { framing: "chunked" }],
+    ["states no length", { framing: "chunked" }],
   ] as const) {
-    void it(`is a GET ended after its headers if the upstream's HEAD ${name}`, async (test) => {
+    void it(`sends a GET that ends after its headers if the upstream's HEAD ${name}`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       upstream.when({ kind: "blob", method: "HEAD" }, fault);
       const barrier = new Barrier();
@@ -260,7 +260,7 @@ void describe("HEAD of a cold blob", () => {
     });
   }
 
-  void it("is 404 if the upstream does not have it, and remembered", async (test) => {
+  void it("is 404 if the upstream does not have it, and remembers that", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const none = seededBlob("none", 10);
     for (const status of ["fwd=miss; fwd-status=404", "hit; detail=negative"]) {

@@ -29,7 +29,7 @@ interface Hub {
   readonly mirror: TestMirror;
 }
 
-/** Docker Hub as it is: tokens from another host, blobs from a third, a budget of manifests. */
+/** A registry like Docker Hub: tokens from another host, blobs from a third, a budget of manifests. */
 async function startHub(
   test: AfterTest,
   options: {
@@ -102,12 +102,12 @@ function gauge(
 }
 
 void describe("a budget of 100 manifests in six hours", () => {
-  void it("is enough for 1 000 pulls of 50 tags by 20 clients a day, and for tags that move when it is spent", async (test) => {
+  void it("suffices for 1 000 pulls of 50 tags by 20 clients a day, and for tags that move after it is spent", async (test) => {
     const hub = await startHub(test);
     const { clock, upstream, budget } = hub;
     publish(hub, 0);
 
-    // 100 pulls within the first life of the tags; every tag is met twice.
+    // 100 pulls within the first time to live of the tags; every tag is pulled twice.
     const clients = 20;
     for (let round = 0; round < 5; round++) {
       await pullTogether(hub, clients, round * clients);
@@ -117,7 +117,7 @@ void describe("a budget of 100 manifests in six hours", () => {
     assert.equal(await gauge(hub, "limit", "anonymous"), 100);
     assert.equal(await gauge(hub, "remaining", "anonymous"), 50);
 
-    // 900 more over the day, while nothing moves.
+    // 900 more over the day, while no tag moves.
     for (let round = 5; round < 50; round++) {
       clock.advance(DAY_MS / 45);
       await pullTogether(hub, clients, round * clients);
@@ -130,7 +130,7 @@ void describe("a budget of 100 manifests in six hours", () => {
       TAGS.length * 2,
     );
 
-    // All tags move, twice within the window: the last tenth is kept.
+    // All tags move twice within the window: the last tenth is reserved.
     clock.advance(DAY_MS);
     for (const generation of [1, 2]) {
       publish(hub, generation);
@@ -150,7 +150,7 @@ void describe("a budget of 100 manifests in six hours", () => {
     assert.equal(await gauge(hub, "remaining", "anonymous"), 0);
   });
 
-  void it("that is down to a tenth leaves moved tags stale, with one HEAD a tag and life", async (test) => {
+  void it("that is down to a tenth leaves moved tags stale, with one HEAD per tag and time to live", async (test) => {
     const hub = await startHub(test);
     const { clock, upstream, budget, mirror } = hub;
     publish(hub, 0, ["t0", "t1"]);
@@ -171,7 +171,7 @@ void describe("a budget of 100 manifests in six hours", () => {
       assert.equal(upstream.count({ kind: "manifest", method: "HEAD" }), 1);
       assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 0);
     }
-    // What is not cached at all is what the rest is kept for.
+    // The rest is reserved for content that is not cached.
     await pullImage(mirror, REPOSITORY, "t1");
     assert.equal(budget.counted, 2);
   });
@@ -189,7 +189,7 @@ void describe("a budget of 100 manifests in six hours", () => {
       "hit; detail=stale",
     );
     assert.equal(await gauge(hub, "remaining", "anonymous"), 4);
-    // No request was sent for so long that the count is outdated.
+    // No request was sent for so long that the count has expired.
     clock.advance(6 * 3_600_000);
     assert.equal(await gauge(hub, "remaining", "anonymous"), 0);
     assert.equal(
@@ -199,7 +199,7 @@ void describe("a budget of 100 manifests in six hours", () => {
     assert.equal(await gauge(hub, "remaining", "anonymous"), 99);
   });
 
-  void it("does not hold back a tag that moved to an image that is cached, or did not move", async (test) => {
+  void it("does not delay a tag that moved to a cached image, or did not move", async (test) => {
     const hub = await startHub(test);
     const { clock, upstream, budget, mirror } = hub;
     publish(hub, 0, ["t0", "t1"]);
@@ -240,7 +240,7 @@ void describe("two credentials", () => {
       assert.equal(await gauge(hub, "limit", "acme"), 100);
       assert.equal(await gauge(hub, "remaining", "other"), 80);
       assert.equal(await gauge(hub, "remaining", "anonymous"), 0);
-      // The first ones found it out; it was left alone from then on.
+      // The first requests noticed the limit; the account was not used afterwards.
       assert.ok(budget.refused <= 8, `${budget.refused} refused`);
       upstream.forgetRequests();
       clock.advance(10_000);
@@ -260,7 +260,7 @@ void describe("two credentials", () => {
     for (const tag of TAGS.slice(0, 20)) {
       await pullImage(mirror, REPOSITORY, tag);
     }
-    // Nothing was known of either before the first pull.
+    // Neither budget was known before the first pull.
     assert.equal(budget.remaining("acme"), 49);
     assert.equal(budget.remaining("other"), 81);
   });
@@ -317,10 +317,10 @@ void describe("a 429 for an hour", () => {
       upstream.forgetRequests();
       const startMs = clock.monotonicMs();
       let dials = 0;
-      // An hour, or ten rests where that is shorter.
+      // An hour, or ten rests if that is shorter.
       const lastsMs = Math.min(3_600_000 - TAG_TTL_MS, restMs * 10);
       while (clock.monotonicMs() - startMs < lastsMs) {
-        // containerd's five, of three clients.
+        // containerd's five attempts, by three clients.
         for (let retry = 0; retry < 15; retry++) {
           const cached = await mirror.get(tagPath("1"));
           assert.equal(cached.status, 200);

@@ -30,10 +30,10 @@ async function openFiles(): Promise<number> {
   return (await readdir("/proc/self/fd")).length;
 }
 
-void describe("a client that leaves", () => {
+void describe("a client that disconnects", () => {
   for (const by of ["fin", "rst"] as const) {
     for (const atByte of [1, 100_000, BLOB.sizeBytes - 70_000]) {
-      void it(`by ${by} after ${atByte} bytes leaves the download to the cache`, async (test) => {
+      void it(`by ${by} after ${atByte} bytes does not end the download`, async (test) => {
         const { upstream, mirror } = await setUp(test);
         const barrier = new Barrier();
         upstream.when(
@@ -54,7 +54,7 @@ void describe("a client that leaves", () => {
     }
   }
 
-  void it("before the upstream has answered leaves the download to the cache", async (test) => {
+  void it("before the upstream has answered does not end the download", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when({}, { hold: { at: "headers", barrier } });
@@ -67,7 +67,7 @@ void describe("a client that leaves", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("does not affect the other clients, however slow it was", async (test) => {
+  void it("does not affect the other clients, even if it was slow", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     const pause = { atByte: 1_000, barrier };
@@ -82,7 +82,7 @@ void describe("a client that leaves", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("again and again leaves no file and no socket open", async (test) => {
+  void it("repeatedly leaves no file and no socket open", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await pullImage(mirror, "a", "v");
     const fresh = Array.from({ length: 40 }, (_, i) =>

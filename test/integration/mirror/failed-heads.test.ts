@@ -25,7 +25,7 @@ interface Scene {
   readonly clock: FakeClock;
 }
 
-/** A mirror that has the tag, whose time to live is over. */
+/** A mirror with an expired tag. */
 async function setUp(
   test: AfterTest,
   options: { readonly ttlMs?: number; readonly hasTokens?: boolean } = {},
@@ -94,7 +94,7 @@ void describe("a HEAD that fails", () => {
     });
   }
 
-  void it("is followed by no second GET after one that failed as well", async (test) => {
+  void it("is not followed by a second GET after the first one failed", async (test) => {
     const scene = await setUp(test);
     const { upstream, mirror } = scene;
     upstream.when({ kind: "manifest" }, { status: 504 });
@@ -104,7 +104,7 @@ void describe("a HEAD that fails", () => {
     assert.deepEqual(methods(scene), ["HEAD", "GET", "HEAD"]);
   });
 
-  void it("for many tags at the same time leaves the registry up, since the GETs work", async (test) => {
+  void it("for many tags at the same time leaves the upstream up if the GETs succeed", async (test) => {
     const scene = await setUp(test);
     const { upstream, mirror, clock } = scene;
     const repositories = ["b", "c", "d", "e"];
@@ -141,7 +141,7 @@ void describe("a HEAD that fails", () => {
       assert.equal((await mirror.get(TAG)).status, 502);
     }
     assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
-    // Often enough for the GET to rest: then none is sent, which says nothing of the tag either.
+    // Often enough that the GET rests: then none is sent, and the tag stays unconfirmed.
     for (let failed = 0; failed < 3; failed++) {
       clock.advance(NOT_FOUND_TTL_MS);
       assert.notEqual((await mirror.get(TAG)).status, 404);
@@ -171,7 +171,7 @@ void describe("a HEAD that fails", () => {
     assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 0);
   });
 
-  void it("because the connection is refused is not followed by anything", async (test) => {
+  void it("because the connection is refused is not followed by a GET", async (test) => {
     const scene = await setUp(test);
     await scene.upstream.stop();
     assert.equal((await scene.mirror.get(TAG)).status, 502);

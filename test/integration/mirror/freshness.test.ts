@@ -27,7 +27,7 @@ const FRESHNESS: FreshnessConfig = {
   notFoundTtlMs: 30_000,
 };
 
-/** An upstream with `a:v`, and a mirror that has just answered it. */
+/** An upstream with `a:v`, and a mirror that has just fetched it. */
 async function setUp(
   test: AfterTest,
   freshness: Partial<FreshnessConfig> = {},
@@ -59,7 +59,7 @@ void describe("a cached tag", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("is confirmed by one HEAD when its life is over, and is fresh again", async (test) => {
+  void it("is confirmed by one HEAD when its time to live is over, and is fresh again", async (test) => {
     const { upstream, mirror } = await setUp(test);
     mirror.clock.advance(TTL_MS);
     const confirmed = await mirror.get(TAG);
@@ -93,7 +93,7 @@ void describe("a cached tag", () => {
     assert.deepEqual(asked(upstream), ["HEAD v"]);
   });
 
-  void it("lives as long as the first rule that matches it says", async (test) => {
+  void it("has the time to live of the first rule that matches", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     for (const tag of ["latest", "1.2.3", "edge"]) {
       upstream.content.addImage("a/b", OLD, tag);
@@ -117,7 +117,7 @@ void describe("a cached tag", () => {
     }
   });
 
-  void it("that never ages is a hit without an end", async (test) => {
+  void it("with an infinite time to live is always a hit", async (test) => {
     const { mirror } = await setUp(test, { tagTtlMs: Infinity });
     mirror.clock.advance(10 * 365 * 86_400_000);
     assert.equal(cacheStatusOf(await mirror.get(TAG)), "hit");
@@ -157,7 +157,7 @@ void describe("a cached tag", () => {
 });
 
 void describe("a negative answer", () => {
-  void it("is given from memory for its life, and the tag appears after a push", async (test) => {
+  void it("is given from memory for its time to live, and the tag appears after a push", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const path = "/v2/a/manifests/next";
     for (let i = 0; i < 5; i++) {
@@ -236,7 +236,7 @@ void describe("a tag that may be answered while it is revalidated", () => {
     assert.equal(upstream.count({ method: "HEAD" }), 1);
   });
 
-  void it("waits for the upstream when it is older than that", async (test) => {
+  void it("waits for the upstream if it is older than staleWhileRevalidate", async (test) => {
     const { upstream, mirror } = await setUp(test, SWR);
     upstream.content.addImage("a", NEW, "v");
     mirror.clock.advance(TTL_MS + 60_000);
@@ -251,16 +251,16 @@ void describe("a tag that may be answered while it is revalidated", () => {
       const { upstream, mirror } = await setUp(test, SWR);
       if (isComplete) await pullImage(mirror, "a", "v");
       await upstream.stop();
-      // Something else has found out.
+      // Another request has noticed it.
       assert.equal((await mirror.get("/v2/a/manifests/other")).status, 502);
       mirror.clock.advance(TTL_MS);
-      // The probe that is due by then fails during or after the answer.
+      // The probe that is then due fails during or after the answer.
       await mirror.get(TAG);
       assert.equal((await mirror.get(TAG)).status, status);
     }
   });
 
-  void it("is removed when the background revalidation finds that it is gone", async (test) => {
+  void it("is removed if the background revalidation receives 404", async (test) => {
     const { upstream, mirror } = await setUp(test, SWR);
     upstream.content.removeTag("a", "v");
     mirror.clock.advance(TTL_MS);

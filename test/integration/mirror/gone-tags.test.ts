@@ -27,7 +27,7 @@ interface Scene {
   readonly mirror: TestMirror;
 }
 
-/** A mirror with a complete image, whose tag's time to live is over. */
+/** A mirror with a complete image and an expired tag. */
 async function setUp(
   test: AfterTest,
   staleIfGoneMs: number,
@@ -58,7 +58,7 @@ async function hasTag(mirror: TestMirror): Promise<boolean> {
   return status === 200;
 }
 
-/** The upstream has the image no more. */
+/** Ways in which the upstream stops serving the image. */
 const WAYS: Readonly<Record<string, (upstream: ScriptedUpstream) => void>> = {
   "404": (upstream) => upstream.content.removeTag("a", "v"),
   "401": (upstream) => upstream.when({}, { status: 401 }),
@@ -130,7 +130,7 @@ void describe("a cached tag that is gone upstream", () => {
     });
   }
 
-  void it("and was seen by a refresh first is not called fresh any more", async (test) => {
+  void it("is not reported as fresh if a refresh noticed it first", async (test) => {
     const { upstream, mirror } = await setUp(test, HOUR_MS);
     assert.equal((await mirror.get(TAG)).status, 200);
     upstream.content.removeTag("a", "v");
@@ -157,7 +157,7 @@ void describe("a cached tag that is gone upstream", () => {
     assert.equal((await mirror.get(TAG)).status, 404);
   });
 
-  void it("is served while the upstream is away or the mirror is offline, no longer than it may be", async (test) => {
+  void it("is served while the upstream is down or the mirror is offline, until staleIfGone ends", async (test) => {
     const { upstream, config, mirror } = await setUp(test, HOUR_MS);
     upstream.content.removeTag("a", "v");
     await mirror.get(TAG);
@@ -170,7 +170,7 @@ void describe("a cached tag that is gone upstream", () => {
     assert.equal((await mirror.get(TAG)).status, 404);
   });
 
-  void it("is offered though some of its blobs were never fetched", async (test) => {
+  void it("is served even if some of its blobs were never fetched", async (test) => {
     const { upstream, mirror } = await setUp(test, HOUR_MS);
     upstream.content.addImage("b", NEXT, "v");
     await mirror.get("/v2/b/manifests/v");

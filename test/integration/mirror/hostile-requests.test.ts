@@ -48,7 +48,7 @@ function assertIsError(response: RawResponse, told: string): void {
   for (const [name] of response.rawHeaders) assert.doesNotMatch(name, /evil/i);
 }
 
-/** Targets that no registry has, as they stand on the request line. */
+/** Invalid targets, exactly as sent on the request line. */
 const TARGETS: readonly string[] = [
   "/v2/a%2f..%2f..%2fetc/manifests/v",
   `/v2/a%2f..%2f..%2fetc%2fpasswd/blobs/sha256:${HEX}`,
@@ -114,7 +114,7 @@ const TARGETS: readonly string[] = [
   "/api/v1/status",
 ];
 
-/** Bytes that are no request, or two. */
+/** Bytes that are not exactly one request. */
 const MESSAGES: readonly (readonly [string, string])[] = [
   [
     "a NUL in the target",
@@ -149,7 +149,7 @@ const MESSAGES: readonly (readonly [string, string])[] = [
     "GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: +5\r\n\r\nhello",
   ],
   ["a folded header", "GET /v2/ HTTP/1.1\r\nHost: m\r\nX: a\r\n b\r\n\r\n"],
-  ["a method that is none", "EVIL /v2/ HTTP/1.1\r\nHost: m\r\n\r\n"],
+  ["an unknown method", "EVIL /v2/ HTTP/1.1\r\nHost: m\r\n\r\n"],
   [
     "headers without an end",
     `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"X: y\r\n".repeat(5_000)}\r\n`,
@@ -164,7 +164,7 @@ const MESSAGES: readonly (readonly [string, string])[] = [
     `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"X: y\r\n".repeat(100)}\r\n`,
   ],
   [
-    "a second Host behind more headers than are kept",
+    "a second Host after more headers than are kept",
     `GET /v2/ HTTP/1.1\r\nHost: m\r\n${"a:b\r\n".repeat(2_100)}Host: evil\r\n\r\n`,
   ],
   ["two hosts in one", "GET /v2/ HTTP/1.1\r\nHost: m evil\r\n\r\n"],
@@ -179,7 +179,7 @@ const MESSAGES: readonly (readonly [string, string])[] = [
     "GET /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n",
   ],
   [
-    "a GET in chunks of more words than bytes",
+    "a GET in chunks whose extensions exceed their bytes",
     `GET /v2/ HTTP/1.1\r\nHost: m\r\nTransfer-Encoding: chunked\r\n\r\n5;${"a".repeat(30_000)}\r\nhello`,
   ],
 ];
@@ -188,11 +188,11 @@ void describe("a hostile request", () => {
   void it("is a 4xx with an error of the specification, without an upstream request or a crash", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const target of TARGETS) {
-      const told = target.slice(0, 80);
-      assertIsError(await mirror.raw(get(target)), told);
+      const shown = target.slice(0, 80);
+      assertIsError(await mirror.raw(get(target)), shown);
       if (!target.startsWith("/") && target !== "*") continue;
       const head = await mirror.start(target, { method: "HEAD" }).response;
-      assert.ok(head.status >= 400 && head.status < 500, told);
+      assert.ok(head.status >= 400 && head.status < 500, shown);
     }
     assert.equal(upstream.count(), 0);
     const alive = await mirror.get("/v2/a/manifests/v");
@@ -207,7 +207,7 @@ void describe("a hostile request", () => {
       assert.equal((await mirror.get("/v2/")).status, 200);
     });
 
-    void it(`of ${name} has the same answer where heads were known before it`, async (test) => {
+    void it(`of ${name} has the same answer on a connection with known heads`, async (test) => {
       const { mirror } = await setUp(test);
       const known = await WireConnection.open(test, mirror.port);
       for (let i = 0; i < 8; i++) await known.ask(KNOWN);
@@ -223,9 +223,9 @@ void describe("a hostile request", () => {
     });
   }
 
-  void it("is written to the log without what a terminal would take for an order (S18)", async (test) => {
+  void it("is logged without terminal control sequences (S18)", async (test) => {
     const { mirror } = await setUp(test);
-    // Node's parser refuses the seven-bit ones; of the others only these can be sent.
+    // Node's parser refuses 7-bit control characters; of the 8-bit ones only these can be sent.
     await mirror.raw(
       Buffer.from(
         "GET /v2/ HTTP/1.1\r\nHost: m\r\nUser-Agent: a\x9b31mb\x85c\r\nConnection: close\r\n\r\n",
@@ -236,7 +236,7 @@ void describe("a hostile request", () => {
     assert.equal(agent, "a\ufffd31mb\ufffdc");
   });
 
-  void it("is written to the log in one line of at most some hundred letters", async (test) => {
+  void it("is logged in one line with truncated fields", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.start(`/v2/${"n".repeat(2_000)}/x`, {
       headers: { "User-Agent": `agent ${"a".repeat(5_000)}` },
@@ -297,7 +297,7 @@ function push(method: string, expect = ""): string {
   return `${method} /v2/a/blobs/uploads/5f3c HTTP/1.1\r\nHost: m\r\n${expect}Content-Length: 1099511627776\r\n\r\n`;
 }
 
-void describe("a method that the mirror has not", () => {
+void describe("a method that the mirror does not support", () => {
   const paths = [
     "/v2/",
     "/v2/a/manifests/v",
@@ -347,7 +347,7 @@ void describe("a method that the mirror has not", () => {
     assert.equal((await mirror.get("/v2/a/manifests/v")).status, 200);
   });
 
-  void it("has its connection closed with the answer, so that no body is waited for (R7)", async (test) => {
+  void it("has its connection closed after the answer, without waiting for the body (R7)", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const method of ["POST", "PUT", "PATCH"]) {
       const got = await mirror.raw(push(method));
@@ -406,7 +406,7 @@ void describe("requests on one connection", () => {
     assert.match(bodies[4] ?? "", /NAME_INVALID/);
   });
 
-  void it("end after a request with a body, which is not read", async (test) => {
+  void it("are not continued after a request with a body, which is not read", async (test) => {
     const { mirror } = await setUp(test);
     const next = "GET /v2/ HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n";
     for (const head of [
@@ -419,7 +419,7 @@ void describe("requests on one connection", () => {
       let answers = "";
       socket.on("data", (part: Buffer) => (answers += part.toString()));
       await once(socket, "close");
-      // What was not read may break the connection before the answer is out.
+      // Unread bytes may reset the connection before the answer is received.
       assert.match(answers, /^(?:HTTP\/1\.1 400 |$)/);
       assert.doesNotMatch(answers, /HTTP\/1\.1 200 /);
     }
@@ -437,7 +437,7 @@ void describe("requests on one connection", () => {
     }
   });
 
-  void it("are not disturbed by a GET with a body", async (test) => {
+  void it("stay separate after a GET with a body", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const got = await mirror.raw(
       `GET /v2/ HTTP/1.1\r\nHost: m\r\nContent-Length: 44\r\n\r\nGET /v2/evil/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n`,

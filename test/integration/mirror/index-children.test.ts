@@ -32,7 +32,7 @@ const INDEX = buildMultiArch({
     AMD64,
     { os: "linux", architecture: "arm64", variant: "v8" },
     { os: "linux", architecture: "s390x" },
-    // What BuildKit calls the platform of an attestation.
+    // BuildKit's platform of an attestation.
     { os: "unknown", architecture: "unknown" },
   ],
 });
@@ -50,7 +50,7 @@ async function setUp(
   return { upstream, mirror };
 }
 
-/** Ends when the children of the images are all in the cache, with their configs. */
+/** Resolves when the manifests and configs of all images are in the cache. */
 async function untilFetched(
   mirror: TestMirror,
   images: readonly TestImage[],
@@ -63,7 +63,7 @@ async function untilFetched(
     const graph = await storedParts(mirror);
     const missing = wanted.filter((digest) => !graph.has(digest));
     if (missing.length === 0) return;
-    assert.notEqual(left, 0, `${missing.join(", ")} did not come`);
+    assert.notEqual(left, 0, `${missing.join(", ")} were not fetched`);
     await delay(POLL_MS);
   }
 }
@@ -76,7 +76,7 @@ async function storedParts(mirror: TestMirror): Promise<Set<Digest>> {
   return new Set(graph.filter((one) => one.stored).map((one) => one.digest));
 }
 
-/** An index of so many images that have a config and one layer each. */
+/** Builds an index of this many images with a config and one layer each. */
 function wideIndex(count: number): TestIndex {
   return buildMultiArch({
     seed: `wide/${count}`,
@@ -89,7 +89,7 @@ function wideIndex(count: number): TestIndex {
 }
 
 void describe("the children of a pulled index", () => {
-  void it("are there with their configs when the upstream is away, and their layers are not", async (test) => {
+  void it("are cached with their configs but without their layers when the upstream is down", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await pullImage(mirror, "a", "1");
     await untilFetched(mirror, INDEX.images);
@@ -130,7 +130,7 @@ void describe("the children of a pulled index", () => {
     }
   });
 
-  void it("are shown as platforms, of which the one that was pulled is complete", async (test) => {
+  void it("are shown as platforms, of which only the pulled one is complete", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const inner = wideIndex(2);
     const single = buildImage({ seed: "single" });
@@ -183,7 +183,7 @@ void describe("the children of a pulled index", () => {
     }
   });
 
-  void it("are one image with it, whose time of use they leave alone", async (test) => {
+  void it("belong to one image with the index, and do not change its time of use", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.get("/v2/a/manifests/1");
     const image = async () =>
@@ -218,7 +218,7 @@ void describe("the children of a pulled index", () => {
     }
   });
 
-  void it("are at most 32, those of indexes below it included", async (test) => {
+  void it("are at most 32, including those of nested indexes", async (test) => {
     const [inner, outer, flat] = [wideIndex(20), wideIndex(21), wideIndex(40)];
     const nested = manifestOf(
       {
@@ -238,7 +238,7 @@ void describe("the children of a pulled index", () => {
     const mirror = await startMirror(test, [upstreamOf(upstream)], {
       childrenSchedule: "default",
     });
-    // By digest, so that each costs one request for itself.
+    // By digest, so that each index costs one request.
     await mirror.get(`/v2/a/manifests/${nested.digest}`);
     await mirror.get(`/v2/b/manifests/${flat.manifest.digest}`);
     const last = flat.images[31]?.config.digest ?? "";
@@ -252,7 +252,7 @@ void describe("the children of a pulled index", () => {
     assert.equal(upstream.count({ kind: "blob", repository: "b" }), 32);
   });
 
-  void it("are fetched one at a time, of all indexes of an upstream", async (test) => {
+  void it("are fetched one at a time per upstream", async (test) => {
     const schedule = new ManualSchedule();
     const { upstream, mirror } = await setUp(test, {
       childrenSchedule: schedule.start,
@@ -311,7 +311,7 @@ void describe("the children of a pulled index", () => {
     barrier.release();
   });
 
-  void it("do not hold up the end of the mirror", async (test) => {
+  void it("do not delay the close of the mirror", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const [, held] = INDEX.images;
     const barrier = new Barrier();
@@ -330,7 +330,7 @@ const byDigest = (upstream: ScriptedUpstream): number =>
     where: ({ reference }) => reference?.startsWith("sha256:") === true,
   });
 
-/** Pulls the index again, and does what is then due. */
+/** Pulls the index again, and runs the scheduled work. */
 async function pullAgain(
   mirror: TestMirror,
   schedule: ManualSchedule,
@@ -348,29 +348,32 @@ function isOther({ msg }: { readonly msg?: unknown }): boolean {
   return msg !== "could not store a manifest";
 }
 
-/** What Docker Hub says of its pull limit. */
-const says = (remaining: number) => ({
+/** Docker Hub's headers for its pull limit. */
+const limitHeaders = (remaining: number) => ({
   headers: {
     "ratelimit-limit": "100;w=21600",
     "ratelimit-remaining": `${remaining};w=21600`,
   },
 });
 
-void describe("the children of a pulled index are left alone", () => {
+void describe("the children of a pulled index are not fetched", () => {
   void it("while less than half of the pull budget is left", async (test) => {
     const schedule = new ManualSchedule();
     const { upstream, mirror } = await setUp(test, {
       childrenSchedule: schedule.start,
     });
-    upstream.when({ reference: "1" }, says(49));
+    upstream.when({ reference: "1" }, limitHeaders(49));
     await mirror.get("/v2/a/manifests/1");
     assert.deepEqual(schedule.delaysMs, []);
     upstream.clearRules();
-    // The last that is above the half, and the first below.
+    // The last count above half of the limit, and the first one below.
     const [first] = INDEX.images;
-    upstream.when({ reference: first?.manifest.digest ?? "" }, says(49));
+    upstream.when(
+      { reference: first?.manifest.digest ?? "" },
+      limitHeaders(49),
+    );
     mirror.clock.advance(21_600_000);
-    upstream.when({ method: "HEAD", reference: "1" }, says(50));
+    upstream.when({ method: "HEAD", reference: "1" }, limitHeaders(50));
     await mirror.get("/v2/a/manifests/1");
     assert.equal(schedule.delaysMs.length, 1);
     upstream.forgetRequests();
@@ -389,7 +392,7 @@ void describe("the children of a pulled index are left alone", () => {
     await untilFetched(mirror, INDEX.images);
   });
 
-  void it("while clients ask only for the head of the index, cold or cached", async (test) => {
+  void it("if clients send only HEAD for the index, cold or cached", async (test) => {
     const schedule = new ManualSchedule();
     const { mirror } = await setUp(test, { childrenSchedule: schedule.start });
     for (let asked = 0; asked < 3; asked += 1) {
@@ -448,7 +451,7 @@ void describe("the children of a pulled index are left alone", () => {
     );
   });
 
-  void it("for an hour after one could not be stored, though the index is a hit", async (test) => {
+  void it("for an hour after one could not be stored, even if the index is a hit", async (test) => {
     const schedule = new ManualSchedule();
     const { upstream, mirror } = await setUp(test, {
       childrenSchedule: schedule.start,
@@ -468,7 +471,7 @@ void describe("the children of a pulled index are left alone", () => {
     assert.equal(upstream.count({ reference }), 1);
   });
 
-  void it("for an hour after the upstream failed, and one that is absent is passed over", async (test) => {
+  void it("for an hour after the upstream failed; an absent child is skipped", async (test) => {
     const schedule = new ManualSchedule();
     const { upstream, mirror } = await setUp(test, {
       childrenSchedule: schedule.start,

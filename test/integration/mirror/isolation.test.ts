@@ -66,7 +66,7 @@ void describe("an upstream whose downloads hang", () => {
       { hold: { at: 300_000, barrier } },
       { times: 1 },
     );
-    // By FIN it could still be reading, and would be noticed only when the next bytes are sent.
+    // After a FIN the client could still read, so its end is noticed only at the next write.
     const leave = { atByte: 200_000, by: "rst" } as const;
     await mirror.start(`/v2/a/blobs/${unread.digest}`, { leave }).response;
     await mirror.requested("blob");
@@ -77,12 +77,12 @@ void describe("an upstream whose downloads hang", () => {
     const rest = await mirror.get(`/v2/a/blobs/${unread.digest}`);
     assert.equal(rest.sha256, unread.digest);
     const bytes = upstream.bytesSent({ reference: unread.digest });
-    assert.ok(bytes < unread.sizeBytes * 1.05, `${bytes} bytes came`);
+    assert.ok(bytes < unread.sizeBytes * 1.05, `${bytes} bytes received`);
   });
 });
 
-void describe("what an upstream sends beside the content", () => {
-  void it("is kept from clients: its headers, its encoding, its words", async (test) => {
+void describe("an upstream's response", () => {
+  void it("passes none of its own headers to clients", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     upstream.when(
@@ -125,7 +125,7 @@ void describe("what an upstream sends beside the content", () => {
   });
 });
 
-void describe("a token end point", () => {
+void describe("a token endpoint", () => {
   for (const [name, fault] of [
     ["fails", { status: 500 }],
     [
@@ -134,12 +134,12 @@ void describe("a token end point", () => {
     ],
     ["answers no token", { body: "{}" }],
     [
-      "answers more than a token can be",
+      "answers more than the maximum size of a token",
       { body: JSON.stringify({ token: "x".repeat(1_000_000) }) },
     ],
     ["is not there", { status: 404 }],
   ] as const) {
-    void it(`that ${name} is a fault of the upstream, and stale is answered`, async (test) => {
+    void it(`that ${name} is a fault of the upstream, and cached tags are served stale`, async (test) => {
       const upstream = await ScriptedUpstream.start(test, {
         auth: { scheme: "bearer" },
       });
@@ -161,8 +161,8 @@ void describe("a token end point", () => {
   }
 });
 
-void describe("what the mirror reveals about itself", () => {
-  void it("holds no password, token or signed address", async (test) => {
+void describe("logs and metrics", () => {
+  void it("contain no password, token or signed URL", async (test) => {
     const password = "canary-password";
     const upstream = await ScriptedUpstream.start(test, {
       auth: { scheme: "bearer", users: { "canary-user": password } },
@@ -195,7 +195,7 @@ void describe("what the mirror reveals about itself", () => {
     }
   });
 
-  void it("has as many series whatever is asked for", async (test) => {
+  void it("have a constant number of series for any requests", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -210,13 +210,13 @@ void describe("what the mirror reveals about itself", () => {
         await mirror.get(`/path${i}`, headers);
         await mirror.start("/v2/", { method: "PROPFIND" }).response;
       }
-      // Node's own come and go with what it does.
+      // Node's own series depend on its activity.
       return (await mirror.metrics())
         .split("\n")
         .filter((line) => line.startsWith("entrepot_")).length;
     };
     assert.equal(await series(0), await series(100));
-    // Methods too are of a closed list.
+    // Methods are labelled from a closed list.
     assert.doesNotMatch(await mirror.metrics(), /PROPFIND|random|agent/);
     const other =
       'entrepot_http_requests_total{method="OTHER",kind="ping",status="4xx"}';

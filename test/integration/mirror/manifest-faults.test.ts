@@ -112,7 +112,7 @@ void describe("a manifest's digest", () => {
     );
   });
 
-  void it("that HEAD lies about makes no tag and leaves the known one as it was", async (test) => {
+  void it("that only HEAD states creates no tag and leaves the known tag unchanged", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -124,7 +124,7 @@ void describe("a manifest's digest", () => {
     );
     assert.equal((await mirror.get(TAG_PATH)).sha256, MANIFEST.digest);
     mirror.clock.advance(600_000);
-    // Its blobs are not here yet: the old one may not stand for it.
+    // Its blobs are not cached yet, so the old manifest is not served instead.
     const lied = await mirror.get(TAG_PATH);
     assert.deepEqual([lied.status, errorCode(lied)], [502, "UNAVAILABLE"]);
     assert.equal((await storedFiles(mirror)).length, 1);
@@ -174,12 +174,12 @@ void describe("an upstream's response that is not a valid manifest", () => {
     "application/vnd.docker.distribution.manifest.v2+json",
   );
   for (const [name, manifest] of [
-    ["is an image and an index at once", twoShapes],
+    ["is both an image and an index", twoShapes],
     ["has a key twice", twice],
     ["is too deep", deep],
     ["is of another type than its header says", otherType],
   ] as const) {
-    void it(`is refused where it ${name}`, async (test) => {
+    void it(`is refused if it ${name}`, async (test) => {
       const upstream = await ScriptedUpstream.start(test);
       upstream.content.addManifest("a", manifest, "v");
       const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -196,7 +196,7 @@ void describe("an upstream's response that is not a valid manifest", () => {
     ["one byte over 4 MiB", 4_194_305, 502],
     ["exactly 4 MiB", 4_194_304, 200],
   ] as const) {
-    void it(`is answered ${status} where it is ${name}`, async (test) => {
+    void it(`is answered ${status} if it is ${name}`, async (test) => {
       const upstream = await ScriptedUpstream.start(test);
       const head = `{"schemaVersion":2,"mediaType":"${OCI_MANIFEST}","config":${JSON.stringify(descriptorJson(IMAGE.config))},"layers":[]`;
       const manifest = manifestOf(
@@ -225,7 +225,7 @@ void describe("an upstream's response that is not a valid manifest", () => {
     ["a captive portal's page", PORTAL],
     ["empty", { body: "", headers: { "docker-content-digest": undefined } }],
     [
-      "JSON of no manifest",
+      "JSON that is not a manifest",
       {
         body: '{"error":"log in"}',
         headers: {
@@ -237,7 +237,7 @@ void describe("an upstream's response that is not a valid manifest", () => {
     ["a flipped byte", { flip: "middle" }],
     ["cut short", { cut: { atByte: 20, by: "fin" } }],
   ] satisfies readonly (readonly [string, Misbehaviour])[]) {
-    void it(`is refused where it is ${name}`, async (test) => {
+    void it(`is refused if it is ${name}`, async (test) => {
       const upstream = await ScriptedUpstream.start(test);
       upstream.content.addImage("a", IMAGE, "v");
       upstream.when({ kind: "manifest" }, fault);
@@ -245,7 +245,7 @@ void describe("an upstream's response that is not a valid manifest", () => {
       for (const path of [DIGEST_PATH, TAG_PATH]) {
         for (const method of ["GET", "HEAD"]) {
           const got = await mirror.start(path, { method }).response;
-          // Three faults in a row open the breaker; its probe is due then.
+          // Three faults in a row open the breaker; then its probe is due.
           mirror.clock.advance(300_000);
           assert.equal(got.status, 502);
           assert.notEqual(got.headers["content-length"], "0");
@@ -283,7 +283,7 @@ void describe("an upstream's response that is not a valid manifest", () => {
     ["by tag", TAG_PATH, true],
     ["by tag without a HEAD", TAG_PATH, false],
   ] as const) {
-    void it(`is asked of the next endpoint where the bytes are another's, ${name}`, async (test) => {
+    void it(`is fetched from the next endpoint if the bytes do not match, ${name}`, async (test) => {
       const [wrong, right] = [
         await ScriptedUpstream.start(test),
         await ScriptedUpstream.start(test),
@@ -329,7 +329,7 @@ void describe("a schema 1 manifest", () => {
     ["as its type says", { "docker-content-digest": payloadDigest }],
     ["without a digest", { "docker-content-digest": undefined }],
     [
-      "under another type, with a digest that is not of its bytes",
+      "under another type, with a digest that does not match its bytes",
       {
         "docker-content-digest": payloadDigest,
         "content-type": "application/json",
@@ -358,7 +358,7 @@ void describe("a schema 1 manifest", () => {
 });
 
 void describe("a manifest that can't be stored", () => {
-  void it("is served all the same, and its answer does not say that it was", async (test) => {
+  void it("is still served, and Cache-Status does not report it as stored", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const index = buildMultiArch({ seed: "unstored" });
     upstream.content.addIndex("a", index, "v");

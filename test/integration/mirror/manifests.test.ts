@@ -22,7 +22,7 @@ const DOCKER = buildImage({ seed: "docker", format: "docker" });
 const SHA512 = buildImage({ seed: "sha512", algorithm: "sha512" });
 const OCI_INDEX_TYPE = "application/vnd.oci.image.index.v1+json";
 
-/** What hit and miss, HEAD and GET must have in common. */
+/** The headers that must be equal for hit and miss, HEAD and GET. */
 function lastingHeaders(response: RawResponse): Record<string, string> {
   const headers = { ...response.headers } as Record<string, string>;
   for (const name of ["cache-status", "age", "date"]) delete headers[name];
@@ -50,7 +50,7 @@ void describe("a manifest", () => {
     ["a Docker image", DOCKER.manifest],
   ];
   for (const [name, manifest] of kinds) {
-    void it(`${name} is served as it was published, by tag and digest, with the same headers on hit and miss`, async (test) => {
+    void it(`${name} is served byte for byte, by tag and digest, with the same headers on hit and miss`, async (test) => {
       const upstream = await ScriptedUpstream.start(test);
       upstream.content.addManifest("a/b", manifest, "v");
       for (const reference of ["v", manifest.digest]) {
@@ -93,7 +93,7 @@ void describe("a manifest", () => {
     }
   });
 
-  void it("has one entry and costs one upstream GET whatever Accept says", async (test) => {
+  void it("has one entry and costs one upstream GET for any Accept header", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addIndex("a", INDEX, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -156,7 +156,7 @@ void describe("a manifest", () => {
     assert.equal(upstream.count({ kind: "manifest", method: "GET" }), 1);
   });
 
-  void it("is stored as it is if it is an index: no child is fetched before a client requests it", async (test) => {
+  void it("is stored unchanged if it is an index, and its response waits for no child", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addIndex("a", INDEX, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

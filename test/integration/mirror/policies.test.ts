@@ -14,7 +14,7 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 const IMAGE = buildImage({ seed: "policies" });
 const BLOB = IMAGE.blobs[0] ?? assert.fail();
 
-void describe("what allow and deny leave out", () => {
+void describe("content that allow and deny exclude", () => {
   void it("is 404 with the reason for every request, without an upstream request", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     const mirror = await startMirror(t, [
@@ -41,7 +41,7 @@ void describe("what allow and deny leave out", () => {
     assert.equal(upstream.registry.connectionCount, 0);
   });
 
-  void it("allows other content, and does not apply to another upstream", async (t) => {
+  void it("does not affect other content or another upstream", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage("library/app", IMAGE, "1");
     upstream.content.addImage("team/app", IMAGE, "latest");
@@ -53,7 +53,7 @@ void describe("what allow and deny leave out", () => {
     await pullImage(mirror, "other.example/team/app", "latest");
   });
 
-  void it("is left out of the cache too, from the next start on", async (t) => {
+  void it("is 404 after the next start even if it is cached", async (t) => {
     const upstream = await ScriptedUpstream.start(t);
     upstream.content.addImage("team/app", IMAGE, "1");
     const mirror = await startMirror(t, [upstreamOf(upstream)]);

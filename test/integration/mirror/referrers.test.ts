@@ -29,7 +29,7 @@ const ARTIFACTS = [
 ];
 const RANDOM = `sha256:${"0123456789abcdef".repeat(4)}` as Digest;
 const PATH = `/v2/a/referrers/${SUBJECT.digest}`;
-/** Of a list, and of its absence. */
+/** Time to live of a list, and of its absence. */
 const TTL_MS = 30_000;
 
 async function setUp(
@@ -48,7 +48,7 @@ async function setUp(
   return { upstream, mirror };
 }
 
-/** The digests that an answer lists. */
+/** Returns the digests that a response lists. */
 function listed(response: RawResponse): readonly string[] {
   assert.equal(response.status, 200);
   assert.equal(
@@ -90,7 +90,7 @@ void describe("referrers", () => {
     });
   }
 
-  void it("of what is not linked here are kept in memory only, and take nothing of the index", async (test) => {
+  void it("of a manifest without a link are kept in memory only, not in the index", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (let i = 0; i < 3; i++) {
       assert.deepEqual(listed(await mirror.get(PATH)), ALL);
@@ -102,7 +102,7 @@ void describe("referrers", () => {
     assert.equal(upstream.count(), 2);
   });
 
-  void it("count for storage_bytes, and go with their subject", async (test) => {
+  void it("count towards storage_bytes, and are removed with their subject", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.get("/v2/a/manifests/v");
     const before = await mirror.metric("entrepot_storage_bytes");
@@ -115,14 +115,14 @@ void describe("referrers", () => {
     assert.equal(await mirror.metric("entrepot_storage_bytes"), 0);
   });
 
-  void it("come in pages from the upstream and whole from here", async (test) => {
+  void it("are fetched in pages and served as one list", async (test) => {
     const { mirror } = await setUp(test, { pageSize: 2 });
     const got = await mirror.get(PATH);
     assert.deepEqual(listed(got), ALL);
     assert.equal(got.headers["link"], undefined);
   });
 
-  void it("are filtered by type here, and the answer says so", async (test) => {
+  void it("are filtered by artifact type in the mirror, and OCI-Filters-Applied states it", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const [query, want, filters] of [
       ["", ALL, undefined],
@@ -156,7 +156,7 @@ void describe("referrers", () => {
     });
   }
 
-  void it("that are none are remembered with the image that the cache has", async (test) => {
+  void it("that are empty are stored with a cached image", async (test) => {
     const upstream = await ScriptedUpstream.start(test, {
       referrersApi: false,
     });
@@ -180,7 +180,7 @@ void describe("referrers", () => {
   for (const [name, rules] of [
     ["the API fails", [[api, { status: 500 }]]],
     [
-      "the API answers a page of HTML",
+      "the API answers an HTML page",
       [[api, { body: "<html>", headers: { "content-type": "text/html" } }]],
     ],
     [
@@ -188,7 +188,7 @@ void describe("referrers", () => {
       [[api, { body: '{"manifests":[{}]}' }]],
     ],
     [
-      "the API answers a list of another kind",
+      "the API answers a list of another type",
       [
         [
           api,
@@ -228,7 +228,7 @@ void describe("referrers", () => {
     string,
     readonly (readonly [{ kind: "referrers" | "manifest" }, Misbehaviour])[],
   ])[]) {
-    void it(`are 502 where ${name}, or the stale ones where there are any`, async (test) => {
+    void it(`are 502 if ${name}, or the stale list if there is one`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       for (const [match, fault] of rules) upstream.when(match, fault);
       const cold = await mirror.get(PATH);

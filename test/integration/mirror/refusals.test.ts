@@ -27,7 +27,7 @@ const CREDENTIALS: Partial<UpstreamConfig> = {
 const BEARER: UpstreamAuth = { scheme: "bearer", users: { u: PASSWORD } };
 const BASIC: UpstreamAuth = { scheme: "basic", users: { u: PASSWORD } };
 
-/** Everything that can be asked of a repository. */
+/** Every kind of request to a repository. */
 const PATHS = [
   "/v2/a/manifests/v",
   `/v2/a/manifests/${MANIFEST.digest}`,
@@ -59,7 +59,7 @@ void describe("an upstream that refuses the mirror", () => {
     ["a fresh token", BEARER],
     ["nobody", undefined],
   ] as const) {
-    void it(`is 404 for ${name} where there are no credentials, and the challenge stays here`, async (test) => {
+    void it(`is 404 for ${name} without credentials, and the challenge is not passed on`, async (test) => {
       const upstream = await ScriptedUpstream.start(
         test,
         auth === undefined ? {} : { auth },
@@ -94,7 +94,7 @@ void describe("an upstream that refuses the mirror", () => {
     ["token", BEARER, 401],
     ["password", BASIC, 403],
   ] as const) {
-    void it(`is 403 for a good ${name} that may not pull`, async (test) => {
+    void it(`is 403 for a valid ${name} that may not pull`, async (test) => {
       const upstream = await ScriptedUpstream.start(test, { auth });
       upstream.content.addImage("a", IMAGE, "v");
       upstream.deny("a");
@@ -112,7 +112,7 @@ void describe("an upstream that refuses the mirror", () => {
     });
   }
 
-  void it("is 403 if the password is wrong, which appears nowhere", async (test) => {
+  void it("is 403 if the password is wrong, which no log or response contains", async (test) => {
     const upstream = await ScriptedUpstream.start(test, {
       auth: { ...BEARER, users: { u: "another" } },
     });
@@ -127,7 +127,7 @@ void describe("an upstream that refuses the mirror", () => {
     assert.equal(upstream.count({ kind: "token" }), 1);
   });
 
-  void it("has its cached tag answered stale if there are credentials, complete or not", async (test) => {
+  void it("has its cached tag served stale with credentials, complete or not", async (test) => {
     const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream, CREDENTIALS)]);
@@ -142,7 +142,7 @@ void describe("an upstream that refuses the mirror", () => {
     );
   });
 
-  void it("has its cached tag refused without credentials", async (test) => {
+  void it("has its cached tags refused without credentials", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -163,7 +163,7 @@ void describe("an upstream that refuses the mirror", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("is repeated immediately after a reload added credentials", async (test) => {
+  void it("is retried immediately after a reload added credentials", async (test) => {
     const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
     upstream.content.addImage("a", IMAGE, "v");
     for (const path of PATHS) {
@@ -174,7 +174,7 @@ void describe("an upstream that refuses the mirror", () => {
     }
   });
 
-  void it("is asked each time if there are credentials, which may be renewed at any time", async (test) => {
+  void it("is asked for each request with credentials, which may be renewed at any time", async (test) => {
     const upstream = await ScriptedUpstream.start(test, { auth: BASIC });
     upstream.content.addImage("a", IMAGE, "v");
     upstream.deny("a");
@@ -188,7 +188,7 @@ void describe("an upstream that refuses the mirror", () => {
     }
   });
 
-  void it("is never sent what a client sends as credentials", async (test) => {
+  void it("never receives the credentials of a client", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -216,7 +216,7 @@ void describe("an upstream that refuses the mirror", () => {
 
 void describe("an upstream's rate limit", () => {
   for (const retryAfter of ["60", "3", "garbage", undefined]) {
-    void it(`is 429 with at most 10 s where nothing is cached and Retry-After is ${retryAfter}`, async (test) => {
+    void it(`is 429 with at most 10 s if nothing is cached and Retry-After is ${retryAfter}`, async (test) => {
       for (const path of PATHS) {
         const upstream = await ScriptedUpstream.start(test);
         upstream.content.addImage("a", IMAGE, "v");
@@ -231,7 +231,7 @@ void describe("an upstream's rate limit", () => {
         );
         const seconds = Number(got.headers["retry-after"]);
         assert.ok(seconds >= 1 && seconds <= 10, String(seconds));
-        // containerd asks five times in a row.
+        // containerd retries five times in a row.
         for (let i = 0; i < 5; i++) {
           assert.equal((await mirror.get(path)).status, 429);
         }
@@ -255,14 +255,14 @@ void describe("an upstream that cannot be reached", () => {
     ["refuses connections", undefined, 502],
     ["answers 500", { status: 500 }, 502],
     ["answers 503", { status: 503 }, 502],
-    ["answers nonsense", { raw: "SSH-2.0-x\r\n" }, 502],
+    ["answers garbage", { raw: "SSH-2.0-x\r\n" }, 502],
     ["never answers", { stallAt: "headers" }, 504],
   ] satisfies readonly (readonly [
     string,
     Misbehaviour | undefined,
     number,
   ])[]) {
-    void it(`is ${status} UNAVAILABLE for everything where it ${name}`, async (test) => {
+    void it(`is ${status} UNAVAILABLE for every request if it ${name}`, async (test) => {
       const upstream = await ScriptedUpstream.start(test);
       upstream.content.addImage("a", IMAGE, "v");
       if (fault === undefined) await upstream.stop();
@@ -333,7 +333,7 @@ void describe("offline", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("is 404 with its reason for all that is not cached, or not whole", async (test) => {
+  void it("is 404 with its reason for content that is missing or incomplete", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

@@ -18,8 +18,8 @@ import type { RawRequest } from "../../support/raw-client.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 
 /*
- * What a request target meant, rows of the index and bytes of manifests are remembered, so that most
- * answers wait for nothing. A client or operator must not notice it in responses, logs or metrics.
+ * The mirror keeps parsed request targets, index rows and manifest bytes in memory, so that most
+ * responses need no I/O. Clients and operators must not notice it in responses, logs or metrics.
  */
 
 const IMAGE = buildImage({ seed: "remembered" });
@@ -113,7 +113,7 @@ const asks: fc.Arbitrary<Ask> = fc
 
 let count = 0;
 
-/** All observable results of one request: its response and its log line. */
+/** Returns all observable results of one request: its response and its log line. */
 async function observe(
   mirror: TestMirror,
   { path, method = "GET", headers }: Ask,
@@ -136,7 +136,7 @@ async function observe(
   };
 }
 
-/** Nothing is remembered of the routes, nor of a row: they are others, and something was written. */
+/** Drops all routes and rows from memory, by a reload and a write to the index. */
 async function forget(
   mirror: TestMirror,
   upstreams: readonly UpstreamConfig[],
@@ -151,7 +151,7 @@ async function forget(
   }
 }
 
-/** The counters of requests that grew, and by how much. */
+/** Returns the growth of the request counters. */
 async function counted(mirror: TestMirror, work: () => Promise<void>) {
   const read = async () =>
     new Map(
@@ -180,11 +180,11 @@ void describe("an answer from memory", () => {
     { who: ["alice"], repositories: ["**"], actions: ["pull"] },
   ];
   for (const [name, access] of Object.entries({
-    "for everybody": undefined,
-    "where rules exist": accessConfig({ rules }),
-    "where only users may": accessConfig({ rules, anonymous: "none" }),
+    "without access rules": undefined,
+    "with access rules": accessConfig({ rules }),
+    "without anonymous access": accessConfig({ rules, anonymous: "none" }),
   })) {
-    void it(`is identical to one that is read again, ${name}`, async (test) => {
+    void it(`is identical to one from the storage, ${name}`, async (test) => {
       const htpasswdFile = await writeHtpasswd(test, { alice: "secret" });
       const { mirror, upstreams } = await setUp(
         test,
@@ -196,29 +196,29 @@ void describe("an answer from memory", () => {
       }
       await fc.assert(
         fc.asyncProperty(asks, async (ask) => {
-          // Wrong log-ins are limited.
+          // Lets the limit of wrong log-ins recover.
           mirror.clock.advance(60_000);
-          // What is not there is remembered, so that its first answer is another one.
+          // Absence is remembered, so the first answer may differ.
           await observe(mirror, ask);
           await forget(mirror, upstreams);
-          const anew: unknown[] = [];
+          const read: unknown[] = [];
           const remembered: unknown[] = [];
-          const countedAnew = await counted(mirror, async () => {
-            anew.push(await observe(mirror, ask));
+          const countedRead = await counted(mirror, async () => {
+            read.push(await observe(mirror, ask));
           });
           await observe(mirror, ask);
           const countedRemembered = await counted(mirror, async () => {
             remembered.push(await observe(mirror, ask));
           });
-          assert.deepEqual(remembered, anew);
-          assert.deepEqual(countedRemembered, countedAnew);
+          assert.deepEqual(remembered, read);
+          assert.deepEqual(countedRemembered, countedRead);
         }),
         { numRuns: 40 },
       );
     });
   }
 
-  void it("goes by the rules that were reloaded", async (test) => {
+  void it("follows a reload of the access rules", async (test) => {
     const { mirror } = await setUp(test);
     const ask = { path: `/v2/app/manifests/${digest}` };
     for (const _ of [1, 2])
@@ -236,7 +236,7 @@ void describe("an answer from memory", () => {
     assert.equal((await observe(mirror, ask)).status, 404);
   });
 
-  void it("goes by the upstreams that were reloaded", async (test) => {
+  void it("follows a reload of the upstreams", async (test) => {
     const { mirror, upstream, upstreams } = await setUp(test);
     const other = upstreams.slice(1);
     const ask = { path: `/v2/library/app/manifests/1?ns=hub.alias` };
@@ -259,7 +259,7 @@ void describe("an answer from memory", () => {
     );
   });
 
-  void it("follows a tag that moves, and is as old as it is", async (test) => {
+  void it("follows a tag that moves, with the correct Age", async (test) => {
     const { mirror, upstream } = await setUp(test);
     const ask = { path: "/v2/app/manifests/1" };
     const told = async (name: string) =>
@@ -277,7 +277,7 @@ void describe("an answer from memory", () => {
     }
   });
 
-  void it("is gone with what was dropped", async (test) => {
+  void it("is not given for removed content", async (test) => {
     const { mirror, upstream } = await setUp(test);
     const ask = { path: `/v2/app/manifests/1` };
     const asked = () => upstream.count({ kind: "manifest" });

@@ -41,13 +41,13 @@ async function setUp(
   return { upstream, mirror, clock };
 }
 
-/** Redirect targets are no part of the registry. */
+/** Redirect targets are not part of the registry. */
 const NOT_CDN = {
   where: ({ listener }: { listener: string }) => listener !== "cdn",
 };
 
-void describe("the requests that a pull costs upstream", () => {
-  void it("are at most five beside the blobs when cold, tokens included", async (test) => {
+void describe("the upstream requests of a pull", () => {
+  void it("are at most five besides the blobs of a cold image, including tokens", async (test) => {
     const { upstream, mirror } = await setUp(test, 300);
     await pullImage(mirror, "library/app", "1");
     assert.ok(
@@ -73,7 +73,7 @@ void describe("the requests that a pull costs upstream", () => {
           status !== 401 &&
           (status < 300 || status > 399),
       });
-      // Blobs are redirected here; one GET each is what a registry without redirects would count.
+      // Blobs are redirected here; a registry without redirects would count one GET for each.
       const blobs = upstream.count({ listener: "cdn", method: "GET" });
       const requests = counted.length + blobs;
       assert.ok(requests <= image.layers.length + 3, `${requests} requests`);
@@ -81,7 +81,7 @@ void describe("the requests that a pull costs upstream", () => {
     }
   });
 
-  void it("are none when warm inside the tag's life", async (test) => {
+  void it("are none for a fresh tag", async (test) => {
     const { upstream, mirror, clock } = await setUp(test, 300);
     await pullImage(mirror, "library/app", "1");
     upstream.forgetRequests();
@@ -90,7 +90,7 @@ void describe("the requests that a pull costs upstream", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("are one HEAD when warm after the tag's life", async (test) => {
+  void it("are one HEAD for an expired tag", async (test) => {
     const { upstream, mirror, clock } = await setUp(test, 3_600);
     await pullImage(mirror, "library/app", "1");
     upstream.forgetRequests();
@@ -102,7 +102,7 @@ void describe("the requests that a pull costs upstream", () => {
     );
   });
 
-  void it("are one token and one HEAD when the token has expired too", async (test) => {
+  void it("are one token and one HEAD for an expired tag and an expired token", async (test) => {
     const { upstream, mirror, clock } = await setUp(test, 60);
     await pullImage(mirror, "library/app", "1");
     upstream.forgetRequests();
@@ -117,7 +117,7 @@ void describe("the requests that a pull costs upstream", () => {
     );
   });
 
-  void it("are none after a restart of the mirror inside the tag's life", async (test) => {
+  void it("are none for a fresh tag after a restart of the mirror", async (test) => {
     const { upstream, mirror } = await setUp(test, 300);
     await pullImage(mirror, "library/app", "1");
     upstream.forgetRequests();

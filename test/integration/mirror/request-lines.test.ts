@@ -7,13 +7,13 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 const BLOB = seededBlob("lines", 2_000_000);
 const IMAGE = buildImage({ seed: "lines", layers: [BLOB] });
 
-void describe("the lines of requests", () => {
-  void it("have the causes of what a registry or a client did, and no stack", async (test) => {
+void describe("the log lines of requests", () => {
+  void it("state the causes of failures by a registry or a client, without a stack", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("library/app", IMAGE, "v");
     const mirror = await startMirror(test, [
       { ...upstreamOf(upstream), isDefault: true },
-      // Port 1 of the loopback refuses.
+      // Port 1 of the loopback refuses connections.
       {
         ...upstreamOf({ origin: "http://127.0.0.1:1" }),
         name: "away.example",
@@ -31,7 +31,7 @@ void describe("the lines of requests", () => {
     await ask("/v2/away.example/app/manifests/v");
     await mirror.start(blob, { leave: { atByte: 1, by: "rst" } }).response;
     await ask("/v2/library/app/manifests/v");
-    // Once each fault, at content of its own: failures of the upstream differ from those of its content.
+    // Each fault once, for different content: failures of the upstream differ from those of its content.
     const faults = [429, 401, 403, 500, 503];
     for (const status of faults) {
       upstream.when(

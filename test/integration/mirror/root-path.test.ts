@@ -22,7 +22,7 @@ void describe("the root of the registry port", () => {
     }
   });
 
-  void it("is the only path outside the API that is answered", async (test) => {
+  void it("is the only path outside the API that is not 404", async (test) => {
     const mirror = await startMirror(test, []);
     for (const path of ["/index.html", "/v1/", "/favicon.ico", "/metrics"]) {
       const got = await mirror.get(path);

@@ -23,7 +23,7 @@ interface SetUp {
   readonly mirror: TestMirror;
 }
 
-/** Three upstreams with an image each of one and the same name. */
+/** Three upstreams with one image each, all of the same name. */
 async function setUp(test: AfterTest): Promise<SetUp> {
   const hub = await ScriptedUpstream.start(test);
   const quay = await ScriptedUpstream.start(test);
@@ -61,7 +61,7 @@ interface Spelling {
   readonly path: string;
   readonly host?: string;
   readonly image: { readonly manifest: { readonly digest: string } };
-  /** What is asked of the upstream. */
+  /** The repository in the upstream request. */
   readonly repository: string;
   readonly namespace?: string;
 }
@@ -180,7 +180,7 @@ function manifestPath(path: string): string {
   return `${name}/manifests/v${query === "" ? "" : `?${query}`}`;
 }
 
-void describe("a request's way to its upstream", () => {
+void describe("the route of a request", () => {
   for (const { path, host, image, repository, namespace } of SPELLINGS) {
     void it(`${path}${host === undefined ? "" : ` on ${host}`} is ${repository} of one upstream`, async (test) => {
       const { hub, quay, corp, mirror } = await setUp(test);
@@ -199,7 +199,7 @@ void describe("a request's way to its upstream", () => {
     });
   }
 
-  void it("leads every spelling of a repository to one entry", async (test) => {
+  void it("maps every spelling of a repository to one cache entry", async (test) => {
     const { hub, quay, corp, mirror } = await setUp(test);
     for (const { path, host } of SPELLINGS) {
       await mirror.get(
@@ -321,7 +321,7 @@ void describe("a request's way to its upstream", () => {
     assert.equal(await mirror.metric(`${count}{by="component"}`), 25);
   });
 
-  void it("counts each unknown registry, and logs each name once and a hundred names at most", async (test) => {
+  void it("counts requests for unknown registries, and logs each name once and at most a hundred names", async (test) => {
     const { mirror } = await setUp(test);
     for (let i = 0; i < 120; i++) {
       await mirror.get(`/v2/team/app/tags/list?ns=r${i}.example`);
@@ -338,7 +338,7 @@ void describe("a request's way to its upstream", () => {
     assert.equal(lines[0]?.["by"], "namespace");
   });
 
-  void it("treats the words of every object as names", async (test) => {
+  void it("treats names of built-in object properties as plain names", async (test) => {
     const { hub, mirror } = await setUp(test);
     for (const name of [
       "constructor",
@@ -393,7 +393,7 @@ void describe("a request's way to its upstream", () => {
     assert.equal(hub.count(), 0);
   });
 
-  void it("that leads back to the mirror ends in an error, not in a storm", async (test) => {
+  void it("that leads back to the mirror ends in an error, not in a request loop", async (test) => {
     const first = await startMirror(test, []);
     const { port } = first;
     await first.restart({
@@ -410,7 +410,7 @@ void describe("a request's way to its upstream", () => {
 });
 
 void describe("the ping", () => {
-  void it("is 200 in every spelling, by GET and HEAD", async (test) => {
+  void it("is 200 for every spelling, by GET and HEAD", async (test) => {
     const { hub, quay, mirror } = await setUp(test);
     for (const path of [
       "/v2/",

@@ -18,7 +18,7 @@ import type { Misbehaviour } from "../../support/wire-answer.ts";
 const IMAGE = buildImage({ seed: "secrets" });
 const TTL_MS = 600_000;
 const USER = "acme";
-/** Of a client; the mirror needs none. */
+/** Credentials of a client; the mirror requires none. */
 const CLIENT_SECRET = "canary-client";
 const CLIENT_HEADERS = {
   Authorization: `Basic ${Buffer.from(`hub:${CLIENT_SECRET}`).toString("base64")}`,
@@ -107,7 +107,7 @@ async function dockerConfig(
   return { dockerConfigFile };
 }
 
-/** What an upstream may do when it has seen a credential. */
+/** Responses of an upstream that has received a credential. */
 const FAULTS: readonly Misbehaviour[] = [
   { status: 401 },
   { status: 403 },
@@ -134,7 +134,7 @@ const FAULTS: readonly Misbehaviour[] = [
   },
 ];
 
-/** Everything in which a secret could be written down. */
+/** Every output that could contain a secret. */
 class Trail {
   readonly #texts: Buffer[] = [];
 
@@ -192,7 +192,7 @@ async function askAll(mirror: TestMirror, trail: Trail): Promise<number[]> {
 
 void describe("a secret", () => {
   for (const { name, secret, auth, credential } of FORMS) {
-    void it(`of ${name} is in no log at trace level, answer, metric or file`, async (test) => {
+    void it(`of ${name} is in no log at trace level, response, metric or file`, async (test) => {
       const upstream = await ScriptedUpstream.start(test, {
         auth,
         redirectBlobs: {},
@@ -230,7 +230,7 @@ void describe("a secret", () => {
       }
       await close(warm);
       for (const fault of FAULTS) {
-        // A blob that breaks off is resumed for 15 s.
+        // An interrupted blob is resumed for 15 s.
         if (fault.cut !== undefined) continue;
         const cold = await open();
         upstream.when({}, fault, { beforeAuth: true });

@@ -55,14 +55,14 @@ const HARMS: readonly (readonly [
   ["cut", (file) => truncate(file, 100)],
   ["grown", (file) => appendFile(file, "x")],
   [
-    "replaced by a link to itself elsewhere",
+    "replaced by a symbolic link to its moved file",
     async (file, outside) => {
       await rename(file, outside);
       await symlink(outside, file);
     },
   ],
   [
-    "replaced by a folder with something in it",
+    "replaced by a folder that is not empty",
     async (file) => {
       await rm(file);
       await mkdir(file);
@@ -95,7 +95,7 @@ void describe("a stored file", () => {
       const { manifest } = IMAGE;
       const digestPath = `/v2/a/manifests/${manifest.digest}`;
       for (const path of [TAG_PATH, digestPath]) {
-        // What is hot in memory would serve it.
+        // Empties the memory, which would serve the manifest.
         await mirror.restart();
         upstream.forgetRequests();
         const file = mirror.blobFile(manifest.digest);
@@ -111,7 +111,7 @@ void describe("a stored file", () => {
     });
   }
 
-  void it("of a manifest that is gone is back once it was served from memory, for the next start too", async (test) => {
+  void it("of a manifest is restored from memory after a hit if it is missing, also for the next start", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const { manifest } = IMAGE;
     await rm(mirror.blobFile(manifest.digest));
@@ -134,7 +134,7 @@ void describe("a stored file", () => {
     assert.match(cacheStatusOf(await mirror.get(TAG_PATH)) ?? "", /^hit/);
   });
 
-  void it("is a 404 offline when it is gone, and not an empty 200", async (test) => {
+  void it("is 404 if it is empty and the mirror is offline, not an empty 200", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.restart({ offline: true });
     await truncate(mirror.blobFile(BLOB.digest), 0);
@@ -143,7 +143,7 @@ void describe("a stored file", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("without its row is reused, and only little is fetched", async (test) => {
+  void it("without its row is reused, and few bytes are fetched", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.close();
     const database = new Database(join(mirror.root, "index.sqlite"));
@@ -169,7 +169,7 @@ void describe("a stored file", () => {
     assert.ok(upstream.bytesSent({ kind: "blob" }) < 10_000);
   });
 
-  void it("is wanted again when the whole folder of blobs is gone", async (test) => {
+  void it("is fetched again if the whole folder of blobs is missing", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await rm(join(mirror.root, "blobs"), { recursive: true });
     await pullImage(mirror, "a", "v");
@@ -179,8 +179,8 @@ void describe("a stored file", () => {
   });
 });
 
-void describe("an index that takes no writes", () => {
-  void it("delays no pull by more than its patience, and is used again when it does", async (test) => {
+void describe("an index that accepts no writes", () => {
+  void it("delays a pull by a bounded time, and is used again when it accepts writes", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -200,7 +200,7 @@ void describe("an index that takes no writes", () => {
     assert.equal(referrers.status, 200);
     assert.equal((await mirror.get("/v2/a/tags/list")).status, 200);
     other.exec("COMMIT");
-    // A storage that failed is left alone for a while.
+    // A failed storage is not used for a while.
     mirror.clock.advance(5_000);
     await pullImage(mirror, "a", "v");
     upstream.forgetRequests();
@@ -209,8 +209,8 @@ void describe("an index that takes no writes", () => {
   });
 });
 
-void describe("an index that another process has locked for good", () => {
-  void it("fails no pull: of what is cached, of an index, of a tag that moved", async (test) => {
+void describe("an index that another process has locked permanently", () => {
+  void it("does not fail pulls of cached images, of image indexes, and of tags that moved", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const moved = buildImage({ seed: "moved", layers: [BLOB, 400] });
     const multi = buildMultiArch({ seed: "locked" });
@@ -231,7 +231,7 @@ void describe("an index that another process has locked for good", () => {
     for (const one of multi.images) {
       await pullImage(mirror, "b", one.manifest.digest);
     }
-    // The patience is spent by now; a tag that is cached would be stale instead.
+    // The wait for the lock has timed out by now; a cached tag would be stale instead.
     upstream.content.addImage("a", moved, "v");
     mirror.clock.advance(YEAR_MS);
     const [, manifest] = await pullImage(mirror, "a", "v");
@@ -239,8 +239,8 @@ void describe("an index that another process has locked for good", () => {
   });
 });
 
-void describe("a storage that takes no writes", () => {
-  void it("passes the bytes of a pull through, and keeps nothing", async (test) => {
+void describe("a storage that accepts no writes", () => {
+  void it("passes the bytes of a pull through, and stores none", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("a", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

@@ -19,11 +19,11 @@ const { digest: DIGEST } = IMAGE.manifest;
 const SIG_TAG = `${DIGEST.replace(":", "-")}.sig`;
 const BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json";
 const REF = "registry.example/a:v";
-/** What `cosign verify` has to succeed within, and the life of what is not there. */
+/** Time limit for `cosign verify` to succeed, and the time to live of absence. */
 const WITHIN_MS = 35_000;
 const NOT_FOUND_MS = 30_000;
 
-/** As cosign 2 writes a signature: the tag holds a manifest with a layer for each. */
+/** A signature as cosign 2 writes it: a manifest at a tag, with a layer for each signature. */
 function signatureManifest(count: number): TestImage {
   return buildImage({
     seed: `signatures/${count}`,
@@ -31,7 +31,7 @@ function signatureManifest(count: number): TestImage {
   });
 }
 
-/** As cosign 3, and cosign 2 with `--new-bundle-format`, writes one: a referrer. */
+/** A signature as cosign 3, and cosign 2 with `--new-bundle-format`, writes it: a referrer. */
 function bundle(at: number): TestImage {
   return buildArtifact({
     seed: `bundle/${at}`,
@@ -40,7 +40,7 @@ function bundle(at: number): TestImage {
   });
 }
 
-/** Signs the image at its registry, in both ways. */
+/** Signs the image at its registry, in both formats. */
 function sign(upstream: ScriptedUpstream, count: number): void {
   upstream.content.addImage("a", signatureManifest(count), SIG_TAG);
   upstream.content.addImage("a", bundle(count));
@@ -49,11 +49,11 @@ function sign(upstream: ScriptedUpstream, count: number): void {
 interface Found {
   /** Layers of the manifest at the tag that is named after the digest. */
   readonly tagged: number;
-  /** Bundles that are listed as referrers and whose manifest and layer are there. */
+  /** Bundles that are listed as referrers and whose manifest and layer are available. */
   readonly bundles: number;
 }
 
-/** Asks as `cosign verify` does, of an image by its tag. */
+/** Sends the requests of `cosign verify` for an image by its tag. */
 async function verify(mirror: TestMirror): Promise<Found> {
   const image = await mirror.get("/v2/a/manifests/v");
   assert.equal(image.status, 200);
@@ -98,7 +98,7 @@ async function setUp(
 for (const referrersApi of [true, false]) {
   void describe(`a signature at a registry ${referrersApi ? "with" : "without"} the referrers API`, () => {
     for (const earlier of [0, 1]) {
-      void it(`is found within 35 s of its push, ${earlier} others being known`, async (test) => {
+      void it(`is found within 35 s of its push, with ${earlier} known before`, async (test) => {
         const { upstream, mirror } = await setUp(test, referrersApi);
         if (earlier > 0) sign(upstream, earlier);
         const known = { tagged: earlier, bundles: earlier };
@@ -116,7 +116,7 @@ for (const referrersApi of [true, false]) {
       });
 
       for (const reference of [":v", `@${DIGEST}`]) {
-        void it(`is found after a refresh of ${reference.slice(0, 8)}, ${earlier} others being known`, async (test) => {
+        void it(`is found after a refresh of ${reference.slice(0, 8)}, with ${earlier} known before`, async (test) => {
           const { upstream, mirror } = await setUp(test, referrersApi);
           if (earlier > 0) sign(upstream, earlier);
           await verify(mirror);
@@ -175,7 +175,7 @@ void describe("a refresh", () => {
     assert.equal(upstream.count(), 0);
   });
 
-  void it("fetches a list again that the upstream reported as absent", async (test) => {
+  void it("fetches a list again if the upstream reported it as absent", async (test) => {
     const { upstream, mirror } = await setUp(test, true);
     await mirror.get("/v2/a/manifests/v");
     upstream.when({ kind: "tags" }, { status: 404 }, { times: 1 });
@@ -186,7 +186,7 @@ void describe("a refresh", () => {
   });
 
   for (const status of [401, 403, 404]) {
-    void it(`is done though the upstream answers ${status} for its lists`, async (test) => {
+    void it(`succeeds even if the upstream answers ${status} for its lists`, async (test) => {
       const { upstream, mirror } = await setUp(test, true);
       await mirror.get("/v2/a/tags/list");
       await mirror.get("/v2/a/manifests/v");
@@ -199,7 +199,7 @@ void describe("a refresh", () => {
   }
 
   for (const kind of ["tags", "referrers"] as const) {
-    void it(`of a digest fails when the upstream's list of ${kind} fails`, async (test) => {
+    void it(`of a digest fails if the upstream's list of ${kind} fails`, async (test) => {
       const { upstream, mirror } = await setUp(test, true);
       await mirror.get("/v2/a/tags/list");
       await mirror.get(`/v2/a/manifests/${DIGEST}`);

@@ -32,7 +32,7 @@ async function setUp(
   return { upstream, mirror };
 }
 
-/** All of them ask before the upstream answers the first request. */
+/** Sends all requests before the upstream answers the first one. */
 async function askTogether(
   { upstream, mirror }: { upstream: ScriptedUpstream; mirror: TestMirror },
   paths: readonly string[],
@@ -58,7 +58,7 @@ void describe("concurrent requests", () => {
     ["a cold digest", DIGEST, ["GET"]],
     ["a cold blob", BLOB, ["GET"]],
   ] as const) {
-    void it(`for ${name} cost what one costs`, async (test) => {
+    void it(`for ${name} cost as many upstream requests as one`, async (test) => {
       const both = await setUp(test);
       const answers = await askTogether(both, times(CLIENTS, path));
       for (const answer of answers) {
@@ -94,7 +94,7 @@ void describe("concurrent requests", () => {
     assert.equal(upstream.count({ method: "GET" }), 1);
   });
 
-  void it("for a tag whose life is over cost one HEAD", async (test) => {
+  void it("for an expired tag cost one HEAD", async (test) => {
     const both = await setUp(test);
     await both.mirror.get(TAG);
     both.upstream.forgetRequests();
@@ -111,7 +111,7 @@ void describe("concurrent requests", () => {
 
   const faults: readonly (readonly [string, Misbehaviour, number, number])[] = [
     ["404", { status: 404 }, 404, 1],
-    // Worth one more try, once for all.
+    // One retry for all requests together.
     ["500", { status: 500 }, 502, 2],
     ["429", { status: 429 }, 429, 1],
     ["403", { status: 403 }, 404, 1],
@@ -131,14 +131,14 @@ void describe("concurrent requests", () => {
           assert.ok(errorCode(answer));
         }
         assert.equal(both.upstream.count(), requests);
-        // No request still waits, and the next one asks the upstream again.
+        // No request still waits, and the next one is sent upstream again.
         both.mirror.clock.advance(300_000);
         assert.equal((await both.mirror.get(path)).status, 200);
       });
     }
   }
 
-  void it("for a blob whose bytes are wrong all see it cut short", async (test) => {
+  void it("for a blob with wrong bytes all receive a short body", async (test) => {
     const both = await setUp(test);
     const answers = await askTogether(both, times(CLIENTS, BLOB), {
       flip: "last",
@@ -150,7 +150,7 @@ void describe("concurrent requests", () => {
     assert.equal(both.upstream.count(), 1);
   });
 
-  void it("lose nothing when some of them leave", async (test) => {
+  void it("are complete even if some clients disconnect", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const barrier = new Barrier();
     upstream.when({}, { hold: { at: "headers", barrier } });
@@ -166,8 +166,8 @@ void describe("concurrent requests", () => {
   });
 });
 
-void describe("an answer that is older than another", () => {
-  void it("never replaces it: a tag is revalidated once at a time", async (test) => {
+void describe("an older answer of the upstream", () => {
+  void it("never replaces a newer one: a tag has one revalidation at a time", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get(TAG);
     upstream.forgetRequests();
@@ -177,7 +177,7 @@ void describe("an answer that is older than another", () => {
     upstream.when({ method: "GET" }, { hold: { at: "headers", barrier } });
     const first = mirror.get(TAG);
     await upstream.arrived(1, { method: "GET" });
-    // It moves again while the first answer is on its way.
+    // The tag moves again while the first answer is in transit.
     upstream.content.addImage("a", LAST, "v");
     const second = mirror.get(TAG);
     await mirror.asked(2);

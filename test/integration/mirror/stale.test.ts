@@ -29,7 +29,7 @@ interface SetUp {
   readonly mirror: TestMirror;
 }
 
-/** `a:v` was pulled, in part or whole, and its life is over. */
+/** A mirror that pulled `a:v`, partly or completely, and whose tag has expired. */
 async function setUp(
   test: AfterTest,
   {
@@ -73,11 +73,11 @@ function assertIsStale(
 interface Fault {
   readonly name: string;
   readonly fault: Misbehaviour | "refused";
-  /** What follows `fwd=stale` when the fault was met. */
+  /** The text after `fwd=stale` in Cache-Status. */
   readonly stale: string;
-  /** Of a tag that can't be answered stale. */
+  /** The response for a tag that cannot be served stale. */
   readonly otherwise: number;
-  /** Whether the next request still goes upstream. */
+  /** Whether the next request is sent upstream. */
   readonly isAskedAgain: boolean;
 }
 
@@ -115,21 +115,21 @@ const FAULTS: readonly Fault[] = [
     isAskedAgain: true,
   },
   {
-    name: "answers 503 and asks to be left alone",
+    name: "answers 503 with Retry-After",
     fault: { status: 503, headers: { "retry-after": "60" } },
     stale: "; fwd-status=503",
     otherwise: 502,
     isAskedAgain: false,
   },
   {
-    name: "answers a page of HTML",
+    name: "answers an HTML page",
     fault: { body: "<html>", headers: { "content-type": "text/html" } },
     stale: "; fwd-status=200",
     otherwise: 502,
     isAskedAgain: true,
   },
   {
-    name: "hangs up",
+    name: "closes the connection",
     fault: { raw: "" },
     stale: "",
     otherwise: 502,
@@ -153,7 +153,7 @@ void describe("a stale tag", () => {
     const overrides = { headersTimeoutMs: 300 };
     const options = { patienceMs: 20_000 };
 
-    void it(`is answered with its blobs where the upstream ${name}`, async (test) => {
+    void it(`is served with its blobs if the upstream ${name}`, async (test) => {
       const { upstream, mirror } = await setUp(test, { overrides, options });
       await spoil(upstream);
       assertIsStale(await mirror.get(TAG), `fwd=stale${stale}; detail=stale`);
@@ -166,7 +166,7 @@ void describe("a stale tag", () => {
       await pullImage(mirror, "a", "v");
     });
 
-    void it(`is not answered where a blob is missing and the upstream ${name}`, async (test) => {
+    void it(`is not served if a blob is missing and the upstream ${name}`, async (test) => {
       const { upstream, mirror } = await setUp(test, {
         isComplete: false,
         overrides,
@@ -186,7 +186,7 @@ void describe("a stale tag", () => {
   }
 
   for (const isComplete of [true, false]) {
-    void it(`is answered under 429, ${isComplete ? "complete" : "incomplete"} as it is, and upstream is left alone`, async (test) => {
+    void it(`is served after a 429 if ${isComplete ? "complete" : "incomplete"}, without further upstream requests`, async (test) => {
       const { upstream, mirror } = await setUp(test, { isComplete });
       upstream.when(
         { kind: "manifest" },
@@ -214,7 +214,7 @@ void describe("a stale tag", () => {
     });
   }
 
-  void it("is answered while the breaker is open, and is fresh after the probe", async (test) => {
+  void it("is served while the breaker is open, and is fresh after the probe", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await upstream.stop();
     await mirror.get(TAG);
@@ -233,7 +233,7 @@ void describe("a stale tag", () => {
     assert.equal(upstream.count(), 1);
   });
 
-  void it("is an error once it is older than staleIfError", async (test) => {
+  void it("is an error after staleIfError", async (test) => {
     const freshness = {
       tagTtlMs: TTL_MS,
       rules: [],
@@ -254,7 +254,7 @@ void describe("a stale tag", () => {
     assert.ok(Number(failed.headers["retry-after"]) <= 10);
   });
 
-  void it("that is an index needs one complete platform, not all", async (test) => {
+  void it("is served for an image index with one complete platform", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addIndex("i", INDEX, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -281,7 +281,7 @@ void describe("a stale tag", () => {
   });
 });
 
-void describe("an upstream that takes its time", () => {
+void describe("a slow upstream", () => {
   const options = { patienceMs: 100 };
 
   void it("is waited for once; then every stale tag is answered immediately until it responds", async (test) => {
@@ -302,7 +302,7 @@ void describe("an upstream that takes its time", () => {
     assert.equal(upstream.count({ method: "HEAD" }), 2);
   });
 
-  void it("removes the tag if it reports after the answer that the tag is gone", async (test) => {
+  void it("has the tag removed if it answers 404 after the stale answer", async (test) => {
     const { upstream, mirror } = await setUp(test, { options });
     const barrier = new Barrier();
     upstream.content.removeTag("a", "v");
@@ -316,7 +316,7 @@ void describe("an upstream that takes its time", () => {
     );
   });
 
-  void it("does not respond at all: stale immediately after the first request, and 504 for a tag that is not cached", async (test) => {
+  void it("that never responds: stale immediately after the first request, and 504 for a tag that is not cached", async (test) => {
     const { upstream, mirror } = await setUp(test, {
       options,
       overrides: { headersTimeoutMs: 500 },

@@ -46,7 +46,7 @@ function tagsOf(response: RawResponse): unknown {
 }
 
 void describe("a list of tags", () => {
-  void it("is the upstream's, in ASCII order, from the cache for the tags' life", async (test) => {
+  void it("is the upstream's, in ASCII order, from the cache for the tags' time to live", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const miss = await mirror.get(LIST);
     assert.deepEqual(tagsOf(miss), { name: "team/app", tags: TAGS });
@@ -78,7 +78,7 @@ void describe("a list of tags", () => {
   });
 
   for (const absoluteLinks of [false, true]) {
-    void it(`is whole where the upstream sends pages with ${absoluteLinks ? "absolute" : "relative"} links`, async (test) => {
+    void it(`is complete if the upstream sends pages with ${absoluteLinks ? "absolute" : "relative"} links`, async (test) => {
       const { upstream, mirror } = await setUp(test, {
         pageSize: 2,
         absoluteLinks,
@@ -90,7 +90,7 @@ void describe("a list of tags", () => {
     });
   }
 
-  void it("is cut by n and last, and its Link leads on in the client's own spelling", async (test) => {
+  void it("is paged by n and last, and its Link uses the client's spelling", async (test) => {
     const { upstream, mirror } = await setUp(test, { pageSize: 2 });
     for (const [spelling, query] of [
       ["/v2/team/app", ""],
@@ -146,9 +146,9 @@ void describe("a list of tags", () => {
   });
 
   for (const n of [undefined, 2, 3]) {
-    void it(`that was cut leads on to the rest, page by page (n: ${n})`, async (test) => {
+    void it(`that is incomplete links to the rest, page by page (n: ${n})`, async (test) => {
       const { upstream, mirror } = await setUp(test, { pageSize: 2 });
-      // The way to the third page is cut, the first time it is offered.
+      // The link to the third page is missing in the first response.
       upstream.when(
         { kind: "tags", where: ({ query }) => query.get("last") === "1.1" },
         { headers: { link: '<http://elsewhere.example/>; rel="next"' } },
@@ -167,14 +167,14 @@ void describe("a list of tags", () => {
         assert.deepEqual(seen.flat(), TAGS);
         assert.ok(
           seen.every((tags) => tags.length > 0),
-          "no link leads to nothing",
+          "every link leads to a page",
         );
         assert.equal(upstream.count(), count);
       }
     });
   }
 
-  void it("that was cut is continued on request, without what the upstream repeats", async (test) => {
+  void it("that is incomplete is continued on request, without tags that the upstream repeats", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const everything = { tags: TAGS.slice(0, 3) };
     upstream.when(
@@ -215,7 +215,7 @@ void describe("a list of tags", () => {
     });
   });
 
-  void it("is that of the cached tags while the upstream is down, and 502 if there are none", async (test) => {
+  void it("consists of the cached tags while the upstream is down, and is 502 without any", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get("/v2/team/app/manifests/edge");
     await mirror.get("/v2/team/app/manifests/1.1");
@@ -237,13 +237,13 @@ void describe("a list of tags", () => {
   });
 
   for (const pageSize of [undefined, 2]) {
-    void it(`is the last known one while the upstream is down, however old (upstream's page: ${pageSize})`, async (test) => {
+    void it(`is the last known one of any age while the upstream is down (upstream's page: ${pageSize})`, async (test) => {
       const { upstream, mirror } = await setUp(
         test,
         pageSize === undefined ? {} : { pageSize },
       );
       if (pageSize !== undefined) {
-        // The way to the third page is cut, the first time it is offered.
+        // The link to the third page is missing in the first response.
         upstream.when(
           { kind: "tags", where: ({ query }) => query.get("last") === "1.1" },
           { headers: { link: '<http://elsewhere.example/>; rel="next"' } },
@@ -312,7 +312,7 @@ void describe("a list of tags", () => {
     assert.equal(upstream.count({ kind: "tags" }), 1);
   });
 
-  void it("is forgotten when the upstream has it no more", async (test) => {
+  void it("is dropped when the upstream answers 404", async (test) => {
     const { upstream, mirror } = await setUp(test);
     await mirror.get(LIST);
     mirror.clock.advance(TTL_MS);
@@ -324,7 +324,7 @@ void describe("a list of tags", () => {
     assert.equal((await mirror.get(LIST)).status, 502);
   });
 
-  void it("is that of the cache immediately while the upstream is slow", async (test) => {
+  void it("is served from the cache immediately while the upstream is slow", async (test) => {
     const { upstream, mirror } = await setUp(test, {}, 100);
     await mirror.get("/v2/team/app/manifests/edge");
     const barrier = new Barrier();
@@ -343,7 +343,7 @@ void describe("a list of tags", () => {
     assert.equal(upstream.count({ kind: "tags" }), 1);
   });
 
-  void it("of a repository that is not there is 404, from memory for a while", async (test) => {
+  void it("of an absent repository is 404, from memory for notFoundTtl", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const status of ["fwd=miss; fwd-status=404", "hit; detail=negative"]) {
       const got = await mirror.get("/v2/none/tags/list");
@@ -372,7 +372,7 @@ void describe("a list of tags", () => {
 });
 
 void describe("the catalog", () => {
-  void it("lists the repositories of the cache, paged, without asking upstream", async (test) => {
+  void it("lists the cached repositories in pages, without upstream requests", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     for (const name of ["b", "a/x", "c"]) {
       upstream.content.addImage(name, IMAGE, "v");

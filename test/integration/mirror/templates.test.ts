@@ -21,7 +21,7 @@ const IMAGE = buildImage({ seed: "templates" });
 
 interface Scene {
   readonly hub: ScriptedUpstream;
-  /** Two registries that no key names. */
+  /** Two registries without a key of their own. */
   readonly one: ScriptedUpstream;
   readonly two: ScriptedUpstream;
   readonly template: UpstreamConfig;
@@ -83,8 +83,8 @@ async function upstreamNames(mirror: TestMirror): Promise<unknown[]> {
   return upstreams.map(({ name }) => name);
 }
 
-void describe("a registry that a request names and a template matches", () => {
-  void it("is an upstream from its first use on, by ns and by path, beside another one", async (test) => {
+void describe("a registry that matches a template", () => {
+  void it("is an upstream from its first request, by ns and by path, along with another one", async (test) => {
     const { hub, one, two, mirror } = await setUp(test);
     const before = await upstreamNames(mirror);
     assert.equal(before.length, 1);
@@ -96,7 +96,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal(hub.count(), 0);
     assert.equal(one.count({ kind: "blob", method: "GET" }), 2);
     assert.equal(two.count({ kind: "blob", method: "GET" }), 2);
-    // In the order of their last use.
+    // In the order of last use.
     assert.deepEqual(await upstreamNames(mirror), [
       ...before,
       two.host,
@@ -146,7 +146,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal((await upstreamNames(mirror)).length, 1);
   });
 
-  void it("has no place before it has answered", async (test) => {
+  void it("is not listed before it has answered", async (test) => {
     const { one, mirror } = await setUp(test);
     await one.stop();
     const got = await mirror.get(`${TAG}?ns=${one.host}`);
@@ -154,7 +154,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal((await upstreamNames(mirror)).length, 1);
   });
 
-  void it("is served from the cache after a restart without a network, and known to ls, inspect and pin", async (test) => {
+  void it("is served from the cache after a restart without a network, and available to ls, inspect and pin", async (test) => {
     const { one, two, mirror } = await setUp(test);
     await pull(mirror, one.host);
     await mirror.settled();
@@ -186,7 +186,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal(refreshed.status, 200);
   });
 
-  void it("is not made of the first component of an operator's reference that has no dot or colon", async (test) => {
+  void it("is not derived from an operator's reference whose first component has no dot or colon", async (test) => {
     const { mirror } = await setUp(test);
     const refreshed = await mirror.operate(
       "POST",
@@ -197,7 +197,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal((await upstreamNames(mirror)).length, 1);
   });
 
-  void it("goes with its template at a reload, and is back with it", async (test) => {
+  void it("is removed with its template by a reload, and returns with it", async (test) => {
     const { one, template, mirror } = await setUp(test);
     await pull(mirror, one.host);
     assert.deepEqual(await mirror.reload({ upstreamTemplates: [] }), [
@@ -214,7 +214,7 @@ void describe("a registry that a request names and a template matches", () => {
     assert.equal(refused.status, 404);
   });
 
-  void it("takes the settings of its own key from the reload that adds it", async (test) => {
+  void it("has the settings of its own key after a reload that adds it", async (test) => {
     const { hub, one, template, mirror } = await setUp(test);
     await pull(mirror, one.host);
     const own: UpstreamConfig = {
@@ -229,7 +229,7 @@ void describe("a registry that a request names and a template matches", () => {
     await pull(mirror, one.host);
   });
 
-  void it("is not reached by a name that means another address to a resolver", async (test) => {
+  void it("is not reachable by another spelling of its address", async (test) => {
     const { one, mirror } = await setUp(test);
     for (const host of [
       `0x7f.1:${one.registry.port}`,

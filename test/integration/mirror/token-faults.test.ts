@@ -25,7 +25,7 @@ function isSick({ target }: { readonly target: string }): boolean {
   return target.includes("sick");
 }
 
-/** A mirror whose upstream's realm fails from now on, with one image in the cache. */
+/** A mirror with one cached image, whose upstream's realm fails afterwards. */
 async function startBroken(
   test: AfterTest,
   fault: Misbehaviour,
@@ -79,8 +79,8 @@ void describe("a token realm", () => {
   ];
   for (const [name, fault, status, code] of TABLE) {
     for (const config of [{}, CREDENTIALS]) {
-      const who = "credentials" in config ? "an account" : "nobody";
-      void it(`that answers ${name} to ${who} leaves cached tags stale, and is ${status} for the rest`, async (test) => {
+      const who = "credentials" in config ? "an account" : "anonymous requests";
+      void it(`that answers ${name} to ${who} leaves cached tags stale, and is ${status} for other content`, async (test) => {
         const { upstream, mirror } = await startBroken(test, fault, config);
         const stale = await mirror.get(CACHED);
         assert.deepEqual(
@@ -99,7 +99,7 @@ void describe("a token realm", () => {
     }
   }
 
-  void it("that refuses an account is asked once for all waiting requests, and other accounts continue", async (test) => {
+  void it("that refuses an account is asked once for all waiting requests, and other accounts still work", async (test) => {
     const { upstream, mirror } = await startBroken(
       test,
       { status: 401, body: "{}" },
@@ -112,7 +112,7 @@ void describe("a token realm", () => {
         assert.equal((await mirror.get(CACHED)).status, 200);
       }),
     );
-    // One for each of the two scopes.
+    // One request for each of the two scopes.
     assert.equal(upstream.count({ kind: "token" }), 2);
   });
 
@@ -133,7 +133,7 @@ void describe("a token realm", () => {
   for (const realm of ["origin", "port"] as const) {
     for (const [name, fault, maxAsked] of SICK_FAULTS) {
       const where = realm === "origin" ? "endpoint's own" : "port of its own";
-      void it(`on the ${where} that answers ${name} for one repository gives the others their tokens`, async (test) => {
+      void it(`on the ${where} that answers ${name} for one repository still serves tokens for others`, async (test) => {
         const upstream = await ScriptedUpstream.start(test, {
           auth: { scheme: "bearer", realm },
         });
@@ -158,7 +158,7 @@ void describe("a token realm", () => {
 
   for (const retryAfter of ["60", "soon", undefined]) {
     const restMs = retryAfter === "60" ? 60_000 : 30_000;
-    void it(`that answers 429 with Retry-After ${retryAfter} is left alone for ${restMs / 1_000} s`, async (test) => {
+    void it(`that answers 429 with Retry-After ${retryAfter} is not asked for ${restMs / 1_000} s`, async (test) => {
       const { upstream, mirror } = await startBroken(test, {
         status: 429,
         headers: { "retry-after": retryAfter },

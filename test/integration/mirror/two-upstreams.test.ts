@@ -27,9 +27,8 @@ import {
 import type { AfterTest } from "../../support/temp-dir.ts";
 
 /*
- * Two upstreams, and the digests of one are known to the other. `held` has everything, and the
- * cache has it from there; `other` is asked for the same digests. Rows: what is asked for; columns:
- * how it is asked for, and what `other` says to it.
+ * Two upstreams. The cache has all content of `held`; the tests request the same digests from
+ * `other`. They cover each kind of content, each way to request it, and each answer of `other`.
  */
 const IMAGE = buildImage({ seed: "two upstreams", layers: [200_000] });
 const CHILD = buildImage({ seed: "two upstreams, child", layers: [3_000] });
@@ -48,7 +47,7 @@ const CREDENTIALS: Partial<UpstreamConfig> = {
   credentials: [{ username: "u", password: new Secret("p") }],
 };
 
-/** What the cache has of `held`, by the path below a repository. */
+/** The cached content of `held`, by the path below a repository. */
 const HELD: readonly (readonly [
   name: string,
   path: string,
@@ -88,7 +87,7 @@ function manifestBlob({ bytes, digest, mediaType }: TestManifest): TestBlob {
   };
 }
 
-/** The cache has everything of `held`, and in memory what it keeps there. */
+/** Starts a mirror that has all content of `held` on disk, and its manifests in memory. */
 async function setUp(
   test: AfterTest,
   overrides: Partial<UpstreamConfig> = {},
@@ -114,7 +113,7 @@ async function setUp(
   return { held, other, mirror };
 }
 
-/** Says 200 to every HEAD, with the digests and lengths of what `held` has; GET is honest. */
+/** Answers every HEAD with 200 and the digest and length of the content of `held`; GET is honest. */
 function lieToHeads(other: ScriptedUpstream): void {
   other.when({ method: "HEAD" }, ({ kind, reference }: RecordedRequest) => {
     const what = HELD.find(([, path]) => path.endsWith(`/${reference}`))?.[2];
@@ -151,7 +150,7 @@ async function assertAbsent(
     const code = isBlob ? "BLOB_UNKNOWN" : "MANIFEST_UNKNOWN";
     if (status === 404) assert.equal(errorCode(got), code, name);
   }
-  // The HEAD of a blob is the upstream's to answer, and says nothing of what is stored.
+  // The upstream answers the HEAD of a blob, which does not show what is stored.
   if (isBlob) return;
   assert.equal((await mirror.head(target)).status, status, name);
 }
@@ -161,19 +160,19 @@ void describe("a digest that only another upstream has", () => {
     ["no credentials", {}],
     ["credentials", CREDENTIALS],
   ] as const) {
-    void it(`is refused by an upstream with ${credentials} that says 200 to every HEAD and 404 to every GET`, async (test) => {
+    void it(`is refused if this one, with ${credentials}, answers every HEAD with 200 and every GET with 404`, async (test) => {
       const two = await setUp(test, overrides);
       lieToHeads(two.other);
       for (const [name, path] of HELD) await assertAbsent(two, name, path);
       assert.equal(two.held.count(), 0);
-      // From the disk as from memory.
+      // From disk and from memory.
       await two.mirror.restart();
       for (const [name, path] of HELD) await assertAbsent(two, name, path);
       assert.equal(two.held.count(), 0);
     });
   }
 
-  void it("is refused though a manifest or an index of this one names it", async (test) => {
+  void it("is refused even if a manifest or an index of this one names it", async (test) => {
     const two = await setUp(test);
     const { other, mirror } = two;
     lieToHeads(other);
@@ -197,7 +196,7 @@ void describe("a digest that only another upstream has", () => {
     await assertAbsent(two, "child", `manifests/${CHILD.manifest.digest}`);
   });
 
-  void it("is not part of a complete image of this one, so that a stale tag of it is not offered", async (test) => {
+  void it("does not complete an image of this one, so that its stale tag is not served", async (test) => {
     const { other, mirror } = await setUp(test);
     other.content.addManifest("a", IMAGE.manifest, "v");
     const path = "/v2/other.example/a/manifests/v";
@@ -231,7 +230,7 @@ void describe("a digest that only another upstream has", () => {
     }
   });
 
-  void it("shows in no list of this one", async (test) => {
+  void it("is in no list of this one", async (test) => {
     const { other, mirror } = await setUp(test);
     const { digest } = IMAGE.manifest;
     const referrers = await mirror.get(
@@ -254,7 +253,7 @@ void describe("a digest that only another upstream has", () => {
 });
 
 void describe("a digest that two upstreams have", () => {
-  void it("is fetched from each, once, and is a hit of both from then on", async (test) => {
+  void it("is fetched from each once, and is a hit of both afterwards", async (test) => {
     const { held, other, mirror } = await setUp(test);
     addAll(other);
     for (const [name, path, what] of HELD) {
@@ -288,7 +287,7 @@ void describe("a digest that two upstreams have", () => {
     }
   });
 
-  void it("is not written again if it is a manifest", async (test) => {
+  void it("is not written twice if it is a manifest", async (test) => {
     const { other, mirror } = await setUp(test);
     addAll(other);
     const file = mirror.blobFile(IMAGE.manifest.digest);
@@ -299,7 +298,7 @@ void describe("a digest that two upstreams have", () => {
     assert.deepEqual([after.ino, after.mtimeMs], [before.ino, before.mtimeMs]);
   });
 
-  void it("keeps the media type that each gives it, in memory and on the disk", async (test) => {
+  void it("has the media type of each upstream, in memory and on disk", async (test) => {
     const { held, other, mirror } = await setUp(test);
     const untyped = manifestOf(
       { schemaVersion: 2, config: descriptorJson(IMAGE.config), layers: [] },
@@ -325,7 +324,7 @@ void describe("a digest that two upstreams have", () => {
     assert.deepEqual(await types(), [...both, ...both]);
   });
 
-  void it("is one HEAD for another repository of an upstream that has it", async (test) => {
+  void it("costs one HEAD for another repository of an upstream that has it", async (test) => {
     const { other, mirror } = await setUp(test);
     addAll(other);
     await mirror.get(`/v2/other.example/a/blobs/${LAYER.digest}`);

@@ -9,7 +9,7 @@ const IMAGE = buildImage({ seed: "upstreams-api", layers: [1_000] });
 const CANARY = "canary-password";
 
 void describe("GET /api/v1/upstreams", () => {
-  void it("shows endpoints, breakers, credentials by name, budgets, tokens and the last error", async (t) => {
+  void it("returns endpoints, breakers, credentials by name, budgets, tokens and the last error", async (t) => {
     const upstream = await ScriptedUpstream.start(t, {
       auth: { scheme: "bearer", users: { acme: CANARY } },
     });
@@ -113,7 +113,7 @@ void describe("GET /api/v1/upstreams", () => {
     ["its realm fails", { status: 500 }, "unavailable"],
     ["its account is refused", { status: 401, body: "{}" }, "unauthorized"],
   ] as const) {
-    void it(`says unauthorized, and why, while every request fails because ${name}`, async (t) => {
+    void it(`reports unauthorized, with the reason, while every request fails because ${name}`, async (t) => {
       const upstream = await ScriptedUpstream.start(t, {
         auth: { scheme: "bearer", users: { acme: CANARY } },
       });

@@ -37,7 +37,7 @@ async function setUp(
   return { upstream, mirror };
 }
 
-/** Changes a byte and keeps the size. */
+/** Flips a bit of the middle byte. */
 function rot(file: string): void {
   const bytes = readFileSync(file);
   const middle = bytes.length >> 1;
@@ -59,9 +59,9 @@ async function verified(
   while ((await verifications(mirror, outcome)) < count) await nextTurn();
 }
 
-void describe("a stored blob that rots", () => {
+void describe("a stored blob with a flipped bit", () => {
   for (const blob of [LARGE, SMALL]) {
-    void it(`of ${blob.sizeBytes} bytes is right for the client that asks again`, async (test) => {
+    void it(`of ${blob.sizeBytes} bytes is repaired for a client that requests it again`, async (test) => {
       const { upstream, mirror } = await setUp(test);
       rot(mirror.blobFile(blob.digest));
       const got = await mirror.get(`/v2/a/blobs/${blob.digest}`);
@@ -95,7 +95,7 @@ void describe("a stored blob that rots", () => {
     });
   }
 
-  void it("is right for `bytes=0-` as well, and a part of it is not read for that", async (test) => {
+  void it("is repaired for `bytes=0-` as well, but not for a smaller range", async (test) => {
     const { mirror } = await setUp(test);
     rot(mirror.blobFile(LARGE.digest));
     await mirror.get(LARGE_PATH, { Range: "bytes=100-199" });
@@ -105,7 +105,7 @@ void describe("a stored blob that rots", () => {
     assert.equal(await verifications(mirror, "wrong"), 1);
   });
 
-  void it("is right for the client that requests several parts of it again", async (test) => {
+  void it("is repaired for a client that requests the same ranges of it again", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.restart();
     rot(mirror.blobFile(LARGE.digest));
@@ -123,7 +123,7 @@ void describe("a stored blob that rots", () => {
     assert.equal(await verifications(mirror, "wrong"), 1);
   });
 
-  void it("is not served while no upstream may be asked", async (test) => {
+  void it("is not served while the mirror is offline", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.reload({ offline: true });
     rot(mirror.blobFile(LARGE.digest));
@@ -131,7 +131,7 @@ void describe("a stored blob that rots", () => {
     assert.equal((await mirror.get(LARGE_PATH)).status, 404);
   });
 
-  void it("cuts the clients that are reading it", async (test) => {
+  void it("is cut for other clients that are reading it", async (test) => {
     const { mirror } = await setUp(test);
     rot(mirror.blobFile(LARGE.digest));
     const barrier = new Barrier();
@@ -143,11 +143,11 @@ void describe("a stored blob that rots", () => {
     await mirror.get(LARGE_PATH);
     barrier.release();
     const got = await slow.response;
-    // What fits in the kernel's buffers was sent before.
+    // The kernel's buffers may already hold the rest.
     assert.ok(got.end === "fin" || got.bodyBytes === LARGE.sizeBytes - 1);
   });
 
-  void it("is found in the background when it was not verified for 7 days", async (test) => {
+  void it("is found in the background if its last verification is 7 days old", async (test) => {
     const { upstream, mirror } = await setUp(test);
     mirror.clock.advance(8 * DAY_MS);
     rot(mirror.blobFile(LARGE.digest));
@@ -161,8 +161,8 @@ void describe("a stored blob that rots", () => {
   });
 });
 
-void describe("a stored blob that another process wrote to", () => {
-  void it("is right for the first client that wants it whole", async (test) => {
+void describe("a stored blob that another process changed", () => {
+  void it("is repaired for the first client that requests the whole", async (test) => {
     const { upstream, mirror } = await setUp(test);
     const file = mirror.blobFile(LARGE.digest);
     rot(file);
@@ -176,7 +176,7 @@ void describe("a stored blob that another process wrote to", () => {
     assert.equal(upstream.count({ kind: "blob", method: "GET" }), 1);
   });
 
-  void it("is found in the background by a part of it", async (test) => {
+  void it("is found in the background after a request of a range", async (test) => {
     const { mirror } = await setUp(test);
     const file = mirror.blobFile(LARGE.digest);
     rot(file);
@@ -189,14 +189,14 @@ void describe("a stored blob that another process wrote to", () => {
 });
 
 void describe("a verification", () => {
-  void it("is kept in the index: a restart does not repeat it", async (test) => {
+  void it("is recorded in the index: a restart does not repeat it", async (test) => {
     const { mirror } = await setUp(test);
     mirror.clock.advance(8 * DAY_MS);
     await mirror.get(LARGE_PATH);
     await verified(mirror, "right", 1);
     await mirror.restart();
     await mirror.get(LARGE_PATH);
-    // Verified one after the other: by then the first one would be done.
+    // One at a time: a verification of the first blob would be finished by then.
     mirror.clock.advance(1);
     await mirror.get(`/v2/a/blobs/${SMALL.digest}`);
     await verified(mirror, "right", 1);
@@ -205,7 +205,7 @@ void describe("a verification", () => {
     assert.equal(await verifications(mirror, "right"), 2);
   });
 
-  void it("is off with `scrub.onRead: off`, but not for the client that asks again", async (test) => {
+  void it("is off with `scrub.onRead: off`, except for a client that requests the blob again", async (test) => {
     const { mirror } = await setUp(test);
     await mirror.reload({ scrub: { dailyShare: 0, onReadMs: Infinity } });
     mirror.clock.advance(100 * DAY_MS);
@@ -231,7 +231,7 @@ void describe("a verification", () => {
     assert.equal(await verifications(mirror, "right"), 2);
   });
 
-  void it("is not due for another client, nor after two minutes", async (test) => {
+  void it("is not started by another client, nor after two minutes", async (test) => {
     const { mirror } = await setUp(test, ["127.0.0.1"]);
     const ask = (client: string) =>
       mirror.get(LARGE_PATH, { "X-Forwarded-For": client });
@@ -243,13 +243,13 @@ void describe("a verification", () => {
     assert.equal(await verifications(mirror, "right"), 0);
     await ask("10.0.0.1");
     assert.equal(await verifications(mirror, "right"), 1);
-    // Verified after what this client was given.
+    // The verification was later than this client's first request.
     await ask("10.0.0.2");
     await ask("10.0.0.2");
     assert.equal(await verifications(mirror, "right"), 1);
   });
 
-  void it("is done by a scrub for all blobs that it read", async (test) => {
+  void it("is not repeated after a scrub", async (test) => {
     const { mirror } = await setUp(test);
     mirror.clock.advance(8 * DAY_MS);
     await mirror.operate("POST", "/scrub", {});
