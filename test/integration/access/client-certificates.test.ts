@@ -48,7 +48,7 @@ async function tlsConfig(
   };
 }
 
-/** @returns the status, or `refused` where the connection comes to nothing */
+/** @returns the status, or `refused` if the connection fails */
 function ask(
   mirror: TestMirror,
   certificate?: IssuedCertificate,
@@ -92,14 +92,14 @@ void describe("a client certificate", () => {
     readonly password: number | "refused";
   }[] = [
     {
-      name: "is needed by everybody where access says nothing",
+      name: "is required from every client if access is not configured",
       access: () => undefined,
       good: 200,
       none: "refused",
       password: "refused",
     },
     {
-      name: "is a way in beside passwords",
+      name: "is an alternative to passwords",
       access: (htpasswdFile) =>
         accessConfig({ htpasswdFile, anonymous: "none" }),
       good: 200,
@@ -107,7 +107,7 @@ void describe("a client certificate", () => {
       password: 200,
     },
     {
-      name: "is a way in beside networks, for those who come from elsewhere",
+      name: "is an alternative to anonymousNetworks for other addresses",
       access: (htpasswdFile) =>
         accessConfig({ htpasswdFile, anonymousNetworks: ["10.0.0.0/8"] }),
       good: 200,
@@ -115,7 +115,7 @@ void describe("a client certificate", () => {
       password: 200,
     },
     {
-      name: "is not needed where everybody is let in",
+      name: "is optional if anonymous pulls are allowed",
       access: () => accessConfig(),
       good: 200,
       none: 200,
@@ -123,7 +123,7 @@ void describe("a client certificate", () => {
     },
   ];
   for (const { name, access, good, none, password } of cases) {
-    void it(`${name}, and a bad one is refused`, async (test) => {
+    void it(`${name}, and an invalid one is refused`, async (test) => {
       const users = await writeHtpasswd(test, { alice: "pw" });
       const written = access(users);
       const mirror = await startMirror(test, [], {
@@ -145,7 +145,7 @@ void describe("a client certificate", () => {
     });
   }
 
-  void it("has the rights of everybody in rules, and its bearer's password adds to them", async (test) => {
+  void it("has the rights of `*` in rules, and a password adds those of its user", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("library/app", buildImage({ seed: "mine" }), "v");
     upstream.content.addImage("library/all", buildImage({ seed: "all" }), "v");
@@ -164,14 +164,14 @@ void describe("a client certificate", () => {
     assert.equal(await ask(mirror, GOOD, {}, all), 200);
     assert.equal(await ask(mirror, GOOD, {}, app), 404);
     assert.equal(await ask(mirror, GOOD, right, app), 200);
-    // What is not known is ignored where somebody is let in without it.
+    // Wrong credentials are ignored if the client is admitted without them.
     assert.equal(await ask(mirror, GOOD, wrong, all), 200);
     assert.equal(await ask(mirror, undefined, wrong, all), 401);
   });
 });
 
 void describe("a reload of tls", () => {
-  void it("takes other files over, and asks for certificates from then on or no more", async (test) => {
+  void it("applies new files, and starts or stops requiring client certificates", async (test) => {
     const plain = await tlsConfig(test);
     const asking = await tlsConfig(test, CLIENTS.cert);
     const mirror = await startMirror(test, [], { tls: plain });
@@ -189,7 +189,7 @@ void describe("a reload of tls", () => {
     assert.equal(await ask(mirror, STRANGERS.issue()), 200);
   });
 
-  void it("cuts off who came in without one when nothing else keeps them out any more", async (test) => {
+  void it("closes connections without a certificate once certificates are required", async (test) => {
     const tls = await tlsConfig(test, CLIENTS.cert);
     const access = accessConfig({ anonymousNetworks: ["127.0.0.0/8"] });
     const mirror = await startMirror(test, [], { tls, access });

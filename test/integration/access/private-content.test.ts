@@ -78,7 +78,7 @@ function assertAbsent(response: RawResponse, code = "BLOB_UNKNOWN"): void {
 }
 
 void describe("private content", () => {
-  void it("is not joined while it is on its way, neither there nor through another repository", async (test) => {
+  void it("is not joined during its download, neither in its repository nor through another one", async (test) => {
     const { upstream, mirror } = await open(test);
     const barrier = new Barrier();
     const { digest } = SECRET_LAYER;
@@ -93,11 +93,11 @@ void describe("private content", () => {
     await alices.answered();
     assertAbsent(await mirror.get(`/v2/team/secret/blobs/${digest}`));
     assert.equal(upstream.count(), 1);
-    // There bob may look, but the upstream does not have it there.
+    // Every client may pull from pub/app, but the upstream does not have the blob there.
     assertAbsent(await mirror.get(`/v2/pub/app/blobs/${digest}`));
     assert.equal(upstream.count({ repository: "pub/app", method: "GET" }), 0);
     assert.equal(upstream.count({ repository: "pub/app", method: "HEAD" }), 1);
-    // Where it does have it, one proof is enough to join.
+    // If the upstream has it there, one HEAD is enough to join.
     upstream.content.addBlob("pub/shared", SECRET_LAYER);
     const joined = mirror.start(`/v2/pub/shared/blobs/${digest}`);
     await joined.answered();
@@ -121,7 +121,7 @@ void describe("private content", () => {
         hasRules ? {} : { rules: [] },
       );
       await pullAsAlice(mirror);
-      // An attacker publishes a manifest that names content of others.
+      // An attacker publishes a manifest that names the blobs of another repository.
       upstream.content.addManifest("pub/lure", SECRET.manifest, "v");
       assert.equal((await mirror.get("/v2/pub/lure/manifests/v")).status, 200);
       upstream.forgetRequests();
@@ -134,7 +134,7 @@ void describe("private content", () => {
       assert.equal(ranged.status, hasRules ? 404 : 206);
     });
 
-    void it(`makes a stale tag of another repository ${hasRules ? "incomplete" : "complete"} ${hasRules ? "where" : "as long as no"} rules exist`, async (test) => {
+    void it(`makes a stale tag of another repository ${hasRules ? "incomplete" : "complete"} ${hasRules ? "if" : "as long as no"} rules exist`, async (test) => {
       const { upstream, mirror } = await open(
         test,
         hasRules ? {} : { rules: [] },
@@ -145,12 +145,12 @@ void describe("private content", () => {
       mirror.clock.advance(HOUR_MS);
       await upstream.stop();
       const { status } = await mirror.get("/v2/pub/lure/manifests/v");
-      // An engine that took it could not finish its pull.
+      // An engine that received the manifest could not complete its pull.
       assert.equal(status, hasRules ? 502 : 200);
     });
   }
 
-  void it("is one thing, however it is spelled", async (test) => {
+  void it("is protected in every spelling of its repository", async (test) => {
     const { upstream, mirror } = await open(test, {
       overrides: {
         name: "docker.io",
@@ -216,7 +216,7 @@ void describe("private content", () => {
     }
   });
 
-  void it("is judged by the upstream that answers, whichever hint led there", async (test) => {
+  void it("is checked for the upstream that answers, for every hint that selects it", async (test) => {
     const [opened, closed] = await Promise.all(
       ["open", "closed"].map(() => ScriptedUpstream.start(test)),
     );
@@ -261,7 +261,7 @@ void describe("private content", () => {
       [`/v2/b/${name}?ns=a.example`, "a.mirror", false],
       [`/b.example/v2/${name}?ns=a.example`, "a.mirror", false],
     ];
-    // And back: what a path meant to one client is not what it means to the next.
+    // And back: the route of one client's path does not apply to another client.
     for (const [path, host, isOpen] of [...cases.toReversed(), ...cases]) {
       const headers = host === undefined ? {} : { Host: host };
       for (let twice = 0; twice < 2; twice++) {
@@ -274,7 +274,7 @@ void describe("private content", () => {
     assert.ok(opened.count() > 0);
   });
 
-  void it("of two names that objects have is as absent as any other", async (test) => {
+  void it("named like built-in object properties is absent like any other", async (test) => {
     const { upstream, mirror } = await open(test);
     for (const name of ["constructor", "prototype", "tostring", "valueof"]) {
       assertAbsent(
@@ -303,11 +303,11 @@ void describe("anonymous clients", () => {
     [["127.0.0.0/8"], 200],
     [["192.0.2.0/24", "fd00::/8"], 401],
   ] as const) {
-    void it(`are ${want === 200 ? "let in" : "asked who they are"} where their networks are ${JSON.stringify(networks)}`, async (test) => {
+    void it(`are ${want === 200 ? "admitted" : "challenged"} if anonymousNetworks is ${JSON.stringify(networks)}`, async (test) => {
       const { mirror } = await open(test, {
         access: { anonymousNetworks: networks },
       });
-      // What a client says of its address is not believed.
+      // The X-Forwarded-For of a client is not trusted.
       for (const headers of [
         {},
         { "X-Forwarded-For": "192.0.2.1", Forwarded: "for=192.0.2.1" },
@@ -343,7 +343,7 @@ void describe("anonymous clients", () => {
 });
 
 void describe("a log-in", () => {
-  void it("that fails too often is answered 429 with when to come back, and others go on", async (test) => {
+  void it("that fails too often is answered 429 with Retry-After, and others still succeed", async (test) => {
     const { mirror } = await open(test, { access: { anonymous: "none" } });
     const wrong = { Authorization: basic("alice", "wrong-canary") };
     const statuses: number[] = [];
@@ -363,7 +363,7 @@ void describe("a log-in", () => {
     assert.equal((await mirror.get("/v2/", ALICE)).status, 200);
   });
 
-  void it("leaves nothing secret in the log, and no name that may be a password", async (test) => {
+  void it("leaves no secret in the log, nor a user name that may be a password", async (test) => {
     const { mirror } = await open(test, { access: { anonymous: "none" } });
     const canaries: readonly Record<string, string>[] = [
       { Authorization: basic("alice", "canary-1") },

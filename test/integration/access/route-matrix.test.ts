@@ -33,13 +33,13 @@ import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import { upstreamConfig } from "../../support/upstream-harness.ts";
 
 /*
- * Every visitor requests every route. The routes are those of the table that the program itself goes
- * by, so that a new one has no place here until it is written what must be asked of it.
+ * Every visitor requests every route. The routes are those of the program's own table, so that a
+ * new route does not compile until its requests are listed here.
  */
 
 const PUBLIC = "pub/app";
 const PRIVATE = "team/secret";
-/** Never there, on either side of the rules. */
+/** Absent repositories, one that the rules allow and one that they do not. */
 const PUBLIC_ABSENT = "pub/gone";
 const PRIVATE_ABSENT = "team/gone";
 
@@ -50,7 +50,7 @@ const SIGNATURE = buildArtifact({
   subject: IMAGE.manifest,
   artifactType: SIGNATURE_TYPE,
 });
-/** In the private repository alone. */
+/** An image of the private repository only. */
 const SECRET = buildImage({ seed: "matrix-secret" });
 const [LAYER] = IMAGE.layers;
 assert.ok(LAYER);
@@ -90,7 +90,7 @@ const ranged = (path: string): Cell[] =>
     status: Number(status),
   }));
 
-/** All that is asked of a route, by what it is. */
+/** The requests of each kind of route. */
 const CELLS: Readonly<Record<Kind, (repository: string) => readonly Cell[]>> = {
   ping: () => reads("/v2/"),
   catalog: () => [...reads("/v2/_catalog"), ...reads("/v2/_catalog?n=1")],
@@ -157,9 +157,9 @@ interface Visitor {
   readonly isKnown: boolean;
   readonly seesPublic: boolean;
   readonly seesPrivate: boolean;
-  /** What a token that does not reach so far is answered, where others get 404. */
+  /** Whether its token lacks grants, which is answered 401 with insufficient_scope instead of 404. */
   readonly lacksGrant?: boolean;
-  /** Time passes before each of its requests: what it does is counted. */
+  /** Whether its requests count as failed log-ins, so that time has to pass before each. */
   readonly isCounted?: boolean;
 }
 
@@ -168,7 +168,7 @@ interface Door {
   readonly access: AccessConfig;
   readonly challenge: RegExp;
   readonly isAnonymousLetIn: boolean;
-  /** Who may see nothing private first: they find an empty cache. */
+  /** Visitors without private rights come first, so that they find an empty cache. */
   readonly visitors: readonly Visitor[];
 }
 
@@ -198,7 +198,7 @@ async function passwordDoor(
     { ...withoutRights, name: "another scheme", authorization: "Digest x=y" },
     {
       ...withoutRights,
-      name: "a token of elsewhere",
+      name: "a token of another issuer",
       authorization: "Bearer a.b.c",
     },
     {
@@ -276,7 +276,7 @@ async function tokenDoor(test: AfterTest): Promise<Door> {
       { ...withoutRights, name: "anonymous", authorization: undefined },
       {
         ...withoutRights,
-        name: "a password where tokens are wanted",
+        name: "a password although tokens are required",
         authorization: basic("alice", "right horse"),
       },
       {
@@ -286,7 +286,7 @@ async function tokenDoor(test: AfterTest): Promise<Door> {
       },
       {
         ...known,
-        name: "a token for the public alone",
+        name: "a token for the public repositories only",
         authorization: await bearer(grantsFor(PUBLIC, PUBLIC_ABSENT), {
           ...long,
           sub: "alice",
@@ -296,13 +296,13 @@ async function tokenDoor(test: AfterTest): Promise<Door> {
       },
       {
         ...known,
-        name: "a token for all of a user without a matching rule",
+        name: "a token for everything, of a user without a matching rule",
         authorization: await bearer(EVERYTHING, long),
         seesPrivate: false,
       },
       {
         ...known,
-        name: "a token for all of alice",
+        name: "a token for everything, of alice",
         authorization: await bearer(EVERYTHING, {
           ...long,
           sub: "alice",
@@ -338,15 +338,15 @@ function ask(
   }).response;
 }
 
-/** Status, headers and body, without what differs from one second to the next. */
+/** Returns status, headers and body, without the date. */
 function look(response: RawResponse): unknown {
   const { date: _, ...headers } = response.headers;
   return [response.status, headers, response.body.toString()];
 }
 
-type Expected = "as it is" | "who are you" | "not there" | "ask for a token";
+type Expected = "allowed" | "challenge" | "absent" | "insufficient scope";
 
-/** Written here once more, and otherwise than in the program. */
+/** Returns the expected result, written independently of the program. */
 function expected(
   door: Door,
   visitor: Visitor,
@@ -354,15 +354,15 @@ function expected(
   cell: Cell,
   isPrivate: boolean,
 ): Expected {
-  if (!visitor.isKnown && !door.isAnonymousLetIn) return "who are you";
+  if (!visitor.isKnown && !door.isAnonymousLetIn) return "challenge";
   if (kind === "catalog" && visitor.lacksGrant === true) {
-    return "ask for a token";
+    return "insufficient scope";
   }
   const isOpen = kind === "ping" || kind === "catalog" || cell.status === 405;
-  if (isOpen) return "as it is";
+  if (isOpen) return "allowed";
   const sees = isPrivate ? visitor.seesPrivate : visitor.seesPublic;
-  if (sees) return "as it is";
-  return visitor.lacksGrant === true ? "ask for a token" : "not there";
+  if (sees) return "allowed";
+  return visitor.lacksGrant === true ? "insufficient scope" : "absent";
 }
 
 async function assertAll(scene: Scene, phase: string): Promise<number> {
@@ -382,17 +382,17 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
           const want = expected(door, visitor, kind, cell, isPrivate);
           cells += 1;
           if (kind === "manifest") {
-            // What was read from the disk is in memory from here on, and another way leads to it.
+            // The first request read from disk; the second one is answered from memory by another path.
             const again = await ask(scene, visitor, cell);
             assert.equal(again.status, response.status, `${label}, again`);
-            if (want !== "as it is") {
+            if (want !== "allowed") {
               assert.deepEqual(look(again), look(response), `${label}, again`);
             }
           }
           const { status, headers } = response;
           const challenge = headers["www-authenticate"];
           switch (want) {
-            case "as it is":
+            case "allowed":
               assert.equal(status, cell.status, label);
               assert.equal(challenge, undefined, label);
               if (kind === "catalog" && cell.method === "GET") {
@@ -401,20 +401,20 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
                 assertSeesOnly(visitor, response, isWhole, label);
               }
               break;
-            case "who are you":
+            case "challenge":
               assert.equal(status, 401, label);
               assert.match(challenge ?? "", door.challenge, label);
               break;
-            case "ask for a token":
+            case "insufficient scope":
               assert.equal(status, 401, label);
               assert.match(challenge ?? "", /insufficient_scope/, label);
               break;
-            case "not there":
+            case "absent":
               assert.equal(status, 404, label);
               assert.equal(challenge, undefined, label);
               break;
           }
-          if (want === "as it is") continue;
+          if (want === "allowed") continue;
           // The response reveals nothing of the repository, not even whether it exists.
           const other = absentCells[index];
           assert.ok(other);
@@ -426,7 +426,7 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
             label,
           );
           assert.ok(!shown.includes(LAYER?.digest ?? ""), label);
-          // Nor could the time tell: the upstream is asked for neither.
+          // Response times do not differ either: neither is requested from the upstream.
           assert.equal(upstream.count(), asked, label);
         }
       }
@@ -465,7 +465,7 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
     [
       {
         ...config,
-        // A download that is held up is not requested again, however long all of the cells take.
+        // A held download is not requested again, for any duration of the test.
         idleTimeoutMs: ANY_HOUR_MS,
         freshness: { ...config.freshness, tagTtlMs: 1_000 * ANY_HOUR_MS },
       },
@@ -475,7 +475,7 @@ async function openScene(test: AfterTest, door: Door): Promise<Scene> {
   return { door, mirror, upstream };
 }
 
-/** A download for one client is running; no other client may notice it. */
+/** Asserts that no client without rights notices the running download of another client. */
 async function assertNotJoined(scene: Scene): Promise<void> {
   const { door, mirror, upstream } = scene;
   const owner = door.visitors.find(({ seesPrivate }) => seesPrivate);
@@ -505,7 +505,7 @@ async function assertNotJoined(scene: Scene): Promise<void> {
   await mirror.settled();
 }
 
-/** Remembers what it is asked for; it can say that something is absent, and nothing else. */
+/** Creates a mirror that records calls and fails, except for the response to absent content. */
 function createMirrorOfNothing(asked: string[]): Mirror {
   return new Proxy({} as Mirror, {
     get: (_target, name) =>
@@ -513,13 +513,13 @@ function createMirrorOfNothing(asked: string[]): Mirror {
         ? negativeRefusal
         : () => {
             asked.push(String(name));
-            throw new Error(`the mirror was asked for ${String(name)}`);
+            throw new Error(`unexpected call of ${String(name)}`);
           },
   });
 }
 
 void describe("the routes", () => {
-  void it("are judged before anything is asked of the mirror, each of them", async (test) => {
+  void it("are all authorized before the first call of the mirror", async (test) => {
     const judged: string[] = [];
     const asked: string[] = [];
     const listener = createRegistryListener({
@@ -532,7 +532,7 @@ void describe("the routes", () => {
           judged.push(target.kind);
           return { kind: "denied", user: undefined, repository: undefined };
         },
-        prepare: () => Promise.reject(new Error("not asked for")),
+        prepare: () => Promise.reject(new Error("unexpected call")),
         close: () => Promise.resolve(),
       },
       clientAddress: () => "192.0.2.1",
@@ -557,7 +557,7 @@ void describe("the routes", () => {
     assert.deepEqual(asked, []);
   });
 
-  void it("are asked for here as what they are", () => {
+  void it("are requested by paths of their own kind", () => {
     for (const kind of KINDS) {
       for (const { path } of CELLS[kind](PRIVATE)) {
         const parsed = parseDistributionPath(path);
@@ -575,12 +575,12 @@ void describe("every visitor at every route", () => {
     "tokens, no anonymous access": tokenDoor,
   };
   for (const [name, makeDoor] of Object.entries(doors)) {
-    void it(`${name}: with a cold cache, a warm one, and the upstream gone`, async (test) => {
+    void it(`${name}: with a cold cache, a warm one, and the upstream down`, async (test) => {
       const door = await makeDoor(test);
       const scene = await openScene(test, door);
       const { upstream, mirror } = scene;
 
-      // Nothing is looked up, or asked upstream, for whoever may not see it.
+      // A visitor without rights causes no upstream request.
       for (const visitor of door.visitors.filter((one) => !one.seesPrivate)) {
         for (const cell of KINDS.flatMap((kind) => CELLS[kind](PRIVATE))) {
           await ask(scene, visitor, cell);
@@ -635,11 +635,11 @@ void describe("every visitor at every route", () => {
         for (const path of paths) {
           const label = `${visitor.name} ${JSON.stringify(how)} ${path}`;
           const absent = path.replace(/sha256:.*/, nowhere);
-          // What was not there a moment ago is asked for anew.
+          // Remembered absence expires.
           mirror.clock.advance(60_000);
           const seen: unknown[] = [];
           for (const wanted of [absent, path, absent, path]) {
-            // In memory: the manifest, and that its own repository has it.
+            // Loads the manifest and its link to its own repository into memory.
             const own = `/v2/${PRIVATE}/manifests/${SECRET.manifest.digest}`;
             for (let twice = 0; twice < 2; twice++) {
               await ask(scene, alice, { method: "GET", path: own, status: 0 });
@@ -651,7 +651,7 @@ void describe("every visitor at every route", () => {
           }
           const [[, asked] = []] = seen as [unknown, number][];
           assert.equal(asked, 1, label);
-          // The first two ask the upstream once each, and the next two are remembered.
+          // The first two cause one upstream request each, and the next two are answered from memory.
           assert.deepEqual(seen[1], seen[0], label);
           assert.deepEqual(seen[3], seen[2], label);
           assert.deepEqual((seen[3] as [unknown, number])[1], 0, label);
@@ -660,12 +660,12 @@ void describe("every visitor at every route", () => {
     }
   });
 
-  void it("what may not be had looks exactly like what is not there", async (test) => {
+  void it("forbidden content gets exactly the response of absent content", async (test) => {
     const door = await passwordDoor(test, "none");
     const scene = await openScene(test, door);
     const bob = door.visitors.find(({ name }) => name === "bob");
     assert.ok(bob);
-    // A mirror without the referrers of a repository that is there answers an empty index.
+    // Not referrers: an existing repository without referrers answers an empty index.
     for (const kind of ["manifest", "blob", "tags"] as const) {
       const absent = CELLS[kind](PUBLIC_ABSENT);
       for (const [index, cell] of CELLS[kind](PRIVATE).entries()) {

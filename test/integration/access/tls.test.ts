@@ -55,11 +55,11 @@ interface OpenTls {
   readonly log: Record<string, unknown>[];
   /** How many requests were answered. */
   count(): number;
-  /** Looks at the files, as the mirror does every two seconds. */
+  /** Checks the files for changes, as the mirror does every two seconds. */
   check(): Promise<void>;
 }
 
-/** Sends bytes without TLS; @returns all that comes until the connection is closed */
+/** Sends bytes without TLS; @returns the bytes received until the connection is closed */
 async function plainExchange(port: number, bytes: string): Promise<string> {
   const socket = connectPlain(port, "127.0.0.1");
   socket.write(bytes, "latin1");
@@ -70,7 +70,7 @@ async function plainExchange(port: number, bytes: string): Promise<string> {
   return text;
 }
 
-/** The mirror's own listener in front of an answer that says how often it was asked. */
+/** Starts the mirror's own listener with a handler that answers the number of requests. */
 async function serve(
   test: AfterTest,
   config: ServerTlsConfig,
@@ -129,7 +129,7 @@ function ask(port: number, options: RequestOptions): Promise<Answered> {
   });
 }
 
-/** The protocol that was agreed on, or the code of the refusal. */
+/** Returns the negotiated protocol, or the code of the refusal. */
 async function handshake(
   port: number,
   authority: CertificateAuthority,
@@ -141,7 +141,7 @@ async function handshake(
     ca: authority.cert,
     minVersion: version,
     maxVersion: version,
-    // What a client of old would still offer.
+    // The versions that an old client still offers.
     ciphers: "DEFAULT:@SECLEVEL=0",
   });
   try {
@@ -155,7 +155,7 @@ async function handshake(
 }
 
 void describe("TLS of the registry API", () => {
-  void it("serves by its certificate, and by nothing below TLS 1.2", async (test) => {
+  void it("serves its certificate by TLS 1.2 and above only", async (test) => {
     const authority = createCertificateAuthority();
     const { config } = await writePair(test, authority.issue());
     const mirror = await startMirror(test, [], { tls: config });
@@ -175,7 +175,7 @@ void describe("TLS of the registry API", () => {
     );
   });
 
-  void it("serves by it on every listener, on IPv6 too", async (test) => {
+  void it("serves it on every listener, including IPv6", async (test) => {
     const authority = createCertificateAuthority();
     const { config } = await writePair(test, authority.issue());
     const log = createLogger({ level: "info" }, { write: () => {} });
@@ -305,7 +305,7 @@ void describe("TLS of the registry API", () => {
     assert.notEqual((await ask(tls.port, { ca })).serial, before.serial);
   });
 
-  void it("keeps the old pair for one that does not fit, is cut, or is gone, and says so", async (test) => {
+  void it("keeps the old pair and logs it if the new one does not match, is truncated or missing", async (test) => {
     const authority = createCertificateAuthority();
     const first = authority.issue();
     const other = authority.issue();

@@ -8,7 +8,7 @@ import { startMirror } from "../../support/mirror-harness.ts";
 const USERS = 5;
 const GUESSES = 500;
 
-void test("500 wrong log-ins at once cost 30 looks at a password and hold up nobody who is known", async (t) => {
+void test("500 concurrent wrong log-ins cost 30 comparisons and do not delay verified users", async (t) => {
   const mirror = await startMirror(t, [], {
     access: accessConfig({
       htpasswdFile: await writeHtpasswd(t, { alice: "pw" }),
@@ -19,7 +19,7 @@ void test("500 wrong log-ins at once cost 30 looks at a password and hold up nob
   assert.equal((await mirror.get("/v2/", known)).status, 200);
   const guesses = Array.from({ length: GUESSES }, (_, i) =>
     mirror.get("/v2/", {
-      // Everybody's name is tried, that of the known one too.
+      // Guesses for many users, including the verified one.
       Authorization: basic(i % USERS === 0 ? "alice" : `user-${i}`, `g-${i}`),
     }),
   );
@@ -31,12 +31,12 @@ void test("500 wrong log-ins at once cost 30 looks at a password and hold up nob
   const statuses = (await Promise.all(guesses)).map(({ status }) => status);
   const count = (wanted: number): number =>
     statuses.filter((status) => status === wanted).length;
-  // The clock stands: no chance comes back.
+  // The clock stands still, so the limit does not recover.
   assert.deepEqual([count(401), count(429)], [30, GUESSES - 30]);
   assert.equal((await mirror.get("/v2/", known)).status, 200);
 });
 
-/** The hashes that the mirror's threads are told to compare with, as they are told. */
+/** Records the hashes that the mirror's threads receive for comparison. */
 function watchComparisons(t: AfterTest): string[] {
   const hashes: string[] = [];
   const post = Reflect.get(Worker.prototype, "postMessage") as (
@@ -62,25 +62,25 @@ void test("a wrong password and an unknown user are the same answer, after the s
       anonymous: "none",
     }),
   });
-  const tell = async (user: string, password: string): Promise<unknown> => {
+  const logIn = async (user: string, password: string): Promise<unknown> => {
     hashes.length = 0;
-    // So that no limit stands in the way.
+    // Lets the limit of failures recover.
     mirror.clock.advance(60_000);
     const { status, headers, body } = await mirror.get("/v2/", {
       Authorization: basic(user, password),
     });
-    const { date: _, ...told } = headers;
+    const { date: _, ...stable } = headers;
     const costs = hashes.map((hash) => hash.slice(0, 7));
-    return { status, told, body: body.toString(), costs };
+    return { status, stable, body: body.toString(), costs };
   };
   for (const password of ["wrong", "pw", "", "x".repeat(100)]) {
-    const known = await tell("bob", password);
+    const known = await logIn("bob", password);
     const { status, costs } = known as { status: number; costs: string[] };
     assert.equal(status, 401);
     const isComputed = password === "wrong" || password === "pw";
     assert.deepEqual(costs, isComputed ? ["$2b$04$"] : []);
     for (const user of ["mallory", "bo", "bobby", "BOB"]) {
-      assert.deepEqual(await tell(user, password), known, user);
+      assert.deepEqual(await logIn(user, password), known, user);
     }
   }
 });

@@ -37,8 +37,8 @@ async function open(
   return startMirror(test, [upstreamOf(upstream)], options);
 }
 
-void describe("the headers of an answer", () => {
-  void it("let no browser run what was published, and name no program (S19)", async (test) => {
+void describe("the response headers", () => {
+  void it("prevent browsers from running published content, and name no program (S19)", async (test) => {
     const mirror = await open(test);
     for (const path of PATHS) {
       for (const { headers } of [
@@ -115,7 +115,7 @@ void describe("the audit", () => {
     assert.equal((await mirror.get(TAG, denied)).status, 404);
     const wrong = { Authorization: basic("alice", "canary-of-a-password") };
     assert.equal((await mirror.get(TAG, wrong)).status, 401);
-    // Nobody's fault: docker asks so before it knows that it must log in.
+    // Not a failure: docker sends this request before it knows that it must log in.
     assert.equal((await mirror.get(TAG)).status, 401);
     await mirror.close();
 
@@ -161,7 +161,7 @@ void describe("X-Forwarded-For", () => {
     assert.deepEqual(clients, ["192.0.2.7", "127.0.0.1"]);
   });
 
-  void it("of anybody else opens nothing (S7)", async (test) => {
+  void it("of any other client is ignored (S7)", async (test) => {
     const mirror = await open(test, { access });
     assert.equal((await mirror.get(TAG, headers)).status, 401);
   });

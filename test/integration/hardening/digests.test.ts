@@ -21,7 +21,7 @@ function hexOf({ digest }: { readonly digest: string }): string {
 }
 
 void describe("a digest of another algorithm (S13)", () => {
-  void it("is another blob: verified by its own, stored under its own, fetched for itself", async (test) => {
+  void it("names another blob: verified, stored and fetched under its own digest", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     for (const blob of [SHA256, SHA512]) upstream.content.addBlob("a", blob);
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -38,7 +38,7 @@ void describe("a digest of another algorithm (S13)", () => {
     await access(join(mirror.root, "blobs", "sha256", hexOf(SHA256)));
   });
 
-  void it("is verified by its own where nothing can be stored", async (test) => {
+  void it("is verified even if the blob cannot be stored", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const wrong = Buffer.from(BYTES);
     wrong[7] = (wrong[7] ?? 0) ^ 1;
@@ -53,7 +53,7 @@ void describe("a digest of another algorithm (S13)", () => {
     assert.notEqual((await mirror.get(path)).end, "complete");
   });
 
-  void it("that the bytes do not have makes no complete body and no file", async (test) => {
+  void it("that does not match the bytes leads to no complete body and no file", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const wrong = Buffer.from(BYTES);
     wrong[7] = (wrong[7] ?? 0) ^ 1;

@@ -9,8 +9,8 @@ const SIZE = 1_000_000;
 const LIMITS = { connections: 0, connectionsPerAddress: 0, fills: 2 };
 const GET = { kind: "blob", method: "GET" } as const;
 
-void describe("the limit of fills", () => {
-  void it("lets the others wait in turn, whatever their upstream (R5)", async (test) => {
+void describe("limits.fills", () => {
+  void it("queues further fills of every upstream in order (R5)", async (test) => {
     const barrier = new Barrier();
     const upstreams = await Promise.all(
       [0, 1].map(() => ScriptedUpstream.start(test)),
@@ -70,7 +70,7 @@ void describe("the limit of fills", () => {
     assert.equal(third.bodyBytes, SIZE);
     barrier.release();
     assert.equal((await stays.response).bodyBytes, SIZE);
-    // What came of the first is kept and continued.
+    // The bytes of the first one are kept and continued.
     assert.equal((await mirror.get(path(0))).bodyBytes, SIZE);
     assert.equal(upstream.count({ ...GET, hasRange: true }), 1);
   });
@@ -108,7 +108,7 @@ void describe("the limit of fills", () => {
     barrier.release();
   });
 
-  void it("cuts no trickling fill while no other waits for its slot", async (test) => {
+  void it("does not interrupt a trickling fill while no other waits for its slot", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     const [one, two] = ["a", "b"].map((seed) => seededBlob(seed, SIZE));
     assert.ok(one && two);

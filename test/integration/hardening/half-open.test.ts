@@ -63,7 +63,7 @@ function bodyOf(answer: string): string {
   return answer.slice(answer.indexOf("\r\n\r\n") + 4);
 }
 
-/** @returns all that came until the mirror closed the connection */
+/** @returns the bytes received until the mirror closed the connection */
 async function ask(
   test: AfterTest,
   { mirror, ca }: Scene,
@@ -76,8 +76,8 @@ async function ask(
 
 for (const isTls of [false, true]) {
   const how = isTls ? "over TLS" : "over plain HTTP";
-  void describe(`a client that ends its sending after its request ${how}`, () => {
-    void it("receives a manifest whole, cold, from memory and where its head is known", async (test) => {
+  void describe(`a client that half-closes after its request ${how}`, () => {
+    void it("receives a whole manifest: cold, from memory, and with a known head", async (test) => {
       const scene = await setUp(test, isTls);
       for (let i = 0; i < 3; i++) {
         assert.equal(bodyOf(await ask(test, scene, TAG)), MANIFEST_BODY);
@@ -97,7 +97,7 @@ for (const isTls of [false, true]) {
       assert.ok(text.endsWith(MANIFEST_BODY));
     });
 
-    void it("receives a blob whole, while it is fetched and from disk", async (test) => {
+    void it("receives a whole blob, during the fill and from disk", async (test) => {
       const scene = await setUp(test, isTls);
       const want = LARGE.bytes().toString("latin1");
       for (let i = 0; i < 2; i++) {
@@ -107,7 +107,7 @@ for (const isTls of [false, true]) {
       }
     });
 
-    void it("receives an answer that comes long after, head and body", async (test) => {
+    void it("receives a late answer, head and body", async (test) => {
       const scene = await setUp(test, isTls);
       const [head, middle] = [new Barrier(), new Barrier()];
       scene.upstream.when(
@@ -129,14 +129,14 @@ for (const isTls of [false, true]) {
       assert.ok(bodyOf(await blob) === SLOW.bytes().toString("latin1"));
     });
 
-    void it("receives the answers to all that it has sent before", async (test) => {
+    void it("receives the answers to all requests that it sent before", async (test) => {
       const scene = await setUp(test, isTls);
       const text = await ask(test, scene, TAG + get("/v2/") + TAG);
       assert.equal(text.split("HTTP/1.1 200 OK").length, 4);
       assert.ok(text.endsWith(MANIFEST_BODY));
     });
 
-    void it("is answered 400 where half a request came", async (test) => {
+    void it("is answered 400 if the last request is incomplete", async (test) => {
       const scene = await setUp(test, isTls);
       const text = await ask(test, scene, `${TAG}GET /v2/ HT`);
       const [first = "", second = ""] = text.split(MANIFEST_BODY);
@@ -144,7 +144,7 @@ for (const isTls of [false, true]) {
       assert.match(second, /^HTTP\/1\.1 400 Bad Request/);
     });
 
-    void it("is gone for the mirror with the next bytes that it should have", async (test) => {
+    void it("is noticed as gone at the next write", async (test) => {
       const scene = await setUp(test, isTls);
       const barrier = new Barrier();
       scene.upstream.when({ kind: "blob" }, { hold: { at: 100_000, barrier } });
@@ -159,7 +159,7 @@ for (const isTls of [false, true]) {
       assert.notEqual(line?.["sizeBytes"], LARGE.sizeBytes);
     });
 
-    void it("and nothing else is closed at once where no answer is due", async (test) => {
+    void it("without a request has its connection closed immediately", async (test) => {
       const scene = await setUp(test, isTls);
       const { mirror, ca } = scene;
       const idle = await Conversation.open(test, mirror.port, ca);

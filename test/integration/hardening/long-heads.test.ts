@@ -24,7 +24,7 @@ const BLOB = seededBlob("long heads", 300_000);
 const IMAGE = buildImage({ seed: "long heads", layers: [BLOB] });
 const TAG = "GET /v2/a/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n";
 
-/** A request head of exactly so many bytes. */
+/** Builds a request head of exactly this many bytes. */
 function headOf(bytes: number, target: string, more = ""): string {
   const start = `GET ${target} HTTP/1.1\r\nHost: m\r\n${more}X-Filler: `;
   return `${start}${"x".repeat(bytes - start.length - 4)}\r\n\r\n`;
@@ -45,7 +45,7 @@ async function setUp(test: AfterTest, isTls: boolean): Promise<TestMirror> {
   });
 }
 
-/** The status of the answer to what is written. */
+/** Sends a head; returns the status of the answer. */
 async function statusOf(
   test: AfterTest,
   { port }: TestMirror,
@@ -66,7 +66,7 @@ async function statusOf(
 }
 
 for (const isTls of [false, true]) {
-  void describe(`a request head ${isTls ? "over TLS" : "in the clear"}`, () => {
+  void describe(`a request head ${isTls ? "over TLS" : "without TLS"}`, () => {
     void it("is read up to 32 KiB, and refused above", async (test) => {
       const mirror = await setUp(test, isTls);
       const ask = (bytes: number) =>
@@ -80,7 +80,7 @@ for (const isTls of [false, true]) {
 }
 
 void describe("a long head", () => {
-  void it("on a connection whose heads are remembered is answered between those", async (test) => {
+  void it("is answered in order between remembered heads of the connection", async (test) => {
     const mirror = await setUp(test, false);
     const connection = await WireConnection.open(test, mirror.port);
     const path = `/v2/a/blobs/${BLOB.digest}`;

@@ -18,7 +18,7 @@ const ROUNDS = 4;
 const SIZE = 150_000;
 const ALICE = { Authorization: basic("alice", "pw") };
 
-/** What an upstream does to a body, each once a round. */
+/** Faults of an upstream's body; each occurs once a round. */
 const FAULTS: readonly Misbehaviour[] = [
   { status: 404 },
   { status: 429, headers: { "Retry-After": "1" } },
@@ -34,14 +34,14 @@ const FAULTS: readonly Misbehaviour[] = [
 ];
 
 interface Held {
-  /** Of the storage. */
+  /** Open files of the storage. */
   readonly files: number;
   readonly sockets: number;
   readonly timers: number;
   readonly partials: readonly string[];
 }
 
-/** What the process holds while nobody asks it for anything. */
+/** Returns the resources that the idle process holds. */
 async function holds(mirror: TestMirror): Promise<Held> {
   const links = readdirSync("/proc/self/fd").flatMap((fd) => {
     try {
@@ -51,7 +51,7 @@ async function holds(mirror: TestMirror): Promise<Held> {
     }
   });
   return {
-    // Threads have some of their own, and come when they are needed.
+    // Threads start on demand and hold files of their own.
     files: links.filter((link) => link.startsWith(mirror.root)).length,
     sockets: links.filter((link) => link.startsWith("socket:")).length,
     timers: process
@@ -63,8 +63,8 @@ async function holds(mirror: TestMirror): Promise<Held> {
   };
 }
 
-void describe("a mirror that everything befalls, again and again (R10)", () => {
-  void it("holds no more descriptors, timers and partials than after the first time, and warns of nothing", async (test) => {
+void describe("a mirror under repeated faults (R10)", () => {
+  void it("holds no more descriptors, timers and partials than after the first round, without warnings", async (test) => {
     const warnings: string[] = [];
     const onWarning = (warning: Error): void =>
       void warnings.push(`${warning}`);
@@ -98,7 +98,7 @@ void describe("a mirror that everything befalls, again and again (R10)", () => {
           }).response,
         ]);
         await mirror.settled();
-        // Breakers, bans and what is remembered as absent are over.
+        // Breakers, bans and remembered absence have expired.
         mirror.clock.advance(3_600_000);
         isOver = true;
         const whole = await get({});
@@ -112,7 +112,7 @@ void describe("a mirror that everything befalls, again and again (R10)", () => {
     const last = await holds(mirror);
     test.diagnostic(`${JSON.stringify(first)} ${JSON.stringify(last)}`);
     assert.deepEqual(last.partials, []);
-    // One of each of 33 faults would be far more.
+    // A leak at each of the 33 faults would exceed these bounds.
     assert.ok(last.files <= first.files + 3, "files");
     assert.ok(last.sockets <= first.sockets + 12, "sockets");
     assert.ok(last.timers <= first.timers + 12, "timers");

@@ -5,12 +5,12 @@ import { describe, it } from "node:test";
 import { releaseAfter } from "../../support/after-test.ts";
 import { startMirror } from "../../support/mirror-harness.ts";
 
-/** As many as the listener keeps, and some. */
+/** More connections than the listener keeps. */
 const COUNT = 300;
 const KEPT = 256;
 
 void describe("the operator's listener", () => {
-  void it("closes the longest idle connections for new ones, and answers probes all the while", async (test) => {
+  void it("closes the longest idle connections for new ones, and still answers probes", async (test) => {
     const mirror = await startMirror(test, []);
     const sockets: Socket[] = [];
     let closed = 0;

@@ -20,7 +20,7 @@ const GARBAGE: Readonly<Record<string, string>> = {
 
 const REFUSED = /^HTTP\/1\.1 4(?:00|31) [^]*\{"errors":\[[^]*\]\}$/;
 
-void describe("bytes that are not a request, after a request whose answer runs", () => {
+void describe("bytes that are not a request, during the answer to an earlier one", () => {
   for (const [name, garbage] of Object.entries(GARBAGE)) {
     for (const isInOneChunk of [true, false]) {
       const when = isInOneChunk ? "with it" : "after it";
@@ -36,9 +36,9 @@ void describe("bytes that are not a request, after a request whose answer runs",
         socket.write(isInOneChunk ? SLOW + garbage : SLOW, "latin1");
         await barrier.arrived();
         if (!isInOneChunk) socket.write(garbage, "latin1");
-        // More than the parser had when it refused; it refuses that too.
+        // Further bytes after the refusal are refused too.
         socket.write(garbage, "latin1");
-        // Another connection's answer comes after what was sent before it.
+        // Once another connection is answered, earlier bytes have been received.
         assert.equal((await mirror.get("/v2/")).status, 200);
         assert.doesNotMatch(conversation.text, /HTTP\/1\.1 4/);
         barrier.release();
@@ -54,7 +54,7 @@ void describe("bytes that are not a request, after a request whose answer runs",
     }
   }
 
-  void it("are refused after all answers that wait for one another", async (test) => {
+  void it("are refused after all pipelined answers", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("app", IMAGE, "v");
     upstream.content.addBlob("app", BLOB);
@@ -71,7 +71,7 @@ void describe("bytes that are not a request, after a request whose answer runs",
     assert.match(text.slice(text.lastIndexOf("HTTP/1.1")), REFUSED);
   });
 
-  void it("are refused after the answers of heads that were known", async (test) => {
+  void it("are refused after the answers to remembered heads", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("app", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

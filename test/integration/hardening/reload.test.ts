@@ -32,7 +32,7 @@ async function two(
 }
 
 void describe("a reload", () => {
-  void it("leads requests to other upstreams, while downloads of the old ones go on", async (test) => {
+  void it("routes requests to the new upstreams, while downloads from the old ones continue", async (test) => {
     const { old, fresh } = await two(test);
     const blob = seededBlob("long", 1_000_000);
     old.content.addBlob("library/big", blob);
@@ -55,7 +55,7 @@ void describe("a reload", () => {
     assert.deepEqual([status, bodyBytes, end], [200, 1_000_000, "complete"]);
   });
 
-  void it("changes nothing where nothing changed: no connection, token or breaker is lost", async (test) => {
+  void it("keeps an unchanged upstream with its connections, tokens and breaker", async (test) => {
     const { old } = await two(test);
     const upstream = upstreamOf(old);
     const mirror = await startMirror(test, [upstream]);
@@ -63,7 +63,7 @@ void describe("a reload", () => {
     assert.deepEqual(await mirror.reload({ upstreams: [{ ...upstream }] }), []);
   });
 
-  void it("sees a password that is another", async (test) => {
+  void it("detects a changed password", async (test) => {
     const { old } = await two(test);
     const withPassword = (text: string) =>
       upstreamOf(old, {
@@ -76,7 +76,7 @@ void describe("a reload", () => {
     assert.deepEqual(await reload("two"), ["upstreams"]);
   });
 
-  void it("takes rights away from the next request, and leaves a running one alone (S24, K7)", async (test) => {
+  void it("revokes rights from the next request on, and does not end a running one (S24, K7)", async (test) => {
     const { old } = await two(test);
     const blob = seededBlob("held", 1_000_000);
     old.content.addBlob("library/app", blob);
@@ -107,7 +107,7 @@ void describe("a reload", () => {
   void it("answers every client whose password is being checked", async (test) => {
     const { old } = await two(test);
     const htpasswdFile = await writeHtpasswd(test, { alice: "pw" });
-    // Dear enough to take longer than the reload.
+    // A bcrypt cost that takes longer than the reload.
     await writeFile(htpasswdFile, htpasswdText({ alice: "pw" }, 10));
     const access = accessConfig({ htpasswdFile, anonymous: "none" });
     const mirror = await startMirror(test, [upstreamOf(old)], { access });
@@ -126,14 +126,14 @@ void describe("a reload", () => {
     assert.deepEqual(statuses, [401, 200, 401, 200, 401]);
   });
 
-  void it("takes access and upstreams over at one instant: new rules never meet the old upstreams", async (test) => {
+  void it("applies access and upstreams together: new rules never apply to the old upstreams", async (test) => {
     const { old, fresh } = await two(test);
     const htpasswdFile = await writeHtpasswd(test, { alice: "pw" });
     const mirror = await startMirror(test, [upstreamOf(old)], {
       access: accessConfig({ htpasswdFile, anonymous: "none" }),
     });
     const headers = { Authorization: basic("alice", "pw") };
-    // What compares passwords has begun, so that it takes a while to end.
+    // The bcrypt threads have started, so that it takes a while to end them.
     assert.equal((await mirror.get(TAG, headers)).status, 200);
     const reload = { isOver: false };
     const reloading = mirror
@@ -144,8 +144,8 @@ void describe("a reload", () => {
       .finally(() => (reload.isOver = true));
     const seen: (string | undefined)[] = [];
     do {
-      const { status, headers: told } = await mirror.get(TAG);
-      seen.push(status === 200 ? told["docker-content-digest"] : "refused");
+      const { status, headers: received } = await mirror.get(TAG);
+      seen.push(status === 200 ? received["docker-content-digest"] : "refused");
     } while (!reload.isOver || !seen.includes(NEW.manifest.digest));
     await reloading;
     assert.ok(!seen.includes(OLD.manifest.digest), seen.join(" "));
@@ -169,7 +169,7 @@ void describe("a reload", () => {
 });
 
 void describe("a running mirror", () => {
-  void it("reads its file again at SIGHUP and when it changes, refuses a faulty one, and records both", async (test) => {
+  void it("reloads its file at SIGHUP and after a change, rejects an invalid one, and records both", async (test) => {
     const { old, fresh } = await two(test);
     const dir = await tempDir(test);
     const file = join(dir, "entrepot.yaml");
@@ -199,7 +199,7 @@ void describe("a running mirror", () => {
     assert.equal(await digest(), OLD.manifest.digest);
     const good = JSON.parse(await readFile(file, "utf8")) as object;
 
-    // Found by looking at the file.
+    // Noticed by the file watch, without a signal.
     await writeFile(file, '{"listen": 5, "upstreams": {}}');
     const [refused] = await audited(1);
     assert.equal(refused?.["event"], "reload-refused");

@@ -14,7 +14,7 @@ const ONE = buildImage({ seed: "repeated" });
 const TWO = buildImage({ seed: "repeated-too" });
 const TAG_TTL_MS = 600_000;
 
-/** What the mirror counts of requests. */
+/** The mirror's request counters. */
 const COUNTERS =
   /^entrepot_(?:http_requests_total|cache_requests_total|served_bytes_total|http_request_duration_seconds_count|upstream_requests_total)/;
 
@@ -23,7 +23,7 @@ interface Scene {
   readonly upstream: ScriptedUpstream;
 }
 
-/** A request line that is sent so many times, or what happens between two requests. */
+/** A request line with the number of repetitions, or an action between two requests. */
 type Step =
   | readonly [method: "GET" | "HEAD", path: string, times: number]
   | ((scene: Scene) => Promise<unknown> | void);
@@ -99,7 +99,7 @@ const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
   ],
 };
 
-/** What a client, the log and the counters tell of a script. */
+/** Runs a script; returns the answers, the log lines and the counters. */
 async function run(test: AfterTest, steps: readonly Step[], more: string) {
   const upstream = await ScriptedUpstream.start(test);
   upstream.content.addImage("app", ONE, "v");
@@ -121,31 +121,31 @@ async function run(test: AfterTest, steps: readonly Step[], more: string) {
   await connection.rest();
   const log = mirror.log
     .filter(({ msg }) => msg === "request")
-    .map(({ time, durationMs, err, ...told }) => {
+    .map(({ time, durationMs, err, ...fields }) => {
       assert.equal(typeof time, "string");
       assert.equal(typeof durationMs, "number");
-      return { ...told, isError: err !== undefined };
+      return { ...fields, isError: err !== undefined };
     });
   const counters = (await mirror.metrics())
     .split("\n")
     .filter((line) => COUNTERS.test(line));
   assert.equal(log.length, answers.length);
-  return { told: { answers, log, counters }, readHeads: mirror.readHeads };
+  return { results: { answers, log, counters }, readHeads: mirror.readHeads };
 }
 
-void describe("requests that come again on one connection", () => {
+void describe("repeated requests on one connection", () => {
   for (const [name, steps] of Object.entries(SCRIPTS)) {
-    void it(`have the answers, log lines and counts of those that are read each time: ${name}`, async (test) => {
+    void it(`have the answers, log lines and counters of parsed ones: ${name}`, async (test) => {
       const repeated = await run(test, steps, "");
-      // With a header that is not known to be without a meaning each head is read.
-      const read = await run(test, steps, "X-Anew: 1\r\n");
-      assert.equal(read.readHeads, read.told.answers.length);
+      // An unknown header makes the parser read every head.
+      const read = await run(test, steps, "X-Other: 1\r\n");
+      assert.equal(read.readHeads, read.results.answers.length);
       assert.ok(repeated.readHeads < read.readHeads);
-      assert.deepEqual(repeated.told, read.told);
+      assert.deepEqual(repeated.results, read.results);
     });
   }
 
-  void it("keep what they ask for from being evicted, as others do", async (test) => {
+  void it("update the time of the last pull, like parsed ones", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("app", ONE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);

@@ -11,17 +11,17 @@ import { startMirror, upstreamOf } from "../../support/mirror-harness.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 
 const ROUNDS = 60;
-/** Of a signal that many use: what runs at the end, and what was not collected yet. */
+/** Bound of a shared signal's listeners: work that still runs, and listeners not yet collected. */
 const MAX_LEFT = 8;
 
 const IMAGE = buildImage({ seed: "signals" });
 
 interface Watch {
-  /** Signals that so many listened to, or were combined with others. */
+  /** Returns signals with at least this many listeners or combinations. */
   readonly usedOften: (uses: number) => AbortSignal[];
 }
 
-/** Counts who listens to which signal; whatever the signal, it is kept until the test ends. */
+/** Counts the uses of each signal, and keeps all signals until the test ends. */
 function watchSignals(test: AfterTest): Watch {
   const uses = new Map<AbortSignal, number>();
   const use = (signal: unknown): void => {
@@ -55,7 +55,7 @@ function watchSignals(test: AfterTest): Watch {
   };
 }
 
-/** Signals that were made from this one by `AbortSignal.any` and are still there. */
+/** Returns the number of live signals that `AbortSignal.any` derived from this one. */
 function dependants(signal: AbortSignal): number {
   const symbol = Object.getOwnPropertySymbols(signal).find(
     ({ description }) => description === "kDependantSignals",
@@ -77,7 +77,7 @@ async function collectGarbage(): Promise<void> {
 }
 
 void describe("one signal for many requests (R11)", () => {
-  void it("is listened to by those alone that run", async (test) => {
+  void it("has listeners of running requests only", async (test) => {
     const watch = watchSignals(test);
     const upstream = await ScriptedUpstream.start(test, {
       auth: { scheme: "bearer", users: { ci: "pw" } },
@@ -106,7 +106,7 @@ void describe("one signal for many requests (R11)", () => {
     }
     await mirror.settled();
     await collectGarbage();
-    // Signals that end with their request are used by it alone; these are there for all.
+    // Signals of one request are used by it only; these are shared by all.
     const shared = watch.usedOften(ROUNDS / 2);
     assert.ok(shared.length > 0);
     for (const signal of shared) {

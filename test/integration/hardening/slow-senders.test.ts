@@ -14,7 +14,7 @@ import { WireConnection } from "../../support/wire-connection.ts";
 
 const IMAGE = buildImage({ seed: "slow-senders" });
 
-/** What came until the mirror ended the connection. */
+/** Returns the text received until the mirror ended the connection. */
 async function heard(socket: Socket): Promise<string> {
   let text = "";
   socket.on("data", (part: Buffer) => (text += part.toString()));
@@ -23,7 +23,7 @@ async function heard(socket: Socket): Promise<string> {
 }
 
 void describe("connections (C4)", () => {
-  void it("that are idle make room for new ones of the same address, as limits says", async (test) => {
+  void it("that are idle are closed for new ones of the same address, by limits.connectionsPerAddress", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("app", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)], {
@@ -39,7 +39,7 @@ void describe("connections (C4)", () => {
       await once(socket, "connect");
       idle.push(socket);
     }
-    // Accepted after all of them, so that they were all counted.
+    // This request is accepted after all of them, so that they were all counted.
     assert.equal((await mirror.get("/v2/app/manifests/v")).status, 200);
     const closed = idle.slice(0, 16);
     await Promise.all(
@@ -50,7 +50,7 @@ void describe("connections (C4)", () => {
     assert.equal(idle.filter((socket) => !socket.closed).length, 3);
   });
 
-  void it("on which a TLS hello never comes, or half of one, are closed", async (test) => {
+  void it("without a complete TLS hello are closed", async (test) => {
     const authority = createCertificateAuthority();
     const folder = await tempDir(test, "tls-");
     const tls = {
@@ -75,7 +75,7 @@ void describe("connections (C4)", () => {
 });
 
 void describe("a client that sends slowly (C4)", () => {
-  void it("is cut off in the head of its request, however it drips, while others are answered", async (test) => {
+  void it("is disconnected during its request head, even if it drips, while others are answered", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("app", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)]);
@@ -92,7 +92,7 @@ void describe("a client that sends slowly (C4)", () => {
     dripping.write("GET /v2/ HTTP/1.1\r\nHost: x\r\nX-Drip: ");
     const drip = setInterval(() => dripping.write("a"), 250);
     releaseAfter(test, () => clearInterval(drip));
-    // Nor does a connection have more time on which heads were known before.
+    // A connection with remembered heads has no more time.
     const known = await WireConnection.open(test, mirror.port);
     for (let i = 0; i < 8; i++) {
       await known.ask("GET /v2/app/manifests/v HTTP/1.1\r\nHost: x\r\n\r\n");

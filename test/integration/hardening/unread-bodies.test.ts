@@ -6,22 +6,22 @@ import { describe, it } from "node:test";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import { startMirror, upstreamOf } from "../../support/mirror-harness.ts";
 
-/** More connections than there are to one endpoint. */
+/** More requests than connections to one endpoint. */
 const ASKS = 40;
 const MIB = 1_048_576;
-/** What the buffers of two kernels may take before anybody reads. */
+/** Bytes that the buffers of both kernels may hold before the mirror reads. */
 const MAX_SENT_BYTES = 16 * MIB;
 const CHUNK = Buffer.alloc(65_536, "x");
 
 interface Endless {
   readonly origin: string;
-  /** Of each answer's body, as far as it was taken. */
+  /** Sent bytes of each response body. */
   readonly sent: number[];
-  /** Ends when every connection but those without an answer is gone. */
+  /** Resolves when every response has ended or its connection is closed. */
   ended(): Promise<void>;
 }
 
-/** An upstream whose refusals go on for a GiB. */
+/** Starts an upstream whose error responses have bodies of 1 GiB. */
 async function startEndless(test: AfterTest, status: number): Promise<Endless> {
   const sent: number[] = [];
   const ends: Promise<void>[] = [];
@@ -42,7 +42,7 @@ async function startEndless(test: AfterTest, status: number): Promise<Endless> {
     response.writeHead(status, {
       "Content-Type": "application/json",
       "WWW-Authenticate": 'Basic realm="x"',
-      // To itself: a redirect is followed five times.
+      // Redirects to itself; a redirect is followed five times.
       ...(status === 307 ? { Location: request.url } : {}),
     });
     if (request.method === "HEAD") response.end();
@@ -77,7 +77,7 @@ void describe("the body of an upstream's refusal (R12)", () => {
       await upstream.ended();
       assert.ok(upstream.sent.length > 0);
       const most = Math.max(...upstream.sent);
-      assert.ok(most < MAX_SENT_BYTES, `${most} bytes were taken`);
+      assert.ok(most < MAX_SENT_BYTES, `${most} bytes were sent`);
     });
   }
 });
