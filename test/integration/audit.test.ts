@@ -86,7 +86,7 @@ async function pull({ get }: Scene, authorization?: string): Promise<void> {
 }
 
 /** Removes the fields that differ in each run. */
-function told({ time, seq, ...record }: AuditRecord): AuditRecord {
+function withoutTime({ time, seq, ...record }: AuditRecord): AuditRecord {
   assert.match(String(time), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
   assert.ok(Number.isSafeInteger(seq));
   return record;
@@ -121,7 +121,7 @@ void describe("the audit of a running mirror", () => {
       await get("/v2/", basic("alice", `canary-${i}`));
     }
     await audit.find(({ reason }) => reason === "limited");
-    const records = (await audit.records()).map(told);
+    const records = (await audit.records()).map(withoutTime);
     const failed = { event: "login-failed", client: "127.0.0.1" };
     assert.deepEqual(records.slice(0, 5), [
       {
@@ -161,7 +161,7 @@ void describe("the audit of a running mirror", () => {
     await writeFile(file, good);
     mirror.child.signal("SIGHUP");
     await audit.find(({ source }) => source === "signal");
-    const records = (await audit.records()).map(told);
+    const records = (await audit.records()).map(withoutTime);
     assert.deepEqual(records.at(0), {
       event: "reloaded",
       source: "file",
@@ -205,7 +205,7 @@ for (const { where, client } of [
         assert.equal((await run(...args)).code, code, args.join(" "));
       }
       if (isRunning) await audit.find(({ event }) => event === "purged");
-      assert.deepEqual((await audit.records()).map(told), [
+      assert.deepEqual((await audit.records()).map(withoutTime), [
         { event: "pinned", client, reference: REF },
         { event: "unpinned", client, reference: REF },
         { event: "purged", client, reference: REF, digest },
@@ -220,7 +220,7 @@ for (const { where, client } of [
       else await mirror.terminate();
       assert.equal((await run("rm", REF)).code, 0);
       const record = await audit.find(({ event }) => event === "purged");
-      assert.deepEqual(told(record), {
+      assert.deepEqual(withoutTime(record), {
         event: "purged",
         client,
         reference: REF,
@@ -258,7 +258,7 @@ void describe("a command on the storage itself", () => {
     await scene.mirror.terminate();
     const { stdout, stderr } = await scene.run("pin", REF, "--json");
     assert.deepEqual(JSON.parse(stdout), { ref: REF, pinned: true });
-    const record = told(JSON.parse(stderr) as AuditRecord);
+    const record = withoutTime(JSON.parse(stderr) as AuditRecord);
     assert.equal(record["event"], "pinned");
   });
 });

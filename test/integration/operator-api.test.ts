@@ -224,7 +224,7 @@ void describe("the operator API", () => {
       status: 200,
       body: { ref: `${APP}:2`, digest: single.manifest.digest, changed: true },
     });
-    // With the referrers list that the refresh has brought.
+    // Includes the referrers list that the refresh fetched.
     const bytes = await mirror.metric("entrepot_storage_bytes");
     const { body } = await mirror.operate(
       "DELETE",

@@ -36,14 +36,14 @@ function get(target: string, version = "HTTP/1.1"): Buffer {
 
 const KNOWN = "GET /v2/a/manifests/v HTTP/1.1\r\nHost: m\r\n\r\n";
 
-function assertIsError(response: RawResponse, told: string): void {
+function assertIsError(response: RawResponse, label: string): void {
   assert.ok(
     response.status >= 400 && response.status < 500,
-    `${told}: ${response.status}`,
+    `${label}: ${response.status}`,
   );
-  assert.equal(response.end, "complete", told);
-  assert.equal(response.headers["content-type"], "application/json", told);
-  assert.ok(errorCode(response), told);
+  assert.equal(response.end, "complete", label);
+  assert.equal(response.headers["content-type"], "application/json", label);
+  assert.ok(errorCode(response), label);
   assert.doesNotMatch(response.body.toString(), /evil|etc\/passwd/i);
   for (const [name] of response.rawHeaders) assert.doesNotMatch(name, /evil/i);
 }
@@ -188,11 +188,11 @@ void describe("a hostile request", () => {
   void it("is a 4xx with an error of the specification, without an upstream request or a crash", async (test) => {
     const { upstream, mirror } = await setUp(test);
     for (const target of TARGETS) {
-      const shown = target.slice(0, 80);
-      assertIsError(await mirror.raw(get(target)), shown);
+      const label = target.slice(0, 80);
+      assertIsError(await mirror.raw(get(target)), label);
       if (!target.startsWith("/") && target !== "*") continue;
       const head = await mirror.start(target, { method: "HEAD" }).response;
-      assert.ok(head.status >= 400 && head.status < 500, shown);
+      assert.ok(head.status >= 400 && head.status < 500, label);
     }
     assert.equal(upstream.count(), 0);
     const alive = await mirror.get("/v2/a/manifests/v");

@@ -189,9 +189,9 @@ void describe("logs and metrics", () => {
       .map(({ headers }) => headers["authorization"]?.split(" ")[1])
       .find((token) => token !== undefined);
     assert.ok(bearer);
-    const told = JSON.stringify(mirror.log) + (await mirror.metrics());
+    const output = JSON.stringify(mirror.log) + (await mirror.metrics());
     for (const secret of ["canary", "signature=", bearer, "Basic "]) {
-      assert.ok(!told.includes(secret), secret);
+      assert.ok(!output.includes(secret), secret);
     }
   });
 

@@ -66,7 +66,7 @@ const SPELLINGS = [
   (name: string, rest: string) => `/v2/docker.io/library/${name}/${rest}`,
   (name: string, rest: string) => `/v2/library/${name}/${rest}?ns=hub.alias`,
   (name: string, rest: string) => `/v2/library/${name}/${rest}?ns=QUAY.io`,
-  (name: string, rest: string) => `/v2/library/${name}/${rest}?ns=nobody`,
+  (name: string, rest: string) => `/v2/library/${name}/${rest}?ns=unknown`,
   (name: string, rest: string) => `/quay.io/v2/library/${name}/${rest}`,
 ];
 
@@ -94,7 +94,7 @@ const HEADERS: Readonly<Record<string, string>>[] = [
   { Authorization: basic("alice", "secret") },
   { Authorization: basic("alice", "wrong") },
   { "X-Forwarded-For": "192.0.2.1" },
-  { Via: "1.1 somebody" },
+  { Via: "1.1 proxy" },
 ];
 
 const asks: fc.Arbitrary<Ask> = fc
@@ -262,18 +262,21 @@ void describe("an answer from memory", () => {
   void it("follows a tag that moves, with the correct Age", async (test) => {
     const { mirror, upstream } = await setUp(test);
     const ask = { path: "/v2/app/manifests/1" };
-    const told = async (name: string) =>
+    const headerOf = async (name: string) =>
       (await observe(mirror, ask)).headers.find(([one]) => one === name)?.[1];
     await observe(mirror, ask);
-    assert.equal(await told("Age"), "0");
+    assert.equal(await headerOf("Age"), "0");
     mirror.clock.advance(90_000);
-    assert.equal(await told("Age"), "90");
-    assert.equal(await told("Cache-Status"), "entrepot; hit; ttl=510");
+    assert.equal(await headerOf("Age"), "90");
+    assert.equal(await headerOf("Cache-Status"), "entrepot; hit; ttl=510");
     upstream.content.addImage("library/app", MOVED, "1");
-    assert.equal(await told("Docker-Content-Digest"), digest);
+    assert.equal(await headerOf("Docker-Content-Digest"), digest);
     mirror.clock.advance(TTL_MS);
     for (const _ of [1, 2]) {
-      assert.equal(await told("Docker-Content-Digest"), MOVED.manifest.digest);
+      assert.equal(
+        await headerOf("Docker-Content-Digest"),
+        MOVED.manifest.digest,
+      );
     }
   });
 

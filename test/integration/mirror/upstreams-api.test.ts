@@ -123,7 +123,7 @@ void describe("GET /api/v1/upstreams", () => {
           credentials: [{ username: "acme", password: new Secret(CANARY) }],
         }),
       ]);
-      const told = async () => {
+      const reported = async () => {
         const { body } = await mirror.operator("/api/v1/upstreams");
         const { upstreams } = JSON.parse(body.toString()) as {
           upstreams: readonly {
@@ -135,11 +135,11 @@ void describe("GET /api/v1/upstreams", () => {
       };
       upstream.when({ kind: "token" }, fault, { beforeAuth: true });
       assert.notEqual((await mirror.get("/v2/a/manifests/v")).status, 200);
-      assert.deepEqual(await told(), ["unauthorized", kind]);
+      assert.deepEqual(await reported(), ["unauthorized", kind]);
       upstream.clearRules();
       mirror.clock.advance(60_000);
       assert.equal((await mirror.get("/v2/a/manifests/v")).status, 200);
-      assert.deepEqual(await told(), ["up", kind]);
+      assert.deepEqual(await reported(), ["up", kind]);
     });
   }
 

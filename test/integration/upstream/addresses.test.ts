@@ -27,9 +27,9 @@ const REGISTRY = "http://registry.example";
 
 interface Scene {
   readonly upstream: ScriptedUpstream;
-  /** A listener on a loopback address, to which a public registry must not lead. */
+  /** A listener on a loopback address, which a public registry must not refer clients to. */
   readonly trap: ScriptedUpstream;
-  /** The way to the registry, so that its own address is not known to the client. */
+  /** The proxy to the registry, which hides the registry's address from the client. */
   readonly proxy: ProxyConfig;
 }
 
@@ -112,7 +112,7 @@ void describe("a redirect of a remote registry", () => {
     ["cdn.example", "::ffff:10.0.0.1"],
     ["cdn.example", "64:ff9b::7f00:1"],
   ] as const) {
-    void it(`to ${host}${address === undefined ? "" : ` at ${address}`} is refused, whatever the time-outs`, async (t) => {
+    void it(`to ${host}${address === undefined ? "" : ` at ${address}`} is refused, for any time-outs`, async (t) => {
       const scene = await setUp(t);
       const location = `http://${host}/x?sig=canary`;
       scene.upstream.when(
@@ -165,7 +165,7 @@ void describe("a redirect of a remote registry", () => {
     });
   }
 
-  void it("is judged by the dialled address, so that a name cannot change its address after the check", async (t) => {
+  void it("is checked by the dialled address, so that a name cannot change its address after the check", async (t) => {
     const scene = await setUp(t);
     const location = trapUrl(scene, "cdn.example");
     scene.upstream.when(
@@ -193,7 +193,7 @@ void describe("a redirect of a remote registry", () => {
     assert.equal(scene.trap.registry.connectionCount, 0);
   });
 
-  void it("is not judged if a proxy dials", async (t) => {
+  void it("is not checked if a proxy dials", async (t) => {
     const scene = await setUp(t);
     const forward = await ForwardProxy.start(t, {
       "registry.example:80": scene.upstream.registry.port,
@@ -243,7 +243,7 @@ void describe("a token realm of a remote registry", () => {
   }
 });
 
-void describe("a look-up", () => {
+void describe("a DNS look-up", () => {
   void it("drops addresses that may not be dialled and keeps the others", async () => {
     const addresses: LookupAddress[] = [
       { address: "10.0.0.1", family: 4 },

@@ -116,7 +116,7 @@ void describe("an endpoint whose breaker is open", () => {
 
   for (const hasHeadWorked of [false, true]) {
     const before = hasHeadWorked ? "no longer works" : "never worked";
-    void it(`is found up although HEAD ${before}, if GET works`, async (t) => {
+    void it(`is marked up if GET works although HEAD ${before}`, async (t) => {
       const scene = await setUp(t);
       const { client, upstream, clock } = scene;
       if (hasHeadWorked) await ask(scene);
@@ -164,7 +164,7 @@ void describe("an endpoint whose breaker is open", () => {
     for (let waitedMs = 0; schedule.delaysMs.length > 0; probes++) {
       const [delayMs = 0] = schedule.delaysMs;
       waitedMs += delayMs;
-      assert.ok(waitedMs < HOUR_MS + 301_000, "it is probed for ever");
+      assert.ok(waitedMs < HOUR_MS + 301_000, "it is probed without an end");
       clock.advance(delayMs);
       await probe(scene);
     }
@@ -233,7 +233,7 @@ void describe("an endpoint whose breaker is open", () => {
     });
   }
 
-  void it("has its running probe ended by close", async (t) => {
+  void it("has its running probe aborted by close", async (t) => {
     const scene = await setUp(t);
     const { client, upstream, clock, schedule } = scene;
     await upstream.stop();

@@ -67,7 +67,7 @@ void describe("a blob's body", () => {
   }
 
   for (const by of ["fin", "rst"] as const) {
-    void it(`without a length that is cut by ${by} ends as if complete: only the digest shows it`, async (t) => {
+    void it(`without a length that is cut by ${by} ends as if complete: only the digest detects it`, async (t) => {
       const upstream = await startRegistry(t);
       upstream.when(
         { kind: "blob" },

@@ -292,7 +292,7 @@ void describe("an identity token", () => {
     );
   });
 
-  void it("may come from a helper", async (t) => {
+  void it("may be provided by a helper", async (t) => {
     const helper = await makeHelper(t);
     await helper.gives("<token>", "canary-refresh");
     const setup = await setUp(t, REFRESH, () => [{ helper: helper.program }]);

@@ -53,7 +53,7 @@ void describe("endpoints", () => {
     ["429", { status: 429, headers: { "retry-after": "60" } }, 1],
     ["400", { status: 400 }, 1],
     ["HTML", { headers: { "content-type": "text/html" }, body: "<p>" }, 1],
-    ["nonsense", { raw: "SSH-2.0-OpenSSH_9.2\r\n\r\n" }, 1],
+    ["garbage", { raw: "SSH-2.0-OpenSSH_9.2\r\n\r\n" }, 1],
     ["nothing", { raw: "" }, 2],
   ] as const;
   for (const [name, fault, tries] of FAULTS) {
@@ -80,7 +80,7 @@ void describe("endpoints", () => {
     [403, "denied"],
     [401, "unauthorized"],
   ] as const) {
-    void it(`that answer ${status} have answered: the next is not tried`, async (t) => {
+    void it(`that answer ${status} are final: the next is not tried`, async (t) => {
       const first = await startRegistry(t);
       const second = await startRegistry(t);
       first.when({}, { status });
@@ -136,7 +136,7 @@ void describe("endpoints", () => {
     assert.equal((await ask()).kind, "breaker-open");
   });
 
-  void it("that fail in milder ways rest after three resources in a row", async (t) => {
+  void it("with mild failures rest after three resources in a row", async (t) => {
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin]);
     const kinds: UpstreamErrorKind[] = [];
@@ -185,7 +185,7 @@ void describe("endpoints", () => {
     });
   }
 
-  void it("do not fail by requests that the mirror ended, even in a probe", async (t) => {
+  void it("do not count requests that the mirror aborted as failures, even in a probe", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin], { clock });
@@ -463,7 +463,7 @@ void describe("a queue", () => {
 });
 
 void describe("a connection", () => {
-  void it("that was closed while it was kept is replaced, once", async (t) => {
+  void it("that was closed while idle is replaced, once", async (t) => {
     const upstream = await startRegistry(t);
     const { client } = startUpstreamClient(t, [upstream.origin]);
     await client.getManifest(ALPINE, TAG, SIGNAL);

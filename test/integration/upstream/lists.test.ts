@@ -30,7 +30,7 @@ void describe("a list of tags", () => {
     { pageSize: 3, absoluteLinks: true },
     { pageSize: 3, auth: { scheme: "bearer" } },
   ] satisfies readonly Options[]) {
-    void it(`is read whole with ${JSON.stringify(options)}`, async (t) => {
+    void it(`is read completely with ${JSON.stringify(options)}`, async (t) => {
       const upstream = await ScriptedUpstream.start(t, options);
       for (const tag of TAGS) upstream.content.addImage(ALPINE, IMAGE, tag);
       const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -125,7 +125,7 @@ void describe("a list of tags", () => {
 
   for (const [name, fault, kind] of [
     ["404", { status: 404 }, "not-found"],
-    ["nonsense", { status: 200, body: "[[[[" }, "bad-response"],
+    ["garbage", { status: 200, body: "[[[[" }, "bad-response"],
     ["a bomb", { status: 200, body: "[".repeat(4_000_000) }, "bad-response"],
     ["11 MiB", { status: 200, body: Buffer.alloc(11_534_336) }, "too-large"],
   ] as const) {

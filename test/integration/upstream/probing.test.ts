@@ -70,7 +70,7 @@ void describe("a failed endpoint", () => {
     assert.equal(first.count(), 1);
   });
 
-  void it("that is probed by a blob has the late body destroyed", async (t) => {
+  void it("has a late body destroyed if the probe was a blob", async (t) => {
     const clock = new FakeClock();
     const first = await startRegistry(t);
     const second = await startRegistry(t);
@@ -124,7 +124,7 @@ void describe("a failed endpoint", () => {
 });
 
 void describe("failed storage of a redirect", () => {
-  void it("is waited for no longer than a second when it is probed", async (t) => {
+  void it("delays a request by at most a second when it is probed", async (t) => {
     const clock = new FakeClock();
     const upstream = await startRegistry(t, { redirectBlobs: {} });
     const { client } = startUpstreamClient(t, [upstream.origin], {
@@ -159,7 +159,7 @@ void describe("failed storage of a redirect", () => {
 
 void describe("storage of a redirect that fails for one blob", () => {
   for (const status of [503, 429]) {
-    void it(`with ${status} and Retry-After serves other blobs, and is not asked for that one again`, async (t) => {
+    void it(`with ${status} and Retry-After still serves other blobs, and is not requested for that one`, async (t) => {
       const upstream = await startRegistry(t, { redirectBlobs: {} });
       const { client } = startUpstreamClient(t, [upstream.origin], {
         clock: new FakeClock(),

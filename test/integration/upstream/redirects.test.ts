@@ -278,7 +278,7 @@ void describe("a challenge of a redirect's target", () => {
   });
 
   for (const realm of ["port", "host"] as const) {
-    void it(`is not answered by a realm on another ${realm}, nor by the endpoint's`, async (t) => {
+    void it(`is answered neither by a realm on another ${realm}, nor by the endpoint's`, async (t) => {
       const upstream = await startRegistry(t);
       const target = await startRegistry(t, {
         auth: { scheme: "bearer", realm },

@@ -160,7 +160,7 @@ void describe("a token", () => {
     );
   });
 
-  void it("that is new and refused is final: the repository does not exist", async (t) => {
+  void it("that is refused although new means that the repository does not exist", async (t) => {
     const upstream = await startRegistry(t, { scheme: "bearer" });
     upstream.deny(BUSYBOX);
     const { client } = startUpstreamClient(t, [upstream.origin]);
@@ -345,7 +345,7 @@ void describe("a realm", () => {
     }
   }
 
-  void it("that changes in a later challenge is judged again", async (t) => {
+  void it("that changes in a later challenge is checked again", async (t) => {
     const upstream = await startRegistry(t, {
       scheme: "bearer",
       users: { acme: "canary-password" },
@@ -402,7 +402,7 @@ void describe("a realm", () => {
   });
 
   const BROKEN = [
-    ["500 for ever", { status: 500 }, "unavailable"],
+    ["500 permanently", { status: 500 }, "unavailable"],
     ["HTML", { body: "<html>log in</html>" }, "bad-response"],
     ["no token", { body: "{}" }, "bad-response"],
     ["nothing", { body: "" }, "bad-response"],
@@ -460,7 +460,7 @@ void describe("a realm", () => {
     assert.equal(upstream.count({ kind: "token" }), 2);
   });
 
-  void it("that is dead does not make its endpoint look dead", async (t) => {
+  void it("that is down does not mark its endpoint as down", async (t) => {
     const upstream = await startRegistry(t, {
       scheme: "bearer",
       realm: "port",
@@ -561,7 +561,7 @@ void describe("a remembered challenge", () => {
     await head();
   });
 
-  void it("is forgotten if the endpoint needs no token any more", async (t) => {
+  void it("is dropped if the endpoint requires no token any more", async (t) => {
     const { clock, upstream, head } = await setUp(t);
     await upstream.tokenListener?.stop();
     upstream.when({ kind: "manifest" }, { status: 200 }, { beforeAuth: true });

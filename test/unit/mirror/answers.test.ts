@@ -189,7 +189,7 @@ const TABLE: readonly Row[] = [
   },
 ];
 
-function told(refusal: Refusal): readonly unknown[] {
+function summaryOf(refusal: Refusal): readonly unknown[] {
   const { status, code } = refusal.error;
   return [status, code, refusal.status.text.replace(/^entrepot; /, "")];
 }
@@ -212,7 +212,11 @@ void describe("the response to a failure of the upstream", () => {
       });
       const context = { wanted, hasCredentials };
       const refusal = toRefusal(failure, context);
-      assert.deepEqual(told(refusal), [row.status, row.code, row.cacheStatus]);
+      assert.deepEqual(summaryOf(refusal), [
+        row.status,
+        row.code,
+        row.cacheStatus,
+      ]);
       if (row.detail !== undefined) {
         assert.equal(refusal.error.detail, row.detail);
       }
@@ -250,13 +254,13 @@ void describe("the response to a failure of the upstream", () => {
 
 void describe("the response to a request that is not forwarded", () => {
   void it("states the reason, and that no request was forwarded", () => {
-    assert.deepEqual(told(offlineRefusal("blob")), [
+    assert.deepEqual(summaryOf(offlineRefusal("blob")), [
       404,
       "BLOB_UNKNOWN",
       "hit; detail=negative",
     ]);
     assert.equal(offlineRefusal("blob").error.detail, "offline");
-    assert.deepEqual(told(policyRefusal("manifest")), [
+    assert.deepEqual(summaryOf(policyRefusal("manifest")), [
       404,
       "MANIFEST_UNKNOWN",
       "hit; detail=negative",
@@ -269,7 +273,7 @@ void describe("the response to a request that is not forwarded", () => {
       wanted: "blob",
       hasCredentials: false,
     });
-    assert.deepEqual(told(refusal), [500, "UNKNOWN", "fwd=miss"]);
+    assert.deepEqual(summaryOf(refusal), [500, "UNKNOWN", "fwd=miss"]);
     assert.doesNotMatch(refusal.error.toBody(), /canary/);
   });
 

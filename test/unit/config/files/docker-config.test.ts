@@ -79,7 +79,7 @@ void describe("a Docker config.json", () => {
         "empty.corp": {},
         "quay.io/acme": auth("only:a-part"),
         "colonless.corp": auth("nothing"),
-        "nobody.corp": auth(":secret"),
+        "no-user.corp": auth(":secret"),
         "blank.corp": auth("user:"),
         "number.corp": { username: 1, password: 2 },
         "null.corp": null,
