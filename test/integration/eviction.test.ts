@@ -69,7 +69,7 @@ async function bytesOnDisk(mirror: TestMirror): Promise<number> {
   return bytes;
 }
 
-/** Evicts until the limits hold, in addition to what the mirror evicts by itself. */
+/** Evicts until the limits are met, in addition to the mirror's own evictions. */
 async function evict(mirror: TestMirror, body: unknown = {}): Promise<unknown> {
   const answer = await mirror.operate("POST", "/evict", body);
   assert.equal(answer.status, 200);

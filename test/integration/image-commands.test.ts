@@ -37,7 +37,7 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Gives one answer to each question, and keeps the questions. */
+/** Gives the same answer to each question, and records the questions. */
 class TestTerminal {
   readonly questions: string[] = [];
   readonly #answer: Confirmation;

@@ -258,7 +258,7 @@ void describe("opening a storage root", () => {
     await partial.suspend();
     await first.cache.close();
     const faults = new FaultyFileSystem();
-    // One of boot-id and the partial stays.
+    // Either boot-id or the partial remains.
     faults.fail("removeTree", "EIO", 2);
     const second = await open(test, root, {
       bootId: "boot two",
@@ -368,7 +368,7 @@ void describe("opening a storage root", () => {
     await again.cache.upkeep.restoreBallast();
     assert.equal(faults.countOf("list"), 1);
     assert.equal(faults.countOf("eachName"), 0);
-    // For the ballast, twice.
+    // Both calls are for the ballast.
     assert.equal(faults.countOf("statPath"), 2);
   });
 });

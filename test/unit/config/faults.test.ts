@@ -15,7 +15,7 @@ const PATTERN =
 interface Case {
   readonly name: string;
   readonly yaml: string;
-  /** Without the file's name, with which all begin. */
+  /** The faults without the file's name, which starts each line. */
   readonly faults: readonly string[];
 }
 

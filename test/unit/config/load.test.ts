@@ -9,7 +9,7 @@ import { createCertificateAuthority } from "../../support/certificate-authority.
 import type { Config } from "../../../src/config/config.ts";
 import type { LoadResult } from "../../../src/config/load.ts";
 
-/** The contract: an upstream of which only the name is written. */
+/** The defaults of an upstream of which only the name is configured. */
 const UPSTREAM_DEFAULTS: Omit<
   Config["upstreams"][number],
   "name" | "endpoints"

@@ -110,7 +110,7 @@ function digestsOf({ manifest, blobs }: TestImage): readonly Digest[] {
   return [manifest.digest, ...blobs.map(({ digest }) => digest)];
 }
 
-/** An index that gives its children no platform. */
+/** An index whose children have no platform. */
 function indexOf(manifests: readonly TestManifest[]): TestManifest {
   const { mediaType } = multi.manifest;
   const children = manifests.map((child) => ({

@@ -22,7 +22,7 @@ const images = new Map([
   ["quick", quick],
 ]);
 
-/** A keeper of two lost pins, with a mirror that holds the blobs of the first back. */
+/** A pin keeper with two lost pins, and a mirror that delays the blobs of the first one. */
 class Scene {
   readonly fetched = new Set<Digest>();
   readonly pins: RootName[] = [...images.keys()].map((name) => ({
@@ -30,15 +30,15 @@ class Scene {
     reference: { kind: "tag", tag: tag("1") },
   }));
   readonly release = Promise.withResolvers<void>();
-  /** Runs what waits for the patience with one pin. */
-  endPatience: () => void = () => {};
+  /** Ends the time limit for one pin. */
+  endTimeLimit: () => void = () => {};
   readonly keeper = new PinKeeper({
     mirror: this,
     index: this,
     hasUpstream: () => true,
     log: quietLog,
     schedule: (run, delayMs) => {
-      if (delayMs > 60_000) this.endPatience = run;
+      if (delayMs > 60_000) this.endTimeLimit = run;
       return () => {};
     },
   });
@@ -90,13 +90,13 @@ async function someTurns(): Promise<void> {
   for (let left = 20; left > 0; left -= 1) await nextTurn();
 }
 
-void describe("the keeper of pins", () => {
-  void it("continues with the next lost pin after a time, and fetches a slow image to its end", async () => {
+void describe("the pin keeper", () => {
+  void it("continues with the next lost pin after a time limit, and still completes a slow image", async () => {
     const scene = new Scene();
     scene.keeper.start();
     await someTurns();
     assert.equal(scene.hasWhole(quick), false);
-    scene.endPatience();
+    scene.endTimeLimit();
     await someTurns();
     assert.equal(scene.hasWhole(quick), true);
     assert.equal(scene.hasWhole(slow), false);

@@ -126,22 +126,23 @@ void describe("a bearer token", () => {
         hmacSigned({ alg: "HS256", kid: "k1" }, good(now), pem),
       );
     },
-    "a key of its own in jwk": (_, now) => selfMade(now, "jwk"),
-    "a certificate of its own in x5c": (_, now) => selfMade(now, "x5c"),
-    "a place of its own in jku": (_, now) => selfMade(now, "jku"),
-    "another's signature": (_, now) => selfMade(now, undefined),
+    "an embedded key (jwk)": (_, now) => selfMade(now, "jwk"),
+    "an embedded certificate (x5c)": (_, now) => selfMade(now, "x5c"),
+    "a key URL (jku)": (_, now) => selfMade(now, "jku"),
+    "the signature of an unknown key": (_, now) => selfMade(now, undefined),
     "an unknown kid": (issuer) => issuer.sign(PULL, {}, { kid: "k2" }),
     "another issuer": (issuer) => issuer.sign(PULL, { iss: "evil.example" }),
     "another audience": (issuer) => issuer.sign(PULL, { aud: "other" }),
     "no audience": (issuer) => issuer.sign(PULL, { aud: undefined }),
-    "no end": (issuer) => issuer.sign(PULL, { exp: undefined }),
-    "no beginning": (issuer) => issuer.sign(PULL, { iat: undefined }),
-    "a beginning in the future": (issuer, now) =>
+    "no expiry (exp)": (issuer) => issuer.sign(PULL, { exp: undefined }),
+    "no time of issue (iat)": (issuer) => issuer.sign(PULL, { iat: undefined }),
+    "a start in the future (nbf)": (issuer, now) =>
       issuer.sign(PULL, { nbf: now + 60 }),
-    "an issue more than a minute ahead": (issuer, now) =>
+    "a time of issue more than a minute in the future (iat)": (issuer, now) =>
       issuer.sign(PULL, { iat: now + 61, exp: now + 600 }),
-    "an end in the past": (issuer, now) => issuer.sign(PULL, { exp: now - 60 }),
-    "a critical header that is unknown": (_, now) =>
+    "an expiry in the past (exp)": (issuer, now) =>
+      issuer.sign(PULL, { exp: now - 60 }),
+    "an unknown critical header (crit)": (_, now) =>
       Promise.resolve(
         unsigned({ alg: "ES256", kid: "k1", crit: ["x"], x: 1 }, good(now)),
       ),
@@ -153,8 +154,8 @@ void describe("a bearer token", () => {
     },
     "no signature": async (issuer) =>
       `${(await issuer.sign(PULL)).split(".").slice(0, 2).join(".")}.`,
-    "dots alone": () => Promise.resolve(".".repeat(8_000)),
-    "no JSON": () => Promise.resolve("YQ.YQ.YQ"),
+    "only dots": () => Promise.resolve(".".repeat(8_000)),
+    "invalid JSON": () => Promise.resolve("YQ.YQ.YQ"),
   };
   for (const [name, make] of Object.entries(faults)) {
     void it(`with ${name} is rejected`, async (test) => {

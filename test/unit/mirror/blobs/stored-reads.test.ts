@@ -77,7 +77,7 @@ void describe("reads of stored blobs", () => {
     const nowMs = clock.nowMs();
     const row = rowOf("a", nowMs - 5_000);
     assert.equal(reads.verifyIfDoubtful("one", row, nowMs - 5_000), undefined);
-    // The time of a file server's own clock.
+    // The modification time may be that of a file server's clock.
     assert.equal(reads.verifyIfDoubtful("one", row, nowMs + 1), undefined);
     assert.equal(
       await reads.verifyIfDoubtful("one", row, nowMs - 4_000),

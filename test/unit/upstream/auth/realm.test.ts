@@ -66,7 +66,7 @@ const REFUSED: readonly Case[] = [
   { endpoint: "https://reg.example.com", realm: "https://u@auth.example.com/" },
   { endpoint: "https://reg.example.com", realm: "https://169.254.169.254/" },
   { endpoint: "https://reg.example.com", realm: "https://localhost/token" },
-  // The private section of the Public Suffix List: neighbours do not trust each other.
+  // The private section of the Public Suffix List: sibling domains do not trust each other.
   { endpoint: "https://a.github.io", realm: "https://b.github.io/t" },
   { endpoint: "https://a.co.uk", realm: "https://b.co.uk/t" },
   { endpoint: "http://localhost:5000", realm: "http://localhost:5001/t" },
