@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readdir, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 import { diskLayout } from "../../../src/storage/local/root/disk-layout.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { Child } from "../../support/child-process.ts";
@@ -116,6 +117,11 @@ void describe("entrepot serve", () => {
   });
 });
 
+async function receivedBytes(mirror: ChildMirror): Promise<number> {
+  const series = /^entrepot_upstream_received_bytes_total\{.*\} (\d+)$/m;
+  return Number(series.exec(await mirror.metrics())?.[1] ?? 0);
+}
+
 void describe("SIGTERM", () => {
   void it("finishes a running download, refuses new ones and exits with 0", async (test) => {
     const blob = seededBlob("drain", 4 * MIB);
@@ -162,6 +168,11 @@ void describe("SIGTERM", () => {
       body: "hash",
     } as const;
     await rawRequest({ ...request, leave: { atByte: MIB, by: "fin" } });
+    // Until the mirror has received all that the upstream sends before the barrier.
+    for (let left = 1_000; (await receivedBytes(mirror)) < 2 * MIB; left -= 1) {
+      assert.notEqual(left, 0);
+      await delay(10);
+    }
     const layout = diskLayout(mirror.root);
     // Far below the 30 s of a drain, so that a regression fails the test.
     assert.equal((await mirror.terminate(10_000)).code, 0);
