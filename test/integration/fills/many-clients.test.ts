@@ -9,11 +9,8 @@ import { soakFactor } from "../../support/soak.ts";
 
 const MIB = 1024 * 1024;
 const CLIENTS = 100;
-/**
- * Bound of the memory growth for any number of clients and any size of the blob: windows, and read
- * buffers until the garbage collector frees them (55 to 76 MB in most runs, 116 MB in one).
- */
-const FIXED_BYTES = 140_000_000;
+/** Bound of the memory growth for any number of clients and any size of the blob. */
+const FIXED_BYTES = 100_000_000;
 const CLIENT_BYTES = 64 * 1024;
 
 void describe("a cold blob requested by many clients at the same time", () => {
