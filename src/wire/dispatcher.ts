@@ -6,6 +6,7 @@ import type { AddressPolicy } from "./address-policy.ts";
 import { addressRefused } from "./faults.ts";
 import type { NameLookup } from "./name-lookup.ts";
 import { chooseProxyFor } from "./proxy-choice.ts";
+import { readIntoSpareBuffers } from "./socket-buffers.ts";
 import { withoutBrackets } from "./url-host.ts";
 
 /** Longer than the pauses within one pull, shorter than the idle time-outs of registries and load balancers. */
@@ -77,14 +78,24 @@ async function createAgent(
   const connector = (
     judge?: (hostname: string, address: string) => Error | undefined,
   ): Promise<Connector> =>
-    tlsOptions(options).then((tls) =>
-      undici.buildConnector({
+    tlsOptions(options).then((tls) => {
+      const common = {
         ...tls,
         allowH2: false,
         timeout: config.connectTimeoutMs,
         lookup: lookup.asFunction(judge),
-      }),
-    );
+      };
+      const small = undici.buildConnector(common);
+      // A pause after each read is what bounds the bandwidth: the less a read takes, the evener the pace.
+      if (config.bandwidthBytesPerSecond !== Infinity) return small;
+      const large = undici.buildConnector({
+        ...common,
+        onread: readIntoSpareBuffers,
+      });
+      // TLS decrypts into pieces of 16 KiB, whatever buffer it gets.
+      return (target, callback) =>
+        (target.protocol === "https:" ? small : large)(target, callback);
+    });
   return new undici.Agent({
     ...agentOptions(config, pipelining),
     connect:

@@ -57,6 +57,7 @@ export class BlobFill {
       storage: options.storage,
       windowBytes: () => options.windowBytes(),
       fastestReader: () => this.#fastestReader(),
+      isHeld: (start, end) => this.#isHeld(start, end),
       onRoom: () => this.#download.onRoom(),
       onDegraded: (error) => this.#onDegraded(error),
     });
@@ -343,6 +344,13 @@ export class BlobFill {
       }
     }
     return fastest;
+  }
+
+  #isHeld(start: number, end: number): boolean {
+    for (const reader of this.#readers) {
+      if (reader.heldFrom < end && reader.position > start) return true;
+    }
+    return false;
   }
 
   #wake(): void {

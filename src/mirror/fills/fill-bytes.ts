@@ -1,5 +1,9 @@
 import type { BlobReader, BlobWriter } from "../../storage/blob-store.ts";
 import type { ContentHash } from "../../storage/content-hash.ts";
+import {
+  dropSpareBuffers,
+  giveSocketBuffer,
+} from "../../wire/socket-buffers.ts";
 import { BrokenBody } from "../blobs/body.ts";
 import { countPassingBytes } from "./chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
@@ -29,6 +33,8 @@ export interface FillBytesOptions {
   windowBytes(): number;
   /** Position of the fastest reader; undefined if none can use the bytes in the window. */
   fastestReader(): number | undefined;
+  /** Returns whether a reader still uses bytes between these positions, which it got from memory. */
+  isHeld(start: number, end: number): boolean;
   /** The window has room for more bytes. */
   onRoom(): void;
   /** The storage failed: from now on the bytes are passed through. */
@@ -192,13 +198,18 @@ export class FillBytes {
   }
 
   #dropOldest(): void {
+    const { start, oldestEnd } = this.#window;
     const chunk = this.#window.dropOldest();
-    if (chunk !== undefined) countPassingBytes(chunk.length);
+    if (chunk === undefined) return;
+    if (this.#options.isHeld(start, oldestEnd) || !giveSocketBuffer(chunk)) {
+      countPassingBytes(chunk.length);
+    }
   }
 
   /** Releases the hash at the end of the download. */
   closeHash(): void {
     this.#hash.close();
+    dropSpareBuffers();
   }
 
   /** Releases memory and file after the last reader. */

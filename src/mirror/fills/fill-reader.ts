@@ -41,6 +41,7 @@ export interface ReadableFill {
 export class FillReader implements RangedBody {
   readonly #fill: ReadableFill;
   #position = 0;
+  #heldFrom = Infinity;
   /** Position after the last byte to read; undefined until the size is known. */
   #end: number | undefined;
   #buffer: Buffer | undefined;
@@ -57,15 +58,22 @@ export class FillReader implements RangedBody {
     return this.#position;
   }
 
+  /** The first byte of what its user still has from the fill's memory; the last is before {@link position}. */
+  get heldFrom(): number {
+    return this.#heldFrom;
+  }
+
   setRange(first: number, last: number): void {
     this.#position = first;
     this.#end = last + 1;
     this.#continuation?.setRange(first, last);
+    // What lies between is not held for this reader any more.
     this.#fill.onReaderProgress();
   }
 
   async read(): Promise<readonly Uint8Array[] | undefined> {
     this.#isReading = true;
+    this.#heldFrom = Infinity;
     try {
       return await this.#next();
     } finally {
@@ -78,6 +86,7 @@ export class FillReader implements RangedBody {
   sendTo(socket: number, maxBytes: number): number {
     const fill = this.#fill;
     const file = fill.openedFile;
+    this.#heldFrom = Infinity;
     if (
       file === undefined ||
       this.#isClosed ||
@@ -111,7 +120,10 @@ export class FillReader implements RangedBody {
       const limit = Math.min(fill.readableEnd, end ?? Infinity);
       if (this.#position < limit) {
         const parts = fill.fromWindow(this.#position, limit, READ_BYTES);
-        if (parts !== undefined) return this.#advance(parts);
+        if (parts !== undefined) {
+          this.#heldFrom = this.#position;
+          return this.#advance(parts);
+        }
         if (this.#position < fill.storedEnd) {
           const part = await this.#fromFile(Math.min(limit, fill.storedEnd));
           if (part !== undefined) return this.#advance([part]);

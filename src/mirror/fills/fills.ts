@@ -7,6 +7,7 @@ import {
 } from "../../oci/digest.ts";
 import { UpstreamError } from "../../wire/errors.ts";
 import type { Release } from "../../wire/semaphore.ts";
+import { shareSocketBuffers } from "../../wire/socket-buffers.ts";
 import { BlobFill } from "./blob-fill.ts";
 import { FillBans, fillKey } from "./fill-bans.ts";
 import type { FillEnd } from "./fill-options.ts";
@@ -252,6 +253,7 @@ export class Fills {
 
   /** Divides the memory among the running fills; windows shrink as their number grows. */
   #shareWindows(): void {
+    shareSocketBuffers(this.#slots.held);
     const windowBytes = windowBytesFor(this.#slots.held);
     if (windowBytes === this.#windowBytes) return;
     const isSmaller = windowBytes < this.#windowBytes;

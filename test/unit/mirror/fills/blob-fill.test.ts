@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readdir } from "node:fs/promises";
+import { Socket } from "node:net";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -15,6 +16,10 @@ import {
 } from "../../../../src/mirror/fills/blob-fill.ts";
 import { PartialRefused } from "../../../../src/mirror/fills/fill-download.ts";
 import { digestOf } from "../../../../src/oci/digest.ts";
+import {
+  readIntoSpareBuffers,
+  SOCKET_READ_BYTES,
+} from "../../../../src/wire/socket-buffers.ts";
 import { connectedSockets } from "../../../support/connected-sockets.ts";
 import { offersPageCache } from "../../../support/page-cache-offer.ts";
 import {
@@ -366,6 +371,43 @@ void describe("a fill", () => {
     assert.equal(fill.fromWindow(MIB, 2 * MIB, 1), undefined);
     body.feed(bytes.subarray(2 * MIB - 1));
     assert.equal((await fill.ended).outcome, "stored");
+  });
+
+  void it("reuses the memory of stored bytes, but not of bytes that a reader still uses", async (test) => {
+    const { store } = await makeStore(test);
+    const { bytes, digest } = blobOf("reused", 24 * SOCKET_READ_BYTES);
+    const { fill, upstream } = await startFill(store, digest);
+    const holding = fill.openReader();
+    const held = holding.read();
+    upstream.answer(() => ({ sizeBytes: bytes.length }));
+    const body = await upstream.body();
+    const used = new Set<ArrayBufferLike>();
+    const feed = async (at: number): Promise<void> => {
+      const socket = new Socket();
+      const target = readIntoSpareBuffers.buffer();
+      used.add(target.buffer);
+      target.set(bytes.subarray(at, at + SOCKET_READ_BYTES));
+      readIntoSpareBuffers.callback.call(socket, SOCKET_READ_BYTES, target);
+      body.push(socket.read());
+      await received(fill, at + SOCKET_READ_BYTES);
+    };
+    await feed(0);
+    const parts = (await held) ?? [];
+    for (let at = SOCKET_READ_BYTES; at < bytes.length;) {
+      await feed(at);
+      at += SOCKET_READ_BYTES;
+      // Whole steps are stored one after another; the memory before them is then free.
+      while (fill.storedEnd < at - SOCKET_READ_BYTES * 2) await nextTurn();
+    }
+    body.finish();
+    assert.equal((await fill.ended).outcome, "stored");
+    const first = Buffer.concat(parts);
+    assert.ok(first.length > 0);
+    assert.ok(used.size < 24, String(used.size));
+    assert.ok(first.equals(bytes.subarray(0, first.length)));
+    const rest = await readAll(holding);
+    assert.ok(Buffer.concat([first, rest.bytes]).equals(bytes));
+    assert.equal((await store.read(digest, bytes.length))?.equals(bytes), true);
   });
 
   void it("cannot be joined once it is being suspended", async (test) => {
