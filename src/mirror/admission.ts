@@ -8,8 +8,9 @@ export type AdmissionVerdict = ManifestAnswer | Refusal;
 
 /**
  * Decides which content of the upstreams clients may have, in two steps: before anything is looked
- * up, and after a manifest was found and verified. Every manifest that reaches a client passes
- * {@link Admission.admit}: stored or fetched, by tag or by digest, fresh or stale, GET or HEAD.
+ * up, and after a manifest was found and verified. Every answer to a manifest request passes
+ * {@link Admission.admit}: stored or fetched, by tag or by digest, fresh or stale, GET or HEAD. A
+ * manifest that is requested as a blob passes {@link Admission.mayRequest} only.
  */
 export interface Admission {
   /**
