@@ -1,4 +1,4 @@
-import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
+import type { Routes } from "../routing/routes.ts";
 import { createUpstreamClient } from "../upstream/create-client.ts";
 import type { Foundation } from "./foundation.ts";
 import { createObserver } from "./observation.ts";
@@ -7,7 +7,7 @@ import { UpstreamSet } from "./upstream-set.ts";
 export interface BuiltUpstreams {
   readonly set: UpstreamSet;
   /** Forwards every call to the routes that apply now; see `Call.routes`. */
-  readonly routes: UpstreamRoutes;
+  readonly routes: Routes;
 }
 
 /** Creates a client for each configured upstream; contacts none of them. */
@@ -38,12 +38,13 @@ export function buildUpstreams({
       }
     },
   });
-  const routes: UpstreamRoutes = {
+  const routes: Routes = {
     routeRepository: (hints, spelled) =>
       set.routes.routeRepository(hints, spelled),
     routeRegistry: (hints) => set.routes.routeRegistry(hints),
     findUpstream: (name) => set.routes.findUpstream(name),
-    listedName: (upstream) => set.routes.listedName(upstream),
+    findHosted: (name) => set.routes.findHosted(name),
+    listedName: (registry) => set.routes.listedName(registry),
   };
   return { set, routes };
 }

@@ -7,7 +7,7 @@ import {
   type SwitchableClientAddress,
 } from "../http/server/client-address.ts";
 import type { ServerTls } from "../http/server/server-tls.ts";
-import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
+import type { Routes } from "../routing/routes.ts";
 import { tlsSettings } from "./apply-config.ts";
 import type { Foundation } from "./foundation.ts";
 
@@ -22,7 +22,7 @@ export interface ClientAccess {
 /** @throws Error if a file of certificates, users or keys is faulty */
 export async function openClientAccess(
   { config, clock, log, audit }: Foundation,
-  routes: UpstreamRoutes,
+  routes: Routes,
 ): Promise<ClientAccess> {
   const settings = tlsSettings(config);
   const clientAddress = createClientAddress(config.trustedProxies ?? []);

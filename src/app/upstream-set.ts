@@ -4,10 +4,10 @@ import { createFreshnessPolicy } from "../mirror/freshness.ts";
 import type { MirroredUpstream } from "../mirror/mirrored-upstream.ts";
 import { createPullPolicy } from "../mirror/pull-policy.ts";
 import {
-  createUpstreamRoutes,
+  createRoutes,
   looksLikeRegistry,
-  type UpstreamRoutes,
-} from "../mirror/upstream-routes.ts";
+  type Routes,
+} from "../routing/routes.ts";
 import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 import type { UpstreamClient } from "../upstream/client.ts";
 import { RetiredUpstreams } from "./retired-upstreams.ts";
@@ -36,7 +36,7 @@ export class UpstreamSet {
   readonly #options: UpstreamSetOptions;
   readonly #retired: RetiredUpstreams;
   #members: readonly Member[];
-  #routes: UpstreamRoutes;
+  #routes: Routes;
   /** Fingerprints of the configured upstreams and templates, in their order. */
   #fingerprints: string;
 
@@ -45,7 +45,7 @@ export class UpstreamSet {
     this.#options = options;
     this.#retired = new RetiredUpstreams(schedule);
     this.#members = upstreams.map((config) => this.#makeMember(config));
-    this.#routes = createUpstreamRoutes(upstreams, templates);
+    this.#routes = createRoutes(upstreams, templates);
     this.#fingerprints = fingerprintsOf(this.#members, templates);
     this.templated = new TemplateUpstreams({
       configOf: (name) => this.#routes.findUpstream(name),
@@ -67,7 +67,7 @@ export class UpstreamSet {
   }
 
   /** Routes of the configuration that applies now: a request reads them once. */
-  get routes(): UpstreamRoutes {
+  get routes(): Routes {
     return this.#routes;
   }
 
@@ -95,7 +95,7 @@ export class UpstreamSet {
     const fingerprints = fingerprintsOf(this.#members, templates);
     if (fingerprints === this.#fingerprints) return false;
     this.#fingerprints = fingerprints;
-    this.#routes = createUpstreamRoutes(configs, templates);
+    this.#routes = createRoutes(configs, templates);
     this.templated.reload();
     return true;
   }

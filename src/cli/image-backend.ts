@@ -18,7 +18,7 @@ import {
   type ImageSummary,
 } from "../images/images.ts";
 import { NOT_AMONG_UPSTREAMS } from "../images/refresh-image.ts";
-import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
+import { createRoutes } from "../routing/routes.ts";
 import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import { systemClock } from "../telemetry/clock.ts";
 import {
@@ -155,10 +155,7 @@ async function openRoot(
   const { storage, evictor, images } = await openStoppedImages(config);
   const { index } = storage;
   const audit = new CommandAudit(config.audit?.file, images, stderr);
-  const routes = createUpstreamRoutes(
-    config.upstreams,
-    config.upstreamTemplates,
-  );
+  const routes = createRoutes(config.upstreams, config.upstreamTemplates);
   const read = (ref: string) => {
     const image = parseImageReference(ref, routes);
     if (image === undefined) throw new Failed(2, `${ref} is not a reference`);

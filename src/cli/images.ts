@@ -13,7 +13,7 @@ import type {
   ImageDetail,
   ImageSummary,
 } from "../images/images.ts";
-import { createUpstreamRoutes } from "../mirror/upstream-routes.ts";
+import { createRoutes } from "../routing/routes.ts";
 import type { Confirm } from "./confirm.ts";
 import {
   Failed,
@@ -128,7 +128,7 @@ async function readCommand(
   }
   const { name, ref } = command;
   const { upstreams, upstreamTemplates } = config;
-  const routes = createUpstreamRoutes(upstreams, upstreamTemplates);
+  const routes = createRoutes(upstreams, upstreamTemplates);
   if (parseImageReference(ref, routes) === undefined) {
     throw new Failed(
       2,

@@ -30,8 +30,52 @@ export interface Config extends Omit<
   readonly upstreams: readonly UpstreamConfig[];
   /** Keys with `*`, in the file's order: settings of registries that requests name; absent: none. */
   readonly upstreamTemplates?: readonly UpstreamConfig[];
+  /** In the file's order; empty: nothing is hosted. */
+  readonly hosted?: readonly HostedConfig[];
+  readonly notifications?: readonly NotificationConfig[];
   /** Absent: every client that reaches the mirror may pull. */
   readonly access?: AccessConfig;
+}
+
+/** A registry of repositories that are pushed here. */
+export interface HostedConfig {
+  /** The key, used like an upstream's: `local`. */
+  readonly name: string;
+  /** Names without a registry are hosted here. */
+  readonly isDefault: boolean;
+  readonly hostnames: readonly string[];
+  /** Who may push and delete while there is no `access`. */
+  readonly anonymousPush: "loopback" | "anywhere" | "none";
+  /** Patterns over `repository:tag`. */
+  readonly immutableTags: readonly string[];
+  /** Infinity: unlimited. */
+  readonly quotaBytes: number;
+  readonly maxManifestBytes: number;
+  readonly uploadExpiryMs: number;
+  /** Absent: everything is kept. */
+  readonly retention: HostedRetentionConfig | undefined;
+}
+
+export interface HostedRetentionConfig {
+  /** A cron expression, in local time. */
+  readonly schedule: string;
+  /** The first match wins; a tag that no rule matches is kept. */
+  readonly rules: readonly {
+    readonly match: string;
+    readonly keepNewest: number | undefined;
+    readonly keepPulledWithinMs: number | undefined;
+    readonly keepTags: readonly string[];
+  }[];
+  /** How long a manifest without a tag is kept; Infinity: always. */
+  readonly untaggedMs: number;
+}
+
+/** A webhook. */
+export interface NotificationConfig {
+  /** May hold a password: hidden wherever it is shown. */
+  readonly url: Secret;
+  readonly headers: ReadonlyMap<string, Secret>;
+  readonly events: readonly ("push" | "pull" | "delete" | "mount")[];
 }
 
 export type EvictionConfig = Root["eviction"];

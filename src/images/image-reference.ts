@@ -5,7 +5,7 @@ import {
   referenceText,
   type RepositoryKey,
 } from "../oci/reference.ts";
-import type { UpstreamRoutes } from "../mirror/upstream-routes.ts";
+import { repositoryKey, type Routes } from "../routing/routes.ts";
 
 /** An image as operators name it. */
 export interface ImageReference {
@@ -21,7 +21,7 @@ export interface ImageReference {
  */
 export function parseImageReference(
   text: string,
-  routes: Pick<UpstreamRoutes, "routeRepository">,
+  routes: Pick<Routes, "routeRepository">,
 ): ImageReference | undefined {
   const written = parseImageText(text);
   if (written === undefined) return undefined;
@@ -31,10 +31,7 @@ export function parseImageReference(
     repository,
   );
   return routed.ok
-    ? {
-        key: { upstream: routed.upstream.name, repository: routed.repository },
-        reference: written.reference,
-      }
+    ? { key: repositoryKey(routed), reference: written.reference }
     : written;
 }
 

@@ -2,10 +2,11 @@ import type { IncomingMessage } from "node:http";
 import { LRUCache } from "lru-cache";
 import type { AccessConfig } from "../../config/config.ts";
 import type { DistributionPath } from "../../oci/path.ts";
-import type {
-  RouteHints,
-  UpstreamRoutes,
-} from "../../mirror/upstream-routes.ts";
+import {
+  registryName,
+  type RouteHints,
+  type Routes,
+} from "../../routing/routes.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { clip, type Logger } from "../../telemetry/logger.ts";
@@ -90,7 +91,7 @@ const LIMITED_LINE_EVERY_MS = 10_000;
 
 export interface AccessControlOptions {
   readonly config: AccessConfig | undefined;
-  readonly routes: UpstreamRoutes;
+  readonly routes: Routes;
   readonly clock: Clock;
   readonly log: Logger;
   readonly audit: Audit;
@@ -180,7 +181,7 @@ async function openGate(
  * is no content to protect, and the route responds with 404.
  */
 function rightOf(
-  routes: UpstreamRoutes,
+  routes: Routes,
   request: IncomingMessage,
   { prefix, ns, target }: DistributionPath,
 ): Right {
@@ -201,7 +202,7 @@ function rightOf(
     ? {
         kind: "repository",
         action: right,
-        name: `${routed.upstream.name}/${routed.repository}`,
+        name: `${registryName(routed)}/${routed.repository}`,
       }
     : { kind: "enter" };
 }

@@ -3,7 +3,7 @@ import type { AccessConfig } from "../../config/config.ts";
 import { formatFlaw } from "../../config/fault.ts";
 import { type FileWatch, watchFiles } from "../../config/files/file-watch.ts";
 import { readTokenKeys } from "../../config/files/token-keys.ts";
-import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
+import { registryName, type Routes } from "../../routing/routes.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Credentials } from "./credentials.ts";
@@ -37,7 +37,7 @@ const UNKNOWN: Identification = { kind: "unknown", user: undefined };
 /** @throws Error if a file is invalid */
 export async function openKnownClients(options: {
   readonly config: AccessConfig;
-  readonly routes: UpstreamRoutes;
+  readonly routes: Routes;
   readonly clock: Clock;
   readonly log: Logger;
 }): Promise<KnownClients> {
@@ -167,11 +167,8 @@ async function identifyUser(
 }
 
 /** The name that a request gets with no hint except its path. */
-function canonicalName(
-  routes: UpstreamRoutes,
-  spelled: string,
-): string | undefined {
+function canonicalName(routes: Routes, spelled: string): string | undefined {
   const none = { prefix: undefined, ns: undefined, host: undefined };
   const routed = routes.routeRepository(none, spelled);
-  return routed.ok ? `${routed.upstream.name}/${routed.repository}` : undefined;
+  return routed.ok ? `${registryName(routed)}/${routed.repository}` : undefined;
 }

@@ -1,5 +1,5 @@
 import type { ManifestAnswer } from "../../mirror/manifests/manifest-answers.ts";
-import type { RoutedRepository } from "../../mirror/upstream-routes.ts";
+import type { RoutedRepository } from "../../routing/routes.ts";
 import type { Reference } from "../../oci/reference.ts";
 import type { LoggedHead } from "../registry/exchange.ts";
 import type { RequestTarget } from "../registry/request-target.ts";

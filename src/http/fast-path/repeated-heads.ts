@@ -2,7 +2,7 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 import { LRUCache } from "lru-cache";
 import type { Mirror } from "../../mirror/mirror.ts";
-import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
+import type { Routes } from "../../routing/routes.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import {
@@ -40,7 +40,7 @@ const ORDINARY_HEADERS = new Set([
 
 export interface RepeatedHeadsOptions {
   readonly mirror: Pick<Mirror, "recallManifest">;
-  readonly currentRoutes: () => UpstreamRoutes;
+  readonly currentRoutes: () => Routes;
   readonly access: Pick<AccessControl, "isRestricting">;
   readonly clientAddress: Pick<SwitchableClientAddress, "isTrustedProxy">;
   readonly limits: Pick<ConnectionLimits, "connectionOf">;
@@ -179,7 +179,7 @@ export class RepeatedHeads {
     const { target, host, repository, reference, isHead, logged, bodyBytes } =
       head.request;
     const routed = target.route(currentRoutes(), host, repository);
-    if (!routed.ok) return undefined;
+    if (!routed.ok || routed.kind === "hosted") return undefined;
     const manifest = mirror.recallManifest(targetOf(routed), reference, isHead);
     if (manifest === undefined) return undefined;
     const sentBytes = isHead ? 0 : manifest.bytes.length;

@@ -2,7 +2,7 @@ import type { FastifyRequest } from "fastify";
 import type { ImageReference } from "../../images/image-reference.ts";
 import { AuditedImages } from "../../images/audited-images.ts";
 import type { Images } from "../../images/images.ts";
-import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
+import type { Routes } from "../../routing/routes.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import { canonicalAddress } from "../client-auth/networks.ts";
 
@@ -13,7 +13,7 @@ export interface ImagesSource {
     Images,
     "list" | "get" | "setPinned" | "remove" | "evict"
   >;
-  readonly routes: Pick<UpstreamRoutes, "routeRepository">;
+  readonly routes: Pick<Routes, "routeRepository">;
   /** Sends a request to the upstream. @throws Refusal */
   refresh(image: ImageReference): Promise<{
     readonly digest: string;

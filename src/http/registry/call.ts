@@ -4,8 +4,8 @@ import type {
   RoutedRegistry,
   RoutedRepository,
   RouteRefusal,
-  UpstreamRoutes,
-} from "../../mirror/upstream-routes.ts";
+  Routes,
+} from "../../routing/routes.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import type { Admission } from "../client-auth/access-control.ts";
 import type { BodyTexts } from "../fast-path/body-texts.ts";
@@ -23,7 +23,7 @@ export interface Call {
   readonly requested: RequestTarget;
   readonly admission: Admission;
   /** The routes that the request was authorised with; a reload does not change them. */
-  readonly routes: UpstreamRoutes;
+  readonly routes: Routes;
   readonly bodyTexts: BodyTexts;
   readonly unknownRegistries: UnknownRegistries;
 }
@@ -37,6 +37,9 @@ export function route(call: Call, repository: string): RoutedRepository {
   const { requested, request, routes } = call;
   const routed = requested.route(routes, request.headers.host, repository);
   if (!routed.ok) throw refusalOf(call, routed);
+  if (routed.kind === "hosted") {
+    throw new RegistryError("NAME_UNKNOWN", { detail: "not mirrored" });
+  }
   call.exchange.upstream = routed.upstream.name;
   call.exchange.template = routed.upstream.template;
   call.exchange.repository = routed.repository;

@@ -5,7 +5,7 @@ import type {
 } from "node:http";
 import type { Wanted } from "../../mirror/answers.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
-import type { UpstreamRoutes } from "../../mirror/upstream-routes.ts";
+import { registryName, type Routes } from "../../routing/routes.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import type { DistributionTarget, PathRefusal } from "../../oci/path.ts";
 import type { Audit, AuditEvent } from "../../telemetry/audit.ts";
@@ -32,7 +32,7 @@ import { UnknownRegistries } from "./unknown-registries.ts";
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
   /** Returns the routes of the current configuration; called once for each request. */
-  readonly currentRoutes: () => UpstreamRoutes;
+  readonly currentRoutes: () => Routes;
   readonly access: AccessControl;
   readonly clientAddress: ClientAddress;
   readonly audit: Audit;
@@ -215,7 +215,7 @@ function sendPing(call: Call): void {
 }
 
 function denialOf(
-  routes: UpstreamRoutes,
+  routes: Routes,
   request: IncomingMessage,
   user: string | undefined,
   exchange: Exchange,
@@ -234,7 +234,7 @@ function denialOf(
     kind: exchange.kind,
     // The canonical name, not the spelling of the request.
     repository: routed?.ok
-      ? `${routed.upstream.name}/${routed.repository}`
+      ? `${registryName(routed)}/${routed.repository}`
       : undefined,
     reference,
   };

@@ -1,9 +1,10 @@
 import { LRUCache } from "lru-cache";
 import type {
+  RoutedHosted,
   RoutedRepository,
   RouteRefusal,
-  UpstreamRoutes,
-} from "../../mirror/upstream-routes.ts";
+  Routes,
+} from "../../routing/routes.ts";
 import {
   type DistributionPath,
   type DistributionTarget,
@@ -27,9 +28,9 @@ export class RequestTarget {
   readonly kind: RequestKind;
   /** Tag or digest as written in the path. */
   readonly reference: string | undefined;
-  #routes: UpstreamRoutes | undefined;
+  #routes: Routes | undefined;
   #host: string | undefined;
-  #routed: RoutedRepository | RouteRefusal | undefined;
+  #routed: RoutedRepository | RoutedHosted | RouteRefusal | undefined;
 
   constructor(path: DistributionPath & { readonly ok: true }) {
     const { target } = path;
@@ -50,10 +51,10 @@ export class RequestTarget {
    * @param repository the repository in the path
    */
   route(
-    routes: UpstreamRoutes,
+    routes: Routes,
     host: string | undefined,
     repository: string,
-  ): RoutedRepository | RouteRefusal {
+  ): RoutedRepository | RoutedHosted | RouteRefusal {
     if (
       this.#routed === undefined ||
       this.#routes !== routes ||

@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { BlobAnswer } from "../../mirror/blobs/blob-answer.ts";
 import type { ManifestAnswer } from "../../mirror/manifests/manifest-answers.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
-import type { RoutedRepository } from "../../mirror/upstream-routes.ts";
+import type { RoutedRepository } from "../../routing/routes.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { formatContentRange, parseRangeHeader } from "../../oci/range.ts";
 import type { Reference } from "../../oci/reference.ts";

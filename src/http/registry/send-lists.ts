@@ -1,5 +1,5 @@
 import type { Mirror } from "../../mirror/mirror.ts";
-import type { RoutedRepository } from "../../mirror/upstream-routes.ts";
+import { registryName, type RoutedRepository } from "../../routing/routes.ts";
 import { formatNextLink } from "../../oci/link.ts";
 import { OCI_INDEX } from "../../oci/media-type.ts";
 import {
@@ -62,7 +62,7 @@ export async function sendCatalog(
   const routed = routeRegistry(call);
   const page = await mirror.listRepositories(
     target,
-    routed.upstream?.name,
+    routed.registry && registryName(routed.registry),
     call.admission.maySee,
     (upstream) => call.routes.listedName(upstream),
   );

@@ -1,5 +1,5 @@
 import { LRUCache } from "lru-cache";
-import type { UnknownRegistry } from "../../mirror/upstream-routes.ts";
+import type { UnknownRegistry } from "../../routing/routes.ts";
 import { clip, type Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 

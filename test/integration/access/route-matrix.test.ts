@@ -8,7 +8,7 @@ import { ROUTE_RIGHTS } from "../../../src/http/client-auth/route-rights.ts";
 import { createRegistryListener } from "../../../src/http/registry/registry-routes.ts";
 import { negativeRefusal } from "../../../src/mirror/answers.ts";
 import type { Mirror } from "../../../src/mirror/mirror.ts";
-import { createUpstreamRoutes } from "../../../src/mirror/upstream-routes.ts";
+import { createRoutes } from "../../../src/routing/routes.ts";
 import { parseDistributionPath } from "../../../src/oci/path.ts";
 import { NO_AUDIT } from "../../../src/telemetry/audit.ts";
 import { createLogger } from "../../../src/telemetry/logger.ts";
@@ -524,7 +524,7 @@ void describe("the routes", () => {
     const asked: string[] = [];
     const listener = createRegistryListener({
       mirror: createMirrorOfNothing(asked),
-      currentRoutes: () => createUpstreamRoutes([upstreamConfig([])]),
+      currentRoutes: () => createRoutes([upstreamConfig([])]),
       access: {
         isRestricting: true,
         hasRules: true,

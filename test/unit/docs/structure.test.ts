@@ -19,6 +19,7 @@ const FLOORS = [
   ["oci"],
   ["config"],
   ["telemetry"],
+  ["routing"],
   ["wire"],
   ["storage", "upstream"],
   ["retention"],

@@ -5,12 +5,12 @@ import {
   parseImageReference,
   parseImageText,
 } from "../../../src/images/image-reference.ts";
-import { createUpstreamRoutes } from "../../../src/mirror/upstream-routes.ts";
+import { createRoutes } from "../../../src/routing/routes.ts";
 import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 
 const DIGEST = `sha256:${"a".repeat(64)}`;
 
-const routes = createUpstreamRoutes([
+const routes = createRoutes([
   {
     ...UPSTREAM_DEFAULTS,
     name: "docker.io",

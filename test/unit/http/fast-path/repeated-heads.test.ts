@@ -10,7 +10,7 @@ import { createRegistryListener } from "../../../../src/http/registry/registry-r
 import { RepeatedHeads } from "../../../../src/http/fast-path/repeated-heads.ts";
 import type { ManifestAnswer } from "../../../../src/mirror/manifests/manifest-answers.ts";
 import type { Mirror } from "../../../../src/mirror/mirror.ts";
-import { createUpstreamRoutes } from "../../../../src/mirror/upstream-routes.ts";
+import { createRoutes } from "../../../../src/routing/routes.ts";
 import { digestOf } from "../../../../src/oci/digest.ts";
 import { NO_AUDIT } from "../../../../src/telemetry/audit.ts";
 import { cacheStatus } from "../../../../src/telemetry/cache-status.ts";
@@ -87,13 +87,13 @@ class Harness {
       prepare: () => Promise.reject(new Error("unexpected call")),
       close: () => Promise.resolve(),
     };
-    let routes = createUpstreamRoutes(this.upstreams);
+    let routes = createRoutes(this.upstreams);
     let { upstreams } = this;
     const { clientAddress, limits } = this;
     const currentRoutes = () => {
       if (upstreams !== this.upstreams) {
         ({ upstreams } = this);
-        routes = createUpstreamRoutes(upstreams);
+        routes = createRoutes(upstreams);
       }
       return routes;
     };

@@ -1,4 +1,4 @@
-import type { UpstreamConfig } from "../config/config.ts";
+import type { HostedConfig, UpstreamConfig } from "../config/config.ts";
 import type { RegistryErrorCode } from "../oci/errors.ts";
 import {
   createUpstreamTemplates,
@@ -7,6 +7,7 @@ import {
 import {
   isSpelledName,
   parseRepositoryName,
+  type RepositoryKey,
   type RepositoryName,
 } from "../oci/reference.ts";
 
@@ -18,8 +19,29 @@ export interface RouteHints {
   readonly host: string | undefined;
 }
 
+/** A registry that requests can name. */
+export type Registry =
+  | { readonly kind: "mirrored"; readonly upstream: UpstreamConfig }
+  | { readonly kind: "hosted"; readonly hosted: HostedConfig };
+
+/** Returns the key of a registry in the configuration: of an upstream or of a hosted registry. */
+export function registryName(registry: Registry): string {
+  return registry.kind === "mirrored"
+    ? registry.upstream.name
+    : registry.hosted.name;
+}
+
+/** Returns the key of a routed repository: the same for every spelling of it. */
+export function repositoryKey(
+  routed: RoutedRepository | RoutedHosted,
+): RepositoryKey {
+  return { upstream: registryName(routed), repository: routed.repository };
+}
+
+/** A repository of an upstream. */
 export interface RoutedRepository {
   readonly ok: true;
+  readonly kind: "mirrored";
   readonly upstream: UpstreamConfig;
   /** Canonical: with `upstream.name` the key of all stored content, whatever the spelling was. */
   readonly repository: RepositoryName;
@@ -27,10 +49,19 @@ export interface RoutedRepository {
   readonly namespace: string | undefined;
 }
 
+/** A repository that is hosted here. */
+export interface RoutedHosted {
+  readonly ok: true;
+  readonly kind: "hosted";
+  readonly hosted: HostedConfig;
+  readonly repository: RepositoryName;
+  readonly namespace: string | undefined;
+}
+
 export interface RoutedRegistry {
   readonly ok: true;
-  /** Undefined if the client named none: the request is for all of them. */
-  readonly upstream: UpstreamConfig | undefined;
+  /** Undefined if the client named none: the request is for all registries. */
+  readonly registry: Registry | undefined;
   readonly namespace: string | undefined;
 }
 
@@ -50,19 +81,20 @@ export interface UnknownRegistry {
   readonly by: "prefix" | "component" | "namespace";
 }
 
-/** Decides which upstream a request is for. Lookups only: no text of a client becomes an address. */
-export interface UpstreamRoutes {
+/** Decides which registry a request is for. Lookups only: no text of a client becomes an address. */
+export interface Routes {
   /**
    * Applies the first hint that decides, in this order: the path before `/v2/`, the name's first
-   * component, `ns`, `Host`, the default upstream.
+   * component, `ns`, `Host`, the default registry. The name of a hosted registry decides as a first
+   * component only without `ns`, or if `ns` names it too.
    *
    * @param spelled the repository as it is in the path, as `parseDistributionPath` returns it
    */
   routeRepository(
     hints: RouteHints,
     spelled: string,
-  ): RoutedRepository | RouteRefusal;
-  /** Routes requests without a repository: the ping and the catalog. Ignores the default upstream. */
+  ): RoutedRepository | RoutedHosted | RouteRefusal;
+  /** Routes requests without a repository: the ping and the catalog. Ignores the default registry. */
   routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal;
   /**
    * Returns the upstream of a canonical name, as it is in the keys of the cache: a configured one, or
@@ -70,13 +102,15 @@ export interface UpstreamRoutes {
    */
   findUpstream(name: string): UpstreamConfig | undefined;
   /**
-   * Returns the name by which the catalog lists an upstream, so that its content can be pulled by
+   * Returns the name by which the catalog lists a registry, so that its content can be pulled by
    * that name: its key or, if the key has a port, its first alias that is a legal component of a
    * repository.
    *
-   * @param upstream a key; undefined is returned if it is not configured
+   * @param registry a key; undefined is returned if it is not configured. The hosted default is
+   *   listed by the empty text: its repositories are pulled without its name
    */
-  listedName(upstream: string): string | undefined;
+  listedName(registry: string): string | undefined;
+  findHosted(name: string): HostedConfig | undefined;
 }
 
 /**
@@ -85,43 +119,67 @@ export interface UpstreamRoutes {
  * @param upstreams in the configuration's order; the first of two that share a name or hostname has it
  * @param templateConfigs for registries that requests name and that are not among the upstreams
  */
-export function createUpstreamRoutes(
+export function createRoutes(
   upstreams: readonly UpstreamConfig[],
   templateConfigs: readonly UpstreamConfig[] = [],
-): UpstreamRoutes {
-  return new ConfiguredRoutes(upstreams, templateConfigs);
+  hosted: readonly HostedConfig[] = [],
+): Routes {
+  return new ConfiguredRoutes(upstreams, templateConfigs, hosted);
 }
 
-class ConfiguredRoutes implements UpstreamRoutes {
-  readonly #byName = new Map<string, UpstreamConfig>();
-  readonly #byHostname = new Map<string, UpstreamConfig>();
-  readonly #default: UpstreamConfig | undefined;
+class ConfiguredRoutes implements Routes {
+  readonly #byName = new Map<string, Registry>();
+  readonly #byHostname = new Map<string, Registry>();
+  readonly #default: Registry | undefined;
   readonly #templates: UpstreamTemplates;
 
   constructor(
     upstreams: readonly UpstreamConfig[],
     templateConfigs: readonly UpstreamConfig[],
+    hosted: readonly HostedConfig[],
   ) {
     const [byName, byHostname] = [this.#byName, this.#byHostname];
-    for (const upstream of upstreams) addOnce(byName, upstream.name, upstream);
-    for (const upstream of upstreams) {
-      for (const alias of upstream.aliases) addOnce(byName, alias, upstream);
-      for (const host of upstream.hostnames) {
-        addOnce(byHostname, host, upstream);
-      }
+    const mirrored = upstreams.map((upstream) => ({
+      registry: { kind: "mirrored", upstream } as const,
+      ...upstream,
+    }));
+    const registries = [
+      ...mirrored,
+      ...hosted.map((config) => ({
+        registry: { kind: "hosted", hosted: config } as const,
+        ...config,
+      })),
+    ];
+    for (const { name, registry } of registries)
+      addOnce(byName, name, registry);
+    for (const { aliases, registry } of mirrored) {
+      for (const alias of aliases) addOnce(byName, alias, registry);
     }
-    this.#default = upstreams.find(({ isDefault }) => isDefault);
+    for (const { hostnames, registry } of registries) {
+      for (const host of hostnames) addOnce(byHostname, host, registry);
+    }
+    // A hosted default replaces the built-in one; the configuration rejects two written ones.
+    this.#default = registries.findLast(({ isDefault }) => isDefault)?.registry;
     this.#templates = createUpstreamTemplates(templateConfigs, (name) =>
       byName.has(name),
     );
   }
 
   findUpstream(name: string): UpstreamConfig | undefined {
-    const upstream = this.#find(name);
-    return upstream?.name === name ? upstream : undefined;
+    const registry = this.#find(name);
+    return registry?.kind === "mirrored" && registry.upstream.name === name
+      ? registry.upstream
+      : undefined;
+  }
+
+  findHosted(name: string): HostedConfig | undefined {
+    const registry = this.#byName.get(name);
+    return registry?.kind === "hosted" ? registry.hosted : undefined;
   }
 
   listedName(name: string): string | undefined {
+    const hosted = this.findHosted(name);
+    if (hosted !== undefined) return hosted.isDefault ? "" : name;
     const upstream = this.findUpstream(name);
     return upstream && [name, ...upstream.aliases].find(isSpelledName);
   }
@@ -129,39 +187,44 @@ class ConfiguredRoutes implements UpstreamRoutes {
   routeRepository(
     hints: RouteHints,
     spelled: string,
-  ): RoutedRepository | RouteRefusal {
+  ): RoutedRepository | RoutedHosted | RouteRefusal {
     const slashAt = `${spelled}/`.indexOf("/");
     const component = spelled.slice(0, slashAt);
     const choice = this.#choose(hints, component);
     if ("ok" in choice) return choice;
     const isForeign =
       choice.by === "nothing" &&
+      this.#default?.kind !== "hosted" &&
       slashAt < spelled.length &&
       looksLikeRegistry(component) &&
       lookUp(this.#byName, component) === undefined;
     // A name with a port is not a legal component.
     const templated =
-      isForeign && !component.includes(":") && component !== "localhost"
+      (isForeign || choice.by === "nothing") &&
+      slashAt < spelled.length &&
+      looksLikeRegistry(component) &&
+      !component.includes(":") &&
+      component !== "localhost"
         ? this.#find(component)
         : undefined;
     const by = templated === undefined ? choice.by : "component";
-    const upstream = templated ?? choice.upstream ?? this.#default;
-    if (upstream === undefined) return NO_DEFAULT;
+    const registry = templated ?? choice.registry ?? this.#default;
+    if (registry === undefined) return NO_DEFAULT;
     if (isForeign && templated === undefined) {
       return unknown({ by: "component", name: component });
     }
     const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;
-    const repository = canonicalName(upstream, rest);
+    const repository = canonicalName(registry, rest);
     if (repository === undefined) return INVALID_NAME;
     const namespace = by === "namespace" ? hints.ns : undefined;
-    return { ok: true, upstream, repository, namespace };
+    return { ok: true, ...registry, repository, namespace };
   }
 
   routeRegistry(hints: RouteHints): RoutedRegistry | RouteRefusal {
     const choice = this.#choose(hints, undefined);
     if ("ok" in choice) return choice;
     const namespace = choice.by === "namespace" ? hints.ns : undefined;
-    return { ok: true, upstream: choice.upstream, namespace };
+    return { ok: true, registry: choice.registry, namespace };
   }
 
   #choose(
@@ -169,47 +232,58 @@ class ConfiguredRoutes implements UpstreamRoutes {
     component: string | undefined,
   ): Choice | RouteRefusal {
     if (prefix !== undefined) {
-      const upstream = this.#find(prefix);
-      return upstream === undefined
+      const registry = this.#find(prefix);
+      return registry === undefined
         ? unknown({ by: "prefix", name: prefix })
-        : { upstream, by: "prefix" };
+        : { registry, by: "prefix" };
     }
     // A name with a port is not a legal component.
     const named = component?.includes(":")
       ? undefined
       : lookUp(this.#byName, component);
-    if (named !== undefined) return { upstream: named, by: "component" };
+    if (
+      named !== undefined &&
+      (named.kind === "mirrored" ||
+        ns === undefined ||
+        this.#find(ns) === named)
+    ) {
+      return { registry: named, by: "component" };
+    }
     if (ns !== undefined) {
-      const upstream = this.#find(ns);
-      if (upstream === undefined) {
+      const registry = this.#find(ns);
+      if (registry === undefined) {
         return unknown({ by: "namespace", name: ns });
       }
       // k3s and BuildKit send a registry's name in both places.
       const isTwice =
-        upstream.template !== undefined &&
+        registry.kind === "mirrored" &&
+        registry.upstream.template !== undefined &&
         component !== undefined &&
         normaliseName(component) === normaliseName(ns);
-      return { upstream, by: isTwice ? "component" : "namespace" };
+      return { registry, by: isTwice ? "component" : "namespace" };
     }
-    const upstream =
+    const registry =
       lookUp(this.#byHostname, host) ??
       lookUp(this.#byHostname, withoutPort(host));
-    return upstream === undefined ? NO_CHOICE : { upstream, by: "host" };
+    return registry === undefined ? NO_CHOICE : { registry, by: "host" };
   }
 
-  #find(text: string): UpstreamConfig | undefined {
+  #find(text: string): Registry | undefined {
     const name = normaliseName(text);
     if (name === undefined) return undefined;
-    return this.#byName.get(name) ?? this.#templates.find(name);
+    const configured = this.#byName.get(name);
+    if (configured !== undefined) return configured;
+    const upstream = this.#templates.find(name);
+    return upstream && { kind: "mirrored", upstream };
   }
 }
 
 interface Choice {
-  readonly upstream: UpstreamConfig | undefined;
+  readonly registry: Registry | undefined;
   readonly by: "prefix" | "component" | "namespace" | "host" | "nothing";
 }
 
-const NO_CHOICE: Choice = { upstream: undefined, by: "nothing" };
+const NO_CHOICE: Choice = { registry: undefined, by: "nothing" };
 
 /**
  * Whether engines read the first of several components as a registry. A repository of one component,
@@ -250,10 +324,13 @@ const INVALID_NAME: RouteRefusal = {
 
 /** An empty name stays invalid: `library/` breaks the grammar too. */
 function canonicalName(
-  upstream: UpstreamConfig,
+  registry: Registry,
   name: string,
 ): RepositoryName | undefined {
-  const needsLibrary = upstream.libraryPrefix && !name.includes("/");
+  const needsLibrary =
+    registry.kind === "mirrored" &&
+    registry.upstream.libraryPrefix &&
+    !name.includes("/");
   return parseRepositoryName(needsLibrary ? `library/${name}` : name);
 }
 
@@ -278,18 +355,18 @@ function withoutPort(host: string | undefined): string | undefined {
 }
 
 function lookUp(
-  names: ReadonlyMap<string, UpstreamConfig>,
+  names: ReadonlyMap<string, Registry>,
   text: string | undefined,
-): UpstreamConfig | undefined {
+): Registry | undefined {
   const name = text === undefined ? undefined : normaliseName(text);
   return name === undefined ? undefined : names.get(name);
 }
 
 function addOnce(
-  names: Map<string, UpstreamConfig>,
+  names: Map<string, Registry>,
   text: string,
-  upstream: UpstreamConfig,
+  registry: Registry,
 ): void {
   const name = normaliseName(text);
-  if (name !== undefined && !names.has(name)) names.set(name, upstream);
+  if (name !== undefined && !names.has(name)) names.set(name, registry);
 }

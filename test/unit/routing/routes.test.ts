@@ -3,9 +3,10 @@ import { describe, it } from "node:test";
 import * as fc from "fast-check";
 import type { UpstreamConfig } from "../../../src/config/config.ts";
 import {
-  createUpstreamRoutes,
+  createRoutes,
+  registryName,
   type RouteHints,
-} from "../../../src/mirror/upstream-routes.ts";
+} from "../../../src/routing/routes.ts";
 import {
   formatDistributionPath,
   parseDistributionPath,
@@ -33,7 +34,7 @@ const hub = upstream("docker.io", {
 const quay = upstream("quay.io", { hostnames: ["quay.mirror.internal:5000"] });
 const corp = upstream("registry.corp:5000", { aliases: ["corp"] });
 const upstreams = [hub, quay, corp];
-const routes = createUpstreamRoutes(upstreams);
+const routes = createRoutes(upstreams);
 const noHints: RouteHints = {
   prefix: undefined,
   ns: undefined,
@@ -49,10 +50,10 @@ function routeText(
   if (!routed.ok) return routed.code;
   const namespace =
     routed.namespace === undefined ? "" : ` ${routed.namespace}`;
-  return `${routed.upstream.name} ${routed.repository}${namespace}`;
+  return `${registryName(routed)} ${routed.repository}${namespace}`;
 }
 
-void describe("createUpstreamRoutes", () => {
+void describe("createRoutes", () => {
   const table: readonly {
     name: string;
     repository: string;
@@ -377,10 +378,10 @@ void describe("createUpstreamRoutes", () => {
   }
 
   void it("finds no upstream without a default and a hint", () => {
-    const bare = createUpstreamRoutes([quay]);
+    const bare = createRoutes([quay]);
     assert.equal(routeText("library/alpine", {}, bare), "NAME_UNKNOWN");
     assert.equal(routeText("quay.io/a", {}, bare), "quay.io a");
-    const empty = createUpstreamRoutes([]);
+    const empty = createRoutes([]);
     assert.equal(routeText("library/alpine", {}, empty), "NAME_UNKNOWN");
   });
 
@@ -389,7 +390,7 @@ void describe("createUpstreamRoutes", () => {
       aliases: ["quay.io", "__proto__"],
       hostnames: ["hub.mirror.internal"],
     });
-    const first = createUpstreamRoutes([thief, hub, quay]);
+    const first = createRoutes([thief, hub, quay]);
     assert.equal(routeText("quay.io/a", {}, first), "quay.io a");
   });
 
@@ -419,26 +420,34 @@ void describe("createUpstreamRoutes", () => {
     [
       "no hint is all of them",
       {},
-      { upstream: undefined, namespace: undefined },
+      { registry: undefined, namespace: undefined },
     ],
-    ["a prefix", { prefix: "hub" }, { upstream: hub, namespace: undefined }],
+    [
+      "a prefix",
+      { prefix: "hub" },
+      { registry: { kind: "mirrored", upstream: hub }, namespace: undefined },
+    ],
     ["an unknown prefix", { prefix: "evil" }, "NAME_UNKNOWN"],
-    ["an ns", { ns: "quay.io" }, { upstream: quay, namespace: "quay.io" }],
+    [
+      "an ns",
+      { ns: "quay.io" },
+      { registry: { kind: "mirrored", upstream: quay }, namespace: "quay.io" },
+    ],
     ["an unknown ns", { ns: "evil" }, "NAME_UNKNOWN"],
     [
       "a prefix before an ns",
       { prefix: "hub", ns: "evil" },
-      { upstream: hub, namespace: undefined },
+      { registry: { kind: "mirrored", upstream: hub }, namespace: undefined },
     ],
     [
       "a Host",
       { host: "hub.mirror.internal:1" },
-      { upstream: hub, namespace: undefined },
+      { registry: { kind: "mirrored", upstream: hub }, namespace: undefined },
     ],
     [
       "an unknown Host",
       { host: "evil" },
-      { upstream: undefined, namespace: undefined },
+      { registry: undefined, namespace: undefined },
     ],
   ];
   for (const [name, hints, want] of registries) {
@@ -515,7 +524,7 @@ function keyOf(rawTarget: string, host: string | undefined): string {
   const { prefix, ns } = path;
   const routed = routes.routeRepository({ prefix, ns, host }, repository);
   return routed.ok
-    ? `${routed.upstream.name}/${routed.repository}`
+    ? `${registryName(routed)}/${routed.repository}`
     : routed.code;
 }
 

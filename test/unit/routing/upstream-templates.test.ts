@@ -1,10 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { UpstreamConfig } from "../../../src/config/config.ts";
-import {
-  createUpstreamRoutes,
-  type RouteHints,
-} from "../../../src/mirror/upstream-routes.ts";
+import { createRoutes, type RouteHints } from "../../../src/routing/routes.ts";
 import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 
 function upstream(
@@ -18,7 +15,7 @@ function upstream(
 const hub = upstream("docker.io", { isDefault: true, libraryPrefix: true });
 const quay = upstream("quay.io", { hostnames: ["quay.mirror"] });
 const corp = upstream("registry.corp:5000", { aliases: ["corp"] });
-const routes = createUpstreamRoutes(
+const routes = createRoutes(
   [hub, quay, corp],
   ["*", "*.corp", "*.build.corp", "*.corp:8443", "reg*.example"].map((key) =>
     upstream(key),
@@ -39,6 +36,7 @@ function routeText(
 ): string {
   const routed = from.routeRepository({ ...noHints, ...hints }, repository);
   if (!routed.ok) return routed.code;
+  assert(routed.kind === "mirrored");
   const { template, name } = routed.upstream;
   return `${template ?? "key"} -> ${name} ${routed.repository}`;
 }
@@ -112,7 +110,7 @@ void describe("a template", () => {
 
   void it("creates one upstream per name, with the template's settings and the name's endpoint", () => {
     const deny = ["secret/**"];
-    const from = createUpstreamRoutes([], [upstream("*", { deny })]);
+    const from = createRoutes([], [upstream("*", { deny })]);
     const one = from.findUpstream("gcr.io");
     assert.equal(from.findUpstream("gcr.io"), one);
     assert.deepEqual(one?.endpoints, ["https://gcr.io"]);
@@ -122,7 +120,7 @@ void describe("a template", () => {
   });
 
   void it("recognizes Docker Hub by its names, unless it has a key", () => {
-    const from = createUpstreamRoutes([quay], [upstream("*")]);
+    const from = createRoutes([quay], [upstream("*")]);
     for (const ns of ["docker.io", "index.docker.io", "registry-1.docker.io"]) {
       const want = "* -> docker.io library/alpine";
       assert.equal(routeText("alpine", { ns }, from), want);
