@@ -23,6 +23,12 @@ export interface TrackedBlobStore extends BlobStore {
    * writers wait.
    */
   claim<Key extends WriteKey>(keys: readonly Key[]): Claim<Key>;
+  /**
+   * Waits until no caller claims the digest, then keeps it from being claimed.
+   *
+   * @returns the release, which may be called more than once
+   */
+  hold(digest: Digest): Promise<() => void>;
 }
 
 /** @param onPublished called after each published blob, before its index row is written */
@@ -34,6 +40,7 @@ export function trackBlobStore(
   return {
     isBusy: (key) => holds.isHeld(key),
     claim: (keys) => holds.claim(keys),
+    hold: (digest) => holds.holdWhenFree(digest),
 
     async open(digest, sizeBytes) {
       const release = holds.holdUnlessClaimed(digest);

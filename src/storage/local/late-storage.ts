@@ -193,6 +193,7 @@ function forwardStore(current: () => TrackedBlobStore): TrackedBlobStore {
     remove: (...input) => current().remove(...input),
     isBusy: (key) => current().isBusy(key),
     claim: (keys) => current().claim(keys),
+    hold: (digest) => current().hold(digest),
     probe: () => current().probe(),
     close: () => current().close(),
   };

@@ -130,4 +130,42 @@ void describe("a tracked store", () => {
     assert.equal(store.isBusy(digest), false);
     assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
+
+  void it("keeps a held digest from being claimed until its last release, while it is read and written", async (test) => {
+    const { store } = await open(test);
+    const releases = [await store.hold(digest), await store.hold(digest)];
+    await store.put(digest, bytes);
+    assert.deepEqual(await store.read(digest, bytes.length), bytes);
+    const other = digestOf(Buffer.from("other bytes"));
+    for (const release of releases) {
+      assert.equal(store.isBusy(digest), true);
+      const claim = store.claim([digest, other]);
+      assert.deepEqual(claim.keys, [other]);
+      claim.release();
+      release();
+      release();
+    }
+    assert.equal(store.isBusy(digest), false);
+    assert.deepEqual(store.claim([digest]).keys, [digest]);
+  });
+
+  void it("holds a claimed digest only after its removal", async (test) => {
+    const { store } = await open(test);
+    await store.put(digest, bytes);
+    const claim = store.claim([digest]);
+    const order: string[] = [];
+    const holding = store.hold(digest).then((release) => {
+      order.push("held");
+      return release;
+    });
+    await store.remove(digest);
+    order.push("removed");
+    claim.release();
+    const release = await holding;
+    assert.deepEqual(order, ["removed", "held"]);
+    await store.put(digest, bytes);
+    assert.deepEqual(store.claim([digest]).keys, []);
+    release();
+    assert.deepEqual(store.claim([digest]).keys, [digest]);
+  });
 });
