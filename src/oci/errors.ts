@@ -6,14 +6,18 @@
  */
 const CODES = {
   BLOB_UNKNOWN: [404, "blob unknown to registry"],
+  BLOB_UPLOAD_INVALID: [400, "blob upload invalid"],
+  BLOB_UPLOAD_UNKNOWN: [404, "blob upload unknown to registry"],
   DENIED: [403, "requested access to the resource is denied"],
   DIGEST_INVALID: [400, "provided digest is not valid"],
+  MANIFEST_BLOB_UNKNOWN: [400, "manifest references an unknown blob"],
   MANIFEST_INVALID: [502, "upstream's manifest is invalid"],
   MANIFEST_UNKNOWN: [404, "manifest unknown to registry"],
   NAME_INVALID: [400, "invalid repository name"],
   NAME_UNKNOWN: [404, "repository name not known to registry"],
   PAGINATION_NUMBER_INVALID: [400, "invalid number of results requested"],
   RANGE_INVALID: [416, "requested range is not satisfiable"],
+  SIZE_INVALID: [400, "provided length did not match content length"],
   TAG_INVALID: [400, "provided tag is not valid"],
   TOOMANYREQUESTS: [429, "too many requests"],
   UNAUTHORIZED: [401, "authentication required"],
@@ -29,9 +33,14 @@ export const REGISTRY_ERROR_CODES = Object.keys(
 ) as readonly RegistryErrorCode[];
 
 export interface RegistryErrorOptions {
+  /** Replaces the table's message, which for some codes describes the mirror. */
+  readonly message?: string;
   /** Sent to the client as `errors[0].detail`: text of this program, never of an upstream. */
   readonly detail?: string;
-  /** Replaces the table's status: 502, 503 or 504 for `UNAVAILABLE`, 400 for a malformed request. */
+  /**
+   * Replaces the table's status: 503, 504 or 507 for `UNAVAILABLE`, 400 for a malformed request or a
+   * pushed manifest, 413 or 416 for an upload.
+   */
   readonly status?: number;
   /** Sent as `Retry-After`, rounded up to whole seconds. */
   readonly retryAfterMs?: number;
@@ -47,7 +56,7 @@ export class RegistryError extends Error {
 
   constructor(code: RegistryErrorCode, options: RegistryErrorOptions = {}) {
     const [status, message] = CODES[code];
-    super(message, { cause: options.cause });
+    super(options.message ?? message, { cause: options.cause });
     this.name = "RegistryError";
     this.code = code;
     this.status = options.status ?? status;

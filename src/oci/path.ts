@@ -1,5 +1,11 @@
-import { type Digest, parseDigest } from "./digest.ts";
+import {
+  type Digest,
+  DIGEST_ALGORITHMS,
+  type DigestAlgorithm,
+  parseDigest,
+} from "./digest.ts";
 import type { RegistryErrorCode } from "./errors.ts";
+import { parsePathQuery, type PathQuery } from "./path-query.ts";
 import {
   isNameAfterPort,
   isSpelledName,
@@ -20,6 +26,8 @@ export type DistributionTarget =
       readonly kind: "manifest";
       readonly repository: string;
       readonly reference: Reference;
+      /** Of a push by digest: values of `tag`, in order and not checked; absent: none. */
+      readonly tags?: readonly string[];
     }
   | {
       readonly kind: "blob";
@@ -33,8 +41,23 @@ export type DistributionTarget =
       /** Artifact types to return; empty: all. Docker 29 sends several. */
       readonly artifactTypes: readonly string[];
     }
-  /** Any path of a push; recognised so that the response is 405. */
-  | { readonly kind: "upload"; readonly repository: string };
+  | UploadTargetPath;
+
+/** The uploads of a repository, or one of them. */
+export interface UploadTargetPath {
+  readonly kind: "upload";
+  readonly repository: string;
+  /** As in the path, not checked; undefined: the request is for all uploads of the repository. */
+  readonly session: string | undefined;
+  /** The digest of the whole blob. */
+  readonly digest: Digest | undefined;
+  /** The blob to mount instead of uploading it. */
+  readonly mount: Digest | undefined;
+  /** The repository to mount from, as the client spelled it and not checked. */
+  readonly from: string | undefined;
+  /** The value of `digest-algorithm`. */
+  readonly algorithm: DigestAlgorithm | undefined;
+}
 
 /** The requested part of a list. */
 export interface Page {
@@ -115,16 +138,22 @@ export function parseDistributionPath(rawTarget: string): ParsedPath {
 
   const split = splitAtVersion(path);
   if (split === undefined) return UNKNOWN_PATH;
-  const query = parseQuery(rawQuery);
-  if ("ok" in query) return query;
+  const query = parsePathQuery(rawQuery);
+  if (query === undefined) {
+    return refuse("NAME_INVALID", "query is not percent-encoded UTF-8");
+  }
+  if (query.ns.length > 1) {
+    return refuse("NAME_UNKNOWN", "ns was given more than once");
+  }
   const target = parseTarget(split.rest, query);
   if ("ok" in target) return target;
-  return { ok: true, prefix: split.prefix, ns: query.ns, target };
+  return { ok: true, prefix: split.prefix, ns: query.ns[0], target };
 }
 
 /**
  * Formats a target in the client's own spelling, with its prefix before `/v2/` and its `?ns=`: the
- * inverse of {@link parseDistributionPath}. Used for `Link` headers.
+ * inverse of {@link parseDistributionPath}. Used for `Link` and `Location` headers: a path without scheme
+ * and host, because a proxy before this server may have changed both.
  */
 export function formatDistributionPath(path: DistributionPath): string {
   const { target } = path;
@@ -138,6 +167,15 @@ export function formatDistributionPath(path: DistributionPath): string {
   }
   if (target.kind === "referrers") {
     for (const type of target.artifactTypes) add("artifactType", type);
+  }
+  if (target.kind === "manifest") {
+    for (const tag of target.tags ?? []) add("tag", tag);
+  }
+  if (target.kind === "upload") {
+    add("digest", target.digest);
+    add("mount", target.mount);
+    add("from", target.from);
+    add("digest-algorithm", target.algorithm);
   }
   add("ns", path.ns);
   const prefix = path.prefix === undefined ? "" : `/${path.prefix}`;
@@ -160,9 +198,10 @@ function formatTarget(target: DistributionTarget): string {
     case "referrers":
       return `${target.repository}/referrers/${target.digest}`;
     case "upload":
-      break;
+      return `${target.repository}/blobs/uploads/${target.session ?? ""}`;
+    default:
+      return target satisfies never;
   }
-  return `${target.repository}/blobs/uploads/`;
 }
 
 /** Printable ASCII without the backslash, which some servers treat as a slash. */
@@ -198,7 +237,7 @@ function splitAtVersion(
 /** Repositories may be named like words of the API, so the path is parsed from its end. */
 function parseTarget(
   rest: string,
-  query: Query,
+  query: PathQuery,
 ): DistributionTarget | PathRefusal {
   if (rest === "") return { kind: "ping" };
   if (rest === "_catalog") return parsePage({ kind: "catalog" }, query);
@@ -214,7 +253,8 @@ function parseTarget(
       : refuse("NAME_INVALID", "repository name breaks the grammar");
 
   if (isUploadSession || (verb === "blobs" && last === "uploads")) {
-    return named(() => ({ kind: "upload", repository }));
+    const session = isUploadSession && last !== "" ? last : undefined;
+    return named(() => parseUpload(repository, session, query));
   }
   switch (verb) {
     case "tags":
@@ -224,7 +264,8 @@ function parseTarget(
       return named(() => {
         const reference = parseManifestReference(last);
         if ("ok" in reference) return reference;
-        return { kind: "manifest", repository, reference };
+        const tags = query.tag.length === 0 ? {} : { tags: query.tag };
+        return { kind: "manifest", repository, reference, ...tags };
       });
     case "blobs":
       return named(() => {
@@ -249,6 +290,38 @@ const INVALID_DIGEST = refuse(
   "digest must be sha256 or sha512 with lower-case digits",
 );
 
+function parseUpload(
+  repository: string,
+  session: string | undefined,
+  query: PathQuery,
+): UploadTargetPath | PathRefusal {
+  const { digest, mount, from, algorithm } = query;
+  if (Math.max(digest.length, mount.length, algorithm.length) > 1) {
+    return refuse("DIGEST_INVALID", "a digest was given more than once");
+  }
+  const chosen = DIGEST_ALGORITHMS.find((known) => known === algorithm[0]);
+  if (algorithm.length > 0 && chosen === undefined) {
+    return refuse(
+      "DIGEST_INVALID",
+      "digest-algorithm must be sha256 or sha512",
+    );
+  }
+  const target: UploadTargetPath = {
+    kind: "upload",
+    repository,
+    session,
+    digest: parseDigest(digest[0] ?? ""),
+    mount: parseDigest(mount[0] ?? ""),
+    // Of several, none is better than another; a mount without one looks everywhere.
+    from: from.length === 1 ? from[0] : undefined,
+    algorithm: chosen,
+  };
+  const isMalformed =
+    (digest.length > 0 && target.digest === undefined) ||
+    (mount.length > 0 && target.mount === undefined);
+  return isMalformed ? INVALID_DIGEST : target;
+}
+
 /** An invalid reference cannot exist, so a read gets 404 as for any absent manifest; a push gets 400. */
 function parseManifestReference(text: string): Reference | PathRefusal {
   const onRead = "MANIFEST_UNKNOWN";
@@ -264,52 +337,9 @@ function parseManifestReference(text: string): Reference | PathRefusal {
     : { kind: "tag", tag };
 }
 
-/** The known query parameters, each with its values in order. */
-interface Query {
-  readonly ns: string | undefined;
-  readonly n: readonly string[];
-  readonly last: readonly string[];
-  readonly artifactType: readonly string[];
-}
-
-/** A plus is not decoded to a space: no value here has one, and media types are often sent with a literal `+json`. */
-function parseQuery(rawQuery: string): Query | PathRefusal {
-  const ns: string[] = [];
-  const lists = {
-    n: [] as string[],
-    last: [] as string[],
-    artifactType: [] as string[],
-  };
-  for (const pair of rawQuery.split("&")) {
-    const equalsAt = pair.indexOf("=");
-    const key = decode(equalsAt === -1 ? pair : pair.slice(0, equalsAt));
-    const value = decode(equalsAt === -1 ? "" : pair.slice(equalsAt + 1));
-    if (key === undefined || value === undefined) {
-      return refuse("NAME_INVALID", "query is not percent-encoded UTF-8");
-    }
-    if (key === "ns") ns.push(value);
-    // Some servers read `ns[]=` as `ns`; here it counts as a second `ns`.
-    else if (key.startsWith("ns[")) ns.push(value, value);
-    else if (key === "n") lists.n.push(value);
-    else if (key === "last") lists.last.push(value);
-    else if (key === "artifactType") lists.artifactType.push(value);
-  }
-  return ns.length > 1
-    ? refuse("NAME_UNKNOWN", "ns was given more than once")
-    : { ns: ns[0], ...lists };
-}
-
-function decode(text: string): string | undefined {
-  try {
-    return decodeURIComponent(text);
-  } catch {
-    return undefined;
-  }
-}
-
 function parsePage<T extends object>(
   target: T,
-  query: Query,
+  query: PathQuery,
 ): (T & Page) | PathRefusal {
   const [n, secondN] = query.n;
   const isValid =
@@ -325,7 +355,7 @@ function parsePage<T extends object>(
 }
 
 /** A filter beyond the limits is not applied: clients filter again unless `OCI-Filters-Applied` is set. */
-function parseArtifactTypes(query: Query): readonly string[] {
+function parseArtifactTypes(query: PathQuery): readonly string[] {
   const types = query.artifactType.filter((type) => type !== "");
   const isInBounds =
     types.length <= MAX_ARTIFACT_TYPES &&

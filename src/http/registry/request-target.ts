@@ -84,7 +84,13 @@ export function createTargetReader(): (
     // Rejected targets are not kept: they would displace valid ones.
     if (!path.ok) return path;
     const target = new RequestTarget(path);
-    if (rawTarget.length <= MAX_REMEMBERED_LENGTH) known.set(rawTarget, target);
+    // The target of an upload is used for one blob only.
+    if (
+      rawTarget.length <= MAX_REMEMBERED_LENGTH &&
+      path.target.kind !== "upload"
+    ) {
+      known.set(rawTarget, target);
+    }
     return target;
   };
 }

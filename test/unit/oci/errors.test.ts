@@ -40,6 +40,14 @@ void describe("RegistryError", () => {
     });
   });
 
+  void it("replaces a message that describes the mirror", () => {
+    const message = "no space left";
+    const body = new RegistryError("UNAVAILABLE", { message }).toBody();
+    assert.deepEqual(JSON.parse(body), {
+      errors: [{ code: "UNAVAILABLE", message }],
+    });
+  });
+
   void it("escapes quotes in a detail", () => {
     const detail = '"}]}\r\n\u2028';
     const body = new RegistryError("UNKNOWN", { detail }).toBody();

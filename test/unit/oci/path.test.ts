@@ -21,6 +21,14 @@ function tagged(tag: string): { kind: "tag"; tag: never } {
 
 void describe("parseDistributionPath", () => {
   const page = { n: undefined, last: undefined };
+  const upload = {
+    kind: "upload",
+    session: undefined,
+    digest: undefined,
+    mount: undefined,
+    from: undefined,
+    algorithm: undefined,
+  };
   const accepted: readonly {
     target: string;
     want: unknown;
@@ -121,15 +129,39 @@ void describe("parseDistributionPath", () => {
     },
     {
       target: "/v2/a/blobs/uploads/",
-      want: { kind: "upload", repository: "a" },
+      want: { ...upload, repository: "a" },
     },
     {
       target: "/v2/a/blobs/uploads",
-      want: { kind: "upload", repository: "a" },
+      want: { ...upload, repository: "a" },
     },
     {
       target: `/v2/a/b/blobs/uploads/0-1?digest=${digest}`,
-      want: { kind: "upload", repository: "a/b" },
+      want: { ...upload, repository: "a/b", session: "0-1", digest },
+    },
+    {
+      target: `/v2/a/blobs/uploads/?mount=${sha512}&from=docker.io/library/b&digest-algorithm=sha512`,
+      want: {
+        ...upload,
+        repository: "a",
+        mount: sha512,
+        from: "docker.io/library/b",
+        algorithm: "sha512",
+      },
+    },
+    {
+      target: `/v2/a/blobs/uploads/?mount=${digest.replace(":", "%3A")}&from=b&from=c&ns=local`,
+      want: { ...upload, repository: "a", mount: digest },
+      ns: "local",
+    },
+    {
+      target: `/v2/a/manifests/${digest}?tag=1&tag=.x`,
+      want: {
+        kind: "manifest",
+        repository: "a",
+        reference: { kind: "digest", digest },
+        tags: ["1", ".x"],
+      },
     },
     {
       target: "/v2/a/manifests/v2",
@@ -250,6 +282,11 @@ void describe("parseDistributionPath", () => {
     ["/v2/a/manifests/a:b", digest400],
     ["/v2/a/referrers/x", digest400],
     ["/v2/a/referrers/", digest400],
+    ["/v2/a/blobs/uploads/?digest=", digest400],
+    [`/v2/a/blobs/uploads/0?digest=sha256:${hex.slice(1)}`, digest400],
+    [`/v2/a/blobs/uploads/0?digest=${digest}&digest=${digest}`, digest400],
+    ["/v2/a/blobs/uploads/?mount=x", digest400],
+    ["/v2/a/blobs/uploads/?digest-algorithm=blake3", digest400],
     ["/v2/a/manifests/", "400 TAG_INVALID"],
     ["/v2/a/manifests/.a", "400 TAG_INVALID"],
     ["/v2/a/manifests/a;.css", "400 TAG_INVALID"],
@@ -403,7 +440,28 @@ void describe("formatDistributionPath", () => {
       digest: digests,
       artifactTypes: fc.array(fc.string({ minLength: 1 }), { maxLength: 4 }),
     }),
-    fc.record({ kind: fc.constant("upload"), repository }),
+    fc.record({
+      kind: fc.constant("manifest"),
+      repository,
+      reference: digests.map((text) => ({
+        kind: "digest" as const,
+        digest: text,
+      })),
+      tags: fc.array(fc.string(), { minLength: 1, maxLength: 4 }),
+    }),
+    fc.record({
+      kind: fc.constant("upload"),
+      repository,
+      session: fc.option(fc.stringMatching(/^[a-z0-9-]{1,64}$/), {
+        nil: undefined,
+      }),
+      digest: fc.option(digests, { nil: undefined }),
+      mount: fc.option(digests, { nil: undefined }),
+      from: fc.option(fc.string(), { nil: undefined }),
+      algorithm: fc.option(fc.constantFrom("sha256", "sha512"), {
+        nil: undefined,
+      }),
+    }),
   );
   const path = fc.record({
     prefix: fc.option(
