@@ -17,7 +17,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Admission } from "./admission.ts";
 import { Blobs } from "./blobs/blobs.ts";
-import { StoredReads } from "./blobs/stored-reads.ts";
+import { StoredReads } from "../bodies/stored-reads.ts";
 import {
   CurrentUpstreams,
   type TemplatedUpstreams,

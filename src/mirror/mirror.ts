@@ -13,7 +13,11 @@ import {
   toRefusal,
   type Wanted,
 } from "./answers.ts";
-import type { BlobAnswer, BlobDemand, BlobHead } from "./blobs/blob-answer.ts";
+import type {
+  BlobAnswer,
+  BlobDemand,
+  BlobHead,
+} from "../bodies/blob-answer.ts";
 import {
   buildMirror,
   type MirrorOptions,

@@ -12,7 +12,7 @@ import type { BlobStore } from "../../src/storage/blob-store.ts";
 import { BlobFill } from "../../src/mirror/fills/blob-fill.ts";
 import type { FillStorage } from "../../src/mirror/fills/fill-bytes.ts";
 import type { FillOptions } from "../../src/mirror/fills/fill-options.ts";
-import { type Body, BrokenBody } from "../../src/mirror/blobs/body.ts";
+import { type Body, BrokenBody } from "../../src/bodies/body.ts";
 import { type Digest, digestOf } from "../../src/oci/digest.ts";
 import type {
   OpenBlobOptions,

@@ -1,4 +1,4 @@
-import type { BodySource } from "../../mirror/blobs/blob-answer.ts";
+import type { BodySource } from "../../bodies/blob-answer.ts";
 import type { CacheStatus } from "../../telemetry/cache-status.ts";
 import { clip } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Body, RangedBody } from "../../mirror/blobs/body.ts";
+import type { Body, RangedBody } from "../../bodies/body.ts";
 import { type ByteRange, formatContentRange } from "../../oci/range.ts";
 
 interface Part {

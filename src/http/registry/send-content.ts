@@ -1,5 +1,5 @@
 import type { IncomingMessage } from "node:http";
-import type { BlobAnswer } from "../../mirror/blobs/blob-answer.ts";
+import type { BlobAnswer } from "../../bodies/blob-answer.ts";
 import type { ManifestAnswer } from "../../mirror/manifests/manifest-answers.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
 import type { RoutedRepository } from "../../routing/routes.ts";

@@ -1,7 +1,7 @@
 import type { ServerResponse } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { type RegistryError, registryErrorBody } from "../../oci/errors.ts";
-import { type Body, BrokenBody } from "../../mirror/blobs/body.ts";
+import { type Body, BrokenBody } from "../../bodies/body.ts";
 import type { CacheStatus } from "../../telemetry/cache-status.ts";
 import type { Exchange } from "./exchange.ts";
 import { socketDescriptor } from "../fast-path/socket-descriptor.ts";

@@ -18,15 +18,15 @@ import {
   type BlobDemand,
   type BlobHead,
   isWhole,
-} from "./blob-answer.ts";
+} from "../../bodies/blob-answer.ts";
 import { FillAnswers } from "./fill-answers.ts";
 import type { Fills } from "../fills/fills.ts";
 import type { Links } from "../links.ts";
 import { type MirroredUpstream } from "../mirrored-upstream.ts";
 import type { NegativeAnswers } from "../negative-answers.ts";
 import type { Fill } from "../fills/running-fill.ts";
-import { StoredBlobs } from "./stored-blobs.ts";
-import type { StoredReads } from "./stored-reads.ts";
+import { StoredBlobs } from "../../bodies/stored-blobs.ts";
+import type { StoredReads } from "../../bodies/stored-reads.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 
 type BlobsIndex = Pick<

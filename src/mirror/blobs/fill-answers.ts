@@ -14,8 +14,8 @@ import {
   BLOB_MEDIA_TYPE,
   type BlobAnswer,
   type BlobDemand,
-} from "./blob-answer.ts";
-import type { Body } from "./body.ts";
+} from "../../bodies/blob-answer.ts";
+import type { Body } from "../../bodies/body.ts";
 import { openSideRange } from "./side-range.ts";
 
 /** How far ahead of a fill a range must start to justify a request of its own. */

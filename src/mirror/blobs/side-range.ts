@@ -3,7 +3,7 @@ import type { ByteRange } from "../../oci/range.ts";
 import { ANSWER_DEADLINE_MS, withDeadline } from "../../wire/deadline.ts";
 import type { OpenBlobOptions, UpstreamBlob } from "../../upstream/client.ts";
 import { UpstreamError } from "../../wire/errors.ts";
-import { type Body, BrokenBody } from "./body.ts";
+import { type Body, BrokenBody } from "../../bodies/body.ts";
 import { chooseResume } from "../fills/fill-resume.ts";
 
 /** A body that delivered this many bytes counts as progress and resets the retry counter. */

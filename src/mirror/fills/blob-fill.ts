@@ -1,7 +1,7 @@
 import type { BlobReader } from "../../storage/blob-store.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { UpstreamError } from "../../wire/errors.ts";
-import { BrokenBody } from "../blobs/body.ts";
+import { BrokenBody, TAIL_BYTES } from "../../bodies/body.ts";
 import { FillBytes } from "./fill-bytes.ts";
 import {
   FillDownload,
@@ -11,12 +11,6 @@ import {
 } from "./fill-download.ts";
 import type { FillEnd, FillOptions, FillOutcome } from "./fill-options.ts";
 import { FillReader } from "./fill-reader.ts";
-
-/**
- * The last bytes of a blob, which readers get only after the digest and the size are verified: without
- * them no client can accept a wrong body as complete.
- */
-export const TAIL_BYTES = 64 * 1024;
 
 const NO_READER = "the fill has neither a storage nor a reader";
 

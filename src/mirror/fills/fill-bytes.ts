@@ -4,7 +4,7 @@ import {
   dropSpareBuffers,
   giveSocketBuffer,
 } from "../../wire/socket-buffers.ts";
-import { BrokenBody } from "../blobs/body.ts";
+import { BrokenBody } from "../../bodies/body.ts";
 import { countPassingBytes } from "./chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
 

@@ -1,10 +1,10 @@
 import type { BlobReader } from "../../storage/blob-store.ts";
-import { BrokenBody, type RangedBody } from "../blobs/body.ts";
+import { BrokenBody, type RangedBody } from "../../bodies/body.ts";
 import {
   returnReadBuffer,
   READ_BYTES,
   takeReadBuffer,
-} from "../blobs/read-buffers.ts";
+} from "../../bodies/read-buffers.ts";
 
 /** A fill as seen by its readers: the bytes that may be read, in memory and in the file. */
 export interface ReadableFill {

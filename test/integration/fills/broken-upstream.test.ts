@@ -3,7 +3,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
-import { TAIL_BYTES } from "../../../src/mirror/fills/blob-fill.ts";
+import { TAIL_BYTES } from "../../../src/bodies/body.ts";
 import { Barrier } from "../../support/barrier.ts";
 import { ChildMirror, hubConfig } from "../../support/child-mirror.ts";
 import { seededBlob } from "../../support/image-builder.ts";

@@ -23,6 +23,7 @@ const FLOORS = [
   ["wire"],
   ["storage", "upstream"],
   ["retention"],
+  ["bodies"],
   ["mirror", "hosted"],
   ["images"],
   ["http"],

@@ -15,7 +15,7 @@ import { describe, it } from "node:test";
 import { buffer } from "node:stream/consumers";
 import { Exchange } from "../../../../src/http/registry/exchange.ts";
 import { sendBody } from "../../../../src/http/registry/send.ts";
-import type { Body } from "../../../../src/mirror/blobs/body.ts";
+import type { Body } from "../../../../src/bodies/body.ts";
 import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
 import { createCertificateAuthority } from "../../../support/certificate-authority.ts";
 import { seededBytes } from "../../../support/seeded-bytes.ts";

@@ -10,10 +10,8 @@ import {
   nodeFileSystem,
 } from "../../../../src/storage/local/root/file-system.ts";
 import { socketDescriptor } from "../../../../src/http/fast-path/socket-descriptor.ts";
-import {
-  type BlobFill,
-  TAIL_BYTES,
-} from "../../../../src/mirror/fills/blob-fill.ts";
+import { TAIL_BYTES } from "../../../../src/bodies/body.ts";
+import type { BlobFill } from "../../../../src/mirror/fills/blob-fill.ts";
 import { PartialRefused } from "../../../../src/mirror/fills/fill-download.ts";
 import { digestOf } from "../../../../src/oci/digest.ts";
 import {

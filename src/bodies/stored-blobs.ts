@@ -1,10 +1,10 @@
-import type { BlobStore } from "../../storage/blob-store.ts";
-import type { Verification } from "../../storage/blob-verifier.ts";
-import type { BlobRecords, BlobRow } from "../../storage/blob-index.ts";
-import type { UseIndex } from "../../storage/metadata-index.ts";
-import { resolveRanges } from "../../oci/range.ts";
-import { cacheStatus } from "../../telemetry/cache-status.ts";
-import type { Clock } from "../../telemetry/clock.ts";
+import type { BlobStore } from "../storage/blob-store.ts";
+import type { Verification } from "../storage/blob-verifier.ts";
+import type { BlobRecords, BlobRow } from "../storage/blob-index.ts";
+import type { UseIndex } from "../storage/metadata-index.ts";
+import { resolveRanges } from "../oci/range.ts";
+import { cacheStatus } from "../telemetry/cache-status.ts";
+import type { Clock } from "../telemetry/clock.ts";
 import {
   BLOB_MEDIA_TYPE,
   type BlobAnswer,

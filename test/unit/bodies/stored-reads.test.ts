@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import type { Verification } from "../../../../src/storage/blob-verifier.ts";
-import type { BlobRow } from "../../../../src/storage/blob-index.ts";
-import { StoredReads } from "../../../../src/mirror/blobs/stored-reads.ts";
-import { digestOf } from "../../../../src/oci/digest.ts";
-import { FakeClock } from "../../../support/fake-clock.ts";
+import type { Verification } from "../../../src/storage/blob-verifier.ts";
+import type { BlobRow } from "../../../src/storage/blob-index.ts";
+import { StoredReads } from "../../../src/bodies/stored-reads.ts";
+import { digestOf } from "../../../src/oci/digest.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 

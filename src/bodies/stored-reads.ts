@@ -1,11 +1,8 @@
 import { LRUCache } from "lru-cache";
-import type {
-  BlobVerifier,
-  Verification,
-} from "../../storage/blob-verifier.ts";
-import type { BlobRow } from "../../storage/blob-index.ts";
-import type { Digest } from "../../oci/digest.ts";
-import type { Clock } from "../../telemetry/clock.ts";
+import type { BlobVerifier, Verification } from "../storage/blob-verifier.ts";
+import type { BlobRow } from "../storage/blob-index.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { Clock } from "../telemetry/clock.ts";
 
 /** A client that requests the same whole blob again within this time may have received wrong bytes. */
 const REPEAT_MS = 120_000;

@@ -1,5 +1,5 @@
-import type { ByteRange, RangeSpec } from "../../oci/range.ts";
-import type { CacheStatus } from "../../telemetry/cache-status.ts";
+import type { ByteRange, RangeSpec } from "../oci/range.ts";
+import type { CacheStatus } from "../telemetry/cache-status.ts";
 import type { Body, RangedBody } from "./body.ts";
 
 /** The media type of blobs that were never stored as a manifest. */

@@ -1,3 +1,9 @@
+/**
+ * The last bytes of a blob, which readers get only after the digest and the size are verified: without
+ * them no client can accept a wrong body as complete.
+ */
+export const TAIL_BYTES = 64 * 1024;
+
 /** The body of an answer; its sender pulls the bytes. */
 export interface Body {
   /**

@@ -2,24 +2,24 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Verification } from "../../../../src/storage/blob-verifier.ts";
+import type { Verification } from "../../../src/storage/blob-verifier.ts";
 import {
   diskLayout,
   layoutFolders,
-} from "../../../../src/storage/local/root/disk-layout.ts";
-import { nodeFileSystem } from "../../../../src/storage/local/root/file-system.ts";
-import { createFsBlobStore } from "../../../../src/storage/local/blobs/fs-blob-store.ts";
-import { trackBlobStore } from "../../../../src/storage/tracked-blob-store.ts";
-import { socketDescriptor } from "../../../../src/http/fast-path/socket-descriptor.ts";
-import { TAIL_BYTES } from "../../../../src/mirror/fills/blob-fill.ts";
-import { StoredBody } from "../../../../src/mirror/blobs/stored-body.ts";
-import { content } from "../../../contract/blob-store-contract.ts";
-import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
-import { connectedSockets } from "../../../support/connected-sockets.ts";
-import { readAll } from "../../../support/fill-harness.ts";
-import { FaultyFileSystem } from "../../../support/faulty-file-system.ts";
-import { offersPageCache } from "../../../support/page-cache-offer.ts";
-import { tempDir } from "../../../support/temp-dir.ts";
+} from "../../../src/storage/local/root/disk-layout.ts";
+import { nodeFileSystem } from "../../../src/storage/local/root/file-system.ts";
+import { createFsBlobStore } from "../../../src/storage/local/blobs/fs-blob-store.ts";
+import { trackBlobStore } from "../../../src/storage/tracked-blob-store.ts";
+import { socketDescriptor } from "../../../src/http/fast-path/socket-descriptor.ts";
+import { TAIL_BYTES } from "../../../src/bodies/body.ts";
+import { StoredBody } from "../../../src/bodies/stored-body.ts";
+import { content } from "../../contract/blob-store-contract.ts";
+import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
+import { connectedSockets } from "../../support/connected-sockets.ts";
+import { readAll } from "../../support/fill-harness.ts";
+import { FaultyFileSystem } from "../../support/faulty-file-system.ts";
+import { offersPageCache } from "../../support/page-cache-offer.ts";
+import { tempDir } from "../../support/temp-dir.ts";
 
 const SIZE_BYTES = 8 * 1024 * 1024;
 const FIRST = 4_321;

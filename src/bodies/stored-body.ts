@@ -1,7 +1,6 @@
-import type { BlobReader } from "../../storage/blob-store.ts";
-import type { Verification } from "../../storage/blob-verifier.ts";
-import { TAIL_BYTES } from "../fills/blob-fill.ts";
-import { BrokenBody, type RangedBody } from "./body.ts";
+import type { BlobReader } from "../storage/blob-store.ts";
+import type { Verification } from "../storage/blob-verifier.ts";
+import { BrokenBody, type RangedBody, TAIL_BYTES } from "./body.ts";
 import {
   returnReadBuffer,
   READ_BYTES,
