@@ -9,7 +9,7 @@ import {
 } from "../../src/storage/local/root/file-system.ts";
 import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import { RebuildWait } from "../../src/storage/local/upkeep/rebuild-wait.ts";
-import type { JournalRoot } from "../../src/storage/local/upkeep/roots-journal.ts";
+import type { JournalRoot } from "../../src/storage/local/upkeep/journal-lines.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { Barrier } from "../support/barrier.ts";

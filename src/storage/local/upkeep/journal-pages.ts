@@ -2,7 +2,7 @@ import type { Database } from "better-sqlite3";
 import type { RepositoryName, Tag } from "../../../oci/reference.ts";
 import { digestFrom } from "../index/index-keys.ts";
 import type { PinIndex } from "../../root-index.ts";
-import type { JournalRoot } from "./roots-journal.ts";
+import type { JournalRoot } from "./journal-lines.ts";
 
 const PAGE_ROWS = 500;
 /** Pins are set by hand, so there are few. */

@@ -7,7 +7,7 @@ import {
 } from "../../../oci/reference.ts";
 import { pathOf } from "../index/index-keys.ts";
 import type { MetadataIndex } from "../../metadata-index.ts";
-import type { JournalRoot } from "./roots-journal.ts";
+import type { JournalRoot } from "./journal-lines.ts";
 
 /** How long a request waits for stored content; then it goes to the upstream. */
 const PATIENCE_MS = 10_000;

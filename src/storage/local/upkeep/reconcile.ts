@@ -18,7 +18,7 @@ import type { ImageIndex, PinIndex } from "../../root-index.ts";
 import type { TagIndex } from "../../tag-index.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import type { RebuildWait } from "./rebuild-wait.ts";
-import type { JournalRoot } from "./roots-journal.ts";
+import type { JournalRoot } from "./journal-lines.ts";
 import type { RootParts } from "./settle-intents.ts";
 import { MAX_MANIFEST_BYTES } from "../../../oci/manifest.ts";
 

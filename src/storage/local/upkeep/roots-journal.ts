@@ -1,45 +1,18 @@
-import { constants } from "node:fs";
-import { type Digest, parseDigest } from "../../../oci/digest.ts";
-import {
-  parseReference,
-  parseRepositoryName,
-  type Reference,
-  referenceText,
-  type RepositoryKey,
-} from "../../../oci/reference.ts";
-import { isMediaType } from "../../../oci/media-type.ts";
 import {
   type Clock,
   type Schedule,
   scheduleUnref,
 } from "../../../telemetry/clock.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
-import { type FileSystem, systemCode } from "../root/file-system.ts";
-import { syncFolder } from "../blobs/blob-files.ts";
-
-/*
- * The journal, roots.jsonl, records what can't be restored from the blobs. It has one line for each
- * change of a tag. The last line of a reference is valid; a line without a digest removes the tag:
- *
- * {"ref":"docker.io/library/alpine:3.20","digest":"sha256:…","mediaType":"application/…","time":"2026-10-07T12:30:05.000Z"}
- *
- * A pinned root has `"pinned":true`, without a digest if its manifest was lost. A digest that was
- * requested directly, that a tag pointed to before, or that is pinned has its own line,
- * `"ref":"docker.io/library/alpine@sha256:…"`. An old line may remain for a digest that a tag or an
- * index names; it is then a root only if nothing else names it. Older versions, which know neither pins
- * nor digests, ignore the unknown member and the line that they can't parse.
- */
-
-/** A tag with its digest, or a digest that is a root. */
-export interface JournalRoot {
-  readonly key: RepositoryKey;
-  readonly reference: Reference;
-  /** Undefined if the root was removed or, with a pin, if its manifest was lost. */
-  readonly digest: Digest | undefined;
-  readonly mediaType: string | undefined;
-  readonly isPinned: boolean;
-  readonly atMs: number;
-}
+import { asStorageError, type FileSystem } from "../root/file-system.ts";
+import { JournalFile } from "./journal-file.ts";
+import {
+  completeLine,
+  type JournalRoot,
+  lineOf,
+  parseLine,
+  rootName,
+} from "./journal-lines.ts";
 
 /** A {@link JournalRoot} to record; without a time it gets the present one. */
 export type RootChange = Omit<JournalRoot, "atMs"> & {
@@ -50,6 +23,12 @@ export type RootChange = Omit<JournalRoot, "atMs"> & {
   readonly isNamed?: boolean;
 };
 
+/** Lines that are synced, and whose rows may not be committed yet. */
+export interface SyncedLines {
+  /** Called when the index agrees with the lines: compactions need not keep them any longer. */
+  settle(): void;
+}
+
 const WRITE_AFTER_MS = 1_000;
 /** Bounds the pending lines while the disk rejects writes; the next compaction records dropped ones. */
 const MAX_PENDING = 10_000;
@@ -59,31 +38,36 @@ const FEW_TAGS = 1_000;
 const MIN_LINE_BYTES = 160;
 /** A file this many times longer than necessary is rewritten. */
 const SLACK = 3;
-const READ_BYTES = 256 * 1024;
 /** Less growth does not trigger a compaction while the mirror runs. */
 const MIN_GROWTH_BYTES = 256 * 1024;
 /** A line that removes a root makes two lines obsolete: an earlier one and itself. */
 const REMOVAL_WEIGHT = 3;
-/** Longer lines are not ours. */
-const MAX_LINE_LENGTH = 4_096;
-const { O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_TRUNC, O_NOFOLLOW } =
-  constants;
 
-/** Appends changes in batches; only the last change of a reference within a batch is written. */
+/**
+ * The journal, roots.jsonl, records what can't be restored from the blobs; see journal-lines.ts.
+ *
+ * Changes of mirrored content are appended in batches; only the last change of a reference within a
+ * batch is written. Changes of hosted content are synced before their rows are committed.
+ */
 export class RootsJournal {
-  readonly #layout: DiskLayout;
-  readonly #fileSystem: FileSystem;
+  readonly #file: JournalFile;
   readonly #clock: Clock;
   readonly #schedule: Schedule;
   readonly #pending = new Map<string, string>();
   /** Pending references that are cancelled if a tag names their digest. */
   readonly #unnamed = new Set<string>();
-  /** The next append starts a new line, because a crash may have cut the last one. */
-  #isFirstAppend = true;
+  /** Hosted lines that wait for the next append. */
+  #waiting: {
+    readonly text: string;
+    readonly written: PromiseWithResolvers<SyncedLines>;
+  }[] = [];
+  /** Hosted lines in the file whose rows may not be committed yet, in the order of the file. */
+  readonly #unsettled = new Set<{ readonly text: string }>();
   /** Whether pending changes were dropped before they were written. */
   #hasLost = false;
   #cancel: (() => void) | undefined;
-  #turn: Promise<void> = Promise.resolve();
+  #turn: Promise<unknown> = Promise.resolve();
+  #compaction: Promise<unknown> = Promise.resolve();
   readonly #onObsolete: () => void;
   /** The size of the file after the last compaction or, before one, at the first append. */
   #compactBytes: number | undefined;
@@ -100,13 +84,12 @@ export class RootsJournal {
   }) {
     this.#onObsolete = options.onObsolete ?? (() => undefined);
     this.#clock = options.clock;
-    this.#layout = options.layout;
-    this.#fileSystem = options.fileSystem;
+    this.#file = new JournalFile(options.layout, options.fileSystem);
     this.#schedule = options.schedule ?? scheduleUnref;
   }
 
   note(change: RootChange): void {
-    const reference = referenceOf(change);
+    const reference = rootName(change);
     const atMs = change.atMs ?? this.#clock.nowMs();
     if (change.isNamed === true) {
       if (this.#unnamed.delete(reference)) this.#pending.delete(reference);
@@ -130,9 +113,55 @@ export class RootsJournal {
     }, WRITE_AFTER_MS);
   }
 
+  /**
+   * Appends lines of hosted names, and resolves after they are synced. All lines that arrive while a
+   * sync runs share the next one. The caller must then write the rows, and settle the lines.
+   *
+   * @throws StorageError: the lines may be in the file nevertheless, so that the caller must append
+   *   lines that state what the index has
+   */
+  appendSynced(roots: readonly JournalRoot[]): Promise<SyncedLines> {
+    const lines = roots.map(lineOf);
+    const invalid = lines.find((line) => parseLine(line) === undefined);
+    if (invalid !== undefined) {
+      return Promise.reject(
+        new TypeError(`got ${invalid.trim()}; expected a line of the journal`),
+      );
+    }
+    const written = Promise.withResolvers<SyncedLines>();
+    this.#waiting.push({ text: lines.join(""), written });
+    if (this.#waiting.length === 1) {
+      void this.#serialize(() => this.#appendWaiting());
+    }
+    return written.promise;
+  }
+
+  async #appendWaiting(): Promise<void> {
+    const group = this.#waiting;
+    this.#waiting = [];
+    const texts = group.map(({ text }) => text);
+    try {
+      await this.#append(texts, true);
+    } catch (error) {
+      const fault = asStorageError("append to the journal of roots", error);
+      for (const { written } of group) written.reject(fault);
+      return;
+    }
+    for (const { text, written } of group) {
+      const lines = { text };
+      this.#unsettled.add(lines);
+      written.resolve({ settle: () => void this.#unsettled.delete(lines) });
+    }
+  }
+
   /** Whether every change is in the file. */
   get isWhole(): boolean {
-    return !this.#hasLost && this.#pending.size === 0;
+    return (
+      !this.#hasLost &&
+      this.#pending.size === 0 &&
+      this.#waiting.length === 0 &&
+      this.#unsettled.size === 0
+    );
   }
 
   /**
@@ -148,9 +177,7 @@ export class RootsJournal {
     const minBytes = tags * MIN_LINE_BYTES;
     const maxBytes = (tags + manifests) * MIN_LINE_BYTES * SLACK;
     try {
-      const { sizeBytes } = await this.#fileSystem.statPath(
-        this.#layout.rootsFile,
-      );
+      const sizeBytes = await this.#file.sizeBytes();
       return sizeBytes < minBytes || sizeBytes > maxBytes;
     } catch {
       return true;
@@ -166,7 +193,7 @@ export class RootsJournal {
       const batch = new Map(this.#pending);
       this.#unnamed.clear();
       try {
-        await this.#append([...batch.values()]);
+        await this.#append([...batch.values()], false);
       } catch {
         return;
       }
@@ -175,15 +202,20 @@ export class RootsJournal {
           this.#pending.delete(reference);
         }
       }
-      this.#noteGrowth(batch.values());
     });
   }
 
+  async #append(texts: readonly string[], isSynced: boolean): Promise<void> {
+    const sizeBytes = await this.#file.append(texts.join(""), isSynced);
+    this.#compactBytes ??= sizeBytes;
+    this.#noteGrowth(texts);
+  }
+
   /** Each line replaces at most one line of the file; a line that removes a root is obsolete itself. */
-  #noteGrowth(lines: Iterable<string>): void {
-    for (const line of lines) {
+  #noteGrowth(texts: readonly string[]): void {
+    for (const text of texts) {
       this.#grownBytes +=
-        line.length * (line.includes('"digest":null') ? REMOVAL_WEIGHT : 1);
+        text.length * (text.includes('"digest":null') ? REMOVAL_WEIGHT : 1);
     }
     const limitBytes = Math.max(this.#compactBytes ?? 0, MIN_GROWTH_BYTES);
     if (this.#grownBytes <= limitBytes) return;
@@ -192,205 +224,70 @@ export class RootsJournal {
   }
 
   /**
-   * Rewrites the file with one line for each root. Changes during the compaction are appended afterwards.
+   * Rewrites the file with one line for each root. Appends continue meanwhile: the new file ends with
+   * the lines whose rows were not committed at the start, and with all that were appended since.
    *
    * @throws the system's errors; the file is then unchanged
    */
   async compact(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
-    let failure: unknown;
-    await this.#serialize(async () => {
-      const hadLost = this.#hasLost;
-      // Changes that are dropped from now on may not be in the pages.
-      this.#hasLost = false;
-      try {
-        this.#compactBytes = await this.#rewrite(pages);
-        this.#grownBytes = 0;
-      } catch (error) {
-        this.#hasLost ||= hadLost;
-        failure = error;
-      }
-    });
-    if (failure !== undefined) throw failure;
+    const compaction = this.#compaction.then(() => this.#compact(pages));
+    this.#compaction = compaction.catch(() => undefined);
+    await compaction;
     await this.flush();
+  }
+
+  async #compact(pages: AsyncIterable<readonly JournalRoot[]>): Promise<void> {
+    const hadLost = this.#hasLost;
+    // Changes that are dropped from now on may not be in the pages.
+    this.#hasLost = false;
+    try {
+      const { position, unsettled } = await this.#serialize(async () => ({
+        position: await this.#file.sizeBytes(),
+        unsettled: [...this.#unsettled].map(({ text }) => text),
+      }));
+      const texts = textsOf(this.#clock.nowMs(), pages, unsettled);
+      this.#grownBytes = 0;
+      this.#compactBytes = await this.#file.rewrite(texts, position, (work) =>
+        this.#serialize(work),
+      );
+    } catch (error) {
+      this.#hasLost ||= hadLost;
+      throw error;
+    }
   }
 
   /** Returns the last line of each reference. Invalid lines are ignored. */
   async read(signal?: AbortSignal): Promise<readonly JournalRoot[]> {
     const roots = new Map<string, JournalRoot>();
-    let fd: number;
-    try {
-      fd = await this.#fileSystem.open(
-        this.#layout.rootsFile,
-        O_RDONLY | O_NOFOLLOW,
-      );
-    } catch (error) {
-      if (systemCode(error) === "ENOENT") return [];
-      throw error;
-    }
-    try {
-      const buffer = Buffer.allocUnsafe(READ_BYTES);
-      let rest = "";
-      for (let position = 0; ;) {
-        signal?.throwIfAborted();
-        const length = await this.#fileSystem.read(
-          fd,
-          buffer,
-          0,
-          READ_BYTES,
-          position,
-        );
-        if (length === 0) break;
-        position += length;
-        // Lines are ASCII: references, digests and media types hold nothing else.
-        const lines = (rest + buffer.toString("latin1", 0, length)).split("\n");
-        rest = (lines.pop() ?? "").slice(0, MAX_LINE_LENGTH);
-        for (const line of lines) keep(roots, line);
-      }
-      keep(roots, rest);
-    } finally {
-      await this.#fileSystem.close(fd).catch(() => undefined);
-    }
+    await this.#file.eachLine((lines) => {
+      for (const line of lines) keep(roots, line);
+    }, signal);
     return [...roots.values()];
   }
 
-  async #append(lines: readonly string[]): Promise<void> {
-    const text = (this.#isFirstAppend ? "\n" : "") + lines.join("");
-    const fd = await this.#fileSystem.open(
-      this.#layout.rootsFile,
-      O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW,
-    );
-    try {
-      this.#compactBytes ??= (await this.#fileSystem.stat(fd)).sizeBytes;
-      // If the write is cut, the whole batch is written again after a line break.
-      this.#isFirstAppend = true;
-      await this.#writeAll(fd, text, 0);
-      this.#isFirstAppend = false;
-    } finally {
-      await this.#fileSystem.close(fd).catch(() => undefined);
-    }
-  }
-
-  /** @returns the file's size */
-  async #rewrite(
-    pages: AsyncIterable<readonly JournalRoot[]>,
-  ): Promise<number> {
-    const path = this.#layout.temporaryFile("roots", 0);
-    const fd = await this.#fileSystem.open(
-      path,
-      O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW,
-    );
-    try {
-      let position = 0;
-      try {
-        for await (const page of pages) {
-          const text = page.map(lineOf).join("");
-          position += await this.#writeAll(fd, text, position);
-        }
-        await this.#fileSystem.fdatasync(fd);
-      } finally {
-        await this.#fileSystem.close(fd).catch(() => undefined);
-      }
-      await this.#fileSystem.rename(path, this.#layout.rootsFile);
-      await syncFolder(this.#fileSystem, this.#layout.root);
-      this.#isFirstAppend = false;
-      return position;
-    } catch (error) {
-      await this.#fileSystem.unlink(path).catch(() => undefined);
-      throw error;
-    }
-  }
-
-  async #writeAll(fd: number, text: string, position: number): Promise<number> {
-    const bytes = Buffer.from(text, "latin1");
-    for (let done = 0; done < bytes.length;) {
-      const written = await this.#fileSystem.writev(
-        fd,
-        [bytes.subarray(done)],
-        position + done,
-      );
-      if (written === 0)
-        throw new Error("got 0 bytes written; expected progress");
-      done += written;
-    }
-    return bytes.length;
-  }
-
-  #serialize(work: () => Promise<void>): Promise<void> {
-    this.#turn = this.#turn.then(work);
-    return this.#turn;
+  #serialize<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work);
+    this.#turn = done.catch(() => undefined);
+    return done;
   }
 }
 
-function referenceOf({
-  key,
-  reference,
-}: Pick<JournalRoot, "key" | "reference">): string {
-  const separator = reference.kind === "tag" ? ":" : "@";
-  return `${key.upstream}/${key.repository}${separator}${referenceText(reference)}`;
-}
-
-function lineOf(root: JournalRoot): string {
-  const { digest, mediaType, isPinned, atMs } = root;
-  return `${JSON.stringify({
-    ref: referenceOf(root),
-    digest: digest ?? null,
-    ...(digest === undefined ? {} : { mediaType }),
-    ...(isPinned ? { pinned: true } : {}),
-    time: new Date(atMs).toISOString(),
-  })}\n`;
+async function* textsOf(
+  nowMs: number,
+  pages: AsyncIterable<readonly JournalRoot[]>,
+  unsettled: readonly string[],
+): AsyncGenerator<string> {
+  yield completeLine(nowMs);
+  for await (const page of pages) yield page.map(lineOf).join("");
+  yield unsettled.join("");
 }
 
 function keep(roots: Map<string, JournalRoot>, line: string): void {
   const root = parseLine(line);
   if (root === undefined) return;
-  const reference = referenceOf(root);
+  const reference = rootName(root);
+  const known = roots.get(reference);
+  if (known?.isHosted === true && root.isHosted !== true) return;
   roots.delete(reference);
   roots.set(reference, root);
-}
-
-function parseLine(line: string): JournalRoot | undefined {
-  if (line.length > MAX_LINE_LENGTH || !line.startsWith("{")) return undefined;
-  let value: Readonly<Record<string, unknown>>;
-  try {
-    value = JSON.parse(line) as Record<string, unknown>;
-  } catch {
-    return undefined;
-  }
-  const { ref, digest, mediaType, pinned, time } = value;
-  if (typeof ref !== "string" || typeof time !== "string") return undefined;
-  const named = parseRoot(ref);
-  const atMs = Date.parse(time);
-  if (named === undefined || Number.isNaN(atMs)) return undefined;
-  const isPinned = pinned === true;
-  if (digest === null) {
-    return {
-      ...named,
-      digest: undefined,
-      mediaType: undefined,
-      isPinned,
-      atMs,
-    };
-  }
-  const parsed = typeof digest === "string" ? parseDigest(digest) : undefined;
-  if (
-    parsed === undefined ||
-    typeof mediaType !== "string" ||
-    !isMediaType(mediaType)
-  ) {
-    return undefined;
-  }
-  return { ...named, digest: parsed, mediaType, isPinned, atMs };
-}
-
-function parseRoot(
-  text: string,
-): Pick<JournalRoot, "key" | "reference"> | undefined {
-  const slash = text.indexOf("/");
-  const at = text.indexOf("@");
-  const end = at === -1 ? text.lastIndexOf(":") : at;
-  const repository = parseRepositoryName(text.slice(slash + 1, end));
-  const reference = parseReference(text.slice(end + 1));
-  const isKind = reference?.kind === (at === -1 ? "tag" : "digest");
-  if (slash < 1 || repository === undefined || !isKind) return undefined;
-  return { key: { upstream: text.slice(0, slash), repository }, reference };
 }

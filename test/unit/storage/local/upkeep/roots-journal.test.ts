@@ -7,10 +7,8 @@ import {
   layoutFolders,
 } from "../../../../../src/storage/local/root/disk-layout.ts";
 import { nodeFileSystem } from "../../../../../src/storage/local/root/file-system.ts";
-import {
-  type JournalRoot,
-  RootsJournal,
-} from "../../../../../src/storage/local/upkeep/roots-journal.ts";
+import type { JournalRoot } from "../../../../../src/storage/local/upkeep/journal-lines.ts";
+import { RootsJournal } from "../../../../../src/storage/local/upkeep/roots-journal.ts";
 import { digestOf } from "../../../../../src/oci/digest.ts";
 import { keyOf, tag } from "../../../../contract/metadata-index-contract.ts";
 import type { AfterTest } from "../../../../support/after-test.ts";
