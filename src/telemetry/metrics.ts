@@ -179,6 +179,20 @@ export function createMetrics(version: string) {
       "storage_limit_bytes",
       "Bytes of blobs above which images are evicted.",
     ),
+    collectedBytes: counter(
+      "collected_bytes_total",
+      "Bytes of hosted repositories that were removed because nothing needed them.",
+    ),
+    hostedBytes: gauge(
+      "hosted_bytes",
+      "Bytes of the distinct digests of a hosted registry.",
+      ["registry"],
+    ),
+    notifications: counter(
+      "notifications_total",
+      "Notification events: delivered, retried, rejected by the endpoint, or dropped.",
+      ["outcome"],
+    ),
     scrubFindings: counter(
       "scrub_findings_total",
       "Findings of scrubs, by code.",
