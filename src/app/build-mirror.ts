@@ -86,6 +86,7 @@ export async function buildMirror(
       hasCredentials: (name) =>
         set.mirrored.find((upstream) => upstream.name === name)?.client
           .hasCredentials ?? false,
+      routes,
     }),
   };
 }

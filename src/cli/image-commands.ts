@@ -7,7 +7,8 @@ interface CommonOptions {
 }
 
 const REF =
-  "upstream/repository:tag or upstream/repository@digest, as in docker.io/library/alpine:3.20";
+  "registry/repository:tag or registry/repository@digest, as in docker.io/library/alpine:3.20; alpine:3.20 is of the default registry, alpine its latest";
+const REF_OR_PATTERN = `${REF}; or a glob over registry/repository[:tag], as in 'docker.io/library/*'`;
 
 /** Adds the commands that work on cached images. */
 export function addImageCommands(
@@ -25,29 +26,46 @@ export function addImageCommands(
   add("ls", "list the images in the cache")
     .argument(
       "[pattern]",
-      "a glob over upstream/repository[:tag], or a part of the name",
+      "a glob over registry/repository[:tag], or a part of the name",
     )
     .action((pattern: string | undefined, options: CommonOptions) =>
       run({ name: "ls", pattern }, options),
     );
 
-  const imageCommands = [
-    ["inspect", "show an image and its stored parts"],
-    ["pin", "protect an image from eviction"],
-    ["unpin", "remove the protection from eviction"],
+  add("inspect", "show an image and its stored parts")
+    .argument("<ref>", REF)
+    .action((ref: string, options: CommonOptions) =>
+      run({ name: "inspect", ref }, options),
+    );
+
+  const changes = [
+    [
+      "pin",
+      "protect an image from eviction or, if it is hosted, from retention",
+    ],
+    ["unpin", "remove the protection of an image"],
     [
       "refresh",
       "fetch a tag's digest, referrers and the list of tags from the upstream again",
     ],
-    ["rm", "remove an image from the cache"],
   ] as const;
-  for (const [name, description] of imageCommands) {
+  for (const [name, description] of changes) {
     add(name, description)
-      .argument("<ref>", REF)
+      .argument("<ref>", REF_OR_PATTERN)
       .action((ref: string, options: CommonOptions) =>
         run({ name, ref }, options),
       );
   }
+
+  add("rm", "remove an image from the cache")
+    .argument("<ref>", REF_OR_PATTERN)
+    .option(
+      "--yes",
+      "do not ask before a pattern removes more than half of the cache",
+    )
+    .action((ref: string, options: CommonOptions & { readonly yes?: true }) =>
+      run({ name: "rm", ref, isConfirmed: options.yes === true }, options),
+    );
 
   add("evict", "free space now: remove the images that were pulled longest ago")
     .option("--to <size>", "the size to reduce the cache to: 10GiB, 50% or 0")

@@ -7,31 +7,36 @@ import { formatFault } from "../config/fault.ts";
 import { formatListenAddress } from "../config/schema/forms.ts";
 import { loadConfig } from "../config/load.ts";
 import { parseAmount, SIZE_EXPECTED } from "../config/schema/units.ts";
-import { parseImageReference } from "../images/image-reference.ts";
-import type {
-  EvictionReport,
-  ImageDetail,
-  ImageSummary,
-} from "../images/images.ts";
+import { imageText, parseImageReference } from "../images/image-reference.ts";
 import { createRoutes } from "../routing/routes.ts";
 import type { Confirm } from "./confirm.ts";
+import { confirmEviction } from "./confirm-removal.ts";
 import {
-  Failed,
-  type ImageBackend,
-  openImageBackend,
-} from "./image-backend.ts";
+  actOnImage,
+  actOnPattern,
+  type ImageAction,
+  isPattern,
+} from "./image-actions.ts";
+import { Failed, type ImageBackend } from "./image-backend.ts";
+import { evictionOutcome, listing, type Outcome } from "./image-output.ts";
+import { askRunningImages } from "./running-images.ts";
+import { findRunningMirror } from "./running-mirror.ts";
+import { openStoppedImages } from "./stopped-images.ts";
 import { writeOut } from "./write-out.ts";
 import { messageOf } from "../telemetry/error-record.ts";
-
-/** The number of platforms that a line of the list names. */
-const MAX_NAMED_PLATFORMS = 3;
 
 /** One of the commands that work on cached images. */
 export type ImageCommand =
   | { readonly name: "ls"; readonly pattern: string | undefined }
   | {
-      readonly name: "inspect" | "pin" | "unpin" | "refresh" | "rm";
+      readonly name: "inspect" | "pin" | "unpin" | "refresh";
       readonly ref: string;
+    }
+  | {
+      readonly name: "rm";
+      readonly ref: string;
+      /** `--yes`: do not ask. */
+      readonly isConfirmed?: boolean;
     }
   | {
       readonly name: "evict";
@@ -52,12 +57,6 @@ export interface ImageCommandOptions {
   readonly stdout: Writable;
   readonly stderr: Writable;
   readonly confirm: Confirm;
-}
-
-/** The result of a command, as JSON and as text. */
-interface Outcome {
-  readonly json: unknown;
-  readonly text: string;
 }
 
 /**
@@ -96,7 +95,11 @@ export async function runImageCommand(
         ? `${JSON.stringify(outcome.json, undefined, 2)}\n`
         : outcome.text,
     );
-    return 0;
+    const { failures = [] } = outcome;
+    for (const failure of failures) {
+      await writeOut(stderr, `entrepot: ${failure}\n`);
+    }
+    return failures.length === 0 ? 0 : 1;
   } catch (error) {
     await writeOut(stderr, `entrepot: ${failureText(error, config)}\n`);
     if (error instanceof Failed) return error.exitCode;
@@ -126,79 +129,49 @@ async function readCommand(
       );
     };
   }
-  const { name, ref } = command;
-  const { upstreams, upstreamTemplates } = config;
-  const routes = createRoutes(upstreams, upstreamTemplates);
-  if (parseImageReference(ref, routes) === undefined) {
+  const action = { isConfirmed: false, ...command };
+  if (isPattern(action.ref) && action.name !== "inspect") {
+    return (backend) => actOnPattern(action, backend, confirm);
+  }
+  checkReference(action, config);
+  return (backend) => actOnImage(action, backend);
+}
+
+/** @throws Failed */
+function checkReference({ name, ref }: ImageAction, config: Config): void {
+  const { upstreams, upstreamTemplates, hosted } = config;
+  const routes = createRoutes(upstreams, upstreamTemplates, hosted);
+  const image = parseImageReference(ref, routes);
+  if (image === undefined) {
     throw new Failed(
       2,
-      `got ${ref}; expected upstream/repository:tag or upstream/repository@digest`,
+      `got ${ref}; expected registry/repository:tag, registry/repository@digest or a name of the default registry`,
     );
   }
-  const cached = <T>(found: T | undefined): T => {
-    if (found === undefined) throw new Failed(1, `${ref} is not cached`);
-    return found;
-  };
-  switch (name) {
-    case "inspect":
-      return async (backend) => inspection(cached(await backend.inspect(ref)));
-    case "pin":
-    case "unpin":
-      return async (backend) => {
-        const pinned = name === "pin";
-        cached(await backend.setPinned(ref, pinned));
-        return {
-          json: { ref, pinned },
-          text: `${ref} ${pinned ? "is pinned" : "is no longer pinned"}\n`,
-        };
-      };
-    case "refresh":
-      return async (backend) => {
-        const found = await backend.refresh(ref);
-        if (found === undefined) {
-          throw new Failed(1, `${ref} is not found in its registry`);
-        }
-        const { digest, changed } = found;
-        return {
-          json: { ref, digest, changed },
-          text: `${ref} ${changed ? "is now" : "is still"} ${digest}\n`,
-        };
-      };
-    case "rm":
-      return async (backend) => {
-        const freedBytes = cached(await backend.remove(ref));
-        return {
-          json: { ref, freedBytes },
-          text: `removed ${ref}; ${sizeText(freedBytes)} freed\n`,
-        };
-      };
-    default:
-      return name satisfies never;
+  if (name === "refresh" && routes.findHosted(image.key.upstream)) {
+    throw new Failed(
+      2,
+      `${imageText(image)} is hosted here and has no upstream; expected a mirrored image`,
+    );
   }
 }
 
 /**
- * Asks for confirmation before more than half of the cache is evicted.
+ * Opens the running mirror if one answers, otherwise the storage root. Changes there are recorded in
+ * `audit.file` as by the mirror.
  *
- * @throws Failed if the operator declines or cannot be asked
+ * @param stderr receives errors of audit records
+ * @throws RootInUseError if a process that does not answer holds the root; Failed, StorageError,
+ *   IndexError
  */
-async function confirmEviction(
-  backend: ImageBackend,
-  toBytes: number | undefined,
-  confirm: Confirm,
-): Promise<void> {
-  const storedBytes = await backend.storedBytes();
-  const plan = await backend.evict({ toBytes, isDryRun: true });
-  if (plan.freedBytes * 2 <= storedBytes) return;
-  const amount = `${plan.images.length} images, ${sizeText(plan.freedBytes)} of ${sizeText(storedBytes)} in the cache`;
-  const confirmation = await confirm(`Evict ${amount}?`);
-  if (confirmation === "agreed") return;
-  throw confirmation === "declined"
-    ? new Failed(1, "declined; nothing was removed")
-    : new Failed(
-        2,
-        `evict would remove ${amount}; nothing was removed. Add --yes to confirm, or --dry-run to list the images`,
-      );
+async function openImageBackend(
+  config: Config,
+  stderr: Writable,
+): Promise<ImageBackend> {
+  const ask = await findRunningMirror(config);
+  return ask === undefined
+    ? openStoppedImages(config, stderr)
+    : askRunningImages(ask);
 }
 
 async function readSize(
@@ -222,105 +195,6 @@ async function readSize(
     );
   }
   return Math.floor(space.totalBytes * amount.share);
-}
-
-function listing(images: readonly ImageSummary[]): Outcome {
-  const rows = images.map((image) => [
-    image.ref,
-    sizeText(image.sizeBytes),
-    image.pulledAt.slice(0, 16).replace("T", " "),
-    platformsText(image.platforms),
-    [image.pinned ? "pinned" : "", image.complete ? "" : "incomplete"]
-      .filter((word) => word !== "")
-      .join(", "),
-  ]);
-  return {
-    json: images,
-    text: table([["IMAGE", "SIZE", "PULLED", "PLATFORMS", ""], ...rows]),
-  };
-}
-
-function inspection(image: ImageDetail): Outcome {
-  const head = [
-    ["ref", image.ref],
-    ["digest", image.digest],
-    ["media type", image.mediaType],
-    ["size", sizeText(image.sizeBytes)],
-    ["complete", image.complete ? "yes" : "no"],
-    ["pinned", image.pinned ? "yes" : "no"],
-    ["pulled", image.pulledAt],
-  ];
-  const platforms = image.platforms.map(({ platform, digest, complete }) => [
-    platform,
-    complete ? "complete" : "incomplete",
-    digest,
-  ]);
-  const parts = image.graph.map((part) => [
-    part.digest,
-    part.sizeBytes === null ? "?" : sizeText(part.sizeBytes),
-    part.stored ? "stored" : "absent",
-    part.kind,
-    part.mediaType ?? "",
-  ]);
-  const tables = [head, platforms, parts].filter((rows) => rows.length > 0);
-  return { json: image, text: tables.map(table).join("\n") };
-}
-
-/** Names some of the complete platforms and counts all platforms. */
-function platformsText(platforms: ImageSummary["platforms"]): string {
-  const complete = platforms.filter((one) => one.complete);
-  const names = complete
-    .slice(0, MAX_NAMED_PLATFORMS)
-    .map(({ platform }) => platform)
-    .join(", ");
-  return complete.length === platforms.length &&
-    complete.length <= MAX_NAMED_PLATFORMS
-    ? names
-    : `${names} (${complete.length} of ${platforms.length})`.trimStart();
-}
-
-function evictionOutcome(report: EvictionReport, dryRun: boolean): Outcome {
-  const rows = report.images.map((image) => [
-    image.ref,
-    sizeText(image.sizeBytes),
-    image.pulledAt.slice(0, 16).replace("T", " "),
-    image.reason,
-  ]);
-  const sum = `${report.images.length} images, ${sizeText(report.freedBytes)} ${dryRun ? "would be freed" : "freed"}\n`;
-  return {
-    json: { dryRun, images: report.images, freedBytes: report.freedBytes },
-    text: rows.length === 0 ? sum : `${table(rows)}${sum}`,
-  };
-}
-
-function table(rows: readonly (readonly string[])[]): string {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [at, cell] of row.entries()) {
-      widths[at] = Math.max(widths[at] ?? 0, cell.length);
-    }
-  }
-  return rows
-    .map(
-      (row) =>
-        `${row
-          .map((cell, at) => cell.padEnd(widths[at] ?? 0))
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
-}
-
-/** Formats a size with two or three digits and a unit. */
-function sizeText(sizeBytes: number): string {
-  let value = sizeBytes;
-  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (value < 1024) {
-      return `${value < 10 && unit !== "B" ? value.toFixed(1) : Math.round(value)} ${unit}`;
-    }
-    value /= 1024;
-  }
-  return `${value.toFixed(1)} TiB`;
 }
 
 /** Adds to the message of a root in use why its mirror could not be reached. */

@@ -1,11 +1,17 @@
+import { parseDigest } from "../oci/digest.ts";
 import {
   parseReference,
   parseRepositoryName,
+  parseTag,
   type Reference,
   referenceText,
   type RepositoryKey,
 } from "../oci/reference.ts";
-import { repositoryKey, type Routes } from "../routing/routes.ts";
+import {
+  repositoryKey,
+  type RouteHints,
+  type Routes,
+} from "../routing/routes.ts";
 
 /** An image as operators name it. */
 export interface ImageReference {
@@ -14,26 +20,72 @@ export interface ImageReference {
 }
 
 /**
- * Parses `upstream/repository:tag` or `upstream/repository@digest`. The upstream is a key or an alias
- * of the configuration, or one that was removed from it, so that its content can be purged.
+ * Parses a reference as operators and engines write it: `registry/repository:tag`,
+ * `registry/repository@digest`, or a name without a registry, which is the default registry's; without
+ * a tag it is `latest`. The registry is a key or an alias of the configuration, or one that was removed
+ * from it, so that its content can be purged.
  *
- * @example "docker.io/alpine:3.20" is docker.io/library/alpine:3.20
+ * @example "docker.io/alpine:3.20" is docker.io/library/alpine:3.20; so is "alpine:3.20" while
+ *   docker.io is the default
  */
 export function parseImageReference(
   text: string,
   routes: Pick<Routes, "routeRepository">,
 ): ImageReference | undefined {
-  const written = parseImageText(text);
-  if (written === undefined) return undefined;
-  const { upstream, repository } = written.key;
-  const routed = routes.routeRepository(
-    { prefix: upstream, ns: undefined, host: undefined },
-    repository,
-  );
-  return routed.ok
-    ? { key: repositoryKey(routed), reference: written.reference }
-    : written;
+  const { name, reference } = splitReference(text);
+  if (reference === undefined) return undefined;
+  const key = findRepository(name, routes);
+  return key && { key, reference };
 }
+
+function splitReference(text: string): {
+  readonly name: string;
+  readonly reference: Reference | undefined;
+} {
+  const atAt = text.indexOf("@");
+  if (atAt !== -1) {
+    const digest = parseDigest(text.slice(atAt + 1));
+    return {
+      name: text.slice(0, atAt),
+      reference: digest && { kind: "digest", digest },
+    };
+  }
+  // A colon before a slash separates a registry's port.
+  const colonAt = text.lastIndexOf(":");
+  const endAt = colonAt > text.lastIndexOf("/") ? colonAt : text.length;
+  const tag = parseTag(
+    endAt === text.length ? "latest" : text.slice(endAt + 1),
+  );
+  return { name: text.slice(0, endAt), reference: tag && { kind: "tag", tag } };
+}
+
+function findRepository(
+  name: string,
+  routes: Pick<Routes, "routeRepository">,
+): RepositoryKey | undefined {
+  const slashAt = name.indexOf("/");
+  const registry = slashAt === -1 ? undefined : name.slice(0, slashAt);
+  // A registry with a port is not a legal component of a name.
+  const named =
+    registry !== undefined &&
+    routes.routeRepository(
+      { ...NO_HINTS, prefix: registry },
+      name.slice(slashAt + 1),
+    );
+  if (named && named.ok) return repositoryKey(named);
+  const routed = routes.routeRepository(NO_HINTS, name);
+  if (routed.ok) return repositoryKey(routed);
+  const repository = parseRepositoryName(name.slice(slashAt + 1));
+  return registry === undefined || registry === "" || repository === undefined
+    ? undefined
+    : { upstream: registry, repository };
+}
+
+const NO_HINTS: RouteHints = {
+  prefix: undefined,
+  ns: undefined,
+  host: undefined,
+};
 
 /** Parses the text of {@link imageText} without the configuration: an image as the index names it. */
 export function parseImageText(text: string): ImageReference | undefined {

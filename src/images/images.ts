@@ -17,14 +17,22 @@ import type {
 import { Pace } from "../retention/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compilePattern } from "../oci/glob.ts";
+import type { Routes } from "../routing/routes.ts";
 import { type ImagePlatform, ImagePlatforms } from "./image-platforms.ts";
-import { type ImageReference, imageText } from "./image-reference.ts";
+import {
+  type ImageReference,
+  imageText,
+  parseImageReference,
+  parseImageText,
+} from "./image-reference.ts";
 
 type ImagesIndex = Pick<BlobRecords, "getBlob"> &
   ImageGraph &
   ImageIndex &
   Pick<PinIndex, "setPinned"> &
   Pick<UseIndex, "settleUses">;
+
+type ImagesRoutes = Pick<Routes, "routeRepository" | "findHosted">;
 
 /** A cached image as `ls --json` and the operator API report it. */
 export interface ImageSummary {
@@ -36,6 +44,8 @@ export interface ImageSummary {
   /** Whether the image, or at least one platform of an index, can be pulled without its upstream. */
   readonly complete: boolean;
   readonly pinned: boolean;
+  /** Pushed to this server or tagged here: never evicted. */
+  readonly hosted: boolean;
   /** ISO 8601. */
   readonly pulledAt: string;
   /** In the order of the index; one for an image whose config is stored, none for an artifact. */
@@ -93,6 +103,7 @@ export class Images {
   readonly #index: ImagesIndex;
   readonly #evictor: Evictor;
   readonly #hasCredentials: (upstream: string) => boolean;
+  readonly #routes: ImagesRoutes;
   readonly #platforms: ImagePlatforms;
   /** The index answers synchronously: without pauses a long list would delay every request. */
   readonly #pace = new Pace();
@@ -102,8 +113,10 @@ export class Images {
     readonly blobs: Pick<BlobStore, "read">;
     readonly evictor: Evictor;
     readonly hasCredentials: (upstream: string) => boolean;
+    readonly routes: ImagesRoutes;
   }) {
     this.#index = options.index;
+    this.#routes = options.routes;
     this.#evictor = options.evictor;
     this.#hasCredentials = options.hasCredentials;
     this.#platforms = new ImagePlatforms({ ...options, pace: this.#pace });
@@ -133,6 +146,30 @@ export class Images {
       if (after === undefined) return { images, last: undefined };
     }
     return { images, last: searchedTo && imageText(searchedTo) };
+  }
+
+  /**
+   * Finds the image that an operator names. A name as {@link list} returns it means that image if the
+   * configuration gives the name another meaning under which nothing is stored: its registry was removed.
+   *
+   * @returns undefined if the text is not a reference
+   */
+  async resolve(text: string): Promise<ImageReference | undefined> {
+    const image = parseImageReference(text, this.#routes);
+    const listed = parseImageText(text);
+    if (
+      image === undefined ||
+      listed === undefined ||
+      imageText(image) === imageText(listed) ||
+      (await this.#isStored(image))
+    ) {
+      return image;
+    }
+    return (await this.#isStored(listed)) ? listed : image;
+  }
+
+  async #isStored({ key, reference }: ImageReference): Promise<boolean> {
+    return (await this.#index.getRoot(key, reference)) !== undefined;
   }
 
   async get(image: ImageReference): Promise<ImageDetail | undefined> {
@@ -168,9 +205,10 @@ export class Images {
   }
 
   async #summary(row: RootRow): Promise<ImageSummary> {
-    const scope: BlobScope = this.#hasCredentials(row.key.upstream)
-      ? "repository"
-      : "upstream";
+    const registry = row.key.upstream;
+    const hosted = this.#routes.findHosted(registry) !== undefined;
+    const scope: BlobScope =
+      hosted || this.#hasCredentials(registry) ? "repository" : "upstream";
     return {
       ref: imageText(row),
       digest: row.digest,
@@ -178,6 +216,7 @@ export class Images {
       sizeBytes: await this.#storedBytes(row.digest),
       complete: await this.#index.isComplete(row.key, row.digest, scope),
       pinned: row.isPinned,
+      hosted,
       pulledAt: timeText(row.usedAtMs),
       platforms: await this.#platforms.list(row.key, row.digest, scope),
     };

@@ -64,7 +64,9 @@ async function setUp(test: AfterTest): Promise<{
   const upstream = await ScriptedUpstream.start(test);
   upstream.content.addImage("library/app", first, "1");
   upstream.content.addImage("library/app", second, "2");
-  const mirror = await startMirror(test, [upstreamOf(upstream)]);
+  const mirror = await startMirror(test, [
+    upstreamOf(upstream, { libraryPrefix: true }),
+  ]);
   for (const each of ["1", "2"]) {
     mirror.clock.advance(1_000);
     await pullImage(mirror, "library/app", each);
@@ -77,7 +79,13 @@ async function setUp(test: AfterTest): Promise<{
       operator: { listen: host },
       storage: { root: mirror.root },
       eviction: { maxSize: "1TiB", minFree: "0B", maxIdle: "forever" },
-      upstreams: { "registry.example": { endpoints: [upstream.origin] } },
+      upstreams: {
+        "registry.example": {
+          endpoints: [upstream.origin],
+          default: true,
+          libraryPrefix: true,
+        },
+      },
     }),
   );
   const run = async (
@@ -123,6 +131,7 @@ void describe("the commands on images", () => {
           first.blobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
         complete: true,
         pinned: false,
+        hosted: false,
         pulledAt: "2026-01-01T00:00:01.000Z",
         platforms: [
           {
@@ -239,6 +248,49 @@ void describe("the commands on images", () => {
     });
   }
 
+  for (const where of ["a running mirror", "the storage root"] as const) {
+    void it(`accept what engines accept, and patterns, by ${where}`, async (test) => {
+      const { mirror, run } = await setUp(test);
+      if (where === "the storage root") await mirror.close();
+      assert.deepEqual(await run({ name: "pin", ref: "app:1" }, true), {
+        code: 0,
+        stdout: `${JSON.stringify({ ref: `${APP}:1`, pinned: true }, undefined, 2)}\n`,
+        stderr: "",
+      });
+      assert.deepEqual(await run({ name: "inspect", ref: "app" }), {
+        code: 1,
+        stdout: "",
+        stderr: "entrepot: app is not cached\n",
+      });
+      assert.deepEqual(await run({ name: "unpin", ref: "**/app:*" }), {
+        code: 0,
+        stdout: `${APP}:1 is no longer pinned\n${APP}:2 is no longer pinned\n`,
+        stderr: "",
+      });
+      for (const name of ["pin", "unpin", "refresh", "rm"] as const) {
+        assert.deepEqual(await run({ name, ref: "**:absent" }), {
+          code: 1,
+          stdout: "",
+          stderr: "entrepot: no image matches **:absent\n",
+        });
+      }
+      const terminal = new TestTerminal("declined");
+      const all = { name: "rm", ref: "**/app" } as const;
+      assert.equal((await run(all)).code, 2);
+      assert.equal((await run(all, false, terminal)).code, 1);
+      assert.match(terminal.questions[0] ?? "", /^Remove 2 images, .+\?$/);
+      const one = await run({ name: "rm", ref: "**:1" }, false, terminal);
+      assert.match(one.stdout, /^removed registry\.example\/library\/app:1; /);
+      assert.equal(terminal.questions.length, 1);
+      const rest = await run({ ...all, isConfirmed: true }, true);
+      const removed = JSON.parse(rest.stdout) as { readonly ref: string }[];
+      assert.deepEqual(
+        removed.map(({ ref }) => ref),
+        [`${APP}:2`],
+      );
+    });
+  }
+
   void it("refresh a tag only if a mirror is running", async (test) => {
     const { mirror, upstream, run } = await setUp(test);
     upstream.content.addImage("library/app", second, "1");
@@ -262,11 +314,14 @@ void describe("the commands on images", () => {
       stderr: `entrepot: ${ref} is not found in its registry\n`,
     });
     assert.equal((await run({ name: "inspect", ref })).code, 0);
-    assert.deepEqual(await run({ name: "refresh", ref: "team/app:1" }), {
-      code: 1,
-      stdout: "",
-      stderr: "entrepot: team is not among the upstreams\n",
-    });
+    assert.deepEqual(
+      await run({ name: "refresh", ref: "team.example/app:1" }),
+      {
+        code: 1,
+        stdout: "",
+        stderr: "entrepot: team.example is not among the upstreams\n",
+      },
+    );
     await mirror.reload({ offline: true });
     assert.deepEqual(await run({ name: "refresh", ref: byDigest }), {
       code: 1,
@@ -298,8 +353,8 @@ void describe("the commands on images", () => {
   void it("distinguish invalid usage from a failed operation by the exit code", async (test) => {
     const { mirror, run } = await setUp(test);
     for (const command of [
-      { name: "rm", ref: "alpine" },
-      { name: "rm", ref: "docker.io/alpine" },
+      { name: "rm", ref: "Alpine" },
+      { name: "rm", ref: "docker.io/alpine:" },
       { name: "pin", ref: "docker.io/alpine@latest" },
       { name: "evict", to: "much", isDryRun: true, isConfirmed: true },
       { name: "evict", to: "10", isDryRun: false, isConfirmed: true },

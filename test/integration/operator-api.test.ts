@@ -112,6 +112,7 @@ void describe("the operator API", () => {
             sizeBytes: sizeOf(single.manifest, ...single.blobs),
             complete: true,
             pinned: false,
+            hosted: false,
             pulledAt: "2026-01-01T00:00:01.000Z",
             platforms: [
               {
@@ -132,6 +133,7 @@ void describe("the operator API", () => {
             ),
             complete: true,
             pinned: false,
+            hosted: false,
             pulledAt: "2026-01-01T00:00:02.000Z",
             platforms: ["linux/amd64", "linux/arm64/v8"].map((name, at) => ({
               platform: name,
@@ -250,9 +252,9 @@ void describe("the operator API", () => {
       );
     }
     for (const path of [
-      "/images/app",
-      "/images/a:1",
-      "/images/a/b",
+      "/images/App",
+      "/images/a:",
+      "/images/a/B",
       "/images/a/b@x",
     ]) {
       const answer = await mirror.operate("GET", path);

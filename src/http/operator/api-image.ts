@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest } from "fastify";
 import {
   type ImageReference,
-  parseImageReference,
+  imageText,
 } from "../../images/image-reference.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { auditedImages, type ImagesSource } from "./images-source.ts";
@@ -28,6 +28,10 @@ interface NamedReference {
   readonly reference: ImageReference;
   readonly text: string;
 }
+
+/** The forms of a reference, for errors. */
+export const REFERENCE_FORMS =
+  "registry/repository:tag, registry/repository@digest or a name of the default registry";
 
 const PINNED = object({ ref: TEXT, pinned: FLAG });
 
@@ -90,19 +94,20 @@ const SCHEMAS = {
 } satisfies Readonly<Record<string, OperationSchema>>;
 
 /**
- * Inspects, purges, pins and refreshes one image, `/api/v1/images/<ref>`. `<ref>` is
- * `upstream/repository:tag` or `upstream/repository@digest`.
+ * Inspects, removes, pins and refreshes one image, `/api/v1/images/<ref>`. `<ref>` is
+ * `registry/repository:tag` or `registry/repository@digest`; without a registry it is the default's,
+ * without a tag `latest`. Responses name it in full.
  */
 export async function imageApi(
   app: FastifyInstance,
   source: ImagesSource,
 ): Promise<void> {
-  const { images, routes } = source;
+  const { images } = source;
   const setPinned = async (
     { params, socket }: FastifyRequest<Wildcard>,
     pinned: boolean,
   ) => {
-    const image = readReference(routes, params, "/pin");
+    const image = await readReference(images, params, "/pin");
     const isCached = await auditedImages(source, socket).setPinned(
       image.reference,
       pinned,
@@ -113,14 +118,14 @@ export async function imageApi(
 
   const url = "/api/v1/images/*";
   app.get<Wildcard>(url, { schema: SCHEMAS.get }, async ({ params }) => {
-    const image = readReference(routes, params);
+    const image = await readReference(images, params);
     return (await images.get(image.reference)) ?? Promise.reject(notCached());
   });
   app.delete<Wildcard>(
     url,
     { schema: SCHEMAS.remove },
     async ({ params, socket }) => {
-      const image = readReference(routes, params);
+      const image = await readReference(images, params);
       const freedBytes = await auditedImages(source, socket).remove(
         image.reference,
       );
@@ -139,7 +144,8 @@ export async function imageApi(
     url,
     { schema: SCHEMAS.refresh, constraints: { action: "refresh" } },
     async ({ params }) => {
-      const image = readReference(routes, params, "/refresh");
+      const image = await readReference(images, params, "/refresh");
+      refuseHosted(source, image);
       const { digest, changed } = await source.refresh(image.reference);
       return { ref: image.text, digest, changed };
     },
@@ -156,22 +162,30 @@ export async function imageApi(
 }
 
 /** @throws RegistryError NAME_INVALID */
-function readReference(
-  routes: ImagesSource["routes"],
+async function readReference(
+  images: ImagesSource["images"],
   { "*": path }: Wildcard["Params"],
   suffix: "" | "/pin" | "/refresh" = "",
-): NamedReference {
+): Promise<NamedReference> {
   const text = path.slice(0, path.length - suffix.length);
   const reference = path.endsWith(suffix)
-    ? parseImageReference(text, routes)
+    ? await images.resolve(text)
     : undefined;
   if (reference === undefined) {
     throw new RegistryError("NAME_INVALID", {
-      detail:
-        "a reference is upstream/repository:tag or upstream/repository@digest",
+      detail: `got a text that is not a reference; expected ${REFERENCE_FORMS}`,
     });
   }
-  return { reference, text };
+  return { reference, text: imageText(reference) };
+}
+
+/** @throws RegistryError UNSUPPORTED */
+function refuseHosted({ routes }: ImagesSource, image: NamedReference): void {
+  if (routes.findHosted(image.reference.key.upstream) === undefined) return;
+  throw new RegistryError("UNSUPPORTED", {
+    status: 400,
+    detail: `${image.text} is hosted here and has no upstream; expected a mirrored image`,
+  });
 }
 
 function notCached(): RegistryError {

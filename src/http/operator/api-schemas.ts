@@ -55,7 +55,7 @@ export const REF_PARAMS = {
     "*": {
       ...TEXT,
       description:
-        "upstream/repository:tag or upstream/repository@digest; its slashes are not escaped.",
+        "registry/repository:tag or registry/repository@digest, or a name of the default registry; its slashes are not escaped.",
     },
   },
 };
@@ -78,6 +78,7 @@ const IMAGE = {
   sizeBytes: BYTES,
   complete: FLAG,
   pinned: FLAG,
+  hosted: FLAG,
   pulledAt: TIME,
   platforms: list(object({ platform: TEXT, digest: TEXT, complete: FLAG })),
 };

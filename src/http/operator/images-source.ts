@@ -11,9 +11,9 @@ export interface ImagesSource {
   readonly audit: Pick<Audit, "record">;
   readonly images: Pick<
     Images,
-    "list" | "get" | "setPinned" | "remove" | "evict"
+    "list" | "resolve" | "get" | "setPinned" | "remove" | "evict"
   >;
-  readonly routes: Pick<Routes, "routeRepository">;
+  readonly routes: Pick<Routes, "findHosted">;
   /** Sends a request to the upstream. @throws Refusal */
   refresh(image: ImageReference): Promise<{
     readonly digest: string;
