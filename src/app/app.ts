@@ -130,8 +130,8 @@ function reloadableParts({
     ...clientAccess,
     audit: foundation.audit,
     connections: servers.connections,
-    replaceUpstreams: (configs, templates) => {
-      const isChanged = set.replace(configs, templates);
+    replaceRegistries: ({ upstreams, upstreamTemplates, hosted }) => {
+      const isChanged = set.replace(upstreams, upstreamTemplates, hosted);
       if (isChanged) mirror.replaceUpstreams(set.configured);
       return isChanged;
     },

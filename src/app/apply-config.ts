@@ -24,10 +24,9 @@ export interface ReloadableParts {
   readonly audit: AuditSwitch;
   readonly clientAddress: SwitchableClientAddress;
   readonly connections: Pick<BoundServers, "setLimits">;
-  /** @returns whether anything changed */
-  readonly replaceUpstreams: (
-    upstreams: Config["upstreams"],
-    templates: Config["upstreams"],
+  /** Routes new requests to other registries. @returns whether any upstream changed */
+  readonly replaceRegistries: (
+    registries: Pick<Config, "upstreams" | "upstreamTemplates" | "hosted">,
   ) => boolean;
   readonly setEviction: (eviction: Config["eviction"]) => void;
   readonly log: Logger;
@@ -80,10 +79,8 @@ export async function applyConfig(
   setLive(next);
   tls?.apply();
   access?.apply();
-  const { upstreams, upstreamTemplates = [] } = next;
-  if (parts.replaceUpstreams(upstreams, upstreamTemplates)) {
-    changed.push("upstreams");
-  }
+  if (parts.replaceRegistries(next)) changed.push("upstreams");
+  differs("hosted");
   if (differs("eviction")) parts.setEviction(next.eviction);
   if (differs("trustedProxies")) {
     parts.clientAddress.trust(next.trustedProxies ?? []);
@@ -92,6 +89,7 @@ export async function applyConfig(
   // The code that uses these reads them at each use.
   differs("offline");
   differs("scrub");
+  differs("notifications");
   if (nextAudit !== undefined) await parts.audit.replace(nextAudit, auditFile);
   if (differs("log")) {
     log.level = next.log.level;

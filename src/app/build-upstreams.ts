@@ -23,6 +23,7 @@ export function buildUpstreams({
   const set = new UpstreamSet({
     upstreams: config.upstreams,
     templates: config.upstreamTemplates,
+    hosted: config.hosted,
     createClient: (upstream, onAnswered) =>
       createUpstreamClient({
         config: upstream,

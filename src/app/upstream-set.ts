@@ -1,5 +1,9 @@
 import { createHash } from "node:crypto";
-import { Secret, type UpstreamConfig } from "../config/config.ts";
+import {
+  type HostedConfig,
+  Secret,
+  type UpstreamConfig,
+} from "../config/config.ts";
 import { createFreshnessPolicy } from "../mirror/freshness.ts";
 import type { MirroredUpstream } from "../mirror/mirrored-upstream.ts";
 import { createPullPolicy } from "../mirror/pull-policy.ts";
@@ -16,6 +20,8 @@ import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
 export interface UpstreamSetOptions {
   readonly upstreams: readonly UpstreamConfig[];
   readonly templates?: readonly UpstreamConfig[] | undefined;
+  /** Registries that requests are routed to besides the upstreams. */
+  readonly hosted?: readonly HostedConfig[] | undefined;
   /** Creates a client that calls `onAnswered` for every answer of its registry. */
   readonly createClient: (
     config: UpstreamConfig,
@@ -39,14 +45,17 @@ export class UpstreamSet {
   #routes: Routes;
   /** Fingerprints of the configured upstreams and templates, in their order. */
   #fingerprints: string;
+  #hostedFingerprints: string;
 
   constructor(options: UpstreamSetOptions) {
-    const { upstreams, templates = [], schedule = scheduleUnref } = options;
+    const { upstreams, templates = [], hosted = [] } = options;
+    const { schedule = scheduleUnref } = options;
     this.#options = options;
     this.#retired = new RetiredUpstreams(schedule);
     this.#members = upstreams.map((config) => this.#makeMember(config));
-    this.#routes = createRoutes(upstreams, templates);
+    this.#routes = createRoutes(upstreams, templates, hosted);
     this.#fingerprints = fingerprintsOf(this.#members, templates);
+    this.#hostedFingerprints = hosted.map(fingerprintOf).join(" ");
     this.templated = new TemplateUpstreams({
       configOf: (name) => this.#routes.findUpstream(name),
       makeMember: (config, onAnswered) => this.#makeMember(config, onAnswered),
@@ -75,11 +84,12 @@ export class UpstreamSet {
    * Replaces the upstreams for new requests. One with an unchanged configuration keeps its
    * connections, tokens and breakers; running downloads of the others finish.
    *
-   * @returns whether anything changed
+   * @returns whether any upstream changed
    */
   replace(
     configs: readonly UpstreamConfig[],
     templates: readonly UpstreamConfig[] = [],
+    hosted: readonly HostedConfig[] = [],
   ): boolean {
     const before = new Map(this.#members.map((one) => [one.fingerprint, one]));
     const keptFor = (config: UpstreamConfig): Member | undefined =>
@@ -93,11 +103,16 @@ export class UpstreamSet {
       (config) => keptFor(config) ?? this.#makeMember(config),
     );
     const fingerprints = fingerprintsOf(this.#members, templates);
-    if (fingerprints === this.#fingerprints) return false;
+    const hostedFingerprints = hosted.map(fingerprintOf).join(" ");
+    const isChanged = fingerprints !== this.#fingerprints;
+    if (!isChanged && hostedFingerprints === this.#hostedFingerprints) {
+      return false;
+    }
     this.#fingerprints = fingerprints;
-    this.#routes = createRoutes(configs, templates);
+    this.#hostedFingerprints = hostedFingerprints;
+    this.#routes = createRoutes(configs, templates, hosted);
     this.templated.reload();
-    return true;
+    return isChanged;
   }
 
   async close(): Promise<void> {
@@ -162,7 +177,7 @@ function fingerprintsOf(
 }
 
 /** Hashes a configuration with its secrets, which can't be read from the result. */
-function fingerprintOf(config: UpstreamConfig): string {
+function fingerprintOf(config: UpstreamConfig | HostedConfig): string {
   const text = JSON.stringify(config, function (this: unknown, key, value) {
     // JSON.stringify calls the secret's toJSON before this function.
     const holder = (this as Record<string, unknown>)[key];

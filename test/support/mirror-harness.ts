@@ -43,7 +43,9 @@ export interface TestMirrorOptions {
     Pick<
       Config,
       | "audit"
+      | "hosted"
       | "limits"
+      | "notifications"
       | "operator"
       | "scrub"
       | "trustedProxies"
