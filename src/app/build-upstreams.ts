@@ -40,6 +40,9 @@ export function buildUpstreams({
     },
   });
   const routes: Routes = {
+    get hostnames() {
+      return set.routes.hostnames;
+    },
     routeRepository: (hints, spelled) =>
       set.routes.routeRepository(hints, spelled),
     routeRegistry: (hints) => set.routes.routeRegistry(hints),

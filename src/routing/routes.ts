@@ -83,6 +83,8 @@ export interface UnknownRegistry {
 
 /** Decides which registry a request is for. Lookups only: no text of a client becomes an address. */
 export interface Routes {
+  /** The `Host` values that select a registry, in lower case. */
+  readonly hostnames: ReadonlySet<string>;
   /**
    * Applies the first hint that decides, in this order: the path before `/v2/`, the name's first
    * component, `ns`, `Host`, the default registry. The name of a hosted registry decides as a first
@@ -128,6 +130,7 @@ export function createRoutes(
 }
 
 class ConfiguredRoutes implements Routes {
+  readonly hostnames: ReadonlySet<string>;
   readonly #byName = new Map<string, Registry>();
   readonly #byHostname = new Map<string, Registry>();
   readonly #default: Registry | undefined;
@@ -158,6 +161,7 @@ class ConfiguredRoutes implements Routes {
     for (const { hostnames, registry } of registries) {
       for (const host of hostnames) addOnce(byHostname, host, registry);
     }
+    this.hostnames = new Set(byHostname.keys());
     // A hosted default replaces the built-in one; the configuration rejects two written ones.
     this.#default = registries.findLast(({ isDefault }) => isDefault)?.registry;
     this.#templates = createUpstreamTemplates(templateConfigs, (name) =>

@@ -64,7 +64,7 @@ const RULE = mappingOf(
       {
         minItems: 1,
         description:
-          'Users, by the names of the htpasswd file or the subjects of tokens; `"*"` matches every client, including anonymous ones.',
+          'Users, by the names of the htpasswd file or the subjects of tokens; `"*"` matches every client, including anonymous ones, which only pull.',
         examples: [["alice", "ci"], ["*"]],
         "x-expected": 'a list of users\' names, or ["*"]',
       },
@@ -91,8 +91,8 @@ const RULE = mappingOf(
       {
         minItems: 1,
         description:
-          "The permitted actions. Mirrored repositories can only be pulled from, regardless of the rule.",
-        examples: [["pull"]],
+          "The permitted actions; `push` includes `pull`. Mirrored repositories are never pushed to; `delete` drops their cached copies.",
+        examples: [["pull"], ["push", "delete"]],
         "x-expected": "a list of pull, push and delete",
       },
     ),
@@ -118,7 +118,7 @@ export const ACCESS_SCHEMA = mappingOf(
       enum: ["pull", "none"],
       default: "pull",
       description:
-        "The rights of clients without credentials. With `pull`, unknown credentials are ignored and no client is asked for any.",
+        "The rights of clients without credentials, and of those with only a client certificate. With `pull`, unknown credentials are ignored and no client is asked for any, except to push or delete.",
       "x-expected": "pull or none",
     },
     anonymousNetworks: listOf(
@@ -141,7 +141,7 @@ export const ACCESS_SCHEMA = mappingOf(
       default: [],
       maxItems: 1024,
       description:
-        "Rights of users in repositories. As soon as one rule exists, everything that no rule allows is answered as missing content.",
+        "Rights of users in repositories. As soon as one rule exists, everything that no rule allows is answered as missing content; pushes and deletions are refused.",
       examples: [
         [
           {
@@ -152,12 +152,14 @@ export const ACCESS_SCHEMA = mappingOf(
         ],
       ],
       "x-expected": "a list of mappings of who, repositories and actions",
-      "x-zero": "every client that is let in may pull everything",
+      "x-zero":
+        "every client that is let in may pull everything, and users who logged in may push to and delete from hosted registries",
     },
   },
   {
     description: "Authentication and authorization of clients.",
     "x-expected": "a mapping",
-    "x-absent": "every client that reaches the mirror may pull",
+    "x-absent":
+      "every client that reaches the mirror may pull; anonymousPush of a hosted registry decides who may push",
   },
 );

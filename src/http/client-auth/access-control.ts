@@ -1,12 +1,8 @@
 import type { IncomingMessage } from "node:http";
 import { LRUCache } from "lru-cache";
-import type { AccessConfig } from "../../config/config.ts";
-import type { DistributionPath } from "../../oci/path.ts";
-import {
-  registryName,
-  type RouteHints,
-  type Routes,
-} from "../../routing/routes.ts";
+import type { AccessAction, AccessConfig } from "../../config/config.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import type { Routes } from "../../routing/routes.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import { clip, type Logger } from "../../telemetry/logger.ts";
@@ -17,20 +13,43 @@ import { ANONYMOUS, type Identity } from "./identity.ts";
 import type { KnownClients } from "./known-clients.ts";
 import type { ClientAddress } from "../server/client-address.ts";
 import { compileNetworks, type NetworkMatcher } from "./networks.ts";
-import { createPolicy, type Policy, type Right } from "./policy.ts";
-import { ROUTE_RIGHTS } from "./route-rights.ts";
+import { hasForeignOrigin } from "../server/loopback.ts";
+import {
+  createOpenAccess,
+  explainOpenRefusal,
+  registryOf,
+} from "./open-access.ts";
+import {
+  createPolicy,
+  type Policy,
+  type RepositoryRight,
+  type Right,
+} from "./policy.ts";
+import {
+  isMirroredRead,
+  isWriting,
+  type RequestedRoute,
+  requiredRight,
+} from "./required-right.ts";
 
 /** An admitted request. */
 export interface Admission {
   /** For the log; undefined if the client did not identify itself. */
   readonly user: string | undefined;
-  /** Whether the catalog may list a repository, given as `upstream/repository`. */
+  /** Whether the catalog may list a repository, given as `registry/repository`. */
   readonly maySee: (name: string) => boolean;
+  /**
+   * Whether the client has another right too: to push to the repository that it reads, or to pull
+   * from the one that it mounts a blob from.
+   *
+   * @param name `registry/repository`, canonical
+   */
+  readonly may: (action: AccessAction, name: string) => boolean;
 }
 
 /**
- * - `denied`: the client may use the mirror, but not this repository. The response is the same as
- *   for missing content.
+ * - `denied`: the client may use the server, but not this repository. The response to a read is the
+ *   same as for missing content; the response to a write is `refusal`.
  */
 export type Judgement =
   | ({ readonly kind: "admitted" } & Admission)
@@ -38,6 +57,8 @@ export type Judgement =
       readonly kind: "denied";
       /** As in {@link Admission}. */
       readonly user: string | undefined;
+      /** Undefined for reads. */
+      readonly refusal: RegistryError | undefined;
     };
 
 /** Authorises every request of the registry API. */
@@ -47,14 +68,16 @@ export interface AccessControl {
   /** Rules are configured: a right to read one repository does not imply another. */
   readonly hasRules: boolean;
   /**
-   * Judges a request before any lookup. Admits every request if `access` is not configured.
+   * Judges a request before any lookup. Admits every read if `access` is not configured.
    *
+   * @param routes the routes that the request is answered with
    * @returns synchronously if no credentials have to be checked
    * @throws AccessRefusal if the client must authenticate, or has failed to too often
    */
   judge(
     request: IncomingMessage,
-    path: DistributionPath,
+    requested: RequestedRoute,
+    routes: Routes,
   ): Judgement | Promise<Judgement>;
   /**
    * Opens the files of another configuration. Until it is applied, requests are judged by the
@@ -81,10 +104,12 @@ interface Gate {
   readonly clients: KnownClients;
 }
 
+/** Of reads from mirrored repositories while there is no `access`: one object for all of them. */
 const ADMITTED: Judgement = {
   kind: "admitted",
   user: undefined,
   maySee: () => true,
+  may: (action) => action === "pull",
 };
 /** At most one audit line for each rate-limited client in this time. */
 const LIMITED_LINE_EVERY_MS = 10_000;
@@ -102,7 +127,7 @@ export interface AccessControlOptions {
 export async function openAccessControl(
   options: AccessControlOptions,
 ): Promise<AccessControl> {
-  const { routes, clock, log, audit, clientAddress } = options;
+  const { clock, log, audit, clientAddress } = options;
   let gate = await openGate(options.config, options);
   const retiring = new Set<KnownClients>();
   // Rejected attempts are not checked: one audit line says as much as a thousand.
@@ -124,16 +149,25 @@ export async function openAccessControl(
     get hasRules() {
       return gate !== undefined && gate.config.rules.length > 0;
     },
-    judge: (request, path) =>
-      gate === undefined
-        ? ADMITTED
-        : judge(gate, rightOf(routes, request, path), {
+    judge: (request, requested, routes) => {
+      if (gate === undefined && isMirroredRead(request, requested, routes)) {
+        return ADMITTED;
+      }
+      const right = requiredRight(request, requested, routes);
+      if (isWriting(request, right) && hasForeignOrigin(request)) {
+        return denied(undefined, "the request was sent by another web page");
+      }
+      return gate === undefined
+        ? judgeOpen(right, request, routes)
+        : judge(gate, right, {
             request,
             address: clientAddress(request),
+            routes,
             log,
             audit,
             onLimited,
-          }),
+          });
+    },
     prepare: async (config) => {
       const next = await openGate(config, options);
       return {
@@ -176,102 +210,162 @@ async function openGate(
   };
 }
 
-/**
- * Returns the right that a request needs. A name that maps to no upstream needs `enter` only: there
- * is no content to protect, and the route responds with 404.
- */
-function rightOf(
-  routes: Routes,
+/** Judges a request while there is no `access`. */
+function judgeOpen(
+  right: Right,
   request: IncomingMessage,
-  { prefix, ns, target }: DistributionPath,
-): Right {
-  const right = ROUTE_RIGHTS[target.kind];
-  if (right === "enter" || right === "catalog") return { kind: right };
-  if (right !== "pull" || !("repository" in target)) {
-    throw new TypeError(
-      `got a ${target.kind} request; expected a route with a right`,
-    );
-  }
-  // The response is 405, whether the content exists or not.
-  if (request.method !== "GET" && request.method !== "HEAD") {
-    return { kind: "enter" };
-  }
-  const hints: RouteHints = { prefix, ns, host: request.headers.host };
-  const routed = routes.routeRepository(hints, target.repository);
-  return routed.ok
+  routes: Routes,
+): Judgement {
+  if (right.kind !== "repository") return ADMITTED;
+  const { action, name } = right;
+  const rights = createOpenAccess(request, routes);
+  return rights.may(action, name)
     ? {
-        kind: "repository",
-        action: right,
-        name: `${registryName(routed)}/${routed.repository}`,
+        kind: "admitted",
+        user: undefined,
+        maySee: () => true,
+        may: (another, other) => rights.may(another, other),
       }
-    : { kind: "enter" };
+    : denied(undefined, explainOpenRefusal(routes, name));
+}
+
+interface Attempt {
+  readonly request: IncomingMessage;
+  readonly address: string;
+  readonly routes: Routes;
+  readonly log: Logger;
+  readonly audit: Audit;
+  readonly onLimited: (address: string) => void;
 }
 
 async function judge(
   gate: Gate,
   right: Right,
-  attempt: {
-    readonly request: IncomingMessage;
-    readonly address: string;
-    readonly log: Logger;
-    readonly audit: Audit;
-    readonly onLimited: (address: string) => void;
-  },
+  attempt: Attempt,
 ): Promise<Judgement> {
-  const { policy, clients, config } = gate;
-  const { request, address, log, audit } = attempt;
+  const { policy, config } = gate;
+  const { request, address, routes } = attempt;
   const isAnonymousAllowed =
     gate.isAnonymousAllowedFrom(address) || hasCertificate(request);
-  // Credentials are not checked if anonymous rights suffice. The catalog depends on the identity.
+  // Credentials are not checked if anonymous rights suffice.
   if (
     isAnonymousAllowed &&
-    right.kind !== "catalog" &&
+    !dependsOnIdentity(right, request) &&
     policy(ANONYMOUS, right)
   ) {
-    return ADMITTED;
+    return admit(undefined, routes, (one) => policy(ANONYMOUS, one));
   }
-  const credentials = parseAuthorization(request.headers.authorization);
-  const found = await clients.identify(credentials, address);
-  if (found.kind !== "known" && !isAnonymousAllowed) {
-    const reason = credentials.kind === "token" ? "token" : "password";
-    if (found.kind === "limited") {
-      attempt.onLimited(address);
-      throw tooManyLogIns(found.retryAfterMs);
-    }
-    if (found.kind === "unknown") {
-      const { user } = found;
-      audit.record({ event: "login-failed", client: address, user, reason });
-      log.warn(
-        { client: address, user: found.user },
-        "failed log-in of a client",
-      );
-    }
-    const isToken = credentials.kind === "token";
-    throw unauthorized(
-      formatChallenge(
-        config.tokenServer,
-        right,
-        isToken ? "invalid_token" : undefined,
-      ),
-    );
-  }
-  const identity = found.kind === "known" ? found.identity : ANONYMOUS;
+  const isWrite = right.kind === "repository" && right.action !== "pull";
+  const identity = await identify(
+    gate,
+    right,
+    // Anonymous rights do not suffice for this write.
+    isAnonymousAllowed && !isWrite,
+    attempt,
+  );
   const has = (one: Right): boolean =>
     policy(identity, one) || (isAnonymousAllowed && policy(ANONYMOUS, one));
-  if (has(right)) {
-    return {
-      kind: "admitted",
-      user: nameOf(identity),
-      maySee: (name) => has({ kind: "catalog-entry", name }),
-    };
-  }
+  if (has(right)) return admit(nameOf(identity), routes, has);
   // A token grants one scope. The challenge names the scope that the client needs.
-  if (lacksGrant(identity, right) && !isAnonymousAllowed) {
+  if (lacksGrant(identity, right) && (isWrite || !isAnonymousAllowed)) {
     throw unauthorized(
       formatChallenge(config.tokenServer, right, "insufficient_scope"),
     );
   }
-  return { kind: "denied", user: nameOf(identity) };
+  return denied(
+    nameOf(identity),
+    isWrite ? explainRefusal(config, right) : undefined,
+  );
+}
+
+/**
+ * Returns who the client is. An unknown client is anonymous if that is allowed.
+ *
+ * @throws AccessRefusal if it is not allowed
+ */
+async function identify(
+  { config, clients }: Gate,
+  right: Right,
+  mayBeAnonymous: boolean,
+  { request, address, log, audit, onLimited }: Attempt,
+): Promise<Identity> {
+  const credentials = parseAuthorization(request.headers.authorization);
+  const found = await clients.identify(credentials, address);
+  if (found.kind === "known") return found.identity;
+  if (mayBeAnonymous) return ANONYMOUS;
+  const reason = credentials.kind === "token" ? "token" : "password";
+  if (found.kind === "limited") {
+    onLimited(address);
+    throw tooManyLogIns(found.retryAfterMs);
+  }
+  if (found.kind === "unknown") {
+    const { user } = found;
+    audit.record({ event: "login-failed", client: address, user, reason });
+    log.warn({ client: address, user }, "failed log-in of a client");
+  }
+  const isToken = credentials.kind === "token";
+  throw unauthorized(
+    formatChallenge(
+      config.tokenServer,
+      right,
+      isToken ? "invalid_token" : undefined,
+    ),
+  );
+}
+
+/**
+ * Whether the answer depends on who the client is, even if an anonymous one may have it: the catalog,
+ * and a `HEAD` of hosted content, after which a client with the right to push counts on the content.
+ */
+function dependsOnIdentity(
+  right: Right,
+  { method, headers }: IncomingMessage,
+): boolean {
+  if (right.kind === "catalog") return true;
+  return (
+    right.kind === "repository" &&
+    right.isHosted &&
+    method === "HEAD" &&
+    headers.authorization !== undefined
+  );
+}
+
+function admit(
+  user: string | undefined,
+  routes: Routes,
+  has: (right: Right) => boolean,
+): Judgement {
+  return {
+    kind: "admitted",
+    user,
+    maySee: (name) => has({ kind: "catalog-entry", name }),
+    may: (action, name) => {
+      const isHosted = routes.findHosted(registryOf(name)) !== undefined;
+      return has({ kind: "repository", action, name, isHosted });
+    },
+  };
+}
+
+/** @param detail why a write is refused; undefined for a read */
+function denied(
+  user: string | undefined,
+  detail: string | undefined,
+): Judgement {
+  const refusal =
+    detail === undefined ? undefined : new RegistryError("DENIED", { detail });
+  return { kind: "denied", user, refusal };
+}
+
+function explainRefusal(
+  { rules }: AccessConfig,
+  { action, isHosted }: RepositoryRight,
+): string {
+  if (rules.length > 0) {
+    return `no rule of access permits this client the action ${action} here`;
+  }
+  return isHosted
+    ? `this client may not ${action} here`
+    : "deleting from a mirrored repository needs a rule of access with the action delete";
 }
 
 /** Whether the client showed a certificate signed by an authority of `tls.clientCaFile`. */

@@ -1,4 +1,4 @@
-import type { TokenServerConfig } from "../../config/config.ts";
+import type { AccessAction, TokenServerConfig } from "../../config/config.ts";
 import type { Right } from "./policy.ts";
 
 /**
@@ -24,6 +24,13 @@ export function formatChallenge(
   return `Bearer ${parameters.join(",")}`;
 }
 
+/** A client that pushes also looks up what the repository has. */
+const SCOPES: Readonly<Record<AccessAction, string>> = {
+  pull: "pull",
+  push: "pull,push",
+  delete: "delete",
+};
+
 function scopeOf(right: Right): string | undefined {
   switch (right.kind) {
     case "enter":
@@ -32,7 +39,7 @@ function scopeOf(right: Right): string | undefined {
     case "catalog-entry":
       return "registry:catalog:*";
     case "repository":
-      return `repository:${right.name}:${right.action}`;
+      return `repository:${right.name}:${SCOPES[right.action]}`;
     default:
       return right satisfies never;
   }

@@ -113,13 +113,14 @@ function answer(
   }
   // Authorise before any lookup: forbidden must be indistinguishable from not found.
   const routes = options.currentRoutes();
-  const judgement = options.access.judge(request, requested.path);
+  const judgement = options.access.judge(request, requested, routes);
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
       options.audit.record(
         denialOf(routes, request, judged.user, exchange, requested),
       );
-      throw options.mirror.absence(wantedBy(requested.path.target));
+      const { refusal } = judged;
+      throw refusal ?? options.mirror.absence(wantedBy(requested.path.target));
     }
     return dispatch(options, {
       request,

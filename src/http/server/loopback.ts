@@ -68,7 +68,13 @@ function isForwardingHeader(name: string): boolean {
 
 function isLoopbackHost(host: string, names: ReadonlySet<string>): boolean {
   const name = hostName(host);
-  return name === "localhost" || isLoopbackAddress(name) || names.has(name);
+  return (
+    name === "localhost" ||
+    isLoopbackAddress(name) ||
+    names.has(name) ||
+    // A configured name may have a port.
+    names.has(host.toLowerCase())
+  );
 }
 
 /** The name or address in a `Host` header, in lower case, without port and brackets. */

@@ -63,6 +63,7 @@ interface Cell {
   readonly headers?: Readonly<Record<string, string>>;
   /** The status for a visitor with the right. */
   readonly status: number;
+  readonly isDelete?: boolean;
 }
 
 const reads = (path: string, status = 200): Cell[] =>
@@ -90,10 +91,32 @@ const ranged = (path: string): Cell[] =>
     status: Number(status),
   }));
 
+/** Requests that change nothing here: their repositories are mirrored. */
+const writes = (path: string): Cell[] =>
+  ["POST", "PUT", "PATCH", "OPTIONS"].map((method) => ({
+    method,
+    path,
+    status: 405,
+  }));
+
+/** Needs the right to delete, which no visitor has. */
+const deletes = (path: string): Cell[] => [
+  { method: "DELETE", path, status: 405, isDelete: true },
+];
+
 /** The requests of each kind of route. */
 const CELLS: Readonly<Record<Kind, (repository: string) => readonly Cell[]>> = {
-  ping: () => reads("/v2/"),
-  catalog: () => [...reads("/v2/_catalog"), ...reads("/v2/_catalog?n=1")],
+  ping: () => [
+    ...reads("/v2/"),
+    ...writes("/v2/"),
+    { method: "DELETE", path: "/v2/", status: 405 },
+  ],
+  catalog: () => [
+    ...reads("/v2/_catalog"),
+    ...reads("/v2/_catalog?n=1"),
+    ...writes("/v2/_catalog"),
+    { method: "DELETE", path: "/v2/_catalog", status: 405 },
+  ],
   manifest: (repository) =>
     ["v", IMAGE.manifest.digest].flatMap((reference) => {
       const path = `/v2/${repository}/manifests/${reference}`;
@@ -101,11 +124,8 @@ const CELLS: Readonly<Record<Kind, (repository: string) => readonly Cell[]>> = {
         ...reads(path),
         ...reads(`${path}?ns=registry.example`),
         ...unchanged(path, IMAGE.manifest.digest),
-        ...["PUT", "POST", "DELETE", "PATCH"].map((method) => ({
-          method,
-          path,
-          status: 405,
-        })),
+        ...writes(path),
+        ...deletes(path),
       ];
     }),
   blob: (repository) => {
@@ -118,16 +138,24 @@ const CELLS: Readonly<Record<Kind, (repository: string) => readonly Cell[]>> = {
       ...reads(`/v2/${repository}/blobs/${IMAGE.manifest.digest}`),
       ...unchanged(path, LAYER.digest),
       ...ranged(path),
-      { method: "DELETE", path, status: 405 },
+      ...writes(path),
+      ...deletes(path),
     ];
   },
   tags: (repository) => [
     ...reads(`/v2/${repository}/tags/list`),
+    ...writes(`/v2/${repository}/tags/list`),
+    ...deletes(`/v2/${repository}/tags/list`),
     ...reads(`/v2/${repository}/tags/list?n=1&last=a`),
   ],
   referrers: (repository) => {
     const path = `/v2/${repository}/referrers/${IMAGE.manifest.digest}`;
-    return [...reads(path), ...reads(`${path}?artifactType=${SIGNATURE_TYPE}`)];
+    return [
+      ...reads(path),
+      ...reads(`${path}?artifactType=${SIGNATURE_TYPE}`),
+      ...writes(path),
+      ...deletes(path),
+    ];
   },
   upload: (repository) => [
     {
@@ -140,11 +168,12 @@ const CELLS: Readonly<Record<Kind, (repository: string) => readonly Cell[]>> = {
       path: `/v2/${repository}/blobs/uploads/?mount=${LAYER.digest}&from=${PRIVATE}`,
       status: 405,
     },
-    {
-      method: "PATCH",
+    ...["GET", "HEAD", "DELETE"].map((method) => ({
+      method,
       path: `/v2/${repository}/blobs/uploads/session`,
       status: 405,
-    },
+    })),
+    ...writes(`/v2/${repository}/blobs/uploads/session`),
   ],
 };
 
@@ -168,6 +197,8 @@ interface Door {
   readonly access: AccessConfig;
   readonly challenge: RegExp;
   readonly isAnonymousLetIn: boolean;
+  /** Whether visitors are known by tokens, which grant no deletion. */
+  readonly tokens?: boolean;
   /** Visitors without private rights come first, so that they find an empty cache. */
   readonly visitors: readonly Visitor[];
 }
@@ -272,6 +303,7 @@ async function tokenDoor(test: AfterTest): Promise<Door> {
     challenge:
       /^Bearer realm="https:\/\/auth\.example\/token",service="mirror\.example"/,
     isAnonymousLetIn: false,
+    tokens: true,
     visitors: [
       { ...withoutRights, name: "anonymous", authorization: undefined },
       {
@@ -344,7 +376,8 @@ function look(response: RawResponse): unknown {
   return [response.status, headers, response.body.toString()];
 }
 
-type Expected = "allowed" | "challenge" | "absent" | "insufficient scope";
+type Expected =
+  "allowed" | "challenge" | "absent" | "insufficient scope" | "refused";
 
 /** Returns the expected result, written independently of the program. */
 function expected(
@@ -357,6 +390,10 @@ function expected(
   if (!visitor.isKnown && !door.isAnonymousLetIn) return "challenge";
   if (kind === "catalog" && visitor.lacksGrant === true) {
     return "insufficient scope";
+  }
+  if (cell.isDelete === true) {
+    if (!visitor.isKnown) return "challenge";
+    return door.tokens === true ? "insufficient scope" : "refused";
   }
   const isOpen = kind === "ping" || kind === "catalog" || cell.status === 405;
   if (isOpen) return "allowed";
@@ -408,6 +445,10 @@ async function assertAll(scene: Scene, phase: string): Promise<number> {
             case "insufficient scope":
               assert.equal(status, 401, label);
               assert.match(challenge ?? "", /insufficient_scope/, label);
+              break;
+            case "refused":
+              assert.equal(status, 403, label);
+              assert.equal(challenge, undefined, label);
               break;
             case "absent":
               assert.equal(status, 404, label);
@@ -495,7 +536,8 @@ async function assertNotJoined(scene: Scene): Promise<void> {
     for (const cell of CELLS.blob(PRIVATE)) {
       const { status, bodyBytes } = await ask(scene, visitor, cell);
       const isOpen = cell.status === 405 && status === 405;
-      assert.ok(isOpen || status === 401 || status === 404, visitor.name);
+      const isRefused = [401, 403, 404].includes(status);
+      assert.ok(isOpen || isRefused, visitor.name);
       assert.ok(bodyBytes < 200);
     }
   }
@@ -528,9 +570,9 @@ void describe("the routes", () => {
       access: {
         isRestricting: true,
         hasRules: true,
-        judge: (_request, { target }) => {
-          judged.push(target.kind);
-          return { kind: "denied", user: undefined, repository: undefined };
+        judge: (_request, { path }) => {
+          judged.push(path.target.kind);
+          return { kind: "denied", user: undefined, refusal: undefined };
         },
         prepare: () => Promise.reject(new Error("unexpected call")),
         close: () => Promise.resolve(),

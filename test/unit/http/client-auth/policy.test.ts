@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import * as fc from "fast-check";
+import type { AccessAction } from "../../../../src/config/config.ts";
 import {
   ANONYMOUS,
   type Identity,
@@ -12,38 +13,114 @@ import {
   canonicalAddress,
   compileNetworks,
 } from "../../../../src/http/client-auth/networks.ts";
-import { createPolicy } from "../../../../src/http/client-auth/policy.ts";
+import {
+  createPolicy,
+  type Right,
+} from "../../../../src/http/client-auth/policy.ts";
 import { basic } from "../../../support/access.ts";
 
 const ALICE: Identity = { kind: "user", name: "alice" };
 const BOB: Identity = { kind: "user", name: "bob" };
 
-function token(name: string, repository: string, catalog = false): Identity {
-  const repositories = new Map([[repository, new Set(["pull" as const])]]);
+function token(
+  name: string,
+  repository: string,
+  catalog = false,
+  actions: readonly AccessAction[] = ["pull"],
+): Identity {
+  const repositories = new Map([[repository, new Set(actions)]]);
   return { kind: "token", name, grants: { repositories, catalog } };
 }
 
-function pull(name: string) {
-  return { kind: "repository", action: "pull", name } as const;
+function pull(name: string): Right {
+  return right("pull", name);
+}
+
+function right(
+  action: AccessAction,
+  name: string,
+  isHosted = name.startsWith("local/"),
+): Right {
+  return { kind: "repository", action, name, isHosted };
 }
 
 void describe("a policy", () => {
-  void it("without rules lets every admitted client pull, and nothing else", () => {
+  void it("without rules lets every admitted client pull, and users write to hosted repositories", () => {
     const policy = createPolicy([]);
     for (const one of [ANONYMOUS, ALICE]) {
       assert.ok(policy(one, { kind: "enter" }));
       assert.ok(policy(one, pull("docker.io/a")));
+      assert.ok(policy(one, pull("local/a")));
       for (const action of ["push", "delete"] as const) {
-        assert.ok(!policy(one, { kind: "repository", action, name: "x/a" }));
+        assert.ok(!policy(one, right(action, "x/a")));
+        assert.equal(policy(one, right(action, "local/a")), one === ALICE);
       }
     }
     assert.ok(policy(token("", "docker.io/a"), pull("docker.io/a")));
     assert.ok(!policy(token("", "docker.io/a"), pull("docker.io/b")));
   });
 
+  void it("without rules lets a token do what its claims say, on mirrored repositories too", () => {
+    const policy = createPolicy([]);
+    for (const name of ["local/a", "docker.io/a"]) {
+      for (const action of ["pull", "push", "delete"] as const) {
+        const granting = token("ci", name, false, [action]);
+        for (const other of ["pull", "push", "delete"] as const) {
+          const label = `${name}: a claim of ${action}, request of ${other}`;
+          assert.equal(
+            policy(granting, right(other, name)),
+            other === action,
+            label,
+          );
+          assert.ok(!policy(granting, right(other, `${name}b`)), label);
+        }
+      }
+    }
+  });
+
+  void it("with rules includes pull in push, and delete in nothing", () => {
+    const policy = createPolicy([
+      { who: ["alice"], repositories: ["local/a"], actions: ["push"] },
+      { who: ["bob"], repositories: ["local/a"], actions: ["delete"] },
+    ]);
+    const may = (one: Identity, name = "local/a") =>
+      (["pull", "push", "delete"] as const).filter((action) =>
+        policy(one, right(action, name)),
+      );
+    assert.deepEqual(may(ALICE), ["pull", "push"]);
+    assert.deepEqual(may(BOB), ["delete"]);
+    assert.deepEqual(may(ALICE, "local/b"), []);
+    assert.ok(policy(ALICE, { kind: "catalog-entry", name: "local/a" }));
+    assert.ok(!policy(BOB, { kind: "catalog-entry", name: "local/a" }));
+    // A token needs the claim and the rule.
+    for (const [name, actions, want] of [
+      ["alice", ["pull", "push", "delete"], ["pull", "push"]],
+      ["alice", ["pull"], ["pull"]],
+      ["bob", ["pull", "push"], []],
+      ["bob", ["delete"], ["delete"]],
+    ] as const) {
+      assert.deepEqual(may(token(name, "local/a", false, actions)), want);
+    }
+  });
+
+  void it("lets an anonymous client only pull, whatever a rule for every client says", () => {
+    const actions = ["pull", "push", "delete"] as const;
+    const policy = createPolicy([
+      { who: ["*"], repositories: ["**"], actions: [...actions] },
+    ]);
+    for (const action of actions) {
+      for (const name of ["local/a", "docker.io/a"]) {
+        const wanted = right(action, name);
+        assert.equal(policy(ANONYMOUS, wanted), action === "pull");
+        assert.ok(policy(ALICE, wanted));
+        assert.ok(policy(token("", name, false, [action]), wanted));
+      }
+    }
+  });
+
   void it("denies everything that no rule allows, if there is a rule", () => {
     const policy = createPolicy([
-      { who: ["bob"], repositories: ["x/b"], actions: ["push"] },
+      { who: ["bob"], repositories: ["x/b"], actions: ["delete"] },
     ]);
     for (const one of [ANONYMOUS, ALICE, BOB, token("bob", "x/b")]) {
       assert.ok(!policy(one, pull("x/b")), one.kind);

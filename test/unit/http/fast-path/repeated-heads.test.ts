@@ -82,6 +82,7 @@ class Harness {
         kind: "admitted" as const,
         user: undefined,
         maySee: () => true,
+        may: () => false,
       }),
       check: () => Promise.resolve(),
       prepare: () => Promise.reject(new Error("unexpected call")),
