@@ -15,6 +15,14 @@ export interface CondemnedBlobsOptions {
   readonly log: Pick<Logger, "warn">;
 }
 
+/** The blobs that a purge removed. */
+export interface Purged {
+  readonly blobs: number;
+  readonly bytes: number;
+  /** Nothing is left that can be removed now. */
+  readonly isEnd: boolean;
+}
+
 /** Removes the bytes of blobs that no root needs, then their rows. */
 export class CondemnedBlobs {
   readonly #options: CondemnedBlobsOptions;
@@ -27,15 +35,16 @@ export class CondemnedBlobs {
    * Removes condemned blobs that are idle, level by level.
    *
    * @param isStopped checked before each step
-   * @returns the bytes that were freed
    */
-  async purge(isStopped: () => boolean): Promise<number> {
+  async purge(isStopped: () => boolean): Promise<Purged> {
     const { index, blobs, hot, log } = this.#options;
     const except = new Set<Digest>();
-    let freedBytes = 0;
+    let [removed, bytes] = [0, 0];
     for (;;) {
+      // Checked before the list: whatever is listed counts as being removed.
+      if (isStopped()) return { blobs: removed, bytes, isEnd: false };
       const found = await index.listCondemned(BLOBS_PER_STEP, except);
-      if (found.length === 0 || isStopped()) return freedBytes;
+      if (found.length === 0) return { blobs: removed, bytes, isEnd: true };
       const claim = blobs.claim(found.map(({ digest }) => digest));
       try {
         const gone: Digest[] = [];
@@ -49,7 +58,8 @@ export class CondemnedBlobs {
             try {
               await blobs.remove(digest);
               gone.push(digest);
-              freedBytes += sizeBytes;
+              removed += 1;
+              bytes += sizeBytes;
             } catch (error) {
               except.add(digest);
               log.warn(

@@ -1,13 +1,13 @@
 import type { Reference, RepositoryKey } from "../oci/reference.ts";
-import {
-  type Clock,
-  type Schedule,
-  scheduleUnref,
-} from "../telemetry/clock.ts";
-import type { Logger } from "../telemetry/logger.ts";
+import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import type { Victim } from "./choose-victims.ts";
-import { CondemnedBlobs } from "./condemned-blobs.ts";
+import { CondemnedBlobs, type Purged } from "./condemned-blobs.ts";
+import {
+  type EvictionReason,
+  EvictionReport,
+  type EvictionReportOptions,
+} from "./eviction-report.ts";
 import type { HotManifests } from "../storage/hot-manifests.ts";
 import { IndexLimit } from "./index-limit.ts";
 import {
@@ -28,9 +28,6 @@ type EvictorIndex = Pick<ImageGraph, "getNode" | "listChildren"> &
   RetentionIndex &
   Pick<UseIndex, "settleUses">;
 
-/** A closed list, because it labels a metric. */
-export type EvictionReason = "size" | "free" | "idle" | "operator" | "index";
-
 export interface EvictedImage extends Victim {
   readonly reason: EvictionReason;
 }
@@ -50,8 +47,10 @@ const IDLE_SHARE = 0.1;
 const MIN_IDLE_VICTIMS = 16;
 /** The share of the limit that abandoned partials may use in addition to stored blobs. */
 const PARTIALS_SHARE = 0.1;
+/** How long a collection's removal runs before other jobs get a turn. */
+const PURGE_SLICE_MS = 50;
 
-export interface EvictorOptions {
+export interface EvictorOptions extends Omit<EvictionReportOptions, "metrics"> {
   readonly index: EvictorIndex;
   readonly blobs: TrackedBlobStore;
   readonly hot?: HotManifests;
@@ -62,12 +61,8 @@ export interface EvictorOptions {
   readonly leastIndexBytes?: number | undefined;
   /** Returns undefined if the system does not report it. */
   readonly readSpace: () => Promise<StorageSpace | undefined>;
-  readonly clock: Clock;
-  readonly log: Pick<Logger, "info" | "warn">;
-  readonly metrics?: Pick<
-    Metrics,
-    "evictedImages" | "evictedBytes" | "oldestEvictedAge" | "storageLimitBytes"
-  >;
+  readonly metrics?: EvictionReportOptions["metrics"] &
+    Pick<Metrics, "storageLimitBytes" | "collectedBytes">;
   readonly schedule?: Schedule;
 }
 
@@ -82,6 +77,7 @@ export class Evictor {
   readonly #search: VictimSearch;
   readonly #indexLimit: IndexLimit;
   readonly #condemned: CondemnedBlobs;
+  readonly #report: EvictionReport;
   /** The last job; jobs run one at a time. */
   #last: Promise<unknown> = Promise.resolve();
   #isChecking = false;
@@ -97,6 +93,7 @@ export class Evictor {
     this.#search = new VictimSearch(options);
     this.#indexLimit = new IndexLimit(options.index, options.leastIndexBytes);
     this.#condemned = new CondemnedBlobs(options);
+    this.#report = new EvictionReport(options);
   }
 
   /**
@@ -154,9 +151,20 @@ export class Evictor {
   ): Promise<number | undefined> {
     return this.#run(async () =>
       (await this.#options.index.dropRoot(key, reference))
-        ? this.#condemned.purge(() => this.#isStopped)
+        ? (await this.#purge()).bytes
         : undefined,
     );
+  }
+
+  /**
+   * Removes blobs that are condemned, for a bounded time; the caller repeats it until its end. Runs
+   * between evictions, so that two removals never meet.
+   */
+  purgeCondemned(): Promise<Purged> {
+    return this.#run(() => {
+      const untilMs = performance.now() + PURGE_SLICE_MS;
+      return this.#collect(() => performance.now() > untilMs);
+    });
   }
 
   /**
@@ -232,9 +240,25 @@ export class Evictor {
     return job;
   }
 
+  #purge(): Promise<Purged> {
+    return this.#condemned.purge(() => this.#isStopped);
+  }
+
+  /** Removes condemned blobs that no victim of an eviction needed. */
+  async #collect(isOver: () => boolean): Promise<Purged> {
+    const purged = await this.#condemned.purge(
+      () => this.#isStopped || isOver(),
+    );
+    if (purged.bytes > 0)
+      this.#options.metrics?.collectedBytes.inc(purged.bytes);
+    return purged;
+  }
+
   async #check(): Promise<void> {
     const target = await this.#excess();
-    if (target !== undefined) await this.#round(target, false);
+    const victims =
+      target === undefined ? [] : await this.#round(target, false);
+    this.#report.exhaustion(target, victims.length);
     const maxVictims = await this.#indexLimit.enforce(
       await this.limitBytes(),
       new Pace(),
@@ -271,7 +295,7 @@ export class Evictor {
   /** Completes evictions and writes that a full disk or a locked index interrupted. */
   async #clear(): Promise<void> {
     await this.#dropPending();
-    await this.#condemned.purge(() => this.#isStopped);
+    await this.#collect(() => false);
     await this.#options.clearLeftovers?.(
       (await this.limitBytes()) * PARTIALS_SHARE,
     );
@@ -311,7 +335,7 @@ export class Evictor {
       const freedBytes = await this.#evict(victim);
       if (freedBytes === undefined) continue;
       evicted.push({ ...victim, freedBytes, reason: target.reason });
-      this.#logEviction(victim, freedBytes, target.reason);
+      this.#report.eviction(victim, freedBytes, target.reason);
       await pace.step();
     }
     return evicted;
@@ -320,8 +344,9 @@ export class Evictor {
   // --- removal --------------------------------------------------------------------------------
 
   /** @returns the bytes that were freed; undefined if the root was used after it was chosen */
-  async #evict({ root, digests }: Victim): Promise<number | undefined> {
-    const { index, blobs } = this.#options;
+  async #evict(victim: Victim): Promise<number | undefined> {
+    const { root, digests } = victim;
+    const { index, blobs, metrics } = this.#options;
     if (digests.some((digest) => blobs.isBusy(digest))) return undefined;
     const { key, reference, usedAtMs } = root;
     let isDropped: boolean;
@@ -337,31 +362,12 @@ export class Evictor {
       await this.#dropPending();
       isDropped = true;
     }
-    return isDropped ? this.#condemned.purge(() => this.#isStopped) : undefined;
-  }
-
-  #logEviction(
-    victim: Victim,
-    freedBytes: number,
-    reason: EvictionReason,
-  ): void {
-    const { metrics, log, clock } = this.#options;
-    const { key, reference, digest, usedAtMs } = victim.root;
-    const idleSeconds = Math.max(0, clock.nowMs() - usedAtMs) / 1000;
-    metrics?.evictedImages.inc({ reason });
-    metrics?.evictedBytes.inc(freedBytes);
-    metrics?.oldestEvictedAge.set(idleSeconds);
-    log.info(
-      {
-        upstream: key.upstream,
-        repository: key.repository,
-        reference: reference.kind === "tag" ? reference.tag : digest,
-        reason,
-        sizeBytes: freedBytes,
-        idleSeconds: Math.round(idleSeconds),
-      },
-      "evicted an image from the cache",
-    );
+    if (!isDropped) return undefined;
+    const { bytes } = await this.#purge();
+    // The others were condemned by the collection meanwhile.
+    const collectedBytes = Math.max(0, bytes - victim.freedBytes);
+    if (collectedBytes > 0) metrics?.collectedBytes.inc(collectedBytes);
+    return bytes - collectedBytes;
   }
 }
 
