@@ -1,20 +1,13 @@
 import { execFile } from "node:child_process";
-import { access, mkdir, mkdtemp, rename, rm } from "node:fs/promises";
-import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
-import { runCommand } from "./run-command.ts";
+import { join } from "node:path";
+import { cachedFolder, goInstall } from "./cached-tool.ts";
 
 const MODULE = "github.com/opencontainers/distribution-spec/conformance";
 
 /** Version of the specification's main branch; Go verifies its content by its checksum database. */
 const MODULE_VERSION = "v0.0.0-20260831232431-97274622c111";
 
-/** Covers the download of modules and a compilation on two busy cores. */
-const BUILD_TIMEOUT_MS = 10 * 60_000;
 const RUN_TIMEOUT_MS = 5 * 60_000;
-
-/** Folder into which the Go distribution installs itself; not in every `PATH`. */
-const GO_FOLDER = "/usr/local/go/bin";
 
 /**
  * Builds the OCI conformance suite, or reuses the program that an earlier run built.
@@ -23,34 +16,11 @@ const GO_FOLDER = "/usr/local/go/bin";
  * @throws Error if Go is missing or the build fails
  */
 export async function buildConformanceSuite(): Promise<string> {
-  const cache = process.env["XDG_CACHE_HOME"] || join(homedir(), ".cache");
-  const folder = join(cache, "entrepot-tests", `conformance-${MODULE_VERSION}`);
-  const program = join(folder, "conformance");
-  if (await exists(program)) return program;
-  await mkdir(folder, { recursive: true });
-  const building = await mkdtemp(join(folder, "build-"));
-  const env = {
-    GOBIN: building,
-    GOFLAGS: "-buildvcs=false",
-    PATH: [process.env["PATH"], GO_FOLDER].join(delimiter),
-  };
-  try {
-    await runCommand("go", ["version"], { env }).catch((error: unknown) => {
-      throw new Error(
-        `the conformance suite needs Go 1.24 or later in PATH or ${GO_FOLDER}`,
-        { cause: error },
-      );
-    });
-    await runCommand("go", ["install", `${MODULE}@${MODULE_VERSION}`], {
-      env,
-      timeoutMs: BUILD_TIMEOUT_MS,
-    });
-    // The rename is atomic: two runs may build at the same time.
-    await rename(join(building, "conformance"), program);
-  } finally {
-    await rm(building, { recursive: true, force: true });
-  }
-  return program;
+  const folder = await cachedFolder(
+    `conformance-${MODULE_VERSION}`,
+    async (making) => goInstall(`${MODULE}@${MODULE_VERSION}`, making),
+  );
+  return join(folder, "conformance");
 }
 
 /** One test of the suite. */
@@ -150,13 +120,4 @@ function readReport(report: string): ConformanceCase[] {
     if (reason !== undefined) cases.at(-1)?.reasons.push(reason);
   }
   return cases;
-}
-
-async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch {
-    return false;
-  }
 }

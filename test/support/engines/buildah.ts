@@ -1,28 +1,36 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AfterTest } from "../after-test.ts";
-import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
+import { INSTALLED, type Programs, runProgram } from "./programs.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
 /** buildah with `registries.conf`; pulls as the `FROM` of a build does. */
 export class Buildah implements Engine {
   readonly #dir: string;
   readonly #registriesConf: string | undefined;
+  readonly #programs: Programs;
 
-  private constructor(dir: string, registriesConf: string | undefined) {
+  private constructor(
+    dir: string,
+    registriesConf: string | undefined,
+    programs: Programs,
+  ) {
     this.#dir = dir;
     this.#registriesConf = registriesConf;
+    this.#programs = programs;
   }
 
   /** @param mirror if absent, buildah only builds and pushes */
   static async start(
     test: AfterTest,
     mirror?: MirrorAddress,
+    programs = INSTALLED,
   ): Promise<Buildah> {
     const dir = await tempDir(test, "buildah-");
-    return new Buildah(dir, mirror && (await writeRegistriesConf(dir, mirror)));
+    const conf = mirror && (await writeRegistriesConf(dir, mirror));
+    return new Buildah(dir, conf, programs);
   }
 
   async pull(reference: string): Promise<readonly string[]> {
@@ -65,7 +73,8 @@ export class Buildah implements Engine {
   }
 
   async buildah(...args: readonly string[]): Promise<string> {
-    const { stdout } = await runCommand(
+    const { stdout } = await runProgram(
+      this.#programs,
       "buildah",
       [
         "--storage-driver=vfs",

@@ -8,6 +8,12 @@ import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
 import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
+import {
+  commandLine,
+  INSTALLED,
+  type Programs,
+  runProgram,
+} from "./programs.ts";
 
 const START_TIMEOUT_MS = 30_000;
 /** Long enough to push and to pull a base image. */
@@ -15,11 +21,20 @@ const COMMAND_TIMEOUT_MS = 180_000;
 /** Long enough for a build that installs packages. */
 const BUILD_TIMEOUT_MS = 600_000;
 
+export interface DockerdOptions {
+  /** Default: those of the machine. */
+  readonly programs?: Programs;
+  /** Whether images are kept in the containerd image store, the default since Docker 29. */
+  readonly hasContainerdStore?: boolean;
+}
+
 /** dockerd with `registry-mirrors`, the configuration that most users have. */
 export class Dockerd implements Engine {
   readonly #test: AfterTest;
   readonly #dir: string;
   readonly #mirror: MirrorAddress | undefined;
+  readonly #programs: Programs;
+  readonly #hasContainerdStore: boolean;
   #child: Child | undefined;
   #storeCount = 0;
 
@@ -27,19 +42,23 @@ export class Dockerd implements Engine {
     test: AfterTest,
     dir: string,
     mirror: MirrorAddress | undefined,
+    options: DockerdOptions,
   ) {
     this.#test = test;
     this.#dir = dir;
     this.#mirror = mirror;
+    this.#programs = options.programs ?? INSTALLED;
+    this.#hasContainerdStore = options.hasContainerdStore ?? false;
   }
 
   /** @param mirror if absent, the daemon only builds and pushes */
   static async start(
     test: AfterTest,
     mirror?: MirrorAddress,
+    options: DockerdOptions = {},
   ): Promise<Dockerd> {
     const dir = await tempDir(test, "dockerd-");
-    const engine = new Dockerd(test, dir, mirror);
+    const engine = new Dockerd(test, dir, mirror, options);
     await engine.#start();
     return engine;
   }
@@ -55,7 +74,7 @@ export class Dockerd implements Engine {
 
   /** Runs the client and returns its standard output. */
   async docker(...args: readonly string[]): Promise<string> {
-    const { stdout } = await runCommand("docker", args, {
+    const { stdout } = await runProgram(this.#programs, "docker", args, {
       env: this.#clientEnv,
       timeoutMs: COMMAND_TIMEOUT_MS,
     });
@@ -133,26 +152,19 @@ export class Dockerd implements Engine {
     const store = this.#store;
     await mkdir(store);
     const configFile = join(store, "daemon.json");
-    await writeFile(
-      configFile,
-      this.#mirror === undefined
-        ? "{}"
-        : await readClientFile("docker/daemon.json", this.#mirror),
-    );
-    const child = new Child(this.#test, {
-      command: "dockerd",
-      args: [
-        `--host=${this.#address}`,
-        `--data-root=${join(store, "data")}`,
-        `--exec-root=${join(store, "exec")}`,
-        `--pidfile=${join(store, "pid")}`,
-        "--iptables=false",
-        "--ip6tables=false",
-        "--bridge=none",
-        "--storage-driver=overlay2",
-        `--config-file=${configFile}`,
-      ],
-    });
+    await writeFile(configFile, await this.#configuration());
+    const [command, args] = commandLine(this.#programs, "dockerd", [
+      `--host=${this.#address}`,
+      `--data-root=${join(store, "data")}`,
+      `--exec-root=${join(store, "exec")}`,
+      `--pidfile=${join(store, "pid")}`,
+      "--iptables=false",
+      "--ip6tables=false",
+      "--bridge=none",
+      `--storage-driver=${this.#hasContainerdStore ? "overlayfs" : "overlay2"}`,
+      `--config-file=${configFile}`,
+    ]);
+    const child = new Child(this.#test, { command, args });
     this.#child = child;
     // The release of `Child` is SIGKILL, which would leave the daemon's containerd and its mounts.
     releaseAfter(this.#test, () => this.#stop());
@@ -161,6 +173,16 @@ export class Dockerd implements Engine {
       START_TIMEOUT_MS,
     );
     await this.#answers(child);
+  }
+
+  async #configuration(): Promise<string> {
+    const text =
+      this.#mirror === undefined
+        ? "{}"
+        : await readClientFile("docker/daemon.json", this.#mirror);
+    if (!this.#hasContainerdStore) return text;
+    const features = { "containerd-snapshotter": true };
+    return JSON.stringify({ ...(JSON.parse(text) as object), features });
   }
 
   async #answers(child: Child): Promise<void> {

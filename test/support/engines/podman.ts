@@ -1,24 +1,30 @@
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AfterTest } from "../after-test.ts";
-import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
+import { INSTALLED, type Programs, runProgram } from "./programs.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
 /** podman with `registries.conf`; it needs no daemon. */
 export class Podman implements Engine {
   readonly #dir: string;
   readonly #registriesConf: string;
+  readonly #programs: Programs;
 
-  private constructor(dir: string, registriesConf: string) {
+  private constructor(dir: string, registriesConf: string, programs: Programs) {
     this.#dir = dir;
     this.#registriesConf = registriesConf;
+    this.#programs = programs;
   }
 
-  static async start(test: AfterTest, mirror: MirrorAddress): Promise<Podman> {
+  static async start(
+    test: AfterTest,
+    mirror: MirrorAddress,
+    programs = INSTALLED,
+  ): Promise<Podman> {
     const dir = await tempDir(test, "podman-");
-    return new Podman(dir, await writeRegistriesConf(dir, mirror));
+    return new Podman(dir, await writeRegistriesConf(dir, mirror), programs);
   }
 
   async pull(reference: string): Promise<readonly string[]> {
@@ -62,7 +68,8 @@ export class Podman implements Engine {
   async podman(...args: readonly string[]): Promise<string> {
     const runtimeDir = join(this.#dir, "runtime");
     await mkdir(runtimeDir, { recursive: true });
-    const { stdout } = await runCommand(
+    const { stdout } = await runProgram(
+      this.#programs,
       "podman",
       [
         "--storage-driver=vfs",

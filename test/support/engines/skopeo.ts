@@ -2,9 +2,9 @@ import { createHash } from "node:crypto";
 import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AfterTest } from "../after-test.ts";
-import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
 import type { MirrorAddress } from "./engine.ts";
+import { INSTALLED, type Programs, runProgram } from "./programs.ts";
 import { writeRegistriesConf } from "./registries-conf.ts";
 
 /** A file of a `dir:` copy: its name and the digest of its bytes. */
@@ -17,16 +17,22 @@ export interface CopiedFile {
 export class Skopeo {
   readonly #dir: string;
   readonly #registriesConf: string;
+  readonly #programs: Programs;
   #copyCount = 0;
 
-  private constructor(dir: string, registriesConf: string) {
+  private constructor(dir: string, registriesConf: string, programs: Programs) {
     this.#dir = dir;
     this.#registriesConf = registriesConf;
+    this.#programs = programs;
   }
 
-  static async start(test: AfterTest, mirror: MirrorAddress): Promise<Skopeo> {
+  static async start(
+    test: AfterTest,
+    mirror: MirrorAddress,
+    programs = INSTALLED,
+  ): Promise<Skopeo> {
     const dir = await tempDir(test, "skopeo-");
-    return new Skopeo(dir, await writeRegistriesConf(dir, mirror));
+    return new Skopeo(dir, await writeRegistriesConf(dir, mirror), programs);
   }
 
   /**
@@ -58,7 +64,7 @@ export class Skopeo {
   }
 
   async skopeo(...args: readonly string[]): Promise<string> {
-    const { stdout } = await runCommand("skopeo", [
+    const { stdout } = await runProgram(this.#programs, "skopeo", [
       `--registries-conf=${this.#registriesConf}`,
       ...args,
     ]);
