@@ -3,6 +3,7 @@ import type { EvictionConfig } from "../config/config.ts";
 import { createRoomLimits } from "../retention/eviction-limits.ts";
 import { Evictor } from "../retention/evictor.ts";
 import { Room } from "../retention/room.ts";
+import { amountOf } from "../retention/room-limits.ts";
 import { HotManifests } from "../storage/hot-manifests.ts";
 import type { Storage } from "../storage/storage.ts";
 import type { Foundation } from "./foundation.ts";
@@ -58,7 +59,11 @@ export async function buildStorage({
     cache,
     hot,
     evictor,
-    room: new Room({ evictor, readSpace }),
+    room: new Room({
+      evictor,
+      readSpace,
+      minFreeBytes: (space) => amountOf(limits.minFree, space, 0),
+    }),
     setEviction: (eviction) => {
       limits = createRoomLimits(eviction);
       evictor.notifyStored();

@@ -11,6 +11,8 @@ export interface RoomOptions {
   readonly evictor: Pick<Evictor, "makeRoom">;
   /** Returns undefined if the system does not report it. */
   readonly readSpace: () => Promise<StorageSpace | undefined>;
+  /** Returns the bytes of `eviction.minFree`. */
+  readonly minFreeBytes?: (space: StorageSpace) => number;
 }
 
 /** The time a pull waits for eviction; then the free space decides. */
@@ -23,6 +25,17 @@ const PATIENCE_MS = 1_000;
 export class Room {
   readonly #options: RoomOptions;
   readonly #reserved = new Set<() => number>();
+  /**
+   * Reserves room for uploads. Mirrored images are evicted for them as for fills. `maxSize` alone does
+   * not refuse them: hosted content is never evicted, and may be all that is stored.
+   */
+  readonly uploads: Pick<Room, "reserve"> = {
+    reserve: (bytes, remainingBytes) =>
+      this.#reserve(bytes, remainingBytes, async (neededBytes) => {
+        const isFitting = await this.#makeRoom(neededBytes);
+        return isFitting === true || (await this.#isAboveMinFree(neededBytes));
+      }),
+  };
   #isShort = false;
 
   constructor(options: RoomOptions) {
@@ -41,10 +54,20 @@ export class Room {
    * @param mayEvict if false, only space that is free now counts, and nothing is evicted
    * @returns undefined if there is not enough room
    */
-  async reserve(
+  reserve(
     bytes: number,
     remainingBytes: () => number,
     mayEvict = true,
+  ): Promise<Reservation | undefined> {
+    return this.#reserve(bytes, remainingBytes, (neededBytes) =>
+      mayEvict ? this.#hasRoom(neededBytes) : this.#isFree(neededBytes),
+    );
+  }
+
+  async #reserve(
+    bytes: number,
+    remainingBytes: () => number,
+    isThere: (neededBytes: number) => Promise<boolean>,
   ): Promise<Reservation | undefined> {
     let reservedBytes = 0;
     for (const remaining of this.#reserved)
@@ -54,16 +77,18 @@ export class Room {
     const release = (): void => {
       this.#reserved.delete(remainingBytes);
     };
-    const neededBytes = reservedBytes + bytes;
-    this.#isShort = !(await (mayEvict
-      ? this.#hasRoom(neededBytes)
-      : this.#isFree(neededBytes)));
+    this.#isShort = !(await isThere(reservedBytes + bytes));
     if (!this.#isShort) return { release };
     release();
     return undefined;
   }
 
   async #hasRoom(bytes: number): Promise<boolean> {
+    return (await this.#makeRoom(bytes)) ?? this.#isFree(bytes);
+  }
+
+  /** @returns undefined if the eviction takes longer than a client waits, or failed */
+  async #makeRoom(bytes: number): Promise<boolean | undefined> {
     const { evictor } = this.#options;
     const end = new AbortController();
     const hasRoom = await Promise.race([
@@ -73,7 +98,14 @@ export class Room {
       ),
     ]);
     end.abort();
-    return hasRoom ?? this.#isFree(bytes);
+    return hasRoom;
+  }
+
+  async #isAboveMinFree(bytes: number): Promise<boolean> {
+    const { readSpace, minFreeBytes } = this.#options;
+    const space = await readSpace();
+    if (space === undefined) return true;
+    return space.freeBytes - bytes > (minFreeBytes?.(space) ?? 0);
   }
 
   async #isFree(bytes: number): Promise<boolean> {
