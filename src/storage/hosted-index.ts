@@ -145,17 +145,28 @@ export interface HostedManifests {
       readonly isImmutable: ImmutableTags;
     },
   ): Promise<HostedManifestOutcome>;
-  /** Removes a tag; its manifest stays. */
+  /**
+   * Removes a tag; its manifest stays.
+   *
+   * @param onlyIf what an earlier read returned; `absent` if the tag was pushed again since
+   */
   deleteHostedTag(
     key: RepositoryKey,
     tag: Tag,
     isImmutable: ImmutableTags,
+    onlyIf?: Pick<HostedTag, "digest" | "pushedAtMs">,
   ): Promise<HostedDeletion>;
-  /** Removes a manifest and every tag that points to it. */
+  /**
+   * Removes a manifest and every tag that points to it.
+   *
+   * @param onlyIf what an earlier {@link listUntaggedManifests} returned; `absent` if it would not
+   *   return the same now
+   */
   deleteHostedManifest(
     key: RepositoryKey,
     digest: Digest,
     isImmutable: ImmutableTags,
+    onlyIf?: Pick<UntaggedManifest, "untaggedAtMs">,
   ): Promise<HostedDeletion>;
   /** Lists manifests of the repository with this subject, in the order of their digests. */
   listHostedReferrers(
