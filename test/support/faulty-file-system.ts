@@ -84,6 +84,11 @@ export class FaultyFileSystem {
     });
   }
 
+  /** Lets all later calls of a kind succeed. */
+  repair(call: Call): void {
+    this.#faults.delete(call);
+  }
+
   countOf(call: Call): number {
     return this.counts.get(call) ?? 0;
   }

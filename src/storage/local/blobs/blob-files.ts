@@ -189,7 +189,7 @@ export class BlobFiles {
 
 /** Makes the names in a folder durable. */
 export async function syncFolder(
-  fileSystem: FileSystem,
+  fileSystem: Pick<FileSystem, "open" | "close" | "fsync">,
   path: string,
 ): Promise<void> {
   const fd = await fileSystem.open(path, O_RDONLY | constants.O_DIRECTORY);

@@ -50,6 +50,20 @@ export class IndexTransactions {
     });
   }
 
+  /** Returns what {@link write} would return, and changes nothing. */
+  async plan<T>(method: string, work: () => T): Promise<T> {
+    const planned = Promise.withResolvers<T>();
+    try {
+      await this.write(method, () => {
+        planned.resolve(work());
+        throw ROLL_BACK;
+      });
+    } catch (error) {
+      if (error !== ROLL_BACK) throw error;
+    }
+    return planned.promise;
+  }
+
   async #retryWrite<T>(
     method: string,
     work: () => T,
@@ -128,6 +142,9 @@ export class IndexTransactions {
         });
   }
 }
+
+/** Rolls a plan back. */
+const ROLL_BACK = new IndexError("the transaction of a plan was rolled back");
 
 /** Returns the code of a SQLite error, for example `SQLITE_BUSY`, or the message of another error. */
 export function sqliteCode(error: unknown): string {

@@ -63,6 +63,8 @@ export class RootsJournal {
   }[] = [];
   /** Hosted lines in the file whose rows may not be committed yet, in the order of the file. */
   readonly #unsettled = new Set<{ readonly text: string }>();
+  /** Repositories of which a line may differ from its row. */
+  #doubts = 0;
   /** Whether pending changes were dropped before they were written. */
   #hasLost = false;
   #cancel: (() => void) | undefined;
@@ -154,14 +156,23 @@ export class RootsJournal {
     }
   }
 
-  /** Whether every change is in the file. */
+  /** Whether every change is in the file, and every hosted line agrees with its row. */
   get isWhole(): boolean {
     return (
       !this.#hasLost &&
       this.#pending.size === 0 &&
       this.#waiting.length === 0 &&
-      this.#unsettled.size === 0
+      this.#unsettled.size === 0 &&
+      this.#doubts === 0
     );
+  }
+
+  /** Records that a line may differ from its row, until the returned function is called. */
+  doubt(): () => void {
+    this.#doubts += 1;
+    return () => {
+      this.#doubts -= 1;
+    };
   }
 
   /**

@@ -1,0 +1,214 @@
+import type { RepositoryKey } from "../../../oci/reference.ts";
+import { StorageError } from "../../blob-store.ts";
+import { IndexError } from "../../metadata-index.ts";
+import { pathOf } from "../index/index-keys.ts";
+import type { IndexTransactions } from "../index/index-transactions.ts";
+import type { Changed } from "../index/root-changes.ts";
+import { type JournalRoot, lineOf, rootName } from "../upkeep/journal-lines.ts";
+import type { RootChange, SyncedLines } from "../upkeep/roots-journal.ts";
+
+/** Makes what the index writes durable. */
+export interface HostedDurability {
+  /** Appends lines to the journal and syncs them. @throws StorageError: they may have been written */
+  appendSynced(roots: readonly JournalRoot[]): Promise<SyncedLines>;
+  /** Syncs all rows that are committed. @throws StorageError */
+  syncRows(): Promise<void>;
+  /** Records that a line may differ from its row, until the returned function is called. */
+  doubt(): () => void;
+}
+
+export interface DurableWritesParts {
+  readonly transactions: Pick<IndexTransactions, "plan" | "write">;
+  readonly durability: HostedDurability;
+  /** Returns the line of a tag or manifest as its row is now. */
+  readonly readNow: (
+    name: Pick<JournalRoot, "key" | "reference">,
+  ) => RootChange;
+  readonly nowMs: () => number;
+}
+
+/** Another repository may take a quota or a blob between the plan and the write. */
+const MAX_ATTEMPTS = 5;
+/** Bounds the names whose lines may be wrong, while the disk rejects every line. */
+const MAX_DOUBTFUL = 10_000;
+
+interface Doubt {
+  readonly names: Map<string, Pick<JournalRoot, "key" | "reference">>;
+  readonly end: () => void;
+}
+
+/**
+ * Writes the rows of hosted repositories so that an acknowledged write is never lost: the lines of the
+ * journal are synced, then the rows are committed and synced. The changes of one repository run one
+ * after the other, so that lines and rows have the same order.
+ *
+ * A write that fails after its line may have been written is followed by lines that state what the
+ * index has. Until they are synced, changes of that repository are rejected.
+ */
+export class DurableWrites {
+  readonly #parts: DurableWritesParts;
+  /** The last change of each repository that is being changed. */
+  readonly #turns = new Map<string, Promise<unknown>>();
+  /** Names whose last line may differ from their row, by repository. */
+  readonly #doubtful = new Map<string, Doubt>();
+
+  constructor(parts: DurableWritesParts) {
+    this.#parts = parts;
+  }
+
+  /**
+   * Writes rows that need no line.
+   *
+   * @throws IndexError, StorageError
+   */
+  async write<T>(method: string, work: () => T): Promise<T> {
+    const { transactions, durability } = this.#parts;
+    const result = await transactions.write(method, work);
+    await durability.syncRows();
+    return result;
+  }
+
+  /**
+   * Writes rows that the journal records. The work runs twice: first to learn its changes.
+   *
+   * @throws IndexError, StorageError
+   */
+  async change<T>(
+    method: string,
+    key: RepositoryKey,
+    work: () => Changed<T>,
+  ): Promise<T> {
+    const result = await this.#inTurn(pathOf(key), () =>
+      this.#change(method, pathOf(key), work),
+    );
+    await this.#parts.durability.syncRows();
+    return result;
+  }
+
+  async #change<T>(
+    method: string,
+    path: string,
+    work: () => Changed<T>,
+  ): Promise<T> {
+    const { transactions } = this.#parts;
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
+      await this.#settleDoubts(path);
+      const planned = await transactions.plan(method, work);
+      const lines = await this.#append(path, planned.changes);
+      try {
+        const outcome = await transactions.write(method, () => {
+          const written = work();
+          if (!isSame(planned.changes, written.changes)) throw DIFFERS;
+          return written;
+        });
+        lines?.settle();
+        return outcome.result;
+      } catch (error) {
+        this.#doubt(path, planned.changes);
+        lines?.settle();
+        if (error !== DIFFERS) {
+          await this.#settleDoubts(path).catch(() => undefined);
+          throw error;
+        }
+      }
+    }
+    throw DIFFERS;
+  }
+
+  async #append(
+    path: string,
+    changes: readonly RootChange[],
+  ): Promise<SyncedLines | undefined> {
+    if (changes.length === 0) return undefined;
+    try {
+      return await this.#parts.durability.appendSynced(
+        changes.map((change) => this.#lineOf(change)),
+      );
+    } catch (error) {
+      this.#doubt(path, changes);
+      await this.#settleDoubts(path).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  #doubt(path: string, changes: readonly RootChange[]): void {
+    if (changes.length === 0) return;
+    const doubt = this.#doubtful.get(path) ?? {
+      names: new Map<string, Pick<JournalRoot, "key" | "reference">>(),
+      end: this.#parts.durability.doubt(),
+    };
+    for (const { key, reference } of changes) {
+      doubt.names.set(rootName({ key, reference }), { key, reference });
+    }
+    this.#doubtful.set(path, doubt);
+  }
+
+  /** Appends lines that state the rows of names whose last line may be wrong. */
+  async #settleDoubts(path: string): Promise<void> {
+    const doubt = this.#doubtful.get(path);
+    if (doubt === undefined) {
+      if (this.#countDoubts() < MAX_DOUBTFUL) return;
+      throw new StorageError("write of the journal", "EIO");
+    }
+    const { transactions, durability, readNow } = this.#parts;
+    const changes = await transactions.plan("settleDoubts", () =>
+      [...doubt.names.values()].map(readNow),
+    );
+    const lines = await durability.appendSynced(
+      changes.map((change) => this.#lineOf(change)),
+    );
+    this.#doubtful.delete(path);
+    doubt.end();
+    lines.settle();
+  }
+
+  #countDoubts(): number {
+    let count = 0;
+    for (const { names } of this.#doubtful.values()) count += names.size;
+    return count;
+  }
+
+  #lineOf({
+    key,
+    reference,
+    digest,
+    mediaType,
+    isPinned,
+    atMs,
+  }: RootChange): JournalRoot {
+    return {
+      key,
+      reference,
+      digest,
+      mediaType,
+      isPinned,
+      isHosted: true,
+      atMs: atMs ?? this.#parts.nowMs(),
+    };
+  }
+
+  async #inTurn<T>(path: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(path) ?? Promise.resolve();
+    const turn = before.then(work);
+    const ended = turn.catch(() => undefined);
+    this.#turns.set(path, ended);
+    try {
+      return await turn;
+    } finally {
+      if (this.#turns.get(path) === ended) this.#turns.delete(path);
+    }
+  }
+}
+
+const DIFFERS = new IndexError(
+  "the repository changed while its journal line was written",
+);
+
+/** The times may differ. */
+function isSame(a: readonly RootChange[], b: readonly RootChange[]): boolean {
+  return a.length === b.length && textOf(a) === textOf(b);
+}
+
+function textOf(changes: readonly RootChange[]): string {
+  return changes.map((change) => lineOf({ ...change, atMs: 0 })).join("");
+}
