@@ -3,6 +3,7 @@ import type { Audit } from "../telemetry/audit.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { applyConfig, type ReloadableParts } from "./apply-config.ts";
+import { buildHosted, type BuiltHosted } from "./build-hosted.ts";
 import { buildMirror, type BuiltMirror } from "./build-mirror.ts";
 import { buildServers, type BuiltServers } from "./build-servers.ts";
 import { buildStorage, type BuiltStorage } from "./build-storage.ts";
@@ -50,6 +51,7 @@ interface Parts {
   readonly clientAccess: ClientAccess;
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
+  readonly hosted: BuiltHosted;
   readonly servers: BuiltServers;
 }
 
@@ -68,24 +70,27 @@ export async function buildApp(
   const { access } = clientAccess;
   const storage = await buildStorage(foundation);
   const mirror = await buildMirror(foundation, upstreams, storage, access);
+  const hosted = buildHosted({ foundation, storage, mirror });
   let isDraining = false;
+  const sources = operatorSources({
+    foundation,
+    upstreams,
+    storage,
+    mirror,
+    isDraining: () => isDraining,
+  });
+  const services = { mirror, hosted, sources };
   const servers = await buildServers(
     foundation,
     upstreams,
     clientAccess,
-    mirror.mirror,
-    operatorSources({
-      foundation,
-      upstreams,
-      storage,
-      mirror,
-      isDraining: () => isDraining,
-    }),
+    services,
   );
   const { cache, evictor } = storage;
   void cache.upkeep.recovered().then(() => {
     evictor.start();
     mirror.pins.start();
+    hosted.start();
   });
 
   const { metrics, log, logOutput, audit, live } = foundation;
@@ -95,6 +100,7 @@ export async function buildApp(
     clientAccess,
     storage,
     mirror,
+    hosted,
     servers,
   };
   const reloadable = reloadableParts(parts);
@@ -163,7 +169,7 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
     await servers.registry.close(graceMs);
     await Promise.all([verifier.stop(), scrubbing.stop()]);
     await clientAccess.access.close();
-    await Promise.all([pins.stop(), mirror.close()]);
+    await Promise.all([pins.stop(), mirror.close(), parts.hosted.stop()]);
     await storage.evictor.stop();
     await upstreams.set.close();
     await servers.operator.close(0);

@@ -4,8 +4,10 @@ import {
   resolveFillLimit,
 } from "../config/descriptor-limit.ts";
 import type { AccessControl } from "../http/client-auth/access-control.ts";
+import { StoredReads } from "../bodies/stored-reads.ts";
 import { Images } from "../images/images.ts";
 import { PinKeeper } from "../images/pin-keeper.ts";
+import { createPurge, type PurgeImage } from "../images/purge-image.ts";
 import { createMirror, type Mirror } from "../mirror/mirror.ts";
 import { BlobVerifier } from "../storage/blob-verifier.ts";
 import type { BuiltStorage } from "./build-storage.ts";
@@ -19,6 +21,10 @@ export interface BuiltMirror {
   readonly scrubbing: Scrubbing;
   readonly pins: PinKeeper;
   readonly images: Images;
+  /** Drops a cached image by the names that clients use. */
+  readonly purgeImage: PurgeImage;
+  /** Shared by mirrored and hosted content. */
+  readonly reads: StoredReads;
 }
 
 /** Creates the mirror and the services that repair and manage what it stores. */
@@ -43,6 +49,11 @@ export async function buildMirror(
     drop: async (row, verdict) => (await started).drop(row, verdict),
     onVerified: (outcome) => metrics.readVerifications.inc({ outcome }),
   });
+  const reads = new StoredReads({
+    verifier,
+    clock,
+    verifyAfterMs: () => live.config.scrub.onReadMs,
+  });
   const mirror = createMirror({
     upstreams: set.configured,
     templated: set.templated,
@@ -56,7 +67,7 @@ export async function buildMirror(
     metrics,
     audit,
     isOffline: () => live.config.offline,
-    verifier,
+    reads,
     verifyAfterMs: () => live.config.scrub.onReadMs,
     hasRules: () => access.hasRules,
     maxFills: () =>
@@ -68,6 +79,15 @@ export async function buildMirror(
   });
   const scrubbing = startScrubbing(foundation, cache, mirror);
   resolve(scrubbing);
+  const images = new Images({
+    index,
+    blobs,
+    evictor,
+    hasCredentials: (name) =>
+      set.mirrored.find((upstream) => upstream.name === name)?.client
+        .hasCredentials ?? false,
+    routes,
+  });
   return {
     mirror,
     verifier,
@@ -79,14 +99,8 @@ export async function buildMirror(
         !live.config.offline && routes.findUpstream(name) !== undefined,
       log,
     }),
-    images: new Images({
-      index,
-      blobs,
-      evictor,
-      hasCredentials: (name) =>
-        set.mirrored.find((upstream) => upstream.name === name)?.client
-          .hasCredentials ?? false,
-      routes,
-    }),
+    images,
+    purgeImage: createPurge(images, index),
+    reads,
   };
 }

@@ -8,7 +8,8 @@ import {
 import { createRegistryListener } from "../http/registry/registry-routes.ts";
 import { keepHalfOpen } from "../http/server/half-open.ts";
 import { type CreateServer, Listeners } from "../http/server/listeners.ts";
-import type { Mirror } from "../mirror/mirror.ts";
+import type { BuiltHosted } from "./build-hosted.ts";
+import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
 import type { ClientAccess } from "./client-access.ts";
 import {
@@ -30,8 +31,15 @@ export async function buildServers(
   { config, live, log, metrics, audit, instanceId }: Foundation,
   { set }: BuiltUpstreams,
   { tls, clientAddress, access }: ClientAccess,
-  mirror: Mirror,
-  sources: OperatorSources,
+  {
+    mirror: { mirror, purgeImage },
+    hosted,
+    sources,
+  }: {
+    readonly mirror: Pick<BuiltMirror, "mirror" | "purgeImage">;
+    readonly hosted: BuiltHosted;
+    readonly sources: OperatorSources;
+  },
 ): Promise<BuiltServers> {
   const connections = await boundServers({
     limits: config.limits,
@@ -68,7 +76,14 @@ export async function buildServers(
     connections,
     registry: new Listeners(
       config.listen,
-      createRegistryListener({ ...shared, audit, instanceId, repeatedHeads }),
+      createRegistryListener({
+        ...shared,
+        hosted: hosted.routes,
+        purgeImage,
+        audit,
+        instanceId,
+        repeatedHeads,
+      }),
       createRegistryServer,
     ),
     operator: new Listeners(

@@ -49,6 +49,7 @@ export function buildUpstreams({
     findUpstream: (name) => set.routes.findUpstream(name),
     findHosted: (name) => set.routes.findHosted(name),
     listedName: (registry) => set.routes.listedName(registry),
+    pushTarget: () => set.routes.pushTarget(),
   };
   return { set, routes };
 }

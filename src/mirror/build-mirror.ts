@@ -77,6 +77,8 @@ export interface MirrorOptions {
   readonly verifier?: Pick<BlobVerifier, "verify" | "verifyLater">;
   /** Age after which a hit has a blob verified again; absent: never. May change at any time. */
   readonly verifyAfterMs?: () => number;
+  /** Decides which stored blobs are verified; absent: one is created with `verifier`. */
+  readonly reads?: StoredReads;
   /** Absent: every fill has room until the disk reports that it is full. */
   readonly room?: Pick<Room, "reserve" | "isShort">;
   /** Schedules the fetch of an index's children; absent: a moment after the pull. */
@@ -188,11 +190,13 @@ function buildBlobs(
     maxFills: options.maxFills ?? (() => Infinity),
     isSoleUpstream: () => upstreams.isSole(),
   });
-  const reads = new StoredReads({
-    verifier: options.verifier,
-    clock,
-    verifyAfterMs: verifyAfterMsOf(options),
-  });
+  const reads =
+    options.reads ??
+    new StoredReads({
+      verifier: options.verifier,
+      clock,
+      verifyAfterMs: verifyAfterMsOf(options),
+    });
   const blobs = new Blobs({
     store,
     reads,

@@ -40,6 +40,8 @@ export type DistributionTarget =
       readonly digest: Digest;
       /** Artifact types to return; empty: all. Docker 29 sends several. */
       readonly artifactTypes: readonly string[];
+      /** The list continues after this digest; absent: from its start. */
+      readonly last?: string | undefined;
     }
   | UploadTargetPath;
 
@@ -167,6 +169,7 @@ export function formatDistributionPath(path: DistributionPath): string {
   }
   if (target.kind === "referrers") {
     for (const type of target.artifactTypes) add("artifactType", type);
+    add("last", target.last);
   }
   if (target.kind === "manifest") {
     for (const tag of target.tags ?? []) add("tag", tag);
@@ -278,7 +281,15 @@ function parseTarget(
         const digest = parseDigest(last);
         if (digest === undefined) return INVALID_DIGEST;
         const artifactTypes = parseArtifactTypes(query);
-        return { kind: "referrers", repository, digest, artifactTypes };
+        const [after] = query.last;
+        const page = after === undefined ? {} : { last: after };
+        return {
+          kind: "referrers",
+          repository,
+          digest,
+          artifactTypes,
+          ...page,
+        };
       });
     default:
       return UNKNOWN_PATH;

@@ -1,3 +1,4 @@
+import type { Digest } from "./digest.ts";
 import { OCI_INDEX } from "./media-type.ts";
 
 /** The response if nothing refers to a manifest. */
@@ -9,6 +10,43 @@ function imageIndex(manifests: readonly unknown[]): Buffer {
   return Buffer.from(
     JSON.stringify({ schemaVersion: 2, mediaType: OCI_INDEX, manifests }),
   );
+}
+
+/** A manifest in a list of referrers. */
+export interface Referrer {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly mediaType: string;
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+}
+
+/** An image index of referrers that is written one descriptor at a time. */
+export interface ReferrersList {
+  /** @returns false if the list has no room; the first descriptor always has */
+  add(referrer: Referrer): boolean;
+  /** Returns the image index. */
+  end(): Buffer;
+}
+
+/** Starts a list of referrers. @param maxBytes of the whole index */
+export function formatReferrers(maxBytes: number): ReferrersList {
+  const texts: string[] = [];
+  let bytes = emptyImageIndex().length;
+  return {
+    add: ({ mediaType, digest, sizeBytes, artifactType, annotations }) => {
+      const descriptor = { mediaType, digest, size: sizeBytes };
+      const text = JSON.stringify({ ...descriptor, artifactType, annotations });
+      bytes += Buffer.byteLength(text) + 1;
+      if (bytes > maxBytes && texts.length > 0) return false;
+      texts.push(text);
+      return true;
+    },
+    end: () =>
+      Buffer.from(
+        `{"schemaVersion":2,"mediaType":"${OCI_INDEX}","manifests":[${texts.join(",")}]}`,
+      ),
+  };
 }
 
 /**

@@ -113,6 +113,11 @@ export interface Routes {
    */
   listedName(registry: string): string | undefined;
   findHosted(name: string): HostedConfig | undefined;
+  /**
+   * Returns the name of the hosted registry that clients may push to instead of a mirrored one; empty
+   * for the hosted default, undefined if nothing is hosted.
+   */
+  pushTarget(): string | undefined;
 }
 
 /**
@@ -133,6 +138,7 @@ class ConfiguredRoutes implements Routes {
   readonly hostnames: ReadonlySet<string>;
   readonly #byName = new Map<string, Registry>();
   readonly #byHostname = new Map<string, Registry>();
+  readonly #hosted: readonly HostedConfig[];
   readonly #default: Registry | undefined;
   readonly #templates: UpstreamTemplates;
 
@@ -141,6 +147,7 @@ class ConfiguredRoutes implements Routes {
     templateConfigs: readonly UpstreamConfig[],
     hosted: readonly HostedConfig[],
   ) {
+    this.#hosted = hosted;
     const [byName, byHostname] = [this.#byName, this.#byHostname];
     const mirrored = upstreams.map((upstream) => ({
       registry: { kind: "mirrored", upstream } as const,
@@ -174,6 +181,12 @@ class ConfiguredRoutes implements Routes {
     return registry?.kind === "mirrored" && registry.upstream.name === name
       ? registry.upstream
       : undefined;
+  }
+
+  pushTarget(): string | undefined {
+    const hosted = this.#hosted;
+    const [first] = hosted;
+    return hosted.some(({ isDefault }) => isDefault) ? "" : first?.name;
   }
 
   findHosted(name: string): HostedConfig | undefined {

@@ -54,7 +54,19 @@ export type AuditEvent =
       readonly event: "purged" | "pinned" | "unpinned";
       /** The origin of the request: an address, or `command-line`. */
       readonly client: string;
+      /** Absent: anonymous, or an operator. */
+      readonly user?: string | undefined;
       /** `upstream/repository:tag` or `…@digest`. */
+      readonly reference: string;
+      readonly digest?: string | undefined;
+    }
+  /** Content of a hosted repository was pushed or deleted. */
+  | {
+      readonly event: "pushed" | "deleted";
+      readonly client: string;
+      /** Absent: anonymous. */
+      readonly user?: string | undefined;
+      /** `registry/repository:tag` or `…@digest`. */
       readonly reference: string;
       readonly digest?: string | undefined;
     }

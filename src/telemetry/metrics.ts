@@ -68,8 +68,11 @@ export function createMetrics(version: string) {
   /** Runs for the first counter that is read. */
   const settle = (): void => {
     for (const count of requests.take()) {
-      const { method, kind, status, upstream, outcome, source } = count;
+      const { method, kind, status, upstream, hosted, outcome, source } = count;
       httpRequests.inc({ method, kind, status }, count.requests);
+      if (hosted !== undefined && count.sentBytes > 0) {
+        hostedServedBytes.inc({ registry: hosted }, count.sentBytes);
+      }
       if (upstream === undefined) continue;
       if (outcome !== undefined) {
         cacheRequests.inc({ upstream, kind, outcome }, count.requests);
@@ -97,10 +100,16 @@ export function createMetrics(version: string) {
     ["upstream", "source"],
     settle,
   );
+  const hostedServedBytes = counter(
+    "hosted_served_bytes_total",
+    "Bytes of bodies sent from hosted repositories.",
+    ["registry"],
+    settle,
+  );
 
   return {
     registry,
-    /** The values that {@link httpRequests}, {@link cacheRequests} and {@link servedBytes} report when they are read. */
+    /** The values that {@link httpRequests}, {@link cacheRequests}, {@link servedBytes} and {@link hostedServedBytes} report when they are read. */
     requests,
     httpRequests,
     httpRequestDuration: latency(
@@ -110,6 +119,7 @@ export function createMetrics(version: string) {
     ),
     cacheRequests,
     servedBytes,
+    hostedServedBytes,
     upstreamRequests: counter(
       "upstream_requests_total",
       "Requests to upstreams; status is the code, or error if there was no response.",

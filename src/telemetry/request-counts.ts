@@ -7,6 +7,8 @@ export interface RequestFacts {
   /** `2xx` to `5xx`, or `error`. */
   readonly status: string;
   readonly upstream: string | undefined;
+  /** The hosted registry; absent or undefined: the request was not for hosted content. */
+  readonly hosted?: string | undefined;
   readonly outcome: CacheOutcome | undefined;
   readonly source: string;
 }
@@ -26,17 +28,18 @@ export class RequestCounts {
   #last: RequestCount | undefined;
 
   add(facts: RequestFacts, sentBytes: number): void {
-    const { method, kind, status, upstream, outcome, source } = facts;
+    const { method, kind, status, upstream, hosted, outcome, source } = facts;
     let count = this.#last;
     if (
       count?.method !== method ||
       count.kind !== kind ||
       count.status !== status ||
       count.upstream !== upstream ||
+      count.hosted !== hosted ||
       count.outcome !== outcome ||
       count.source !== source
     ) {
-      const key = `${method} ${kind} ${status} ${upstream} ${outcome} ${source}`;
+      const key = `${method} ${kind} ${status} ${upstream} ${hosted} ${outcome} ${source}`;
       count = this.#counts.get(key);
       if (count === undefined) {
         count = { ...facts, requests: 0, sentBytes: 0 };

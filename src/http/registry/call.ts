@@ -1,18 +1,27 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { HostedRepository, Sender } from "../../hosted/hosted.ts";
 import type { RepositoryKey } from "../../oci/reference.ts";
 import type {
+  RoutedHosted,
   RoutedRegistry,
   RoutedRepository,
   RouteRefusal,
   Routes,
 } from "../../routing/routes.ts";
 import { RegistryError } from "../../oci/errors.ts";
+import type { DistributionTarget } from "../../oci/path.ts";
 import type { Admission } from "../client-auth/access-control.ts";
 import type { BodyTexts } from "../fast-path/body-texts.ts";
 import type { Exchange } from "./exchange.ts";
 import type { RequestTarget } from "./request-target.ts";
 import type { Head } from "./send.ts";
 import type { UnknownRegistries } from "./unknown-registries.ts";
+
+/** A target within a repository. */
+export type RepositoryTarget = Extract<
+  DistributionTarget,
+  { readonly repository: string }
+>;
 
 /** One request on its way through the routes. */
 export interface Call {
@@ -29,26 +38,49 @@ export interface Call {
 }
 
 /**
- * Returns the upstream and the repository that a request means, and adds them to its log line.
+ * Returns the registry and the repository that a request means, and adds them to its log line.
  *
- * @throws RegistryError if the request names no upstream of ours, or the name is invalid
+ * @throws RegistryError if the request names no registry of ours, or the name is invalid
  */
-export function route(call: Call, repository: string): RoutedRepository {
-  const { requested, request, routes } = call;
+export function route(
+  call: Call,
+  repository: string,
+): RoutedRepository | RoutedHosted {
+  const { requested, request, routes, exchange } = call;
   const routed = requested.route(routes, request.headers.host, repository);
   if (!routed.ok) throw refusalOf(call, routed);
   if (routed.kind === "hosted") {
-    throw new RegistryError("NAME_UNKNOWN", { detail: "not mirrored" });
+    exchange.hosted = routed.hosted.name;
+  } else {
+    exchange.upstream = routed.upstream.name;
+    exchange.template = routed.upstream.template;
   }
-  call.exchange.upstream = routed.upstream.name;
-  call.exchange.template = routed.upstream.template;
-  call.exchange.repository = routed.repository;
+  exchange.repository = routed.repository;
   return routed;
 }
 
 /** The routed repository as the mirror takes it. */
 export function targetOf(routed: RoutedRepository): RepositoryKey {
   return { upstream: routed.upstream.name, repository: routed.repository };
+}
+
+/** The routed repository as the services of hosted content take it. */
+export function hostedOf(routed: RoutedHosted): HostedRepository {
+  return {
+    key: { upstream: routed.hosted.name, repository: routed.repository },
+    config: routed.hosted,
+  };
+}
+
+/** Returns the sender of a request, for events and the audit log. */
+export function senderOf({ exchange, request }: Call): Sender {
+  return {
+    user: exchange.user,
+    client: exchange.client,
+    userAgent: request.headers["user-agent"],
+    host: request.headers.host,
+    method: request.method ?? "",
+  };
 }
 
 /** Routes a request without a repository. @throws RegistryError if it names an unknown registry */

@@ -29,6 +29,8 @@ export class Exchange {
   upstream: string | undefined;
   /** Replaces the upstream's name in metrics, if the upstream was made from a template. */
   template: string | undefined;
+  /** The hosted registry; no upstream is set then. */
+  hosted: string | undefined;
   repository: string | undefined;
   reference: string | undefined;
   cache: CacheStatus | undefined;
@@ -65,6 +67,7 @@ export class Exchange {
           ? (STATUS_CLASSES[Math.floor(statusCode / 100)] ?? "error")
           : "error",
         upstream: this.template ?? upstream,
+        hosted: this.hosted,
         outcome: cache?.outcome,
         source: this.source,
       },
@@ -74,7 +77,7 @@ export class Exchange {
     log({
       method,
       kind,
-      upstream,
+      upstream: upstream ?? this.hosted,
       repository,
       reference: this.reference,
       // Of a rejected path only its text is known.

@@ -20,6 +20,24 @@ export class UnsatisfiedRange extends Error {
   }
 }
 
+/** 405: the only error with the methods that are allowed. */
+export class MethodRefusal extends Error {
+  readonly error: RegistryError;
+  /** The value of `Allow`; empty: no method is allowed. */
+  readonly allow: string;
+
+  /** @param message what the client may do instead; absent: the text of the code */
+  constructor(allow: string, message?: string) {
+    const error = new RegistryError(
+      "UNSUPPORTED",
+      message === undefined ? {} : { message },
+    );
+    super(error.message);
+    this.error = error;
+    this.allow = allow;
+  }
+}
+
 /** Maps an error to status, headers and body; the only place that does. */
 export function refuse(
   log: Logger,
@@ -46,6 +64,9 @@ export function refuse(
   } else if (thrown instanceof UnsatisfiedRange) {
     error = new RegistryError("RANGE_INVALID");
     head = thrown.head;
+  } else if (thrown instanceof MethodRefusal) {
+    error = thrown.error;
+    head = ["Allow", thrown.allow];
   }
   if (!(error instanceof RegistryError)) {
     log.error({ err: error }, "request failed by an internal error");
@@ -53,14 +74,12 @@ export function refuse(
   }
   const registryError = error as RegistryError;
   exchange.error = registryError.cause;
-  if (registryError.code === "UNSUPPORTED" && registryError.status === 405) {
-    // The path of an upload allows no method: GET is rejected there too (RFC 9110, 10.2.1).
-    head.push("Allow", exchange.kind === "other" ? "" : "GET, HEAD");
-  }
   // An unread body must not be parsed as the next request.
-  if (hasUnreadBody(request)) head.push("Connection", "close");
+  const isUnread = hasUnreadBody(request);
+  if (isUnread) head.push("Connection", "close");
   // With rules, Cache-Status would distinguish missing content from forbidden content.
   const isAbsence = hasRules && registryError.status === 404;
   const cache = isAbsence ? undefined : exchange.cache;
-  sendError(response, exchange, registryError, cache, head, isHead);
+  const unread = isUnread ? request : undefined;
+  sendError(response, exchange, registryError, cache, head, isHead, unread);
 }

@@ -4,8 +4,13 @@ import type {
   ServerResponse,
 } from "node:http";
 import type { Wanted } from "../../mirror/answers.ts";
+import type { PurgeImage } from "../../images/purge-image.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
-import { registryName, type Routes } from "../../routing/routes.ts";
+import {
+  registryName,
+  type RoutedRepository,
+  type Routes,
+} from "../../routing/routes.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import type { DistributionTarget, PathRefusal } from "../../oci/path.ts";
 import type { Audit, AuditEvent } from "../../telemetry/audit.ts";
@@ -13,14 +18,22 @@ import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import { createRequestLog } from "../../telemetry/request-log.ts";
 import { BodyTexts } from "../fast-path/body-texts.ts";
-import { addNamespace, type Call, route, routeRegistry } from "./call.ts";
+import {
+  addNamespace,
+  type Call,
+  type RepositoryTarget,
+  route,
+  routeRegistry,
+} from "./call.ts";
 import type { ClientAddress } from "../server/client-address.ts";
 import type {
   AccessControl,
   Judgement,
 } from "../client-auth/access-control.ts";
 import { Exchange } from "./exchange.ts";
-import { refuse } from "./refusals.ts";
+import type { HostedRoutes } from "./hosted-routes.ts";
+import { pushRefusal, writeMirrored } from "./mirrored-writes.ts";
+import { MethodRefusal, refuse } from "./refusals.ts";
 import { assertRequestHead } from "./request-head.ts";
 import type { RepeatedHeads } from "../fast-path/repeated-heads.ts";
 import { createTargetReader, type RequestTarget } from "./request-target.ts";
@@ -31,6 +44,10 @@ import { UnknownRegistries } from "./unknown-registries.ts";
 
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
+  /** Absent: nothing is hosted. */
+  readonly hosted?: Pick<HostedRoutes, "answer"> | undefined;
+  /** Drops cached images on a client's order. */
+  readonly purgeImage: PurgeImage;
   /** Returns the routes of the current configuration; called once for each request. */
   readonly currentRoutes: () => Routes;
   readonly access: AccessControl;
@@ -144,45 +161,59 @@ function dispatch(
   call: Call,
 ): Promise<void> | undefined {
   const { exchange, request } = call;
-  const { mirror, instanceId } = options;
   const { target } = call.requested.path;
   exchange.user = call.admission.user;
-  if (!isRead(request) || target.kind === "upload") {
-    throw new RegistryError("UNSUPPORTED", {
-      detail: "this is a mirror: it can only be pulled from",
-    });
-  }
-  if (request.headers.via?.includes(`entrepot-${instanceId}`)) {
+  if (request.headers.via?.includes(`entrepot-${options.instanceId}`)) {
     throw new RegistryError("UNAVAILABLE", {
       status: 508,
       detail: "the mirror is its own upstream",
     });
   }
+  if (target.kind === "ping" || target.kind === "catalog") {
+    if (!isRead(request)) throw new MethodRefusal("GET, HEAD");
+    if (target.kind === "catalog") {
+      return sendCatalog(options.mirror, call, target);
+    }
+    sendPing(call);
+    return undefined;
+  }
+  const routed = route(call, target.repository);
+  exchange.reference = call.requested.reference;
+  if (routed.kind === "hosted") {
+    if (options.hosted === undefined) throw new RegistryError("NAME_UNKNOWN");
+    // The client waits for permission to send its body, which is read now.
+    if (request.headers.expect !== undefined && !isRead(request)) {
+      call.response.writeContinue();
+    }
+    return options.hosted.answer(call, routed, target);
+  }
+  return isRead(request)
+    ? answerMirrored(options, call, routed, target)
+    : writeMirrored(options, call, routed, target);
+}
+
+/** @returns undefined if the response has been sent */
+function answerMirrored(
+  options: RegistryRoutesOptions,
+  call: Call,
+  routed: RoutedRepository,
+  target: RepositoryTarget,
+): Promise<void> | undefined {
+  const { mirror } = options;
   switch (target.kind) {
-    case "ping":
-      sendPing(call);
-      return undefined;
-    case "catalog":
-      return sendCatalog(mirror, call, target);
     case "manifest": {
-      const routed = route(call, target.repository);
-      exchange.reference = call.requested.reference;
       const sending = sendManifest(mirror, call, routed, target.reference);
       if (sending === undefined) options.repeatedHeads?.noteRecalled(call);
       return sending;
     }
-    case "blob": {
-      const routed = route(call, target.repository);
-      exchange.reference = target.digest;
+    case "blob":
       return sendBlob(mirror, call, routed, target.digest);
-    }
     case "tags":
-      return sendTags(mirror, call, target);
-    case "referrers": {
-      const routed = route(call, target.repository);
-      exchange.reference = target.digest;
+      return sendTags(mirror, call, routed, target);
+    case "referrers":
       return sendReferrers(mirror, call, routed, target);
-    }
+    case "upload":
+      throw pushRefusal(call, routed, target);
     default:
       return target satisfies never;
   }
@@ -194,7 +225,7 @@ function isRead({ method }: IncomingMessage): boolean {
 
 /** The response to a browser at `/`; clients of the API do not request it. */
 const GREETING =
-  "Entrepot, a pull-through mirror of container registries. The registry API is at /v2/; the README describes how to point an engine at it.\n";
+  "Entrepot, a registry and a pull-through mirror of other registries. The registry API is at /v2/; the README describes how to point an engine at it.\n";
 
 function isRoot(target: string | undefined): boolean {
   return target === "/" || target?.startsWith("/?") === true;

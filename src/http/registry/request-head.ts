@@ -54,7 +54,8 @@ export function countHosts(rawHeaders: readonly string[]): number {
 
 /** Whether an unread body may follow, so that the connection must be closed after the response. */
 export function hasUnreadBody(request: IncomingMessage): boolean {
-  return !isRead(request) || bodyBytes(request) > MAX_IGNORED_BODY_BYTES;
+  if (request.complete) return false;
+  return bodyBytes(request) > (isRead(request) ? MAX_IGNORED_BODY_BYTES : 0);
 }
 
 function isRead({ method }: IncomingMessage): boolean {

@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { BlobAnswer } from "../../bodies/blob-answer.ts";
 import type { ManifestAnswer } from "../../mirror/manifests/manifest-answers.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
-import type { RoutedRepository } from "../../routing/routes.ts";
+import type { RoutedHosted, RoutedRepository } from "../../routing/routes.ts";
 import type { Digest } from "../../oci/digest.ts";
 import { formatContentRange, parseRangeHeader } from "../../oci/range.ts";
 import type { Reference } from "../../oci/reference.ts";
@@ -117,18 +117,20 @@ export async function sendBlob(
   await answerBlob(call, routed, digest, blob);
 }
 
-async function answerBlob(
+/** Sends a blob or parts of it, with `Cache-Status` if the repository is mirrored. */
+export async function answerBlob(
   { response, exchange }: Call,
-  routed: RoutedRepository,
+  routed: RoutedRepository | RoutedHosted,
   digest: Digest,
   blob: Exclude<BlobAnswer, { kind: "unsatisfiable" }>,
 ): Promise<void> {
+  const isMirrored = routed.kind === "mirrored";
   exchange.source = blob.source;
   if (blob.kind === "parts") {
     const body = new MultipartBody(blob.body, blob);
     const head = beginHead(body.contentType);
     addBlobDescription(head, routed, digest);
-    addCacheStatus(head, blob.status, blob.ageMs, false);
+    if (isMirrored) addCacheStatus(head, blob.status, blob.ageMs, false);
     head.push("Content-Length", body.lengthBytes);
     response.writeHead(206, head);
     if (blob.status.outcome !== "hit") response.flushHeaders();
@@ -141,7 +143,7 @@ async function answerBlob(
     range === undefined ? sizeBytes : range.last - range.first + 1;
   const head = beginHead(blob.mediaType);
   addBlobDescription(head, routed, digest);
-  addCacheStatus(head, blob.status, blob.ageMs, false);
+  if (isMirrored) addCacheStatus(head, blob.status, blob.ageMs, false);
   if (range !== undefined && sizeBytes !== undefined) {
     head.push("Content-Range", formatContentRange(range, sizeBytes));
   }
@@ -154,9 +156,9 @@ async function answerBlob(
 }
 
 /** Adds the headers of every response about a blob, 416 included. */
-function addBlobDescription(
+export function addBlobDescription(
   head: Head,
-  routed: RoutedRepository,
+  routed: RoutedRepository | RoutedHosted,
   digest: Digest,
 ): void {
   head.push("Docker-Content-Digest", digest, "ETag", etagOf(digest));
@@ -164,11 +166,16 @@ function addBlobDescription(
   addNamespace(head, routed);
 }
 
-function etagOf(digest: Digest): string {
+/** The entity tag of content: its digest in quotes. */
+export function etagOf(digest: Digest): string {
   return `"${digest}"`;
 }
 
-function header(request: IncomingMessage, name: string): string | undefined {
+/** Returns a header that may be sent once only. */
+export function header(
+  request: IncomingMessage,
+  name: string,
+): string | undefined {
   const value = request.headers[name];
   return typeof value === "string" ? value : undefined;
 }

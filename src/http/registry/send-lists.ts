@@ -6,22 +6,16 @@ import {
   type DistributionTarget,
   formatDistributionPath,
 } from "../../oci/path.ts";
-import {
-  addNamespace,
-  type Call,
-  route,
-  routeRegistry,
-  targetOf,
-} from "./call.ts";
+import { addNamespace, type Call, routeRegistry, targetOf } from "./call.ts";
 import { addCacheStatus, beginHead, type Head, sendBytes } from "./send.ts";
 
 /** @throws Refusal, RegistryError */
 export async function sendTags(
   mirror: Mirror,
   call: Call,
+  routed: RoutedRepository,
   target: DistributionTarget & { kind: "tags" },
 ): Promise<void> {
-  const routed = route(call, target.repository);
   const tags = await mirror.listTags(targetOf(routed), target);
   call.exchange.cache = tags.status;
   const head = beginHead("application/json");
@@ -81,10 +75,10 @@ function send(
 }
 
 /** Adds a link to the next page, with the client's own spelling of the path. */
-function addNextLink(
+export function addNextLink(
   head: Head,
   { requested }: Call,
-  target: DistributionTarget & { kind: "tags" | "catalog" },
+  target: DistributionTarget & { kind: "tags" | "catalog" | "referrers" },
   nextLast: string | undefined,
 ): void {
   if (nextLast === undefined) return;

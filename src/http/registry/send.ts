@@ -1,9 +1,10 @@
-import type { ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { type RegistryError, registryErrorBody } from "../../oci/errors.ts";
 import { type Body, BrokenBody } from "../../bodies/body.ts";
 import type { CacheStatus } from "../../telemetry/cache-status.ts";
 import type { Exchange } from "./exchange.ts";
+import { endAfterBody } from "./unread-body.ts";
 import { socketDescriptor } from "../fast-path/socket-descriptor.ts";
 
 /** A connection whose client accepts no bytes for this time is closed. */
@@ -88,7 +89,13 @@ export function sendHead(
   response.end();
 }
 
-/** Sends an error in the form of the specification. @param extra further headers */
+/**
+ * Sends an error in the form of the specification.
+ *
+ * @param extra further headers
+ * @param unread the request, if its body was not read: the connection stays open while the client
+ *   sends it, because a client that cannot write does not read the response
+ */
 export function sendError(
   response: ServerResponse,
   exchange: Exchange,
@@ -96,6 +103,7 @@ export function sendError(
   cache: CacheStatus | undefined,
   extra: Head,
   isHead: boolean,
+  unread: IncomingMessage | undefined,
 ): void {
   const { retryAfterMs } = error;
   const head = beginHead("application/json");
@@ -105,7 +113,15 @@ export function sendError(
   }
   head.push(...extra);
   const body = registryErrorBody(error.code, error.message, error.detail);
-  sendBytes(response, exchange, error.status, head, body, isHead);
+  if (unread === undefined || isHead) {
+    sendBytes(response, exchange, error.status, head, body, isHead);
+    return;
+  }
+  const bytes = Buffer.from(body);
+  head.push("Content-Length", bytes.length);
+  response.writeHead(error.status, head);
+  exchange.sentBytes = bytes.length;
+  endAfterBody(unread, response, bytes);
 }
 
 /**

@@ -325,6 +325,9 @@ void describe("a method that the mirror does not support", () => {
       "QUERY",
     ]) {
       for (const path of paths) {
+        const isManifest = path.includes("/manifests/");
+        // A purge of the cached image.
+        if (method === "DELETE" && isManifest) continue;
         const got = await mirror.start(path, {
           method,
           headers: { "Content-Length": "2", "Content-Type": "text/plain" },
@@ -335,7 +338,8 @@ void describe("a method that the mirror does not support", () => {
           `${method} ${path}`,
         );
         const isUpload = path.includes("/uploads/");
-        assert.equal(got.headers["allow"], isUpload ? "" : "GET, HEAD");
+        const allowed = isManifest ? "GET, HEAD, DELETE" : "GET, HEAD";
+        assert.equal(got.headers["allow"], isUpload ? "" : allowed);
       }
     }
     for (const method of ["GET", "HEAD"]) {

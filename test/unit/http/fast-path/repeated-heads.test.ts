@@ -105,6 +105,7 @@ class Harness {
         ...shared,
         metrics,
         repeatedHeads,
+        purgeImage: () => Promise.reject(new Error("unexpected call")),
         audit: NO_AUDIT,
         instanceId: "x",
       }),

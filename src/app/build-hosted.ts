@@ -1,0 +1,29 @@
+import type { HostedRoutes } from "../http/registry/hosted-routes.ts";
+import type { BuiltMirror } from "./build-mirror.ts";
+import type { BuiltStorage } from "./build-storage.ts";
+import type { Foundation } from "./foundation.ts";
+
+/** The parts that the services of hosted repositories are built from. */
+export interface HostedParts {
+  readonly foundation: Foundation;
+  readonly storage: BuiltStorage;
+  readonly mirror: BuiltMirror;
+}
+
+export interface BuiltHosted {
+  /** Answers requests for hosted repositories; undefined: there are none. */
+  readonly routes: Pick<HostedRoutes, "answer"> | undefined;
+  /** Starts the background work, once the storage has recovered. */
+  start(): void;
+  /** Ends the background work, after the last request. */
+  stop(): Promise<void>;
+}
+
+/** Creates the services of hosted repositories. */
+export function buildHosted(_parts: HostedParts): BuiltHosted {
+  return {
+    routes: undefined,
+    start: () => undefined,
+    stop: () => Promise.resolve(),
+  };
+}

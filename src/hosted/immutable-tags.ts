@@ -1,0 +1,22 @@
+import type { HostedConfig } from "../config/config.ts";
+import { compilePattern } from "../oci/glob.ts";
+import type { ImmutableTags } from "../storage/hosted-index.ts";
+import type { HostedRepository } from "./hosted.ts";
+
+type Matcher = ReturnType<typeof compilePattern>;
+
+const matchersOf = new WeakMap<HostedConfig, readonly Matcher[]>();
+
+/** Returns which tags of a repository may neither move nor be deleted. */
+export function immutableTags({
+  key,
+  config,
+}: HostedRepository): ImmutableTags {
+  let matchers = matchersOf.get(config);
+  if (matchers === undefined) {
+    matchers = config.immutableTags.map(compilePattern);
+    matchersOf.set(config, matchers);
+  }
+  const compiled = matchers;
+  return (tag) => compiled.some((matches) => matches(key.repository, tag));
+}
