@@ -18,7 +18,7 @@ export interface HostedDurability {
 }
 
 export interface DurableWritesParts {
-  readonly transactions: Pick<IndexTransactions, "plan" | "write">;
+  readonly transactions: Pick<IndexTransactions, "rehearse" | "write">;
   readonly durability: HostedDurability;
   /** Returns the line of a tag or manifest as its row is now. */
   readonly readNow: (
@@ -93,7 +93,7 @@ export class DurableWrites {
     const { transactions } = this.#parts;
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
       await this.#settleDoubts(path);
-      const planned = await transactions.plan(method, work);
+      const planned = await transactions.rehearse(method, work);
       const lines = await this.#append(path, planned.changes);
       try {
         const outcome = await transactions.write(method, () => {
@@ -151,7 +151,7 @@ export class DurableWrites {
       throw new StorageError("write of the journal", "EIO");
     }
     const { transactions, durability, readNow } = this.#parts;
-    const changes = await transactions.plan("settleDoubts", () =>
+    const changes = await transactions.rehearse("settleDoubts", () =>
       [...doubt.names.values()].map(readNow),
     );
     const lines = await durability.appendSynced(

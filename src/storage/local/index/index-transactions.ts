@@ -40,42 +40,33 @@ export class IndexTransactions {
    * retries of one write ran out, later writes are tried once each until the lock is free.
    */
   write<T>(method: string, work: () => T): Promise<T> {
+    return this.#attempt(method, () => this.#transact(work));
+  }
+
+  /** Runs a write, rolls it back and returns its result. */
+  rehearse<T>(method: string, work: () => T): Promise<T> {
+    return this.#attempt(method, () => this.#rollBack(work));
+  }
+
+  #attempt<T>(method: string, run: () => T): Promise<T> {
     return this.read(method, () => {
       try {
-        return this.#transact(work);
+        return run();
       } catch (error) {
         if (!isBusy(error)) throw error;
-        return this.#retryWrite(method, work, error);
+        return this.#retry(method, run, error);
       }
     });
   }
 
-  /** Returns what {@link write} would return, and changes nothing. */
-  async plan<T>(method: string, work: () => T): Promise<T> {
-    const planned = Promise.withResolvers<T>();
-    try {
-      await this.write(method, () => {
-        planned.resolve(work());
-        throw ROLL_BACK;
-      });
-    } catch (error) {
-      if (error !== ROLL_BACK) throw error;
-    }
-    return planned.promise;
-  }
-
-  async #retryWrite<T>(
-    method: string,
-    work: () => T,
-    busy: unknown,
-  ): Promise<T> {
+  async #retry<T>(method: string, run: () => T, busy: unknown): Promise<T> {
     const { wait = delay } = this.#options;
     let error = busy;
     for (const delayMs of BUSY_RETRY_DELAYS_MS) {
       if (this.#isBlocked) break;
       await wait(delayMs);
       try {
-        return this.#transact(work);
+        return run();
       } catch (again) {
         error = again;
         if (!isBusy(again)) break;
@@ -104,6 +95,24 @@ export class IndexTransactions {
       this.#options.onWritten();
     }
     return result;
+  }
+
+  #rollBack<T>(work: () => T): T {
+    const rolledBack = new Error("rolled back");
+    const results: T[] = [];
+    try {
+      this.#options.database
+        .transaction(() => {
+          results.push(work());
+          throw rolledBack;
+        })
+        .immediate();
+    } catch (error) {
+      if (error !== rolledBack) throw error;
+    }
+    this.#isBlocked = false;
+    const [result] = results;
+    return result as T;
   }
 
   /** Returns how many rows this connection has changed since it was opened. */
@@ -142,9 +151,6 @@ export class IndexTransactions {
         });
   }
 }
-
-/** Rolls a plan back. */
-const ROLL_BACK = new IndexError("the transaction of a plan was rolled back");
 
 /** Returns the code of a SQLite error, for example `SQLITE_BUSY`, or the message of another error. */
 export function sqliteCode(error: unknown): string {
