@@ -165,6 +165,12 @@ export interface BlobStore {
    * @throws StorageError
    */
   beginWrite(target: WriteTarget): Promise<BlobWriter>;
+  /**
+   * Returns the bytes that a suspended upload left; 0 if there are none.
+   *
+   * @throws StorageError
+   */
+  readUploadSize(id: UploadId): Promise<number>;
   /** Returns a hash for bytes that pass through and are not stored. */
   createHash(
     algorithm: DigestAlgorithm,

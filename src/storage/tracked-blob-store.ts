@@ -93,6 +93,7 @@ export function trackBlobStore(
         throw error;
       }
     },
+    readUploadSize: (id) => store.readUploadSize(id),
     createHash: (algorithm, expectedBytes) =>
       store.createHash(algorithm, expectedBytes),
     list: (visit) => store.list(visit),

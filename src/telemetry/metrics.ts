@@ -172,6 +172,16 @@ export function createMetrics(version: string) {
       "digest_mismatches_total",
       "Bodies whose bytes did not match their digest.",
     ),
+    uploadsInProgress: gauge(
+      "uploads_in_progress",
+      "Uploads that were started and not completed, cancelled or dropped.",
+      ["registry"],
+    ),
+    pushedBytes: counter(
+      "pushed_bytes_total",
+      "Bytes received by hosted registries.",
+      ["registry"],
+    ),
     evictedImages: counter(
       "evicted_images_total",
       "Images that were evicted: size, free, idle or operator.",

@@ -486,6 +486,19 @@ export function blobStoreContract(
       );
     });
 
+    void it("returns the size of a suspended upload, and 0 for an unknown one", async (test) => {
+      const store = await make(test);
+      const target = upload("measured");
+      assert.equal(await store.readUploadSize(target.id), 0);
+      const writer = await store.beginWrite(target);
+      await writer.append([Buffer.from("four")]);
+      await writer.suspend();
+      assert.equal(await store.readUploadSize(target.id), 4);
+      assert.equal(await store.readUploadSize(upload("other").id), 0);
+      await (await store.beginWrite(target)).abort();
+      assert.equal(await store.readUploadSize(target.id), 0);
+    });
+
     void it("reports whether it accepts writes", async (test) => {
       const store = await make(test);
       await store.probe();

@@ -70,6 +70,7 @@ export function createMemoryBlobStore(): BlobStore {
         onSuspend: (bytes) => suspended.set(place, bytes),
       });
     },
+    readUploadSize: (id) => Promise.resolve(suspended.get(id)?.length ?? 0),
     createHash: (algorithm) => new InlineHash(algorithm),
     async list(visit) {
       await visit(

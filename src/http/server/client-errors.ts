@@ -52,6 +52,14 @@ export function answerClientErrors(server: Server): void {
       return;
     }
     const connection = connectionOf(stream);
+    // An upload may take hours; its route cuts off a client that sends nothing. Node reports a
+    // connection once, so that the next request has its own time.
+    if (
+      code === "ERR_HTTP_REQUEST_TIMEOUT" &&
+      connection.pendingResponses > 0
+    ) {
+      return;
+    }
     // The parser rejects all following bytes as well.
     if (connection.refusal !== undefined) return;
     connection.refusal = refusalFor(code);

@@ -187,6 +187,7 @@ function forwardStore(current: () => TrackedBlobStore): TrackedBlobStore {
     read: (...input) => current().read(...input),
     put: (...input) => current().put(...input),
     beginWrite: (...input) => current().beginWrite(...input),
+    readUploadSize: (id) => current().readUploadSize(id),
     createHash: (...input) => current().createHash(...input),
     verify: (...input) => current().verify(...input),
     list: (...input) => current().list(...input),

@@ -11,6 +11,7 @@ import type {
   BlobVerdict,
   BlobWriter,
   StoredBlob,
+  UploadId,
   WriteTarget,
 } from "../../blob-store.ts";
 import type { ContentHash } from "../../content-hash.ts";
@@ -138,6 +139,16 @@ class FsBlobStore implements BlobStore {
       if (source?.mayAdopt !== false) await this.#adopt(digest, path);
       return this.#openWriter(target, digestAlgorithm(digest), path);
     });
+  }
+
+  async readUploadSize(id: UploadId): Promise<number> {
+    const files = this.#files;
+    try {
+      const stat = await files.statPath(files.layout.uploadFile(id));
+      return stat?.isFile === true ? stat.sizeBytes : 0;
+    } catch (error) {
+      throw asStorageError("stat", error);
+    }
   }
 
   createHash(

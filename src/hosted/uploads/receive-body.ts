@@ -1,0 +1,114 @@
+import { RegistryError } from "../../oci/errors.ts";
+import type { HostedManifests } from "../../storage/hosted-index.ts";
+import type { Room } from "../../retention/room.ts";
+import type { HostedRepository } from "../hosted.ts";
+import type { UploadBody } from "./upload-body.ts";
+import { readUsedBytes, type ReservedBytes } from "./upload-quota.ts";
+import { overQuota } from "./upload-refusal.ts";
+import type { UploadSession } from "./upload-session.ts";
+import { UploadSpace } from "./upload-space.ts";
+
+/** The part of a blob that a request says it sends; both ends inclusive. */
+export interface ChunkRange {
+  readonly first: number;
+  readonly last: number;
+}
+
+export interface ReceiveParts {
+  readonly index: Pick<HostedManifests, "listHostedRegistries">;
+  readonly reserved: ReservedBytes;
+  /** Absent: the room is not limited before the disk is full. */
+  readonly room?: Pick<Room, "reserve"> | undefined;
+  readonly onReceived: (registry: string, bytes: number) => void;
+}
+
+/** The request contradicts itself: nothing that it sent can be trusted. */
+export class WrongLength extends Error {
+  constructor() {
+    super("the body is not as long as its range");
+    this.name = "WrongLength";
+  }
+}
+
+/**
+ * Checks what a request says about its body, before a byte of it is read.
+ *
+ * @throws RegistryError; the upload is unchanged
+ */
+export function checkRange(
+  session: UploadSession,
+  body: UploadBody,
+  range: ChunkRange | undefined,
+): void {
+  if (range === undefined) return;
+  const { first, last } = range;
+  if (first !== session.writtenBytes || last < first) {
+    throw new RegistryError("RANGE_INVALID", {
+      detail: "the chunk does not follow the last one",
+    });
+  }
+  const { lengthBytes } = body;
+  if (lengthBytes !== undefined && lengthBytes !== last - first + 1) {
+    throw new RegistryError("SIZE_INVALID", {
+      detail: "Content-Length and Content-Range differ",
+    });
+  }
+}
+
+/**
+ * Appends a body to an upload. Its bytes are hashed as they are stored, and the client sends no
+ * faster than they are.
+ *
+ * @param isWhole whether the body is the whole blob
+ * @throws RegistryError if quota or space are used up; StorageError; IndexError; BrokenUploadBody;
+ *   WrongLength
+ */
+export async function receiveBody(
+  parts: ReceiveParts,
+  { config }: HostedRepository,
+  session: UploadSession,
+  body: UploadBody,
+  { range, isWhole }: { range: ChunkRange | undefined; isWhole: boolean },
+): Promise<void> {
+  const { index, reserved, onReceived } = parts;
+  const registry = session.key.upstream;
+  const length =
+    body.lengthBytes ??
+    (range === undefined ? undefined : range.last - range.first + 1);
+  if (length === 0) {
+    if ((await body.read()) !== undefined) throw new WrongLength();
+    return;
+  }
+  const usedBytes =
+    config.quotaBytes === Infinity ? 0 : await readUsedBytes(index, registry);
+  const space = new UploadSpace(parts.room);
+  let receivedBytes = 0;
+  const checkQuota = (bytes: number): void => {
+    session.count(bytes);
+    if (usedBytes + reserved.of(registry) > config.quotaBytes) {
+      throw overQuota();
+    }
+  };
+  try {
+    checkQuota(length ?? 0);
+    await space.begin(length);
+    const writer = await session.writer(isWhole ? length : undefined);
+    for (;;) {
+      const chunks = await body.read();
+      if (chunks === undefined) break;
+      const bytes = chunks.reduce((sum, chunk) => sum + chunk.length, 0);
+      receivedBytes += bytes;
+      if (length !== undefined && receivedBytes > length) {
+        throw new WrongLength();
+      }
+      if (length === undefined) checkQuota(bytes);
+      await space.admit(bytes);
+      await writer.append(chunks);
+      onReceived(registry, bytes);
+    }
+    if (length !== undefined && receivedBytes < length) throw new WrongLength();
+  } finally {
+    space.end();
+    if (receivedBytes > 0) session.touch();
+  }
+}

@@ -1,0 +1,91 @@
+import { RegistryError } from "../../oci/errors.ts";
+import { StorageError } from "../../storage/blob-store.ts";
+import { IndexError } from "../../storage/metadata-index.ts";
+import { BrokenUploadBody } from "./upload-body.ts";
+
+/** An error of a request to an open upload; the response states the bytes that the upload has. */
+export class UploadRefusal extends Error {
+  readonly error: RegistryError;
+  /** Undefined: the upload is gone. */
+  readonly writtenBytes: number | undefined;
+
+  constructor(error: RegistryError, writtenBytes?: number) {
+    super(error.message, { cause: error });
+    this.name = "UploadRefusal";
+    this.error = error;
+    this.writtenBytes = writtenBytes;
+  }
+}
+
+/** The storage is away or failing: the client is asked to try again after this time. */
+const STORAGE_RETRY_MS = 5_000;
+/** Uploads end within seconds, and idle ones are set aside within half a minute. */
+const LIMIT_RETRY_MS = 5_000;
+
+const NO_SPACE = new Set(["ENOSPC", "EDQUOT"]);
+
+export function isOutOfSpace(error: unknown): boolean {
+  return error instanceof StorageError && NO_SPACE.has(error.code);
+}
+
+export function noSpace(cause?: unknown): RegistryError {
+  return new RegistryError("UNAVAILABLE", {
+    status: 507,
+    message: "no space left for the upload",
+    cause,
+  });
+}
+
+export function overQuota(): RegistryError {
+  return new RegistryError("DENIED", {
+    detail: "the quota of the registry is used up",
+  });
+}
+
+export function tooManyUploads(): RegistryError {
+  return new RegistryError("TOOMANYREQUESTS", {
+    detail: "too many uploads are open",
+    retryAfterMs: LIMIT_RETRY_MS,
+  });
+}
+
+export function unknownUpload(): RegistryError {
+  return new RegistryError("BLOB_UPLOAD_UNKNOWN");
+}
+
+/** Clients that handle an error of a chunk at all handle this one: they ask for the offset and go on from it. */
+export function busyUpload(): RegistryError {
+  return new RegistryError("RANGE_INVALID", {
+    detail: "another request of this upload is in progress",
+  });
+}
+
+const CUTS = {
+  left: [400, "the client closed the connection"],
+  stalled: [408, "no bytes arrived for too long; the upload can be resumed"],
+  replaced: [400, "another request continues this upload"],
+  cancelled: [400, "the upload was cancelled"],
+} as const;
+
+/** Returns the error for the client; undefined if it is a bug. */
+export function asRegistryError(error: unknown): RegistryError | undefined {
+  if (error instanceof RegistryError) return error;
+  if (error instanceof BrokenUploadBody) {
+    const [status, detail] = CUTS[error.reason];
+    return new RegistryError("BLOB_UPLOAD_INVALID", {
+      status,
+      detail,
+      cause: error,
+    });
+  }
+  if (isOutOfSpace(error)) return noSpace(error);
+  if (error instanceof StorageError || error instanceof IndexError) {
+    return new RegistryError("UNAVAILABLE", {
+      status: 503,
+      message: "the storage is not available",
+      retryAfterMs: STORAGE_RETRY_MS,
+      cause: error,
+    });
+  }
+  return undefined;
+}
