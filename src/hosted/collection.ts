@@ -1,0 +1,177 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+import type { Evictor } from "../retention/evictor.ts";
+import type { HostedCollection } from "../storage/hosted-index.ts";
+import { IndexAwayError } from "../storage/metadata-index.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../telemetry/clock.ts";
+import type { Logger } from "../telemetry/logger.ts";
+import { ClockSteps } from "./clock-steps.ts";
+import type { GarbageCollection, GarbageReport } from "./garbage-collection.ts";
+import type { Retention } from "./retention/retention.ts";
+
+export interface CollectionOptions {
+  readonly index: HostedCollection;
+  readonly evictor: Pick<Evictor, "purgeCondemned">;
+  /** Applied by {@link Collection.collect}; absent: everything is kept. */
+  readonly retention?: Pick<Retention, "plan" | "apply">;
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "info" | "warn">;
+  readonly schedule?: Schedule;
+}
+
+/** How long a push may name a blob after a client received the answer that it exists. */
+const GRACE_MS = 3_600_000;
+/** Space is back within a minute, also if a claim ends without a request. */
+const CHECK_EVERY_MS = 20_000;
+/** Collects what many requests leave together. */
+const NOTIFIED_AFTER_MS = 1_000;
+/** Links per transaction: a request waits for no more of them. */
+const LINKS_PER_STEP = 16;
+/** Bounds the memory of a preview. */
+const MAX_PREVIEWED_BLOBS = 100_000;
+
+/**
+ * Frees the space of hosted blobs that nothing needs, while requests are served: drops their links,
+ * a few per transaction, then removes the bytes. Idle until a deletion or a push notifies it, except
+ * for a check three times a minute.
+ */
+export class Collection implements GarbageCollection {
+  readonly #options: CollectionOptions;
+  readonly #schedule: Schedule;
+  readonly #clockSteps: ClockSteps;
+  /** The last pass; passes run one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
+  #cancel: (() => void) | undefined;
+  #isNotified = false;
+  #isTicking = false;
+  #isStarted = false;
+  #isStopped = false;
+
+  constructor(options: CollectionOptions) {
+    this.#options = options;
+    this.#schedule = options.schedule ?? scheduleUnref;
+    this.#clockSteps = new ClockSteps(options.clock, GRACE_MS);
+  }
+
+  /** Collects from now on. Called when the index is complete: before, content may look unneeded. */
+  start(): void {
+    if (this.#isStopped || this.#isStarted) return;
+    this.#isStarted = true;
+    void this.#tick();
+  }
+
+  /** Collects soon, after a request that may have left something unneeded. */
+  notify(): void {
+    if (!this.#isStarted || this.#isNotified || this.#isStopped) return;
+    this.#isNotified = true;
+    if (!this.#isTicking) this.#tickLater();
+  }
+
+  async collect({
+    isDryRun,
+    signal,
+  }: Parameters<GarbageCollection["collect"]>[0]): Promise<GarbageReport> {
+    const { retention } = this.#options;
+    const untilEnd = { signal };
+    if (isDryRun) {
+      const deleted = await retention?.plan(untilEnd);
+      const found = await this.#options.index.previewCollection(
+        this.#claimedBeforeMs(),
+        MAX_PREVIEWED_BLOBS,
+      );
+      return {
+        deleted: deleted?.listed ?? [],
+        deletions: deleted?.count ?? 0,
+        blobs: found.length,
+        bytes: found.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+      };
+    }
+    const deleted = await retention?.apply({ ...untilEnd, timed: "all" });
+    const freed = await this.#pass(signal);
+    return {
+      deleted: deleted?.listed ?? [],
+      deletions: deleted?.count ?? 0,
+      ...freed,
+    };
+  }
+
+  /** Resolves when the running pass has ended; none starts later. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#cancel?.();
+    await this.#last;
+  }
+
+  #tickLater(): void {
+    if (this.#isStopped) return;
+    this.#cancel?.();
+    this.#cancel = this.#schedule(
+      () => void this.#tick(),
+      this.#isNotified ? NOTIFIED_AFTER_MS : CHECK_EVERY_MS,
+    );
+  }
+
+  async #tick(): Promise<void> {
+    this.#isTicking = true;
+    this.#isNotified = false;
+    try {
+      await this.#pass();
+    } catch (error) {
+      // There is nothing to collect while the root is absent, which its watch has logged.
+      if (!(error instanceof IndexAwayError)) {
+        this.#options.log.warn(
+          { err: error },
+          "the collection of hosted blobs failed and is retried",
+        );
+      }
+    }
+    this.#isTicking = false;
+    this.#tickLater();
+  }
+
+  /** @returns what was removed */
+  #pass(signal?: AbortSignal): Promise<{ blobs: number; bytes: number }> {
+    const pass = this.#last.then(() => this.#run(signal));
+    this.#last = pass.catch(() => undefined);
+    return pass;
+  }
+
+  async #run(
+    signal: AbortSignal | undefined,
+  ): Promise<{ blobs: number; bytes: number }> {
+    const { index, evictor, log } = this.#options;
+    const isOver = (): boolean => this.#isStopped || signal?.aborted === true;
+    let [links, blobs, bytes] = [0, 0, 0];
+    for (let isEnd = false; !isEnd && !isOver(); await nextTurn()) {
+      const step = await index.dropUnneededLinks(
+        this.#claimedBeforeMs(),
+        LINKS_PER_STEP,
+      );
+      links += step.links;
+      isEnd = step.isEnd;
+    }
+    for (let isEnd = false; !isEnd && !isOver();) {
+      const purged = await evictor.purgeCondemned();
+      blobs += purged.blobs;
+      bytes += purged.bytes;
+      isEnd = purged.isEnd;
+    }
+    if (blobs > 0) {
+      log.info(
+        { links, blobs, sizeBytes: bytes },
+        "removed hosted blobs that nothing needs",
+      );
+    }
+    return { blobs, bytes };
+  }
+
+  /** After a step of the clock no claim ends by its time: the step says nothing about its age. */
+  #claimedBeforeMs(): number {
+    return this.#clockSteps.isRecent()
+      ? 0
+      : this.#options.clock.nowMs() - GRACE_MS;
+  }
+}

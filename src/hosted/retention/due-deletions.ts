@@ -1,0 +1,171 @@
+import type { HostedConfig } from "../../config/config.ts";
+import { formatDuration } from "../../config/schema/units.ts";
+import type { Digest } from "../../oci/digest.ts";
+import type {
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../../oci/reference.ts";
+import { Pace } from "../../retention/victim-search.ts";
+import type {
+  HostedManifests,
+  HostedTag,
+  ImmutableTags,
+  UntaggedManifest,
+} from "../../storage/hosted-index.ts";
+import { type RepositoryRules, TagRules } from "./tag-rules.ts";
+
+export type RetentionIndex = Pick<
+  HostedManifests,
+  | "listHostedRepositories"
+  | "listHostedTags"
+  | "listUntaggedManifests"
+  | "deleteHostedTag"
+  | "deleteHostedManifest"
+>;
+
+/** A tag or manifest that the rules do not keep. */
+export type DueDeletion = {
+  readonly key: RepositoryKey;
+  readonly isImmutable: ImmutableTags;
+  readonly reason: string;
+  /** Whether the time decided, so that a wrong clock decides wrongly. */
+  readonly isTimed: boolean;
+} & (
+  | { readonly kind: "tag"; readonly row: HostedTag }
+  | { readonly kind: "manifest"; readonly row: UntaggedManifest }
+);
+
+/** Called for what is due; for what is kept `due` is undefined. */
+export type Visit = (
+  kind: DueDeletion["kind"],
+  due: DueDeletion | undefined,
+) => Promise<void>;
+
+export interface WalkOptions {
+  readonly index: RetentionIndex;
+  readonly nowMs: number;
+  /** Checked after each row. */
+  readonly isOver: () => boolean;
+}
+
+const PAGE = 100;
+
+/**
+ * Walks over the tags, then the manifests without a tag, of every repository of a registry, and
+ * visits each with the decision of the rules. Reads pages, and leaves turns of the event loop to other
+ * work. Rows may be deleted by the visit.
+ */
+export async function walkRegistry(
+  config: HostedConfig,
+  options: WalkOptions,
+  visit: Visit,
+): Promise<void> {
+  const rules = new TagRules(config);
+  const { index, isOver } = options;
+  let last: RepositoryName | undefined;
+  do {
+    const page: readonly RepositoryName[] = await index.listHostedRepositories(
+      config.name,
+      PAGE,
+      last,
+    );
+    for (const repository of page) {
+      if (isOver()) return;
+      const walk = new RepositoryWalk(config, repository, options);
+      const found = rules.forRepository(repository);
+      if (found !== undefined) await walk.visitTags(found, visit);
+      await walk.visitUntagged(
+        (tag) => rules.isImmutable(repository, tag),
+        visit,
+      );
+    }
+    last = page.at(-1);
+  } while (last !== undefined);
+}
+
+class RepositoryWalk {
+  readonly #config: HostedConfig;
+  readonly #key: RepositoryKey;
+  readonly #options: WalkOptions;
+  readonly #pace = new Pace();
+
+  constructor(
+    config: HostedConfig,
+    repository: RepositoryName,
+    options: WalkOptions,
+  ) {
+    this.#config = config;
+    this.#key = { upstream: config.name, repository };
+    this.#options = options;
+  }
+
+  async visitTags(rules: RepositoryRules, visit: Visit): Promise<void> {
+    const { nowMs } = this.#options;
+    if (rules.needsCount) {
+      await this.#eachTag(async (row) => rules.count(row));
+    }
+    await this.#eachTag(async (row) => {
+      const verdict = rules.judge(row, nowMs);
+      await visit(
+        "tag",
+        verdict && {
+          kind: "tag",
+          key: this.#key,
+          isImmutable: rules.isImmutable,
+          row,
+          ...verdict,
+        },
+      );
+    });
+  }
+
+  async visitUntagged(isImmutable: ImmutableTags, visit: Visit): Promise<void> {
+    const { index, nowMs, isOver } = this.#options;
+    const untaggedMs = this.#config.retention?.untaggedMs ?? Infinity;
+    if (untaggedMs === Infinity) return;
+    const reason = `untagged: for longer than ${formatDuration(untaggedMs)}`;
+    let last: Digest | undefined;
+    do {
+      const page: readonly UntaggedManifest[] =
+        await index.listUntaggedManifests(this.#key, PAGE, last);
+      for (const row of page) {
+        if (isOver()) return;
+        const isDue = nowMs - row.untaggedAtMs > untaggedMs;
+        await visit(
+          "manifest",
+          isDue
+            ? {
+                kind: "manifest",
+                key: this.#key,
+                isImmutable,
+                row,
+                reason,
+                isTimed: true,
+              }
+            : undefined,
+        );
+        await this.#pace.step();
+      }
+      last = page.at(-1)?.digest;
+    } while (last !== undefined);
+  }
+
+  async #eachTag(visitRow: (row: HostedTag) => Promise<void>): Promise<void> {
+    const { index, isOver } = this.#options;
+    let last: Tag | undefined;
+    do {
+      const page: readonly HostedTag[] = await index.listHostedTags(
+        this.#key,
+        PAGE,
+        last,
+      );
+      for (const row of page) {
+        if (isOver()) return;
+        await visitRow(row);
+        await this.#pace.step();
+      }
+      last = page.at(-1)?.tag;
+    } while (last !== undefined);
+  }
+}

@@ -1,0 +1,114 @@
+import type { HostedConfig } from "../../config/config.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../../telemetry/clock.ts";
+import type { Logger } from "../../telemetry/logger.ts";
+import { IndexAwayError } from "../../storage/metadata-index.ts";
+import { ClockSteps } from "../clock-steps.ts";
+import type { Retention } from "./retention.ts";
+
+export interface RetentionScheduleOptions {
+  readonly retention: Pick<Retention, "apply">;
+  /** Returns the registries as they are configured now. */
+  readonly registries: () => readonly HostedConfig[];
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "warn">;
+  readonly schedule?: Schedule;
+}
+
+/** Expressions have minutes; a step of the clock and a changed configuration are noticed as soon. */
+const CHECK_EVERY_MS = 30_000;
+/** After a step of the clock nothing is deleted because of its age for this long. */
+const SUSPECT_MS = 24 * 3_600_000;
+
+interface Appointment {
+  readonly schedule: string;
+  readonly nextMs: number;
+  /** When it was made; a clock before it was set back. */
+  readonly madeAtMs: number;
+}
+
+/**
+ * Applies retention when the cron expression of a registry is due, in local time. Runs that were due
+ * while the process did not run are left out.
+ */
+export class RetentionSchedule {
+  readonly #options: RetentionScheduleOptions;
+  readonly #clockSteps: ClockSteps;
+  readonly #appointments = new Map<string, Appointment>();
+  #cancel: (() => void) | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #isStopped = false;
+
+  constructor(options: RetentionScheduleOptions) {
+    this.#options = options;
+    this.#clockSteps = new ClockSteps(options.clock, SUSPECT_MS);
+  }
+
+  /** Called when the index is complete. */
+  start(): void {
+    this.#running = this.#check();
+  }
+
+  /** Resolves when the running check has ended. The run of a retention is stopped by itself. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#cancel?.();
+    await this.#running;
+  }
+
+  async #check(): Promise<void> {
+    const { log, schedule = scheduleUnref } = this.#options;
+    try {
+      await this.#runDue();
+    } catch (error) {
+      if (!(error instanceof IndexAwayError)) {
+        log.warn(
+          { err: error },
+          "the scheduled retention failed and runs again when it is due",
+        );
+      }
+    }
+    if (this.#isStopped) return;
+    this.#cancel = schedule(() => {
+      this.#running = this.#check();
+    }, CHECK_EVERY_MS);
+  }
+
+  async #runDue(): Promise<void> {
+    const { registries, retention, clock } = this.#options;
+    const isSuspect = this.#clockSteps.isRecent();
+    const configured = registries().filter((one) => one.retention);
+    const names = new Set(configured.map(({ name }) => name));
+    for (const name of this.#appointments.keys()) {
+      if (!names.has(name)) this.#appointments.delete(name);
+    }
+    for (const { name, retention: rules } of configured) {
+      if (rules === undefined || this.#isStopped) continue;
+      const nowMs = clock.nowMs();
+      const made = this.#appointments.get(name);
+      const isValid =
+        made?.schedule === rules.schedule && nowMs >= made.madeAtMs;
+      if (isValid && nowMs < made.nextMs) continue;
+      this.#appointments.set(name, {
+        schedule: rules.schedule,
+        nextMs: await nextRunMs(rules.schedule, nowMs),
+        madeAtMs: nowMs,
+      });
+      if (!isValid) continue;
+      await retention.apply({
+        registry: name,
+        timed: isSuspect ? "none" : "half",
+      });
+    }
+  }
+}
+
+/** Loaded with the first schedule: most configurations have none. */
+async function nextRunMs(schedule: string, nowMs: number): Promise<number> {
+  const { Cron } = await import("croner");
+  const cron = new Cron(schedule, { mode: "5-part", paused: true });
+  return cron.nextRun(new Date(nowMs))?.getTime() ?? Infinity;
+}

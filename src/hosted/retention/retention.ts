@@ -1,0 +1,266 @@
+import type { HostedConfig } from "../../config/config.ts";
+import type { Audit } from "../../telemetry/audit.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import type { Logger } from "../../telemetry/logger.ts";
+import {
+  MAX_LISTED_DELETIONS,
+  type RetentionDeletion,
+} from "../garbage-collection.ts";
+import type { EventSink, Sender } from "../hosted.ts";
+import {
+  type DueDeletion,
+  type RetentionIndex,
+  walkRegistry,
+} from "./due-deletions.ts";
+
+export interface RetentionOptions {
+  readonly index: RetentionIndex;
+  /** Returns the registries as they are configured now. */
+  readonly registries: () => readonly HostedConfig[];
+  readonly clock: Clock;
+  readonly log: Pick<Logger, "debug" | "info" | "warn">;
+  readonly audit: Pick<Audit, "record">;
+  readonly onEvent: EventSink;
+  /** Called after something was deleted. */
+  readonly onDeleted: () => void;
+}
+
+export interface RetentionResult {
+  /** At most {@link MAX_LISTED_DELETIONS}. */
+  readonly listed: readonly RetentionDeletion[];
+  readonly count: number;
+}
+
+/** `half`: on schedule. `none`: on schedule, and the clock was set lately. */
+export type TimedShare = keyof typeof TIMED_SHARES;
+
+export interface RetentionRun {
+  readonly signal?: AbortSignal | undefined;
+  /** Absent: all that have rules. */
+  readonly registry?: string;
+}
+
+const SENDER: Sender = {
+  user: "retention",
+  client: undefined,
+  userAgent: undefined,
+  host: undefined,
+  method: "DELETE",
+};
+
+/** A clock set wrong must not empty a registry: a scheduled run deletes at most half because of the time. */
+const TIMED_SHARES = { all: Infinity, half: 0.5, none: 0 } as const;
+/** Deleting a manifest may leave those without a tag that it named: indexes, images, and their referrers. */
+const MAX_PASSES = 8;
+
+/** Deletes the tags and manifests of hosted repositories that the rules of `retention` do not keep. */
+export class Retention {
+  readonly #options: RetentionOptions;
+  /** The last run; runs are one at a time. */
+  #last: Promise<unknown> = Promise.resolve();
+  #isStopped = false;
+
+  constructor(options: RetentionOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Returns what {@link apply} would delete now, without manifests that only those name. Changes
+   * nothing.
+   */
+  async plan(run: RetentionRun = {}): Promise<RetentionResult> {
+    const list = new DeletionList();
+    for (const config of this.#registries(run)) {
+      await walkRegistry(config, this.#walkOptions(run), async (_kind, due) => {
+        if (due !== undefined) list.add(due);
+      });
+    }
+    return list;
+  }
+
+  /**
+   * Deletes what the rules do not keep, one tag or manifest at a time. Each deletion is durable before
+   * the next one, so the run may end after any.
+   *
+   * @param timed how much of a registry may go because of its age
+   */
+  apply(
+    run: RetentionRun & { readonly timed: TimedShare },
+  ): Promise<RetentionResult> {
+    const done = this.#last.then(async () => {
+      const list = new DeletionList();
+      for (const config of this.#registries(run)) {
+        await this.#applyTo(config, run, list);
+      }
+      return list;
+    });
+    this.#last = done.catch(() => undefined);
+    return done;
+  }
+
+  /** Resolves when the running run has ended, after at most one more deletion. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    await this.#last;
+  }
+
+  async #applyTo(
+    config: HostedConfig,
+    run: RetentionRun & { readonly timed: TimedShare },
+    list: DeletionList,
+  ): Promise<void> {
+    const startMs = this.#options.clock.monotonicMs();
+    const before = list.count;
+    const budget =
+      run.timed === "all" ? undefined : await this.#measure(config, run);
+    const counts = { tags: 0, manifests: 0 };
+    for (
+      let pass = 0, isChanged = true;
+      isChanged && pass < MAX_PASSES;
+      pass++
+    ) {
+      isChanged = false;
+      budget?.beginPass();
+      await walkRegistry(config, this.#walkOptions(run), async (kind, due) => {
+        if (due === undefined || budget?.isSpent(due) === true) return;
+        if (!(await this.#delete(due))) return;
+        list.add(due);
+        counts[`${kind}s`] += 1;
+        isChanged = true;
+      });
+    }
+    const { log, clock } = this.#options;
+    if (list.count > before) {
+      log.info(
+        {
+          registry: config.name,
+          ...counts,
+          durationMs: Math.round(clock.monotonicMs() - startMs),
+        },
+        "retention deleted tags and manifests of a hosted registry",
+      );
+    }
+    if (budget !== undefined && budget.left > 0) {
+      log.warn(
+        { registry: config.name, left: budget.left },
+        "retention deletes no more of a hosted registry on schedule because of its age; run 'entrepot gc' to delete the rest now",
+      );
+    }
+  }
+
+  async #measure(
+    config: HostedConfig,
+    run: RetentionRun & { readonly timed: TimedShare },
+  ): Promise<TimedBudget> {
+    const budget = new TimedBudget(TIMED_SHARES[run.timed]);
+    await walkRegistry(config, this.#walkOptions(run), async (kind) => {
+      budget.count(kind);
+    });
+    return budget;
+  }
+
+  async #delete(due: DueDeletion): Promise<boolean> {
+    const { index, log, audit, onEvent, onDeleted } = this.#options;
+    const { key, isImmutable, row, reason } = due;
+    const { kind: outcome } =
+      due.kind === "tag"
+        ? await index.deleteHostedTag(key, due.row.tag, isImmutable, due.row)
+        : await index.deleteHostedManifest(
+            key,
+            due.row.digest,
+            isImmutable,
+            due.row,
+          );
+    if (outcome !== "deleted") return false;
+    onDeleted();
+    onEvent({
+      action: "delete",
+      key,
+      digest: due.kind === "tag" ? undefined : row.digest,
+      tag: due.kind === "tag" ? due.row.tag : undefined,
+      mediaType: undefined,
+      sizeBytes: undefined,
+      from: undefined,
+      sender: SENDER,
+    });
+    const reference = refOf(due);
+    audit.record({
+      event: "purged",
+      client: "retention",
+      reference,
+      digest: row.digest,
+    });
+    log.debug({ reference, reason }, "retention deleted a tag or manifest");
+    return true;
+  }
+
+  #registries({ registry }: RetentionRun): readonly HostedConfig[] {
+    return this.#options
+      .registries()
+      .filter(
+        ({ name, retention }) =>
+          retention !== undefined &&
+          (registry === undefined || registry === name),
+      );
+  }
+
+  #walkOptions({ signal }: RetentionRun) {
+    const { index, clock } = this.#options;
+    return {
+      index,
+      nowMs: clock.nowMs(),
+      isOver: () => this.#isStopped || signal?.aborted === true,
+    };
+  }
+}
+
+/** Counts every deletion, and lists the first ones. */
+class DeletionList implements RetentionResult {
+  readonly listed: RetentionDeletion[] = [];
+  count = 0;
+
+  add(due: DueDeletion): void {
+    this.count += 1;
+    if (this.listed.length < MAX_LISTED_DELETIONS)
+      this.listed.push({ ref: refOf(due), reason: due.reason });
+  }
+}
+
+/** How many tags and manifests one scheduled run may delete because of the time. */
+class TimedBudget {
+  readonly #share: number;
+  readonly #counted = { tag: 0, manifest: 0 };
+  readonly #used = { tag: 0, manifest: 0 };
+  /** Deletions of the last pass that found it spent. */
+  left = 0;
+
+  constructor(share: number) {
+    this.#share = share;
+  }
+
+  count(kind: DueDeletion["kind"]): void {
+    this.#counted[kind] += 1;
+  }
+
+  beginPass(): void {
+    this.left = 0;
+  }
+
+  /** Uses a part of it unless it is spent. */
+  isSpent({ kind, isTimed }: DueDeletion): boolean {
+    if (!isTimed) return false;
+    if (this.#used[kind] >= Math.floor(this.#counted[kind] * this.#share)) {
+      this.left += 1;
+      return true;
+    }
+    this.#used[kind] += 1;
+    return false;
+  }
+}
+
+function refOf(due: DueDeletion): string {
+  const { upstream, repository } = due.key;
+  return due.kind === "tag"
+    ? `${upstream}/${repository}:${due.row.tag}`
+    : `${upstream}/${repository}@${due.row.digest}`;
+}
