@@ -82,3 +82,15 @@ export class IndexAwayError extends IndexError {
     this.name = "IndexAwayError";
   }
 }
+
+/**
+ * The index of hosted repositories is being restored from the journal after a crash, or after the
+ * index was lost: neither a read nor a write can be answered yet. A request fails with it after it
+ * waited 15 s; the answer is 503 `UNAVAILABLE` with `Retry-After`.
+ */
+export class IndexRestoringError extends IndexError {
+  constructor() {
+    super("the index of hosted repositories is being restored");
+    this.name = "IndexRestoringError";
+  }
+}
