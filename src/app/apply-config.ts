@@ -14,6 +14,7 @@ import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
 import type { AuditSwitch } from "../telemetry/audit-switch.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import type { LogOutput } from "../telemetry/log-output.ts";
+import { fingerprintOf } from "./config-fingerprint.ts";
 import { messageOf } from "../telemetry/error-record.ts";
 
 /** Parts that keep values of the configuration and must be updated by a reload. */
@@ -89,7 +90,11 @@ export async function applyConfig(
   // The code that uses these reads them at each use.
   differs("offline");
   differs("scrub");
-  differs("notifications");
+  if (
+    fingerprintOf(before.notifications) !== fingerprintOf(next.notifications)
+  ) {
+    changed.push("notifications");
+  }
   if (nextAudit !== undefined) await parts.audit.replace(nextAudit, auditFile);
   if (differs("log")) {
     log.level = next.log.level;

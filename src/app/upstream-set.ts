@@ -1,9 +1,4 @@
-import { createHash } from "node:crypto";
-import {
-  type HostedConfig,
-  Secret,
-  type UpstreamConfig,
-} from "../config/config.ts";
+import type { HostedConfig, UpstreamConfig } from "../config/config.ts";
 import { createFreshnessPolicy } from "../mirror/freshness.ts";
 import type { MirroredUpstream } from "../mirror/mirrored-upstream.ts";
 import { createPullPolicy } from "../mirror/pull-policy.ts";
@@ -14,6 +9,7 @@ import {
 } from "../routing/routes.ts";
 import { type Schedule, scheduleUnref } from "../telemetry/clock.ts";
 import type { UpstreamClient } from "../upstream/client.ts";
+import { fingerprintOf } from "./config-fingerprint.ts";
 import { RetiredUpstreams } from "./retired-upstreams.ts";
 import { type Member, TemplateUpstreams } from "./template-upstreams.ts";
 
@@ -174,14 +170,4 @@ function fingerprintsOf(
     ...members.map(({ fingerprint }) => fingerprint),
     ...templates.map(fingerprintOf),
   ].join(" ");
-}
-
-/** Hashes a configuration with its secrets, which can't be read from the result. */
-function fingerprintOf(config: UpstreamConfig | HostedConfig): string {
-  const text = JSON.stringify(config, function (this: unknown, key, value) {
-    // JSON.stringify calls the secret's toJSON before this function.
-    const holder = (this as Record<string, unknown>)[key];
-    return holder instanceof Secret ? holder.reveal() : (value as unknown);
-  });
-  return createHash("sha256").update(text).digest("base64");
 }

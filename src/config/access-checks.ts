@@ -1,4 +1,4 @@
-import type { ConfigDocument, Pruned } from "./document.ts";
+import { type ConfigDocument, hostedOf, type Pruned } from "./document.ts";
 import type { KeyPath, PlacedFault } from "./fault.ts";
 import { isLoopbackUrl } from "./schema/forms.ts";
 
@@ -72,11 +72,12 @@ function* checkTokenServer(
 }
 
 /** Finds settings that are allowed but rarely intended. */
-export function* findAccessRisks({
-  access,
-  tls,
-}: Pruned<ConfigDocument>): Generator<PlacedFault> {
+export function* findAccessRisks(
+  document: Pruned<ConfigDocument>,
+): Generator<PlacedFault> {
+  const { access, tls } = document;
   if (access === undefined) return;
+  const isHosting = hostedOf(document).length > 0;
   const realm = access.tokenServer?.realm;
   if (realm?.startsWith("http:") && !isLoopbackUrl(realm)) {
     yield {
@@ -100,8 +101,12 @@ export function* findAccessRisks({
   const expected = "anonymous: none, or anonymousNetworks";
   const fix =
     "dockerd and podman send a password only if they are asked for one";
-  const at = (access.rules ?? []).findIndex(
+  const rules = access.rules ?? [];
+  const at = rules.findIndex(
     (rule) => rule?.who !== undefined && !rule.who.includes("*"),
+  );
+  const pushAt = rules.findIndex(
+    (rule) => rule?.actions?.some((action) => action !== "pull") === true,
   );
   if (at !== -1) {
     yield {
@@ -110,13 +115,19 @@ export function* findAccessRisks({
       expected,
       fix,
     };
-  } else if (
-    (access.rules ?? []).length === 0 &&
-    (access.htpasswdFile || realm)
-  ) {
+  } else if (pushAt !== -1) {
+    yield {
+      path: ["access", "rules", pushAt, "actions"],
+      seen: "push or delete while every client may pull without a password and none is asked for",
+      expected,
+      fix,
+    };
+  } else if (rules.length === 0 && (access.htpasswdFile || realm)) {
     yield {
       path: ["access", access.htpasswdFile ? "htpasswdFile" : "tokenServer"],
-      seen: "users while every client may pull everything without a password",
+      seen: isHosting
+        ? "users, who may push, while every client may pull everything without a password"
+        : "users while every client may pull everything without a password",
       expected,
       fix,
     };

@@ -1,4 +1,5 @@
 import { buildAccess, buildServerTls } from "./build-access.ts";
+import { buildHosted, buildNotifications } from "./build-hosted.ts";
 import type {
   Config,
   Secret,
@@ -11,6 +12,7 @@ import {
   isList,
   type UpstreamDocument,
 } from "./document.ts";
+import type { NotificationFiles } from "./files/notification-files.ts";
 import type { UpstreamFiles } from "./files/upstream-files.ts";
 import { chooseProxy } from "./proxy.ts";
 import { CREDENTIAL_SCHEMA } from "./schema/credential-schema.ts";
@@ -31,6 +33,8 @@ export interface BuildParts {
   readonly files: ReadonlyMap<string, UpstreamFiles>;
   /** The content of `operator.tokenFile`. */
   readonly operatorToken: Secret | undefined;
+  /** The content of the files of `notifications`; absent: without headers. */
+  readonly notifications?: NotificationFiles;
   /** Makes a path of the configuration absolute. */
   readonly resolve: (path: string) => string;
   /** Gives the proxy of an upstream that has none of its own. */
@@ -69,6 +73,8 @@ export function buildConfig(
     },
     storage: { ...settings.storage, root: storageRoot },
     upstreams: upstreams.filter(({ name }) => !isTemplate(name)),
+    hosted: buildHosted(document, resolve),
+    notifications: buildNotifications(document, parts.notifications, resolve),
     ...(templates.length === 0 ? {} : { upstreamTemplates: templates }),
     ...(access === undefined ? {} : { access }),
   });

@@ -5,6 +5,7 @@ import type { Config } from "./config.ts";
 import { describeConfig } from "./describe.ts";
 import type { KeyPath } from "./fault.ts";
 import { resolvePath } from "./files/files.ts";
+import { IMPLICIT_HOSTED } from "./merge-sources.ts";
 import { schemaAt } from "./schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { validateDocument } from "./validate.ts";
@@ -20,7 +21,7 @@ export interface DefaultFolders {
 /**
  * Returns the part of `describeConfig` that differs from the defaults, as a configuration that means
  * the same. If the upstreams are not the well-known ones with their defaults, each is named, since
- * an `upstreams` key replaces the set.
+ * an `upstreams` key replaces the set; the same holds for `hosted`.
  */
 export function describeChanges(
   config: Config,
@@ -29,22 +30,41 @@ export function describeChanges(
   const names = [...config.upstreams, ...(config.upstreamTemplates ?? [])].map(
     ({ name }) => name,
   );
+  const hostedNames = config.hosted.map(({ name }) => name);
   const isWellKnown = isDeepStrictEqual(names, WELL_KNOWN_UPSTREAMS);
-  const { upstreams, ...others } = describeConfig(config);
-  const { upstreams: defaults, ...otherDefaults } = describeConfig(
-    buildDefaults(names, isWellKnown, folders),
-  );
+  const { upstreams, hosted, ...others } = describeConfig(config);
+  // A hosted default replaces the default among the well-known upstreams.
+  const hasDefaultUpstream =
+    isWellKnown && !config.hosted.some(({ isDefault }) => isDefault);
+  const registries = { upstreams: names, hosted: hostedNames };
+  const {
+    upstreams: defaults,
+    hosted: hostedDefaults,
+    ...otherDefaults
+  } = describeConfig(buildDefaults(registries, hasDefaultUpstream, folders));
   const changes = pickChanges(others, otherDefaults, []);
-  if (isWellKnown && isDeepStrictEqual(upstreams, defaults)) return changes;
-  const unset = describeConfig(buildDefaults(names, false, folders));
+  const isHostedUnchanged =
+    isDeepStrictEqual(hostedNames, [IMPLICIT_HOSTED]) &&
+    isDeepStrictEqual(hosted, hostedDefaults);
+  const hostedChanges = isHostedUnchanged
+    ? {}
+    : { hosted: pickEntries("hosted", hosted, hostedDefaults) };
+  if (isWellKnown && isDeepStrictEqual(upstreams, defaults)) {
+    return { ...changes, ...hostedChanges };
+  }
+  const unset = describeConfig(buildDefaults(registries, false, folders));
   return {
     ...changes,
-    upstreams: pickUpstreams(upstreams, unset["upstreams"]),
+    upstreams: pickEntries("upstreams", upstreams, unset["upstreams"]),
+    ...hostedChanges,
   };
 }
 
 function buildDefaults(
-  upstreams: readonly string[],
+  {
+    upstreams,
+    hosted,
+  }: Readonly<Record<"upstreams" | "hosted", readonly string[]>>,
   hasDefaultUpstream: boolean,
   { cwd, home }: DefaultFolders,
 ): Config {
@@ -55,6 +75,7 @@ function buildDefaults(
         hasDefaultUpstream ? { default: index === 0 } : {},
       ]),
     ),
+    hosted: Object.fromEntries(hosted.map((name) => [name, {}])),
   });
   if (!validated.isWhole) throw new Error("the defaults break the schema");
   const { document } = validated;
@@ -69,16 +90,17 @@ function buildDefaults(
   });
 }
 
-function pickUpstreams(
-  upstreams: unknown,
+function pickEntries(
+  key: "upstreams" | "hosted",
+  written: unknown,
   unset: unknown,
 ): Record<string, unknown> {
   const defaults = isMapping(unset) ? unset : {};
-  const entries = Object.entries(isMapping(upstreams) ? upstreams : {});
+  const entries = Object.entries(isMapping(written) ? written : {});
   return Object.fromEntries(
-    entries.map(([name, upstream]) => {
-      const changes = isMapping(upstream)
-        ? pickChanges(upstream, defaults[name], ["upstreams", name])
+    entries.map(([name, entry]) => {
+      const changes = isMapping(entry)
+        ? pickChanges(entry, defaults[name], [key, name])
         : {};
       // Required with credentials.
       const access = "credentials" in changes ? { access: "shared" } : {};

@@ -2,6 +2,8 @@ import { checkAccess, findAccessRisks } from "./access-checks.ts";
 import {
   type ConfigDocument,
   credentialsOf,
+  type HostedDocument,
+  hostedOf,
   isList,
   type Pruned,
   type UpstreamDocument,
@@ -9,6 +11,7 @@ import {
 } from "./document.ts";
 import { findExposureRisks } from "./exposure-checks.ts";
 import type { KeyPath, PlacedFault } from "./fault.ts";
+import { checkRetention, findHostedRisks } from "./hosted-checks.ts";
 import { isLoopbackUrl, parseListenAddress } from "./schema/forms.ts";
 import { checkTemplate } from "./template-checks.ts";
 import {
@@ -35,6 +38,7 @@ export function checkDocument(
       ...checkCredentials(name, upstream, isFaulty),
       ...checkClientCertificate(name, upstream, isFaulty),
     ]),
+    ...checkRetention(document, isFaulty),
     ...checkAccess(document, isFaulty),
   ];
 }
@@ -52,6 +56,7 @@ export function findRisks(document: Pruned<ConfigDocument>): PlacedFault[] {
     ...insecure,
     ...findAccessRisks(document),
     ...findExposureRisks(document),
+    ...findHostedRisks(document),
   ];
 }
 
@@ -90,7 +95,7 @@ function isWildcard(host: string): boolean {
   return host === "0.0.0.0" || host === "::";
 }
 
-/** Names and aliases share one name space: each selects one upstream. */
+/** Names and aliases share one name space: each selects one upstream or hosted registry. */
 function* checkNames(document: Pruned<ConfigDocument>): Generator<PlacedFault> {
   const upstreams = upstreamsOf(document);
   const owners = new Map<string, string>();
@@ -114,6 +119,9 @@ function* checkNames(document: Pruned<ConfigDocument>): Generator<PlacedFault> {
       places.push([path, alias, `already an alias of upstreams.${name}`]);
     }
   }
+  for (const [name] of hostedOf(document)) {
+    places.push([["hosted", name], name, `the name of hosted.${name}`]);
+  }
   for (const [path, name, role] of places) {
     const owner = owners.get(name);
     if (owner === undefined) owners.set(name, role);
@@ -130,15 +138,15 @@ function* checkHostnames(
   document: Pruned<ConfigDocument>,
 ): Generator<PlacedFault> {
   const owners = new Map<string, string>();
-  for (const [name, upstream] of upstreamsOf(document)) {
-    for (const [index, hostname] of (upstream.hostnames ?? []).entries()) {
+  for (const [key, name, { hostnames = [] }] of registriesOf(document)) {
+    for (const [index, hostname] of hostnames.entries()) {
       if (hostname === undefined) continue;
       const owner = owners.get(hostname);
-      if (owner === undefined) owners.set(hostname, name);
+      if (owner === undefined) owners.set(hostname, `${key}.${name}`);
       else {
         yield {
-          path: ["upstreams", name, "hostnames", index],
-          seen: `${hostname}, already a hostname of upstreams.${owner}`,
+          path: [key, name, "hostnames", index],
+          seen: `${hostname}, already a hostname of ${owner}`,
           expected: "a hostname that is used once",
         };
       }
@@ -149,16 +157,34 @@ function* checkHostnames(
 function* checkDefault(
   document: Pruned<ConfigDocument>,
 ): Generator<PlacedFault> {
-  const [first, ...others] = upstreamsOf(document)
-    .filter(([, upstream]) => upstream.default === true)
-    .map(([name]) => name);
-  for (const name of others) {
+  const [first, ...others] = registriesOf(document).filter(
+    ([, , registry]) => registry.default === true,
+  );
+  for (const [key, name] of others) {
     yield {
-      path: ["upstreams", name, "default"],
-      seen: `true, as at upstreams.${first}`,
-      expected: "at most one default upstream",
+      path: [key, name, "default"],
+      seen: `true, as at ${first?.[0]}.${first?.[1]}`,
+      expected: "at most one default registry",
     };
   }
+}
+
+/** Returns the key, the name and the settings of each upstream, then of each hosted registry. */
+function registriesOf(
+  document: Pruned<ConfigDocument>,
+): (readonly [
+  "upstreams" | "hosted",
+  string,
+  Pruned<UpstreamDocument | HostedDocument>,
+])[] {
+  return [
+    ...upstreamsOf(document).map(
+      ([name, upstream]) => ["upstreams", name, upstream] as const,
+    ),
+    ...hostedOf(document).map(
+      ([name, hosted]) => ["hosted", name, hosted] as const,
+    ),
+  ];
 }
 
 function* checkClientCertificate(

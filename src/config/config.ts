@@ -1,3 +1,5 @@
+import type { HOSTED_SCHEMA } from "./schema/hosted-schema.ts";
+import type { NOTIFICATION_SCHEMA } from "./schema/notification-schema.ts";
 import type { CONFIG_SCHEMA } from "./schema/schema.ts";
 import type { ListenAddress } from "./schema/forms.ts";
 import type { Settings } from "./schema/settings.ts";
@@ -16,7 +18,13 @@ type UpstreamSettings = Settings<typeof UPSTREAM_SCHEMA>;
  */
 export interface Config extends Omit<
   Root,
-  "access" | "listen" | "operator" | "tls" | "upstreams"
+  | "access"
+  | "hosted"
+  | "listen"
+  | "notifications"
+  | "operator"
+  | "tls"
+  | "upstreams"
 > {
   readonly listen: readonly ListenAddress[];
   /** Absent: plain HTTP. */
@@ -31,51 +39,31 @@ export interface Config extends Omit<
   /** Keys with `*`, in the file's order: settings of registries that requests name; absent: none. */
   readonly upstreamTemplates?: readonly UpstreamConfig[];
   /** In the file's order; empty: nothing is hosted. */
-  readonly hosted?: readonly HostedConfig[];
-  readonly notifications?: readonly NotificationConfig[];
+  readonly hosted: readonly HostedConfig[];
+  readonly notifications: readonly NotificationConfig[];
   /** Absent: every client that reaches the mirror may pull. */
   readonly access?: AccessConfig;
 }
 
 /** A registry of repositories that are pushed here. */
-export interface HostedConfig {
+export interface HostedConfig extends Settings<typeof HOSTED_SCHEMA> {
   /** The key, used like an upstream's: `local`. */
   readonly name: string;
-  /** Names without a registry are hosted here. */
-  readonly isDefault: boolean;
-  readonly hostnames: readonly string[];
-  /** Who may push and delete while there is no `access`. */
-  readonly anonymousPush: "loopback" | "anywhere" | "none";
-  /** Patterns over `repository:tag`. */
-  readonly immutableTags: readonly string[];
-  /** Infinity: unlimited. */
-  readonly quotaBytes: number;
-  readonly maxManifestBytes: number;
-  readonly uploadExpiryMs: number;
-  /** Absent: everything is kept. */
-  readonly retention: HostedRetentionConfig | undefined;
 }
 
-export interface HostedRetentionConfig {
-  /** A cron expression, in local time. */
-  readonly schedule: string;
-  /** The first match wins; a tag that no rule matches is kept. */
-  readonly rules: readonly {
-    readonly match: string;
-    readonly keepNewest: number | undefined;
-    readonly keepPulledWithinMs: number | undefined;
-    readonly keepTags: readonly string[];
-  }[];
-  /** How long a manifest without a tag is kept; Infinity: always. */
-  readonly untaggedMs: number;
-}
+export type HostedRetentionConfig = NonNullable<HostedConfig["retention"]>;
 
 /** A webhook. */
-export interface NotificationConfig {
+export interface NotificationConfig extends Omit<
+  Settings<typeof NOTIFICATION_SCHEMA>,
+  "headersFile" | "url"
+> {
   /** May hold a password: hidden wherever it is shown. */
   readonly url: Secret;
+  /** Of every request, by their names as written. */
   readonly headers: ReadonlyMap<string, Secret>;
-  readonly events: readonly ("push" | "pull" | "delete" | "mount")[];
+  /** The absolute path of the file that holds the headers. */
+  readonly headersFile?: string;
 }
 
 export type EvictionConfig = Root["eviction"];

@@ -1,12 +1,14 @@
 import type {
   AccessConfig,
   Config,
+  NotificationConfig,
   ProxyConfig,
   UpstreamConfig,
   UpstreamCredential,
 } from "./config.ts";
 import { isTemplate } from "./schema/forms.ts";
 import type { SchemaNode } from "./schema/schema-node.ts";
+import { HOSTED_SCHEMA } from "./schema/hosted-schema.ts";
 import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { describeSettings } from "./schema/settings.ts";
 import { UPSTREAM_SCHEMA } from "./schema/upstream-schema.ts";
@@ -20,6 +22,7 @@ export function describeConfig(
   schema: SchemaNode = CONFIG_SCHEMA,
 ): Record<string, unknown> {
   const { listen, operator, upstreams, upstreamTemplates = [] } = config;
+  const { hosted, notifications } = config;
   return describeSettings(schema, {
     ...config,
     listen: listen.length === 1 ? listen[0] : listen,
@@ -30,8 +33,21 @@ export function describeConfig(
         describeUpstream(upstream),
       ]),
     ),
+    hosted: Object.fromEntries(
+      hosted.map((one) => [one.name, describeSettings(HOSTED_SCHEMA, one)]),
+    ),
+    notifications: notifications.map((one) => ({
+      ...one,
+      url: describeWebhook(one),
+    })),
     access: config.access && withTokenServerKeys(config.access),
   });
+}
+
+/** Returns a URL with its origin only: the rest may be secret. */
+function describeWebhook({ url }: NotificationConfig): string {
+  const { origin, href } = new URL(url.reveal());
+  return href === `${origin}/` ? origin : `${origin}/${url.toString()}`;
 }
 
 function withTokenServerKeys(access: AccessConfig): object {

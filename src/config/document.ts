@@ -1,5 +1,7 @@
 import type { KeyPath } from "./fault.ts";
 import type { CREDENTIAL_SCHEMA } from "./schema/credential-schema.ts";
+import type { HOSTED_SCHEMA } from "./schema/hosted-schema.ts";
+import type { NOTIFICATION_SCHEMA } from "./schema/notification-schema.ts";
 import type { CONFIG_SCHEMA } from "./schema/schema.ts";
 import type { UPSTREAM_SCHEMA } from "./schema/upstream-schema.ts";
 import type { Pruned, Written } from "./schema/written.ts";
@@ -8,6 +10,10 @@ export type { Pruned } from "./schema/written.ts";
 
 /** The configuration as written, once the schema has accepted it and its defaults are filled in. */
 export type ConfigDocument = Written<typeof CONFIG_SCHEMA>;
+
+export type HostedDocument = Written<typeof HOSTED_SCHEMA>;
+
+export type NotificationDocument = Written<typeof NOTIFICATION_SCHEMA>;
 
 export type UpstreamDocument = Written<typeof UPSTREAM_SCHEMA>;
 
@@ -36,6 +42,14 @@ export function upstreamsOf(
 ): [string, Pruned<UpstreamDocument>][] {
   return Object.entries(document.upstreams ?? {}).flatMap(([name, upstream]) =>
     upstream === undefined ? [] : [[name, upstream]],
+  );
+}
+
+export function hostedOf(
+  document: Pruned<ConfigDocument>,
+): [string, Pruned<HostedDocument>][] {
+  return Object.entries(document.hosted ?? {}).flatMap(([name, hosted]) =>
+    hosted === undefined ? [] : [[name, hosted]],
   );
 }
 

@@ -6,7 +6,7 @@ import {
   type Pruned,
   upstreamsOf,
 } from "./document.ts";
-import { isLoopbackUrl, parseListenAddress } from "./schema/forms.ts";
+import { isLoopbackAddress } from "./hosted-checks.ts";
 
 /** Finds allowed settings that let other hosts read what only this mirror's credentials may read. */
 export function* findExposureRisks(
@@ -16,7 +16,7 @@ export function* findExposureRisks(
   const addresses = (isList(listen) ? listen : [listen]).filter(
     (text) => text !== undefined,
   );
-  const isExposed = addresses.some((text) => !isLoopback(text));
+  const isExposed = addresses.some((text) => !isLoopbackAddress(text));
   const isRestricted =
     Boolean(access?.htpasswdFile || access?.tokenServer?.realm) ||
     (access?.anonymousNetworks ?? []).length > 0;
@@ -33,11 +33,4 @@ export function* findExposureRisks(
         "users or anonymousNetworks in access, or a loopback listen address",
     };
   }
-}
-
-function isLoopback(text: string): boolean {
-  const address = parseListenAddress(text);
-  if (address === undefined) return true;
-  const { host } = address;
-  return isLoopbackUrl(`http://${host.includes(":") ? `[${host}]` : host}`);
 }

@@ -5,7 +5,6 @@ import { checkDocument, findRisks } from "./checks.ts";
 import {
   type ConfigFile,
   type ConfigFileOptions,
-  isMapping,
   readConfigFile,
 } from "./config-file.ts";
 import type { Config, Secret } from "./config.ts";
@@ -27,10 +26,16 @@ import {
   type KeyPath,
   type PlacedFault,
 } from "./fault.ts";
+import {
+  type NotificationFiles,
+  readNotificationFiles,
+} from "./files/notification-files.ts";
 import { readOperatorToken } from "./files/operator-token.ts";
 import { resolvePath } from "./files/files.ts";
 import { parseProxy } from "./schema/forms.ts";
+import { IMPLICIT_HOSTED, mergeSources } from "./merge-sources.ts";
 import { findQuantities, type WrittenQuantity } from "./quantities.ts";
+import { checkSchedules } from "./schedules.ts";
 import { schemaAt, type SchemaNode } from "./schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "./schema/schema.ts";
 import { resolveAs } from "./schema/settings.ts";
@@ -44,7 +49,6 @@ import {
   type UpstreamsVariable,
 } from "./upstreams-variable.ts";
 import { validateDocument } from "./validate.ts";
-import { WELL_KNOWN_UPSTREAMS } from "./schema/well-known-upstreams.ts";
 import { lineOf } from "./yaml-source.ts";
 
 export interface LoadOptions extends ConfigFileOptions {
@@ -100,22 +104,24 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
     fromEnvironment,
     options.overrides,
   );
-  const validated = validateDocument(written, schema);
+  const validated = validateDocument(written.document, schema);
   const document: Pruned<ConfigDocument> = validated.document;
   const faults: PlacedFault[] = validated.isWhole ? [] : [...validated.faults];
   const rejected = new Set(faults.map(({ path }) => JSON.stringify(path)));
   faults.push(
     ...checkDocument(document, (path) => rejected.has(JSON.stringify(path))),
+    ...(await checkSchedules(document)),
   );
   const warnings = findRisks(document);
+  if (written.isLocalOmitted) warnings.push(OMITTED);
   const resolve = (path: string): string =>
     resolvePath(path, file.folder, options.home);
   const read = await readNamedFiles(document, resolve, options.env);
   faults.push(...read.faults);
   warnings.push(...read.warnings);
-  if (upstreamsVariable === undefined) {
-    faults.push(...checkOwnSecrets(document, file));
-  }
+  faults.push(
+    ...checkOwnSecrets(document, file, upstreamsVariable !== undefined),
+  );
 
   const locate = (fault: PlacedFault): ConfigFault =>
     locateFault(fault, file, environment.values, upstreamsVariable);
@@ -129,10 +135,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   const sources: ConfigSources = {
     configFile: file.path,
     files: read.paths,
-    variables: [
-      ...environment.values.map(({ name }) => name),
-      ...(upstreamsVariable === undefined ? [] : [UPSTREAMS_VARIABLE]),
-    ],
+    variables: variablesOf(environment.values, upstreamsVariable),
   };
   if (!validated.isWhole || locatedFaults.length > 0) {
     return {
@@ -153,6 +156,7 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
       ),
       files: read.upstreams,
       operatorToken: read.operatorToken,
+      notifications: read.notifications,
       resolve,
       env: options.env,
       schema: options.schema,
@@ -163,10 +167,26 @@ export async function loadConfig(options: LoadOptions): Promise<LoadResult> {
   };
 }
 
+function variablesOf(
+  values: readonly EnvironmentValue[],
+  upstreams: UpstreamsVariable | undefined,
+): string[] {
+  const names = values.map(({ name }) => name);
+  return upstreams === undefined ? names : [...names, UPSTREAMS_VARIABLE];
+}
+
+/** The implicit hosted registry is left out, since an upstream has its name. */
+const OMITTED: PlacedFault = {
+  path: ["hosted"],
+  seen: `no value while an upstream has the name ${IMPLICIT_HOSTED}, so that nothing is hosted`,
+  expected: "hosted with a registry of another name, or hosted: {}",
+};
+
 /** The content of the files that a document names. */
 interface NamedFiles {
   readonly upstreams: ReadonlyMap<string, UpstreamFiles>;
   readonly operatorToken: Secret | undefined;
+  readonly notifications: NotificationFiles;
   /** Absolute. */
   readonly paths: readonly string[];
   readonly faults: readonly PlacedFault[];
@@ -186,10 +206,12 @@ async function readNamedFiles(
   const access = await checkAccessFiles(document, resolve);
   const { tokenFile } = document.operator ?? {};
   const operator = await readOperatorToken(tokenFile, resolve);
-  const all = [...upstreams.values(), access, operator];
+  const notifications = await readNotificationFiles(document, resolve);
+  const all = [...upstreams.values(), access, operator, notifications];
   return {
     upstreams,
     operatorToken: operator.token,
+    notifications,
     paths: all.flatMap(({ paths }) => paths),
     faults: all.flatMap(({ faults }) => faults),
     warnings: access.warnings,
@@ -223,34 +245,6 @@ async function checkAccessFiles(
   return files.checkAccessFiles(tls, access);
 }
 
-/** Merges all sources into one document, with the well-known upstreams if none are written. */
-function mergeSources(
-  fromFile: Record<string, unknown>,
-  fromEnvironment: readonly EnvironmentValue[],
-  overrides: LoadOptions["overrides"],
-): Record<string, unknown> {
-  const document = { ...fromFile };
-  if (!("upstreams" in document)) {
-    document["upstreams"] = Object.fromEntries(
-      WELL_KNOWN_UPSTREAMS.map((name, index) => [
-        name,
-        { default: index === 0 },
-      ]),
-    );
-  }
-  const { upstreams } = document;
-  if (isMapping(upstreams)) {
-    for (const [name, upstream] of Object.entries(upstreams)) {
-      if (upstream === null) upstreams[name] = {};
-    }
-  }
-  for (const { path, value } of fromEnvironment) setAt(document, path, value);
-  if (overrides?.offline !== undefined) {
-    document["offline"] = overrides.offline;
-  }
-  return document;
-}
-
 /** Resolves a relative path of the environment against the current folder, not the file's. */
 function fromCurrentFolder(
   variable: EnvironmentValue,
@@ -265,32 +259,18 @@ function fromCurrentFolder(
     : variable;
 }
 
-/** Sets a value, unless a parent is not a mapping: the schema then reports that fault of the file. */
-function setAt(
-  document: Record<string, unknown>,
-  path: KeyPath,
-  value: unknown,
-): void {
-  let parent: Record<string, unknown> = document;
-  for (const key of path.slice(0, -1)) {
-    if (parent[key] === undefined) parent[key] = {};
-    const child = parent[key];
-    if (!isMapping(child)) return;
-    parent = child;
-  }
-  const last = path.at(-1);
-  if (last !== undefined) parent[last] = value;
-}
-
 /** Checks the mode of the configuration file, which is a secret file if it holds a password. */
 function checkOwnSecrets(
   document: Pruned<ConfigDocument>,
   file: ConfigFile,
+  areUpstreamsElsewhere: boolean,
 ): PlacedFault[] {
   if (!file.read?.isRead || file.path === undefined) return [];
-  const path = upstreamsOf(document)
-    .flatMap(([name, upstream]) => ownSecretsOf(name, upstream))
-    .at(0);
+  const upstreams = areUpstreamsElsewhere ? [] : upstreamsOf(document);
+  const path = [
+    ...upstreams.flatMap(([name, upstream]) => ownSecretsOf(name, upstream)),
+    ...ownSecretsOfWebhooks(document),
+  ].at(0);
   if (path === undefined) return [];
   const instead = ", or move the secret to a file of its own";
   const flaw = findSecretFlaw(file.read, file.path, instead);
@@ -309,6 +289,18 @@ function ownSecretsOf(
   return proxy?.password
     ? [...passwords, ["upstreams", name, "proxy"]]
     : passwords;
+}
+
+/** Finds webhooks whose URL holds a password or a query, which may be a token. */
+function ownSecretsOfWebhooks({
+  notifications = [],
+}: Pruned<ConfigDocument>): KeyPath[] {
+  return [...notifications.entries()].flatMap(([index, notification]) => {
+    const url = URL.parse(notification?.url ?? "");
+    return url?.password || url?.search
+      ? [["notifications", index, "url"]]
+      : [];
+  });
 }
 
 /** Rejects the Node switch that disables the certificate check of every upstream. */

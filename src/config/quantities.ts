@@ -10,7 +10,15 @@ export interface WrittenQuantity {
 
 const QUANTITIES: ReadonlySet<FormName | undefined> = new Set<
   FormName | undefined
->(["amount", "dailyShare", "duration", "durationOrOff", "rate"]);
+>([
+  "amount",
+  "dailyShare",
+  "duration",
+  "durationOrOff",
+  "quota",
+  "rate",
+  "size",
+]);
 
 /** Returns the quantities of a document that the schema has accepted, defaults included. */
 export function findQuantities(

@@ -11,7 +11,7 @@ import { FORMS, type FormName } from "./schema/forms.ts";
 import { chooseNearestKey } from "./nearest-key.ts";
 import { schemaAt, type SchemaNode } from "./schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "./schema/schema.ts";
-import { parseDuration } from "./schema/units.ts";
+import { parseDuration, parseSize } from "./schema/units.ts";
 
 export type ValidatedDocument =
   | { readonly isWhole: true; readonly document: ConfigDocument }
@@ -85,7 +85,7 @@ function createValidator(schema: SchemaNode) {
     schemaType: "string",
     errors: false,
     validate: (bound: string, text: string) =>
-      durationOf(text) >= durationOf(bound),
+      quantityOf(text) >= quantityOf(bound),
   });
   ajv.addKeyword({
     keyword: "x-atMost",
@@ -93,14 +93,14 @@ function createValidator(schema: SchemaNode) {
     schemaType: "string",
     errors: false,
     validate: (bound: string, text: string) =>
-      durationOf(text) <= durationOf(bound),
+      quantityOf(text) <= quantityOf(bound),
   });
   return ajv.compile(schema);
 }
 
 /** Returns NaN, which no bound accepts, for any other text; `x-form` reports that already. */
-function durationOf(text: string): number {
-  return parseDuration(text) ?? Number.NaN;
+function quantityOf(text: string): number {
+  return parseDuration(text) ?? parseSize(text) ?? Number.NaN;
 }
 
 function describeError(

@@ -43,17 +43,23 @@ export type FormName =
   | "durationOrOff"
   | "endpoint"
   | "host"
+  | "hostedName"
   | "imagePattern"
   | "listen"
   | "network"
   | "pattern"
   | "proxy"
+  | "quota"
   | "rate"
   | "realm"
   | "redirectHost"
   | "registry"
   | "registryOrTemplate"
-  | "repositories";
+  | "repositories"
+  | "schedule"
+  | "size"
+  | "tagPattern"
+  | "webhook";
 
 const HOST =
   "(?:[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*|\\[[0-9a-f:.]+\\])";
@@ -74,7 +80,15 @@ const REDIRECT_HOST_PATTERN =
 const REDIRECT_HOST = new RegExp(REDIRECT_HOST_PATTERN);
 const PROXY_PATTERN = "^(?:|none|https?://[^\\s?#\\\\]+)$";
 const PROXY = new RegExp(PROXY_PATTERN);
-const RATE_PATTERN = "^(?:0|[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB))$";
+const SIZE_PATTERN = "^(?:0|[0-9]+(?:\\.[0-9]+)?(?:B|[kKMGT]B|[KMGT]iB))$";
+/** `/v2/v2/…` would be both the path before `/v2/` and the first component. */
+const HOSTED_NAME_PATTERN = "^(?!v2$)[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*$";
+const MAX_HOSTED_NAME_LENGTH = 64;
+const TAG_PATTERN_PATTERN = "^[A-Za-z0-9_*][A-Za-z0-9._*-]{0,127}$";
+/** Five fields; the fields are checked by the library that runs the schedule. */
+const SCHEDULE_PATTERN = "^[^\\s@]+(?: +[^\\s@]+){4}$";
+const WEBHOOK_PATTERN = "^https?://[^\\s#\\\\]+$";
+const WEBHOOK = new RegExp(WEBHOOK_PATTERN);
 /** The same after an upstream's name, which may have a port. */
 const IMAGE_PATTERN_PATTERN =
   "^[a-z0-9._*-]+(?::[0-9]{1,5})?/[a-z0-9._/*-]+(?::[A-Za-z0-9._*-]+)?$|^[*]{2}(?::[A-Za-z0-9._*-]+)?$";
@@ -151,9 +165,30 @@ export const FORMS: Readonly<Record<FormName, Form>> = {
         : // The text may hold a password.
           { seen: "an invalid proxy URL" },
   },
-  rate: {
-    pattern: RATE_PATTERN,
-    findFlaw: (text) => (parseSize(text) === undefined ? FLAW : undefined),
+  hostedName: {
+    pattern: HOSTED_NAME_PATTERN,
+    findFlaw: (text) =>
+      text.length <= MAX_HOSTED_NAME_LENGTH &&
+      new RegExp(HOSTED_NAME_PATTERN).test(text)
+        ? undefined
+        : FLAW,
+  },
+  quota: { pattern: SIZE_PATTERN, findFlaw: findSizeFlaw },
+  rate: { pattern: SIZE_PATTERN, findFlaw: findSizeFlaw },
+  size: { pattern: SIZE_PATTERN, findFlaw: findSizeFlaw },
+  schedule: {
+    pattern: SCHEDULE_PATTERN,
+    findFlaw: (text) =>
+      new RegExp(SCHEDULE_PATTERN).test(text) ? undefined : FLAW,
+  },
+  tagPattern: {
+    pattern: TAG_PATTERN_PATTERN,
+    findFlaw: (text) =>
+      new RegExp(TAG_PATTERN_PATTERN).test(text) ? undefined : FLAW,
+  },
+  webhook: {
+    pattern: WEBHOOK_PATTERN,
+    findFlaw: (text) => (isWebhook(text) ? undefined : FLAW),
   },
   redirectHost: {
     pattern: REDIRECT_HOST_PATTERN,
@@ -245,6 +280,15 @@ export function parseProxy(text: string): string | undefined {
   return url.pathname === "/" && url.hostname !== "" && url.port !== "0"
     ? url.href
     : undefined;
+}
+
+function findSizeFlaw(text: string): FormFlaw | undefined {
+  return parseSize(text) === undefined ? FLAW : undefined;
+}
+
+function isWebhook(text: string): boolean {
+  const url = WEBHOOK.test(text) ? URL.parse(text) : null;
+  return url !== null && url.hostname !== "" && url.port !== "0";
 }
 
 function findRedirectHostFlaw(text: string): FormFlaw | undefined {

@@ -63,6 +63,18 @@ export const LIMITS_SCHEMA = mappingOf(
       "x-zero":
         "as many as the files that the process may open and the memory of the machine allow, at most 4096",
     },
+    uploads: {
+      type: "integer",
+      minimum: 0,
+      maximum: 10_000,
+      default: 0,
+      description:
+        "Open uploads to hosted repositories, of all clients together, idle ones included. A further one is answered with 429 and `Retry-After`.",
+      examples: [256],
+      "x-expected": "a whole number from 0 to 10000",
+      "x-zero":
+        "as many as the files that the process may open and the memory of the machine allow",
+    },
   },
   {
     default: {},

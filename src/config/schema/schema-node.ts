@@ -36,7 +36,7 @@ export interface SchemaNode {
    * as it is; `program` is a path only if it has a slash.
    */
   readonly "x-path"?: "file" | "file or -" | "program";
-  /** Bounds of a duration, both allowed themselves. */
+  /** Bounds of a duration or of a size, both allowed themselves. */
   readonly "x-atLeast"?: string;
   readonly "x-atMost"?: string;
   /** Describes a valid value: the second half of a fault. */

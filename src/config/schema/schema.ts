@@ -5,6 +5,8 @@ import {
   OPERATOR_TOKEN_FILE_SCHEMA,
   TRUSTED_PROXIES_SCHEMA,
 } from "./hardening-schema.ts";
+import { HOSTED_SCHEMA } from "./hosted-schema.ts";
+import { NOTIFICATION_SCHEMA } from "./notification-schema.ts";
 import { amountOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
@@ -167,6 +169,30 @@ export const CONFIG_SCHEMA = mappingOf(
       "x-expected": "a mapping of registries' names",
       "x-zero": "an empty mapping mirrors nothing",
       "x-absent": `${WELL_KNOWN_UPSTREAMS.join(", ")}; the first is the default upstream`,
+    },
+    hosted: {
+      type: "object",
+      propertyNames: textOf("hostedName", {
+        "x-expected":
+          "a component of a repository's name in lower case, such as local, and not v2",
+      }),
+      additionalProperties: HOSTED_SCHEMA,
+      description:
+        "Registries whose repositories live here: pushed to this server, never mirrored. A name is not the name or an alias of an upstream.",
+      "x-expected": "a mapping of names",
+      "x-zero": "an empty mapping hosts nothing: every push is refused",
+      "x-absent":
+        "one registry, `local`, with every default below; none if an upstream has that name or alias",
+    },
+    notifications: {
+      type: "array",
+      items: NOTIFICATION_SCHEMA,
+      default: [],
+      maxItems: 16,
+      description: "Webhooks that receive events of hosted repositories.",
+      examples: [[{ url: "https://hooks.corp/entrepot" }]],
+      "x-expected": "a list of mappings of url, headersFile and events",
+      "x-zero": "no event is sent",
     },
     access: ACCESS_SCHEMA,
     trustedProxies: TRUSTED_PROXIES_SCHEMA,

@@ -5,11 +5,13 @@ import {
   formatDuration,
   formatDurationOrOff,
   formatRate,
+  formatSize,
   parseAmount,
   parseDailyShare,
   parseDuration,
   parseDurationOrOff,
   parseRate,
+  parseSize,
 } from "./units.ts";
 import {
   formatListenAddress,
@@ -32,7 +34,10 @@ interface FormValues {
   readonly endpoint: string;
   readonly listen: ListenAddress;
   /** Infinity for 0, which means unlimited. */
+  readonly quota: number;
+  /** Infinity for 0, which means unlimited. */
   readonly rate: number;
+  readonly size: number;
 }
 
 interface Conversion<Value> {
@@ -61,7 +66,9 @@ const CONVERSIONS = {
     parse: parseListenAddress,
     format: formatListenAddress,
   },
+  quota: { suffix: "Bytes", parse: parseRate, format: formatRate },
   rate: { suffix: "BytesPerSecond", parse: parseRate, format: formatRate },
+  size: { suffix: "Bytes", parse: parseSize, format: formatSize },
 } as const satisfies {
   readonly [Form in keyof FormValues]: Conversion<FormValues[Form]>;
 };

@@ -104,7 +104,7 @@ export function formatAmount(amount: AmountConfig): string {
     : `${Number((amount.share * 100).toFixed(6))}%`;
 }
 
-/** Reads bytes per second; 0 is unlimited, Infinity. */
+/** Reads a limit in bytes, or in bytes per second; 0 is unlimited, Infinity. */
 export function parseRate(text: string): number | undefined {
   const rate = parseSize(text);
   return rate === 0 ? Infinity : rate;
@@ -116,7 +116,7 @@ export function formatRate(bytesPerSecond: number): string | number {
 }
 
 /** Returns the text that {@link parseSize} reads back: the largest binary unit that leaves a whole number. */
-function formatSize(sizeBytes: number): string {
+export function formatSize(sizeBytes: number): string {
   for (const [unit, power] of [
     ["TiB", 4],
     ["GiB", 3],

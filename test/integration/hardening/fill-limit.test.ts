@@ -6,7 +6,12 @@ import { startMirror, upstreamOf } from "../../support/mirror-harness.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 
 const SIZE = 1_000_000;
-const LIMITS = { connections: 0, connectionsPerAddress: 0, fills: 2 };
+const LIMITS = {
+  connections: 0,
+  connectionsPerAddress: 0,
+  fills: 2,
+  uploads: 0,
+};
 const GET = { kind: "blob", method: "GET" } as const;
 
 void describe("limits.fills", () => {

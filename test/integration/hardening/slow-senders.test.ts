@@ -28,7 +28,12 @@ void describe("connections (C4)", () => {
     upstream.content.addImage("app", IMAGE, "v");
     const mirror = await startMirror(test, [upstreamOf(upstream)], {
       config: {
-        limits: { connections: 50, connectionsPerAddress: 4, fills: 4 },
+        limits: {
+          connections: 50,
+          connectionsPerAddress: 4,
+          fills: 4,
+          uploads: 0,
+        },
       },
     });
     const idle: Socket[] = [];

@@ -23,7 +23,12 @@ import { tempDir } from "../../support/temp-dir.ts";
 
 const IMAGE = buildImage({ seed: "reload", layers: [50_000] });
 const TAG = "/v2/library/app/manifests/v";
-const LIMITS = { connections: 0, connectionsPerAddress: 0, fills: 64 };
+const LIMITS = {
+  connections: 0,
+  connectionsPerAddress: 0,
+  fills: 64,
+  uploads: 0,
+};
 
 async function scripted(test: AfterTest): Promise<ScriptedUpstream> {
   const upstream = await ScriptedUpstream.start(test);

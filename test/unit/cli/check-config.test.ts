@@ -105,11 +105,22 @@ upstreams:
     idleTimeout: 15s
     tls:
       insecureSkipVerify: false
+hosted:
+  local:
+    default: false
+    hostnames: []
+    anonymousPush: loopback
+    immutableTags: []
+    quota: 0
+    maxManifestSize: 4MiB
+    uploadExpiry: 24h
+notifications: []
 trustedProxies: []
 limits:
   connections: 0
   connectionsPerAddress: 0
   fills: 0
+  uploads: 0
 log:
   level: info
   format: json

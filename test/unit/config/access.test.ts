@@ -197,7 +197,7 @@ access:
     [
       "users that are never asked for a password",
       "access: { htpasswdFile: htpasswd }",
-      /access\.htpasswdFile: got users while every client may pull everything without a password/,
+      /access\.htpasswdFile: got users, who may push, while every client may pull everything without a password/,
     ],
     [
       "rules for users that are never asked",

@@ -23,16 +23,16 @@ const LIMITS = {
   ...CONFIG_SCHEMA.properties.limits,
   properties: {
     ...CONFIG_SCHEMA.properties.limits.properties,
-    uploads: {
+    writes: {
       type: "integer",
       minimum: 1,
       maximum: 9,
       default: 4,
-      description: "Uploads at a time.",
+      description: "Writes at a time.",
       "x-expected": "a whole number from 1 to 9",
     },
-    uploadTimeout: durationOf("30s", {
-      description: "The time that an upload may take.",
+    writeTimeout: durationOf("30s", {
+      description: "The time that a write may take.",
       "x-zero": "unlimited",
     }),
   },
@@ -49,16 +49,16 @@ void test("a scalar key that is added to the schema alone has its default and it
   assert.ok(result.ok);
   // The compiler infers both members from the schema.
   const limits = result.config.limits as Settings<typeof LIMITS>;
-  const count: number = limits.uploads;
-  const timeoutMs: number = limits.uploadTimeoutMs;
+  const count: number = limits.writes;
+  const timeoutMs: number = limits.writeTimeoutMs;
   assert.deepEqual([count, timeoutMs], [4, 30_000]);
 });
 
 void test("a scalar key that is added to the schema alone is read from file and environment, and described", async (t) => {
   const folder = await makeConfigFolder(t);
-  const result = await folder.loadText("limits: { uploadTimeout: 90s }", {
+  const result = await folder.loadText("limits: { writeTimeout: 90s }", {
     schema: SCHEMA,
-    env: { ENTREPOT_LIMITS__UPLOADS: "7" },
+    env: { ENTREPOT_LIMITS__WRITES: "7" },
   });
   assert.ok(result.ok);
   assert.deepEqual(result.warnings, []);
@@ -67,20 +67,21 @@ void test("a scalar key that is added to the schema alone is read from file and 
     connections: 0,
     connectionsPerAddress: 0,
     fills: 0,
-    uploads: 7,
-    uploadTimeout: "90s",
+    uploads: 0,
+    writes: 7,
+    writeTimeout: "90s",
   });
-  const { values } = readEnvironment({ ENTREPOT_LIMITS__UPLOADS: "7" });
+  const { values } = readEnvironment({ ENTREPOT_LIMITS__WRITES: "7" });
   assert.deepEqual(values, []);
 });
 
 void test("a scalar key that is added to the schema alone is validated", async (t) => {
   const folder = await makeConfigFolder(t);
-  const text = "limits:\n  uploads: 10\n  uploadTimeout: soon\n";
+  const text = "limits:\n  writes: 10\n  writeTimeout: soon\n";
   const result = await folder.loadText(text, { schema: SCHEMA });
   assert.deepEqual(printedFaults(result), [
-    "c.yaml:2: limits.uploads: got 10; expected a whole number from 1 to 9",
-    'c.yaml:3: limits.uploadTimeout: got "soon"; expected a duration such as 30s, 10m, 24h, 90d or forever',
+    "c.yaml:2: limits.writes: got 10; expected a whole number from 1 to 9",
+    'c.yaml:3: limits.writeTimeout: got "soon"; expected a duration such as 30s, 10m, 24h, 90d or forever',
   ]);
 });
 
@@ -88,9 +89,9 @@ void test("a scalar key that is added to the schema alone is in the JSON Schema 
   const validate = new Ajv({ allowUnionTypes: true }).compile(
     JSON.parse(await formatJsonSchema(SCHEMA)) as object,
   );
-  assert.ok(validate({ limits: { uploads: 9, uploadTimeout: "1m" } }));
-  assert.ok(!validate({ limits: { uploads: 10 } }));
-  assert.ok(!validate({ limits: { uploadTimeout: "soon" } }));
+  assert.ok(validate({ limits: { writes: 9, writeTimeout: "1m" } }));
+  assert.ok(!validate({ limits: { writes: 10 } }));
+  assert.ok(!validate({ limits: { writeTimeout: "soon" } }));
   const documented = documentedKeys(SCHEMA).map(({ path }) => path);
-  assert.ok(documented.includes("limits.uploadTimeout"));
+  assert.ok(documented.includes("limits.writeTimeout"));
 });

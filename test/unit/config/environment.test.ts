@@ -52,6 +52,7 @@ void test("every scalar outside upstreams and lists has a variable", () => {
         "limits.connectionsPerAddress",
       ],
       ["ENTREPOT_LIMITS__FILLS", "limits.fills"],
+      ["ENTREPOT_LIMITS__UPLOADS", "limits.uploads"],
       ["ENTREPOT_AUDIT__FILE", "audit.file"],
       ["ENTREPOT_LOG__LEVEL", "log.level"],
       ["ENTREPOT_LOG__FORMAT", "log.format"],

@@ -51,6 +51,18 @@ function configOf(result: LoadResult): Config {
   return result.config;
 }
 
+/** The registry that is hosted by default. */
+const LOCAL = {
+  name: "local",
+  isDefault: false,
+  hostnames: [],
+  anonymousPush: "loopback",
+  immutableTags: [],
+  quotaBytes: Infinity,
+  maxManifestBytes: 4 * 1024 ** 2,
+  uploadExpiryMs: 24 * 3_600_000,
+};
+
 void test("uses the defaults of the contract without file and environment", async (t) => {
   const folder = await makeConfigFolder(t);
   const result = await folder.load();
@@ -67,8 +79,10 @@ void test("uses the defaults of the contract without file and environment", asyn
     },
     scrub: { dailyShare: 0.01, onReadMs: 7 * 24 * 3_600_000 },
     offline: false,
+    hosted: [LOCAL],
+    notifications: [],
     trustedProxies: [],
-    limits: { connections: 0, connectionsPerAddress: 0, fills: 0 },
+    limits: { connections: 0, connectionsPerAddress: 0, fills: 0, uploads: 0 },
     audit: {},
     log: { level: "info", format: "json" },
   });
@@ -114,12 +128,16 @@ void test("every key of a file reaches the configuration in milliseconds and abs
   const folder = await makeConfigFolder(t);
   const { cert } = createCertificateAuthority();
   await folder.write("hub-password", "from file\n");
+  await folder.write(
+    "hook-headers",
+    "Authorization: Bearer hunter2\r\n\nX-Team:a b \n",
+  );
   await folder.write("ca.crt", `Comment\n${cert}${cert}`);
   const result = await folder.loadText(`
 listen: [0.0.0.0:80, "[::1]:0"]
 operator: { listen: false }
 trustedProxies: [10.0.0.1, "fd00::/64"]
-limits: { connections: 9, connectionsPerAddress: 5, fills: 2 }
+limits: { connections: 9, connectionsPerAddress: 5, fills: 2, uploads: 0 }
 audit: { file: audit.jsonl }
 storage: { root: cache }
 eviction:
@@ -160,9 +178,44 @@ upstreams:
     headersTimeout: 18s
     idleTimeout: 1h
     tls: { caFile: ./ca.crt, insecureSkipVerify: false }
+hosted:
+  local:
+  team:
+    hostnames: [registry.corp, registry.corp:8443]
+    anonymousPush: anywhere
+    immutableTags: ["**:v*", releases]
+    quota: 1.5GiB
+    maxManifestSize: 8MiB
+    uploadExpiry: 36h
+    retention:
+      schedule: 30 2 * * SUN
+      rules:
+        - { match: "ci/**", keepNewest: 10, keepPulledWithin: 30d, keepTags: ["v*"] }
+        - { match: "nightly:*", keepPulledWithin: forever }
+      untagged: 36h
+  other:
+    retention: {}
+notifications:
+  - { url: "https://hooks.corp/entrepot", headersFile: hook-headers }
+  - { url: "http://127.0.0.1:8080/", events: [push, pull, delete, mount] }
 log: { level: trace, format: pretty }
 `);
-  const { upstreams, ...config } = configOf(result);
+  const { upstreams, notifications, ...config } = configOf(result);
+  const [hook, local] = notifications;
+  assert.ok(hook && local);
+  assert.equal(hook.url.reveal(), "https://hooks.corp/entrepot");
+  assert.equal(hook.headersFile, join(folder.path, "hook-headers"));
+  assert.deepEqual(
+    [...hook.headers].map(([name, value]) => [name, value.reveal()]),
+    [
+      ["Authorization", "Bearer hunter2"],
+      ["X-Team", "a b"],
+    ],
+  );
+  assert.deepEqual(hook.events, ["push", "delete"]);
+  assert.equal(local.url.reveal(), "http://127.0.0.1:8080/");
+  assert.equal(local.headers.size, 0);
+  assert.deepEqual(local.events, ["push", "pull", "delete", "mount"]);
   assert.deepEqual(config, {
     listen: [
       { host: "0.0.0.0", port: 80 },
@@ -178,8 +231,47 @@ log: { level: trace, format: pretty }
     },
     scrub: { dailyShare: 0, onReadMs: 36 * 3_600_000 },
     offline: true,
+    hosted: [
+      LOCAL,
+      {
+        ...LOCAL,
+        name: "team",
+        hostnames: ["registry.corp", "registry.corp:8443"],
+        anonymousPush: "anywhere",
+        immutableTags: ["**:v*", "releases"],
+        quotaBytes: 1.5 * 1024 ** 3,
+        maxManifestBytes: 8 * 1024 ** 2,
+        uploadExpiryMs: 36 * 3_600_000,
+        retention: {
+          schedule: "30 2 * * SUN",
+          rules: [
+            {
+              match: "ci/**",
+              keepNewest: 10,
+              keepPulledWithinMs: 30 * 86_400_000,
+              keepTags: ["v*"],
+            },
+            {
+              match: "nightly:*",
+              keepPulledWithinMs: Infinity,
+              keepTags: [],
+            },
+          ],
+          untaggedMs: 36 * 3_600_000,
+        },
+      },
+      {
+        ...LOCAL,
+        name: "other",
+        retention: {
+          schedule: "0 3 * * *",
+          rules: [],
+          untaggedMs: 7 * 86_400_000,
+        },
+      },
+    ],
     trustedProxies: ["10.0.0.1", "fd00::/64"],
-    limits: { connections: 9, connectionsPerAddress: 5, fills: 2 },
+    limits: { connections: 9, connectionsPerAddress: 5, fills: 2, uploads: 0 },
     audit: { file: join(folder.path, "audit.jsonl") },
     log: { level: "trace", format: "pretty" },
   });
@@ -239,7 +331,11 @@ log: { level: trace, format: pretty }
   assert.ok(result.ok);
   assert.deepEqual(result.sources, {
     configFile: join(folder.path, "c.yaml"),
-    files: [join(folder.path, "hub-password"), join(folder.path, "ca.crt")],
+    files: [
+      join(folder.path, "hub-password"),
+      join(folder.path, "ca.crt"),
+      join(folder.path, "hook-headers"),
+    ],
     variables: [],
   });
 });

@@ -1,0 +1,36 @@
+import { type ConfigDocument, hostedOf, type Pruned } from "./document.ts";
+import { formatSeen, type PlacedFault } from "./fault.ts";
+
+/**
+ * Finds schedules that never fire or that the library which runs them rejects. Loads it only if a
+ * schedule is configured.
+ */
+export async function checkSchedules(
+  document: Pruned<ConfigDocument>,
+): Promise<PlacedFault[]> {
+  const faults: PlacedFault[] = [];
+  for (const [name, { retention }] of hostedOf(document)) {
+    const schedule = retention?.schedule;
+    if (schedule === undefined) continue;
+    const expected = await findScheduleFlaw(schedule);
+    if (expected === undefined) continue;
+    faults.push({
+      path: ["hosted", name, "retention", "schedule"],
+      seen: formatSeen(schedule),
+      expected,
+    });
+  }
+  return faults;
+}
+
+/** Returns what is expected instead; undefined if the schedule is valid. */
+async function findScheduleFlaw(schedule: string): Promise<string | undefined> {
+  const { Cron } = await import("croner");
+  let next: Date | null;
+  try {
+    next = new Cron(schedule, { paused: true, mode: "5-part" }).nextRun();
+  } catch {
+    return "a cron expression of five fields, such as 0 3 * * *";
+  }
+  return next === null ? "a schedule with a date that exists" : undefined;
+}
