@@ -70,7 +70,12 @@ export async function buildApp(
   const { access } = clientAccess;
   const storage = await buildStorage(foundation);
   const mirror = await buildMirror(foundation, upstreams, storage, access);
-  const hosted = buildHosted({ foundation, storage, mirror });
+  const hosted = buildHosted({
+    foundation,
+    storage,
+    mirror,
+    routes: upstreams.routes,
+  });
   let isDraining = false;
   const sources = operatorSources({
     foundation,
@@ -130,6 +135,7 @@ function reloadableParts({
   clientAccess,
   storage,
   mirror: { mirror },
+  hosted: { replaceNotifications },
   servers,
 }: Parts): ReloadableParts {
   return {
@@ -142,6 +148,7 @@ function reloadableParts({
       return isChanged;
     },
     setEviction: (eviction) => storage.setEviction(eviction),
+    replaceNotifications,
     log: foundation.log,
     logOutput: foundation.logOutput,
   };

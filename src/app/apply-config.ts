@@ -30,6 +30,7 @@ export interface ReloadableParts {
     registries: Pick<Config, "upstreams" | "upstreamTemplates" | "hosted">,
   ) => boolean;
   readonly setEviction: (eviction: Config["eviction"]) => void;
+  readonly replaceNotifications: (endpoints: Config["notifications"]) => void;
   readonly log: Logger;
   /** Undefined if a test passed its own log. */
   readonly logOutput: LogOutput | undefined;
@@ -94,6 +95,7 @@ export async function applyConfig(
     fingerprintOf(before.notifications) !== fingerprintOf(next.notifications)
   ) {
     changed.push("notifications");
+    parts.replaceNotifications(next.notifications);
   }
   if (nextAudit !== undefined) await parts.audit.replace(nextAudit, auditFile);
   if (differs("log")) {

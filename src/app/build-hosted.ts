@@ -1,4 +1,7 @@
+import type { Config } from "../config/config.ts";
 import type { HostedRoutes } from "../http/registry/hosted-routes.ts";
+import type { Routes } from "../routing/routes.ts";
+import { buildHostedUpkeep } from "./build-hosted-upkeep.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { Foundation } from "./foundation.ts";
@@ -8,11 +11,13 @@ export interface HostedParts {
   readonly foundation: Foundation;
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
+  readonly routes: Routes;
 }
 
 export interface BuiltHosted {
   /** Answers requests for hosted repositories; undefined: there are none. */
   readonly routes: Pick<HostedRoutes, "answer"> | undefined;
+  readonly replaceNotifications: (endpoints: Config["notifications"]) => void;
   /** Starts the background work, once the storage has recovered. */
   start(): void;
   /** Ends the background work, after the last request. */
@@ -20,10 +25,12 @@ export interface BuiltHosted {
 }
 
 /** Creates the services of hosted repositories. */
-export function buildHosted(_parts: HostedParts): BuiltHosted {
+export function buildHosted({ foundation, routes }: HostedParts): BuiltHosted {
+  const upkeep = buildHostedUpkeep(foundation, routes);
   return {
     routes: undefined,
+    replaceNotifications: (endpoints) => upkeep.replaceNotifications(endpoints),
     start: () => undefined,
-    stop: () => Promise.resolve(),
+    stop: () => upkeep.stop(),
   };
 }
