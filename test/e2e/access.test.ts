@@ -31,7 +31,7 @@ import {
 import { Podman } from "../support/engines/podman.ts";
 import { Skopeo } from "../support/engines/skopeo.ts";
 import { RealRegistry } from "../support/real-registry.ts";
-import { runCommand } from "../support/run-command.ts";
+import { refusal, runCommand } from "../support/run-command.ts";
 import { tempDir } from "../support/temp-dir.ts";
 
 /** Parts of the engines' messages about a log-in and a pull. */
@@ -208,16 +208,6 @@ const CLIENTS: readonly ClientCase[] = [
     },
   },
 ];
-
-/** Returns the output of a command that failed. */
-async function refusal(work: Promise<unknown>): Promise<string> {
-  try {
-    await work;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-  throw new Error("it worked");
-}
 
 void describe("a mirror with TLS and users", () => {
   const suite = afterSuite();

@@ -53,3 +53,17 @@ export async function runCommand(
     );
   });
 }
+
+/**
+ * Returns the message of a command that must fail.
+ *
+ * @throws Error if it does not fail
+ */
+export async function refusal(work: Promise<unknown>): Promise<string> {
+  try {
+    await work;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  throw new Error("the command succeeded; expected a refusal");
+}
