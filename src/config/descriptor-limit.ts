@@ -18,6 +18,15 @@ const FILL_MEMORY_PART = 1 / 4;
 const MIN_FILLS = 4;
 const MAX_FILLS = 4_096;
 
+/** An upload has a file and the connection of its client. */
+const DESCRIPTORS_PER_UPLOAD = 2;
+/** The memory of one upload that receives bytes: what waits for the disk, and what is being written. */
+const MEMORY_PER_UPLOAD_BYTES = 1024 * 1024;
+/** The share of the memory for all uploads together. */
+const UPLOAD_MEMORY_PART = 1 / 4;
+const MIN_UPLOADS = 4;
+const MAX_UPLOADS = 4_096;
+
 /** Returns the number of files that this process may have open; Node.js raises it to the hard limit at start. */
 export async function readDescriptorLimit(): Promise<number> {
   const text = await readFile("/proc/self/limits", "utf8").catch(() => "");
@@ -52,6 +61,28 @@ export function resolveFillLimit(
     Math.max(
       MIN_FILLS,
       Math.floor(Math.min(MAX_FILLS, byDescriptors, byMemory)),
+    )
+  );
+}
+
+/**
+ * Returns the effective `limits.uploads`. 0 means as many open uploads as a quarter of the
+ * descriptors and of the memory allow.
+ *
+ * @param written 0: derived
+ */
+export function resolveUploadLimit(
+  written: number,
+  process: { readonly descriptors: number; readonly memoryBytes: number },
+): number {
+  const byDescriptors = process.descriptors / 4 / DESCRIPTORS_PER_UPLOAD;
+  const byMemory =
+    (process.memoryBytes * UPLOAD_MEMORY_PART) / MEMORY_PER_UPLOAD_BYTES;
+  return (
+    written ||
+    Math.max(
+      MIN_UPLOADS,
+      Math.floor(Math.min(MAX_UPLOADS, byDescriptors, byMemory)),
     )
   );
 }

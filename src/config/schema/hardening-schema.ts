@@ -69,7 +69,7 @@ export const LIMITS_SCHEMA = mappingOf(
       maximum: 10_000,
       default: 0,
       description:
-        "Open uploads to hosted repositories, of all clients together, idle ones included. A further one is answered with 429 and `Retry-After`.",
+        "Uploads to hosted repositories that are in progress or were used in the last 30 s, of all clients together. A further one is answered with 429 and `Retry-After`. Uploads that wait longer are kept on disk, 10000 at most.",
       examples: [256],
       "x-expected": "a whole number from 0 to 10000",
       "x-zero":

@@ -1,6 +1,7 @@
 import { RegistryError } from "../../oci/errors.ts";
 import type { HostedManifests } from "../../storage/hosted-index.ts";
 import type { Room } from "../../retention/room.ts";
+import { countPassingBytes } from "../../wire/chunk-garbage.ts";
 import type { HostedRepository } from "../hosted.ts";
 import type { UploadBody } from "./upload-body.ts";
 import { readUsedBytes, type ReservedBytes } from "./upload-quota.ts";
@@ -105,6 +106,7 @@ export async function receiveBody(
       await space.admit(bytes);
       await writer.append(chunks);
       onReceived(registry, bytes);
+      countPassingBytes(bytes);
     }
     if (length !== undefined && receivedBytes < length) throw new WrongLength();
   } finally {

@@ -1,6 +1,5 @@
 import { RegistryError } from "../../oci/errors.ts";
-import { StorageError } from "../../storage/blob-store.ts";
-import { IndexError } from "../../storage/metadata-index.ts";
+import { explainStorageFailure } from "../storage-failures.ts";
 import { BrokenUploadBody } from "./upload-body.ts";
 
 /** An error of a request to an open upload; the response states the bytes that the upload has. */
@@ -17,22 +16,20 @@ export class UploadRefusal extends Error {
   }
 }
 
-/** The storage is away or failing: the client is asked to try again after this time. */
-const STORAGE_RETRY_MS = 5_000;
 /** Uploads end within seconds, and idle ones are set aside within half a minute. */
 const LIMIT_RETRY_MS = 5_000;
 
-const NO_SPACE = new Set(["ENOSPC", "EDQUOT"]);
+const NO_SPACE_STATUS = 507;
 
+/** Whether bytes could not be stored because there is no room for them. */
 export function isOutOfSpace(error: unknown): boolean {
-  return error instanceof StorageError && NO_SPACE.has(error.code);
+  return asRegistryError(error)?.status === NO_SPACE_STATUS;
 }
 
-export function noSpace(cause?: unknown): RegistryError {
+export function noSpace(): RegistryError {
   return new RegistryError("UNAVAILABLE", {
-    status: 507,
-    message: "no space left for the upload",
-    cause,
+    status: NO_SPACE_STATUS,
+    message: "the registry has no space left",
   });
 }
 
@@ -78,14 +75,6 @@ export function asRegistryError(error: unknown): RegistryError | undefined {
       cause: error,
     });
   }
-  if (isOutOfSpace(error)) return noSpace(error);
-  if (error instanceof StorageError || error instanceof IndexError) {
-    return new RegistryError("UNAVAILABLE", {
-      status: 503,
-      message: "the storage is not available",
-      retryAfterMs: STORAGE_RETRY_MS,
-      cause: error,
-    });
-  }
-  return undefined;
+  const explained = explainStorageFailure(error);
+  return explained instanceof RegistryError ? explained : undefined;
 }

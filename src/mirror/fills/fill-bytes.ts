@@ -5,7 +5,7 @@ import {
   giveSocketBuffer,
 } from "../../wire/socket-buffers.ts";
 import { BrokenBody } from "../../bodies/body.ts";
-import { countPassingBytes } from "./chunk-garbage.ts";
+import { countPassingBytes } from "../../wire/chunk-garbage.ts";
 import { ChunkWindow } from "./chunk-window.ts";
 
 /**

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import {
   readMemoryLimit,
   resolveFillLimit,
+  resolveUploadLimit,
 } from "../../../src/config/descriptor-limit.ts";
 
 const GIB = 1024 ** 3;
@@ -29,5 +30,24 @@ void describe("limits.fills of 0", () => {
   void it("respects the memory limit of the process", () => {
     const bytes = readMemoryLimit();
     assert.ok(bytes > 0 && Number.isFinite(bytes), `${bytes}`);
+  });
+});
+
+void describe("the limit of open uploads", () => {
+  const derived = [
+    { descriptors: 1_024, memoryBytes: 16 * GIB, uploads: 128 },
+    { descriptors: 1_048_576, memoryBytes: 1 * GIB, uploads: 256 },
+    { descriptors: 1_048_576, memoryBytes: 64 * GIB, uploads: 4_096 },
+    { descriptors: 16, memoryBytes: GIB / 64, uploads: 4 },
+  ];
+  for (const { uploads, ...limits } of derived) {
+    void it(`is ${uploads} with ${JSON.stringify(limits)}`, () => {
+      assert.equal(resolveUploadLimit(0, limits), uploads);
+    });
+  }
+
+  void it("is what the operator writes", () => {
+    const limits = { descriptors: 16, memoryBytes: GIB };
+    assert.equal(resolveUploadLimit(64, limits), 64);
   });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { countPassingBytes } from "../../../../src/mirror/fills/chunk-garbage.ts";
+import { countPassingBytes } from "../../../src/wire/chunk-garbage.ts";
 
 const MIB = 1024 * 1024;
 const CHUNK_BYTES = 64 * 1024;
