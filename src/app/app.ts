@@ -14,6 +14,7 @@ import {
   type Foundation,
   layFoundation,
 } from "./foundation.ts";
+import { logPushLimit } from "./push-notice.ts";
 import { operatorSources } from "./operator-sources.ts";
 
 export type { AppOverrides } from "./foundation.ts";
@@ -64,6 +65,7 @@ export async function buildApp(
   overrides: AppOverrides = {},
 ): Promise<App> {
   const foundation = await layFoundation(config, overrides);
+  logPushLimit(config, foundation.log);
   const upstreams = buildUpstreams(foundation);
   // Opened before the storage: a fault here must not leave the storage locked.
   const clientAccess = await openClientAccess(foundation, upstreams.routes);

@@ -11,7 +11,7 @@ import {
   type RepositoryName,
 } from "../oci/reference.ts";
 
-/** Places where a request may name its upstream; each as the client sent it. */
+/** Places where a request may name its registry; each as the client sent it. */
 export interface RouteHints {
   /** The path before `/v2/`. */
   readonly prefix: string | undefined;
@@ -70,7 +70,7 @@ export interface RouteRefusal {
   readonly ok: false;
   readonly code: RegistryErrorCode;
   readonly detail: string;
-  /** Present if the request named a registry that is not among the upstreams. */
+  /** Present if the request named a registry that is not configured. */
   readonly unknown?: UnknownRegistry;
 }
 
@@ -322,7 +322,7 @@ function unknown(registry: UnknownRegistry): RouteRefusal {
   return {
     ok: false,
     code: "NAME_UNKNOWN",
-    detail: `${described} is not among the upstreams`,
+    detail: `${described} is not among the upstreams or hosted registries`,
     unknown: registry,
   };
 }
@@ -330,7 +330,7 @@ function unknown(registry: UnknownRegistry): RouteRefusal {
 const NO_DEFAULT: RouteRefusal = {
   ok: false,
   code: "NAME_UNKNOWN",
-  detail: "the request names no upstream, and no default is configured",
+  detail: "the request names no registry, and no default is configured",
 };
 
 const INVALID_NAME: RouteRefusal = {

@@ -165,7 +165,7 @@ export function createMetrics(version: string) {
     ),
     unknownRegistries: counter(
       "unknown_registries_total",
-      "Requests that named a registry that is not among the upstreams: in ns, before /v2/ (prefix) or as first component.",
+      "Requests that named a registry that is not among the upstreams or hosted registries: in ns, before /v2/ (prefix) or as first component.",
       ["by"],
     ),
     digestMismatches: counter(

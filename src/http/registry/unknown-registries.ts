@@ -40,7 +40,7 @@ export class UnknownRegistries {
     this.#logged.set(registry, true);
     this.#log.warn(
       { registry, by },
-      "a client named a registry that is not among the upstreams",
+      "a client named a registry that is not among the upstreams or hosted registries",
     );
   }
 }

@@ -309,7 +309,11 @@ void describe("the route of a request", () => {
         const got = await mirror.get(`/v2/${name}/${path}`);
         assert.deepEqual(
           [got.status, errorCode(got), errorDetail(got)],
-          [404, "NAME_UNKNOWN", `${registry} is not among the upstreams`],
+          [
+            404,
+            "NAME_UNKNOWN",
+            `${registry} is not among the upstreams or hosted registries`,
+          ],
           `${name}/${path}`,
         );
       }

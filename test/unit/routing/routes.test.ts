@@ -11,6 +11,7 @@ import {
   formatDistributionPath,
   parseDistributionPath,
 } from "../../../src/oci/path.ts";
+import { hostedConfig } from "../../support/hosted-config.ts";
 import { UPSTREAM_DEFAULTS } from "../../support/upstream-defaults.ts";
 
 function upstream(
@@ -185,7 +186,7 @@ void describe("createRoutes", () => {
       "Other.Corp:5000/app",
       "1.2/app",
     ].map((repository) => ({
-      name: `${repository} names a registry that is not among the upstreams`,
+      name: `${repository} names a registry that is neither mirrored nor hosted`,
       repository,
       want: "NAME_UNKNOWN",
     })),
@@ -405,7 +406,10 @@ void describe("createRoutes", () => {
     }
     const routed = routes.routeRepository(noHints, "other.corp:5000/app");
     assert.ok(!routed.ok);
-    assert.equal(routed.detail, "other.corp:5000 is not among the upstreams");
+    assert.equal(
+      routed.detail,
+      "other.corp:5000 is not among the upstreams or hosted registries",
+    );
     assert.deepEqual(routed.unknown, {
       by: "component",
       name: "other.corp:5000",
@@ -459,6 +463,282 @@ void describe("createRoutes", () => {
       );
     });
   }
+});
+
+void describe("routes of hosted registries", () => {
+  const local = hostedConfig({ hostnames: ["registry.corp"] });
+  const team = hostedConfig({ name: "team", hostnames: ["team.corp:5000"] });
+  const others = [hub, quay, corp];
+  const beside = createRoutes(others, [], [local, team]);
+  const notDefault = others.map((one) => ({ ...one, isDefault: false }));
+  const first = { ...local, isDefault: true };
+  const byDefault = createRoutes(notDefault, [], [first, team]);
+  const star = upstream("*", { endpoints: [] });
+  const templated = createRoutes(notDefault, [star], [first, team]);
+
+  const table: readonly [
+    name: string,
+    from: typeof routes,
+    repository: string,
+    hints: Partial<RouteHints>,
+    want: string,
+  ][] = [
+    ["a first component", beside, "local/a/b", {}, "local a/b"],
+    ["a first component of two", beside, "team/a", {}, "team a"],
+    ["a prefix", beside, "a/b", { prefix: "team" }, "team a/b"],
+    [
+      "a prefix before a first component",
+      beside,
+      "local/a",
+      { prefix: "team" },
+      "team local/a",
+    ],
+    ["an ns", beside, "a/b", { ns: "Local." }, "local a/b Local."],
+    ["a Host", beside, "a", { host: "Registry.Corp:443" }, "local a"],
+    ["a Host with a port", beside, "a", { host: "team.corp:5000" }, "team a"],
+    [
+      "a Host with another port is not a hint",
+      beside,
+      "a",
+      { host: "team.corp:5001" },
+      "docker.io library/a",
+    ],
+    [
+      "a first component before a Host",
+      beside,
+      "team/a",
+      { host: "registry.corp" },
+      "team a",
+    ],
+    [
+      "an upstream's name before a hosted Host",
+      beside,
+      "quay.io/a",
+      { host: "registry.corp" },
+      "quay.io a",
+    ],
+    [
+      "a dotted component is a part of the name if a hosted Host decides",
+      beside,
+      "other.corp/a",
+      { host: "registry.corp" },
+      "local other.corp/a",
+    ],
+    // A hosted name beside ns
+    [
+      "a first component with an ns of the same registry",
+      beside,
+      "local/a",
+      { ns: "local" },
+      "local a",
+    ],
+    [
+      "a first component with an upstream's ns is a part of the name",
+      beside,
+      "local/a",
+      { ns: "docker.io" },
+      "docker.io local/a docker.io",
+    ],
+    [
+      "a first component with another hosted ns is a part of the name",
+      beside,
+      "local/a",
+      { ns: "team" },
+      "team local/a team",
+    ],
+    [
+      "a first component with an unknown ns is not found",
+      beside,
+      "local/a",
+      { ns: "evil.example" },
+      "NAME_UNKNOWN",
+    ],
+    [
+      "an upstream's first component with a hosted ns",
+      beside,
+      "quay.io/a",
+      { ns: "local" },
+      "quay.io a",
+    ],
+    // Never through to an upstream
+    ["a hosted name alone", beside, "local", {}, "NAME_INVALID"],
+    ["a hosted name twice", beside, "local/local/a", {}, "local local/a"],
+    ["no library/ at a hosted registry", beside, "local/a", {}, "local a"],
+    [
+      "another name goes to the upstream",
+      beside,
+      "a",
+      {},
+      "docker.io library/a",
+    ],
+    ["a dotted name is unknown", beside, "other.corp/a", {}, "NAME_UNKNOWN"],
+    // A hosted default
+    ["a name without a hint", byDefault, "nginx", {}, "local nginx"],
+    ["a name of two components", byDefault, "a/b", {}, "local a/b"],
+    [
+      "library/ of a dockerd",
+      byDefault,
+      "library/nginx",
+      {},
+      "local library/nginx",
+    ],
+    ["the default by its name", byDefault, "local/a", {}, "local a"],
+    ["another hosted registry", byDefault, "team/a", {}, "team a"],
+    [
+      "an upstream by its name",
+      byDefault,
+      "docker.io/a",
+      {},
+      "docker.io library/a",
+    ],
+    ["an upstream by its alias", byDefault, "hub/a", {}, "docker.io library/a"],
+    [
+      "an upstream by ns",
+      byDefault,
+      "a/b",
+      { ns: "quay.io" },
+      "quay.io a/b quay.io",
+    ],
+    [
+      "an upstream by Host",
+      byDefault,
+      "library/nginx",
+      { host: "hub.mirror.internal" },
+      "docker.io library/nginx",
+    ],
+    [
+      "localhost is a part of the name",
+      byDefault,
+      "localhost/a",
+      {},
+      "local localhost/a",
+    ],
+    [
+      "a dotted component is a part of the name",
+      byDefault,
+      "node.js/a",
+      {},
+      "local node.js/a",
+    ],
+    [
+      "a dotted name of one component",
+      byDefault,
+      "node.js",
+      {},
+      "local node.js",
+    ],
+    [
+      "a port is not a part of a name",
+      byDefault,
+      "a.corp:5000/a",
+      {},
+      "NAME_INVALID",
+    ],
+    [
+      "an unknown ns is not hosted",
+      byDefault,
+      "a",
+      { ns: "evil.example" },
+      "NAME_UNKNOWN",
+    ],
+    [
+      "an unknown prefix is not hosted",
+      byDefault,
+      "a",
+      { prefix: "evil" },
+      "NAME_UNKNOWN",
+    ],
+    // Templates
+    [
+      "a name without a dot beside a template",
+      templated,
+      "a/b",
+      {},
+      "local a/b",
+    ],
+    [
+      "localhost beside a template",
+      templated,
+      "localhost/a",
+      {},
+      "local localhost/a",
+    ],
+    [
+      "a dotted name of one component beside a template",
+      templated,
+      "node.js",
+      {},
+      "local node.js",
+    ],
+    [
+      "a dotted component that matches a template",
+      templated,
+      "ghcr.io/a",
+      {},
+      "ghcr.io a",
+    ],
+    [
+      "an ns that matches a template",
+      templated,
+      "local/a",
+      { ns: "ghcr.io" },
+      "ghcr.io local/a ghcr.io",
+    ],
+    [
+      "a hosted name is no template's",
+      templated,
+      "x",
+      { ns: "team" },
+      "team x team",
+    ],
+    [
+      "a hosted prefix is no template's",
+      templated,
+      "x",
+      { prefix: "team" },
+      "team x",
+    ],
+    [
+      "a Host before a template",
+      templated,
+      "ghcr.io/a",
+      { host: "team.corp:5000" },
+      "team ghcr.io/a",
+    ],
+  ];
+  for (const [name, from, repository, hints, want] of table) {
+    void it(`${name}: ${repository} ${JSON.stringify(hints)}`, () => {
+      assert.equal(routeText(repository, hints, from), want);
+    });
+  }
+
+  void it("list a default without its name, and the others by it", () => {
+    assert.equal(beside.listedName("local"), "local");
+    assert.equal(byDefault.listedName("local"), "");
+    assert.equal(byDefault.listedName("team"), "team");
+    assert.equal(byDefault.listedName("docker.io"), "docker.io");
+    assert.equal(byDefault.listedName("gone"), undefined);
+    assert.equal(beside.findUpstream("local"), undefined);
+    assert.equal(beside.findHosted("docker.io"), undefined);
+    assert.equal(beside.findHosted("team"), team);
+    assert.deepEqual(
+      [...beside.hostnames],
+      [...hub.hostnames, ...quay.hostnames, "registry.corp", "team.corp:5000"],
+    );
+  });
+
+  void it("are those of a ping and a catalog", () => {
+    for (const [hints, want] of [
+      [{}, undefined],
+      [{ prefix: "local" }, "local"],
+      [{ ns: "team" }, "team"],
+      [{ host: "registry.corp" }, "local"],
+    ] as const) {
+      const routed = byDefault.routeRegistry({ ...noHints, ...hints });
+      assert.ok(routed.ok);
+      assert.equal(routed.registry && registryName(routed.registry), want);
+    }
+  });
 });
 
 /** Upper-cases some letters of an ASCII text. */
