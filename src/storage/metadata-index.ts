@@ -3,6 +3,7 @@ import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { BlobLinks, BlobRecords, FillIntents } from "./blob-index.ts";
 import type { ImageGraph } from "./graph-index.ts";
 import type { StoredReferrers, StoredTagLists } from "./list-index.ts";
+import type { HostedIndex } from "./hosted-index.ts";
 import type { ImageIndex, PinIndex, RetentionIndex } from "./root-index.ts";
 import type { TagIndex } from "./tag-index.ts";
 
@@ -51,6 +52,7 @@ export interface MetadataIndex
     BlobLinks,
     BlobRecords,
     FillIntents,
+    HostedIndex,
     ImageGraph,
     ImageIndex,
     IndexState,

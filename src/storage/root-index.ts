@@ -91,7 +91,12 @@ export interface RetentionIndex {
     reference: Reference,
     usedAtMs?: number,
   ): Promise<boolean>;
-  /** Lists condemned blobs that no root needs, manifests before their children. */
+  /**
+   * Lists condemned blobs that no root needs, manifests before their children, for removal. From then
+   * on they can't be linked to a hosted repository, also after a restart, until the caller reports the
+   * result with {@link forgetCondemned} or {@link releaseCondemned}. Those whose removal was
+   * interrupted are listed first, even if they are needed: their bytes may be gone.
+   */
   listCondemned(
     limit: number,
     except: ReadonlySet<Digest>,
@@ -101,6 +106,10 @@ export interface RetentionIndex {
    * Also drops the row of a blob that is needed again, because its bytes are gone.
    */
   forgetCondemned(digests: readonly Digest[]): Promise<void>;
+  /** Ends the removal of listed blobs whose bytes were not removed; they stay condemned. */
+  releaseCondemned(digests: readonly Digest[]): Promise<void>;
+  /** Returns whether a hosted repository holds the blob. */
+  isHosted(digest: Digest): Promise<boolean>;
   /** Returns the bytes that the index itself takes. */
   usedBytes(): Promise<number>;
   /**

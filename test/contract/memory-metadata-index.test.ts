@@ -1,6 +1,7 @@
 import type { MetadataIndex } from "../../src/storage/metadata-index.ts";
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { MemoryMetadataIndex } from "../support/memory-index/memory-metadata-index.ts";
+import { hostedIndexContract } from "./hosted-index-contract.ts";
 import { metadataIndexContract } from "./metadata-index-contract.ts";
 import { rootIndexContract } from "./root-index-contract.ts";
 
@@ -12,3 +13,4 @@ function make(test: AfterTest): Promise<MetadataIndex> {
 
 metadataIndexContract("in memory", make);
 rootIndexContract("in memory", make);
+hostedIndexContract("in memory", make);

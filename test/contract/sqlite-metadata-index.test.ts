@@ -4,6 +4,7 @@ import { openSqliteIndex } from "../../src/storage/local/index/open-sqlite-index
 import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { hostedIndexContract } from "./hosted-index-contract.ts";
 import { metadataIndexContract } from "./metadata-index-contract.ts";
 import { rootIndexContract } from "./root-index-contract.ts";
 
@@ -18,3 +19,4 @@ async function make(test: AfterTest): Promise<MetadataIndex> {
 
 metadataIndexContract("SQLite", make);
 rootIndexContract("SQLite", make);
+hostedIndexContract("SQLite", make);

@@ -41,7 +41,7 @@ export class MemoryLists {
   oldest(limit: number, after: IndexCursor | undefined): RootPage {
     const { rows: roots, next } = pageOf(
       this.#roots(this.#tables.repositories.values())
-        .filter(({ isPinned }) => !isPinned)
+        .filter((root) => !root.isPinned && !this.#isHosted(root))
         .map((root) => ({ root, place: this.#agePlace(root) })),
       after === undefined ? undefined : (JSON.parse(after) as Place),
       limit,
@@ -55,7 +55,7 @@ export class MemoryLists {
         ? (JSON.parse(after) as Place)
         : after && namePlace(after);
     const { rows: images, next } = pageOf(
-      this.#roots(this.#tables.repositories.values())
+      this.#images()
         .filter(
           ({ key, mediaType }) =>
             mediaType !== undefined && key.upstream !== "",
@@ -69,11 +69,13 @@ export class MemoryLists {
 
   get(key: RepositoryKey, reference: Reference): RootRow | undefined {
     const repository = this.#tables.repository(key);
-    return repository === undefined
-      ? undefined
-      : this.#roots([repository]).find(
-          (root) => referenceText(root.reference) === referenceText(reference),
-        );
+    if (repository === undefined) return undefined;
+    return [
+      ...this.#roots([repository]),
+      ...this.#hostedManifests(repository),
+    ].find(
+      (root) => referenceText(root.reference) === referenceText(reference),
+    );
   }
 
   node(digest: Digest): GraphNode | undefined {
@@ -149,7 +151,10 @@ export class MemoryLists {
   /** Lists repositories with a link, in the order of their paths. */
   linkedRepositories(limit: number, last: string | undefined): RepositoryKey[] {
     return [...this.#tables.repositories.values()]
-      .filter(({ links, path }) => links.size > 0 && path > (last ?? ""))
+      .filter(
+        ({ links, hostedManifests, isHosted, path }) =>
+          (isHosted ? hostedManifests : links).size > 0 && path > (last ?? ""),
+      )
       .sort((a, b) => compare([a.path], [b.path]))
       .slice(0, limit)
       .map(({ key }) => key);
@@ -195,6 +200,47 @@ export class MemoryLists {
       }
     }
     return rows;
+  }
+
+  /** Roots; of a hosted repository its tags and its untagged manifests. */
+  #images(): RootRow[] {
+    return [...this.#tables.repositories.values()].flatMap((repository) => {
+      const roots = this.#roots([repository]);
+      if (!repository.isHosted) return roots;
+      return [
+        ...roots.filter(({ reference }) => reference.kind === "tag"),
+        ...this.#hostedManifests(repository).filter(
+          ({ digest }) =>
+            repository.hostedManifests.get(digest)?.untaggedAtMs !== undefined,
+        ),
+      ];
+    });
+  }
+
+  #hostedManifests({
+    key,
+    links,
+    roots,
+    hostedManifests,
+  }: StoredRepository): RootRow[] {
+    return [...hostedManifests.keys()].map((digest) => {
+      const blob = this.#tables.blobs.get(digest);
+      return {
+        key,
+        reference: { kind: "digest", digest },
+        digest,
+        mediaType: links.get(digest) ?? blob?.manifest?.mediaType,
+        usedAtMs: blob?.usedAtMs ?? 0,
+        isPinned: roots.get(digest)?.isPinned === true,
+      };
+    });
+  }
+
+  #isHosted({ key, reference }: RootRow): boolean {
+    return (
+      reference.kind === "tag" &&
+      this.#tables.repository(key)?.tags.get(reference.tag)?.isHosted === true
+    );
   }
 
   #agePlace({ key, reference, digest, usedAtMs }: RootRow): Place {

@@ -18,7 +18,7 @@ import type { TagRow } from "../../../src/storage/tag-index.ts";
 import type { MemoryLists } from "./memory-lists.ts";
 import { MemoryRootIndex } from "./memory-root-index.ts";
 import type { MemoryRoots } from "./memory-roots.ts";
-import { type MemoryTables, pathOf, type StoredBlob } from "./memory-tables.ts";
+import { blobRow, type MemoryTables, pathOf } from "./memory-tables.ts";
 import {
   createMemoryParts,
   type MemoryParts,
@@ -131,6 +131,7 @@ export class MemoryMetadataIndex
     return this.#transactions.write(() => {
       const { digest, storedAtMs, manifest } = record;
       const blob = this.#tables.putBlob(record);
+      this.#roots.onBytesStored(digest);
       const repository = this.#tables.makeRepository(key);
       if (!repository.links.has(digest)) {
         repository.links.set(digest, undefined);
@@ -168,8 +169,10 @@ export class MemoryMetadataIndex
 
   forgetBlob(digest: Digest): Promise<void> {
     return this.#transactions.write(() => {
+      const afterwards = this.hosted.beforeForgotten(digest);
       this.#roots.forget(digest);
       this.#tables.intents.delete(digest);
+      afterwards();
     });
   }
 
@@ -183,7 +186,7 @@ export class MemoryMetadataIndex
       if (stored === undefined || blob?.manifest === undefined) {
         return undefined;
       }
-      const { usedAtMs: _, ...columns } = stored;
+      const { usedAtMs: _, isHosted: __, ...columns } = stored;
       const row: TagRow = {
         ...columns,
         sizeBytes: blob.sizeBytes,
@@ -308,19 +311,6 @@ export class MemoryMetadataIndex
     this.#transactions.close();
     return Promise.resolve();
   }
-}
-
-function blobRow(
-  { digest, sizeBytes, storedAtMs, verifiedAtMs, manifest }: StoredBlob,
-  linkType: string | undefined,
-): BlobRow {
-  return {
-    digest,
-    sizeBytes,
-    mediaType: linkType ?? manifest?.mediaType,
-    storedAtMs,
-    verifiedAtMs: Math.max(storedAtMs, verifiedAtMs),
-  };
 }
 
 function sum(numbers: readonly number[]): number {

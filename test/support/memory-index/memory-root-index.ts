@@ -24,6 +24,7 @@ import type {
   RootRow,
   UnrootedStep,
 } from "../../../src/storage/root-index.ts";
+import { MemoryHostedIndex } from "./memory-hosted-index.ts";
 import type { MemoryLists } from "./memory-lists.ts";
 import type { MemoryRoots } from "./memory-roots.ts";
 import { type MemoryTables, pathOf } from "./memory-tables.ts";
@@ -34,6 +35,7 @@ const ROW_BYTES = 100;
 
 /** The part of the index in memory that reads and evicts images. */
 export class MemoryRootIndex
+  extends MemoryHostedIndex
   implements ImageGraph, ImageIndex, PinIndex, RetentionIndex, UseIndex
 {
   readonly #tables: MemoryTables;
@@ -41,7 +43,9 @@ export class MemoryRootIndex
   readonly #lists: MemoryLists;
   readonly #transactions: MemoryTransactions;
 
-  constructor({ tables, roots, lists, transactions }: MemoryParts) {
+  constructor(parts: MemoryParts) {
+    super(parts);
+    const { tables, roots, lists, transactions } = parts;
     this.#tables = tables;
     this.#roots = roots;
     this.#lists = lists;
@@ -129,6 +133,20 @@ export class MemoryRootIndex
     });
   }
 
+  releaseCondemned(digests: readonly Digest[]): Promise<void> {
+    return this.#transactions.write(() => {
+      for (const digest of digests) this.#tables.beingRemoved.delete(digest);
+    });
+  }
+
+  isHosted(digest: Digest): Promise<boolean> {
+    return this.#transactions.read(() =>
+      [...this.#tables.repositories.values()].some(({ hostedLinks }) =>
+        hostedLinks.has(digest),
+      ),
+    );
+  }
+
   usedBytes(): Promise<number> {
     return this.#transactions.read(() => {
       let rows = this.#tables.blobs.size;
@@ -142,14 +160,18 @@ export class MemoryRootIndex
   dropUnrooted(): Promise<UnrootedStep> {
     return this.#transactions.write(() => {
       const claimed = new Set(
-        [...this.#tables.intents.values()].map(({ key }) => pathOf(key)),
+        [
+          ...this.#tables.intents.values(),
+          ...this.#tables.uploads.values(),
+        ].map(({ key }) => pathOf(key)),
       );
       let rows = 0;
       for (const repository of this.#tables.repositories.values()) {
-        const { path, tags, roots, lostPins, links } = repository;
+        const { path, tags, roots, lostPins, links, isHosted } = repository;
         const isRooted =
           repository === this.#tables.unclaimed ||
           tags.size + roots.size + lostPins.size > 0 ||
+          (isHosted && links.size > 0) ||
           claimed.has(path);
         if (isRooted) continue;
         rows += links.size;

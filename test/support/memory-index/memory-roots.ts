@@ -24,10 +24,28 @@ export class MemoryRoots {
     this.#tables = tables;
   }
 
+  // --- for hosted repositories -----------------------------------------------------------------
+
+  /** An earlier removal of the blob has ended. */
+  onBytesStored(digest: Digest): void {
+    this.#tables.condemned.delete(digest);
+    this.#tables.beingRemoved.delete(digest);
+  }
+
+  condemnUnheld(digest: Digest): void {
+    if (
+      this.#tables.blobs.has(digest) &&
+      this.#tables.countHolders(digest) === 0
+    ) {
+      this.#tables.condemned.add(digest);
+    }
+  }
+
   // --- after content was stored ----------------------------------------------------------------
 
   /** Makes a blob a root of the repository unless a tag or a manifest already holds it. */
   onStored(digest: Digest, repository: StoredRepository, atMs: number): void {
+    if (repository.hostedLinks.has(digest)) return;
     if (this.#isUnnamed(digest, repository)) {
       putRoot(repository, digest, atMs, false);
     }
@@ -83,6 +101,7 @@ export class MemoryRoots {
       isPinned:
         repository.takeLostPin({ kind: "tag", tag }) ||
         before?.isPinned === true,
+      isHosted: before?.isHosted ?? false,
     });
     deleteUnpinned(repository, digest);
     deleteUnpinned(this.#tables.unclaimed, digest);
@@ -94,7 +113,7 @@ export class MemoryRoots {
   /** The digest of a removed tag stays a root, and stays pinned if the tag was. */
   removeTag(repository: StoredRepository, tag: Tag): void {
     const removed = repository.tags.get(tag);
-    if (removed === undefined) return;
+    if (removed === undefined || removed.isHosted) return;
     repository.tags.delete(tag);
     const { digest, usedAtMs, isPinned } = removed;
     if (isPinned || this.#isUnnamed(digest, repository)) {
@@ -202,6 +221,11 @@ export class MemoryRoots {
       reference.kind === "tag"
         ? repository.tags.get(reference.tag)
         : repository.roots.get(reference.digest);
+    const isHosted =
+      reference.kind === "tag"
+        ? repository.tags.get(reference.tag)?.isHosted === true
+        : repository.hostedManifests.has(reference.digest);
+    if (isHosted) return false;
     if (root === undefined) {
       return usedAtMs === undefined && repository.takeLostPin(reference);
     }
@@ -213,24 +237,27 @@ export class MemoryRoots {
     }
     if (reference.kind === "tag") {
       repository.tags.delete(reference.tag);
-      this.#condemnUnheld((root as StoredTag).digest);
+      this.condemnUnheld((root as StoredTag).digest);
     } else {
       repository.roots.delete(reference.digest);
-      this.#condemnUnheld(reference.digest);
+      this.condemnUnheld(reference.digest);
     }
     return true;
   }
 
   condemned(limit: number, except: ReadonlySet<Digest>): CondemnedBlob[] {
     const found: CondemnedBlob[] = [];
-    for (const digest of this.#tables.condemned) {
+    const { condemned, beingRemoved } = this.#tables;
+    for (const digest of condemned) {
+      if (beingRemoved.has(digest)) continue;
       const blob = this.#tables.blobs.get(digest);
       if (blob === undefined || this.#tables.countHolders(digest) > 0) {
-        this.#tables.condemned.delete(digest);
+        condemned.delete(digest);
       } else if (!except.has(digest) && found.length < limit) {
         found.push({ digest, sizeBytes: blob.sizeBytes });
       }
     }
+    for (const { digest } of found) beingRemoved.add(digest);
     return found;
   }
 
@@ -240,8 +267,8 @@ export class MemoryRoots {
     this.#keepPins(blob);
     this.#tables.deleteBlob(digest);
     const { children, subject } = blob.manifest ?? {};
-    for (const child of children?.keys() ?? []) this.#condemnUnheld(child);
-    if (subject !== undefined) this.#condemnUnheld(subject);
+    for (const child of children?.keys() ?? []) this.condemnUnheld(child);
+    if (subject !== undefined) this.condemnUnheld(subject);
   }
 
   /** Keeps the pins of a manifest that is about to be deleted. */
@@ -256,15 +283,6 @@ export class MemoryRoots {
       if (repository.roots.get(digest)?.isPinned === true) {
         repository.keepLostPin({ kind: "digest", digest });
       }
-    }
-  }
-
-  #condemnUnheld(digest: Digest): void {
-    if (
-      this.#tables.blobs.has(digest) &&
-      this.#tables.countHolders(digest) === 0
-    ) {
-      this.#tables.condemned.add(digest);
     }
   }
 

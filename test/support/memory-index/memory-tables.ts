@@ -8,12 +8,31 @@ import {
 } from "../../../src/oci/reference.ts";
 import type {
   BlobRecord,
+  BlobRow,
   NotedIntent,
 } from "../../../src/storage/blob-index.ts";
 import type {
   ReferrersRow,
   TagListRow,
 } from "../../../src/storage/list-index.ts";
+
+import type { UploadId } from "../../../src/storage/blob-store.ts";
+import type { UploadRow } from "../../../src/storage/hosted-index.ts";
+
+/** A link that holds its blob. */
+export interface HostedLink {
+  claimedAtMs: number | undefined;
+  isMarked: boolean;
+}
+
+export interface HostedManifest {
+  readonly digest: Digest;
+  /** Undefined while something in the repository needs the manifest. */
+  untaggedAtMs: number | undefined;
+  readonly subject: Digest | undefined;
+  readonly artifactType: string | undefined;
+  readonly annotations: Readonly<Record<string, string>> | undefined;
+}
 
 export interface Edge {
   readonly digest: Digest;
@@ -47,6 +66,7 @@ export interface StoredTag {
   usedAtMs: number;
   goneAtMs: number | undefined;
   isPinned: boolean;
+  isHosted: boolean;
 }
 
 /** A root that is not a tag. */
@@ -65,6 +85,10 @@ export class StoredRepository {
   readonly lostPins = new Map<string, Reference>();
   readonly referrers = new Map<Digest, ReferrersRow>();
   tagList: TagListRow | undefined;
+  /** Only of a hosted repository. */
+  readonly hostedLinks = new Map<Digest, HostedLink>();
+  readonly hostedManifests = new Map<Digest, HostedManifest>();
+  isHosted = false;
 
   constructor(key: RepositoryKey) {
     this.key = key;
@@ -77,6 +101,14 @@ export class StoredRepository {
   /** Removes the lost pin of a reference. @returns whether there was one */
   takeLostPin(reference: Reference): boolean {
     return this.lostPins.delete(referenceText(reference));
+  }
+
+  /** Removes a link with everything that exists only as long as it. */
+  unlink(digest: Digest): void {
+    this.links.delete(digest);
+    this.referrers.delete(digest);
+    this.hostedLinks.delete(digest);
+    this.hostedManifests.delete(digest);
   }
 
   keepLostPin(reference: Reference): void {
@@ -100,6 +132,9 @@ export class MemoryTables {
   readonly repositories = new Map<string, StoredRepository>();
   readonly intents = new Map<Digest, NotedIntent>();
   readonly condemned = new Set<Digest>();
+  /** Condemned blobs that a caller removes now. */
+  readonly beingRemoved = new Set<Digest>();
+  readonly uploads = new Map<UploadId, UploadRow>();
   readonly unclaimed: StoredRepository;
   #places = 0;
 
@@ -156,14 +191,51 @@ export class MemoryTables {
   deleteBlob(digest: Digest): void {
     this.blobs.delete(digest);
     this.condemned.delete(digest);
+    this.beingRemoved.delete(digest);
     for (const repository of this.repositories.values()) {
-      repository.links.delete(digest);
+      repository.unlink(digest);
       repository.roots.delete(digest);
-      repository.referrers.delete(digest);
       for (const [tag, { digest: target }] of repository.tags) {
         if (target === digest) repository.tags.delete(tag);
       }
     }
+  }
+
+  /** @returns a function that restores the present rows, except those of blobs that change in place */
+  save(): () => void {
+    const maps: readonly Map<unknown, unknown>[] = [
+      this.blobs,
+      ...[...this.repositories.values()].flatMap((repository) => [
+        repository.links,
+        repository.tags,
+        repository.roots,
+        repository.lostPins,
+        repository.referrers,
+        repository.hostedLinks,
+        repository.hostedManifests,
+      ]),
+    ];
+    const kept = maps.map(
+      (map) =>
+        new Map(
+          [...map].map(([key, row]): [unknown, unknown] => [
+            key,
+            map === this.blobs ? row : structuredClone(row),
+          ]),
+        ),
+    );
+    const sets = [this.condemned, this.beingRemoved];
+    const keptSets = sets.map((set) => new Set(set));
+    return () => {
+      for (const [n, map] of maps.entries()) {
+        map.clear();
+        for (const [key, row] of kept[n] ?? []) map.set(key, row);
+      }
+      for (const [n, set] of sets.entries()) {
+        set.clear();
+        for (const digest of keptSets[n] ?? []) set.add(digest);
+      }
+    };
   }
 
   /** Returns the stored manifests that name the digest as a child. */
@@ -176,12 +248,26 @@ export class MemoryTables {
   /** Counts tags, other roots and stored manifests that need the digest. */
   countHolders(digest: Digest): number {
     let holders = this.parentsOf(digest).length;
-    for (const { tags, roots } of this.repositories.values()) {
+    for (const { tags, roots, hostedLinks } of this.repositories.values()) {
       if (roots.has(digest)) holders++;
+      if (hostedLinks.has(digest)) holders++;
       for (const tag of tags.values()) if (tag.digest === digest) holders++;
     }
     return holders;
   }
+}
+
+export function blobRow(
+  { digest, sizeBytes, storedAtMs, verifiedAtMs, manifest }: StoredBlob,
+  linkType: string | undefined,
+): BlobRow {
+  return {
+    digest,
+    sizeBytes,
+    mediaType: linkType ?? manifest?.mediaType,
+    storedAtMs,
+    verifiedAtMs: Math.max(storedAtMs, verifiedAtMs),
+  };
 }
 
 /** A child that is named twice is foreign only if it is foreign both times. */

@@ -2,6 +2,8 @@ import type { RepositoryKey } from "../../../src/oci/reference.ts";
 import type { BlobRow } from "../../../src/storage/blob-index.ts";
 import { IndexError } from "../../../src/storage/metadata-index.ts";
 import type { TagRow } from "../../../src/storage/tag-index.ts";
+import { type Clock, systemClock } from "../../../src/telemetry/clock.ts";
+import { MemoryHosted } from "./memory-hosted.ts";
 import { MemoryLists } from "./memory-lists.ts";
 import { MemoryRoots } from "./memory-roots.ts";
 import { MemoryTables, type StoredRepository } from "./memory-tables.ts";
@@ -10,14 +12,17 @@ export interface MemoryParts {
   readonly tables: MemoryTables;
   readonly roots: MemoryRoots;
   readonly lists: MemoryLists;
+  readonly hosted: MemoryHosted;
   readonly transactions: MemoryTransactions;
 }
 
-export function createMemoryParts(): MemoryParts {
+export function createMemoryParts(clock: Clock = systemClock): MemoryParts {
   const tables = new MemoryTables();
+  const roots = new MemoryRoots(tables);
   return {
     tables,
-    roots: new MemoryRoots(tables),
+    roots,
+    hosted: new MemoryHosted(tables, roots, clock),
     lists: new MemoryLists(tables),
     transactions: new MemoryTransactions(tables),
   };

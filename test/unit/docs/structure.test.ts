@@ -37,6 +37,7 @@ const TABLES = [
   "createMetrics", // one metric per entry
   "prepareIndexStatements", // one SQL statement per entry
   "prepareRootStatements", // one SQL statement per entry
+  "prepareHostedStatements", // one SQL statement per entry
 ];
 
 /** Paths of the sources below `src/`, each with the paths that it imports; types included. */

@@ -4,7 +4,7 @@ import { OCTET_STREAM } from "../../../oci/media-type.ts";
 import { bytesOf, pathOf } from "./index-keys.ts";
 import type { IndexStatements } from "./index-statements.ts";
 import type { IntentRows } from "./intents.ts";
-import type { BlobRecord } from "../../blob-index.ts";
+import type { BlobRecord, BlobRow } from "../../blob-index.ts";
 import { IndexError } from "../../metadata-index.ts";
 import type { RepositoryKey } from "../../../oci/reference.ts";
 
@@ -94,6 +94,29 @@ export class BlobRows {
       )
     );
   }
+}
+
+/** Returns the row of a blob as users of the index read it. */
+export function blobRow(
+  digest: Digest,
+  row:
+    | {
+        readonly sizeBytes: number;
+        readonly storedAtMs: number;
+        readonly verifiedAtMs: number;
+        readonly mediaType: string | null;
+      }
+    | undefined,
+): BlobRow | undefined {
+  return (
+    row && {
+      digest,
+      sizeBytes: row.sizeBytes,
+      mediaType: row.mediaType ?? undefined,
+      storedAtMs: row.storedAtMs,
+      verifiedAtMs: row.verifiedAtMs,
+    }
+  );
 }
 
 function tooMany(): never {

@@ -17,12 +17,25 @@ import type { RootChange } from "../upkeep/roots-journal.ts";
 import { TagListRows } from "./tag-list-rows.ts";
 import { SqliteRoots } from "./sqlite-roots.ts";
 import { writeUses } from "./use-keys.ts";
-import type { Schedule } from "../../../telemetry/clock.ts";
+import {
+  type Clock,
+  type Schedule,
+  systemClock,
+} from "../../../telemetry/clock.ts";
+import { HostedCollector } from "./hosted-index/hosted-collection.ts";
+import { HostedLists } from "./hosted-index/hosted-lists.ts";
+import { prepareHostedStatements } from "./hosted-index/hosted-statements.ts";
+import {
+  HostedWrites,
+  type HostedWritesParts,
+} from "./hosted-index/hosted-writes.ts";
+import { UploadRows } from "./hosted-index/upload-rows.ts";
 
 export interface IndexOptions {
   /** Has the newest schema; closed with the index. */
   readonly database: Database;
   readonly schedule: Schedule;
+  readonly clock?: Pick<Clock, "nowMs">;
   /** Called when SQLite finds the file damaged; the index continues as far as it can. */
   readonly onCorrupt: (error: unknown) => void;
   /** Called after each transaction that wrote. */
@@ -33,6 +46,14 @@ export interface IndexOptions {
   readonly onRootChange?: (change: RootChange) => void;
 }
 
+/** The parts for hosted repositories. */
+export interface HostedParts {
+  readonly writes: HostedWrites;
+  readonly collector: HostedCollector;
+  readonly lists: HostedLists;
+  readonly uploads: UploadRows;
+}
+
 /** The parts of the SQLite index, over one connection. */
 export interface IndexParts {
   readonly statements: IndexStatements;
@@ -40,6 +61,7 @@ export interface IndexParts {
   readonly rows: BlobRows;
   readonly roots: SqliteRoots;
   readonly rootChanges: RootChanges;
+  readonly hosted: HostedParts;
   readonly referrers: ReferrerRows;
   readonly tagLists: TagListRows;
   readonly size: IndexSize;
@@ -60,6 +82,7 @@ export interface IndexParts {
 export function createIndexParts({
   database,
   schedule,
+  clock = systemClock,
   onCorrupt,
   onWritten = () => undefined,
   onFull = () => undefined,
@@ -99,6 +122,12 @@ export function createIndexParts({
     tagLists: new TagListRows(database),
     size: new IndexSize(database),
     rootChanges: new RootChanges(statements, roots, rows),
+    hosted: createHostedParts(database, {
+      statements,
+      rows,
+      roots,
+      nowMs: () => clock.nowMs(),
+    }),
     accessTimes: {
       note: (key, atMs) => {
         if (!isClosed) accessTimes.note(key, atMs);
@@ -120,5 +149,19 @@ export function createIndexParts({
       isClosed = true;
       database.close();
     },
+  };
+}
+
+function createHostedParts(
+  database: Database,
+  parts: Omit<HostedWritesParts, "hosted">,
+): HostedParts {
+  const hosted = prepareHostedStatements(database);
+  const writes = new HostedWrites({ hosted, ...parts });
+  return {
+    writes,
+    collector: new HostedCollector(hosted, writes, parts.roots),
+    lists: new HostedLists(hosted),
+    uploads: new UploadRows(database),
   };
 }

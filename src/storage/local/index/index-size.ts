@@ -28,6 +28,9 @@ export class IndexSize {
          OR EXISTS (SELECT 1 FROM roots WHERE roots.repository_id = repositories.id)
          OR EXISTS (SELECT 1 FROM intents WHERE intents.repository_id = repositories.id)
          OR EXISTS (SELECT 1 FROM lost_pins WHERE lost_pins.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM uploads WHERE uploads.repository_id = repositories.id)
+         OR hosted_registry_id IS NOT NULL
+           AND EXISTS (SELECT 1 FROM links WHERE links.repository_id = repositories.id)
          AS isRooted
        FROM repositories WHERE id > ? ORDER BY id LIMIT ?`,
     );

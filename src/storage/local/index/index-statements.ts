@@ -66,12 +66,17 @@ export function prepareIndexStatements(database: Database) {
     insertRepository: database.prepare<[string, string]>(
       `INSERT INTO repositories (upstream, name) VALUES (?, ?)`,
     ),
+    /** A hosted repository is listed only if it has a manifest. */
     listRepositories: database.prepare<
       [string, number],
       { readonly upstream: string; readonly name: string }
     >(
       `SELECT upstream, name FROM repositories
-       WHERE path > ? AND EXISTS (SELECT 1 FROM links WHERE repository_id = repositories.id)
+       WHERE path > ? AND iif(
+         hosted_registry_id IS NULL,
+         EXISTS (SELECT 1 FROM links WHERE repository_id = repositories.id),
+         EXISTS (SELECT 1 FROM hosted_manifests WHERE repository_id = repositories.id)
+       )
        ORDER BY path LIMIT ?`,
     ),
 

@@ -1,5 +1,6 @@
 import type { Database } from "better-sqlite3";
 import { IndexError } from "../../metadata-index.ts";
+import { HOSTED_SCHEMA } from "./hosted-index/hosted-schema.ts";
 
 /**
  * The steps of the schema. There is no way back; `user_version` is the number of applied steps. A
@@ -270,6 +271,7 @@ const MIGRATIONS: readonly string[] = [
     UPDATE totals SET lists = lists - 1, list_bytes = list_bytes - length(old.body);
   END;
   `,
+  HOSTED_SCHEMA,
 ];
 
 /** The `user_version` of an index with the newest schema. */

@@ -84,6 +84,7 @@ export function openSqliteIndex(
   const index = createSqliteMetadataIndex({
     database,
     schedule,
+    clock,
     onCorrupt: options.onCorrupt ?? (() => undefined),
     onWritten: options.onWritten ?? (() => undefined),
     onFull: options.onFull ?? (() => undefined),

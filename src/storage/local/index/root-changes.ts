@@ -96,7 +96,9 @@ export class RootChanges {
     const reference = { kind: "tag", tag } as const;
     const before = this.#roots.lists.get(key, reference);
     const hold = this.#roots.getTagHold(key, tag);
-    if (before === undefined || hold === undefined) return NO_CHANGE;
+    if (before === undefined || hold === undefined || hold.isHosted === 1) {
+      return NO_CHANGE;
+    }
     this.#statements.removeTag.run(pathOf(key), tag);
     this.#roots.onTagRemoved(hold);
     return {

@@ -15,6 +15,7 @@ import {
   readImageCursor,
   readOldestCursor,
 } from "./cursors.ts";
+import type { HostedRoots } from "./hosted-index/hosted-roots.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import type { ChildPage, GraphNode } from "../../graph-index.ts";
 import type { IndexCursor } from "../../index-cursor.ts";
@@ -39,14 +40,18 @@ const MAX_SKIPPED = 1_000;
 /** The path of content that was found on disk and not requested since. It sorts before every other path. */
 export const UNCLAIMED_PATH = "/";
 
+/** Sorts before every digest. */
+const NO_DIGEST = Buffer.alloc(0);
 const OLDEST_START: OldestPlace = { tag: [-1, 0, ""], other: [-1, 0, 0] };
 
 /** Reads roots by age and by name, and the graphs below them. */
 export class RootLists {
   readonly #statements: RootStatements;
+  readonly #hosted: HostedRoots;
 
-  constructor(statements: RootStatements) {
+  constructor(statements: RootStatements, hosted: HostedRoots) {
     this.#statements = statements;
+    this.#hosted = hosted;
   }
 
   oldest(limit: number, after: IndexCursor | undefined): RootPage {
@@ -113,20 +118,33 @@ export class RootLists {
     { key, reference }: ImagePlace,
     limit: number,
   ): readonly RootRow[] {
-    const { tagsOfRepository, rootsOfRepository, findBlob } = this.#statements;
+    const { tagsOfRepository } = this.#statements;
     const path = pathOf(key);
     if (reference?.kind === "digest") {
-      const blobId = findBlob.get(bytesOf(reference.digest))?.id ?? 0;
-      return rootsOfRepository.all(path, blobId, limit).map(otherRoot);
+      return this.#othersOfRepository(path, reference.digest, limit);
     }
     const tags = tagsOfRepository
       .all(path, reference?.tag ?? "", limit)
       .map(tagRoot);
     const others =
       tags.length < limit
-        ? rootsOfRepository.all(path, 0, limit - tags.length).map(otherRoot)
+        ? this.#othersOfRepository(path, undefined, limit - tags.length)
         : [];
     return [...tags, ...others];
+  }
+
+  /** Reads the roots of a mirrored repository that are not tags, or the untagged manifests of a hosted one. */
+  #othersOfRepository(
+    path: string,
+    after: Digest | undefined,
+    limit: number,
+  ): readonly RootRow[] {
+    const { rootsOfRepository, findBlob } = this.#statements;
+    const bytes = after === undefined ? NO_DIGEST : bytesOf(after);
+    const rows = this.#hosted.isHostedRepository(path)
+      ? this.#hosted.listUntagged(path, bytes, limit)
+      : rootsOfRepository.all(path, findBlob.get(bytes)?.id ?? 0, limit);
+    return rows.map(otherRoot);
   }
 
   /** Finds the next repository with roots, or the last one that was examined after many without. */
@@ -151,10 +169,11 @@ export class RootLists {
       const row = this.#statements.getTagRoot.get(pathOf(key), reference.tag);
       return row && tagRoot(row);
     }
-    const row = this.#statements.getOtherRoot.get(
-      bytesOf(reference.digest),
-      pathOf(key),
-    );
+    const bytes = bytesOf(reference.digest);
+    const path = pathOf(key);
+    const row =
+      this.#statements.getOtherRoot.get(bytes, path) ??
+      this.#hosted.get(path, bytes);
     return row && otherRoot(row);
   }
 

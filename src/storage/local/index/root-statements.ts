@@ -1,33 +1,27 @@
 import type { Database } from "better-sqlite3";
 
-/*
- * The statements of roots, prepared once; test/unit/storage/local/index/index-statements.test.ts reads
- * their query plans. Rows are addressed by their ids.
- */
+/* The statements of roots, prepared once; index-statements.test.ts reads their query plans. */
 
 /** Holders of a blob are counted up to this number of each kind, which bounds the time of the count. */
 export const MAX_COUNTED_HOLDERS = 128;
 
-export interface TagRootColumns {
+interface RootColumns {
   readonly repositoryId: number;
   readonly upstream: string;
   readonly repository: string;
-  readonly tag: string;
   readonly digest: Buffer;
-  readonly mediaType: string;
   readonly usedAtMs: number;
   readonly isPinned: 0 | 1;
 }
 
-export interface OtherRootColumns {
-  readonly repositoryId: number;
-  readonly upstream: string;
-  readonly repository: string;
+export interface TagRootColumns extends RootColumns {
+  readonly tag: string;
+  readonly mediaType: string;
+}
+
+export interface OtherRootColumns extends RootColumns {
   readonly blobId: number;
-  readonly digest: Buffer;
   readonly mediaType: string | null;
-  readonly usedAtMs: number;
-  readonly isPinned: 0 | 1;
 }
 
 export interface NodeColumns {
@@ -36,6 +30,13 @@ export interface NodeColumns {
   readonly sizeBytes: number | null;
   readonly isManifest: 0 | 1;
   readonly holders: number;
+}
+
+interface CondemnedColumns {
+  readonly id: number;
+  readonly digest: Buffer;
+  readonly sizeBytes: number;
+  readonly isNeeded: 0 | 1;
 }
 
 export type RootStatements = ReturnType<typeof prepareRootStatements>;
@@ -69,6 +70,7 @@ function holdersOf(id: string): string {
     (SELECT count(*) FROM (SELECT 1 FROM tags AS t WHERE t.manifest_id = ${id} LIMIT ${MAX_COUNTED_HOLDERS}))
     + (SELECT count(*) FROM (SELECT 1 FROM roots AS r WHERE r.blob_id = ${id} LIMIT ${MAX_COUNTED_HOLDERS}))
     + (SELECT count(*) FROM (SELECT 1 FROM edges AS e WHERE e.child_id = ${id} LIMIT ${MAX_COUNTED_HOLDERS}))
+    + (SELECT count(*) FROM (SELECT 1 FROM hosted_links AS h WHERE h.blob_id = ${id} LIMIT ${MAX_COUNTED_HOLDERS}))
   )`;
 }
 
@@ -77,7 +79,20 @@ function isHeld(id: string): string {
     EXISTS (SELECT 1 FROM tags AS t WHERE t.manifest_id = ${id})
     OR EXISTS (SELECT 1 FROM roots AS r WHERE r.blob_id = ${id})
     OR EXISTS (SELECT 1 FROM edges AS e WHERE e.child_id = ${id})
+    OR EXISTS (SELECT 1 FROM hosted_links AS h WHERE h.blob_id = ${id})
   )`;
+}
+
+function prepareCondemned(database: Database, condition: string) {
+  return database.prepare<[number, number], CondemnedColumns>(
+    `SELECT condemned.blob_id AS id, digests.digest, blobs.size_bytes AS sizeBytes,
+       ${isHeld("condemned.blob_id")} AS isNeeded
+     FROM condemned
+     CROSS JOIN blobs ON blobs.id = condemned.blob_id
+     CROSS JOIN digests ON digests.id = condemned.blob_id
+     WHERE condemned.blob_id > ? AND ${condition}
+     ORDER BY condemned.blob_id LIMIT ?`,
+  );
 }
 
 export function prepareRootStatements(database: Database) {
@@ -99,7 +114,10 @@ export function prepareRootStatements(database: Database) {
     ),
 
     // --- which rows are roots ---
-    /** Inserts a manifest that no tag or index of the repository names, or a blob that no manifest names. */
+    /**
+     * Inserts a manifest that no tag or index of the repository names, or a blob that no manifest names.
+     * Content of a hosted repository is a root only while it is pinned.
+     */
     putUnnamedRoot: database.prepare<
       [
         {
@@ -112,7 +130,9 @@ export function prepareRootStatements(database: Database) {
     >(
       `INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
        SELECT :blobId, :repositoryId, :usedAtMs, :isPinned
-       WHERE :isPinned OR iif(
+       WHERE :isPinned OR NOT EXISTS (
+         SELECT 1 FROM hosted_links WHERE blob_id = :blobId AND repository_id = :repositoryId
+       ) AND iif(
          EXISTS (SELECT 1 FROM manifests WHERE id = :blobId),
          NOT EXISTS (
            SELECT 1 FROM tags WHERE manifest_id = :blobId AND repository_id = :repositoryId
@@ -180,10 +200,11 @@ export function prepareRootStatements(database: Database) {
         readonly manifestId: number;
         readonly usedAtMs: number;
         readonly isPinned: 0 | 1;
+        readonly isHosted: 0 | 1;
       }
     >(
       `SELECT repository_id AS repositoryId, manifest_id AS manifestId, used_at_ms AS usedAtMs,
-         is_pinned AS isPinned
+         is_pinned AS isPinned, is_hosted AS isHosted
        FROM tags
        WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name = ?`,
     ),
@@ -204,6 +225,7 @@ export function prepareRootStatements(database: Database) {
        CROSS JOIN repositories ON repositories.id = tags.repository_id
        ${TAG_JOINS}
        WHERE (tags.used_at_ms, tags.repository_id, tags.name) > (?, ?, ?) AND NOT tags.is_pinned
+         AND NOT tags.is_hosted
        ORDER BY tags.used_at_ms, tags.repository_id, tags.name LIMIT ?`,
     ),
     oldestOthers: database.prepare<
@@ -229,7 +251,8 @@ export function prepareRootStatements(database: Database) {
     >(
       `SELECT upstream, name AS repository,
          EXISTS (SELECT 1 FROM tags WHERE tags.repository_id = repositories.id)
-         OR EXISTS (SELECT 1 FROM roots WHERE roots.repository_id = repositories.id) AS hasRoots
+         OR EXISTS (SELECT 1 FROM roots WHERE roots.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM hosted_manifests WHERE repository_id = repositories.id) AS hasRoots
        FROM repositories WHERE path > ? ORDER BY path LIMIT ?`,
     ),
     tagsOfRepository: database.prepare<
@@ -309,22 +332,10 @@ export function prepareRootStatements(database: Database) {
        SELECT blobs.id FROM blobs WHERE blobs.id = :id AND NOT ${isHeld(":id")}
        ON CONFLICT DO NOTHING`,
     ),
-    listCondemned: database.prepare<
-      [number, number],
-      {
-        readonly id: number;
-        readonly digest: Buffer;
-        readonly sizeBytes: number;
-        readonly isNeeded: 0 | 1;
-      }
-    >(
-      `SELECT condemned.blob_id AS id, digests.digest, blobs.size_bytes AS sizeBytes,
-         ${isHeld("condemned.blob_id")} AS isNeeded
-       FROM condemned
-       CROSS JOIN blobs ON blobs.id = condemned.blob_id
-       CROSS JOIN digests ON digests.id = condemned.blob_id
-       WHERE condemned.blob_id > ?
-       ORDER BY condemned.blob_id LIMIT ?`,
+    listCondemned: prepareCondemned(database, "NOT is_being_removed"),
+    listBeingRemoved: prepareCondemned(database, "is_being_removed"),
+    setBeingRemoved: database.prepare<[0 | 1, number]>(
+      `UPDATE condemned SET is_being_removed = ? WHERE blob_id = ?`,
     ),
     pardon: database.prepare<[number]>(
       `DELETE FROM condemned WHERE blob_id = ?`,

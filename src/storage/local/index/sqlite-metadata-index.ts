@@ -5,7 +5,7 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../oci/reference.ts";
-import type { BlobRows } from "./blob-rows.ts";
+import { blobRow, type BlobRows } from "./blob-rows.ts";
 import { hasCompleteImage } from "./completeness.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import {
@@ -148,6 +148,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     const { manifest, digest, storedAtMs } = blob;
     const write = (): void => {
       const id = this.#rows.putBlob(blob);
+      this.#roots.onBytesStored(id);
       const repositoryId = this.#rows.repositoryId(key);
       this.#statements.putLink.run(id, repositoryId);
       if (manifest !== undefined) {
@@ -189,10 +190,16 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
 
   forgetBlob(digest: Digest): Promise<void> {
     return this.#transactions.write("forgetBlob", () => {
-      const keepChildren = this.#roots.beforeForgotten(digest);
+      const stored = this.#statements.findStoredId.get(bytesOf(digest));
+      const afterwards = [
+        ...(stored === undefined
+          ? []
+          : [this.#parts.hosted.writes.rows.beforeForgotten(stored.id)]),
+        this.#roots.beforeForgotten(digest),
+      ];
       this.#statements.deleteBlob.run(bytesOf(digest));
       this.#intents.drop(digest);
-      keepChildren();
+      for (const run of afterwards) run();
     });
   }
 
@@ -360,26 +367,4 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
       );
     return totals;
   }
-}
-
-function blobRow(
-  digest: Digest,
-  row:
-    | {
-        readonly sizeBytes: number;
-        readonly storedAtMs: number;
-        readonly verifiedAtMs: number;
-        readonly mediaType: string | null;
-      }
-    | undefined,
-): BlobRow | undefined {
-  return (
-    row && {
-      digest,
-      sizeBytes: row.sizeBytes,
-      mediaType: row.mediaType ?? undefined,
-      storedAtMs: row.storedAtMs,
-      verifiedAtMs: row.verifiedAtMs,
-    }
-  );
 }

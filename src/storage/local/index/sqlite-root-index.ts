@@ -16,16 +16,23 @@ import type {
   RootRow,
   UnrootedStep,
 } from "../../root-index.ts";
+import { SqliteHostedIndex } from "./hosted-index/sqlite-hosted-index.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 import { USE_SEPARATOR } from "./use-keys.ts";
 
 /** The part of the SQLite index for images, pins and eviction. */
-export class SqliteRootIndex implements ImageIndex, PinIndex, RetentionIndex {
+export class SqliteRootIndex
+  extends SqliteHostedIndex
+  implements ImageIndex, PinIndex, RetentionIndex
+{
   readonly #parts: IndexParts;
   readonly #roots: SqliteRoots;
   readonly #transactions: IndexTransactions;
+  /** Listed for removal by a caller that has not reported the result yet. */
+  readonly #beingRemoved = new Set<Digest>();
 
   constructor(parts: IndexParts) {
+    super(parts);
     this.#parts = parts;
     this.#roots = parts.roots;
     this.#transactions = parts.transactions;
@@ -118,8 +125,38 @@ export class SqliteRootIndex implements ImageIndex, PinIndex, RetentionIndex {
     limit: number,
     except: ReadonlySet<Digest>,
   ): Promise<readonly CondemnedBlob[]> {
-    return this.#transactions.write("listCondemned", () =>
-      this.#roots.condemned(limit, except),
+    let listed: readonly CondemnedBlob[] = [];
+    const unlist = (): void => {
+      for (const { digest } of listed) this.#beingRemoved.delete(digest);
+      listed = [];
+    };
+    return this.#transactions
+      .write("listCondemned", () => {
+        // The transaction may run again.
+        unlist();
+        listed = this.#roots.condemned(
+          limit,
+          new Set([...except, ...this.#beingRemoved]),
+        );
+        for (const { digest } of listed) this.#beingRemoved.add(digest);
+        return listed;
+      })
+      .catch((error: unknown) => {
+        unlist();
+        throw error;
+      });
+  }
+
+  releaseCondemned(digests: readonly Digest[]): Promise<void> {
+    for (const digest of digests) this.#beingRemoved.delete(digest);
+    return this.#transactions.write("releaseCondemned", () => {
+      this.#roots.releaseCondemned(digests);
+    });
+  }
+
+  isHosted(digest: Digest): Promise<boolean> {
+    return this.#transactions.read("isHosted", () =>
+      this.#roots.isHosted(digest),
     );
   }
 
@@ -137,6 +174,8 @@ export class SqliteRootIndex implements ImageIndex, PinIndex, RetentionIndex {
   }
 
   forgetCondemned(digests: readonly Digest[]): Promise<void> {
+    // If the write fails, the blobs stay marked and are listed again.
+    for (const digest of digests) this.#beingRemoved.delete(digest);
     return this.#transactions.write("forgetCondemned", () => {
       this.#roots.forgetCondemned(digests);
       for (const digest of digests) this.#parts.intents.drop(digest);

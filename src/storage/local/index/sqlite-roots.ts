@@ -1,6 +1,7 @@
 import type { Database } from "better-sqlite3";
 import type { Digest } from "../../../oci/digest.ts";
 import type { Reference, RepositoryKey, Tag } from "../../../oci/reference.ts";
+import { HostedRoots } from "./hosted-index/hosted-roots.ts";
 import { bytesOf, digestFrom, pathOf } from "./index-keys.ts";
 import { LostPins } from "./lost-pins.ts";
 import type { RootName } from "../../root-index.ts";
@@ -20,16 +21,43 @@ export class SqliteRoots {
   readonly lists: RootLists;
   readonly #statements: RootStatements;
   readonly #lostPins: LostPins;
+  readonly #hosted: HostedRoots;
   readonly #unclaimedId: number;
 
   constructor(database: Database) {
     this.#statements = prepareRootStatements(database);
-    this.lists = new RootLists(this.#statements);
+    this.#hosted = new HostedRoots(database);
+    this.lists = new RootLists(this.#statements, this.#hosted);
     this.#lostPins = new LostPins(database);
     this.#unclaimedId = database
       .prepare("SELECT id FROM repositories WHERE path = ?")
       .pluck()
       .get(UNCLAIMED_PATH) as number;
+  }
+
+  // --- called by writes of hosted repositories -------------------------------------------------
+
+  /** Called after new bytes of a blob were published: an earlier removal has ended. */
+  onBytesStored(blobId: number): void {
+    this.#statements.pardon.run(blobId);
+  }
+
+  /** Called after a holder of the blob was deleted. */
+  condemnUnheld(blobId: number): void {
+    this.#statements.condemnUnheld.run({ id: blobId });
+  }
+
+  /** Removes the lost pin of a tag. @returns whether there was one */
+  takeLostPin(repositoryId: number, tag: Tag): boolean {
+    return this.#lostPins.take(repositoryId, { kind: "tag", tag });
+  }
+
+  isTagPinned(key: RepositoryKey, tag: Tag): boolean {
+    return this.getTagHold(key, tag)?.isPinned === 1;
+  }
+
+  isHosted(digest: Digest): boolean {
+    return this.#hosted.isHostedBlob(bytesOf(digest));
   }
 
   // --- called by writes ------------------------------------------------------------------------
@@ -293,6 +321,7 @@ export class SqliteRoots {
     }
     const blob = this.#statements.findBlob.get(bytesOf(root.digest));
     if (blob === undefined) return false;
+    if (this.#isHostedRoot(key, repositoryId, reference, blob.id)) return false;
     if (reference.kind === "tag") {
       this.#statements.deleteTag.run(repositoryId, reference.tag);
     } else {
@@ -302,25 +331,52 @@ export class SqliteRoots {
     return true;
   }
 
+  /** Content of a hosted repository is removed by the writes of hosted repositories only. */
+  #isHostedRoot(
+    key: RepositoryKey,
+    repositoryId: number,
+    reference: Reference,
+    blobId: number,
+  ): boolean {
+    return reference.kind === "tag"
+      ? this.getTagHold(key, reference.tag)?.isHosted === 1
+      : this.#hosted.isHostedLink(blobId, repositoryId);
+  }
+
+  /** Lists condemned blobs that nothing needs, and marks them: their removal begins. */
   condemned(
     limit: number,
     except: ReadonlySet<Digest>,
   ): { digest: Digest; sizeBytes: number }[] {
-    const found: { digest: Digest; sizeBytes: number }[] = [];
-    let after = 0;
-    for (;;) {
-      const rows = this.#statements.listCondemned.all(after, limit);
-      for (const row of rows) {
-        after = row.id;
-        const digest = digestFrom(row.digest);
-        if (row.isNeeded === 1) this.#statements.pardon.run(row.id);
-        else if (!except.has(digest)) {
-          found.push({ digest, sizeBytes: row.sizeBytes });
+    const { listBeingRemoved, listCondemned, pardon, setBeingRemoved } =
+      this.#statements;
+    for (const list of [listBeingRemoved, listCondemned]) {
+      const found: { digest: Digest; sizeBytes: number }[] = [];
+      let after = 0;
+      for (;;) {
+        const rows = list.all(after, limit);
+        for (const { id, isNeeded, sizeBytes, ...row } of rows) {
+          after = id;
+          const digest = digestFrom(row.digest);
+          // The bytes of one whose removal began before may be gone.
+          if (isNeeded === 1 && list === listCondemned) pardon.run(id);
+          else if (!except.has(digest)) {
+            setBeingRemoved.run(1, id);
+            found.push({ digest, sizeBytes });
+          }
         }
+        if (found.length > 0) return found;
+        if (rows.length < limit) break;
       }
-      if (found.length > 0 || rows.length < limit) {
-        return found;
-      }
+    }
+    return [];
+  }
+
+  /** Called if the bytes of listed blobs were not removed. */
+  releaseCondemned(digests: readonly Digest[]): void {
+    for (const digest of digests) {
+      const blob = this.#statements.findBlob.get(bytesOf(digest));
+      if (blob !== undefined) this.#statements.setBeingRemoved.run(0, blob.id);
     }
   }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { prepareHostedStatements } from "../../../../../src/storage/local/index/hosted-index/hosted-statements.ts";
 import { prepareIndexStatements } from "../../../../../src/storage/local/index/index-statements.ts";
 import { prepareRootStatements } from "../../../../../src/storage/local/index/root-statements.ts";
 import { openDatabase } from "../../../../../src/storage/local/index/open-sqlite-index.ts";
@@ -16,8 +17,9 @@ void describe("the statements of the index", () => {
     const statements = [
       ...Object.entries(prepareIndexStatements(database)),
       ...Object.entries(prepareRootStatements(database)),
+      ...Object.entries(prepareHostedStatements(database)),
     ];
-    assert(statements.length >= 50);
+    assert(statements.length >= 100);
     for (const [name, { source }] of statements) {
       // Any value serves as a parameter: the plan does not depend on it.
       const plan = database
@@ -65,7 +67,7 @@ void describe("the statements of the index", () => {
          WHERE m.type = 'table' AND f.on_delete = 'CASCADE' AND f.seq = 0`,
       )
       .all();
-    assert.equal(cascades.length, 8);
+    assert.equal(cascades.length, 10);
     for (const { child, column } of cascades) {
       const [step] = database
         .prepare<[], { detail: string }>(

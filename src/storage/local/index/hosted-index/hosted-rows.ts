@@ -1,0 +1,163 @@
+import type { Digest } from "../../../../oci/digest.ts";
+import type { RepositoryKey, Tag } from "../../../../oci/reference.ts";
+import type { ImmutableTags, QuotaCondition } from "../../../hosted-index.ts";
+import type { RootChange } from "../../upkeep/roots-journal.ts";
+import type { BlobRows } from "../blob-rows.ts";
+import { bytesOf, pathOf } from "../index-keys.ts";
+import type { IndexStatements } from "../index-statements.ts";
+import type { HostedStatements, LinkId } from "./hosted-statements.ts";
+
+/** The rows that several writes of hosted repositories need. Runs in the caller's transactions. */
+export class HostedRows {
+  readonly #statements: HostedStatements;
+  readonly #index: IndexStatements;
+  readonly #rows: BlobRows;
+  readonly #nowMs: () => number;
+
+  constructor(
+    statements: HostedStatements,
+    index: IndexStatements,
+    rows: BlobRows,
+    nowMs: () => number,
+  ) {
+    this.#statements = statements;
+    this.#index = index;
+    this.#rows = rows;
+    this.#nowMs = nowMs;
+  }
+
+  /** Returns the id of a hosted repository; undefined if it has no row. */
+  findRepository(key: RepositoryKey): number | undefined {
+    const row = this.#statements.getRepository.get(pathOf(key));
+    return row === undefined || row.registryId === null ? undefined : row.id;
+  }
+
+  makeRepository(key: RepositoryKey): number {
+    const { getRepository, getRegistry, insertRegistry, setRegistry } =
+      this.#statements;
+    const found = getRepository.get(pathOf(key));
+    if (found !== undefined && found.registryId !== null) return found.id;
+    const id = this.#rows.repositoryId(key);
+    const registryId =
+      getRegistry.get(key.upstream)?.id ??
+      Number(insertRegistry.run(key.upstream).lastInsertRowid);
+    setRegistry.run(registryId, id);
+    return id;
+  }
+
+  /** Returns whether a link to the blob would exceed the quota. A digest that the registry has adds nothing. */
+  exceedsQuota(
+    registry: string,
+    digest: Digest,
+    sizeBytes: number,
+    { maxBytes, reservedBytes }: QuotaCondition,
+  ): boolean {
+    if (maxBytes === Infinity || sizeBytes === 0) return false;
+    const row = this.#statements.getRegistry.get(registry);
+    const usedBytes = row?.bytes ?? 0;
+    if (usedBytes + reservedBytes + sizeBytes <= maxBytes) return false;
+    const blob = this.#index.findStoredId.get(bytesOf(digest));
+    return (
+      row === undefined ||
+      blob === undefined ||
+      this.#statements.hasContent.get(row.id, blob.id) === undefined
+    );
+  }
+
+  /** Links a stored blob to a hosted repository, which holds the blob from then on. */
+  putLink({ blobId, repositoryId }: LinkId, claimedAtMs: number | null): void {
+    this.#index.putLink.run(blobId, repositoryId);
+    this.#statements.putLink.run(blobId, repositoryId, claimedAtMs);
+    this.#statements.deleteUnclaimedRoot.run(blobId);
+  }
+
+  isLinked(repositoryId: number | undefined, digest: Digest): boolean {
+    return (
+      repositoryId !== undefined &&
+      this.#statements.findLink.get(bytesOf(digest), repositoryId) !== undefined
+    );
+  }
+
+  /** Records whether a tag, a manifest or a subject of the repository needs the manifests. */
+  refreshUntagged(manifests: Iterable<LinkId>, atMs = this.#nowMs()): void {
+    for (const { blobId, repositoryId } of manifests) {
+      this.#statements.refreshUntagged.run({ blobId, repositoryId, atMs });
+    }
+  }
+
+  /**
+   * Called before a manifest leaves a repository: marks the links of its children.
+   *
+   * @returns a function to call afterwards
+   */
+  beforeManifestLeaves(manifest: LinkId): () => void {
+    const dependents = this.#statements.listDependents.all(manifest);
+    this.#statements.markChildren.run(manifest);
+    return () => {
+      this.refreshUntagged(dependents);
+    };
+  }
+
+  /**
+   * Called before the row of a blob whose bytes are gone is deleted.
+   *
+   * @returns a function to call afterwards
+   */
+  beforeForgotten(blobId: number): () => void {
+    const after = this.#statements.listHosts
+      .all(blobId)
+      .map((manifest) => this.beforeManifestLeaves(manifest));
+    return () => {
+      for (const run of after) run();
+    };
+  }
+
+  /** Returns an immutable tag of the repository whose graph includes the blob. */
+  findImmutableAbove(
+    blob: LinkId,
+    isImmutable: ImmutableTags,
+  ): Tag | undefined {
+    const seen = new Set([blob.blobId]);
+    for (let level: LinkId[] = [blob]; level.length > 0;) {
+      const next: LinkId[] = [];
+      for (const node of level) {
+        const found = this.tagsOf(node).find(isImmutable);
+        if (found !== undefined) return found;
+        for (const parent of this.#statements.listParents.iterate(node)) {
+          if (!seen.has(parent.blobId)) next.push(parent);
+          seen.add(parent.blobId);
+        }
+      }
+      level = next;
+    }
+    return undefined;
+  }
+
+  tagsOf(manifest: LinkId): readonly Tag[] {
+    return this.#statements.listTagsOf
+      .all(manifest)
+      .map(({ name }) => name as Tag);
+  }
+}
+
+export function goneTag(key: RepositoryKey, tag: Tag): RootChange {
+  return goneRoot(key, { kind: "tag", tag });
+}
+
+export function goneManifest(key: RepositoryKey, digest: Digest): RootChange {
+  return goneRoot(key, { kind: "digest", digest });
+}
+
+function goneRoot(
+  key: RepositoryKey,
+  reference: RootChange["reference"],
+): RootChange {
+  return {
+    key,
+    reference,
+    digest: undefined,
+    mediaType: undefined,
+    isPinned: false,
+    atMs: undefined,
+  };
+}

@@ -1,0 +1,249 @@
+import type { Digest } from "../../../../oci/digest.ts";
+import type {
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../../../../oci/reference.ts";
+import type { BlobRow } from "../../../blob-index.ts";
+import type { UploadId } from "../../../blob-store.ts";
+import type {
+  CollectionStep,
+  HostedBlobOutcome,
+  HostedDeletion,
+  HostedIndex,
+  HostedManifestOutcome,
+  HostedManifestRecord,
+  HostedReferrer,
+  HostedTag,
+  ImmutableTags,
+  QuotaCondition,
+  UntaggedManifest,
+  UploadRow,
+} from "../../../hosted-index.ts";
+import type { CondemnedBlob } from "../../../root-index.ts";
+import { blobRow } from "../blob-rows.ts";
+import { bytesOf, pathOf } from "../index-keys.ts";
+import type { HostedParts, IndexParts } from "../index-parts.ts";
+import type { IndexTransactions } from "../index-transactions.ts";
+
+/** The part of the SQLite index for hosted repositories. */
+export class SqliteHostedIndex implements HostedIndex {
+  readonly #parts: IndexParts;
+  readonly #hosted: HostedParts;
+  readonly #transactions: IndexTransactions;
+
+  constructor(parts: IndexParts) {
+    this.#parts = parts;
+    this.#hosted = parts.hosted;
+    this.#transactions = parts.transactions;
+  }
+
+  // --- blobs -----------------------------------------------------------------------------------
+
+  recordHostedBlob(
+    key: RepositoryKey,
+    blob: {
+      readonly digest: Digest;
+      readonly sizeBytes: number;
+      readonly storedAtMs: number;
+    },
+    quota: QuotaCondition,
+  ): Promise<Exclude<HostedBlobOutcome, "absent">> {
+    return this.#transactions.write("recordHostedBlob", () =>
+      this.#hosted.writes.recordBlob(key, blob, quota),
+    );
+  }
+
+  mountHostedBlob(
+    key: RepositoryKey,
+    digest: Digest,
+    from: RepositoryKey,
+    atMs: number,
+    quota: QuotaCondition,
+  ): Promise<HostedBlobOutcome> {
+    return this.#transactions.write("mountHostedBlob", () =>
+      this.#hosted.writes.mountBlob(key, digest, from, atMs, quota),
+    );
+  }
+
+  listBlobRepositories(
+    digest: Digest,
+    limit: number,
+    last: RepositoryKey | undefined,
+  ): Promise<readonly RepositoryKey[]> {
+    return this.#transactions.read("listBlobRepositories", () =>
+      this.#hosted.lists.blobRepositories(digest, limit, last),
+    );
+  }
+
+  claimHostedBlob(
+    key: RepositoryKey,
+    digest: Digest,
+    atMs: number,
+  ): Promise<BlobRow | undefined> {
+    return this.#transactions.write("claimHostedBlob", () =>
+      this.#hosted.writes.claimBlob(key, digest, atMs)
+        ? blobRow(
+            digest,
+            this.#parts.statements.getLinkedBlob.get(
+              pathOf(key),
+              bytesOf(digest),
+            ),
+          )
+        : undefined,
+    );
+  }
+
+  unlinkHostedBlob(
+    key: RepositoryKey,
+    digest: Digest,
+    isImmutable: ImmutableTags,
+  ): Promise<HostedDeletion> {
+    return this.#transactions.write("unlinkHostedBlob", () =>
+      this.#hosted.writes.unlinkBlob(key, digest, isImmutable),
+    );
+  }
+
+  // --- manifests -------------------------------------------------------------------------------
+
+  putHostedManifest(
+    key: RepositoryKey,
+    manifest: HostedManifestRecord,
+    tags: readonly Tag[],
+    conditions: {
+      readonly quota: QuotaCondition;
+      readonly isImmutable: ImmutableTags;
+    },
+  ): Promise<HostedManifestOutcome> {
+    return this.#parts.writeRoots("putHostedManifest", () =>
+      this.#hosted.writes.putManifest(key, manifest, tags, conditions),
+    );
+  }
+
+  deleteHostedTag(
+    key: RepositoryKey,
+    tag: Tag,
+    isImmutable: ImmutableTags,
+    onlyIf?: Pick<HostedTag, "digest" | "pushedAtMs">,
+  ): Promise<HostedDeletion> {
+    return this.#parts.writeRoots("deleteHostedTag", () =>
+      this.#hosted.writes.deleteTag(key, tag, isImmutable, onlyIf),
+    );
+  }
+
+  deleteHostedManifest(
+    key: RepositoryKey,
+    digest: Digest,
+    isImmutable: ImmutableTags,
+    onlyIf?: Pick<UntaggedManifest, "untaggedAtMs">,
+  ): Promise<HostedDeletion> {
+    return this.#parts.writeRoots("deleteHostedManifest", () =>
+      this.#hosted.writes.deleteManifest(key, digest, isImmutable, onlyIf),
+    );
+  }
+
+  listHostedReferrers(
+    key: RepositoryKey,
+    subject: Digest,
+    page: {
+      readonly artifactTypes: readonly string[];
+      readonly limit: number;
+      readonly last: Digest | undefined;
+    },
+  ): Promise<readonly HostedReferrer[]> {
+    return this.#transactions.read("listHostedReferrers", () =>
+      this.#hosted.lists.referrers(key, subject, page),
+    );
+  }
+
+  listHostedTags(
+    key: RepositoryKey,
+    limit: number,
+    last: Tag | undefined,
+  ): Promise<readonly HostedTag[]> {
+    return this.#transactions.read("listHostedTags", () =>
+      this.#hosted.lists.tags(key, limit, last),
+    );
+  }
+
+  listUntaggedManifests(
+    key: RepositoryKey,
+    limit: number,
+    last: Digest | undefined,
+  ): Promise<readonly UntaggedManifest[]> {
+    return this.#transactions.read("listUntaggedManifests", () =>
+      this.#hosted.lists.untagged(key, limit, last),
+    );
+  }
+
+  listHostedRepositories(
+    registry: string,
+    limit: number,
+    last: RepositoryName | undefined,
+  ): Promise<readonly RepositoryName[]> {
+    return this.#transactions.read("listHostedRepositories", () =>
+      this.#hosted.lists.repositories(registry, limit, last),
+    );
+  }
+
+  listHostedRegistries(): Promise<
+    readonly { readonly registry: string; readonly bytes: number }[]
+  > {
+    return this.#transactions.read("listHostedRegistries", () =>
+      this.#hosted.lists.registries(),
+    );
+  }
+
+  // --- collection ------------------------------------------------------------------------------
+
+  dropUnneededLinks(
+    claimedBeforeMs: number,
+    limit: number,
+  ): Promise<CollectionStep> {
+    return this.#transactions.write("dropUnneededLinks", () =>
+      this.#hosted.collector.step(claimedBeforeMs, limit),
+    );
+  }
+
+  previewCollection(
+    claimedBeforeMs: number,
+    limit: number,
+  ): Promise<readonly CondemnedBlob[]> {
+    return this.#transactions.rehearse("previewCollection", () => {
+      this.#hosted.collector.step(claimedBeforeMs, limit);
+      return this.#hosted.collector.free(limit);
+    });
+  }
+
+  // --- uploads ---------------------------------------------------------------------------------
+
+  putUpload(upload: UploadRow): Promise<void> {
+    return this.#transactions.write("putUpload", () => {
+      this.#hosted.uploads.put(
+        upload,
+        this.#hosted.writes.rows.makeRepository(upload.key),
+      );
+    });
+  }
+
+  getUpload(id: UploadId): Promise<UploadRow | undefined> {
+    return this.#transactions.read("getUpload", () =>
+      this.#hosted.uploads.get(id),
+    );
+  }
+
+  dropUpload(id: UploadId): Promise<void> {
+    return this.#transactions.write("dropUpload", () => {
+      this.#hosted.uploads.drop(id);
+    });
+  }
+
+  listUploads(
+    limit: number,
+    last: UploadId | undefined,
+  ): Promise<readonly UploadRow[]> {
+    return this.#transactions.read("listUploads", () =>
+      this.#hosted.uploads.list(limit, last),
+    );
+  }
+}
