@@ -39,14 +39,15 @@ export const UNLIMITED: QuotaCondition = {
   maxBytes: Infinity,
   reservedBytes: 0,
 };
+const isFirst = (each: Tag): boolean => each === "v1";
 const NEVER = (): boolean => false;
 
 /** The requirements for hosted repositories. `make` returns an empty index, which is closed after the test. */
 export function hostedIndexContract(
-  name: string,
+  implementation: string,
   make: (test: AfterTest) => Promise<MetadataIndex>,
 ): void {
-  void describe(`hosted index contract: ${name}`, () => {
+  void describe(`hosted index contract: ${implementation}`, () => {
     void it("has no hosted content at first", async (test) => {
       const index = await make(test);
       assert.deepEqual(await index.listHostedRegistries(), []);
@@ -282,10 +283,6 @@ export function hostedIndexContract(
       const index = await make(test);
       await upload(index, web, "a", 10);
       await upload(index, app, "b", 10);
-      const missing = (text: string) => ({
-        kind: "missing",
-        digest: named(text),
-      });
       assert.deepEqual(
         await put(index, app, "m", ["b", "a"], ["latest"]),
         missing("a"),
@@ -327,9 +324,8 @@ export function hostedIndexContract(
 
     void it("moves no immutable tag, and pushes the same digest again", async (test) => {
       const index = await make(test);
-      const isImmutable = (each: Tag) => each === "v1";
       const push = (text: string, tags: readonly string[]) =>
-        putRecord(index, app, record(text, []), tags, { isImmutable });
+        putRecord(index, app, record(text, []), tags, { isImmutable: isFirst });
       assert.equal((await push("m", ["v1"])).kind, "stored");
       assert.equal((await push("m", ["v1"])).kind, "stored");
       assert.deepEqual(await push("n", ["free", "v1"]), {
@@ -338,20 +334,16 @@ export function hostedIndexContract(
       });
       assert.equal(await index.getTag(app, tag("free")), undefined);
       assert.equal(await index.getBlob(named("n")), undefined);
-      assert.deepEqual(
-        await index.deleteHostedTag(app, tag("v1"), isImmutable),
-        {
-          kind: "immutable",
-          tag: "v1",
-        },
-      );
+      assert.deepEqual(await index.deleteHostedTag(app, tag("v1"), isFirst), {
+        kind: "immutable",
+        tag: "v1",
+      });
       // The same tag of another repository.
       assert.equal((await put(index, web, "n", [], ["v1"])).kind, "stored");
     });
 
     void it("deletes nothing that an immutable tag needs", async (test) => {
       const index = await make(test);
-      const isImmutable = (each: Tag) => each === "v1";
       await upload(index, app, "a", 10);
       await put(index, app, "child", ["a"], ["free"]);
       await putIndex(index, app, "list", ["child"]);
@@ -359,17 +351,17 @@ export function hostedIndexContract(
       const refused = { kind: "immutable", tag: "v1" };
       for (const text of ["top", "list", "child"]) {
         assert.deepEqual(
-          await index.deleteHostedManifest(app, named(text), isImmutable),
+          await index.deleteHostedManifest(app, named(text), isFirst),
           refused,
           text,
         );
       }
       assert.deepEqual(
-        await index.unlinkHostedBlob(app, named("a"), isImmutable),
+        await index.unlinkHostedBlob(app, named("a"), isFirst),
         refused,
       );
       assert.equal(
-        (await index.deleteHostedTag(app, tag("free"), isImmutable)).kind,
+        (await index.deleteHostedTag(app, tag("free"), isFirst)).kind,
         "deleted",
       );
       assert.equal(
@@ -377,11 +369,11 @@ export function hostedIndexContract(
         "deleted",
       );
       assert.equal(
-        (await index.deleteHostedManifest(app, named("top"), isImmutable)).kind,
+        (await index.deleteHostedManifest(app, named("top"), isFirst)).kind,
         "deleted",
       );
       assert.equal(
-        (await index.unlinkHostedBlob(app, named("a"), isImmutable)).kind,
+        (await index.unlinkHostedBlob(app, named("a"), isFirst)).kind,
         "deleted",
       );
       assert.equal(await index.getLinkedBlob(app, named("a")), undefined);
@@ -394,23 +386,24 @@ export function hostedIndexContract(
       assert.equal(await upload(index, web, "a", 100, quota), "stored");
       assert.equal(await upload(index, web, "b", 1_001, quota), "over-quota");
       assert.equal(await index.getBlob(named("b")), undefined);
-      const isImmutable = NEVER;
       const m = record("m", [layer("a")]);
       assert.equal(
         (
           await putRecord(index, app, m, ["latest"], {
-            isImmutable,
+            isImmutable: NEVER,
             quota: { maxBytes: 1_100, reservedBytes: 1 },
           })
         ).kind,
         "over-quota",
       );
       assert.equal(
-        (await putRecord(index, app, m, [], { isImmutable, quota })).kind,
+        (await putRecord(index, app, m, [], { isImmutable: NEVER, quota }))
+          .kind,
         "stored",
       );
       assert.equal(
-        (await putRecord(index, web, m, [], { isImmutable, quota })).kind,
+        (await putRecord(index, web, m, [], { isImmutable: NEVER, quota }))
+          .kind,
         "stored",
       );
       await index.recordBlob(alpine, blob(named("c"), 1));
@@ -1008,7 +1001,7 @@ async function purge(index: MetadataIndex): Promise<string[]> {
 }
 
 const KNOWN = [
-  ..."abcdmnxy",
+  ..."a b c d m n x y".split(" "),
   "shared",
   "mounted",
   "child",
@@ -1020,6 +1013,10 @@ const KNOWN = [
   "r1",
   "r2",
 ];
+
+function missing(text: string): HostedManifestOutcome {
+  return { kind: "missing", digest: named(text) };
+}
 
 function nameOf(digest: Digest | undefined): string {
   return KNOWN.find((text) => named(text) === digest) ?? String(digest);
