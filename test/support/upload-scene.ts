@@ -35,6 +35,7 @@ import { trackBlobStore } from "../../src/storage/tracked-blob-store.ts";
 import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
 import { FakeClock } from "./fake-clock.ts";
+import { hostedConfig } from "./hosted-config.ts";
 import { ManualSchedule } from "./manual-schedule.ts";
 import { tempDir } from "./temp-dir.ts";
 
@@ -204,23 +205,6 @@ export function repositoryKeyOf(upstream: string, name: string): RepositoryKey {
   const repository = parseRepositoryName(name);
   if (repository === undefined) throw new Error(`got ${name}; expected a name`);
   return { upstream, repository };
-}
-
-export function hostedConfig(
-  overrides: Partial<HostedConfig> = {},
-): HostedConfig {
-  return {
-    name: "local",
-    isDefault: false,
-    hostnames: [],
-    anonymousPush: "anywhere",
-    immutableTags: [],
-    quotaBytes: Infinity,
-    maxManifestBytes: 4 * 1024 * 1024,
-    uploadExpiryMs: 24 * 60 * 60 * 1000,
-    retention: undefined,
-    ...overrides,
-  };
 }
 
 export function hostedRepository(

@@ -8,13 +8,16 @@ import {
   type FileSystem,
   systemCode,
 } from "../root/file-system.ts";
-import type { WriteKey } from "../../blob-store.ts";
+import { parseUploadId, type WriteKey } from "../../blob-store.ts";
+import type { HostedUploads } from "../../hosted-index.ts";
 import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
 
 export interface LeftPartialsOptions {
   readonly layout: Pick<DiskLayout, "partialFolder">;
   readonly fileSystem: Pick<FileSystem, "list" | "statPath" | "unlink">;
   readonly blobs: Pick<TrackedBlobStore, "claim" | "isBusy">;
+  /** Uploads of the index, which are dropped when they expire. */
+  readonly index: Pick<HostedUploads, "getUpload">;
   readonly clock: Clock;
   readonly log: Pick<Logger, "info">;
 }
@@ -43,7 +46,7 @@ export class LeftPartials {
 
   /**
    * Removes partials that are older than a day, and the oldest ones beyond `limitBytes` in total. One
-   * that is being written or read stays and is not counted.
+   * that is being written or read stays and is not counted, nor is one of an upload that can be resumed.
    *
    * @throws StorageError if the folder can't be read
    */
@@ -51,7 +54,9 @@ export class LeftPartials {
     const { blobs, clock } = this.#options;
     let keptBytes = 0;
     for (const partial of await this.#list()) {
-      if (blobs.isBusy(partial.key)) continue;
+      if (blobs.isBusy(partial.key) || (await this.#isUpload(partial.key))) {
+        continue;
+      }
       const isOld = clock.nowMs() - partial.modifiedAtMs > KEPT_MS;
       if (isOld || keptBytes + partial.sizeBytes > limitBytes) {
         await this.#remove(partial);
@@ -59,6 +64,16 @@ export class LeftPartials {
         keptBytes += partial.sizeBytes;
       }
     }
+  }
+
+  /** While the index can't answer, every upload counts as one that can be resumed. */
+  async #isUpload(key: WriteKey): Promise<boolean> {
+    const id = parseDigest(key) === undefined ? parseUploadId(key) : undefined;
+    if (id === undefined) return false;
+    return this.#options.index.getUpload(id).then(
+      (row) => row !== undefined,
+      () => true,
+    );
   }
 
   /** Returns the newest first. */

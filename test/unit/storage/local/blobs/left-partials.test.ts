@@ -10,6 +10,8 @@ import { nodeFileSystem } from "../../../../../src/storage/local/root/file-syste
 import { createFsBlobStore } from "../../../../../src/storage/local/blobs/fs-blob-store.ts";
 import { LeftPartials } from "../../../../../src/storage/local/blobs/left-partials.ts";
 import { trackBlobStore } from "../../../../../src/storage/tracked-blob-store.ts";
+import type { UploadRow } from "../../../../../src/storage/hosted-index.ts";
+import { parseRepositoryName } from "../../../../../src/oci/reference.ts";
 import { parseUploadId } from "../../../../../src/storage/blob-store.ts";
 import { type Digest, digestOf } from "../../../../../src/oci/digest.ts";
 import {
@@ -31,10 +33,19 @@ async function setUp(test: AfterTest) {
   const blobs = trackBlobStore(createFsBlobStore({ layout }));
   releaseAfter(test, () => blobs.close());
   const given: unknown[] = [];
+  const uploads = new Map<string, UploadRow>();
+  const index = {
+    isFailing: false,
+    getUpload: (id: string) =>
+      index.isFailing
+        ? Promise.reject(new Error("the index failed"))
+        : Promise.resolve(uploads.get(id)),
+  };
   const partials = new LeftPartials({
     layout,
     fileSystem: nodeFileSystem,
     blobs,
+    index,
     clock,
     log: { info: (fields: unknown) => given.push(fields) },
   });
@@ -57,7 +68,18 @@ async function setUp(test: AfterTest) {
     return digest;
   };
   const left = (): number => readdirSync(layout.partialFolder).length;
-  return { clock, layout, blobs, partials, open, leave, left, given };
+  return {
+    clock,
+    layout,
+    blobs,
+    uploads,
+    index,
+    partials,
+    open,
+    leave,
+    left,
+    given,
+  };
 }
 
 void describe("abandoned partials", () => {
@@ -107,6 +129,40 @@ void describe("abandoned partials", () => {
     await partials.trim(Infinity);
     assert.equal(left(), 0);
     assert.deepEqual(given, [{ upload: id, sizeBytes: SIZE }]);
+  });
+
+  void it("of uploads that can be resumed stay, and are not counted", async (test) => {
+    const { blobs, layout, partials, uploads, index, leave, left } =
+      await setUp(test);
+    const id = parseUploadId("an-upload-that-goes-on");
+    const repository = parseRepositoryName("app");
+    assert(id !== undefined && repository !== undefined);
+    const writer = await blobs.beginWrite({
+      kind: "upload",
+      id,
+      algorithm: "sha256",
+    });
+    await writer.append([Buffer.alloc(SIZE)]);
+    await writer.suspend();
+    utimesSync(layout.uploadFile(id), 0, 0);
+    uploads.set(id, {
+      id,
+      key: { upstream: "local", repository },
+      algorithm: "sha256",
+      startedAtMs: 0,
+      touchedAtMs: 0,
+    });
+    await leave("new", 1);
+    await partials.trim(SIZE);
+    assert.equal(left(), 2);
+    uploads.clear();
+    // While the index can't answer, no upload is known to be abandoned.
+    index.isFailing = true;
+    await partials.trim(SIZE);
+    assert.equal(left(), 2);
+    index.isFailing = false;
+    await partials.trim(SIZE);
+    assert.equal(left(), 1);
   });
 
   void it("are not removed while they are written or read", async (test) => {
