@@ -3,8 +3,10 @@ import { blobLarge, blobSmall } from "./figures/blob-hits.ts";
 import { coldBlob, coldBlobLink, firstByte } from "./figures/cold-blob.ts";
 import { coldCrowd, coldCrowdLink } from "./figures/cold-crowd.ts";
 import { containerdPull, podmanPull } from "./figures/image-pull.ts";
+import { hostedHits } from "./figures/hosted-hits.ts";
 import { indexSize } from "./figures/index-size.ts";
 import { memory } from "./figures/memory.ts";
+import { collection, pushLarge, pushLayers } from "./figures/push.ts";
 import { tagLatency } from "./figures/tag-latency.ts";
 import { tlsBlob } from "./figures/tls.ts";
 import { manifestDigest, manifestTag } from "./figures/manifest-hits.ts";
@@ -26,4 +28,8 @@ export const FIGURES: readonly Figure[] = [
   memory,
   indexSize,
   tlsBlob,
+  pushLayers,
+  pushLarge,
+  collection,
+  hostedHits,
 ];

@@ -24,8 +24,8 @@ export interface RigOptions {
 }
 
 export interface EntrepotOptions {
-  /** Origin of its upstream. */
-  readonly origin: string;
+  /** Origin of its upstream; absent: the configuration names the upstreams. */
+  readonly origin?: string;
   /** Keys that override its configuration. */
   readonly config?: Readonly<Record<string, unknown>>;
   readonly root?: string;
@@ -115,6 +115,17 @@ export class Rig {
     });
   }
 
+  /** Starts docker-registry to push to; its logs are off, in its favour. */
+  async startRegistry(): Promise<Server> {
+    const root = await this.folder("registry");
+    return this.#startRegistry(root, {
+      storage: {
+        filesystem: { rootdirectory: root },
+        delete: { enabled: true },
+      },
+    });
+  }
+
   /** Starts nginx as shipped by Debian (sendfile); its access log is off, in its favour. */
   async startNginx(options: {
     readonly root: string;
@@ -167,9 +178,13 @@ export class Rig {
         listen: `127.0.0.1:${port}`,
         operator: { listen: `127.0.0.1:${await freePort()}` },
         storage: { root: options.root ?? join(dir, "data") },
-        upstreams: {
-          "docker.io": { default: true, endpoints: [options.origin] },
-        },
+        ...(options.origin === undefined
+          ? {}
+          : {
+              upstreams: {
+                "docker.io": { default: true, endpoints: [options.origin] },
+              },
+            }),
         ...options.config,
       }),
     );
