@@ -1,4 +1,5 @@
 import type { Config } from "../config/config.ts";
+import type { GarbageCollection } from "../hosted/garbage-collection.ts";
 import type { HostedRoutes } from "../http/registry/hosted-routes.ts";
 import type { Routes } from "../routing/routes.ts";
 import { buildHostedUpkeep } from "./build-hosted-upkeep.ts";
@@ -17,6 +18,7 @@ export interface HostedParts {
 export interface BuiltHosted {
   /** Answers requests for hosted repositories; undefined: there are none. */
   readonly routes: Pick<HostedRoutes, "answer"> | undefined;
+  readonly garbage: GarbageCollection;
   readonly replaceNotifications: (endpoints: Config["notifications"]) => void;
   /** Starts the background work, once the storage has recovered. */
   start(): void;
@@ -25,12 +27,14 @@ export interface BuiltHosted {
 }
 
 /** Creates the services of hosted repositories. */
-export function buildHosted({ foundation, routes }: HostedParts): BuiltHosted {
-  const upkeep = buildHostedUpkeep(foundation, routes);
+export function buildHosted(parts: HostedParts): BuiltHosted {
+  const { foundation, routes, storage } = parts;
+  const upkeep = buildHostedUpkeep(foundation, routes, storage);
   return {
     routes: undefined,
     replaceNotifications: (endpoints) => upkeep.replaceNotifications(endpoints),
-    start: () => undefined,
+    garbage: upkeep.garbage,
+    start: () => upkeep.start(),
     stop: () => upkeep.stop(),
   };
 }
