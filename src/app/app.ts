@@ -15,6 +15,7 @@ import {
   layFoundation,
 } from "./foundation.ts";
 import { logPushLimit } from "./push-notice.ts";
+import { checkChangedNames, guardNames } from "./registry-names.ts";
 import { operatorSources } from "./operator-sources.ts";
 
 export type { AppOverrides } from "./foundation.ts";
@@ -71,6 +72,15 @@ export async function buildApp(
   const clientAccess = await openClientAccess(foundation, upstreams.routes);
   const { access } = clientAccess;
   const storage = await buildStorage(foundation);
+  const { index, upkeep } = storage.cache;
+  try {
+    const recovered = upkeep.recovered();
+    const { set } = upstreams;
+    await guardNames(config, { index, recovered, set, log: foundation.log });
+  } catch (error) {
+    await storage.cache.close();
+    throw error;
+  }
   const mirror = await buildMirror(foundation, upstreams, storage, access);
   const hosted = buildHosted({
     foundation,
@@ -144,6 +154,8 @@ function reloadableParts({
     ...clientAccess,
     audit: foundation.audit,
     connections: servers.connections,
+    checkNames: (before, next) =>
+      checkChangedNames(storage.cache.index, before, next),
     replaceRegistries: ({ upstreams, upstreamTemplates, hosted }) => {
       const isChanged = set.replace(upstreams, upstreamTemplates, hosted);
       if (isChanged) mirror.replaceUpstreams(set.configured);

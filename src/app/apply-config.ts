@@ -25,6 +25,8 @@ export interface ReloadableParts {
   readonly audit: AuditSwitch;
   readonly clientAddress: SwitchableClientAddress;
   readonly connections: Pick<BoundServers, "setLimits">;
+  /** @throws Error if a name belongs to stored content of the other kind */
+  readonly checkNames: (before: Config, next: Config) => Promise<void>;
   /** Routes new requests to other registries. @returns whether any upstream changed */
   readonly replaceRegistries: (
     registries: Pick<Config, "upstreams" | "upstreamTemplates" | "hosted">,
@@ -58,6 +60,7 @@ export async function applyConfig(
     return isChanged;
   };
 
+  await parts.checkNames(before, next);
   const auditFile = next.audit?.file;
   const nextAudit = differs("audit")
     ? await openConfiguredAudit(auditFile, log)

@@ -42,6 +42,11 @@ export class UpstreamSet {
   /** Fingerprints of the configured upstreams and templates, in their order. */
   #fingerprints: string;
   #hostedFingerprints: string;
+  /** Names that no template may use: content was pushed to hosted registries of these names. */
+  readonly #reserved = new Set<string>();
+  /** Names that are not routed. */
+  readonly #blocked = new Set<string>();
+  #configured: Parameters<typeof createRoutes>;
 
   constructor(options: UpstreamSetOptions) {
     const { upstreams, templates = [], hosted = [] } = options;
@@ -49,7 +54,8 @@ export class UpstreamSet {
     this.#options = options;
     this.#retired = new RetiredUpstreams(schedule);
     this.#members = upstreams.map((config) => this.#makeMember(config));
-    this.#routes = createRoutes(upstreams, templates, hosted);
+    this.#configured = [upstreams, templates, hosted];
+    this.#routes = this.#createRoutes();
     this.#fingerprints = fingerprintsOf(this.#members, templates);
     this.#hostedFingerprints = hosted.map(fingerprintOf).join(" ");
     this.templated = new TemplateUpstreams({
@@ -106,9 +112,24 @@ export class UpstreamSet {
     }
     this.#fingerprints = fingerprints;
     this.#hostedFingerprints = hostedFingerprints;
-    this.#routes = createRoutes(configs, templates, hosted);
+    this.#configured = [configs, templates, hosted];
+    this.#blocked.clear();
+    this.#routes = this.#createRoutes();
     this.templated.reload();
     return isChanged;
+  }
+
+  /** Keeps templates from making upstreams of these names. */
+  reserve(names: readonly string[]): void {
+    for (const name of names) this.#reserved.add(name);
+    this.#routes = this.#createRoutes();
+    this.templated.reload();
+  }
+
+  /** Routes no request to the registries of these names, until the next reload. */
+  block(names: readonly string[]): void {
+    for (const name of names) this.#blocked.add(name);
+    this.#routes = this.#createRoutes();
   }
 
   async close(): Promise<void> {
@@ -118,6 +139,21 @@ export class UpstreamSet {
       ...this.#retired.takeAll(),
     ];
     await Promise.all(clients.map((client) => client.close()));
+  }
+
+  #createRoutes(): Routes {
+    const [upstreams, templates, hosted = []] = this.#configured;
+    // What was pushed stays out of reach of templates after a reload removed its registry.
+    for (const { name } of hosted) this.#reserved.add(name);
+    const isBlocked = (name: string): boolean => this.#blocked.has(name);
+    return createRoutes(
+      upstreams.filter(
+        ({ name, aliases }) => ![name, ...aliases].some(isBlocked),
+      ),
+      templates,
+      hosted.filter(({ name }) => !isBlocked(name)),
+      this.#reserved,
+    );
   }
 
   #makeMember(

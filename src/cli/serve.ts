@@ -6,6 +6,7 @@ import { type App, buildApp } from "../app/app.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { ListenError } from "../http/server/listen-error.ts";
+import { NameConflictError } from "../app/registry-names.ts";
 import { watchConfig } from "../app/reload.ts";
 import { type BoundAddresses, startLines } from "./start-lines.ts";
 import { releaseStartupMemory } from "./startup-memory.ts";
@@ -51,7 +52,9 @@ export async function runServe(options: ServeOptions): Promise<number> {
   const fail = (error: unknown): number => {
     stderr.write(`entrepot: ${messageOf(error)}\n`);
     const isUsage =
-      error instanceof StorageRootError || error instanceof ListenError;
+      error instanceof StorageRootError ||
+      error instanceof ListenError ||
+      error instanceof NameConflictError;
     return isUsage ? 2 : 1;
   };
   const signals = watchSignals();

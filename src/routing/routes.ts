@@ -125,14 +125,18 @@ export interface Routes {
  *
  * @param upstreams in the configuration's order; the first of two that share a name or hostname has it
  * @param templateConfigs for registries that requests name and that are not among the upstreams
+ * @param reserved names that match no template
  */
 export function createRoutes(
   upstreams: readonly UpstreamConfig[],
   templateConfigs: readonly UpstreamConfig[] = [],
   hosted: readonly HostedConfig[] = [],
+  reserved: ReadonlySet<string> = NO_NAMES,
 ): Routes {
-  return new ConfiguredRoutes(upstreams, templateConfigs, hosted);
+  return new ConfiguredRoutes(upstreams, templateConfigs, hosted, reserved);
 }
+
+const NO_NAMES: ReadonlySet<string> = new Set();
 
 class ConfiguredRoutes implements Routes {
   readonly hostnames: ReadonlySet<string>;
@@ -146,6 +150,7 @@ class ConfiguredRoutes implements Routes {
     upstreams: readonly UpstreamConfig[],
     templateConfigs: readonly UpstreamConfig[],
     hosted: readonly HostedConfig[],
+    reserved: ReadonlySet<string>,
   ) {
     this.#hosted = hosted;
     const [byName, byHostname] = [this.#byName, this.#byHostname];
@@ -171,8 +176,9 @@ class ConfiguredRoutes implements Routes {
     this.hostnames = new Set(byHostname.keys());
     // A hosted default replaces the built-in one; the configuration rejects two written ones.
     this.#default = registries.findLast(({ isDefault }) => isDefault)?.registry;
-    this.#templates = createUpstreamTemplates(templateConfigs, (name) =>
-      byName.has(name),
+    this.#templates = createUpstreamTemplates(
+      templateConfigs,
+      (name) => byName.has(name) || reserved.has(name),
     );
   }
 

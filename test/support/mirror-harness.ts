@@ -220,7 +220,10 @@ export class TestMirror {
   /** Restarts the mirror on the same root with a changed configuration. */
   async restart(
     changed: Partial<
-      Pick<Config, "access" | "eviction" | "offline" | "upstreams" | "listen">
+      Pick<
+        Config,
+        "access" | "eviction" | "hosted" | "offline" | "upstreams" | "listen"
+      >
     > = {},
   ): Promise<void> {
     await this.close();
