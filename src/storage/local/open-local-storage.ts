@@ -153,6 +153,7 @@ function openIndexParts(
   const ballast = new Ballast(layout, fileSystem, () => watch.isHereNow());
   const kept = new KeptIndex({
     layout,
+    fileSystem,
     clock,
     log,
     journal,

@@ -14,6 +14,9 @@ import { SharedFile } from "./shared-file.ts";
 const OPEN_FLAGS =
   constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 const READ_BYTES = 256 * 1024;
+/** The largest `maxManifestSize` of a hosted registry. */
+export const MAX_HOSTED_MANIFEST_BYTES = 64 * 1024 * 1024;
+
 /** Waits as long as reading so many bytes should take. */
 export type Pace = (bytes: number) => Promise<void>;
 
@@ -34,7 +37,12 @@ export async function readBlobFile(
   fileSystem: FileSystem,
   path: string,
   digest: Digest,
-  options: { readonly pace?: Pace; readonly signal?: AbortSignal } = {},
+  options: {
+    readonly pace?: Pace;
+    readonly signal?: AbortSignal;
+    /** Larger files are not kept in memory. */
+    readonly maxWholeBytes?: number;
+  } = {},
 ): Promise<FileContent> {
   const file = new SharedFile(
     fileSystem,
@@ -44,7 +52,7 @@ export async function readBlobFile(
     const { sizeBytes } = await fileSystem.stat(file.fd);
     const algorithm = digestAlgorithm(digest);
     const hash = createDigestHash(algorithm);
-    const isSmall = sizeBytes <= MAX_MANIFEST_BYTES;
+    const isSmall = sizeBytes <= (options.maxWholeBytes ?? MAX_MANIFEST_BYTES);
     const whole = Buffer.allocUnsafeSlow(isSmall ? sizeBytes : READ_BYTES);
     for (let position = 0; position < sizeBytes;) {
       options.signal?.throwIfAborted();

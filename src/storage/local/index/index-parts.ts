@@ -29,6 +29,16 @@ import {
   HostedWrites,
   type HostedWritesParts,
 } from "./hosted-index/hosted-writes.ts";
+import {
+  type HostedRecovery,
+  type HostedRecoveryParts,
+  HostedRecoveryRows,
+} from "./hosted-index/hosted-recovery.ts";
+import {
+  DurableWrites,
+  type DurableWritesParts,
+  type HostedDurability,
+} from "../hosted/durable-writes.ts";
 import { UploadRows } from "./hosted-index/upload-rows.ts";
 
 export interface IndexOptions {
@@ -42,6 +52,8 @@ export interface IndexOptions {
   readonly onWritten?: () => void;
   /** Frees space on a full disk if possible; the write is then retried once. */
   readonly onFull?: () => void;
+  /** Absent: rows of hosted repositories are committed and not synced, and have no lines. */
+  readonly durability?: HostedDurability;
   /** Called after a transaction that moved or removed a tag, or changed a pin. */
   readonly onRootChange?: (change: RootChange) => void;
 }
@@ -52,6 +64,9 @@ export interface HostedParts {
   readonly collector: HostedCollector;
   readonly lists: HostedLists;
   readonly uploads: UploadRows;
+  readonly recovery: HostedRecovery;
+  /** Runs the writes that are acknowledged only after they are durable. */
+  readonly durable: DurableWrites;
 }
 
 /** The parts of the SQLite index, over one connection. */
@@ -87,6 +102,7 @@ export function createIndexParts({
   onWritten = () => undefined,
   onFull = () => undefined,
   onRootChange = () => undefined,
+  durability = NOT_DURABLE,
 }: IndexOptions): IndexParts {
   const statements = prepareIndexStatements(database);
   const intents = new IntentRows(database);
@@ -127,6 +143,8 @@ export function createIndexParts({
       rows,
       roots,
       nowMs: () => clock.nowMs(),
+      transactions,
+      durability,
     }),
     accessTimes: {
       note: (key, atMs) => {
@@ -154,14 +172,28 @@ export function createIndexParts({
 
 function createHostedParts(
   database: Database,
-  parts: Omit<HostedWritesParts, "hosted">,
+  parts: Omit<HostedWritesParts, "hosted"> &
+    Pick<HostedRecoveryParts, "transactions"> &
+    Pick<DurableWritesParts, "durability">,
 ): HostedParts {
   const hosted = prepareHostedStatements(database);
   const writes = new HostedWrites({ hosted, ...parts });
+  const recovery = new HostedRecoveryRows({ database, writes, ...parts });
   return {
     writes,
     collector: new HostedCollector(hosted, writes, parts.roots),
     lists: new HostedLists(hosted),
     uploads: new UploadRows(database),
+    recovery,
+    durable: new DurableWrites({
+      ...parts,
+      readNow: (name) => recovery.readNow(name),
+    }),
   };
 }
+
+const NOT_DURABLE: HostedDurability = {
+  appendSynced: () => Promise.resolve({ settle: () => undefined }),
+  syncRows: () => Promise.resolve(),
+  doubt: () => () => undefined,
+};

@@ -5,6 +5,7 @@ import type { Logger } from "../../../telemetry/logger.ts";
 import { BackgroundIndex } from "./background-index.ts";
 import type { Ballast } from "../root/ballast.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
+import type { FileSystem } from "../root/file-system.ts";
 import { forwardTo } from "../../forward-index.ts";
 import { IndexAudit } from "../upkeep/index-audit.ts";
 import type { MetadataIndex } from "../../metadata-index.ts";
@@ -13,11 +14,15 @@ import {
   moveIndexAside,
   openSqliteIndex,
 } from "./open-sqlite-index.ts";
+import type { SqliteIndex } from "./sqlite-metadata-index.ts";
+import type { HostedRecovery } from "./hosted-index/hosted-recovery.ts";
+import { WalSync } from "../hosted/wal-sync.ts";
 import type { RootWatch } from "../root/root-watch.ts";
 import type { RootsJournal } from "../upkeep/roots-journal.ts";
 
 export interface KeptIndexOptions {
   readonly layout: DiskLayout;
+  readonly fileSystem: FileSystem;
   readonly clock: Clock;
   readonly log: Pick<Logger, "info" | "warn" | "error">;
   readonly journal: RootsJournal;
@@ -28,7 +33,7 @@ export interface KeptIndexOptions {
 }
 
 interface Opened {
-  readonly index: MetadataIndex;
+  readonly index: SqliteIndex;
   readonly database: Database;
   /** Absent for an index in memory. */
   readonly background: BackgroundIndex | undefined;
@@ -52,13 +57,19 @@ export class KeptIndex {
   readonly isNew: boolean;
   readonly #options: KeptIndexOptions;
   #opened: Opened;
+  readonly #wal: WalSync;
   #isReplacing = false;
   #isClosed = false;
 
   /** @throws IndexError if a newer version wrote the file, or it can't be opened */
   constructor(options: KeptIndexOptions) {
     this.#options = options;
-    const { log, layout } = options;
+    const { log, layout, fileSystem } = options;
+    this.#wal = new WalSync({
+      layout,
+      fileSystem,
+      current: () => this.#opened,
+    });
     const opened = this.#open(layout.indexFile);
     this.#opened = opened;
     if (opened.movedAsideTo !== undefined) {
@@ -77,6 +88,10 @@ export class KeptIndex {
 
   get database(): Database {
     return this.#opened.database;
+  }
+
+  get hostedRecovery(): HostedRecovery {
+    return this.#opened.index.hostedRecovery;
   }
 
   get audit(): IndexAudit {
@@ -170,6 +185,11 @@ export class KeptIndex {
       onWritten: () => background?.noteWrite(),
       onFull: () => ballast.release(),
       onRootChange: (change) => journal.note(change),
+      durability: {
+        appendSynced: (roots) => journal.appendSynced(roots),
+        syncRows: () => this.#wal.sync(),
+        doubt: () => journal.doubt(),
+      },
     });
     const isExclusive =
       opened.database.pragma("locking_mode", { simple: true }) === "exclusive";

@@ -5,12 +5,16 @@ import {
   type Schedule,
   scheduleUnref,
 } from "../../../telemetry/clock.ts";
-import { IndexError, type MetadataIndex } from "../../metadata-index.ts";
+import { IndexError } from "../../metadata-index.ts";
 import { migrate } from "./migrations.ts";
 import { createPrivateFile } from "../root/private-file.ts";
 import type { RootChange } from "../upkeep/roots-journal.ts";
 import { isCorruption, sqliteCode } from "./index-transactions.ts";
-import { createSqliteMetadataIndex } from "./sqlite-metadata-index.ts";
+import {
+  createSqliteMetadataIndex,
+  type SqliteIndex,
+} from "./sqlite-metadata-index.ts";
+import type { HostedDurability } from "../hosted/durable-writes.ts";
 
 /**
  * In older versions two connections that write and checkpoint simultaneously can damage a WAL database.
@@ -45,10 +49,12 @@ export interface OpenSqliteIndexOptions {
   readonly onWritten?: () => void;
   readonly onFull?: () => void;
   readonly onRootChange?: (change: RootChange) => void;
+  /** Absent: rows of hosted repositories are not synced, and have no lines. */
+  readonly durability?: HostedDurability;
 }
 
 export interface OpenedSqliteIndex {
-  readonly index: MetadataIndex;
+  readonly index: SqliteIndex;
   /** Closed with the index. */
   readonly database: Database.Database;
   /** The new path of a damaged file; the index is then new and empty. */
@@ -89,6 +95,9 @@ export function openSqliteIndex(
     onWritten: options.onWritten ?? (() => undefined),
     onFull: options.onFull ?? (() => undefined),
     onRootChange: options.onRootChange ?? (() => undefined),
+    ...(options.durability === undefined
+      ? {}
+      : { durability: options.durability }),
   });
   return { index, database, movedAsideTo, isTemporary: database.memory };
 }

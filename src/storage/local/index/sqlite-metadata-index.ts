@@ -13,6 +13,7 @@ import {
   type IndexOptions,
   type IndexParts,
 } from "./index-parts.ts";
+import type { HostedRecovery } from "./hosted-index/hosted-recovery.ts";
 import type { IndexStatements } from "./index-statements.ts";
 import type { IndexTransactions } from "./index-transactions.ts";
 import type { IntentRows } from "./intents.ts";
@@ -34,14 +35,16 @@ import { SqliteRootIndex } from "./sqlite-root-index.ts";
 import type { SqliteRoots } from "./sqlite-roots.ts";
 import { USE_SEPARATOR } from "./use-keys.ts";
 
-export function createSqliteMetadataIndex(
-  options: IndexOptions,
-): MetadataIndex {
+export interface SqliteIndex extends MetadataIndex {
+  readonly hostedRecovery: HostedRecovery;
+}
+
+export function createSqliteMetadataIndex(options: IndexOptions): SqliteIndex {
   return new SqliteMetadataIndex(createIndexParts(options));
 }
 
 /** SQLite is synchronous: every method has finished when it returns, unless the database was locked. */
-class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
+class SqliteMetadataIndex extends SqliteRootIndex implements SqliteIndex {
   readonly #parts: IndexParts;
   readonly #statements: IndexStatements;
   readonly #intents: IntentRows;
@@ -57,6 +60,10 @@ class SqliteMetadataIndex extends SqliteRootIndex implements MetadataIndex {
     this.#rows = parts.rows;
     this.#roots = parts.roots;
     this.#transactions = parts.transactions;
+  }
+
+  get hostedRecovery(): HostedRecovery {
+    return this.#parts.hosted.recovery;
   }
 
   getLinkedBlob(

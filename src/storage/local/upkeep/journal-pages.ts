@@ -17,8 +17,8 @@ interface RootColumns {
 }
 
 /**
- * Reads from the index everything that the journal records: tags, digests that are roots, and lost
- * pins.
+ * Reads from the index everything that the journal records: tags, digests that are roots, manifests
+ * of hosted repositories, and lost pins.
  *
  * @throws the signal's reason, SQLite's errors, IndexError
  */
@@ -36,6 +36,7 @@ export async function* journalPages(
     atMs: nowMs,
   }));
   yield* digestPages(database, signal, nowMs);
+  yield* hostedPages(database, signal);
   yield* tagPages(database, signal);
 }
 
@@ -83,6 +84,54 @@ async function* digestPages(
   }
 }
 
+async function* hostedPages(
+  database: Database,
+  signal: AbortSignal,
+): AsyncGenerator<readonly JournalRoot[]> {
+  const list = database.prepare<
+    [number, Buffer, number],
+    RootColumns & { readonly pushedAtMs: number; readonly isPinned: 0 | 1 }
+  >(
+    `SELECT hosted_manifests.repository_id AS repositoryId, repositories.upstream,
+       repositories.name AS repository, hosted_manifests.digest, media_types.name AS mediaType,
+       hosted_manifests.pushed_at_ms AS pushedAtMs, coalesce(roots.is_pinned, 0) AS isPinned
+     FROM hosted_manifests
+     CROSS JOIN repositories ON repositories.id = hosted_manifests.repository_id
+     CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
+     CROSS JOIN links ON links.blob_id = hosted_manifests.blob_id
+       AND links.repository_id = hosted_manifests.repository_id
+     CROSS JOIN media_types ON media_types.id =
+       coalesce(links.media_type_id, manifests.media_type_id)
+     LEFT JOIN roots ON roots.blob_id = hosted_manifests.blob_id
+       AND roots.repository_id = hosted_manifests.repository_id
+     WHERE (hosted_manifests.repository_id, hosted_manifests.digest) > (?, ?)
+     ORDER BY hosted_manifests.repository_id, hosted_manifests.digest LIMIT ?`,
+  );
+  let after: Pick<RootColumns, "repositoryId" | "digest"> = {
+    repositoryId: 0,
+    digest: Buffer.alloc(0),
+  };
+  for (;;) {
+    signal.throwIfAborted();
+    const rows = list.all(after.repositoryId, after.digest, PAGE_ROWS);
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = last;
+    yield rows.map((row) => {
+      const digest = digestFrom(row.digest);
+      return {
+        key: keyOf(row),
+        reference: { kind: "digest", digest },
+        digest,
+        mediaType: row.mediaType,
+        isPinned: row.isPinned === 1,
+        isHosted: true,
+        atMs: row.pushedAtMs,
+      };
+    });
+  }
+}
+
 async function* tagPages(
   database: Database,
   signal: AbortSignal,
@@ -93,12 +142,13 @@ async function* tagPages(
       readonly tag: string;
       readonly fetchedAtMs: number;
       readonly isPinned: 0 | 1;
+      readonly isHosted: 0 | 1;
     }
   >(
     `SELECT tags.repository_id AS repositoryId, repositories.upstream,
        repositories.name AS repository, tags.name AS tag, digests.digest,
        media_types.name AS mediaType, tags.fetched_at_ms AS fetchedAtMs,
-       tags.is_pinned AS isPinned
+       tags.is_pinned AS isPinned, tags.is_hosted AS isHosted
      FROM tags
      CROSS JOIN repositories ON repositories.id = tags.repository_id
      CROSS JOIN digests ON digests.id = tags.manifest_id
@@ -123,6 +173,7 @@ async function* tagPages(
       digest: digestFrom(row.digest),
       mediaType: row.mediaType,
       isPinned: row.isPinned === 1,
+      ...(row.isHosted === 1 ? { isHosted: true } : {}),
       atMs: row.fetchedAtMs,
     }));
   }

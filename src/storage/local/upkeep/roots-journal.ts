@@ -267,6 +267,14 @@ export class RootsJournal {
     }
   }
 
+  /** Visits all lines of the file, some thousand at a time. @throws the system's errors */
+  eachLine(
+    visit: (lines: readonly string[]) => Promise<void> | void,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    return this.#file.eachLine(visit, signal);
+  }
+
   /** Returns the last line of each reference. Invalid lines are ignored. */
   async read(signal?: AbortSignal): Promise<readonly JournalRoot[]> {
     const roots = new Map<string, JournalRoot>();

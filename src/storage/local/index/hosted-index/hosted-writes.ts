@@ -165,6 +165,11 @@ export class HostedWrites {
     return { result: { kind: "stored", tags: before }, changes };
   }
 
+  /** Stores a manifest of the journal without conditions. */
+  restoreManifest(key: RepositoryKey, manifest: HostedManifestRecord): void {
+    this.#storeManifest(key, manifest, []);
+  }
+
   #findMissing(
     repositoryId: number | undefined,
     { children }: HostedManifestRecord,

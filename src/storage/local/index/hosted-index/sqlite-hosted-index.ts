@@ -49,7 +49,7 @@ export class SqliteHostedIndex implements HostedIndex {
     },
     quota: QuotaCondition,
   ): Promise<Exclude<HostedBlobOutcome, "absent">> {
-    return this.#transactions.write("recordHostedBlob", () =>
+    return this.#hosted.durable.write("recordHostedBlob", () =>
       this.#hosted.writes.recordBlob(key, blob, quota),
     );
   }
@@ -61,7 +61,7 @@ export class SqliteHostedIndex implements HostedIndex {
     atMs: number,
     quota: QuotaCondition,
   ): Promise<HostedBlobOutcome> {
-    return this.#transactions.write("mountHostedBlob", () =>
+    return this.#hosted.durable.write("mountHostedBlob", () =>
       this.#hosted.writes.mountBlob(key, digest, from, atMs, quota),
     );
   }
@@ -99,7 +99,7 @@ export class SqliteHostedIndex implements HostedIndex {
     digest: Digest,
     isImmutable: ImmutableTags,
   ): Promise<HostedDeletion> {
-    return this.#transactions.write("unlinkHostedBlob", () =>
+    return this.#hosted.durable.write("unlinkHostedBlob", () =>
       this.#hosted.writes.unlinkBlob(key, digest, isImmutable),
     );
   }
@@ -115,7 +115,7 @@ export class SqliteHostedIndex implements HostedIndex {
       readonly isImmutable: ImmutableTags;
     },
   ): Promise<HostedManifestOutcome> {
-    return this.#parts.writeRoots("putHostedManifest", () =>
+    return this.#hosted.durable.change("putHostedManifest", key, () =>
       this.#hosted.writes.putManifest(key, manifest, tags, conditions),
     );
   }
@@ -126,7 +126,7 @@ export class SqliteHostedIndex implements HostedIndex {
     isImmutable: ImmutableTags,
     onlyIf?: Pick<HostedTag, "digest" | "pushedAtMs">,
   ): Promise<HostedDeletion> {
-    return this.#parts.writeRoots("deleteHostedTag", () =>
+    return this.#hosted.durable.change("deleteHostedTag", key, () =>
       this.#hosted.writes.deleteTag(key, tag, isImmutable, onlyIf),
     );
   }
@@ -137,7 +137,7 @@ export class SqliteHostedIndex implements HostedIndex {
     isImmutable: ImmutableTags,
     onlyIf?: Pick<UntaggedManifest, "untaggedAtMs">,
   ): Promise<HostedDeletion> {
-    return this.#parts.writeRoots("deleteHostedManifest", () =>
+    return this.#hosted.durable.change("deleteHostedManifest", key, () =>
       this.#hosted.writes.deleteManifest(key, digest, isImmutable, onlyIf),
     );
   }

@@ -1,0 +1,295 @@
+import type { Database, Statement } from "better-sqlite3";
+import type { Digest } from "../../../../oci/digest.ts";
+import type {
+  Reference,
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../../../../oci/reference.ts";
+import type { HostedManifestRecord } from "../../../hosted-index.ts";
+import type { RootChange } from "../../upkeep/roots-journal.ts";
+import type { BlobRows } from "../blob-rows.ts";
+import { bytesOf, digestFrom, pathOf } from "../index-keys.ts";
+import type { IndexStatements } from "../index-statements.ts";
+import type { IndexTransactions } from "../index-transactions.ts";
+import type { HostedWrites } from "./hosted-writes.ts";
+
+/** A name in a hosted repository: a tag or the digest of a manifest. */
+export interface HostedName {
+  readonly key: RepositoryKey;
+  readonly reference: Reference;
+}
+
+export interface HostedNameRow extends HostedName {
+  /** When it was pushed, in epoch milliseconds. */
+  readonly atMs: number;
+}
+
+/** A manifest of the journal whose bytes are stored. */
+export interface RestoredManifest {
+  readonly key: RepositoryKey;
+  readonly manifest: HostedManifestRecord;
+  /** The blobs that it names, as far as they are stored. */
+  readonly blobs: readonly {
+    readonly digest: Digest;
+    readonly sizeBytes: number;
+  }[];
+  readonly tags: readonly { readonly tag: Tag; readonly atMs: number }[];
+}
+
+/** Restores rows of hosted repositories from the journal; nothing here writes lines. */
+export interface HostedRecovery {
+  /** Returns the names of hosted registries. @throws SQLite's errors */
+  registries(): readonly string[];
+  /** Returns the line of a name as its row is now. @throws SQLite's errors */
+  readNow(name: HostedName): RootChange;
+  /** Lists tags and manifests in a stable order. @throws SQLite's errors */
+  eachName(limit: number): Iterable<readonly HostedNameRow[]>;
+  /** Writes a manifest with tags, whether or not everything that it names is stored. @throws IndexError */
+  restore(restored: RestoredManifest, nowMs: number): Promise<void>;
+  /** @throws IndexError */
+  remove(name: HostedName): Promise<void>;
+}
+
+interface NameColumns {
+  readonly repositoryId: number;
+  readonly upstream: string;
+  readonly repository: string;
+  readonly atMs: number;
+}
+
+export interface HostedRecoveryParts {
+  readonly database: Database;
+  readonly transactions: IndexTransactions;
+  readonly statements: IndexStatements;
+  readonly writes: HostedWrites;
+  readonly rows: BlobRows;
+}
+
+export class HostedRecoveryRows implements HostedRecovery {
+  readonly #parts: HostedRecoveryParts;
+  readonly #registries: Statement<[], { readonly name: string }>;
+  readonly #findTag: Statement<
+    [string, string],
+    {
+      readonly digest: Buffer;
+      readonly mediaType: string;
+      readonly atMs: number;
+      readonly isPinned: 0 | 1;
+    }
+  >;
+  readonly #findManifest: Statement<
+    [string, Buffer],
+    { readonly mediaType: string; readonly atMs: number }
+  >;
+  readonly #putTag: Statement<
+    [
+      {
+        readonly path: string;
+        readonly tag: string;
+        readonly digest: Buffer;
+        readonly atMs: number;
+        readonly nowMs: number;
+      },
+    ]
+  >;
+  readonly #listTags: Statement<
+    [number, string, number],
+    NameColumns & { readonly tag: string }
+  >;
+  readonly #listManifests: Statement<
+    [number, Buffer, number],
+    NameColumns & { readonly digest: Buffer }
+  >;
+
+  constructor(parts: HostedRecoveryParts) {
+    this.#parts = parts;
+    const { database } = parts;
+    this.#registries = database.prepare(
+      `SELECT name FROM hosted_registries WHERE name > '' ORDER BY name`,
+    );
+    this.#findTag = database.prepare(
+      `SELECT digests.digest, media_types.name AS mediaType, tags.fetched_at_ms AS atMs,
+         tags.is_pinned AS isPinned
+       FROM tags
+       CROSS JOIN digests ON digests.id = tags.manifest_id
+       CROSS JOIN manifests ON manifests.id = tags.manifest_id
+       LEFT JOIN links ON links.blob_id = tags.manifest_id
+         AND links.repository_id = tags.repository_id
+       CROSS JOIN media_types ON media_types.id =
+         coalesce(links.media_type_id, manifests.media_type_id)
+       WHERE tags.repository_id = (SELECT id FROM repositories WHERE path = ?)
+         AND tags.name = ? AND tags.is_hosted`,
+    );
+    this.#findManifest = database.prepare(
+      `SELECT media_types.name AS mediaType, hosted_manifests.pushed_at_ms AS atMs
+       FROM hosted_manifests
+       CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
+       CROSS JOIN links ON links.blob_id = hosted_manifests.blob_id
+         AND links.repository_id = hosted_manifests.repository_id
+       CROSS JOIN media_types ON media_types.id =
+         coalesce(links.media_type_id, manifests.media_type_id)
+       WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = ?)
+         AND hosted_manifests.digest = ?`,
+    );
+    // The time of the last pull is lost: the present one keeps retention from deleting too much.
+    this.#putTag = database.prepare(
+      `INSERT INTO tags (repository_id, name, manifest_id, fetched_at_ms, verified_at_ms, used_at_ms,
+         is_hosted)
+       SELECT repositories.id, :tag, digests.id, :atMs, :atMs, :nowMs, 1
+       FROM repositories CROSS JOIN digests
+       WHERE repositories.path = :path AND digests.digest = :digest
+       ON CONFLICT (repository_id, name) DO UPDATE SET
+         manifest_id = excluded.manifest_id,
+         fetched_at_ms = excluded.fetched_at_ms,
+         verified_at_ms = excluded.verified_at_ms,
+         used_at_ms = excluded.used_at_ms,
+         gone_at_ms = NULL,
+         is_hosted = 1`,
+    );
+    this.#listTags = database.prepare(
+      `SELECT tags.repository_id AS repositoryId, repositories.upstream,
+         repositories.name AS repository, tags.name AS tag, tags.fetched_at_ms AS atMs
+       FROM tags CROSS JOIN repositories ON repositories.id = tags.repository_id
+       WHERE (tags.repository_id, tags.name) > (?, ?) AND tags.is_hosted
+       ORDER BY tags.repository_id, tags.name LIMIT ?`,
+    );
+    this.#listManifests = database.prepare(
+      `SELECT hosted_manifests.repository_id AS repositoryId, repositories.upstream,
+         repositories.name AS repository, hosted_manifests.digest,
+         hosted_manifests.pushed_at_ms AS atMs
+       FROM hosted_manifests
+       CROSS JOIN repositories ON repositories.id = hosted_manifests.repository_id
+       WHERE (hosted_manifests.repository_id, hosted_manifests.digest) > (?, ?)
+       ORDER BY hosted_manifests.repository_id, hosted_manifests.digest LIMIT ?`,
+    );
+  }
+
+  registries(): readonly string[] {
+    return this.#registries.all().map(({ name }) => name);
+  }
+
+  readNow({ key, reference }: HostedName): RootChange {
+    const path = pathOf(key);
+    if (reference.kind === "tag") {
+      const row = this.#findTag.get(path, reference.tag);
+      if (row === undefined) return gone({ key, reference });
+      const { digest, mediaType, atMs, isPinned } = row;
+      return {
+        key,
+        reference,
+        digest: digestFrom(digest),
+        mediaType,
+        isPinned: isPinned === 1,
+        atMs,
+      };
+    }
+    const { digest } = reference;
+    const row = this.#findManifest.get(path, bytesOf(digest));
+    if (row === undefined) return gone({ key, reference });
+    return { key, reference, digest, isPinned: false, ...row };
+  }
+
+  *eachName(limit: number): Generator<readonly HostedNameRow[]> {
+    let tag = { repositoryId: 0, tag: "" };
+    for (;;) {
+      const rows = this.#listTags.all(tag.repositoryId, tag.tag, limit);
+      const last = rows.at(-1);
+      if (last === undefined) break;
+      tag = last;
+      yield rows.map((row) => ({
+        key: keyOf(row),
+        reference: { kind: "tag", tag: row.tag as Tag },
+        atMs: row.atMs,
+      }));
+    }
+    let manifest: { readonly repositoryId: number; readonly digest: Buffer } = {
+      repositoryId: 0,
+      digest: Buffer.alloc(0),
+    };
+    for (;;) {
+      const rows = this.#listManifests.all(
+        manifest.repositoryId,
+        manifest.digest,
+        limit,
+      );
+      const last = rows.at(-1);
+      if (last === undefined) break;
+      manifest = last;
+      yield rows.map((row) => ({
+        key: keyOf(row),
+        reference: { kind: "digest", digest: digestFrom(row.digest) },
+        atMs: row.atMs,
+      }));
+    }
+  }
+
+  restore(restored: RestoredManifest, nowMs: number): Promise<void> {
+    return this.#parts.transactions.write("restoreHosted", () => {
+      this.#restore(restored, nowMs);
+    });
+  }
+
+  #restore(
+    { key, manifest, blobs, tags }: RestoredManifest,
+    nowMs: number,
+  ): void {
+    const { writes, rows, statements } = this.#parts;
+    const repositoryId = writes.rows.makeRepository(key);
+    for (const { digest, sizeBytes } of blobs) {
+      const blobId =
+        statements.findStoredId.get(bytesOf(digest))?.id ??
+        rows.putBlob({ digest, sizeBytes, storedAtMs: nowMs });
+      writes.rows.putLink({ blobId, repositoryId }, null);
+    }
+    writes.restoreManifest(key, manifest);
+    for (const { tag, atMs } of tags) {
+      const before = this.#findTag.get(pathOf(key), tag);
+      this.#putTag.run({
+        path: pathOf(key),
+        tag,
+        digest: bytesOf(manifest.digest),
+        atMs,
+        nowMs,
+      });
+      if (before !== undefined) {
+        this.#refreshUntagged(repositoryId, before.digest, nowMs);
+      }
+    }
+    this.#refreshUntagged(repositoryId, bytesOf(manifest.digest), nowMs);
+  }
+
+  #refreshUntagged(repositoryId: number, digest: Buffer, atMs: number): void {
+    const { writes, statements } = this.#parts;
+    const blobId = statements.findStoredId.get(digest)?.id;
+    if (blobId === undefined) return;
+    writes.rows.refreshUntagged([{ blobId, repositoryId }], atMs);
+  }
+
+  remove({ key, reference }: HostedName): Promise<void> {
+    const { transactions, writes } = this.#parts;
+    return transactions.write("removeHosted", () => {
+      if (reference.kind === "tag") {
+        writes.deleteTag(key, reference.tag, isNever);
+      } else writes.deleteManifest(key, reference.digest, isNever);
+    });
+  }
+}
+
+/** No tag is immutable to a deletion that was acknowledged. */
+const isNever = (): boolean => false;
+
+function keyOf({ upstream, repository }: NameColumns): RepositoryKey {
+  return { upstream, repository: repository as RepositoryName };
+}
+
+function gone({ key, reference }: HostedName): RootChange {
+  return {
+    key,
+    reference,
+    digest: undefined,
+    mediaType: undefined,
+    isPinned: false,
+    atMs: undefined,
+  };
+}
