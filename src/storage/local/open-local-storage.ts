@@ -28,6 +28,8 @@ import {
   readBootId,
   sweepPartials,
 } from "./root/storage-root.ts";
+import { gateHosted } from "./hosted/gated-index.ts";
+import { HostedGate } from "./hosted/hosted-gate.ts";
 import { RebuildWait, waitForRebuild } from "./upkeep/rebuild-wait.ts";
 import { Recovery } from "./upkeep/recovery.ts";
 import { RootsJournal } from "./upkeep/roots-journal.ts";
@@ -137,6 +139,7 @@ interface IndexParts {
   readonly journal: RootsJournal;
   readonly ballast: Ballast;
   readonly rebuild: RebuildWait;
+  readonly gate: HostedGate;
   readonly recovery: Recovery;
 }
 
@@ -162,6 +165,7 @@ function openIndexParts(
     onReplaced: () => recovery.start({ isSound: true, isLast: false }),
   });
   const rebuild = new RebuildWait();
+  const gate = new HostedGate();
   const recovery = new Recovery({
     layout,
     fileSystem,
@@ -170,8 +174,9 @@ function openIndexParts(
     kept,
     journal,
     rebuild,
+    gate,
   });
-  return { kept, journal, ballast, rebuild, recovery };
+  return { kept, journal, ballast, rebuild, gate, recovery };
 }
 
 /** An open storage root of this machine. */
@@ -188,7 +193,7 @@ export class LocalStorage implements Storage {
     options: Pick<LocalUpkeepParts, "clock" | "log"> &
       Pick<LocalStorageOptions, "onPublished">,
   ) {
-    const { held, kept, ballast, rebuild } = opened;
+    const { held, kept, ballast, rebuild, gate } = opened;
     const { layout, fileSystem } = held;
     const { clock, log, onPublished } = options;
     this.#opened = opened;
@@ -200,7 +205,10 @@ export class LocalStorage implements Storage {
         ({ isFile }) => isFile,
         () => false,
       );
-    this.index = waitForRebuild(kept.index, rebuild, isStored);
+    this.index = gateHosted(
+      waitForRebuild(kept.index, rebuild, isStored),
+      gate,
+    );
     this.upkeep = new LocalUpkeep({ ...opened, blobs: this.blobs, clock, log });
     this.#ballastTimer = setInterval(
       () => void ballast.restore(),

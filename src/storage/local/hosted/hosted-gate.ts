@@ -24,6 +24,11 @@ export class HostedGate {
     return this.#isOn;
   }
 
+  /** Whether hosted content may be missing in the index. */
+  get mayRestore(): boolean {
+    return this.#isOn && (!this.#isKnown || this.#registries.size > 0);
+  }
+
   /**
    * Starts the wait.
    *

@@ -1,7 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Digest } from "../../../oci/digest.ts";
 import { parsePushedManifest } from "../../../oci/pushed-manifest.ts";
-import type { Tag } from "../../../oci/reference.ts";
 import type { Clock } from "../../../telemetry/clock.ts";
 import type { HostedManifestRecord } from "../../hosted-index.ts";
 import {
@@ -12,7 +11,6 @@ import {
 import type {
   HostedName,
   HostedRecovery,
-  RestoredManifest,
 } from "../index/hosted-index/hosted-recovery.ts";
 import { pathOf } from "../index/index-keys.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
@@ -43,14 +41,13 @@ export interface HostedReplay {
   /** Manifests and tags that were put. */
   readonly restored: number;
   readonly deleted: number;
-  /** Manifests and tags that can't be restored, because the manifest is not stored or is damaged. */
-  readonly lost: readonly string[];
+  /** Lines that can't be restored, because the manifest is not stored or is damaged. */
+  readonly lost: readonly JournalRoot[];
 }
 
 /** Work between two turns of the event loop for requests. */
 const NAMES_PER_TURN = 64;
 const PAGE_ROWS = 256;
-const MAX_LOST_NAMES = 100;
 
 /**
  * Makes the hosted rows of the index agree with the journal. Lines are synced before their rows are
@@ -77,7 +74,7 @@ class Replay {
   #completeAtMs: number | undefined;
   #restored = 0;
   #deleted = 0;
-  readonly #lost: string[] = [];
+  readonly #lost: JournalRoot[] = [];
   #sinceTurn = 0;
 
   constructor(parts: HostedReplayParts) {
@@ -130,38 +127,33 @@ class Replay {
   }
 
   async #restoreAll(): Promise<void> {
-    const tags = new Map<string, { tag: Tag; atMs: number }[]>();
-    const manifests = new Map<string, JournalRoot & { digest: Digest }>();
+    /** The lines of each manifest: its own and those of tags, which restore it too. */
+    const manifests = new Map<string, JournalRoot[]>();
     for (const root of this.#differing.values()) {
-      const { key, digest, reference, atMs } = root;
-      if (digest === undefined) continue;
-      const id = `${pathOf(key)}@${digest}`;
-      // A tag restores its manifest too.
-      if (reference.kind === "digest" || !manifests.has(id)) {
-        manifests.set(id, { ...root, digest });
-      }
-      if (reference.kind === "digest") continue;
-      const named = tags.get(id) ?? [];
-      named.push({ tag: reference.tag, atMs });
-      tags.set(id, named);
+      if (root.digest === undefined) continue;
+      const id = `${pathOf(root.key)}@${root.digest}`;
+      const lines = manifests.get(id) ?? [];
+      lines.push(root);
+      manifests.set(id, lines);
     }
-    for (const [id, root] of manifests) {
-      await this.#restore(root, tags.get(id) ?? []);
+    for (const lines of manifests.values()) {
+      await this.#restore(lines);
       await this.#yieldTurn();
     }
   }
 
-  async #restore(
-    root: JournalRoot & { readonly digest: Digest },
-    tags: RestoredManifest["tags"],
-  ): Promise<void> {
-    const { key, digest } = root;
-    const manifest = await this.#readManifest(root);
+  async #restore(lines: readonly JournalRoot[]): Promise<void> {
+    const root = lines.find(isManifest) ?? lines[0];
+    if (root?.digest === undefined) return;
+    const { key } = root;
+    const manifest = await this.#readManifest(root, root.digest);
     if (manifest === undefined) {
-      this.#noteLost(`${pathOf(key)}@${digest}`);
-      for (const { tag } of tags) this.#noteLost(`${pathOf(key)}:${tag}`);
+      this.#lost.push(...lines);
       return;
     }
+    const tags = lines.flatMap(({ reference, atMs }) =>
+      reference.kind === "tag" ? [{ tag: reference.tag, atMs }] : [],
+    );
     const blobs: { digest: Digest; sizeBytes: number }[] = [];
     for (const child of manifest.children) {
       await this.#yieldTurn();
@@ -174,17 +166,14 @@ class Replay {
     }
     const { recovery, clock } = this.#parts;
     await recovery.restore({ key, manifest, blobs, tags }, clock.nowMs());
-    this.#restored += 1 + tags.length;
+    this.#restored += lines.length;
   }
 
   /** @returns undefined if it is not stored, or its bytes are not the manifest */
-  async #readManifest({
-    digest,
-    mediaType,
-    atMs,
-  }: JournalRoot & { readonly digest: Digest }): Promise<
-    HostedManifestRecord | undefined
-  > {
+  async #readManifest(
+    { mediaType, atMs }: JournalRoot,
+    digest: Digest,
+  ): Promise<HostedManifestRecord | undefined> {
     const { layout, fileSystem } = this.#parts;
     const sizeBytes = await this.#sizeOf(digest);
     if (sizeBytes === undefined || sizeBytes > MAX_HOSTED_MANIFEST_BYTES) {
@@ -256,10 +245,6 @@ class Replay {
     }
   }
 
-  #noteLost(name: string): void {
-    if (this.#lost.length < MAX_LOST_NAMES) this.#lost.push(name);
-  }
-
   async #yieldTurn(): Promise<void> {
     this.#sinceTurn += 1;
     if (this.#sinceTurn % NAMES_PER_TURN !== 0) return;
@@ -270,3 +255,7 @@ class Replay {
 
 /** The file is there and its bytes can't be read; a later read would fail as well. */
 const UNREADABLE = new Set(["EIO", "EUCLEAN", "EBADMSG", "EOF"]);
+
+function isManifest({ reference }: JournalRoot): boolean {
+  return reference.kind === "digest";
+}

@@ -5,6 +5,12 @@ import type { FileSystem } from "../root/file-system.ts";
 import { journalPages } from "./journal-pages.ts";
 import type { KeptIndex } from "../index/kept-index.ts";
 import { reconcile } from "./reconcile.ts";
+import { setTimeout as delay } from "node:timers/promises";
+import type { HostedGate } from "../hosted/hosted-gate.ts";
+import { replayHosted } from "../hosted/hosted-replay.ts";
+import { isCorruption } from "../index/index-transactions.ts";
+import { IndexError } from "../../metadata-index.ts";
+import { type JournalRoot, rootName } from "./journal-lines.ts";
 import type { RebuildWait } from "./rebuild-wait.ts";
 import type { RootsJournal } from "./roots-journal.ts";
 
@@ -17,7 +23,13 @@ export interface RecoveryOptions {
   readonly journal: RootsJournal;
   /** Lets requests wait while the index has less than the journal. */
   readonly rebuild: RebuildWait;
+  /** Lets requests for hosted repositories wait while the index may have less than the journal. */
+  readonly gate: HostedGate;
 }
+
+/** After a failed replay hosted repositories stay unavailable until a later one succeeds. */
+const REPLAY_AGAIN_MS = 5_000;
+const MAX_LOGGED_NAMES = 20;
 
 /** Checks and repairs the root in the background after a start, and after the index was replaced. */
 export class Recovery {
@@ -25,6 +37,7 @@ export class Recovery {
   readonly #abort = new AbortController();
   #work: Promise<void> = Promise.resolve();
   #shrinking: Promise<void> = Promise.resolve();
+  #replaying: Promise<void> = Promise.resolve();
   #running = 0;
   /** Whether the next start must repeat the recovery. */
   isUnfinished = false;
@@ -52,20 +65,112 @@ export class Recovery {
     this.isUnfinished = true;
     if (isLast) this.#options.kept.markWhole();
     else this.#options.kept.markPartial();
-    const { rebuild } = this.#options;
+    const { rebuild, gate } = this.#options;
     if (!isLast) rebuild.begin();
+    gate.begin(this.#readRegistries(), isLast);
     this.#run(async () => {
       try {
+        await this.#replay(isLast);
         if (!isSound && (await this.#isDamaged())) return;
         await this.#reconcile(isLast);
       } finally {
         // If the index was replaced, another run fills the new one.
         if (!isLast && this.#running === 1) rebuild.end();
       }
+      // A replay that failed is repeated; without it a compaction would drop its lines.
+      if (gate.isOn) return;
       this.#options.kept.markWhole();
       await this.#compact();
       this.isUnfinished = false;
     });
+  }
+
+  #readRegistries(): readonly string[] {
+    try {
+      return this.#options.kept.hostedRecovery.registries();
+    } catch {
+      // A damaged index; the journal names them too.
+      return [];
+    }
+  }
+
+  /** Replays the hosted lines of the journal; if that fails, again in the background. */
+  async #replay(isLast: boolean): Promise<void> {
+    try {
+      await this.#replayOnce(isLast);
+    } catch (error) {
+      if (this.#abort.signal.aborted || (await this.#replaceDamaged(error))) {
+        throw error;
+      }
+      this.#logReplayFailure(error);
+      this.#replaying = this.#replaying.then(() => this.#replayLater(isLast));
+    }
+  }
+
+  async #replayLater(isLast: boolean): Promise<void> {
+    const { signal } = this.#abort;
+    const { gate } = this.#options;
+    while (gate.isOn && !signal.aborted) {
+      await delay(REPLAY_AGAIN_MS, undefined, { signal, ref: false }).catch(
+        () => undefined,
+      );
+      if (signal.aborted || !gate.isOn) return;
+      try {
+        await this.#replayOnce(isLast);
+      } catch (error) {
+        if (signal.aborted || (await this.#replaceDamaged(error))) return;
+        this.#logReplayFailure(error);
+      }
+    }
+  }
+
+  async #replayOnce(isLast: boolean): Promise<void> {
+    const { layout, fileSystem, clock, log, kept, journal, gate } =
+      this.#options;
+    const { database } = kept;
+    const { restored, deleted, lost } = await replayHosted({
+      layout,
+      fileSystem,
+      clock,
+      journal,
+      recovery: kept.hostedRecovery,
+      isOlder: !isLast,
+      onRegistries: (registries) => gate.expect(registries),
+      signal: this.#abort.signal,
+    });
+    journal.keep(lost);
+    if (lost.length > 0) {
+      log.error(
+        {
+          lost: lost.length,
+          names: lost.slice(0, MAX_LOGGED_NAMES).map(rootName),
+        },
+        "could not restore hosted manifests whose bytes are missing or damaged; push them again",
+      );
+    }
+    if (restored + deleted > 0) {
+      log.info(
+        { restored, deleted },
+        "replayed the hosted lines of the journal",
+      );
+    }
+    // The index may have been replaced meanwhile; another run fills the new one.
+    if (kept.database === database) gate.end();
+  }
+
+  #logReplayFailure(error: unknown): void {
+    this.#options.log.error(
+      { err: error },
+      "could not replay the journal: hosted repositories are not available, retrying every 5 s",
+    );
+  }
+
+  /** @returns whether the failure was a damaged index, which is replaced now */
+  async #replaceDamaged(error: unknown): Promise<boolean> {
+    const cause = error instanceof IndexError ? error.cause : error;
+    if (!isCorruption(cause)) return false;
+    await this.#options.kept.replace(cause);
+    return true;
   }
 
   /** After a clean stop: compacts the journal if that is worth the time. */
@@ -83,7 +188,9 @@ export class Recovery {
     const { log } = this.#options;
     this.#shrinking = this.#shrinking
       .then(async () => {
-        if (this.isUnfinished || this.#abort.signal.aborted) return;
+        const { gate } = this.#options;
+        if (this.isUnfinished || gate.isOn || this.#abort.signal.aborted)
+          return;
         await this.#compact();
         log.info("removed obsolete lines from the journal of roots");
       })
@@ -102,6 +209,7 @@ export class Recovery {
     this.#abort.abort(new Error("the storage is being closed"));
     this.#options.rebuild.end();
     await this.#work;
+    await this.#replaying;
     await this.#shrinking;
   }
 
@@ -144,10 +252,16 @@ export class Recovery {
       audit: kept.audit,
       ...(isLast
         ? { roots: [] }
-        : { roots: await journal.read(this.#abort.signal), rebuild }),
+        : { roots: await this.#readMirrored(), rebuild }),
       signal: this.#abort.signal,
     });
     log.info(result, "index and blobs were compared");
+  }
+
+  /** Returns the lines of mirrored content; those of hosted content are replayed before. */
+  async #readMirrored(): Promise<readonly JournalRoot[]> {
+    const roots = await this.#options.journal.read(this.#abort.signal);
+    return roots.filter(({ isHosted }) => isHosted !== true);
   }
 
   async #compact(): Promise<void> {

@@ -59,10 +59,13 @@ export class RootsJournal {
   /** Hosted lines that wait for the next append. */
   #waiting: {
     readonly text: string;
+    readonly names: readonly string[];
     readonly written: PromiseWithResolvers<SyncedLines>;
   }[] = [];
   /** Hosted lines in the file whose rows may not be committed yet, in the order of the file. */
   readonly #unsettled = new Set<{ readonly text: string }>();
+  /** Hosted lines that can't be restored now, by name; kept for a later start. */
+  readonly #kept = new Map<string, string>();
   /** Repositories of which a line may differ from its row. */
   #doubts = 0;
   /** Whether pending changes were dropped before they were written. */
@@ -131,7 +134,8 @@ export class RootsJournal {
       );
     }
     const written = Promise.withResolvers<SyncedLines>();
-    this.#waiting.push({ text: lines.join(""), written });
+    const names = roots.map(rootName);
+    this.#waiting.push({ text: lines.join(""), names, written });
     if (this.#waiting.length === 1) {
       void this.#serialize(() => this.#appendWaiting());
     }
@@ -149,7 +153,8 @@ export class RootsJournal {
       for (const { written } of group) written.reject(fault);
       return;
     }
-    for (const { text, written } of group) {
+    for (const { text, names, written } of group) {
+      for (const name of names) this.#kept.delete(name);
       const lines = { text };
       this.#unsettled.add(lines);
       written.resolve({ settle: () => void this.#unsettled.delete(lines) });
@@ -163,8 +168,17 @@ export class RootsJournal {
       this.#pending.size === 0 &&
       this.#waiting.length === 0 &&
       this.#unsettled.size === 0 &&
+      this.#kept.size === 0 &&
       this.#doubts === 0
     );
+  }
+
+  /**
+   * Keeps hosted lines whose manifests are not stored, so that a compaction does not drop what a
+   * disk may return later. A new line of the name replaces the kept one.
+   */
+  keep(roots: readonly JournalRoot[]): void {
+    for (const root of roots) this.#kept.set(rootName(root), lineOf(root));
   }
 
   /** Records that a line may differ from its row, until the returned function is called. */
@@ -256,7 +270,8 @@ export class RootsJournal {
         position: await this.#file.sizeBytes(),
         unsettled: [...this.#unsettled].map(({ text }) => text),
       }));
-      const texts = textsOf(this.#clock.nowMs(), pages, unsettled);
+      const kept = [...this.#kept.values()];
+      const texts = textsOf(this.#clock.nowMs(), pages, { kept, unsettled });
       this.#grownBytes = 0;
       this.#compactBytes = await this.#file.rewrite(texts, position, (work) =>
         this.#serialize(work),
@@ -294,11 +309,15 @@ export class RootsJournal {
 async function* textsOf(
   nowMs: number,
   pages: AsyncIterable<readonly JournalRoot[]>,
-  unsettled: readonly string[],
+  lines: {
+    readonly kept: readonly string[];
+    readonly unsettled: readonly string[];
+  },
 ): AsyncGenerator<string> {
   yield completeLine(nowMs);
+  yield lines.kept.join("");
   for await (const page of pages) yield page.map(lineOf).join("");
-  yield unsettled.join("");
+  yield lines.unsettled.join("");
 }
 
 function keep(roots: Map<string, JournalRoot>, line: string): void {
