@@ -22,7 +22,7 @@ async function journal(mirror: TestMirror): Promise<Map<string, unknown>> {
   return new Map(
     text
       .split("\n")
-      .filter((line) => line !== "")
+      .filter((line) => line !== "" && !line.startsWith('{"complete"'))
       .map((line) => {
         const { ref, digest } = JSON.parse(line) as Record<string, unknown>;
         return [String(ref), digest];

@@ -28,8 +28,8 @@ import {
   readBootId,
   sweepPartials,
 } from "./root/storage-root.ts";
-import { gateHosted } from "./hosted/gated-index.ts";
-import { HostedGate } from "./hosted/hosted-gate.ts";
+import { gateHosted } from "./durable/gated-index.ts";
+import { HostedGate } from "./durable/hosted-gate.ts";
 import { RebuildWait, waitForRebuild } from "./upkeep/rebuild-wait.ts";
 import { Recovery } from "./upkeep/recovery.ts";
 import { RootsJournal } from "./upkeep/roots-journal.ts";

@@ -38,7 +38,7 @@ import {
   DurableWrites,
   type DurableWritesParts,
   type HostedDurability,
-} from "../hosted/durable-writes.ts";
+} from "../durable/durable-writes.ts";
 import { UploadRows } from "./hosted-index/upload-rows.ts";
 
 export interface IndexOptions {

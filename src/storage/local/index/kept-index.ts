@@ -16,7 +16,7 @@ import {
 } from "./open-sqlite-index.ts";
 import type { SqliteIndex } from "./sqlite-metadata-index.ts";
 import type { HostedRecovery } from "./hosted-index/hosted-recovery.ts";
-import { WalSync } from "../hosted/wal-sync.ts";
+import { WalSync } from "../durable/wal-sync.ts";
 import type { RootWatch } from "../root/root-watch.ts";
 import type { RootsJournal } from "../upkeep/roots-journal.ts";
 

@@ -14,7 +14,7 @@ import {
   createSqliteMetadataIndex,
   type SqliteIndex,
 } from "./sqlite-metadata-index.ts";
-import type { HostedDurability } from "../hosted/durable-writes.ts";
+import type { HostedDurability } from "../durable/durable-writes.ts";
 
 /**
  * In older versions two connections that write and checkpoint simultaneously can damage a WAL database.

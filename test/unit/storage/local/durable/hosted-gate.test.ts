@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { IndexRestoringError } from "../../../../../src/storage/metadata-index.ts";
-import { HostedGate } from "../../../../../src/storage/local/hosted/hosted-gate.ts";
+import { HostedGate } from "../../../../../src/storage/local/durable/hosted-gate.ts";
 
 /** Returns whether the promise is settled after some turns of the event loop. */
 async function isSettled(promise: Promise<unknown>): Promise<boolean> {
