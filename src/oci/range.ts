@@ -49,6 +49,27 @@ export function parseRangeHeader(
   return specs.length === 0 ? undefined : specs;
 }
 
+const REVERSED = /^bytes=([0-9]+)-([0-9]+)$/i;
+
+/**
+ * Parses a `Range` header as {@link parseRangeHeader} does, except that one reversed range cannot be
+ * satisfied: the conformance suite of the distribution-spec expects 416 for it.
+ */
+export function parseRegistryRange(
+  header: string | undefined,
+): readonly RangeSpec[] | undefined {
+  const specs = parseRangeHeader(header);
+  if (specs !== undefined || header === undefined) return specs;
+  const text = header.trim();
+  if (text.length > MAX_RANGE_LENGTH) return undefined;
+  const [, first, last] = REVERSED.exec(text) ?? [];
+  return first !== undefined &&
+    last !== undefined &&
+    BigInt(last) < BigInt(first)
+    ? [{ kind: "suffix", length: 0 }]
+    : undefined;
+}
+
 function parseRange(text: string): RangeSpec | undefined {
   const match = text.length > MAX_RANGE_LENGTH ? null : RANGE.exec(text);
   if (match === null) return undefined;

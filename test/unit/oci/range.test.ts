@@ -6,6 +6,7 @@ import {
   formatUnsatisfiedRange,
   isAscending,
   parseRangeHeader,
+  parseRegistryRange,
   resolveRange,
   resolveRanges,
 } from "../../../src/oci/range.ts";
@@ -214,4 +215,22 @@ void describe("resolveRanges", () => {
       { numRuns: 2000 },
     );
   });
+});
+
+void describe("a range of hosted content", () => {
+  for (const [header, want] of [
+    [undefined, undefined],
+    ["bytes=0-1", [{ kind: "between", first: 0, last: 1 }]],
+    ["bytes=5-", [{ kind: "from", first: 5 }]],
+    ["bytes=500-0", [{ kind: "suffix", length: 0 }]],
+    [" Bytes=9-8 ", [{ kind: "suffix", length: 0 }]],
+    ["bytes=500-0,1-2", undefined],
+    ["lines=500-0", undefined],
+    [`bytes=${"9".repeat(200)}-0`, undefined],
+    ["bytes=a-0", undefined],
+  ] as const) {
+    void it(`of ${header?.slice(0, 20)} is ${JSON.stringify(want)}`, () => {
+      assert.deepEqual(parseRegistryRange(header), want);
+    });
+  }
 });
