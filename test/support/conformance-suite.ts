@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cachedFolder, goInstall } from "./cached-tool.ts";
 
@@ -62,14 +63,11 @@ export async function runConformance(
   program: string,
   { version, registry, repository, data, results }: ConformanceRun,
 ): Promise<readonly ConformanceCase[]> {
-  const env = {
-    ...process.env,
+  const printed = await run(program, results, {
     OCI_VERSION: version,
     OCI_REGISTRY: registry,
-    OCI_TLS: "disabled",
     OCI_REPO1: repository,
     OCI_REPO2: repository,
-    OCI_RESULTS_DIR: results,
     OCI_API_PUSH: "false",
     OCI_API_BLOBS_DELETE: "false",
     OCI_API_MANIFESTS_DELETE: "false",
@@ -82,18 +80,6 @@ export async function runConformance(
     OCI_RO_DATA_MANIFESTS: data.manifests.join(" "),
     OCI_RO_DATA_BLOBS: data.blobs.join(" "),
     OCI_RO_DATA_REFERRERS: data.referrers.join(" "),
-  };
-  const options = {
-    env,
-    cwd: results,
-    timeout: RUN_TIMEOUT_MS,
-    killSignal: "SIGKILL",
-    maxBuffer: 16 * 1024 * 1024,
-  } as const;
-  const printed = await new Promise<string>((resolve) => {
-    execFile(program, [], options, (_error, stdout, stderr) =>
-      resolve(`${stdout}\n${stderr}`),
-    );
   });
   const [, report] =
     /^Test results\n([^]*?)^Configuration:$/m.exec(printed) ?? [];
@@ -101,6 +87,108 @@ export async function runConformance(
     throw new Error(`the conformance suite printed no results:\n${printed}`);
   }
   return readReport(report);
+}
+
+export interface FullConformanceRun extends Pick<
+  ConformanceRun,
+  "version" | "registry" | "results"
+> {
+  /** The suite pushes to the first, and mounts blobs of it in the second. */
+  readonly repositories: readonly [string, string];
+}
+
+/** The numbers that the suite counts itself. */
+export interface ConformanceResult {
+  readonly tests: number;
+  readonly failures: number;
+  readonly errors: number;
+  readonly skipped: number;
+  /** Cases that did not pass, with what the suite reports of them. */
+  readonly complaints: readonly string[];
+}
+
+/**
+ * Runs the whole suite: every API and every kind of data, but sparse manifests.
+ *
+ * @throws Error with the whole output if it wrote no `junit.xml`
+ */
+export async function runFullConformance(
+  program: string,
+  { version, registry, repositories, results }: FullConformanceRun,
+): Promise<ConformanceResult> {
+  const [repository, other] = repositories;
+  const printed = await run(program, results, {
+    OCI_VERSION: version,
+    OCI_REGISTRY: registry,
+    OCI_REPO1: repository,
+    OCI_REPO2: other,
+    // Manifests that name missing content are refused.
+    OCI_DATA_SPARSE: "false",
+    OCI_API_BLOBS_DIGEST_HEADER: "true",
+    OCI_API_BLOBS_UPLOAD_CANCEL: "true",
+    OCI_API_MANIFESTS_DIGEST_HEADER: "true",
+    OCI_API_MANIFESTS_TAG_PARAM: "true",
+  });
+  const file = join(results, "junit.xml");
+  const report = await readFile(file, "utf8").catch((cause: unknown) => {
+    throw new Error(`the conformance suite wrote no results:\n${printed}`, {
+      cause,
+    });
+  });
+  return readJunit(report);
+}
+
+/** Returns what the suite printed, also if it failed. */
+async function run(
+  program: string,
+  results: string,
+  settings: Readonly<Record<string, string>>,
+): Promise<string> {
+  const options = {
+    env: {
+      ...process.env,
+      OCI_TLS: "disabled",
+      OCI_RESULTS_DIR: results,
+      ...settings,
+    },
+    cwd: results,
+    timeout: RUN_TIMEOUT_MS,
+    killSignal: "SIGKILL",
+    maxBuffer: 16 * 1024 * 1024,
+  } as const;
+  return new Promise<string>((resolve) => {
+    execFile(program, [], options, (_error, stdout, stderr) =>
+      resolve(`${stdout}\n${stderr}`),
+    );
+  });
+}
+
+const SUITE = /<testsuite ([^>]*)>/;
+const TEST_CASE = /<testcase ([^>]*?)(?:\/>|>([^]*?)<\/testcase>)/g;
+
+function readJunit(report: string): ConformanceResult {
+  const [, suite = ""] = SUITE.exec(report) ?? [];
+  const complaints: string[] = [];
+  for (const [, head = "", body = ""] of report.matchAll(TEST_CASE)) {
+    const status = attribute(head, "status");
+    if (status === "passed") continue;
+    const [, reasons = ""] =
+      /<system-out>([^]*?)<\/system-out>/.exec(body) ?? [];
+    complaints.push(`${status}: ${attribute(head, "name")}: ${reasons}`);
+  }
+  const count = (name: string): number => Number(attribute(suite, name) || 0);
+  return {
+    tests: count("tests"),
+    failures: count("failures"),
+    errors: count("errors"),
+    skipped: count("skipped"),
+    complaints,
+  };
+}
+
+function attribute(head: string, name: string): string {
+  const [, value = ""] = new RegExp(`\\b${name}="([^"]*)"`).exec(head) ?? [];
+  return value;
 }
 
 const CASE =
