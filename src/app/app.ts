@@ -82,11 +82,11 @@ export async function buildApp(
     throw error;
   }
   const mirror = await buildMirror(foundation, upstreams, storage, access);
-  const hosted = buildHosted({
+  const hosted = await buildHosted({
     foundation,
     storage,
     mirror,
-    routes: upstreams.routes,
+    upstreams,
   });
   let isDraining = false;
   const sources = operatorSources({

@@ -1,24 +1,36 @@
 import type { Config } from "../config/config.ts";
-import type { GarbageCollection } from "../hosted/garbage-collection.ts";
-import type { HostedRoutes } from "../http/registry/hosted-routes.ts";
-import type { Routes } from "../routing/routes.ts";
+import {
+  readDescriptorLimit,
+  readMemoryLimit,
+  resolveUploadLimit,
+} from "../config/descriptor-limit.ts";
+import { StoredBlobs } from "../bodies/stored-blobs.ts";
+import { auditEvents } from "../hosted/audit-events.ts";
+import { createContent } from "../hosted/content/create-content.ts";
+import type { EventSink } from "../hosted/hosted.ts";
+import { Uploads } from "../hosted/uploads/uploads.ts";
+import { HostedRoutes } from "../http/registry/hosted-routes.ts";
+import { answerUpload } from "../http/registry/upload-routes.ts";
 import { buildHostedUpkeep } from "./build-hosted-upkeep.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
+import type { BuiltUpstreams } from "./build-upstreams.ts";
 import type { Foundation } from "./foundation.ts";
+
+/** How long an upload is kept whose registry left the configuration. */
+const ORPHAN_EXPIRY_MS = 24 * 3_600_000;
 
 /** The parts that the services of hosted repositories are built from. */
 export interface HostedParts {
   readonly foundation: Foundation;
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
-  readonly routes: Routes;
+  readonly upstreams: BuiltUpstreams;
 }
 
 export interface BuiltHosted {
-  /** Answers requests for hosted repositories; undefined: there are none. */
-  readonly routes: Pick<HostedRoutes, "answer"> | undefined;
-  readonly garbage: GarbageCollection;
+  /** Answers requests for hosted repositories. */
+  readonly routes: HostedRoutes;
   readonly replaceNotifications: (endpoints: Config["notifications"]) => void;
   /** Starts the background work, once the storage has recovered. */
   start(): void;
@@ -27,14 +39,75 @@ export interface BuiltHosted {
 }
 
 /** Creates the services of hosted repositories. */
-export function buildHosted(parts: HostedParts): BuiltHosted {
-  const { foundation, routes, storage } = parts;
-  const upkeep = buildHostedUpkeep(foundation, routes, storage);
-  return {
-    routes: undefined,
-    replaceNotifications: (endpoints) => upkeep.replaceNotifications(endpoints),
-    garbage: upkeep.garbage,
-    start: () => upkeep.start(),
-    stop: () => upkeep.stop(),
+export async function buildHosted(parts: HostedParts): Promise<BuiltHosted> {
+  const { foundation, storage, mirror, upstreams } = parts;
+  const { clock, log, audit } = foundation;
+  const { index, blobs: store } = storage.cache;
+  const { reads } = mirror;
+  const upkeep = buildHostedUpkeep(foundation, upstreams.routes);
+  const recordEvent = auditEvents(audit);
+  const events: EventSink = (event) => {
+    recordEvent(event);
+    upkeep.onEvent(event);
   };
+  const uploads = await buildUploads(parts, events);
+  const content = createContent({
+    store,
+    index,
+    hot: storage.hot,
+    stored: new StoredBlobs({ store, index, reads, clock }),
+    reads,
+    reservedBytes: (registry) => uploads.reservedBytes(registry),
+    events,
+    clock,
+    log,
+  });
+  const { set } = upstreams;
+  const uploadRoutes = {
+    uploads,
+    mayMirror: ({ upstream, repository }, digest) =>
+      set.mirrored
+        .find(({ name }) => name === upstream)
+        ?.mayPull(repository, { kind: "digest", digest }) === true,
+    clock,
+  } satisfies Parameters<typeof answerUpload>[0];
+  return {
+    routes: new HostedRoutes({
+      content,
+      events,
+      answerUpload: (call, routed, target) =>
+        answerUpload(uploadRoutes, call, routed, target),
+    }),
+    replaceNotifications: (endpoints) => upkeep.replaceNotifications(endpoints),
+    start: () => uploads.start(),
+    stop: async () => {
+      await uploads.stop();
+      await upkeep.stop();
+    },
+  };
+}
+
+async function buildUploads(
+  { foundation, storage, upstreams: { routes } }: HostedParts,
+  onEvent: EventSink,
+): Promise<Uploads> {
+  const { clock, log, metrics, live } = foundation;
+  const { cache, room } = storage;
+  const processLimits = {
+    descriptors: await readDescriptorLimit(),
+    memoryBytes: readMemoryLimit(),
+  };
+  return new Uploads({
+    blobs: cache.blobs,
+    index: cache.index,
+    clock,
+    log,
+    metrics,
+    room,
+    maxOpen: () =>
+      resolveUploadLimit(live.config.limits?.uploads ?? 0, processLimits),
+    expiryMs: (registry) =>
+      routes.findHosted(registry)?.uploadExpiryMs ?? ORPHAN_EXPIRY_MS,
+    onEvent,
+  });
 }

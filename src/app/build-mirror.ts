@@ -5,6 +5,7 @@ import {
 } from "../config/descriptor-limit.ts";
 import type { AccessControl } from "../http/client-auth/access-control.ts";
 import { StoredReads } from "../bodies/stored-reads.ts";
+import { createCatalog, type ListCatalog } from "../images/catalog.ts";
 import { Images } from "../images/images.ts";
 import { PinKeeper } from "../images/pin-keeper.ts";
 import { createPurge, type PurgeImage } from "../images/purge-image.ts";
@@ -23,6 +24,7 @@ export interface BuiltMirror {
   readonly images: Images;
   /** Drops a cached image by the names that clients use. */
   readonly purgeImage: PurgeImage;
+  readonly listCatalog: ListCatalog;
   /** Shared by mirrored and hosted content. */
   readonly reads: StoredReads;
 }
@@ -101,6 +103,7 @@ export async function buildMirror(
     }),
     images,
     purgeImage: createPurge(images, index),
+    listCatalog: createCatalog(index),
     reads,
   };
 }

@@ -32,11 +32,11 @@ export async function buildServers(
   { set }: BuiltUpstreams,
   { tls, clientAddress, access }: ClientAccess,
   {
-    mirror: { mirror, purgeImage },
+    mirror: { mirror, purgeImage, listCatalog },
     hosted,
     sources,
   }: {
-    readonly mirror: Pick<BuiltMirror, "mirror" | "purgeImage">;
+    readonly mirror: Pick<BuiltMirror, "mirror" | "purgeImage" | "listCatalog">;
     readonly hosted: BuiltHosted;
     readonly sources: OperatorSources;
   },
@@ -49,6 +49,7 @@ export async function buildServers(
   });
   const shared = {
     mirror,
+    hosted: hosted.routes,
     currentRoutes: () => set.routes,
     access,
     clientAddress,
@@ -78,8 +79,8 @@ export async function buildServers(
       config.listen,
       createRegistryListener({
         ...shared,
-        hosted: hosted.routes,
         purgeImage,
+        listCatalog,
         audit,
         instanceId,
         repeatedHeads,

@@ -24,8 +24,7 @@ import {
   type MirrorParts,
 } from "./build-mirror.ts";
 import type { CurrentUpstreams } from "./current-upstreams.ts";
-import { type ListedName, listRepositories } from "./lists/catalog.ts";
-import type { Page, PageRequest } from "./lists/pages.ts";
+import type { PageRequest } from "./lists/pages.ts";
 import type { ReferrersAnswer } from "./lists/referrers.ts";
 import type { TagsAnswer } from "./lists/tag-lists.ts";
 import type { ManifestAnswer } from "./manifests/manifest-answers.ts";
@@ -66,17 +65,6 @@ export interface Mirror {
     subject: Digest,
     artifactTypes: readonly string[],
   ): Promise<ReferrersAnswer>;
-  /**
-   * Lists the repositories in the cache as `upstream/repository`; of one upstream, without its name.
-   *
-   * @param maySee judges `upstream/repository`; other names appear nowhere, `nextLast` included
-   */
-  listRepositories(
-    page: PageRequest,
-    upstream: string | undefined,
-    maySee: (name: string) => boolean,
-    listedName: ListedName,
-  ): Promise<Page<string>>;
   /** Asks the upstream what a tag points to now. */
   refreshTag(
     target: RepositoryKey,
@@ -126,8 +114,6 @@ export function createMirror(options: MirrorOptions): Mirror {
     ...manifestMethods(parts, admission, answer),
     ...blobMethods(parts, answer),
     ...listMethods(parts, answer),
-    listRepositories: (page, upstream, maySee, listedName) =>
-      listRepositories(options.index, page, upstream, maySee, listedName),
     absence: (wanted) =>
       options.isOffline() ? offlineRefusal(wanted) : negativeRefusal(wanted),
     replaceUpstreams: (replaced) => upstreams.replace(replaced),

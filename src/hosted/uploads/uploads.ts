@@ -92,6 +92,11 @@ export class Uploads {
     };
   }
 
+  /** Returns the bytes of a registry's open uploads, which count towards its quota. */
+  reservedBytes(registry: string): number {
+    return this.#open.reserved.of(registry);
+  }
+
   /** Starts the upkeep; called when the storage can be used. */
   start(): void {
     this.#open.start();

@@ -1,9 +1,12 @@
 import type { ManifestAnswer } from "../../mirror/manifests/manifest-answers.ts";
-import type { RoutedRepository } from "../../routing/routes.ts";
+import type { HostedManifest } from "../../hosted/content/content.ts";
+import type { RoutedHosted, RoutedRepository } from "../../routing/routes.ts";
 import type { Reference } from "../../oci/reference.ts";
 import type { LoggedHead } from "../registry/exchange.ts";
+import type { Head } from "../registry/send.ts";
 import type { RequestTarget } from "../registry/request-target.ts";
 import { manifestHead } from "../registry/send-content.ts";
+import { hostedManifestHead } from "../registry/send-hosted.ts";
 
 /** A manifest request, as Node's parser read it from the bytes of its head. */
 export interface ReadRequest {
@@ -22,6 +25,7 @@ export interface ReadRequest {
 export class ReadHead {
   readonly request: ReadRequest;
   #last: LastAnswer | undefined;
+  #lastHosted: LastHosted | undefined;
 
   constructor(request: ReadRequest) {
     this.request = request;
@@ -51,21 +55,39 @@ export class ReadHead {
     ) {
       return last.text;
     }
-    const text = this.#format(routed, manifest, ending);
+    const head = manifestHead(routed, manifest);
+    const text = this.#format(head, manifest.bytes, ending);
     this.#last = { routed, manifest, ageSeconds, ending, text };
     return text;
   }
 
-  #format(
-    routed: RoutedRepository,
-    manifest: ManifestAnswer,
+  /** Returns the response of a hosted manifest, in the form of {@link answer}. */
+  answerHosted(
+    routed: RoutedHosted,
+    manifest: HostedManifest,
     ending: string,
   ): string {
-    const { bytes } = manifest;
-    const head = manifestHead(routed, manifest);
+    const last = this.#lastHosted;
+    if (
+      last !== undefined &&
+      last.ending === ending &&
+      last.routed === routed &&
+      last.manifest.bytes === manifest.bytes &&
+      last.manifest.digest === manifest.digest &&
+      last.manifest.mediaType === manifest.mediaType
+    ) {
+      return last.text;
+    }
+    const head = hostedManifestHead(routed, manifest);
+    const text = this.#format(head, manifest.bytes, ending);
+    this.#lastHosted = { routed, manifest, ending, text };
+    return text;
+  }
+
+  #format(head: Head, bytes: Buffer, ending: string): string {
     head.push("Content-Length", bytes.length);
     let text = "HTTP/1.1 200 OK\r\n";
-    // Every value is valid in a header; see the types of `manifestHead`.
+    // Every value is valid in a header; see the types of the heads.
     for (let i = 0; i < head.length; i += 2) {
       text += `${head[i]}: ${head[i + 1]}\r\n`;
     }
@@ -79,6 +101,13 @@ interface LastAnswer {
   readonly routed: RoutedRepository;
   readonly manifest: ManifestAnswer;
   readonly ageSeconds: number;
+  readonly ending: string;
+  readonly text: string;
+}
+
+interface LastHosted {
+  readonly routed: RoutedHosted;
+  readonly manifest: HostedManifest;
   readonly ending: string;
   readonly text: string;
 }

@@ -2,7 +2,11 @@ import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 import { LRUCache } from "lru-cache";
 import type { Mirror } from "../../mirror/mirror.ts";
-import type { Routes } from "../../routing/routes.ts";
+import type {
+  RoutedHosted,
+  RoutedRepository,
+  Routes,
+} from "../../routing/routes.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import {
@@ -14,6 +18,7 @@ import type { SwitchableClientAddress } from "../server/client-address.ts";
 import type { AccessControl } from "../client-auth/access-control.ts";
 import { canonicalAddress } from "../client-auth/networks.ts";
 import type { ConnectionLimits } from "../server/connection-limits.ts";
+import type { HostedRoutes } from "../registry/hosted-routes.ts";
 import { Exchange } from "../registry/exchange.ts";
 import { ReadHead } from "./read-head.ts";
 import { type FoundAnswer, WatchedConnection } from "./watched-connection.ts";
@@ -40,6 +45,8 @@ const ORDINARY_HEADERS = new Set([
 
 export interface RepeatedHeadsOptions {
   readonly mirror: Pick<Mirror, "recallManifest">;
+  /** Absent: hosted manifests are always parsed. */
+  readonly hosted?: Pick<HostedRoutes, "recall"> | undefined;
   readonly currentRoutes: () => Routes;
   readonly access: Pick<AccessControl, "isRestricting">;
   readonly clientAddress: Pick<SwitchableClientAddress, "isTrustedProxy">;
@@ -174,30 +181,92 @@ export class RepeatedHeads {
     const head = key === undefined ? undefined : this.#heads.get(key);
     if (head === undefined) return undefined;
     if (this.#isAlwaysParsed(client)) return undefined;
-    const { mirror, currentRoutes, metrics } = this.#options;
-    const exchange = new Exchange();
-    const { target, host, repository, reference, isHead, logged, bodyBytes } =
-      head.request;
+    const { currentRoutes } = this.#options;
+    const { target, host, repository } = head.request;
     const routed = target.route(currentRoutes(), host, repository);
-    if (!routed.ok || routed.kind === "hosted") return undefined;
+    if (!routed.ok) return undefined;
+    return routed.kind === "hosted"
+      ? this.#findHosted(head, routed, client, ending)
+      : this.#findMirrored(head, routed, client, ending);
+  }
+
+  #findMirrored(
+    head: ReadHead,
+    routed: RoutedRepository,
+    client: string,
+    ending: () => string,
+  ): FoundAnswer | undefined {
+    const { reference, isHead, bodyBytes } = head.request;
+    const { mirror } = this.#options;
     const manifest = mirror.recallManifest(targetOf(routed), reference, isHead);
     if (manifest === undefined) return undefined;
     const sentBytes = isHead ? 0 : manifest.bytes.length;
     // Parsed and remembered again, with the larger size.
     if (sentBytes > bodyBytes) return undefined;
-    exchange.client = client;
-    exchange.kind = target.kind;
+    const exchange = this.#exchangeOf(head, client, sentBytes);
     exchange.upstream = routed.upstream.name;
     exchange.template = routed.upstream.template;
     exchange.repository = routed.repository;
-    exchange.reference = target.reference;
     exchange.cache = manifest.status;
-    exchange.sentBytes = sentBytes;
     return {
       text: head.answer(routed, manifest, ending()),
-      report: (isWhole) =>
-        exchange.report(logged, 200, isWhole, this.#logRequest, metrics),
+      report: this.#reportOf(head, exchange),
     };
+  }
+
+  /** The index decides what a hosted tag points to now: a push or a deletion is in effect. */
+  #findHosted(
+    head: ReadHead,
+    routed: RoutedHosted,
+    client: string,
+    ending: () => string,
+  ): FoundAnswer | undefined {
+    const { hosted } = this.#options;
+    const { reference, isHead, bodyBytes, logged, host } = head.request;
+    const sender = {
+      user: undefined,
+      client,
+      userAgent: logged.userAgent,
+      host,
+      method: logged.method ?? "",
+    };
+    const manifest = hosted?.recall(
+      routed,
+      reference,
+      { isHead, maxBytes: bodyBytes },
+      sender,
+    );
+    if (manifest === undefined) return undefined;
+    const sentBytes = isHead ? 0 : manifest.bytes.length;
+    const exchange = this.#exchangeOf(head, client, sentBytes);
+    exchange.hosted = routed.hosted.name;
+    exchange.repository = routed.repository;
+    return {
+      text: head.answerHosted(routed, manifest, ending()),
+      report: this.#reportOf(head, exchange),
+    };
+  }
+
+  #exchangeOf(
+    { request: { target } }: ReadHead,
+    client: string,
+    sentBytes: number,
+  ): Exchange {
+    const exchange = new Exchange();
+    exchange.client = client;
+    exchange.kind = target.kind;
+    exchange.reference = target.reference;
+    exchange.sentBytes = sentBytes;
+    return exchange;
+  }
+
+  #reportOf(
+    { request: { logged } }: ReadHead,
+    exchange: Exchange,
+  ): FoundAnswer["report"] {
+    const { metrics } = this.#options;
+    return (isWhole) =>
+      exchange.report(logged, 200, isWhole, this.#logRequest, metrics);
   }
 }
 

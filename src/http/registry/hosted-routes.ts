@@ -1,9 +1,15 @@
-import type { HostedContent } from "../../hosted/content/content.ts";
 import type { RoutedHosted } from "../../routing/routes.ts";
 import type { UploadTargetPath } from "../../oci/path.ts";
-import type { Call, RepositoryTarget } from "./call.ts";
+import type { HostedManifest } from "../../hosted/content/content.ts";
+import type { Sender } from "../../hosted/hosted.ts";
+import type { Reference } from "../../oci/reference.ts";
+import { type Call, hostedOf, type RepositoryTarget } from "./call.ts";
+import { deleteContent, putManifest } from "./hosted-writes.ts";
+import { BodyReader } from "./read-body.ts";
 import { MethodRefusal } from "./refusals.ts";
 import {
+  type HostedReads,
+  pullOfManifest,
   sendHostedBlob,
   sendHostedManifest,
   sendHostedReferrers,
@@ -17,17 +23,41 @@ export type AnswerUpload = (
   target: UploadTargetPath,
 ) => Promise<void>;
 
-export interface HostedRoutesOptions {
-  readonly content: HostedContent;
+export interface HostedRoutesOptions extends HostedReads {
   readonly answerUpload: AnswerUpload;
 }
 
 /** Answers requests for hosted repositories: route and method decide which. */
 export class HostedRoutes {
   readonly #options: HostedRoutesOptions;
+  readonly #bodies = new BodyReader();
 
   constructor(options: HostedRoutesOptions) {
     this.#options = options;
+  }
+
+  /**
+   * Returns a manifest in memory, for a response without a {@link Call}. The index is asked each time,
+   * so that a push or a deletion is in effect for the next request.
+   *
+   * @param maxBytes larger manifests are not returned
+   */
+  recall(
+    routed: RoutedHosted,
+    reference: Reference,
+    {
+      isHead,
+      maxBytes,
+    }: { readonly isHead: boolean; readonly maxBytes: number },
+    sender: Sender,
+  ): HostedManifest | undefined {
+    const { content, events } = this.#options;
+    const repository = hostedOf(routed);
+    const manifest = content.recallManifest(repository, reference, isHead);
+    if (manifest === undefined || isHead) return manifest;
+    if (manifest.bytes.length > maxBytes) return undefined;
+    events(pullOfManifest(repository, reference, manifest, sender));
+    return manifest;
   }
 
   /**
@@ -45,12 +75,27 @@ export class HostedRoutes {
     switch (target.kind) {
       case "manifest":
         if (isRead) {
-          return sendHostedManifest(content, call, routed, target.reference);
+          return sendHostedManifest(
+            this.#options,
+            call,
+            routed,
+            target.reference,
+          );
         }
-        throw new MethodRefusal("GET, HEAD");
+        if (method === "PUT") {
+          return putManifest(content, this.#bodies, call, routed, target);
+        }
+        if (method === "DELETE") {
+          return deleteContent(content, call, routed, target);
+        }
+        throw new MethodRefusal("GET, HEAD, PUT, DELETE");
       case "blob":
-        if (isRead) return sendHostedBlob(content, call, routed, target.digest);
-        throw new MethodRefusal("GET, HEAD");
+        if (isRead)
+          return sendHostedBlob(this.#options, call, routed, target.digest);
+        if (method === "DELETE") {
+          return deleteContent(content, call, routed, target);
+        }
+        throw new MethodRefusal("GET, HEAD, DELETE");
       case "tags":
         if (!isRead) throw new MethodRefusal("GET, HEAD");
         return sendHostedTags(content, call, routed, target);

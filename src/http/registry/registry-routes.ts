@@ -4,6 +4,7 @@ import type {
   ServerResponse,
 } from "node:http";
 import type { Wanted } from "../../mirror/answers.ts";
+import type { ListCatalog } from "../../images/catalog.ts";
 import type { PurgeImage } from "../../images/purge-image.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
 import {
@@ -45,9 +46,10 @@ import { UnknownRegistries } from "./unknown-registries.ts";
 export interface RegistryRoutesOptions {
   readonly mirror: Mirror;
   /** Absent: nothing is hosted. */
-  readonly hosted?: Pick<HostedRoutes, "answer"> | undefined;
+  readonly hosted?: Pick<HostedRoutes, "answer">;
   /** Drops cached images on a client's order. */
   readonly purgeImage: PurgeImage;
+  readonly listCatalog: ListCatalog;
   /** Returns the routes of the current configuration; called once for each request. */
   readonly currentRoutes: () => Routes;
   readonly access: AccessControl;
@@ -172,7 +174,7 @@ function dispatch(
   if (target.kind === "ping" || target.kind === "catalog") {
     if (!isRead(request)) throw new MethodRefusal("GET, HEAD");
     if (target.kind === "catalog") {
-      return sendCatalog(options.mirror, call, target);
+      return sendCatalog(options.listCatalog, call, target);
     }
     sendPing(call);
     return undefined;
@@ -181,11 +183,9 @@ function dispatch(
   exchange.reference = call.requested.reference;
   if (routed.kind === "hosted") {
     if (options.hosted === undefined) throw new RegistryError("NAME_UNKNOWN");
-    // The client waits for permission to send its body, which is read now.
-    if (request.headers.expect !== undefined && !isRead(request)) {
-      call.response.writeContinue();
-    }
-    return options.hosted.answer(call, routed, target);
+    const answering = options.hosted.answer(call, routed, target);
+    if (answering === undefined) options.repeatedHeads?.noteRecalled(call);
+    return answering;
   }
   return isRead(request)
     ? answerMirrored(options, call, routed, target)

@@ -2,9 +2,15 @@ import type {
   HostedContent,
   HostedManifest,
 } from "../../hosted/content/content.ts";
+import type {
+  EventSink,
+  HostedEvent,
+  HostedRepository,
+  Sender,
+} from "../../hosted/hosted.ts";
 import { parseDigest, type Digest } from "../../oci/digest.ts";
 import { OCI_INDEX } from "../../oci/media-type.ts";
-import { parseRangeHeader } from "../../oci/range.ts";
+import { parseRegistryRange } from "../../oci/range.ts";
 import type { Reference } from "../../oci/reference.ts";
 import { repositoryKey, type RoutedHosted } from "../../routing/routes.ts";
 import {
@@ -12,6 +18,7 @@ import {
   type Call,
   hostedOf,
   type RepositoryTarget,
+  senderOf,
 } from "./call.ts";
 import { allowsRange, matchesIfNoneMatch } from "./preconditions.ts";
 import { UnsatisfiedRange } from "./refusals.ts";
@@ -24,6 +31,13 @@ import {
 import { addNextLink } from "./send-lists.ts";
 import { beginHead, type Head, sendBytes, sendHead } from "./send.ts";
 
+/** Services that answer reads. */
+export interface HostedReads {
+  readonly content: HostedContent;
+  /** Receives the pulls. */
+  readonly events: EventSink;
+}
+
 /*
  * Responses about hosted content: like those about mirrored content, without `Cache-Status` and `Age`.
  */
@@ -35,20 +49,45 @@ import { beginHead, type Head, sendBytes, sendHead } from "./send.ts";
  * @throws RegistryError, synchronously or in the promise
  */
 export function sendHostedManifest(
-  content: HostedContent,
+  { content, events }: HostedReads,
   call: Call,
   routed: RoutedHosted,
   reference: Reference,
 ): Promise<void> | undefined {
   const repository = hostedOf(routed);
   const recalled = content.recallManifest(repository, reference, call.isHead);
+  const send = (manifest: HostedManifest): void => {
+    answerManifest(call, routed, manifest);
+    if (call.isHead) return;
+    const sender = senderOf(call);
+    events(pullOfManifest(repository, reference, manifest, sender));
+  };
   if (recalled === undefined) {
     return content
       .getManifest(repository, reference, call.isHead)
-      .then((manifest) => answerManifest(call, routed, manifest));
+      .then((manifest) => send(manifest));
   }
-  answerManifest(call, routed, recalled);
+  send(recalled);
   return undefined;
+}
+
+/** Returns the event of a pulled manifest. */
+export function pullOfManifest(
+  { key }: HostedRepository,
+  reference: Reference,
+  { digest, mediaType, bytes }: HostedManifest,
+  sender: Sender,
+): HostedEvent {
+  return {
+    action: "pull",
+    key,
+    digest,
+    tag: reference.kind === "tag" ? reference.tag : undefined,
+    mediaType,
+    sizeBytes: bytes.length,
+    from: undefined,
+    sender,
+  };
 }
 
 function answerManifest(
@@ -79,7 +118,7 @@ export function hostedManifestHead(
 
 /** @throws RegistryError, UnsatisfiedRange */
 export async function sendHostedBlob(
-  content: HostedContent,
+  { content, events }: HostedReads,
   call: Call,
   routed: RoutedHosted,
   digest: Digest,
@@ -103,7 +142,7 @@ export async function sendHostedBlob(
     return;
   }
   const ranges = allowsRange(header(request, "if-range"), etag)
-    ? parseRangeHeader(request.headers.range)
+    ? parseRegistryRange(request.headers.range)
     : undefined;
   const demand = { ranges, client: exchange.client };
   const blob = await content.openBlob(repository, digest, demand, isClaimed);
@@ -113,6 +152,18 @@ export async function sendHostedBlob(
     throw new UnsatisfiedRange(blob.sizeBytes, head);
   }
   await answerBlob(call, routed, digest, blob);
+  const isWhole = blob.kind === "body" && blob.range === undefined;
+  if (!isWhole || !response.writableEnded) return;
+  events({
+    action: "pull",
+    key: repository.key,
+    digest,
+    tag: undefined,
+    mediaType: undefined,
+    sizeBytes: blob.sizeBytes,
+    from: undefined,
+    sender: senderOf(call),
+  });
 }
 
 /** @throws RegistryError */

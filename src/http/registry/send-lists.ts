@@ -1,5 +1,10 @@
 import type { Mirror } from "../../mirror/mirror.ts";
-import { registryName, type RoutedRepository } from "../../routing/routes.ts";
+import type { ListCatalog } from "../../images/catalog.ts";
+import {
+  registryName,
+  type RoutedRepository,
+  type Routes,
+} from "../../routing/routes.ts";
 import { formatNextLink } from "../../oci/link.ts";
 import { OCI_INDEX } from "../../oci/media-type.ts";
 import {
@@ -49,21 +54,33 @@ export async function sendReferrers(
 
 /** Sends the names of the repositories that the client may read. @throws Refusal, RegistryError */
 export async function sendCatalog(
-  mirror: Mirror,
+  listCatalog: ListCatalog,
   call: Call,
   target: DistributionTarget & { kind: "catalog" },
 ): Promise<void> {
+  const { routes } = call;
   const routed = routeRegistry(call);
-  const page = await mirror.listRepositories(
+  const page = await listCatalog(
     target,
     routed.registry && registryName(routed.registry),
     call.admission.maySee,
-    (upstream) => call.routes.listedName(upstream),
+    {
+      listedName: (registry) => routes.listedName(registry),
+      isHosted: (registry) => routes.findHosted(registry) !== undefined,
+      isOfDefault: (name) => isOfDefault(routes, name),
+    },
   );
   const head = beginHead("application/json");
   addNextLink(head, call, target, page.nextLast);
   addNamespace(head, routed);
   send(call, head, JSON.stringify({ repositories: page.entries }));
+}
+
+/** Whether a name without a registry leads to the hosted default, and to the repository of that name. */
+function isOfDefault(routes: Routes, name: string): boolean {
+  const hints = { prefix: undefined, ns: undefined, host: undefined };
+  const routed = routes.routeRepository(hints, name);
+  return routed.ok && routed.kind === "hosted" && routed.repository === name;
 }
 
 function send(

@@ -583,6 +583,7 @@ void describe("the routes", () => {
       metrics: createMetrics("0"),
       instanceId: "x",
       purgeImage: () => Promise.reject(new Error("unexpected call")),
+      listCatalog: () => Promise.reject(new Error("unexpected call")),
     });
     const server = createServer(listener);
     server.listen(0, "127.0.0.1");

@@ -43,11 +43,6 @@ export class IndexTransactions {
     return this.#attempt(method, () => this.#transact(work));
   }
 
-  /** Runs a write of columns that no row in memory has, so that those rows stay. */
-  writeUnread<T>(method: string, work: () => T): Promise<T> {
-    return this.#attempt(method, () => this.#transact(work, false));
-  }
-
   /** Runs a write, rolls it back and returns its result. */
   rehearse<T>(method: string, work: () => T): Promise<T> {
     return this.#attempt(method, () => this.#rollBack(work));
@@ -81,7 +76,7 @@ export class IndexTransactions {
     throw this.#asIndexError(method, error);
   }
 
-  #transact<T>(work: () => T, isRead = true): T {
+  #transact<T>(work: () => T): T {
     const transaction = this.#options.database.transaction(work);
     let result: T;
     const before = this.#changes();
@@ -96,7 +91,7 @@ export class IndexTransactions {
     this.#isBlocked = false;
     // A transaction may find nothing to change.
     if (this.#changes() !== before) {
-      if (isRead) this.#options.onChanged();
+      this.#options.onChanged();
       this.#options.onWritten();
     }
     return result;

@@ -106,6 +106,7 @@ class Harness {
         metrics,
         repeatedHeads,
         purgeImage: () => Promise.reject(new Error("unexpected call")),
+        listCatalog: () => Promise.reject(new Error("unexpected call")),
         audit: NO_AUDIT,
         instanceId: "x",
       }),

@@ -81,7 +81,7 @@ export class SqliteHostedIndex implements HostedIndex {
     digest: Digest,
     atMs: number,
   ): Promise<BlobRow | undefined> {
-    return this.#transactions.writeUnread("claimHostedBlob", () =>
+    return this.#transactions.write("claimHostedBlob", () =>
       this.#hosted.writes.claimBlob(key, digest, atMs)
         ? blobRow(
             digest,

@@ -1,10 +1,13 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { listRepositories } from "../../../../src/mirror/lists/catalog.ts";
+import {
+  type CatalogNames,
+  createCatalog,
+} from "../../../src/images/catalog.ts";
 import type {
   RepositoryKey,
   RepositoryName,
-} from "../../../../src/oci/reference.ts";
+} from "../../../src/oci/reference.ts";
 
 const COUNT = 10_000;
 
@@ -28,6 +31,7 @@ function open() {
           last === undefined ? 0 : names.findIndex((name) => name > last);
         return Promise.resolve(at === -1 ? [] : keys.slice(at, at + n));
       },
+      listHostedRepositories: () => Promise.resolve([]),
     },
   };
 }
@@ -36,20 +40,22 @@ function maySee(name: string): boolean {
   return /[37]$/.test(name);
 }
 
-function asNamed(upstream: string): string {
-  return upstream;
+/** Names of mirrored registries only. */
+function mirrored(
+  listedName: CatalogNames["listedName"] = (upstream) => upstream,
+): CatalogNames {
+  return { listedName, isHosted: () => false, isOfDefault: () => false };
 }
 
 void describe("a page of the catalog", () => {
   void it("takes few steps even if the client may see no repository, for any page size (R1)", async () => {
     for (const n of [1, 2, 999, 1_000]) {
       const { index, steps } = open();
-      const page = await listRepositories(
-        index,
+      const page = await createCatalog(index)(
         { n, last: undefined },
         undefined,
         () => false,
-        asNamed,
+        mirrored(),
       );
       assert.deepEqual(page, { entries: [], nextLast: undefined });
       assert.ok(steps.length <= COUNT / 1_000 + 6, `${n}: ${steps.length}`);
@@ -63,12 +69,11 @@ void describe("a page of the catalog", () => {
       const seen: string[] = [];
       let last: string | undefined;
       while (seen.length < wanted.length) {
-        const page = await listRepositories(
-          index,
+        const page = await createCatalog(index)(
           { n, last },
           undefined,
           maySee,
-          asNamed,
+          mirrored(),
         );
         seen.push(...page.entries);
         last = page.nextLast;
@@ -81,12 +86,11 @@ void describe("a page of the catalog", () => {
 
   void it("of one upstream ends with its last repository", async () => {
     const { index, steps } = open();
-    const page = await listRepositories(
-      index,
+    const page = await createCatalog(index)(
       { n: 5, last: "r04997" },
       "a.example",
       () => true,
-      asNamed,
+      mirrored(),
     );
     assert.deepEqual(page, {
       entries: ["r04998", "r04999"],
@@ -108,6 +112,7 @@ void describe("a page of the catalog", () => {
     const index = {
       listRepositories: (n: number, last = "") =>
         Promise.resolve(keys.filter((key) => pathOf(key) > last).slice(0, n)),
+      listHostedRepositories: () => Promise.resolve([]),
     };
     const listed: Readonly<Record<string, string>> = {
       "a.corp:5000": "zeta",
@@ -122,12 +127,11 @@ void describe("a page of the catalog", () => {
       const seen: string[] = [];
       let last: string | undefined;
       do {
-        const page = await listRepositories(
-          index,
+        const page = await createCatalog(index)(
           { n, last },
           undefined,
           () => true,
-          (name) => listed[name],
+          mirrored((name) => listed[name]),
         );
         seen.push(...page.entries);
         last = page.nextLast;
@@ -135,12 +139,11 @@ void describe("a page of the catalog", () => {
       assert.deepEqual(seen, all, `pages of ${n}`);
     }
     for (const last of ["a", "b", "b-c/r9", "b/", "y", "zeta/r2", "zz"]) {
-      const page = await listRepositories(
-        index,
+      const page = await createCatalog(index)(
         { n: 100, last },
         undefined,
         () => true,
-        (name) => listed[name],
+        mirrored((name) => listed[name]),
       );
       assert.deepEqual(
         page.entries,
@@ -148,6 +151,77 @@ void describe("a page of the catalog", () => {
         last,
       );
     }
+  });
+
+  void it("merges hosted repositories without a prefix into those of other registries", async () => {
+    const mirroredNames = ["docker.io/library/a", "quay.io/b"];
+    const hosted: Readonly<Record<string, readonly string[]>> = {
+      local: ["a", "docker", "docker.io/x", "e", "hidden", "team/app", "z"],
+      other: ["app", "zed"],
+    };
+    const keys = [
+      ...mirroredNames,
+      ...["local", "other"].flatMap((registry) =>
+        (hosted[registry] ?? []).map((name) => `${registry}/${name}`),
+      ),
+    ]
+      .toSorted()
+      .map((path) => ({
+        upstream: path.slice(0, path.indexOf("/")),
+        repository: path.slice(path.indexOf("/") + 1) as RepositoryName,
+      }));
+    const index = {
+      listRepositories: (n: number, last = "") =>
+        Promise.resolve(keys.filter((key) => pathOf(key) > last).slice(0, n)),
+      listHostedRepositories: (registry: string, n: number, last = "") =>
+        Promise.resolve(
+          (hosted[registry] ?? [])
+            .filter((name) => name > last)
+            .slice(0, n) as RepositoryName[],
+        ),
+    };
+    const names: CatalogNames = {
+      listedName: (registry) => (registry === "local" ? "" : registry),
+      isHosted: (registry) => registry in hosted,
+      isOfDefault: (name) => !name.startsWith("docker.io/"),
+    };
+    const all = [
+      "a",
+      "docker",
+      "docker.io/library/a",
+      "e",
+      "other/app",
+      "other/zed",
+      "quay.io/b",
+      "team/app",
+      "z",
+    ];
+    for (const n of [1, 2, 3, 5, 9, 100]) {
+      const seen: string[] = [];
+      let last: string | undefined;
+      do {
+        const page = await createCatalog(index)(
+          { n, last },
+          undefined,
+          (name) => name !== "local/hidden",
+          names,
+        );
+        assert.ok(page.entries.length <= n);
+        seen.push(...page.entries);
+        last = page.nextLast;
+      } while (last !== undefined);
+      assert.deepEqual(seen, all, `pages of ${n}`);
+    }
+    const page = await createCatalog(index)(
+      { n: 3, last: "docker" },
+      "local",
+      () => true,
+      names,
+    );
+    assert.deepEqual(page, {
+      entries: ["docker.io/x", "e", "hidden"],
+      nextLast: "hidden",
+    });
   });
 });
 

@@ -1,0 +1,87 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { BrokenUploadBody } from "../../hosted/uploads/upload-body.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import { RequestBody } from "./request-body.ts";
+
+/** How long the body of a manifest may take: engines send it in one piece. */
+const MAX_BODY_MS = 60_000;
+
+/** Bodies that are being received, all requests together. */
+const MAX_RECEIVED_BYTES = 64 * 1024 * 1024;
+
+const RETRY_AFTER_MS = 5_000;
+
+/** Reads small bodies whole, within a bound on the memory of all of them. */
+export class BodyReader {
+  readonly #maxMs: number;
+  #restBytes: number;
+
+  constructor(maxMs = MAX_BODY_MS, maxBytes = MAX_RECEIVED_BYTES) {
+    this.#maxMs = maxMs;
+    this.#restBytes = maxBytes;
+  }
+
+  /**
+   * @param maxBytes of this body
+   * @throws RegistryError 413 if the body is larger, 408 if it is slow, 429 if too many are received
+   */
+  async read(
+    request: IncomingMessage,
+    response: ServerResponse,
+    maxBytes: number,
+  ): Promise<Buffer> {
+    const body = new RequestBody(request, response, () => performance.now());
+    const { lengthBytes } = body;
+    if (lengthBytes !== undefined && lengthBytes > maxBytes) {
+      throw tooLarge(maxBytes);
+    }
+    const reserved = lengthBytes ?? maxBytes;
+    if (reserved > this.#restBytes) {
+      throw new RegistryError("TOOMANYREQUESTS", {
+        detail: "too many manifests are being received",
+        retryAfterMs: RETRY_AFTER_MS,
+      });
+    }
+    this.#restBytes -= reserved;
+    const timer = setTimeout(() => body.cut("stalled"), this.#maxMs);
+    try {
+      return await collect(body, maxBytes);
+    } finally {
+      clearTimeout(timer);
+      this.#restBytes += reserved;
+    }
+  }
+}
+
+/** The rest of a refused body is discarded after the response. */
+async function collect(body: RequestBody, maxBytes: number): Promise<Buffer> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  try {
+    for (;;) {
+      const read = await body.read();
+      if (read === undefined) return Buffer.concat(parts, bytes);
+      for (const part of read) bytes += part.length;
+      if (bytes > maxBytes) {
+        body.cut("replaced");
+        throw tooLarge(maxBytes);
+      }
+      parts.push(...read);
+    }
+  } catch (error) {
+    if (!(error instanceof BrokenUploadBody)) throw error;
+    throw new RegistryError("MANIFEST_INVALID", {
+      status: error.reason === "stalled" ? 408 : 400,
+      message: "the manifest was not received completely",
+      cause: error,
+    });
+  }
+}
+
+function tooLarge(maxBytes: number): RegistryError {
+  return new RegistryError("SIZE_INVALID", {
+    status: 413,
+    message: `the manifest is larger than ${maxBytes} bytes`,
+    detail: "maxManifestSize of the hosted registry",
+  });
+}
