@@ -1,14 +1,22 @@
 import { hostname } from "node:os";
 import type { Config } from "../config/config.ts";
+import { Collection } from "../hosted/collection.ts";
+import type { GarbageCollection } from "../hosted/garbage-collection.ts";
 import type { EventSink } from "../hosted/hosted.ts";
 import { Notifications } from "../hosted/notifications/notifications.ts";
+import { Retention } from "../hosted/retention/retention.ts";
+import { RetentionSchedule } from "../hosted/retention/retention-schedule.ts";
 import type { Routes } from "../routing/routes.ts";
+import type { BuiltStorage } from "./build-storage.ts";
 import type { Foundation } from "./foundation.ts";
 
 /** The work on hosted repositories that no client waits for. */
 export interface HostedUpkeep {
   readonly onEvent: EventSink;
+  readonly garbage: GarbageCollection;
   replaceNotifications(endpoints: Config["notifications"]): void;
+  /** Starts the work, once the storage has recovered. */
+  start(): void;
   /** Ends the work, for a bounded time, after the last request. */
   stop(): Promise<void>;
 }
@@ -16,10 +24,47 @@ export interface HostedUpkeep {
 export function buildHostedUpkeep(
   foundation: Foundation,
   routes: Pick<Routes, "listedName">,
+  { cache, evictor }: Pick<BuiltStorage, "cache" | "evictor">,
 ): HostedUpkeep {
-  const { config, clock, log, metrics, instanceId } = foundation;
-  const notifications = new Notifications({
-    endpoints: config.notifications ?? [],
+  const { clock, log, audit, live } = foundation;
+  const { index } = cache;
+  const notifications = buildNotifications(foundation, routes);
+  const onEvent: EventSink = (event) => {
+    notifications.sink(event);
+    if (event.action === "delete") collection.notify();
+  };
+  const registries = () => live.config.hosted;
+  const retention = new Retention({
+    index,
+    registries,
+    clock,
+    log,
+    audit,
+    onEvent,
+  });
+  const schedule = new RetentionSchedule({ retention, registries, clock, log });
+  const collection = new Collection({ index, evictor, retention, clock, log });
+  return {
+    onEvent,
+    garbage: collection,
+    replaceNotifications: (endpoints) => notifications.replace(endpoints),
+    start: () => {
+      collection.start();
+      schedule.start();
+    },
+    stop: async () => {
+      await Promise.all([retention.stop(), schedule.stop()]);
+      await Promise.all([collection.stop(), notifications.stop()]);
+    },
+  };
+}
+
+function buildNotifications(
+  { config, clock, log, metrics, instanceId }: Foundation,
+  routes: Pick<Routes, "listedName">,
+): Notifications {
+  return new Notifications({
+    endpoints: config.notifications,
     nameOf: ({ upstream, repository }) => {
       const listed = routes.listedName(upstream) ?? upstream;
       return listed === "" ? repository : `${listed}/${repository}`;
@@ -30,9 +75,4 @@ export function buildHostedUpkeep(
     log,
     metrics,
   });
-  return {
-    onEvent: notifications.sink,
-    replaceNotifications: (endpoints) => notifications.replace(endpoints ?? []),
-    stop: () => notifications.stop(),
-  };
 }

@@ -7,6 +7,7 @@ import {
 import { StoredBlobs } from "../bodies/stored-blobs.ts";
 import { auditEvents } from "../hosted/audit-events.ts";
 import { createContent } from "../hosted/content/create-content.ts";
+import type { GarbageCollection } from "../hosted/garbage-collection.ts";
 import type { EventSink } from "../hosted/hosted.ts";
 import { Uploads } from "../hosted/uploads/uploads.ts";
 import { HostedRoutes } from "../http/registry/hosted-routes.ts";
@@ -31,6 +32,7 @@ export interface HostedParts {
 export interface BuiltHosted {
   /** Answers requests for hosted repositories. */
   readonly routes: HostedRoutes;
+  readonly garbage: GarbageCollection;
   readonly replaceNotifications: (endpoints: Config["notifications"]) => void;
   /** Starts the background work, once the storage has recovered. */
   start(): void;
@@ -44,7 +46,7 @@ export async function buildHosted(parts: HostedParts): Promise<BuiltHosted> {
   const { clock, log, audit } = foundation;
   const { index, blobs: store } = storage.cache;
   const { reads } = mirror;
-  const upkeep = buildHostedUpkeep(foundation, upstreams.routes);
+  const upkeep = buildHostedUpkeep(foundation, upstreams.routes, storage);
   const recordEvent = auditEvents(audit);
   const events: EventSink = (event) => {
     recordEvent(event);
@@ -79,7 +81,11 @@ export async function buildHosted(parts: HostedParts): Promise<BuiltHosted> {
         answerUpload(uploadRoutes, call, routed, target),
     }),
     replaceNotifications: (endpoints) => upkeep.replaceNotifications(endpoints),
-    start: () => uploads.start(),
+    garbage: upkeep.garbage,
+    start: () => {
+      uploads.start();
+      upkeep.start();
+    },
     stop: async () => {
       await uploads.stop();
       await upkeep.stop();

@@ -22,6 +22,12 @@ export async function refreshMetrics(
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
   metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
+  const registries = await index.listHostedRegistries().catch(() => undefined);
+  if (registries === undefined) return;
+  // A registry without content is listed no more.
+  metrics.hostedBytes.reset();
+  for (const { registry, bytes } of registries)
+    metrics.hostedBytes.set({ registry }, bytes);
 }
 
 /** Returns a reader of the index's totals; while the index does not answer, it returns the last ones. */

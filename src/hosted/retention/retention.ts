@@ -21,8 +21,6 @@ export interface RetentionOptions {
   readonly log: Pick<Logger, "debug" | "info" | "warn">;
   readonly audit: Pick<Audit, "record">;
   readonly onEvent: EventSink;
-  /** Called after something was deleted. */
-  readonly onDeleted: () => void;
 }
 
 export interface RetentionResult {
@@ -50,8 +48,6 @@ const SENDER: Sender = {
 
 /** A clock set wrong must not empty a registry: a scheduled run deletes at most half because of the time. */
 const TIMED_SHARES = { all: Infinity, half: 0.5, none: 0 } as const;
-/** Deleting a manifest may leave those without a tag that it named: indexes, images, and their referrers. */
-const MAX_PASSES = 8;
 
 /** Deletes the tags and manifests of hosted repositories that the rules of `retention` do not keep. */
 export class Retention {
@@ -64,10 +60,7 @@ export class Retention {
     this.#options = options;
   }
 
-  /**
-   * Returns what {@link apply} would delete now, without manifests that only those name. Changes
-   * nothing.
-   */
+  /** Returns what {@link apply} would delete now, and changes nothing. */
   async plan(run: RetentionRun = {}): Promise<RetentionResult> {
     const list = new DeletionList();
     for (const config of this.#registries(run)) {
@@ -114,21 +107,12 @@ export class Retention {
     const budget =
       run.timed === "all" ? undefined : await this.#measure(config, run);
     const counts = { tags: 0, manifests: 0 };
-    for (
-      let pass = 0, isChanged = true;
-      isChanged && pass < MAX_PASSES;
-      pass++
-    ) {
-      isChanged = false;
-      budget?.beginPass();
-      await walkRegistry(config, this.#walkOptions(run), async (kind, due) => {
-        if (due === undefined || budget?.isSpent(due) === true) return;
-        if (!(await this.#delete(due))) return;
-        list.add(due);
-        counts[`${kind}s`] += 1;
-        isChanged = true;
-      });
-    }
+    await walkRegistry(config, this.#walkOptions(run), async (kind, due) => {
+      if (due === undefined || budget?.isSpent(due) === true) return;
+      if (!(await this.#delete(due))) return;
+      list.add(due);
+      counts[`${kind}s`] += 1;
+    });
     const { log, clock } = this.#options;
     if (list.count > before) {
       log.info(
@@ -160,7 +144,7 @@ export class Retention {
   }
 
   async #delete(due: DueDeletion): Promise<boolean> {
-    const { index, log, audit, onEvent, onDeleted } = this.#options;
+    const { index, log, audit, onEvent } = this.#options;
     const { key, isImmutable, row, reason } = due;
     const { kind: outcome } =
       due.kind === "tag"
@@ -172,7 +156,6 @@ export class Retention {
             due.row,
           );
     if (outcome !== "deleted") return false;
-    onDeleted();
     onEvent({
       action: "delete",
       key,
@@ -231,7 +214,7 @@ class TimedBudget {
   readonly #share: number;
   readonly #counted = { tag: 0, manifest: 0 };
   readonly #used = { tag: 0, manifest: 0 };
-  /** Deletions of the last pass that found it spent. */
+  /** Deletions that found it spent. */
   left = 0;
 
   constructor(share: number) {
@@ -240,10 +223,6 @@ class TimedBudget {
 
   count(kind: DueDeletion["kind"]): void {
     this.#counted[kind] += 1;
-  }
-
-  beginPass(): void {
-    this.left = 0;
   }
 
   /** Uses a part of it unless it is spent. */

@@ -43,6 +43,11 @@ export class IndexTransactions {
     return this.#attempt(method, () => this.#transact(work));
   }
 
+  /** Runs a write of columns that no row in memory has, so that those rows stay. */
+  writeUnread<T>(method: string, work: () => T): Promise<T> {
+    return this.#attempt(method, () => this.#transact(work, false));
+  }
+
   /** Runs a write, rolls it back and returns its result. */
   rehearse<T>(method: string, work: () => T): Promise<T> {
     return this.#attempt(method, () => this.#rollBack(work));
@@ -76,7 +81,7 @@ export class IndexTransactions {
     throw this.#asIndexError(method, error);
   }
 
-  #transact<T>(work: () => T): T {
+  #transact<T>(work: () => T, isRead = true): T {
     const transaction = this.#options.database.transaction(work);
     let result: T;
     const before = this.#changes();
@@ -91,7 +96,7 @@ export class IndexTransactions {
     this.#isBlocked = false;
     // A transaction may find nothing to change.
     if (this.#changes() !== before) {
-      this.#options.onChanged();
+      if (isRead) this.#options.onChanged();
       this.#options.onWritten();
     }
     return result;

@@ -37,7 +37,8 @@ export class HostedRoots {
     this.#listUntagged = database.prepare(
       `SELECT ${HOSTED_COLUMNS}
        FROM repositories
-       CROSS JOIN hosted_manifests ON hosted_manifests.repository_id = repositories.id
+       CROSS JOIN hosted_manifests INDEXED BY hosted_manifests_untagged
+         ON hosted_manifests.repository_id = repositories.id
        ${HOSTED_JOINS}
        WHERE repositories.path = ? AND hosted_manifests.digest > ?
          AND hosted_manifests.untagged_at_ms IS NOT NULL

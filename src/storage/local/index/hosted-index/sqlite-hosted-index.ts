@@ -81,7 +81,7 @@ export class SqliteHostedIndex implements HostedIndex {
     digest: Digest,
     atMs: number,
   ): Promise<BlobRow | undefined> {
-    return this.#transactions.write("claimHostedBlob", () =>
+    return this.#transactions.writeUnread("claimHostedBlob", () =>
       this.#hosted.writes.claimBlob(key, digest, atMs)
         ? blobRow(
             digest,
