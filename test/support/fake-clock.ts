@@ -10,8 +10,9 @@ export class FakeClock implements Clock {
     this.#nowMs = nowMs;
   }
 
+  /** Returns whole milliseconds, as `Date.now()` does; the monotonic clock may have fractions. */
   nowMs(): number {
-    return this.#nowMs;
+    return Math.floor(this.#nowMs);
   }
 
   monotonicMs(): number {

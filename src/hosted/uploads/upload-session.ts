@@ -102,7 +102,8 @@ export class UploadSession {
       key: this.key,
       algorithm: this.#algorithm,
       startedAtMs: this.startedAtMs,
-      touchedAtMs: clock.nowMs() - idleMs,
+      // The monotonic clock has fractions of milliseconds, which the index does not store.
+      touchedAtMs: Math.round(clock.nowMs() - idleMs),
     };
   }
 

@@ -97,6 +97,19 @@ void describe("an upload", () => {
     assert.equal(scene.index.uploads.size, 0);
   });
 
+  void it("is recorded with whole milliseconds, although the monotonic clock has fractions", async (test) => {
+    const scene = await UploadScene.open(test);
+    for (let step = 0; step < 5; step++) {
+      scene.clock.advance(0.3);
+      await scene.begin(APP);
+      scene.clock.advance(0.4);
+    }
+    assert.equal(scene.index.uploads.size, 5);
+    for (const { startedAtMs, touchedAtMs } of scene.index.uploads.values()) {
+      assert.ok(Number.isInteger(startedAtMs) && Number.isInteger(touchedAtMs));
+    }
+  });
+
   void it("refuses chunks out of order, and goes on from its offset", async (test) => {
     const scene = await UploadScene.open(test);
     const id = await scene.begin(APP);
