@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { before, describe, it } from "node:test";
+import { systemClock } from "../../src/telemetry/clock.ts";
 import {
   buildConformanceSuite,
   runFullConformance,
@@ -21,6 +22,7 @@ void describe("the OCI conformance suite against hosted repositories", () => {
     void it(`has no complaint of version ${version}`, async (test) => {
       const mirror = await startMirror(test, [], {
         config: { hosted: [hostedConfig()] },
+        clock: systemClock,
       });
       const result = await runFullConformance(program, {
         version,
