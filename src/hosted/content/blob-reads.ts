@@ -49,19 +49,15 @@ export class BlobReads {
     };
   }
 
-  /**
-   * @param isClaimed as for {@link stat}
-   * @throws RegistryError BLOB_UNKNOWN, IndexError
-   */
+  /** @throws RegistryError BLOB_UNKNOWN, IndexError */
   async open(
     key: RepositoryKey,
     digest: Digest,
     demand: BlobDemand,
-    isClaimed: boolean,
   ): Promise<BlobAnswer> {
     const { stored, reads, clock } = this.#parts;
     const startedAtMs = clock.monotonicMs();
-    const row = await this.#find(key, digest, isClaimed);
+    const row = await this.#find(key, digest, false);
     const answer = await stored.open(row, demand);
     if (answer === undefined) {
       throw new RegistryError("BLOB_UNKNOWN", {

@@ -85,16 +85,15 @@ export interface HostedContent {
     isClaimed: boolean,
   ): Promise<HostedBlobHead>;
   /**
-   * Opens a blob or ranges of it. The caller closes the answer's body.
+   * Opens a blob or ranges of it. The caller closes the answer's body. A client that receives the bytes
+   * pulls, so the blob is not kept for it.
    *
-   * @param isClaimed as for {@link statBlob}
    * @throws RegistryError BLOB_UNKNOWN
    */
   openBlob(
     repository: HostedRepository,
     digest: Digest,
     demand: BlobDemand,
-    isClaimed: boolean,
   ): Promise<BlobAnswer>;
   /** @throws RegistryError NAME_UNKNOWN */
   listTags(

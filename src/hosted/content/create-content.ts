@@ -55,8 +55,8 @@ export function createContent(options: ContentOptions): HostedContent {
       answer(() => manifests.get(key, reference, isHead)),
     statBlob: ({ key }, digest, isClaimed) =>
       answer(() => blobs.stat(key, digest, isClaimed)),
-    openBlob: ({ key }, digest, demand, isClaimed) =>
-      answer(() => blobs.open(key, digest, demand, isClaimed)),
+    openBlob: ({ key }, digest, demand) =>
+      answer(() => blobs.open(key, digest, demand)),
     listTags: ({ key }, page) => answer(() => lists.tags(key, page)),
     listReferrers: ({ key }, subject, artifactTypes, last) =>
       answer(() => lists.referrers(key, subject, artifactTypes, last)),

@@ -126,14 +126,14 @@ export async function sendHostedBlob(
   const { request, response, isHead, admission, exchange } = call;
   const repository = hostedOf(routed);
   const { upstream, repository: name } = repositoryKey(routed);
-  // A client that may push skips the upload of a blob that it finds here.
-  const isClaimed = admission.may("push", `${upstream}/${name}`);
   const etag = etagOf(digest);
   const isUnchanged = matchesIfNoneMatch(
     request.headers["if-none-match"],
     etag,
   );
   if (isHead || isUnchanged) {
+    // A client that may push skips the upload of a blob that it finds here.
+    const isClaimed = admission.may("push", `${upstream}/${name}`);
     const blob = await content.statBlob(repository, digest, isClaimed);
     const head = beginHead(blob.mediaType);
     addBlobDescription(head, routed, digest);
@@ -145,7 +145,7 @@ export async function sendHostedBlob(
     ? parseRegistryRange(request.headers.range)
     : undefined;
   const demand = { ranges, client: exchange.client };
-  const blob = await content.openBlob(repository, digest, demand, isClaimed);
+  const blob = await content.openBlob(repository, digest, demand);
   if (blob.kind === "unsatisfiable") {
     const head: Head = [];
     addBlobDescription(head, routed, digest);
