@@ -4,6 +4,7 @@ import type { Logger } from "../telemetry/logger.ts";
 import type { Metrics } from "../telemetry/metrics.ts";
 import { applyConfig, type ReloadableParts } from "./apply-config.ts";
 import { buildHosted, type BuiltHosted } from "./build-hosted.ts";
+import { buildImages } from "./build-images.ts";
 import { buildMirror, type BuiltMirror } from "./build-mirror.ts";
 import { buildServers, type BuiltServers } from "./build-servers.ts";
 import { buildStorage, type BuiltStorage } from "./build-storage.ts";
@@ -82,18 +83,12 @@ export async function buildApp(
     throw error;
   }
   const mirror = await buildMirror(foundation, upstreams, storage, access);
-  const hosted = await buildHosted({
-    foundation,
-    storage,
-    mirror,
-    upstreams,
-  });
+  const built = { foundation, storage, mirror, upstreams };
+  const hosted = await buildHosted(built);
   let isDraining = false;
   const sources = operatorSources({
-    foundation,
-    upstreams,
-    storage,
-    mirror,
+    ...built,
+    images: buildImages({ ...built, hosted }),
     isDraining: () => isDraining,
   });
   const services = { mirror, hosted, sources };

@@ -13,7 +13,7 @@ import type { Foundation } from "./foundation.ts";
 /** The work on hosted repositories that no client waits for. */
 export interface HostedUpkeep {
   readonly onEvent: EventSink;
-  readonly garbage: GarbageCollection;
+  readonly garbage: GarbageCollection & Pick<Collection, "reclaim">;
   replaceNotifications(endpoints: Config["notifications"]): void;
   /** Starts the work, once the storage has recovered. */
   start(): void;

@@ -7,12 +7,11 @@ import {
 import { StoredBlobs } from "../bodies/stored-blobs.ts";
 import { auditEvents } from "../hosted/audit-events.ts";
 import { createContent } from "../hosted/content/create-content.ts";
-import type { GarbageCollection } from "../hosted/garbage-collection.ts";
 import type { EventSink } from "../hosted/hosted.ts";
 import { Uploads } from "../hosted/uploads/uploads.ts";
 import { HostedRoutes } from "../http/registry/hosted-routes.ts";
 import { answerUpload } from "../http/registry/upload-routes.ts";
-import { buildHostedUpkeep } from "./build-hosted-upkeep.ts";
+import { buildHostedUpkeep, type HostedUpkeep } from "./build-hosted-upkeep.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
@@ -32,7 +31,10 @@ export interface HostedParts {
 export interface BuiltHosted {
   /** Answers requests for hosted repositories. */
   readonly routes: HostedRoutes;
-  readonly garbage: GarbageCollection;
+  /** The work that no request waits for, and what operators order of it. */
+  readonly upkeep: Pick<HostedUpkeep, "garbage" | "onEvent">;
+  /** Returns the bytes of a registry's open uploads, which count towards its quota. */
+  readonly reservedBytes: (registry: string) => number;
   readonly replaceNotifications: (endpoints: Config["notifications"]) => void;
   /** Starts the background work, once the storage has recovered. */
   start(): void;
@@ -81,7 +83,8 @@ export async function buildHosted(parts: HostedParts): Promise<BuiltHosted> {
         answerUpload(uploadRoutes, call, routed, target),
     }),
     replaceNotifications: (endpoints) => upkeep.replaceNotifications(endpoints),
-    garbage: upkeep.garbage,
+    upkeep,
+    reservedBytes: (registry) => uploads.reservedBytes(registry),
     start: () => {
       uploads.start();
       upkeep.start();

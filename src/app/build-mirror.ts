@@ -6,7 +6,6 @@ import {
 import type { AccessControl } from "../http/client-auth/access-control.ts";
 import { StoredReads } from "../bodies/stored-reads.ts";
 import { createCatalog, type ListCatalog } from "../images/catalog.ts";
-import { Images } from "../images/images.ts";
 import { PinKeeper } from "../images/pin-keeper.ts";
 import { createPurge, type PurgeImage } from "../images/purge-image.ts";
 import { createMirror, type Mirror } from "../mirror/mirror.ts";
@@ -21,7 +20,6 @@ export interface BuiltMirror {
   readonly verifier: BlobVerifier;
   readonly scrubbing: Scrubbing;
   readonly pins: PinKeeper;
-  readonly images: Images;
   /** Drops a cached image by the names that clients use. */
   readonly purgeImage: PurgeImage;
   readonly listCatalog: ListCatalog;
@@ -81,15 +79,6 @@ export async function buildMirror(
   });
   const scrubbing = startScrubbing(foundation, cache, mirror);
   resolve(scrubbing);
-  const images = new Images({
-    index,
-    blobs,
-    evictor,
-    hasCredentials: (name) =>
-      set.mirrored.find((upstream) => upstream.name === name)?.client
-        .hasCredentials ?? false,
-    routes,
-  });
   return {
     mirror,
     verifier,
@@ -101,8 +90,10 @@ export async function buildMirror(
         !live.config.offline && routes.findUpstream(name) !== undefined,
       log,
     }),
-    images,
-    purgeImage: createPurge(images, index),
+    purgeImage: createPurge(
+      { remove: ({ key, reference }) => evictor.remove(key, reference) },
+      index,
+    ),
     listCatalog: createCatalog(index),
     reads,
   };

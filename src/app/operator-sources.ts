@@ -2,6 +2,7 @@ import type {
   OperatorSources,
   Readiness,
 } from "../http/operator/operator-routes.ts";
+import type { ImageServices } from "../images/create-images.ts";
 import { refreshImage } from "../images/refresh-image.ts";
 import { storedBytes } from "../storage/metadata-index.ts";
 import { VERSION } from "../telemetry/version.ts";
@@ -23,19 +24,21 @@ export function operatorSources(parts: {
   readonly upstreams: BuiltUpstreams;
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
+  readonly images: ImageServices;
   readonly isDraining: () => boolean;
 }): OperatorSources {
-  const { config, live, clock, metrics, audit } = parts.foundation;
-  const { set, routes } = parts.upstreams;
+  const { config, live, clock, metrics } = parts.foundation;
+  const { set } = parts.upstreams;
   const { cache, evictor, room } = parts.storage;
-  const { mirror, images, scrubbing } = parts.mirror;
+  const { mirror, scrubbing } = parts.mirror;
+  const { images, hosted, orders, summaries } = parts.images;
   const startedAt = new Date(clock.nowMs()).toISOString();
   const currentTotals = rememberTotals(cache.index);
   return {
     upstreams: () => set.mirrored.map(({ client }) => client.status()),
     images,
-    audit,
-    routes,
+    orders,
+    hosted,
     refresh: (image) =>
       refreshImage(mirror, (name) => namesUpstream(set, name), image),
     scrub: scrubbing.scrub,
@@ -47,6 +50,7 @@ export function operatorSources(parts: {
         startedAt,
         offline: live.config.offline,
         upstreams: set.mirrored.map(({ name }) => name),
+        hosted: await summaries.list(),
         storage: {
           root: config.storage.root,
           bytes: storedBytes(totals),

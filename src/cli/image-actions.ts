@@ -10,6 +10,8 @@ export interface ImageAction {
   readonly ref: string;
   /** `--yes`: do not ask. */
   readonly isConfirmed: boolean;
+  /** Whether a single reference names a hosted image. */
+  readonly isHosted: boolean;
 }
 
 /** @returns undefined if no such image is stored */
@@ -63,7 +65,7 @@ export function isPattern(ref: string): boolean {
 
 /** @throws Failed if the image is not stored, or its change is refused */
 export async function actOnImage(
-  { name, ref }: ImageAction,
+  { name, ref, isHosted }: ImageAction,
   backend: ImageBackend,
 ): Promise<Outcome> {
   const outcome = await ACTS[name](backend, ref);
@@ -72,7 +74,7 @@ export async function actOnImage(
     1,
     name === "refresh"
       ? `${ref} is not found in its registry`
-      : `${ref} is not cached`,
+      : `${ref} is not ${isHosted ? "stored" : "cached"}`,
   );
 }
 

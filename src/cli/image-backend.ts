@@ -1,3 +1,4 @@
+import type { GarbageReport } from "../hosted/garbage-collection.ts";
 import type {
   EvictionReport,
   ImageDetail,
@@ -28,7 +29,22 @@ export interface ImageBackend {
   }): Promise<EvictionReport>;
   /** @throws Failed if no mirror runs */
   refresh(ref: string): Promise<Refreshed | undefined>;
+  /** @throws Failed with the reason if the image cannot get the tag */
+  tag(source: string, target: string): Promise<Tagged>;
+  untag(ref: string): Promise<Untagged | undefined>;
+  collect(isDryRun: boolean): Promise<GarbageReport>;
   close(): Promise<void>;
+}
+
+export interface Tagged {
+  readonly source: string;
+  readonly target: string;
+  readonly digest: string;
+}
+
+export interface Untagged {
+  readonly ref: string;
+  readonly digest: string;
 }
 
 export interface Removal {

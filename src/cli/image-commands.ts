@@ -8,21 +8,32 @@ interface CommonOptions {
 
 const REF =
   "registry/repository:tag or registry/repository@digest, as in docker.io/library/alpine:3.20; alpine:3.20 is of the default registry, alpine its latest";
+const HOSTED_TAG =
+  "registry/repository:tag of a hosted registry, as in local/team/app:1";
 const REF_OR_PATTERN = `${REF}; or a glob over registry/repository[:tag], as in 'docker.io/library/*'`;
 
-/** Adds the commands that work on cached images. */
+type Add = (name: string, description: string) => Command;
+type Run = (command: ImageCommand, options: CommonOptions) => Promise<void>;
+
+/** Adds the commands that work on stored images. */
 export function addImageCommands(
   program: Command,
   configOption: Option,
-  run: (command: ImageCommand, options: CommonOptions) => Promise<void>,
+  run: Run,
 ): void {
-  const add = (name: string, description: string): Command =>
+  const add: Add = (name, description) =>
     program
       .command(name)
       .description(description)
       .addOption(configOption)
       .option("--json", "print JSON");
+  addReads(add, run);
+  addChanges(add, run);
+  addEviction(add, run);
+  addHosted(add, run);
+}
 
+function addReads(add: Add, run: Run): void {
   add("ls", "list the images in the cache")
     .argument(
       "[pattern]",
@@ -37,7 +48,9 @@ export function addImageCommands(
     .action((ref: string, options: CommonOptions) =>
       run({ name: "inspect", ref }, options),
     );
+}
 
+function addChanges(add: Add, run: Run): void {
   const changes = [
     [
       "pin",
@@ -57,7 +70,10 @@ export function addImageCommands(
       );
   }
 
-  add("rm", "remove an image from the cache")
+  add(
+    "rm",
+    "remove a mirrored image from the cache, or delete a hosted one: a tag with its manifest, its platforms and its referrers, unless something else in the repository names them",
+  )
     .argument("<ref>", REF_OR_PATTERN)
     .option(
       "--yes",
@@ -66,7 +82,9 @@ export function addImageCommands(
     .action((ref: string, options: CommonOptions & { readonly yes?: true }) =>
       run({ name: "rm", ref, isConfirmed: options.yes === true }, options),
     );
+}
 
+function addEviction(add: Add, run: Run): void {
   add("evict", "free space now: remove the images that were pulled longest ago")
     .option("--to <size>", "the size to reduce the cache to: 10GiB, 50% or 0")
     .option("--dry-run", "only list the images that would be removed")
@@ -88,5 +106,32 @@ export function addImageCommands(
           },
           options,
         ),
+    );
+}
+
+function addHosted(add: Add, run: Run): void {
+  add(
+    "tag",
+    "give a stored image, mirrored or hosted, a tag in a hosted repository; no bytes are copied",
+  )
+    .argument("<source>", REF)
+    .argument("<target>", HOSTED_TAG)
+    .action((source: string, target: string, options: CommonOptions) =>
+      run({ name: "tag", source, target }, options),
+    );
+
+  add("untag", "delete a tag of a hosted repository; its manifest stays")
+    .argument("<ref>", HOSTED_TAG)
+    .action((ref: string, options: CommonOptions) =>
+      run({ name: "untag", ref }, options),
+    );
+
+  add(
+    "gc",
+    "apply retention to hosted repositories, and free the space of what nothing needs",
+  )
+    .option("--dry-run", "only list what would be deleted and freed")
+    .action((options: CommonOptions & { readonly dryRun?: true }) =>
+      run({ name: "gc", isDryRun: options.dryRun === true }, options),
     );
 }

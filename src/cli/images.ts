@@ -7,16 +7,16 @@ import { formatFault } from "../config/fault.ts";
 import { formatListenAddress } from "../config/schema/forms.ts";
 import { loadConfig } from "../config/load.ts";
 import { parseAmount, SIZE_EXPECTED } from "../config/schema/units.ts";
-import { imageText, parseImageReference } from "../images/image-reference.ts";
-import { createRoutes } from "../routing/routes.ts";
+import {
+  type ImageReference,
+  imageText,
+  parseImageReference,
+} from "../images/image-reference.ts";
+import { createRoutes, type Routes } from "../routing/routes.ts";
 import type { Confirm } from "./confirm.ts";
 import { confirmEviction } from "./confirm-removal.ts";
-import {
-  actOnImage,
-  actOnPattern,
-  type ImageAction,
-  isPattern,
-} from "./image-actions.ts";
+import { actOnHosted, type HostedAction } from "./hosted-actions.ts";
+import { actOnImage, actOnPattern, isPattern } from "./image-actions.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { evictionOutcome, listing, type Outcome } from "./image-output.ts";
 import { askRunningImages } from "./running-images.ts";
@@ -38,6 +38,7 @@ export type ImageCommand =
       /** `--yes`: do not ask. */
       readonly isConfirmed?: boolean;
     }
+  | HostedAction
   | {
       readonly name: "evict";
       /** As given on the command line: `10GiB` or `50%`. */
@@ -129,29 +130,54 @@ async function readCommand(
       );
     };
   }
-  const action = { isConfirmed: false, ...command };
+  const routes = createRoutes(
+    config.upstreams,
+    config.upstreamTemplates,
+    config.hosted,
+  );
+  if (command.name === "gc") {
+    return (backend) => actOnHosted(command, backend);
+  }
+  if (command.name === "tag" || command.name === "untag") {
+    if (command.name === "tag") readReference(command.source, routes);
+    checkTag(command.name === "tag" ? command.target : command.ref, routes);
+    return (backend) => actOnHosted(command, backend);
+  }
+  const action = { isConfirmed: false, isHosted: false, ...command };
   if (isPattern(action.ref) && action.name !== "inspect") {
     return (backend) => actOnPattern(action, backend, confirm);
   }
-  checkReference(action, config);
-  return (backend) => actOnImage(action, backend);
-}
-
-/** @throws Failed */
-function checkReference({ name, ref }: ImageAction, config: Config): void {
-  const { upstreams, upstreamTemplates, hosted } = config;
-  const routes = createRoutes(upstreams, upstreamTemplates, hosted);
-  const image = parseImageReference(ref, routes);
-  if (image === undefined) {
-    throw new Failed(
-      2,
-      `got ${ref}; expected registry/repository:tag, registry/repository@digest or a name of the default registry`,
-    );
-  }
-  if (name === "refresh" && routes.findHosted(image.key.upstream)) {
+  const image = readReference(action.ref, routes);
+  const isHosted = routes.findHosted(image.key.upstream) !== undefined;
+  if (isHosted && action.name === "refresh") {
     throw new Failed(
       2,
       `${imageText(image)} is hosted here and has no upstream; expected a mirrored image`,
+    );
+  }
+  return (backend) => actOnImage({ ...action, isHosted }, backend);
+}
+
+/** @throws Failed */
+function readReference(ref: string, routes: Routes): ImageReference {
+  const image = parseImageReference(ref, routes);
+  if (image !== undefined) return image;
+  throw new Failed(
+    2,
+    `got ${ref}; expected registry/repository:tag, registry/repository@digest or a name of the default registry`,
+  );
+}
+
+/** @throws Failed if the text is not a tag of a repository that may be hosted */
+function checkTag(ref: string, routes: Routes): void {
+  const { key, reference } = readReference(ref, routes);
+  if (reference.kind === "digest") {
+    throw new Failed(2, `got ${ref}; expected a tag, as in local/team/app:1`);
+  }
+  if (routes.findUpstream(key.upstream) !== undefined) {
+    throw new Failed(
+      2,
+      `got ${ref}, which is mirrored from ${key.upstream}; expected a tag of a hosted repository, as in local/team/app:1`,
     );
   }
 }

@@ -1,3 +1,4 @@
+import type { GarbageReport } from "../hosted/garbage-collection.ts";
 import type { MirrorStatus } from "../http/operator/api-status.ts";
 import type {
   EvictionReport,
@@ -5,8 +6,18 @@ import type {
   ImageSummary,
 } from "../images/images.ts";
 import { NOT_AMONG_UPSTREAMS } from "../images/refresh-image.ts";
-import { Failed, type ImageBackend, PAGE } from "./image-backend.ts";
-import { type AskMirror, problemText } from "./running-mirror.ts";
+import {
+  Failed,
+  type ImageBackend,
+  PAGE,
+  type Tagged,
+} from "./image-backend.ts";
+import {
+  type AskMirror,
+  GC_PATH,
+  type OperatorAnswer,
+  problemText,
+} from "./running-mirror.ts";
 
 /** Performs the image commands through the operator API of a running mirror. */
 export function askRunningImages(ask: AskMirror): ImageBackend {
@@ -14,29 +25,8 @@ export function askRunningImages(ask: AskMirror): ImageBackend {
     method: Parameters<AskMirror>[0],
     path: string,
     body?: unknown,
-  ): Promise<T | undefined> => {
-    const answer = await ask(method, `/api/v1${path}`, body);
-    const detail = problemText(answer.body);
-    if (answer.status === 404) {
-      if (detail === "offline") {
-        throw new Failed(1, "the running mirror is offline");
-      }
-      if (detail.endsWith(NOT_AMONG_UPSTREAMS)) throw new Failed(1, detail);
-      return undefined;
-    }
-    // The mirror refuses the request for a reason that the operator can change.
-    if (answer.status === 403 || answer.status === 409) {
-      throw new Failed(1, detail);
-    }
-    if (answer.status === 400) throw new Failed(2, detail);
-    if (answer.status !== 200) {
-      throw new Failed(
-        1,
-        `the running mirror answered ${answer.status}: ${detail}`,
-      );
-    }
-    return answer.body as T;
-  };
+  ): Promise<T | undefined> =>
+    read(await ask(method, `/api/v1${path}`, body)) as T | undefined;
   return {
     storedBytes: async () =>
       required(await call<MirrorStatus>("GET", "/status")).storage.bytes,
@@ -67,8 +57,42 @@ export function askRunningImages(ask: AskMirror): ImageBackend {
         }),
       ),
     refresh: (ref) => call("POST", `/images/${ref}/refresh`),
+    async tag(source, target) {
+      const answer = await ask("POST", "/api/v1/tags", { source, target });
+      // Names what is missing.
+      if (answer.status === 404) throw new Failed(1, problemText(answer.body));
+      return required(read(answer) as Tagged | undefined);
+    },
+    untag: (ref) => call("DELETE", `/tags/${ref}`),
+    collect: async (isDryRun) =>
+      required(
+        read(await ask("POST", GC_PATH, { dryRun: isDryRun })) as
+          GarbageReport | undefined,
+      ),
     close: () => Promise.resolve(),
   };
+}
+
+/** @returns undefined if the image is not stored. @throws Failed */
+function read({ status, body }: OperatorAnswer): unknown {
+  if (status === 200) return body;
+  const detail = problemText(body);
+  switch (status) {
+    case 404:
+      if (detail === "offline") {
+        throw new Failed(1, "the running mirror is offline");
+      }
+      if (detail.endsWith(NOT_AMONG_UPSTREAMS)) throw new Failed(1, detail);
+      return undefined;
+    // The reason is the operator's to change: an immutable tag, a quota, a token.
+    case 403:
+    case 409:
+      throw new Failed(1, detail);
+    case 400:
+      throw new Failed(2, detail);
+    default:
+      throw new Failed(1, `the running mirror answered ${status}: ${detail}`);
+  }
 }
 
 function required<T>(found: T | undefined): T {

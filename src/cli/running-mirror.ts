@@ -6,10 +6,13 @@ const TIMEOUTS = {
   statusMs: 5_000,
   /** An eviction waits for the disk, a refresh for an upstream. */
   orderMs: 10 * 60_000,
-  /** A scrub hashes every stored blob. */
+  /** A scrub hashes every stored blob, retention examines every hosted tag. */
   scrubMs: 7 * 24 * 60 * 60_000,
 };
 export const SCRUB_PATH = "/api/v1/scrub";
+export const GC_PATH = "/api/v1/gc";
+/** Take as long as there is content. */
+const LONG_PATHS: ReadonlySet<string> = new Set([SCRUB_PATH, GC_PATH]);
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 export interface OperatorAnswer {
@@ -42,7 +45,7 @@ export async function findRunningMirror(
       path,
       body,
       token,
-      timeoutMs: path === SCRUB_PATH ? timeouts.scrubMs : timeouts.orderMs,
+      timeoutMs: LONG_PATHS.has(path) ? timeouts.scrubMs : timeouts.orderMs,
     });
   try {
     const { status, body } = await askOperator(listen, {

@@ -1,23 +1,35 @@
 import type { Writable } from "node:stream";
 import { openStoppedStorage } from "../app/open-storage.ts";
 import type { Config } from "../config/config.ts";
+import { Collection } from "../hosted/collection.ts";
+import { Retention } from "../hosted/retention/retention.ts";
 import { AuditedImages } from "../images/audited-images.ts";
+import { createImages, type ImageServices } from "../images/create-images.ts";
 import {
   type ImageReference,
   imageText,
   parseImageText,
 } from "../images/image-reference.ts";
-import { type ImageList, Images, type ImageSummary } from "../images/images.ts";
+import type { ImageList, ImageSummary } from "../images/images.ts";
+import type { TagTarget } from "../images/tag-image.ts";
+import { RegistryError } from "../oci/errors.ts";
 import { createRoomLimits } from "../retention/eviction-limits.ts";
 import { Evictor } from "../retention/evictor.ts";
 import { createRoutes } from "../routing/routes.ts";
+import { HotManifests } from "../storage/hot-manifests.ts";
 import { storedBytes } from "../storage/metadata-index.ts";
-import { type Audit, NO_AUDIT, openAudit } from "../telemetry/audit.ts";
+import {
+  type Audit,
+  type AuditEvent,
+  NO_AUDIT,
+  openAudit,
+} from "../telemetry/audit.ts";
 import { systemClock } from "../telemetry/clock.ts";
 import { Failed, type ImageBackend, PAGE } from "./image-backend.ts";
 
 /**
- * Opens the storage root of a stopped mirror for the image commands.
+ * Opens the storage root of a stopped mirror for the image commands. Changes of hosted repositories
+ * send no notifications.
  *
  * @param stderr receives errors of audit records
  * @throws RootInUseError, Failed, StorageError, IndexError
@@ -26,13 +38,24 @@ export async function openStoppedImages(
   config: Config,
   stderr: Writable,
 ): Promise<ImageBackend> {
-  const { storage, evictor, images } = await openImages(config);
-  const { index } = storage;
-  const audit = new CommandAudit(config.audit?.file, images, stderr);
+  const audit = new CommandAudit(config.audit?.file, stderr);
+  const { index, services, close } = await openImages(config, audit);
+  const { images, orders } = services;
+  const audited = new AuditedImages(orders, SENDER);
   const read = async (ref: string): Promise<ImageReference> => {
     const image = await images.resolve(ref);
     if (image === undefined) throw new Failed(2, `${ref} is not a reference`);
     return image;
+  };
+  const readTag = async (ref: string): Promise<TagTarget> => {
+    const { key, reference } = await read(ref);
+    if (reference.kind === "tag") return { key, tag: reference.tag };
+    throw new Failed(2, `got ${ref}; expected a tag`);
+  };
+  const change = async <T>(work: () => Promise<T>): Promise<T> => {
+    // Opened before any change: an unrecordable change is not made.
+    await audit.open();
+    return explained(work);
   };
   return {
     storedBytes: async () => storedBytes(await index.totals()),
@@ -53,19 +76,18 @@ export async function openStoppedImages(
     inspect: async (ref) => images.get(await read(ref)),
     setPinned: async (ref, isPinned) => {
       const image = await read(ref);
-      const audited = await audit.open();
-      return (await audited.setPinned(image, isPinned))
+      return (await change(() => audited.setPinned(image, isPinned)))
         ? { ref: imageText(image), pinned: isPinned }
         : undefined;
     },
     remove: async (ref) => {
       const image = await read(ref);
-      const freedBytes = await (await audit.open()).remove(image);
+      const freedBytes = await change(() => audited.remove(image));
       return freedBytes === undefined
         ? undefined
         : { ref: imageText(image), freedBytes };
     },
-    evict: async (request) => (await audit.open()).evict(request),
+    evict: (request) => change(() => audited.evict(request)),
     refresh: () =>
       Promise.reject(
         new Failed(
@@ -73,26 +95,61 @@ export async function openStoppedImages(
           "no mirror is running, and a refresh needs one; start it with 'entrepot serve'",
         ),
       ),
-    close: async () => {
-      await evictor.stop();
-      await storage.close();
-      await audit.close();
+    tag: async (source, target) => {
+      const [image, tag] = [await read(source), await readTag(target)];
+      const digest = await change(() => audited.tag(image, tag));
+      return { source: imageText(image), target: tagText(tag), digest };
     },
+    untag: async (ref) => {
+      const tag = await readTag(ref);
+      const digest = await change(() => audited.untag(tag));
+      return digest && { ref: tagText(tag), digest };
+    },
+    collect: (isDryRun) => change(() => audited.collect({ isDryRun })),
+    close,
   };
 }
 
-/** The images of a stopped mirror's storage, with all that has to be closed. */
-async function openImages(config: Config) {
+const SENDER = {
+  user: undefined,
+  client: "command-line",
+  userAgent: undefined,
+  host: undefined,
+  method: "COMMAND",
+};
+
+/** @throws Failed for an error that the operator can correct */
+async function explained<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof RegistryError)) throw error;
+    const exitCode = error.status === 400 ? 2 : 1;
+    throw new Failed(exitCode, error.detail ?? error.message);
+  }
+}
+
+function tagText({ key, tag }: TagTarget): string {
+  return imageText({ key, reference: { kind: "tag", tag } });
+}
+
+const LOG = {
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+};
+
+/** No upload is open while no mirror runs. */
+function noReservedBytes(): number {
+  return 0;
+}
+
+/** The images of a stopped mirror's storage, and what closes it. */
+async function openImages(config: Config, audit: CommandAudit) {
   const { root } = config.storage;
-  const log = {
-    info: () => undefined,
-    warn: () => undefined,
-    error: () => undefined,
-  };
-  const storage = await openStoppedStorage(config.storage, {
-    clock: systemClock,
-    log,
-  });
+  const clock = systemClock;
+  const storage = await openStoppedStorage(config.storage, { clock, log: LOG });
   if (storage === undefined) {
     throw new Failed(
       2,
@@ -106,51 +163,71 @@ async function openImages(config: Config) {
     blobs,
     limits: createRoomLimits(config.eviction),
     readSpace: () => upkeep.readSpace(),
-    clock: systemClock,
-    log,
+    clock,
+    log: LOG,
   });
-  const images = new Images({
+  const registries = () => config.hosted;
+  const retention = new Retention({
     index,
-    blobs,
-    evictor,
-    hasCredentials: (upstream) =>
-      config.upstreams.some(
-        ({ name, credentials }) => name === upstream && credentials.length > 0,
-      ),
+    registries,
+    clock,
+    log: LOG,
+    audit,
+    onEvent: () => undefined,
+  });
+  const parts = { index, blobs, evictor, clock, log: LOG };
+  const garbage = new Collection({ ...parts, retention });
+  const services: ImageServices = createImages({
+    ...parts,
     routes: createRoutes(
       config.upstreams,
       config.upstreamTemplates,
       config.hosted,
     ),
+    registries,
+    hasCredentials: (upstream) =>
+      config.upstreams.some(
+        ({ name, credentials }) => name === upstream && credentials.length > 0,
+      ),
+    hot: new HotManifests(),
+    reservedBytes: noReservedBytes,
+    events: () => undefined,
+    garbage,
+    audit,
   });
-  return { storage, evictor, images };
+  const close = async (): Promise<void> => {
+    await evictor.stop();
+    await storage.close();
+    await audit.close();
+  };
+  return { index, services, close };
 }
 
-/** Records changes that a command makes. Opened before any change: an unrecordable change is not made. */
+/** Records the changes that a command makes. */
 class CommandAudit {
   readonly #file: string | undefined;
-  readonly #images: Images;
   readonly #stderr: Writable;
   #audit: Audit = NO_AUDIT;
 
-  constructor(file: string | undefined, images: Images, stderr: Writable) {
+  constructor(file: string | undefined, stderr: Writable) {
     this.#file = file;
-    this.#images = images;
     this.#stderr = stderr;
   }
 
   /** @throws the system's error if the audit file can't be opened */
-  async open(): Promise<AuditedImages> {
-    if (this.#file !== undefined && this.#audit === NO_AUDIT) {
-      this.#audit = await openAudit(
-        this.#file,
-        (error) => {
-          this.#stderr.write(`entrepot: audit.file: ${String(error)}\n`);
-        },
-        2,
-      );
-    }
-    return new AuditedImages(this.#images, this.#audit, "command-line");
+  async open(): Promise<void> {
+    if (this.#file === undefined || this.#audit !== NO_AUDIT) return;
+    this.#audit = await openAudit(
+      this.#file,
+      (error) => {
+        this.#stderr.write(`entrepot: audit.file: ${String(error)}\n`);
+      },
+      2,
+    );
+  }
+
+  record(event: AuditEvent): void {
+    this.#audit.record(event);
   }
 
   close(): Promise<void> {

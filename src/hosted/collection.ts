@@ -98,6 +98,11 @@ export class Collection implements GarbageCollection {
     };
   }
 
+  /** Frees the space of what nothing needs now, without retention. */
+  reclaim(): Promise<{ readonly blobs: number; readonly bytes: number }> {
+    return this.#pass();
+  }
+
   /** Resolves when the running pass has ended; none starts later. */
   async stop(): Promise<void> {
     this.#isStopped = true;

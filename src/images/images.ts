@@ -18,6 +18,7 @@ import { Pace } from "../retention/victim-search.ts";
 import type { Digest } from "../oci/digest.ts";
 import { compilePattern } from "../oci/glob.ts";
 import type { Routes } from "../routing/routes.ts";
+import type { HostedImages } from "./hosted-images.ts";
 import { type ImagePlatform, ImagePlatforms } from "./image-platforms.ts";
 import {
   type ImageReference,
@@ -32,7 +33,9 @@ type ImagesIndex = Pick<BlobRecords, "getBlob"> &
   Pick<PinIndex, "setPinned"> &
   Pick<UseIndex, "settleUses">;
 
-type ImagesRoutes = Pick<Routes, "routeRepository" | "findHosted">;
+/** What is known of the images of hosted repositories. */
+type ImagesHosted = Pick<HostedImages, "isHosted" | "listReferrers">;
+type ImagesRoutes = Pick<Routes, "routeRepository">;
 
 /** A cached image as `ls --json` and the operator API report it. */
 export interface ImageSummary {
@@ -64,8 +67,18 @@ export interface ImagePart {
   readonly parent: Digest | null;
 }
 
+/** A manifest whose subject is the image. */
+export interface ImageReferrer {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly artifactType: string | null;
+  readonly sizeBytes: number;
+}
+
 export interface ImageDetail extends ImageSummary {
   readonly graph: readonly ImagePart[];
+  /** Of a hosted image; the referrers of a mirrored one are its upstream's. */
+  readonly referrers: readonly ImageReferrer[];
 }
 
 export interface ImageQuery {
@@ -104,6 +117,7 @@ export class Images {
   readonly #evictor: Evictor;
   readonly #hasCredentials: (upstream: string) => boolean;
   readonly #routes: ImagesRoutes;
+  readonly #hosted: ImagesHosted;
   readonly #platforms: ImagePlatforms;
   /** The index answers synchronously: without pauses a long list would delay every request. */
   readonly #pace = new Pace();
@@ -114,8 +128,10 @@ export class Images {
     readonly evictor: Evictor;
     readonly hasCredentials: (upstream: string) => boolean;
     readonly routes: ImagesRoutes;
+    readonly hosted: ImagesHosted;
   }) {
     this.#index = options.index;
+    this.#hosted = options.hosted;
     this.#routes = options.routes;
     this.#evictor = options.evictor;
     this.#hasCredentials = options.hasCredentials;
@@ -176,8 +192,11 @@ export class Images {
     await this.#index.settleUses();
     const row = await this.#index.getRoot(image.key, image.reference);
     if (row?.mediaType === undefined) return undefined;
-    const [summary, graph] = [await this.#summary(row), await this.#graph(row)];
-    return { ...summary, graph };
+    return {
+      ...(await this.#summary(row)),
+      graph: await this.#graph(row),
+      referrers: await this.#referrers(row),
+    };
   }
 
   /** @returns false if the image is not cached */
@@ -206,7 +225,7 @@ export class Images {
 
   async #summary(row: RootRow): Promise<ImageSummary> {
     const registry = row.key.upstream;
-    const hosted = this.#routes.findHosted(registry) !== undefined;
+    const hosted = await this.#hosted.isHosted(registry);
     const scope: BlobScope =
       hosted || this.#hasCredentials(registry) ? "repository" : "upstream";
     return {
@@ -228,6 +247,17 @@ export class Images {
       bytes += node.sizeBytes ?? 0;
     });
     return bytes;
+  }
+
+  async #referrers({ key, digest }: RootRow): Promise<ImageReferrer[]> {
+    if (!(await this.#hosted.isHosted(key.upstream))) return [];
+    const referrers = await this.#hosted.listReferrers(key, digest);
+    return referrers.map((one) => ({
+      digest: one.digest,
+      mediaType: one.mediaType,
+      artifactType: one.artifactType ?? null,
+      sizeBytes: one.sizeBytes,
+    }));
   }
 
   async #graph({ key, digest }: RootRow): Promise<ImagePart[]> {

@@ -70,6 +70,25 @@ export type AuditEvent =
       readonly reference: string;
       readonly digest?: string | undefined;
     }
+  /** An operator gave an image a tag in a hosted repository, or deleted such a tag. */
+  | {
+      readonly event: "tagged" | "untagged";
+      readonly client: string;
+      /** `registry/repository:tag` */
+      readonly reference: string;
+      /** Of `tagged`: the image that got the tag. */
+      readonly source?: string;
+      readonly digest: string;
+    }
+  /** An operator had garbage collected. */
+  | {
+      readonly event: "collected";
+      readonly client: string;
+      /** Tags and manifests that retention deleted. */
+      readonly deletions: number;
+      readonly blobs: number;
+      readonly bytes: number;
+    }
   | {
       readonly event: "tag-moved";
       readonly upstream: string;

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Ajv } from "ajv";
+import { hostedConfig } from "../support/hosted-config.ts";
 import { buildImage, buildMultiArch } from "../support/image-builder.ts";
 import {
   startMirror,
@@ -56,7 +57,9 @@ async function setUp(
   const upstream = await ScriptedUpstream.start(test);
   upstream.content.addImage("library/app", single, "1");
   upstream.content.addIndex("library/app", multi, "2");
-  const mirror = await startMirror(test, [upstreamOf(upstream)]);
+  const mirror = await startMirror(test, [upstreamOf(upstream)], {
+    config: { hosted: [hostedConfig()] },
+  });
   mirror.clock.advance(1_000);
   await pullImage(mirror, "library/app", "1");
   mirror.clock.advance(1_000);
@@ -344,6 +347,7 @@ void describe("the operator API", () => {
     schemas.addSchema(withoutOtherMembers(body), "api");
     assert.deepEqual(Object.keys(paths).toSorted(), [
       "/api/v1/evict",
+      "/api/v1/gc",
       "/api/v1/images",
       "/api/v1/images/{ref}",
       "/api/v1/images/{ref}/pin",
@@ -351,13 +355,21 @@ void describe("the operator API", () => {
       "/api/v1/openapi.json",
       "/api/v1/scrub",
       "/api/v1/status",
+      "/api/v1/tags",
+      "/api/v1/tags/{ref}",
       "/api/v1/upstreams",
     ]);
     for (const [path, methods] of Object.entries(paths)) {
       for (const method of Object.keys(methods)) {
+        const isTags = path.startsWith("/api/v1/tags");
+        const ref = isTags ? "local/app:1" : `${APP}:1`;
+        const order = JSON.stringify({ source: `${APP}:1`, target: ref });
         const answer = await fetch(
-          mirror.operatorOrigin + path.replace("{ref}", `${APP}:1`),
-          { method: method.toUpperCase() },
+          mirror.operatorOrigin + path.replace("{ref}", ref),
+          {
+            ...(isTags && method === "post" ? jsonBody(order) : {}),
+            method: method.toUpperCase(),
+          },
         );
         const content: unknown = await answer.json();
         assert.equal(answer.status, 200, `${method} ${path}`);
@@ -366,7 +378,8 @@ void describe("the operator API", () => {
           $ref: pointer(...at, "application/json", "schema"),
         });
         assert.equal(validate(content), true, JSON.stringify(validate.errors));
-        if (method === "delete") await pullImage(mirror, "library/app", "1");
+        if (method === "delete" && !isTags)
+          await pullImage(mirror, "library/app", "1");
       }
     }
   });

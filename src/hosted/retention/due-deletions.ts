@@ -2,6 +2,7 @@ import type { HostedConfig } from "../../config/config.ts";
 import { formatDuration } from "../../config/schema/units.ts";
 import type { Digest } from "../../oci/digest.ts";
 import type {
+  Reference,
   RepositoryKey,
   RepositoryName,
   Tag,
@@ -13,6 +14,7 @@ import type {
   ImmutableTags,
   UntaggedManifest,
 } from "../../storage/hosted-index.ts";
+import type { ImageIndex } from "../../storage/root-index.ts";
 import { type RepositoryRules, TagRules } from "./tag-rules.ts";
 
 export type RetentionIndex = Pick<
@@ -22,7 +24,8 @@ export type RetentionIndex = Pick<
   | "listUntaggedManifests"
   | "deleteHostedTag"
   | "deleteHostedManifest"
->;
+> &
+  Pick<ImageIndex, "getRoot">;
 
 /** A tag or manifest that the rules do not keep. */
 export type DueDeletion = {
@@ -53,7 +56,7 @@ const PAGE = 100;
 
 /**
  * Walks over the tags, then the manifests without a tag, of every repository of a registry, and
- * visits each with the decision of the rules. Reads pages, and leaves turns of the event loop to other
+ * visits each with the decision of the rules; a pinned one is kept. Reads pages, and leaves turns of the event loop to other
  * work. Rows may be deleted by the visit.
  */
 export async function walkRegistry(
@@ -107,15 +110,19 @@ class RepositoryWalk {
     }
     await this.#eachTag(async (row) => {
       const verdict = rules.judge(row, nowMs);
+      const reference = { kind: "tag", tag: row.tag } as const;
+      const isKept = verdict === undefined || (await this.#isPinned(reference));
       await visit(
         "tag",
-        verdict && {
-          kind: "tag",
-          key: this.#key,
-          isImmutable: rules.isImmutable,
-          row,
-          ...verdict,
-        },
+        isKept
+          ? undefined
+          : {
+              kind: "tag",
+              key: this.#key,
+              isImmutable: rules.isImmutable,
+              row,
+              ...verdict,
+            },
       );
     });
   }
@@ -131,7 +138,10 @@ class RepositoryWalk {
         await index.listUntaggedManifests(this.#key, PAGE, last);
       for (const row of page) {
         if (isOver()) return;
-        const isDue = nowMs - row.untaggedAtMs > untaggedMs;
+        const { digest } = row;
+        const isDue =
+          nowMs - row.untaggedAtMs > untaggedMs &&
+          !(await this.#isPinned({ kind: "digest", digest }));
         await visit(
           "manifest",
           isDue
@@ -149,6 +159,11 @@ class RepositoryWalk {
       }
       last = page.at(-1)?.digest;
     } while (last !== undefined);
+  }
+
+  async #isPinned(reference: Reference): Promise<boolean> {
+    const root = await this.#options.index.getRoot(this.#key, reference);
+    return root?.isPinned === true;
   }
 
   async #eachTag(visitRow: (row: HostedTag) => Promise<void>): Promise<void> {

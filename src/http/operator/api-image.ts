@@ -47,17 +47,20 @@ const SCHEMAS = {
     },
   },
   remove: {
-    summary: "Purges an image from the cache.",
+    summary:
+      "Removes an image: a mirrored one from the cache, a hosted one for good, with what only it needs.",
     params: REF_PARAMS,
     response: {
-      "200": json("Purged.", object({ ref: TEXT, freedBytes: BYTES })),
+      "200": json("Removed.", object({ ref: TEXT, freedBytes: BYTES })),
       ...BAD_REF,
       ...DENIED,
       ...MISSING,
+      "409": problem("A tag of the image is immutable."),
     },
   },
   pin: {
-    summary: "Pins an image: it is never evicted.",
+    summary:
+      "Pins an image: it is never evicted; a hosted one is kept by retention.",
     params: REF_PARAMS,
     response: {
       "200": json("Pinned.", PINNED),
@@ -104,11 +107,12 @@ export async function imageApi(
 ): Promise<void> {
   const { images } = source;
   const setPinned = async (
-    { params, socket }: FastifyRequest<Wildcard>,
+    request: FastifyRequest<Wildcard>,
     pinned: boolean,
   ) => {
+    const { params } = request;
     const image = await readReference(images, params, "/pin");
-    const isCached = await auditedImages(source, socket).setPinned(
+    const isCached = await auditedImages(source, request).setPinned(
       image.reference,
       pinned,
     );
@@ -124,11 +128,13 @@ export async function imageApi(
   app.delete<Wildcard>(
     url,
     { schema: SCHEMAS.remove },
-    async ({ params, socket }) => {
+    async ({ params, socket, headers, method }) => {
       const image = await readReference(images, params);
-      const freedBytes = await auditedImages(source, socket).remove(
-        image.reference,
-      );
+      const freedBytes = await auditedImages(source, {
+        socket,
+        headers,
+        method,
+      }).remove(image.reference);
       if (freedBytes === undefined) throw notCached();
       return { ref: image.text, freedBytes };
     },
@@ -145,7 +151,7 @@ export async function imageApi(
     { schema: SCHEMAS.refresh, constraints: { action: "refresh" } },
     async ({ params }) => {
       const image = await readReference(images, params, "/refresh");
-      refuseHosted(source, image);
+      await refuseHosted(source, image);
       const { digest, changed } = await source.refresh(image.reference);
       return { ref: image.text, digest, changed };
     },
@@ -180,8 +186,11 @@ async function readReference(
 }
 
 /** @throws RegistryError UNSUPPORTED */
-function refuseHosted({ routes }: ImagesSource, image: NamedReference): void {
-  if (routes.findHosted(image.reference.key.upstream) === undefined) return;
+async function refuseHosted(
+  { hosted }: ImagesSource,
+  image: NamedReference,
+): Promise<void> {
+  if (!(await hosted.isHosted(image.reference.key.upstream))) return;
   throw new RegistryError("UNSUPPORTED", {
     status: 400,
     detail: `${image.text} is hosted here and has no upstream; expected a mirrored image`,

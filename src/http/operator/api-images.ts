@@ -122,9 +122,13 @@ export async function imagesApi(
   app.post<{ Body: EvictBody | null | undefined }>(
     "/api/v1/evict",
     { schema: SCHEMAS.evict, bodyLimit: MAX_BODY_BYTES },
-    async ({ body, socket }) => {
+    async ({ body, socket, headers, method }) => {
       const { toBytes, dryRun = false } = body ?? {};
-      const report = await auditedImages(source, socket).evict({
+      const report = await auditedImages(source, {
+        socket,
+        headers,
+        method,
+      }).evict({
         toBytes,
         isDryRun: dryRun,
       });

@@ -92,6 +92,24 @@ const PART = {
   parent: TEXT_OR_NULL,
 };
 
+const REFERRER = {
+  digest: TEXT,
+  mediaType: TEXT,
+  artifactType: TEXT_OR_NULL,
+  sizeBytes: BYTES,
+};
+
+const HOSTED_REGISTRY = {
+  name: TEXT,
+  default: FLAG,
+  repositories: COUNT,
+  tags: COUNT,
+  bytes: BYTES,
+  quotaBytes: INTEGER_OR_NULL,
+  uploads: COUNT,
+  uploadBytes: BYTES,
+};
+
 const UPSTREAM = {
   name: TEXT,
   state: { type: "string", enum: ["up", "down", "unauthorized", "offline"] },
@@ -124,6 +142,7 @@ const STATUS = {
   startedAt: TIME,
   offline: FLAG,
   upstreams: list(TEXT),
+  hosted: list(object(HOSTED_REGISTRY)),
   storage: object({
     root: TEXT,
     bytes: BYTES,
@@ -147,7 +166,11 @@ const PROBLEM = {
 /** Schemas that the document shows once, under `components`. */
 export const SHARED_SCHEMAS = {
   Image: object(IMAGE),
-  ImageDetail: object({ ...IMAGE, graph: list(object(PART)) }),
+  ImageDetail: object({
+    ...IMAGE,
+    graph: list(object(PART)),
+    referrers: list(object(REFERRER)),
+  }),
   Upstreams: object({ upstreams: list(object(UPSTREAM)) }),
   Status: object(STATUS),
   Problem: object(PROBLEM, ["type", "title", "status", "errors"]),

@@ -1,4 +1,5 @@
 import type { FastifyInstance } from "fastify";
+import type { HostedSummary } from "../../images/hosted-summaries.ts";
 import { DENIED, json, shared } from "./api-schemas.ts";
 import type { OperationSchema } from "./openapi.ts";
 
@@ -8,6 +9,8 @@ export interface MirrorStatus {
   readonly startedAt: string;
   readonly offline: boolean;
   readonly upstreams: readonly string[];
+  /** The configured hosted registries, and those that still have content. */
+  readonly hosted: readonly HostedSummary[];
   readonly storage: {
     /** Absolute: a command compares it with the root of its own configuration. */
     readonly root: string;
@@ -26,7 +29,8 @@ export interface StatusSource {
 }
 
 const SCHEMA = {
-  summary: "Returns version, upstreams and stored content of the mirror.",
+  summary:
+    "Returns version, upstreams, hosted registries and stored content of the mirror.",
   response: {
     "200": json("The mirror.", shared("Status")),
     ...DENIED,

@@ -59,7 +59,7 @@ function describeOperation(operation: OperationSchema): Json {
       ? {}
       : {
           requestBody: {
-            required: false,
+            required: body["type"] === "object",
             content: { "application/json": { schema: body } },
           },
         }),

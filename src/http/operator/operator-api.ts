@@ -1,5 +1,6 @@
 import { Ajv, type ValidateFunction } from "ajv";
 import type { FastifyInstance } from "fastify";
+import { gcApi } from "./api-gc.ts";
 import { imageApi } from "./api-image.ts";
 import { imagesApi } from "./api-images.ts";
 import { DENIED, type Json, json, SHARED_SCHEMAS } from "./api-schemas.ts";
@@ -7,6 +8,7 @@ import { scrubApi, type ScrubSource } from "./api-scrub.ts";
 import type { ImagesSource } from "./images-source.ts";
 import { statusApi, type StatusSource } from "./api-status.ts";
 import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
+import { tagsApi } from "./api-tags.ts";
 import { describeRoutes, type OperationSchema, type Route } from "./openapi.ts";
 import { handleProblem } from "./problem.ts";
 
@@ -55,6 +57,8 @@ export async function operatorApi(
   void app.register(imagesApi, sources);
   void app.register(imageApi, sources);
   void app.register(scrubApi, sources);
+  void app.register(tagsApi, sources);
+  void app.register(gcApi, sources);
 }
 
 /**

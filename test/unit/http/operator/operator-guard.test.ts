@@ -7,6 +7,7 @@ import {
   type OperatorSources,
 } from "../../../../src/http/operator/operator-routes.ts";
 import { type AuditEvent, NO_AUDIT } from "../../../../src/telemetry/audit.ts";
+import { systemClock } from "../../../../src/telemetry/clock.ts";
 import { createMetrics } from "../../../../src/telemetry/metrics.ts";
 import { registeredRoutes } from "../../../support/registered-routes.ts";
 
@@ -17,16 +18,30 @@ const notAsked = (): never => assert.fail("called although the guard refused");
 
 /** The parts of the program that the API calls: none of them in these tests. */
 const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
-  audit: NO_AUDIT,
-  images: {
-    list: notAsked,
-    resolve: notAsked,
-    get: notAsked,
-    setPinned: notAsked,
-    remove: notAsked,
-    evict: notAsked,
+  images: { list: notAsked, resolve: notAsked, get: notAsked },
+  hosted: { isHosted: notAsked },
+  orders: {
+    images: { setPinned: notAsked, remove: notAsked, evict: notAsked },
+    hosted: { isHosted: notAsked, remove: notAsked, untag: notAsked },
+    tagging: {
+      index: {
+        getLinkedBlob: notAsked,
+        listBlobRepositories: notAsked,
+        mountHostedBlob: notAsked,
+        deleteHostedManifest: notAsked,
+        getTag: notAsked,
+      },
+      blobs: { read: notAsked },
+      putManifest: notAsked,
+      events: notAsked,
+      findHosted: notAsked,
+      sharesBlobs: notAsked,
+      reservedBytes: notAsked,
+      clock: systemClock,
+    },
+    garbage: { collect: notAsked },
+    audit: NO_AUDIT,
   },
-  routes: { findHosted: notAsked },
   refresh: notAsked,
   scrub: notAsked,
   status: notAsked,

@@ -1,0 +1,35 @@
+import { createImages, type ImageServices } from "../images/create-images.ts";
+import type { BuiltHosted } from "./build-hosted.ts";
+import type { BuiltStorage } from "./build-storage.ts";
+import type { BuiltUpstreams } from "./build-upstreams.ts";
+import type { Foundation } from "./foundation.ts";
+
+/** Creates the services through which operators list and change images. */
+export function buildImages({
+  foundation: { live, clock, audit },
+  upstreams: { set, routes },
+  storage: { cache, hot, evictor },
+  hosted,
+}: {
+  readonly foundation: Foundation;
+  readonly upstreams: BuiltUpstreams;
+  readonly storage: BuiltStorage;
+  readonly hosted: BuiltHosted;
+}): ImageServices {
+  return createImages({
+    index: cache.index,
+    blobs: cache.blobs,
+    evictor,
+    clock,
+    routes,
+    registries: () => live.config.hosted,
+    hasCredentials: (name) =>
+      set.mirrored.find((upstream) => upstream.name === name)?.client
+        .hasCredentials ?? false,
+    hot,
+    reservedBytes: (registry) => hosted.reservedBytes(registry),
+    events: hosted.upkeep.onEvent,
+    garbage: hosted.upkeep.garbage,
+    audit,
+  });
+}
