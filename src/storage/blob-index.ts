@@ -39,6 +39,8 @@ export interface FillIntent {
 
 export interface NotedIntent extends FillIntent {
   readonly key: RepositoryKey;
+  /** Of a push to a hosted repository: bytes without a row are removed. */
+  readonly isHosted?: boolean;
 }
 
 /** Blobs, and the repositories that may serve them. */

@@ -1,7 +1,7 @@
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
 import type { RepositoryKey, RepositoryName, Tag } from "../oci/reference.ts";
-import type { BlobRow } from "./blob-index.ts";
+import type { BlobRow, FillIntent } from "./blob-index.ts";
 import type { UploadId } from "./blob-store.ts";
 import type { CondemnedBlob } from "./root-index.ts";
 
@@ -34,6 +34,12 @@ export type ImmutableTags = (tag: Tag) => boolean;
 export type HostedBlobOutcome = "stored" | "absent" | "over-quota";
 
 export interface HostedBlobs {
+  /**
+   * Records that bytes of a push are about to be published. {@link HostedBlobs.recordHostedBlob} and
+   * {@link HostedManifests.putHostedManifest} settle it; bytes that get no row are removed later, also
+   * after a crash.
+   */
+  beginHostedWrite(key: RepositoryKey, blob: FillIntent): Promise<void>;
   /** Writes the row of an uploaded blob, links it to the repository and claims it. */
   recordHostedBlob(
     key: RepositoryKey,

@@ -14,6 +14,7 @@ import type {
   StorageUpkeep,
 } from "../storage.ts";
 import type { TrackedBlobStore } from "../tracked-blob-store.ts";
+import type { HostedGate } from "./durable/hosted-gate.ts";
 import { LeftPartials } from "./blobs/left-partials.ts";
 import type { KeptIndex } from "./index/kept-index.ts";
 import type { Ballast } from "./root/ballast.ts";
@@ -31,6 +32,7 @@ export interface LocalUpkeepParts {
   readonly kept: KeptIndex;
   readonly ballast: Ballast;
   readonly recovery: Recovery;
+  readonly gate: HostedGate;
   readonly clock: Clock;
   readonly log: Pick<Logger, "info" | "warn">;
 }
@@ -78,12 +80,12 @@ export class LocalUpkeep implements StorageUpkeep {
   }
 
   async clearLeftovers(partialsBytes: number): Promise<void> {
-    const { held, blobs, kept, clock, log } = this.#parts;
+    const { held, blobs, kept, gate, clock, log } = this.#parts;
     const { layout, fileSystem } = held;
     const { index } = kept;
     const parts = { layout, fileSystem, index, blobs, clock, log };
     await new LeftPartials(parts).trim(partialsBytes);
-    await settleIntents(parts);
+    await settleIntents({ ...parts, isReplaying: gate.isOn });
   }
 
   async scrub(request: ScrubRequest): Promise<ScrubReport> {

@@ -4,7 +4,7 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../src/oci/reference.ts";
-import type { BlobRow } from "../../../src/storage/blob-index.ts";
+import type { BlobRow, FillIntent } from "../../../src/storage/blob-index.ts";
 import type { UploadId } from "../../../src/storage/blob-store.ts";
 import type {
   CollectionStep,
@@ -51,6 +51,17 @@ export class MemoryHostedIndex implements HostedIndex {
     return this.#transactions.write(() =>
       this.hosted.recordBlob(key, blob, quota),
     );
+  }
+
+  beginHostedWrite(key: RepositoryKey, intent: FillIntent): Promise<void> {
+    return this.#transactions.write(() => {
+      this.#tables.makeRepository(key);
+      this.#tables.intents.set(intent.digest, {
+        ...intent,
+        key,
+        isHosted: true,
+      });
+    });
   }
 
   mountHostedBlob(

@@ -10,6 +10,7 @@ interface IntentColumns {
   readonly name: string;
   readonly sizeBytes: number;
   readonly mediaType: string | null;
+  readonly isHosted: 0 | 1;
 }
 
 /** The rows of fill intents. Writes run in the caller's transaction. */
@@ -28,7 +29,8 @@ export class IntentRows {
     );
     this.#list = database.prepare(
       `SELECT digests.digest, repositories.upstream, repositories.name,
-         intents.size_bytes AS sizeBytes, media_types.name AS mediaType
+         intents.size_bytes AS sizeBytes, media_types.name AS mediaType,
+         repositories.hosted_registry_id IS NOT NULL AS isHosted
        FROM intents
        JOIN digests ON digests.id = intents.digest_id
        JOIN repositories ON repositories.id = intents.repository_id
@@ -53,13 +55,14 @@ export class IntentRows {
     return this.#list.all().flatMap(({ digest: bytes, ...row }) => {
       const digest = parseDigestBytes(bytes);
       if (digest === undefined) return [];
-      const { upstream, name, sizeBytes, mediaType } = row;
+      const { upstream, name, sizeBytes, mediaType, isHosted } = row;
       return [
         {
           digest,
           key: { upstream, repository: name as RepositoryName },
           sizeBytes,
           ...(mediaType === null ? {} : { mediaType }),
+          ...(isHosted === 1 ? { isHosted: true } : {}),
         },
       ];
     });

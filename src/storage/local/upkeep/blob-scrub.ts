@@ -5,6 +5,7 @@ import type { BlobRecords } from "../../blob-index.ts";
 import { StorageError } from "../../blob-store.ts";
 import type { DroppedBlob, ScrubCode } from "../../scrub-report.ts";
 import {
+  MAX_HOSTED_MANIFEST_BYTES,
   type Pace,
   readBlobFile,
   readManifestContent,
@@ -151,6 +152,10 @@ export class BlobScrub {
       content = await readBlobFile(fileSystem, path, digest, {
         ...(pace === undefined ? {} : { pace }),
         ...(signal === undefined ? {} : { signal }),
+        // Hosted manifests may be larger than mirrored ones.
+        ...(index?.audit.findRow(digest)?.mediaType === undefined
+          ? {}
+          : { maxWholeBytes: MAX_HOSTED_MANIFEST_BYTES }),
       });
     } catch (error) {
       if (signal?.aborted === true) throw error;

@@ -18,7 +18,7 @@ import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
 export interface RootParts {
   readonly layout: DiskLayout;
   readonly fileSystem: FileSystem;
-  readonly index: Pick<BlobRecords, "recordBlob"> &
+  readonly index: Pick<BlobRecords, "getBlob" | "recordBlob"> &
     Pick<FillIntents, "dropIntent" | "listIntents">;
   readonly clock: Clock;
 }
@@ -29,18 +29,28 @@ export interface RootParts {
  * is left to the next fill of the digest.
  *
  * While the mirror runs it also writes rows that a full disk rejected; `blobs` then excludes the blobs
- * that fills are writing.
+ * that fills are writing. Only then are the intents of hosted repositories settled: at a start the
+ * journal is replayed first, which may need the bytes.
  *
  * @returns the number of rows that were written
  */
 export async function settleIntents(
-  parts: RootParts & { readonly blobs?: Pick<TrackedBlobStore, "claim"> },
+  parts: RootParts & {
+    readonly blobs?: Pick<TrackedBlobStore, "claim"> | undefined;
+    /** Whether the index may still lack rows that the journal has. */
+    readonly isReplaying?: boolean;
+  },
 ): Promise<number> {
   let recorded = 0;
   for (const intent of await parts.index.listIntents()) {
     const claim = parts.blobs?.claim([intent.digest]);
     try {
       if (claim?.keys.length === 0) continue;
+      if (intent.isHosted === true) {
+        if (claim === undefined || parts.isReplaying === true) continue;
+        await settleHosted(parts, intent);
+        continue;
+      }
       if (await settle(parts, intent)) recorded += 1;
     } catch {
       // A later fill of the digest settles it.
@@ -49,6 +59,17 @@ export async function settleIntents(
     }
   }
   return recorded;
+}
+
+/** A push that got no row was not acknowledged: its bytes are removed. */
+async function settleHosted(
+  { layout, fileSystem, index }: RootParts,
+  { digest }: NotedIntent,
+): Promise<void> {
+  if ((await index.getBlob(digest)) === undefined) {
+    await fileSystem.removeTree(layout.blobFile(digest));
+  }
+  await index.dropIntent(digest);
 }
 
 async function settle(

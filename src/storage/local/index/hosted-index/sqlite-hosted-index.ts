@@ -4,7 +4,7 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../../oci/reference.ts";
-import type { BlobRow } from "../../../blob-index.ts";
+import type { BlobRow, FillIntent } from "../../../blob-index.ts";
 import type { UploadId } from "../../../blob-store.ts";
 import type {
   CollectionStep,
@@ -39,6 +39,18 @@ export class SqliteHostedIndex implements HostedIndex {
   }
 
   // --- blobs -----------------------------------------------------------------------------------
+
+  beginHostedWrite(key: RepositoryKey, blob: FillIntent): Promise<void> {
+    const { rows, intents } = this.#parts;
+    return this.#transactions.write("beginHostedWrite", () => {
+      intents.put(
+        rows.digestId(blob.digest),
+        this.#hosted.writes.rows.makeRepository(key),
+        blob.sizeBytes,
+        blob.mediaType === undefined ? null : rows.mediaTypeId(blob.mediaType),
+      );
+    });
+  }
 
   recordHostedBlob(
     key: RepositoryKey,
