@@ -404,43 +404,43 @@ void describe("hosted repositories whose index is lost", () => {
   });
 });
 
-void describe("a line whose row was not committed before a kill", () => {
-  /** A root that was killed after a line was synced. */
-  async function killed(test: AfterTest) {
-    const { root, storage } = await openedRoot(test);
-    await storage.upkeep.recovered();
-    const [image, later] = images;
-    assert(image && later);
-    await pushImage(storage, app, image, ["v1"]);
-    for (const blob of later.blobs) await uploadBlob(storage, app, blob);
-    await storage.blobs.put(later.manifest.digest, later.manifest.bytes);
-    await storage.close();
-    const layout = diskLayout(root);
-    rmSync(layout.cleanFile);
-    const append = (
-      name: "tag" | "digest",
-      digest: Digest | undefined,
-      text = "v1",
-    ): void => {
-      appendFileSync(
-        layout.rootsFile,
-        lineOf({
-          key: app,
-          reference:
-            name === "tag"
-              ? { kind: "tag", tag: tag(text) }
-              : { kind: "digest", digest: digest ?? image.manifest.digest },
-          digest,
-          mediaType: digest && image.manifest.mediaType,
-          isPinned: false,
-          isHosted: true,
-          atMs: Date.now(),
-        }),
-      );
-    };
-    return { root, image, later, append };
-  }
+/** A root that was killed after a line was synced. */
+async function killed(test: AfterTest) {
+  const { root, storage } = await openedRoot(test);
+  await storage.upkeep.recovered();
+  const [image, later] = images;
+  assert(image && later);
+  await pushImage(storage, app, image, ["v1"]);
+  for (const blob of later.blobs) await uploadBlob(storage, app, blob);
+  await storage.blobs.put(later.manifest.digest, later.manifest.bytes);
+  await storage.close();
+  const layout = diskLayout(root);
+  rmSync(layout.cleanFile);
+  const append = (
+    name: "tag" | "digest",
+    digest: Digest | undefined,
+    text = "v1",
+  ): void => {
+    appendFileSync(
+      layout.rootsFile,
+      lineOf({
+        key: app,
+        reference:
+          name === "tag"
+            ? { kind: "tag", tag: tag(text) }
+            : { kind: "digest", digest: digest ?? image.manifest.digest },
+        digest,
+        mediaType: digest && image.manifest.mediaType,
+        isPinned: false,
+        isHosted: true,
+        atMs: Date.now(),
+      }),
+    );
+  };
+  return { root, image, later, append };
+}
 
+void describe("a line whose row was not committed before a kill", () => {
   void it("puts the manifest and moves the tag", async (test) => {
     const { root, later, append } = await killed(test);
     append("digest", later.manifest.digest);

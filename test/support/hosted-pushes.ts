@@ -16,8 +16,9 @@ let uploads = 0;
 export async function uploadBlob(
   { blobs, index }: Store,
   key: RepositoryKey,
-  { digest, sizeBytes, bytes }: TestBlob,
+  blob: TestBlob,
 ): Promise<void> {
+  const { digest, sizeBytes } = blob;
   uploads += 1;
   const id = parseUploadId(`upload-${String(uploads).padStart(12, "0")}`);
   assert(id !== undefined);
@@ -33,7 +34,7 @@ export async function uploadBlob(
     id,
     algorithm: "sha256",
   });
-  if (sizeBytes > 0) await writer.append([bytes()]);
+  if (sizeBytes > 0) await writer.append([blob.bytes()]);
   assert.equal(await writer.hash.digest(), digest);
   const release = await blobs.hold(digest);
   try {

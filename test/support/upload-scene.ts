@@ -131,6 +131,8 @@ export class UploadIndex {
     this.#answer("listHostedRegistries", () => [
       { registry: "local", bytes: this.usedBytes },
     ]);
+  readonly beginHostedWrite = () =>
+    this.#answer("beginHostedWrite", () => undefined);
   readonly getBlob = (digest: Digest) =>
     this.#answer("getBlob", () => this.rows.get(digest));
   readonly getLinkedBlob = (key: RepositoryKey, digest: Digest) =>

@@ -7,6 +7,7 @@ import {
 import type { Tag } from "../../oci/reference.ts";
 import type { BlobRecords } from "../../storage/blob-index.ts";
 import type {
+  HostedBlobs,
   HostedManifestOutcome,
   HostedManifests,
 } from "../../storage/hosted-index.ts";
@@ -21,6 +22,7 @@ import type { PushedManifest, StoredManifest } from "./content.ts";
 interface ManifestWritesParts {
   readonly store: Pick<TrackedBlobStore, "put" | "hold" | "claim" | "remove">;
   readonly index: Pick<HostedManifests, "putHostedManifest"> &
+    Pick<HostedBlobs, "beginHostedWrite"> &
     Pick<BlobRecords, "getBlob">;
   readonly hot: HotManifests;
   readonly clock: Clock;
@@ -64,10 +66,17 @@ export class ManifestWrites {
         detail,
       });
     }
-    const { store, hot } = this.#parts;
+    const { store, hot, index } = this.#parts;
+    const { key } = repository;
+    const sizeBytes = bytes.length;
     const release = await store.hold(digest);
     let outcome: HostedManifestOutcome | undefined;
     try {
+      await index.beginHostedWrite(key, {
+        digest,
+        sizeBytes,
+        mediaType: parsed.mediaType,
+      });
       await store.put(digest, bytes);
       outcome = await this.#record(repository, digest, parsed, bytes, tags);
     } finally {

@@ -41,7 +41,10 @@ export interface UploadsOptions extends Omit<
   readonly index: OpenUploadsOptions["index"] &
     Pick<
       HostedBlobs,
-      "listBlobRepositories" | "mountHostedBlob" | "recordHostedBlob"
+      | "beginHostedWrite"
+      | "listBlobRepositories"
+      | "mountHostedBlob"
+      | "recordHostedBlob"
     > &
     Pick<HostedManifests, "listHostedRegistries"> &
     Pick<BlobLinks, "getLinkedBlob"> &
@@ -290,6 +293,7 @@ export class Uploads {
     const release = await blobs.hold(digest);
     let outcome: "stored" | "over-quota" | undefined;
     try {
+      await index.beginHostedWrite(key, { digest, sizeBytes });
       await session.commit(digest);
       outcome = await index.recordHostedBlob(
         key,
