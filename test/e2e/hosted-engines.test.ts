@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { basic } from "../support/access.ts";
 import type { AfterTest } from "../support/after-test.ts";
 import { Buildah } from "../support/engines/buildah.ts";
+import { ClientFolder } from "../support/engines/client-folder.ts";
+import { Containerd } from "../support/engines/containerd.ts";
 import { Dockerd } from "../support/engines/dockerd.ts";
 import { requireCommands } from "../support/engines/engine.ts";
 import {
@@ -14,7 +17,7 @@ import { trustAuthority } from "../support/engines/own-address.ts";
 import { Podman } from "../support/engines/podman.ts";
 import { INSTALLED, type Programs } from "../support/engines/programs.ts";
 import { writeShellArchive } from "../support/engines/shell-archive.ts";
-import { refusal } from "../support/run-command.ts";
+import { refusal, runCommand } from "../support/run-command.ts";
 
 /** An engine as its user sees it. */
 interface PushingEngine {
@@ -108,7 +111,8 @@ function buildah(programs: Programs): EngineCase {
   };
 }
 
-await requireCommands(["dockerd", "docker", "podman", "buildah", "skopeo"]);
+await requireCommands(["dockerd", "docker", "containerd", "ctr", "podman"]);
+await requireCommands(["buildah", "tar"]);
 const newer = await fetchNewerClients();
 
 const ENGINES: readonly EngineCase[] = [
@@ -145,7 +149,59 @@ void describe("engines with hosted repositories", () => {
       await pushesAndPulls(other, reference);
     });
   }
+
+  for (const programs of [INSTALLED, newer]) {
+    void it(`containerd, ${programs.name}, pulls and pushes by the registry's own hosts.toml, over plain HTTP and TLS`, async (test) => {
+      for (const start of [startOpenRegistry, startGuardedRegistry]) {
+        const registry = await start(test);
+        const { host, guard } = registry;
+        const client = await ClientFolder.create(test, newer, registry);
+        if (guard !== undefined) {
+          const { user, password } = guard;
+          const login = ["auth", "login", "-u", user, "-p", password];
+          await client.run("crane", ...login, host);
+        }
+        await pushByCrane(client, `${host}/team/app:1`);
+        const lines =
+          guard === undefined
+            ? ""
+            : `  ca = "${guard.certificateFile}"
+  [host."https://${host}".header]
+    Authorization = ["${basic(guard.user, guard.password)}"]
+`;
+        const isTls = guard !== undefined;
+        const address = { host, isTls, hostsToml: lines };
+        const engine = await Containerd.start(test, address, programs);
+        const [digest] = await engine.pull(`${host}/team/app:1`);
+        assert.ok(digest !== undefined);
+        const copy = `${host}/team/copy:1`;
+        await engine.ctr("images", "tag", `${host}/team/app:1`, copy);
+        await engine.push(copy);
+        assert.equal(
+          (await client.run("crane", "digest", copy)).trim(),
+          digest,
+        );
+      }
+    });
+  }
 });
+
+async function pushByCrane(
+  client: ClientFolder,
+  reference: string,
+): Promise<void> {
+  await client.write("hello.txt", reference);
+  await runCommand("tar", ["-cf", "layer.tar", "hello.txt"], {
+    cwd: client.dir,
+  });
+  await client.run(
+    "crane",
+    "append",
+    "--oci-empty-base",
+    "--new_layer=layer.tar",
+    `--new_tag=${reference}`,
+  );
+}
 
 async function pushesAndPulls(
   engine: PushingEngine,

@@ -3,48 +3,63 @@ import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type AfterTest, releaseAfter } from "../after-test.ts";
 import { Child } from "../child-process.ts";
-import { runCommand } from "../run-command.ts";
 import { tempDir } from "../temp-dir.ts";
 import { readClientFile } from "./client-files.ts";
 import type { Engine, MirrorAddress } from "./engine.ts";
+import {
+  commandLine,
+  INSTALLED,
+  type Programs,
+  runProgram,
+} from "./programs.ts";
 
 /** The CRI plug-in requires a network that a test does not have. */
 const CONFIG = `version = 2
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 `;
 
-/** Docker Hub's server has another name than the registry; the default covers all others. */
-const HOSTS_FILES = ["docker.io/hosts.toml", "_default/hosts.toml"];
+/**
+ * Docker Hub's server has another name than the registry; the default covers all others; the last one
+ * is for the mirror's own name.
+ */
+const HOSTS_FOLDERS = ["docker.io", "_default", "mirror.internal_5000_"];
 
 /** containerd with `hosts.toml`, driven by `ctr`: it sends the registry to the mirror as `?ns=`. */
 export class Containerd implements Engine {
   readonly #test: AfterTest;
   readonly #dir: string;
+  readonly #programs: Programs;
   #child: Child | undefined;
   #storeCount = 0;
   #runCount = 0;
 
-  private constructor(test: AfterTest, dir: string) {
+  private constructor(test: AfterTest, dir: string, programs: Programs) {
     this.#test = test;
     this.#dir = dir;
+    this.#programs = programs;
   }
 
   static async start(
     test: AfterTest,
     mirror: MirrorAddress,
+    programs = INSTALLED,
   ): Promise<Containerd> {
     const dir = await tempDir(test, "containerd-");
-    for (const name of HOSTS_FILES) {
-      const file = join(dir, "hosts", name);
+    const own = `${mirror.host.replace(":", "_")}_`;
+    for (const name of HOSTS_FOLDERS) {
+      const folder = name.startsWith("mirror.internal") ? own : name;
+      const file = join(dir, "hosts", folder, "hosts.toml");
       await mkdir(dirname(file), { recursive: true });
       await writeFile(
         file,
-        (await readClientFile(`containerd/certs.d/${name}`, mirror)) +
-          (mirror.hostsToml ?? ""),
+        (await readClientFile(
+          `containerd/certs.d/${name}/hosts.toml`,
+          mirror,
+        )) + (mirror.hostsToml ?? ""),
       );
     }
     await writeFile(join(dir, "config.toml"), CONFIG);
-    const engine = new Containerd(test, dir);
+    const engine = new Containerd(test, dir, programs);
     await engine.#start();
     return engine;
   }
@@ -59,6 +74,12 @@ export class Containerd implements Engine {
     );
     const list = await this.ctr("images", "ls", `name==${reference}`);
     return list.match(/sha256:[a-f0-9]{64}/g) ?? [];
+  }
+
+  /** Pushes an image that was pulled or imported under this name. */
+  async push(reference: string): Promise<void> {
+    const hosts = join(this.#dir, "hosts");
+    await this.ctr("images", "push", "--hosts-dir", hosts, reference);
   }
 
   async run(reference: string, command: readonly string[]): Promise<string> {
@@ -100,7 +121,11 @@ export class Containerd implements Engine {
 
   async ctr(...args: readonly string[]): Promise<string> {
     const address = join(this.#store, "ctd.sock");
-    const { stdout } = await runCommand("ctr", ["--address", address, ...args]);
+    const { stdout } = await runProgram(this.#programs, "ctr", [
+      "--address",
+      address,
+      ...args,
+    ]);
     return stdout;
   }
 
@@ -111,15 +136,13 @@ export class Containerd implements Engine {
   async #start(): Promise<void> {
     this.#storeCount += 1;
     await mkdir(this.#store);
-    this.#child = new Child(this.#test, {
-      command: "containerd",
-      args: [
-        `--config=${join(this.#dir, "config.toml")}`,
-        `--root=${join(this.#store, "root")}`,
-        `--state=${join(this.#store, "state")}`,
-        `--address=${join(this.#store, "ctd.sock")}`,
-      ],
-    });
+    const [command, args] = commandLine(this.#programs, "containerd", [
+      `--config=${join(this.#dir, "config.toml")}`,
+      `--root=${join(this.#store, "root")}`,
+      `--state=${join(this.#store, "state")}`,
+      `--address=${join(this.#store, "ctd.sock")}`,
+    ]);
+    this.#child = new Child(this.#test, { command, args });
     releaseAfter(this.#test, () => this.#stop());
     await this.#child.line(
       (line) => line.includes("containerd successfully booted") || undefined,
