@@ -22,8 +22,6 @@ export interface AppOverrides {
   readonly scrubSchedule?: Schedule;
   /** Schedules the background fetches of an index's children. */
   readonly childrenSchedule?: Schedule;
-  /** Schedules the upkeep of uploads. */
-  readonly uploadSchedule?: Schedule;
 }
 
 /** Parts that every builder uses. */

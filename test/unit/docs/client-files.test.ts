@@ -27,12 +27,20 @@ const WANTED: Readonly<Record<string, unknown>> = {
   "containerd/certs.d/_default/hosts.toml": {
     host: { [MIRROR]: { capabilities: ["pull", "resolve"] } },
   },
+  // The mirror's own name: `_5000_` is containerd's spelling of a port.
+  "containerd/certs.d/mirror.internal_5000_/hosts.toml": {
+    server: MIRROR,
+    host: { [MIRROR]: { capabilities: ["pull", "resolve", "push"] } },
+  },
   "containers/registries.conf": {
-    registry: ["docker.io", "quay.io"].map((name) => ({
-      prefix: name,
-      location: name,
-      mirror: [{ location: `${EXAMPLE_ADDRESS}/${name}`, insecure: true }],
-    })),
+    registry: [
+      ...["docker.io", "quay.io"].map((name) => ({
+        prefix: name,
+        location: name,
+        mirror: [{ location: `${EXAMPLE_ADDRESS}/${name}`, insecure: true }],
+      })),
+      { location: EXAMPLE_ADDRESS, insecure: true },
+    ],
   },
   "containerd/config.toml": {
     version: 2,
@@ -46,6 +54,7 @@ const WANTED: Readonly<Record<string, unknown>> = {
     mirrors: {
       "docker.io": { endpoint: [MIRROR] },
       "quay.io": { endpoint: [MIRROR] },
+      [EXAMPLE_ADDRESS]: { endpoint: [MIRROR] },
     },
   },
   "buildkit/buildkitd.toml": {
