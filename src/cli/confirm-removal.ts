@@ -1,7 +1,7 @@
 import type { ImageSummary } from "../images/images.ts";
 import type { Confirm } from "./confirm.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
-import { sizeText } from "./image-output.ts";
+import { countText, sizeText } from "./image-output.ts";
 
 /**
  * Asks for confirmation before more than half of the cache is evicted.
@@ -62,7 +62,7 @@ async function confirmAmount(
 ): Promise<void> {
   const { verb, subject, images, bytes, storedBytes, hint } = removal;
   if (bytes * 2 <= storedBytes) return;
-  const amount = `${images} images, ${sizeText(bytes)} of ${sizeText(storedBytes)} in the cache`;
+  const amount = `${countText(images, "image", "images")}, ${sizeText(bytes)} of ${sizeText(storedBytes)} in the cache`;
   const confirmation = await confirm(`${verb} ${amount}?`);
   if (confirmation === "agreed") return;
   throw confirmation === "declined"

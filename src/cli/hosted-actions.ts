@@ -1,5 +1,5 @@
 import { Failed, type ImageBackend } from "./image-backend.ts";
-import { type Outcome, sizeText, table } from "./image-output.ts";
+import { countText, type Outcome, sizeText, table } from "./image-output.ts";
 
 /** A command on the content of hosted repositories. */
 export type HostedAction =
@@ -46,8 +46,8 @@ async function collect(
   if (more > 0) rows.push([`and ${more} more`, ""]);
   const would = isDryRun ? "would be " : "";
   const sums = [
-    `${deletions} tags and manifests ${would}deleted by retention`,
-    `${blobs} blobs, ${sizeText(bytes)} ${would}freed`,
+    `${countText(deletions, "tag or manifest", "tags and manifests")} ${would}deleted by retention`,
+    `${countText(blobs, "blob", "blobs")}, ${sizeText(bytes)} ${would}freed`,
     ...(isDryRun && deletions > 0
       ? ["not counted: what only the tags and manifests above need"]
       : []),

@@ -96,7 +96,7 @@ export async function actOnPattern(
     throw new Failed(
       1,
       matches.length === 0
-        ? `no image matches ${pattern}`
+        ? `no image matches ${pattern}; 'entrepot ls' lists the names`
         : `every image that matches ${pattern} is hosted here and has no upstream`,
     );
   }

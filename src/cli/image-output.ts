@@ -58,7 +58,15 @@ export function inspection(image: ImageDetail): Outcome {
     part.kind,
     part.mediaType ?? "",
   ]);
-  const tables = [head, platforms, parts].filter((rows) => rows.length > 0);
+  const referrers = image.referrers.map((referrer) => [
+    referrer.digest,
+    sizeText(referrer.sizeBytes),
+    "referrer",
+    referrer.artifactType ?? referrer.mediaType,
+  ]);
+  const tables = [head, platforms, parts, referrers].filter(
+    (rows) => rows.length > 0,
+  );
   return { json: image, text: tables.map(table).join("\n") };
 }
 
@@ -85,7 +93,7 @@ export function evictionOutcome(
     minuteText(image.pulledAt),
     image.reason,
   ]);
-  const sum = `${report.images.length} images, ${sizeText(report.freedBytes)} ${dryRun ? "would be freed" : "freed"}\n`;
+  const sum = `${countText(report.images.length, "image", "images")}, ${sizeText(report.freedBytes)} ${dryRun ? "would be freed" : "freed"}\n`;
   return {
     json: { dryRun, images: report.images, freedBytes: report.freedBytes },
     text: rows.length === 0 ? sum : `${table(rows)}${sum}`,
@@ -109,6 +117,10 @@ export function table(rows: readonly (readonly string[])[]): string {
           .trimEnd()}\n`,
     )
     .join("");
+}
+
+export function countText(count: number, one: string, many: string): string {
+  return `${count} ${count === 1 ? one : many}`;
 }
 
 /** Formats a size with two or three digits and a unit. */

@@ -271,7 +271,8 @@ void describe("the commands on images", () => {
         assert.deepEqual(await run({ name, ref: "**:absent" }), {
           code: 1,
           stdout: "",
-          stderr: "entrepot: no image matches **:absent\n",
+          stderr:
+            "entrepot: no image matches **:absent; 'entrepot ls' lists the names\n",
         });
       }
       const terminal = new TestTerminal("declined");

@@ -168,7 +168,7 @@ export class Retention {
     });
     const reference = refOf(due);
     audit.record({
-      event: "purged",
+      event: "deleted",
       client: "retention",
       reference,
       digest: row.digest,

@@ -218,6 +218,11 @@ for (const where of WHERE) {
       assert.equal(detail.graph.length, 3);
       const shown = await run({ name: "inspect", ref: "team/deep/app:2" });
       assert.match(shown.stdout, /\nhosted +yes\n/);
+      const signed = await run({ name: "inspect", ref: "local/app:1" });
+      assert.match(
+        signed.stdout,
+        /\n\nsha256:[0-9a-f]{64} +\d+ B +referrer +application\/vnd\.example\.signature\n$/,
+      );
       const { referrers } = await json<ImageDetail>({
         name: "inspect",
         ref: `${MIRRORED}:1`,
