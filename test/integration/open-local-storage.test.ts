@@ -13,6 +13,7 @@ import {
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { parseUploadId, type UploadId } from "../../src/storage/blob-store.ts";
 import {
   openLocalStorage,
   type LocalStorageOptions,
@@ -86,6 +87,22 @@ async function holdRoot(
   ]);
   assert(child.pid !== undefined);
   return { pid: child.pid, kill };
+}
+
+function uploadId(text: string): UploadId {
+  const id = parseUploadId(text);
+  assert(id !== undefined);
+  return id;
+}
+
+function putUpload({ index }: LocalStorage, id: UploadId): Promise<void> {
+  return index.putUpload({
+    id,
+    key: keyOf("local", "team/app"),
+    algorithm: "sha256",
+    startedAtMs: 1,
+    touchedAtMs: 1,
+  });
 }
 
 void describe("opening a storage root", () => {
@@ -228,12 +245,15 @@ void describe("opening a storage root", () => {
   void it("removes leftovers of a crash, but not the partials of fills and uploads", async (test) => {
     const root = await tempDir(test);
     const { cache } = await open(test, root);
+    const id = uploadId("0123456789abcdef");
+    await putUpload(cache, id);
     await cache.close();
     const folder = join(root, "partial");
     const name = named("partial").replace(":", "-");
     writeFileSync(join(folder, name), "kept");
-    const upload = "upload-0123456789abcdef";
+    const upload = `upload-${id}`;
     writeFileSync(join(folder, upload), "kept");
+    writeFileSync(join(folder, "upload-without-session-0"), "left");
     writeFileSync(join(folder, "upload-SHORT"), "left");
     writeFileSync(join(folder, "temporary-put-7"), "left");
     writeFileSync(join(folder, `${name}0`), "left");
@@ -241,8 +261,30 @@ void describe("opening a storage root", () => {
     mkdirSync(join(folder, named("folder").replace(":", "-"), "below"), {
       recursive: true,
     });
-    await open(test, root);
+    const again = await open(test, root);
     assert.deepEqual(readdirSync(folder).sort(), ["boot-id", name, upload]);
+    assert.equal(await again.cache.blobs.readUploadSize(id), 4);
+  });
+
+  void it("lets an upload start again at 0 after another boot, because its bytes were not synced", async (test) => {
+    const root = await tempDir(test);
+    const first = await open(test, root, { bootId: "boot one" });
+    const id = uploadId("0123456789abcdef");
+    await putUpload(first.cache, id);
+    const target = { kind: "upload", id, algorithm: "sha256" } as const;
+    const writer = await first.cache.blobs.beginWrite(target);
+    await writer.append([Buffer.from("half")]);
+    await writer.suspend();
+    await first.cache.close();
+    const same = await open(test, root, { bootId: "boot one" });
+    assert.equal(await same.cache.blobs.readUploadSize(id), 4);
+    await same.cache.close();
+    const other = await open(test, root, { bootId: "boot two" });
+    assert.equal(await other.cache.blobs.readUploadSize(id), 0);
+    assert.notEqual(await other.cache.index.getUpload(id), undefined);
+    const again = await other.cache.blobs.beginWrite(target);
+    assert.equal(again.writtenBytes, 0);
+    await again.abort();
   });
 
   void it("keeps the id of another boot if one of its partials could not be removed", async (test) => {

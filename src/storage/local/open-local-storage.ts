@@ -118,6 +118,7 @@ async function openRoot(
     const keptPartials = await sweepPartials(layout, fileSystem, {
       isSame,
       bootId,
+      hasSession: async (id) => (await kept.index.getUpload(id)) !== undefined,
     });
     log.info({ root, keptPartials, settledFills }, "opened the storage root");
   } catch (error) {

@@ -1,8 +1,12 @@
 import { constants } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { DIGEST_ALGORITHMS } from "../../../oci/digest.ts";
-import { StorageError } from "../../blob-store.ts";
+import { DIGEST_ALGORITHMS, parseDigest } from "../../../oci/digest.ts";
+import {
+  parseUploadId,
+  StorageError,
+  type UploadId,
+} from "../../blob-store.ts";
 import {
   BOOT_ID_NAME,
   type DiskLayout,
@@ -99,8 +103,9 @@ export async function isSameBoot(
 }
 
 /**
- * Removes what no write can continue from the partial folder: leftovers of a crash, and after a power
- * failure every partial, because its size says nothing about its bytes. Then records the boot.
+ * Removes what no write can continue from the partial folder: leftovers of a crash, bytes of uploads
+ * without a session, and after a power failure every partial, because its size says nothing about its
+ * bytes. A session without bytes continues at offset 0. Then records the boot.
  *
  * @returns how many partials are kept
  * @throws StorageError if the folder can't be read
@@ -108,7 +113,15 @@ export async function isSameBoot(
 export async function sweepPartials(
   layout: DiskLayout,
   fileSystem: FileSystem,
-  { isSame, bootId }: { isSame: boolean; bootId: string | undefined },
+  {
+    isSame,
+    bootId,
+    hasSession,
+  }: {
+    readonly isSame: boolean;
+    readonly bootId: string | undefined;
+    readonly hasSession: (id: UploadId) => Promise<boolean>;
+  },
 ): Promise<number> {
   const names = await step(`listing ${layout.partialFolder}`, () =>
     fileSystem.list(layout.partialFolder),
@@ -125,7 +138,7 @@ export async function sweepPartials(
     try {
       if (
         isSame &&
-        parsePartialName(name) !== undefined &&
+        (await canContinue(name, hasSession)) &&
         (await fileSystem.statPath(path)).isFile
       ) {
         kept += 1;
@@ -141,6 +154,16 @@ export async function sweepPartials(
     await writeBootId(layout, fileSystem, bootId).catch(() => undefined);
   }
   return kept;
+}
+
+async function canContinue(
+  name: string,
+  hasSession: (id: UploadId) => Promise<boolean>,
+): Promise<boolean> {
+  const key = parsePartialName(name);
+  if (key === undefined) return false;
+  const id = parseDigest(key) === undefined ? parseUploadId(key) : undefined;
+  return id === undefined || hasSession(id);
 }
 
 /** Not synced: after a power failure a wrong or empty file rightly means distrust. */
