@@ -20,9 +20,18 @@ export interface ClientRequest {
 /** A client of one repository. */
 export class HostedClient {
   readonly #base: string;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  /** @param repository as a client spells it: `local/team/app` */
-  constructor(port: number, repository: string) {
+  /**
+   * @param repository as a client spells it: `local/team/app`
+   * @param headers of every request, such as credentials
+   */
+  constructor(
+    port: number,
+    repository: string,
+    headers: Readonly<Record<string, string>> = {},
+  ) {
+    this.#headers = headers;
     this.#base = `http://127.0.0.1:${port}/v2/${repository}`;
   }
 
@@ -34,7 +43,7 @@ export class HostedClient {
   ): Promise<ClientAnswer> {
     const response = await fetch(`${this.#base}/${path}`, {
       method,
-      ...(headers === undefined ? {} : { headers }),
+      headers: { ...this.#headers, ...headers },
       ...(body === undefined ? {} : { body }),
     });
     const bytes = Buffer.from(await response.arrayBuffer());
