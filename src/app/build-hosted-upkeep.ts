@@ -7,6 +7,7 @@ import { Notifications } from "../hosted/notifications/notifications.ts";
 import { Retention } from "../hosted/retention/retention.ts";
 import { RetentionSchedule } from "../hosted/retention/retention-schedule.ts";
 import type { Routes } from "../routing/routes.ts";
+import { scheduleUnref } from "../telemetry/clock.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { Foundation } from "./foundation.ts";
 
@@ -26,7 +27,8 @@ export function buildHostedUpkeep(
   routes: Pick<Routes, "listedName">,
   { cache, evictor }: Pick<BuiltStorage, "cache" | "evictor">,
 ): HostedUpkeep {
-  const { clock, log, audit, live } = foundation;
+  const { clock, log, audit, live, overrides } = foundation;
+  const { hostedSchedule: schedule = scheduleUnref } = overrides;
   const { index } = cache;
   const notifications = buildNotifications(foundation, routes);
   const onEvent: EventSink = (event) => {
@@ -42,18 +44,31 @@ export function buildHostedUpkeep(
     audit,
     onEvent,
   });
-  const schedule = new RetentionSchedule({ retention, registries, clock, log });
-  const collection = new Collection({ index, evictor, retention, clock, log });
+  const appointments = new RetentionSchedule({
+    retention,
+    registries,
+    clock,
+    log,
+    schedule,
+  });
+  const collection = new Collection({
+    index,
+    evictor,
+    retention,
+    clock,
+    log,
+    schedule,
+  });
   return {
     onEvent,
     garbage: collection,
     replaceNotifications: (endpoints) => notifications.replace(endpoints),
     start: () => {
       collection.start();
-      schedule.start();
+      appointments.start();
     },
     stop: async () => {
-      await Promise.all([retention.stop(), schedule.stop()]);
+      await Promise.all([retention.stop(), appointments.stop()]);
       await Promise.all([collection.stop(), notifications.stop()]);
     },
   };

@@ -22,6 +22,8 @@ export interface AppOverrides {
   readonly scrubSchedule?: Schedule;
   /** Schedules the background fetches of an index's children. */
   readonly childrenSchedule?: Schedule;
+  /** Schedules the collection and the retention of hosted repositories. */
+  readonly hostedSchedule?: Schedule;
 }
 
 /** Parts that every builder uses. */

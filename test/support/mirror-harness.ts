@@ -60,6 +60,8 @@ export interface TestMirrorOptions {
    * never, so that a test counts only the requests that its clients cause.
    */
   readonly childrenSchedule?: Schedule | "default";
+  /** Schedules the collection and the retention of hosted repositories; default: as in production. */
+  readonly hostedSchedule?: Schedule;
   /** Default: a clock that only the test moves. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -177,6 +179,7 @@ export class TestMirror {
       patienceMs,
       probeSchedule = neverProbe,
       scrubSchedule,
+      hostedSchedule,
     } = this.#overrides;
     const { childrenSchedule = never } = this.#overrides;
     const log = createLogger(this.#config.log, {
@@ -191,6 +194,7 @@ export class TestMirror {
       probeSchedule,
       ...(patienceMs === undefined ? {} : { patienceMs }),
       ...(scrubSchedule === undefined ? {} : { scrubSchedule }),
+      ...(hostedSchedule === undefined ? {} : { hostedSchedule }),
       ...(childrenSchedule === "default" ? {} : { childrenSchedule }),
     });
     const { listen, operator } = await this.#app.listen();

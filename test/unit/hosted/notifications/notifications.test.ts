@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createServer, type IncomingMessage } from "node:http";
 import { describe, it } from "node:test";
 import {
   type NotificationConfig,
@@ -19,6 +18,7 @@ import { keyOf, tag } from "../../../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
 import { Counter } from "../../../support/barrier.ts";
 import { FakeClock } from "../../../support/fake-clock.ts";
+import { startHook } from "../../../support/webhook.ts";
 import { ManualSchedule } from "../../../support/manual-schedule.ts";
 
 const DIGEST = digestOf(Buffer.from("manifest"));
@@ -40,60 +40,6 @@ function event(over: Partial<HostedEvent> = {}): HostedEvent {
       method: "PUT",
     },
     ...over,
-  };
-}
-
-interface Received {
-  readonly headers: IncomingMessage["headers"];
-  readonly path: string | undefined;
-  readonly events: readonly {
-    readonly id: string;
-    readonly action: string;
-    readonly target: Readonly<Record<string, unknown>>;
-  }[];
-}
-
-/** Answers each request with the next status; 0: never. */
-async function startHook(test: AfterTest, statuses: readonly number[] = []) {
-  const received: Received[] = [];
-  const counter = new Counter();
-  const left = [...statuses];
-  const server = createServer((request, response) => {
-    const chunks: Buffer[] = [];
-    request.on("data", (chunk: Buffer) => chunks.push(chunk));
-    request.on("end", () => {
-      const status = left.shift() ?? 200;
-      received.push({
-        headers: request.headers,
-        path: request.url,
-        ...(JSON.parse(Buffer.concat(chunks).toString()) as Pick<
-          Received,
-          "events"
-        >),
-      });
-      if (status !== 0) {
-        response.writeHead(status, { location: "/elsewhere" }).end("x");
-      }
-      counter.notify();
-    });
-  });
-  await new Promise<void>((resolve) => {
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  releaseAfter(test, async () => {
-    server.closeAllConnections();
-    server.close();
-  });
-  const address = server.address();
-  assert.ok(typeof address === "object" && address !== null);
-  return {
-    received,
-    port: address.port,
-    until: (requests: number) =>
-      counter.until(
-        () => received.length >= requests,
-        () => `${received.length} of ${requests} requests`,
-      ),
   };
 }
 

@@ -114,9 +114,12 @@ void describe("retention", () => {
     );
     assert.deepEqual(
       scene.audited.map((event) =>
-        "reference" in event ? event.reference : "",
+        event.event === "deleted" ? [event.client, event.reference] : [],
       ),
-      ["local/ci/app:b1", "local/ci/web:b1"],
+      [
+        ["retention", "local/ci/app:b1"],
+        ["retention", "local/ci/web:b1"],
+      ],
     );
     assert.equal(scene.logged.length, 1);
     assert.deepEqual(scene.warnings, []);
