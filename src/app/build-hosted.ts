@@ -11,6 +11,9 @@ import type { EventSink } from "../hosted/hosted.ts";
 import { Uploads } from "../hosted/uploads/uploads.ts";
 import { HostedRoutes } from "../http/registry/hosted-routes.ts";
 import { answerUpload } from "../http/registry/upload-routes.ts";
+import { createPullPolicy } from "../mirror/pull-policy.ts";
+import type { Digest } from "../oci/digest.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 import { buildHostedUpkeep, type HostedUpkeep } from "./build-hosted-upkeep.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
@@ -69,10 +72,7 @@ export async function buildHosted(parts: HostedParts): Promise<BuiltHosted> {
   const { set } = upstreams;
   const uploadRoutes = {
     uploads,
-    mayMirror: ({ upstream, repository }, digest) =>
-      set.mirrored
-        .find(({ name }) => name === upstream)
-        ?.mayPull(repository, { kind: "digest", digest }) === true,
+    mayMirror: (key, digest) => mayMirror(set, key, digest),
     clock,
   } satisfies Parameters<typeof answerUpload>[0];
   return {
@@ -100,7 +100,7 @@ async function buildUploads(
   { foundation, storage, upstreams: { routes } }: HostedParts,
   onEvent: EventSink,
 ): Promise<Uploads> {
-  const { clock, log, metrics, live } = foundation;
+  const { clock, log, metrics, live, overrides } = foundation;
   const { cache, room } = storage;
   const processLimits = {
     descriptors: await readDescriptorLimit(),
@@ -112,11 +112,30 @@ async function buildUploads(
     clock,
     log,
     metrics,
-    room,
+    room: room.uploads,
     maxOpen: () =>
       resolveUploadLimit(live.config.limits?.uploads ?? 0, processLimits),
     expiryMs: (registry) =>
       routes.findHosted(registry)?.uploadExpiryMs ?? ORPHAN_EXPIRY_MS,
     onEvent,
+    ...(overrides.uploadSchedule === undefined
+      ? {}
+      : { schedule: overrides.uploadSchedule }),
   });
+}
+
+/** Applies `allow` and `deny` of an upstream, as to a request for the blob. */
+function mayMirror(
+  { mirrored, routes }: BuiltUpstreams["set"],
+  { upstream, repository }: RepositoryKey,
+  digest: Digest,
+): boolean {
+  const reference = { kind: "digest", digest } as const;
+  const used = mirrored.find(({ name }) => name === upstream);
+  if (used !== undefined) return used.mayPull(repository, reference);
+  // One of a template that was not used since the start.
+  const config = routes.findUpstream(upstream);
+  return (
+    config !== undefined && createPullPolicy(config)(repository, reference)
+  );
 }

@@ -24,6 +24,8 @@ export interface AppOverrides {
   readonly childrenSchedule?: Schedule;
   /** Schedules the collection and the retention of hosted repositories. */
   readonly hostedSchedule?: Schedule;
+  /** Schedules the upkeep of uploads. */
+  readonly uploadSchedule?: Schedule;
 }
 
 /** Parts that every builder uses. */

@@ -49,6 +49,8 @@ export class OpenUploads {
   readonly #schedule: Schedule;
   readonly #sessions = new Map<UploadId, UploadSession>();
   readonly #loading = new Map<UploadId, Promise<UploadSession | undefined>>();
+  /** Ended uploads whose rows are still there. */
+  readonly #ended = new Set<UploadId>();
   /** In the order of their start; a subset of the sessions. */
   readonly #open = new Set<UploadSession>();
   #cancelSweep: (() => void) | undefined;
@@ -156,8 +158,13 @@ export class OpenUploads {
   end(session: UploadSession): void {
     const { isRecorded, id } = session;
     this.#forget(session);
+    if (!isRecorded) return;
+    this.#ended.add(id);
     // Not awaited: a row that is left is an upload without bytes, which expires.
-    if (isRecorded) void this.#options.index.dropUpload(id).catch(() => {});
+    void this.#options.index
+      .dropUpload(id)
+      .catch(() => {})
+      .finally(() => this.#ended.delete(id));
   }
 
   /** Records when an upload received bytes, at most once a minute. */
@@ -206,7 +213,9 @@ export class OpenUploads {
     return row && this.#adopt(row);
   }
 
-  async #adopt(row: UploadRow): Promise<UploadSession> {
+  /** @returns undefined if the upload has ended */
+  async #adopt(row: UploadRow): Promise<UploadSession | undefined> {
+    if (this.#ended.has(row.id)) return undefined;
     const sizeBytes = await this.#options.blobs.readUploadSize(row.id);
     const known = this.#sessions.get(row.id);
     if (known !== undefined) return known;

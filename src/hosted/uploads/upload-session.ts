@@ -96,8 +96,7 @@ export class UploadSession {
   /** The row that makes the upload survive a restart. */
   row(): UploadRow {
     const { clock } = this.#parts;
-    // The monotonic clock has fractions, and the index stores whole milliseconds.
-    const idleMs = Math.round(clock.monotonicMs() - this.touchedAtMs);
+    const idleMs = clock.monotonicMs() - this.touchedAtMs;
     return {
       id: this.id,
       key: this.key,

@@ -107,6 +107,8 @@ export class RequestBody implements UploadBody {
   };
 
   readonly #onLeft = (): void => {
+    // What arrived before is right: the client continues after it.
+    if (!this.#hasEnded && this.#broken === undefined) this.#request.read();
     this.cut("left");
   };
 
