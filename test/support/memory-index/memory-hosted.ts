@@ -220,28 +220,17 @@ export class MemoryHosted {
     manifest: HostedManifestRecord,
     tags: readonly { readonly tag: Tag; readonly before: Digest | undefined }[],
   ): void {
-    const { digest, mediaType, children, subject, storedAtMs } = manifest;
-    const blob = this.#tables.putBlob({
-      digest,
-      sizeBytes: manifest.sizeBytes,
-      storedAtMs,
-      manifest: { mediaType, children, subject },
-    });
-    this.#roots.onBytesStored(digest);
-    this.#link(repository, digest, undefined);
-    this.#tables.putLinkType(repository, blob, mediaType);
-    const earlier = repository.hostedManifests.get(digest);
-    const hasSubject = subject !== undefined;
-    repository.hostedManifests.set(digest, {
-      digest,
-      untaggedAtMs:
-        earlier === undefined || earlier.untaggedAtMs !== undefined
-          ? Math.max(earlier?.untaggedAtMs ?? storedAtMs, storedAtMs)
-          : undefined,
-      subject,
-      artifactType: hasSubject ? manifest.artifactType : undefined,
-      annotations: hasSubject ? manifest.annotations : undefined,
-    });
+    const { digest, mediaType, children, storedAtMs } = manifest;
+    const stored = repository.hostedManifests.get(digest);
+    const storedType =
+      repository.links.get(digest) ??
+      this.#tables.blobs.get(digest)?.manifest?.mediaType;
+    if (stored === undefined || storedType !== mediaType) {
+      this.#write(repository, manifest, stored?.untaggedAtMs);
+    } else if (stored.untaggedAtMs !== undefined) {
+      this.#tables.intents.delete(digest);
+      stored.untaggedAtMs = Math.max(stored.untaggedAtMs, storedAtMs);
+    }
     for (const settled of [digest, ...children.map((child) => child.digest)]) {
       const link = repository.hostedLinks.get(settled);
       if (link === undefined) continue;
@@ -275,6 +264,33 @@ export class MemoryHosted {
       ],
       storedAtMs,
     );
+  }
+
+  /** Writes the rows of a manifest that the repository does not have under this media type. */
+  #write(
+    repository: StoredRepository,
+    manifest: HostedManifestRecord,
+    untaggedAtMs: number | undefined,
+  ): void {
+    const { digest, sizeBytes, mediaType, children, subject, storedAtMs } =
+      manifest;
+    const blob = this.#tables.putBlob({
+      digest,
+      sizeBytes,
+      storedAtMs,
+      manifest: { mediaType, children, subject },
+    });
+    this.#roots.onBytesStored(digest);
+    this.#link(repository, digest, undefined);
+    this.#tables.putLinkType(repository, blob, mediaType);
+    const hasSubject = subject !== undefined;
+    repository.hostedManifests.set(digest, {
+      digest,
+      untaggedAtMs: untaggedAtMs ?? storedAtMs,
+      subject,
+      artifactType: hasSubject ? manifest.artifactType : undefined,
+      annotations: hasSubject ? manifest.annotations : undefined,
+    });
   }
 
   deleteTag(

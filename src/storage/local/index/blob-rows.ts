@@ -35,8 +35,12 @@ export class BlobRows {
       );
       this.#putEdges(id, manifest.children);
     }
-    this.#intents.drop(digest);
+    this.settleIntent(digest);
     return id;
+  }
+
+  settleIntent(digest: Digest): void {
+    this.#intents.drop(digest);
   }
 
   /** Replaces the edges: a newer version may read more children from the same bytes. */

@@ -90,7 +90,7 @@ function prepareCondemned(database: Database, condition: string) {
      FROM condemned
      CROSS JOIN blobs ON blobs.id = condemned.blob_id
      CROSS JOIN digests ON digests.id = condemned.blob_id
-     WHERE condemned.blob_id > ? AND ${condition}
+     WHERE condemned.blob_id > (SELECT ?) AND ${condition}
      ORDER BY condemned.blob_id LIMIT ?`,
   );
 }
@@ -107,10 +107,10 @@ export function prepareRootStatements(database: Database) {
     >(
       `SELECT blobs.id, blobs.used_at_ms AS usedAtMs, EXISTS (SELECT 1 FROM manifests WHERE manifests.id = blobs.id) AS isManifest
        FROM digests CROSS JOIN blobs ON blobs.id = digests.id
-       WHERE digests.digest = ?`,
+       WHERE digests.digest = (SELECT ?)`,
     ),
     isLinked: database.prepare<[number, number]>(
-      `SELECT 1 FROM links WHERE blob_id = ? AND repository_id = ?`,
+      `SELECT 1 FROM links WHERE blob_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     ),
 
     // --- which rows are roots ---
@@ -131,19 +131,19 @@ export function prepareRootStatements(database: Database) {
       `INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
        SELECT :blobId, :repositoryId, :usedAtMs, :isPinned
        WHERE :isPinned OR NOT EXISTS (
-         SELECT 1 FROM hosted_links WHERE blob_id = :blobId AND repository_id = :repositoryId
+         SELECT 1 FROM hosted_links WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)
        ) AND iif(
-         EXISTS (SELECT 1 FROM manifests WHERE id = :blobId),
+         EXISTS (SELECT 1 FROM manifests WHERE id = (SELECT :blobId)),
          NOT EXISTS (
-           SELECT 1 FROM tags WHERE manifest_id = :blobId AND repository_id = :repositoryId
+           SELECT 1 FROM tags WHERE manifest_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)
          )
          AND NOT EXISTS (
            SELECT 1 FROM edges
            CROSS JOIN links ON links.blob_id = edges.parent_id
-             AND links.repository_id = :repositoryId
-           WHERE edges.child_id = :blobId
+             AND links.repository_id = (SELECT :repositoryId)
+           WHERE edges.child_id = (SELECT :blobId)
          ),
-         NOT EXISTS (SELECT 1 FROM edges WHERE child_id = :blobId)
+         NOT EXISTS (SELECT 1 FROM edges WHERE child_id = (SELECT :blobId))
        )
        ON CONFLICT (blob_id, repository_id) DO UPDATE SET
          used_at_ms = max(used_at_ms, excluded.used_at_ms),
@@ -160,11 +160,11 @@ export function prepareRootStatements(database: Database) {
       ]
     >(
       `INSERT INTO roots (blob_id, repository_id, used_at_ms, is_pinned)
-       SELECT :blobId, :repositoryId, :usedAtMs, 0 WHERE NOT ${isHeld(":blobId")}`,
+       SELECT :blobId, :repositoryId, :usedAtMs, 0 WHERE NOT ${isHeld("(SELECT :blobId)")}`,
     ),
     /** Deletes the root of a manifest that a tag now names. */
     deleteNamedRoot: database.prepare<[number, number, number]>(
-      `DELETE FROM roots WHERE blob_id = ? AND repository_id IN (?, ?) AND NOT is_pinned`,
+      `DELETE FROM roots WHERE blob_id = (SELECT ?) AND repository_id IN (?, ?) AND NOT is_pinned`,
     ),
     /** Lists the roots that an index of the repository now names. */
     listManifestRootsBelow: database.prepare<
@@ -176,7 +176,7 @@ export function prepareRootStatements(database: Database) {
        CROSS JOIN roots ON roots.blob_id = edges.child_id AND NOT roots.is_pinned
        CROSS JOIN links ON links.blob_id = edges.parent_id
          AND links.repository_id = roots.repository_id
-       WHERE edges.parent_id = ?`,
+       WHERE edges.parent_id = (SELECT ?)`,
     ),
     /** Lists the roots of blobs that a manifest now names. For unclaimed content any manifest is sufficient. */
     listBlobRootsBelow: database.prepare<
@@ -186,12 +186,12 @@ export function prepareRootStatements(database: Database) {
       `SELECT roots.blob_id AS blobId, roots.repository_id AS repositoryId
        FROM edges
        CROSS JOIN roots ON roots.blob_id = edges.child_id AND NOT roots.is_pinned
-       WHERE edges.parent_id = ?
-         AND (roots.repository_id = ?
+       WHERE edges.parent_id = (SELECT ?)
+         AND (roots.repository_id = (SELECT ?)
            OR NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.id = edges.child_id))`,
     ),
     deleteRoot: database.prepare<[number, number]>(
-      `DELETE FROM roots WHERE blob_id = ? AND repository_id = ?`,
+      `DELETE FROM roots WHERE blob_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     ),
     getTagHold: database.prepare<
       [string, string],
@@ -206,13 +206,13 @@ export function prepareRootStatements(database: Database) {
       `SELECT repository_id AS repositoryId, manifest_id AS manifestId, used_at_ms AS usedAtMs,
          is_pinned AS isPinned, is_hosted AS isHosted
        FROM tags
-       WHERE repository_id = (SELECT id FROM repositories WHERE path = ?) AND name = ?`,
+       WHERE repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?)) AND name = (SELECT ?)`,
     ),
     deleteTag: database.prepare<[number, string]>(
-      `DELETE FROM tags WHERE repository_id = ? AND name = ?`,
+      `DELETE FROM tags WHERE repository_id = (SELECT ?) AND name = (SELECT ?)`,
     ),
     pinTag: database.prepare<[0 | 1, number, string]>(
-      `UPDATE tags SET is_pinned = ? WHERE repository_id = ? AND name = ?`,
+      `UPDATE tags SET is_pinned = (SELECT ?) WHERE repository_id = (SELECT ?) AND name = (SELECT ?)`,
     ),
 
     // --- lists ---
@@ -253,7 +253,7 @@ export function prepareRootStatements(database: Database) {
          EXISTS (SELECT 1 FROM tags WHERE tags.repository_id = repositories.id)
          OR EXISTS (SELECT 1 FROM roots WHERE roots.repository_id = repositories.id)
          OR EXISTS (SELECT 1 FROM hosted_manifests WHERE repository_id = repositories.id) AS hasRoots
-       FROM repositories WHERE path > ? ORDER BY path LIMIT ?`,
+       FROM repositories WHERE path > (SELECT ?) ORDER BY path LIMIT ?`,
     ),
     tagsOfRepository: database.prepare<
       [string, string, number],
@@ -263,7 +263,7 @@ export function prepareRootStatements(database: Database) {
        FROM repositories
        CROSS JOIN tags ON tags.repository_id = repositories.id
        ${TAG_JOINS}
-       WHERE repositories.path = ? AND tags.name > ?
+       WHERE repositories.path = (SELECT ?) AND tags.name > (SELECT ?)
        ORDER BY tags.name LIMIT ?`,
     ),
     rootsOfRepository: database.prepare<
@@ -274,7 +274,7 @@ export function prepareRootStatements(database: Database) {
        FROM repositories
        CROSS JOIN roots ON roots.repository_id = repositories.id
        ${OTHER_JOINS}
-       WHERE repositories.path = ? AND roots.blob_id > ?
+       WHERE repositories.path = (SELECT ?) AND roots.blob_id > (SELECT ?)
        ORDER BY roots.blob_id LIMIT ?`,
     ),
     getTagRoot: database.prepare<[string, string], TagRootColumns>(
@@ -282,15 +282,15 @@ export function prepareRootStatements(database: Database) {
        FROM repositories
        CROSS JOIN tags ON tags.repository_id = repositories.id
        ${TAG_JOINS}
-       WHERE repositories.path = ? AND tags.name = ?`,
+       WHERE repositories.path = (SELECT ?) AND tags.name = (SELECT ?)`,
     ),
     getOtherRoot: database.prepare<[Buffer, string], OtherRootColumns>(
       `SELECT ${OTHER_COLUMNS}
        FROM repositories
        CROSS JOIN roots ON roots.repository_id = repositories.id
-         AND roots.blob_id = (SELECT id FROM digests WHERE digest = ?)
+         AND roots.blob_id = (SELECT id FROM digests WHERE digest = (SELECT ?))
        ${OTHER_JOINS}
-       WHERE repositories.path = ?`,
+       WHERE repositories.path = (SELECT ?)`,
     ),
 
     // --- the graph ---
@@ -299,7 +299,7 @@ export function prepareRootStatements(database: Database) {
          EXISTS (SELECT 1 FROM manifests WHERE manifests.id = blobs.id) AS isManifest,
          ${holdersOf("blobs.id")} AS holders
        FROM digests CROSS JOIN blobs ON blobs.id = digests.id
-       WHERE digests.digest = ?`,
+       WHERE digests.digest = (SELECT ?)`,
     ),
     listChildren: database.prepare<[Buffer, number, number], NodeColumns>(
       `SELECT edges.child_id AS id, digests.digest, blobs.size_bytes AS sizeBytes,
@@ -308,7 +308,7 @@ export function prepareRootStatements(database: Database) {
        FROM edges
        CROSS JOIN digests ON digests.id = edges.child_id
        LEFT JOIN blobs ON blobs.id = edges.child_id
-       WHERE edges.parent_id = (SELECT id FROM digests WHERE digest = ?) AND edges.child_id > ?
+       WHERE edges.parent_id = (SELECT id FROM digests WHERE digest = (SELECT ?)) AND edges.child_id > (SELECT ?)
        ORDER BY edges.child_id LIMIT ?`,
     ),
     listStoredChildren: database.prepare<
@@ -317,66 +317,66 @@ export function prepareRootStatements(database: Database) {
     >(
       `SELECT blobs.id, blobs.used_at_ms AS usedAtMs
        FROM edges CROSS JOIN blobs ON blobs.id = edges.child_id
-       WHERE edges.parent_id = ?`,
+       WHERE edges.parent_id = (SELECT ?)`,
     ),
     findLinkedRepository: database.prepare<
       [number],
       { readonly repositoryId: number }
     >(
-      `SELECT repository_id AS repositoryId FROM links WHERE blob_id = ? LIMIT 1`,
+      `SELECT repository_id AS repositoryId FROM links WHERE blob_id = (SELECT ?) LIMIT 1`,
     ),
 
     // --- condemned blobs ---
     condemnUnheld: database.prepare<[{ readonly id: number }]>(
       `INSERT INTO condemned (blob_id)
-       SELECT blobs.id FROM blobs WHERE blobs.id = :id AND NOT ${isHeld(":id")}
+       SELECT blobs.id FROM blobs WHERE blobs.id = (SELECT :id) AND NOT ${isHeld("(SELECT :id)")}
        ON CONFLICT DO NOTHING`,
     ),
     listCondemned: prepareCondemned(database, "NOT is_being_removed"),
     listBeingRemoved: prepareCondemned(database, "is_being_removed"),
     setBeingRemoved: database.prepare<[0 | 1, number]>(
-      `UPDATE condemned SET is_being_removed = ? WHERE blob_id = ?`,
+      `UPDATE condemned SET is_being_removed = (SELECT ?) WHERE blob_id = (SELECT ?)`,
     ),
     pardon: database.prepare<[number]>(
-      `DELETE FROM condemned WHERE blob_id = ?`,
+      `DELETE FROM condemned WHERE blob_id = (SELECT ?)`,
     ),
     deleteBlobById: database.prepare<[number]>(
-      `DELETE FROM blobs WHERE id = ?`,
+      `DELETE FROM blobs WHERE id = (SELECT ?)`,
     ),
     /** Lists every digest that a manifest names: its children and its subject. */
     listNamedIds: database.prepare<
       [{ readonly id: number }],
       { readonly id: number }
     >(
-      `SELECT child_id AS id FROM edges WHERE parent_id = :id
+      `SELECT child_id AS id FROM edges WHERE parent_id = (SELECT :id)
        UNION ALL
-       SELECT subject_id AS id FROM manifests WHERE id = :id AND subject_id IS NOT NULL`,
+       SELECT subject_id AS id FROM manifests WHERE id = (SELECT :id) AND subject_id IS NOT NULL`,
     ),
     findDigestId: database.prepare<[Buffer], { readonly id: number }>(
-      `SELECT id FROM digests WHERE digest = ?`,
+      `SELECT id FROM digests WHERE digest = (SELECT ?)`,
     ),
     /** Keeps unused digests from accumulating. */
     deleteUnusedDigest: database.prepare<[{ readonly id: number }]>(
       `DELETE FROM digests
-       WHERE id = :id
-         AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.id = :id)
-         AND NOT EXISTS (SELECT 1 FROM edges WHERE child_id = :id)
-         AND NOT EXISTS (SELECT 1 FROM manifests WHERE subject_id = :id)
-         AND NOT EXISTS (SELECT 1 FROM intents WHERE digest_id = :id)`,
+       WHERE id = (SELECT :id)
+         AND NOT EXISTS (SELECT 1 FROM blobs WHERE blobs.id = (SELECT :id))
+         AND NOT EXISTS (SELECT 1 FROM edges WHERE child_id = (SELECT :id))
+         AND NOT EXISTS (SELECT 1 FROM manifests WHERE subject_id = (SELECT :id))
+         AND NOT EXISTS (SELECT 1 FROM intents WHERE digest_id = (SELECT :id))`,
     ),
 
     // --- uses ---
     touchTagsOf: database.prepare<[number, number, number]>(
       `UPDATE tags SET used_at_ms = max(used_at_ms, ?)
-       WHERE manifest_id = ? AND repository_id = ?`,
+       WHERE manifest_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     ),
     touchRoot: database.prepare<[number, number, number]>(
       `UPDATE roots SET used_at_ms = max(used_at_ms, ?)
-       WHERE blob_id = ? AND repository_id = ?`,
+       WHERE blob_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     ),
     touchRootsOfBlob: database.prepare<[number, Buffer]>(
       `UPDATE roots SET used_at_ms = max(used_at_ms, ?)
-       WHERE blob_id = (SELECT id FROM digests WHERE digest = ?)
+       WHERE blob_id = (SELECT id FROM digests WHERE digest = (SELECT ?))
          AND NOT EXISTS (SELECT 1 FROM manifests WHERE manifests.id = blob_id)`,
     ),
     listIndexesAbove: database.prepare<
@@ -391,8 +391,8 @@ export function prepareRootStatements(database: Database) {
     >(
       `SELECT edges.parent_id AS id
        FROM edges
-       CROSS JOIN links ON links.blob_id = edges.parent_id AND links.repository_id = :repositoryId
-       WHERE edges.child_id = :id AND edges.is_manifest LIMIT :limit`,
+       CROSS JOIN links ON links.blob_id = edges.parent_id AND links.repository_id = (SELECT :repositoryId)
+       WHERE edges.child_id = (SELECT :id) AND edges.is_manifest LIMIT :limit`,
     ),
   };
 }

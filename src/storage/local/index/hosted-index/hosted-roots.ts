@@ -26,13 +26,13 @@ export class HostedRoots {
 
   constructor(database: Database) {
     this.#isHostedRepository = database.prepare(
-      `SELECT 1 FROM repositories WHERE path = ? AND hosted_registry_id IS NOT NULL`,
+      `SELECT 1 FROM repositories WHERE path = (SELECT ?) AND hosted_registry_id IS NOT NULL`,
     );
     this.#isHostedLink = database.prepare(
-      `SELECT 1 FROM hosted_links WHERE blob_id = ? AND repository_id = ?`,
+      `SELECT 1 FROM hosted_links WHERE blob_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     );
     this.#isHostedBlob = database.prepare(
-      `SELECT 1 FROM hosted_links WHERE blob_id = (SELECT id FROM digests WHERE digest = ?) LIMIT 1`,
+      `SELECT 1 FROM hosted_links WHERE blob_id = (SELECT id FROM digests WHERE digest = (SELECT ?)) LIMIT 1`,
     );
     this.#listUntagged = database.prepare(
       `SELECT ${HOSTED_COLUMNS}
@@ -40,7 +40,7 @@ export class HostedRoots {
        CROSS JOIN hosted_manifests INDEXED BY hosted_manifests_untagged
          ON hosted_manifests.repository_id = repositories.id
        ${HOSTED_JOINS}
-       WHERE repositories.path = ? AND hosted_manifests.digest > ?
+       WHERE repositories.path = (SELECT ?) AND hosted_manifests.digest > (SELECT ?)
          AND hosted_manifests.untagged_at_ms IS NOT NULL
        ORDER BY hosted_manifests.digest LIMIT ?`,
     );
@@ -48,9 +48,9 @@ export class HostedRoots {
       `SELECT ${HOSTED_COLUMNS}
        FROM repositories
        CROSS JOIN hosted_manifests ON hosted_manifests.repository_id = repositories.id
-         AND hosted_manifests.digest = ?
+         AND hosted_manifests.digest = (SELECT ?)
        ${HOSTED_JOINS}
-       WHERE repositories.path = ?`,
+       WHERE repositories.path = (SELECT ?)`,
     );
   }
 

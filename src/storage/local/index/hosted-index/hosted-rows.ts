@@ -80,8 +80,13 @@ export class HostedRows {
 
   /** Records whether a tag, a manifest or a subject of the repository needs the manifests. */
   refreshUntagged(manifests: Iterable<LinkId>, atMs = this.#nowMs()): void {
-    for (const { blobId, repositoryId } of manifests) {
-      this.#statements.refreshUntagged.run({ blobId, repositoryId, atMs });
+    const { getNeed, setUntagged } = this.#statements;
+    for (const manifest of manifests) {
+      const row = getNeed.get(manifest);
+      if (row === undefined) continue;
+      const isUntagged = row.untaggedAtMs !== null;
+      if (isUntagged !== (row.isNeeded === 1)) continue;
+      setUntagged.run({ ...manifest, atMs: isUntagged ? null : atMs });
     }
   }
 

@@ -40,7 +40,7 @@ export function prepareHostedStatements(database: Database) {
     getRegistry: database.prepare<
       [string],
       IdColumn & { readonly bytes: number }
-    >(`SELECT id, bytes FROM hosted_registries WHERE name = ?`),
+    >(`SELECT id, bytes FROM hosted_registries WHERE name = (SELECT ?)`),
     insertRegistry: database.prepare<[string]>(
       `INSERT INTO hosted_registries (name) VALUES (?)`,
     ),
@@ -48,13 +48,13 @@ export function prepareHostedStatements(database: Database) {
       [string],
       IdColumn & { readonly registryId: number | null }
     >(
-      `SELECT id, hosted_registry_id AS registryId FROM repositories WHERE path = ?`,
+      `SELECT id, hosted_registry_id AS registryId FROM repositories WHERE path = (SELECT ?)`,
     ),
     setRegistry: database.prepare<[number, number]>(
-      `UPDATE repositories SET hosted_registry_id = ? WHERE id = ?`,
+      `UPDATE repositories SET hosted_registry_id = (SELECT ?) WHERE id = (SELECT ?)`,
     ),
     hasContent: database.prepare<[number, number]>(
-      `SELECT 1 FROM hosted_content WHERE registry_id = ? AND blob_id = ?`,
+      `SELECT 1 FROM hosted_content WHERE registry_id = (SELECT ?) AND blob_id = (SELECT ?)`,
     ),
 
     // --- links ---
@@ -65,18 +65,18 @@ export function prepareHostedStatements(database: Database) {
     >(
       `SELECT blobs.id, blobs.size_bytes AS sizeBytes
        FROM digests CROSS JOIN blobs ON blobs.id = digests.id
-       WHERE digests.digest = ?
+       WHERE digests.digest = (SELECT ?)
          AND NOT EXISTS (
            SELECT 1 FROM condemned WHERE condemned.blob_id = blobs.id AND is_being_removed
          )`,
     ),
     isLinked: database.prepare<[number, string]>(
       `SELECT 1 FROM links
-       WHERE blob_id = ? AND repository_id = (SELECT id FROM repositories WHERE path = ?)`,
+       WHERE blob_id = (SELECT ?) AND repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))`,
     ),
     findLink: database.prepare<[Buffer, number], LinkId>(
       `SELECT blob_id AS blobId, repository_id AS repositoryId FROM hosted_links
-       WHERE blob_id = (SELECT id FROM digests WHERE digest = ?) AND repository_id = ?`,
+       WHERE blob_id = (SELECT id FROM digests WHERE digest = (SELECT ?)) AND repository_id = (SELECT ?)`,
     ),
     putLink: database.prepare<[number, number, number | null]>(
       `INSERT INTO hosted_links (blob_id, repository_id, claimed_at_ms) VALUES (?, ?, ?)
@@ -85,32 +85,32 @@ export function prepareHostedStatements(database: Database) {
     ),
     claimLink: database.prepare<[number, Buffer, string]>(
       `UPDATE hosted_links SET claimed_at_ms = max(coalesce(claimed_at_ms, 0), ?)
-       WHERE blob_id = (SELECT id FROM digests WHERE digest = ?)
-         AND repository_id = (SELECT id FROM repositories WHERE path = ?)`,
+       WHERE blob_id = (SELECT id FROM digests WHERE digest = (SELECT ?))
+         AND repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))`,
     ),
     /** The foreign keys delete the link's rows of hosted repositories. */
     deleteLink: database.prepare<[number, number]>(
-      `DELETE FROM links WHERE blob_id = ? AND repository_id = ?`,
+      `DELETE FROM links WHERE blob_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     ),
     /** Ends the claims of everything that a manifest names, and of the manifest itself. */
     settleLinks: database.prepare<[LinkId]>(
       `UPDATE hosted_links SET claimed_at_ms = NULL, is_marked = 0
-       WHERE repository_id = :repositoryId
-         AND blob_id IN (SELECT child_id FROM edges WHERE parent_id = :blobId UNION ALL SELECT :blobId)
+       WHERE repository_id = (SELECT :repositoryId)
+         AND blob_id IN (SELECT child_id FROM edges WHERE parent_id = (SELECT :blobId) UNION ALL SELECT :blobId)
          AND (claimed_at_ms IS NOT NULL OR is_marked)`,
     ),
     settleLink: database.prepare<[LinkId]>(
       `UPDATE hosted_links SET claimed_at_ms = NULL, is_marked = 0
-       WHERE blob_id = :blobId AND repository_id = :repositoryId`,
+       WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
     unmarkLink: database.prepare<[LinkId]>(
       `UPDATE hosted_links SET is_marked = 0
-       WHERE blob_id = :blobId AND repository_id = :repositoryId`,
+       WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
     markChildren: database.prepare<[LinkId]>(
       `UPDATE hosted_links SET is_marked = 1
-       WHERE repository_id = :repositoryId
-         AND blob_id IN (SELECT child_id FROM edges WHERE parent_id = :blobId)`,
+       WHERE repository_id = (SELECT :repositoryId)
+         AND blob_id IN (SELECT child_id FROM edges WHERE parent_id = (SELECT :blobId))`,
     ),
     listBlobRepositories: database.prepare<
       [Buffer, number, number],
@@ -118,14 +118,14 @@ export function prepareHostedStatements(database: Database) {
     >(
       `SELECT repositories.upstream, repositories.name
        FROM links CROSS JOIN repositories ON repositories.id = links.repository_id
-       WHERE links.blob_id = (SELECT id FROM digests WHERE digest = ?)
-         AND links.repository_id > ?
+       WHERE links.blob_id = (SELECT id FROM digests WHERE digest = (SELECT ?))
+         AND links.repository_id > (SELECT ?)
        ORDER BY links.repository_id LIMIT ?`,
     ),
     /** A blob that a repository holds is not content that was found on disk and not requested since. */
     deleteUnclaimedRoot: database.prepare<[number]>(
       `DELETE FROM roots
-       WHERE blob_id = ? AND repository_id = (SELECT id FROM repositories WHERE path = '/')
+       WHERE blob_id = (SELECT ?) AND repository_id = (SELECT id FROM repositories WHERE path = '/')
          AND NOT is_pinned`,
     ),
 
@@ -146,66 +146,71 @@ export function prepareHostedStatements(database: Database) {
          AND links.repository_id = hosted_manifests.repository_id
        CROSS JOIN media_types ON media_types.id =
          coalesce(links.media_type_id, manifests.media_type_id)
-       WHERE hosted_manifests.digest = ? AND hosted_manifests.repository_id = ?`,
+       WHERE hosted_manifests.digest = (SELECT ?) AND hosted_manifests.repository_id = (SELECT ?)`,
     ),
     isManifest: database.prepare<[LinkId]>(
-      `SELECT 1 FROM hosted_manifests WHERE blob_id = :blobId AND repository_id = :repositoryId`,
+      `SELECT 1 FROM hosted_manifests WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
     putManifest: database.prepare<[HostedManifestParameters]>(
       `INSERT INTO hosted_manifests (repository_id, digest, blob_id, pushed_at_ms, untagged_at_ms,
          subject_id, artifact_type, annotations)
        VALUES (:repositoryId, :digest, :blobId, :atMs, :atMs, :subjectId, :artifactType, :annotations)
        ON CONFLICT (repository_id, digest) DO UPDATE SET
-         untagged_at_ms = iif(untagged_at_ms IS NULL, NULL, max(untagged_at_ms, excluded.untagged_at_ms)),
          subject_id = excluded.subject_id,
          artifact_type = excluded.artifact_type,
          annotations = excluded.annotations`,
     ),
-    /** Records whether anything in the repository needs the manifest; the present time if it was needed until now. */
-    refreshUntagged: database.prepare<[LinkId & { readonly atMs: number }]>(
-      `UPDATE hosted_manifests SET untagged_at_ms = iif(
-         EXISTS (
-           SELECT 1 FROM tags WHERE manifest_id = :blobId AND tags.repository_id = :repositoryId
+    /** Returns whether a tag, a manifest or the subject of the manifest in the repository needs it. */
+    getNeed: database.prepare<
+      [LinkId],
+      { readonly untaggedAtMs: number | null; readonly isNeeded: 0 | 1 }
+    >(
+      `SELECT untagged_at_ms AS untaggedAtMs, EXISTS (
+           SELECT 1 FROM tags WHERE manifest_id = (SELECT :blobId) AND tags.repository_id = (SELECT :repositoryId)
          ) OR EXISTS (
            SELECT 1 FROM edges
            CROSS JOIN hosted_manifests AS parent ON parent.blob_id = edges.parent_id
-             AND parent.repository_id = :repositoryId
-           WHERE edges.child_id = :blobId
+             AND parent.repository_id = (SELECT :repositoryId)
+           WHERE edges.child_id = (SELECT :blobId)
          ) OR EXISTS (
            SELECT 1 FROM hosted_manifests AS subject
            WHERE subject.blob_id = hosted_manifests.subject_id
-             AND subject.repository_id = :repositoryId
-         ),
-         NULL, coalesce(untagged_at_ms, :atMs))
-       WHERE blob_id = :blobId AND repository_id = :repositoryId`,
+             AND subject.repository_id = (SELECT :repositoryId)
+         ) AS isNeeded
+       FROM hosted_manifests
+       WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
+    ),
+    setUntagged: database.prepare<[LinkId & { readonly atMs: number | null }]>(
+      `UPDATE hosted_manifests SET untagged_at_ms = (SELECT :atMs)
+       WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
     /** Lists manifests of the repository that a manifest names, and those whose subject it is. */
     listDependents: database.prepare<[LinkId], LinkId>(
       `SELECT child.blob_id AS blobId, child.repository_id AS repositoryId
        FROM edges
        CROSS JOIN hosted_manifests AS child ON child.blob_id = edges.child_id
-         AND child.repository_id = :repositoryId
-       WHERE edges.parent_id = :blobId
+         AND child.repository_id = (SELECT :repositoryId)
+       WHERE edges.parent_id = (SELECT :blobId)
        UNION ALL
        SELECT blob_id, repository_id
        FROM hosted_manifests INDEXED BY hosted_manifests_by_subject
-       WHERE repository_id = :repositoryId AND subject_id = :blobId`,
+       WHERE repository_id = (SELECT :repositoryId) AND subject_id = (SELECT :blobId)`,
     ),
     /** Lists manifests of the repository that name the blob. */
     listParents: database.prepare<[LinkId], LinkId>(
       `SELECT parent.blob_id AS blobId, parent.repository_id AS repositoryId
        FROM edges
        CROSS JOIN hosted_manifests AS parent ON parent.blob_id = edges.parent_id
-         AND parent.repository_id = :repositoryId
-       WHERE edges.child_id = :blobId`,
+         AND parent.repository_id = (SELECT :repositoryId)
+       WHERE edges.child_id = (SELECT :blobId)`,
     ),
     /** Lists the repositories in which the manifest is hosted. */
     listHosts: database.prepare<[number], LinkId>(
       `SELECT blob_id AS blobId, repository_id AS repositoryId
-       FROM hosted_manifests WHERE blob_id = ?`,
+       FROM hosted_manifests WHERE blob_id = (SELECT ?)`,
     ),
     deletePinnedRoot: database.prepare<[number, number]>(
-      `DELETE FROM roots WHERE blob_id = ? AND repository_id = ?`,
+      `DELETE FROM roots WHERE blob_id = (SELECT ?) AND repository_id = (SELECT ?)`,
     ),
 
     // --- tags ---
@@ -219,11 +224,11 @@ export function prepareHostedStatements(database: Database) {
     >(
       `SELECT tags.manifest_id AS manifestId, digests.digest, tags.fetched_at_ms AS pushedAtMs
        FROM tags CROSS JOIN digests ON digests.id = tags.manifest_id
-       WHERE tags.repository_id = ? AND tags.name = ?`,
+       WHERE tags.repository_id = (SELECT ?) AND tags.name = (SELECT ?)`,
     ),
     listTagsOf: database.prepare<[LinkId], { readonly name: string }>(
       `SELECT name FROM tags
-       WHERE manifest_id = :blobId AND repository_id = :repositoryId ORDER BY name`,
+       WHERE manifest_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId) ORDER BY name`,
     ),
     putTag: database.prepare<
       [LinkId & { readonly tag: string; readonly atMs: number }]
@@ -240,13 +245,13 @@ export function prepareHostedStatements(database: Database) {
        WHERE manifest_id <> excluded.manifest_id OR NOT is_hosted`,
     ),
     pinTag: database.prepare<[number, string]>(
-      `UPDATE tags SET is_pinned = 1 WHERE repository_id = ? AND name = ?`,
+      `UPDATE tags SET is_pinned = 1 WHERE repository_id = (SELECT ?) AND name = (SELECT ?)`,
     ),
     deleteTag: database.prepare<[number, string]>(
-      `DELETE FROM tags WHERE repository_id = ? AND name = ?`,
+      `DELETE FROM tags WHERE repository_id = (SELECT ?) AND name = (SELECT ?)`,
     ),
     deleteTagsOf: database.prepare<[LinkId]>(
-      `DELETE FROM tags WHERE manifest_id = :blobId AND repository_id = :repositoryId`,
+      `DELETE FROM tags WHERE manifest_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
 
     // --- collection ---
@@ -256,7 +261,7 @@ export function prepareHostedStatements(database: Database) {
     ),
     listExpired: database.prepare<[number, number], LinkId>(
       `SELECT blob_id AS blobId, repository_id AS repositoryId
-       FROM hosted_links WHERE claimed_at_ms IS NOT NULL AND claimed_at_ms < ?
+       FROM hosted_links WHERE claimed_at_ms IS NOT NULL AND claimed_at_ms < (SELECT ?)
        ORDER BY claimed_at_ms LIMIT ?`,
     ),
     getClaim: database.prepare<
@@ -264,17 +269,17 @@ export function prepareHostedStatements(database: Database) {
       { readonly claimedAtMs: number | null }
     >(
       `SELECT claimed_at_ms AS claimedAtMs FROM hosted_links
-       WHERE blob_id = :blobId AND repository_id = :repositoryId`,
+       WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
     /** Iterated with a bound: other repositories may have a hundred thousand manifests that name the blob. */
     eachParent: database.prepare<[number], IdColumn>(
-      `SELECT parent_id AS id FROM edges WHERE child_id = ?`,
+      `SELECT parent_id AS id FROM edges WHERE child_id = (SELECT ?)`,
     ),
     eachManifest: database.prepare<[number], IdColumn>(
-      `SELECT blob_id AS id FROM hosted_manifests WHERE repository_id = ?`,
+      `SELECT blob_id AS id FROM hosted_manifests WHERE repository_id = (SELECT ?)`,
     ),
     hasEdge: database.prepare<[number, number]>(
-      `SELECT 1 FROM edges WHERE parent_id = ? AND child_id = ?`,
+      `SELECT 1 FROM edges WHERE parent_id = (SELECT ?) AND child_id = (SELECT ?)`,
     ),
 
     // --- lists ---
@@ -305,8 +310,8 @@ export function prepareHostedStatements(database: Database) {
       `SELECT tags.name AS tag, digests.digest, tags.fetched_at_ms AS pushedAtMs,
          max(tags.used_at_ms, tags.fetched_at_ms) AS pulledAtMs
        FROM tags CROSS JOIN digests ON digests.id = tags.manifest_id
-       WHERE tags.repository_id = (SELECT id FROM repositories WHERE path = ?)
-         AND tags.name > ? AND tags.is_hosted
+       WHERE tags.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
+         AND tags.name > (SELECT ?) AND tags.is_hosted
        ORDER BY tags.name LIMIT ?`,
     ),
     listUntagged: database.prepare<
@@ -321,8 +326,8 @@ export function prepareHostedStatements(database: Database) {
          hosted_manifests.untagged_at_ms AS untaggedAtMs
        FROM hosted_manifests INDEXED BY hosted_manifests_untagged
        CROSS JOIN blobs ON blobs.id = hosted_manifests.blob_id
-       WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = ?)
-         AND hosted_manifests.digest > ? AND hosted_manifests.untagged_at_ms IS NOT NULL
+       WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
+         AND hosted_manifests.digest > (SELECT ?) AND hosted_manifests.untagged_at_ms IS NOT NULL
        ORDER BY hosted_manifests.digest LIMIT ?`,
     ),
     listRepositories: database.prepare<
@@ -330,7 +335,7 @@ export function prepareHostedStatements(database: Database) {
       { readonly name: string }
     >(
       `SELECT name FROM repositories
-       WHERE path > ? AND path < ?
+       WHERE path > (SELECT ?) AND path < (SELECT ?)
          AND EXISTS (SELECT 1 FROM hosted_manifests WHERE repository_id = repositories.id)
        ORDER BY path LIMIT ?`,
     ),

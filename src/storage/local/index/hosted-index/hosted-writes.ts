@@ -198,17 +198,50 @@ export class HostedWrites {
     manifest: HostedManifestRecord,
     tags: TagsBefore,
   ): readonly RootChange[] {
-    const { digest, sizeBytes, storedAtMs: atMs, mediaType } = manifest;
-    const { children, subject, artifactType, annotations } = manifest;
+    const { digest, storedAtMs: atMs, mediaType } = manifest;
     const repositoryId = this.rows.makeRepository(key);
-    const wasType = this.#hosted.getManifest.get(
-      bytesOf(digest),
-      repositoryId,
-    )?.mediaType;
+    const stored = this.#hosted.getManifest.get(bytesOf(digest), repositoryId);
+    const isStored = stored?.mediaType === mediaType;
+    const blobId = isStored
+      ? stored.blobId
+      : this.#writeManifest(repositoryId, manifest);
+    const link = { blobId, repositoryId };
+    if (isStored) this.#blobRows.settleIntent(digest);
+    if (isStored && stored.untaggedAtMs !== null) {
+      const untaggedAtMs = Math.max(stored.untaggedAtMs, atMs);
+      this.#hosted.setUntagged.run({ ...link, atMs: untaggedAtMs });
+    }
+    this.#hosted.settleLinks.run(link);
+    const left = this.#putTags(link, tags, digest, atMs);
+    this.rows.refreshUntagged(
+      isStored
+        ? [link, ...left]
+        : [link, ...left, ...this.#hosted.listDependents.all(link)],
+      atMs,
+    );
+    const change = { key, digest, mediaType, isPinned: false, atMs };
+    return [
+      ...(isStored
+        ? []
+        : [{ ...change, reference: { kind: "digest", digest } as const }]),
+      ...tags
+        .filter(({ before }) => before !== digest)
+        .map(({ tag }) => ({
+          ...change,
+          reference: { kind: "tag", tag } as const,
+          isPinned: this.#roots.isTagPinned(key, tag),
+        })),
+    ];
+  }
+
+  /** Writes the rows of a manifest that the repository does not have under this media type. */
+  #writeManifest(repositoryId: number, manifest: HostedManifestRecord): number {
+    const { digest, sizeBytes, storedAtMs, mediaType, children } = manifest;
+    const { subject, artifactType = null, annotations } = manifest;
     const blobId = this.#blobRows.putBlob({
       digest,
       sizeBytes,
-      storedAtMs: atMs,
+      storedAtMs,
       manifest: { mediaType, children, subject },
     });
     this.#roots.onBytesStored(blobId);
@@ -222,33 +255,15 @@ export class HostedWrites {
     this.#hosted.putManifest.run({
       ...link,
       digest: bytesOf(digest),
-      atMs,
+      atMs: storedAtMs,
       subjectId: hasSubject ? this.#blobRows.digestId(subject) : null,
-      artifactType: hasSubject ? (artifactType ?? null) : null,
+      artifactType: hasSubject ? artifactType : null,
       annotations:
         hasSubject && annotations !== undefined
           ? JSON.stringify(annotations)
           : null,
     });
-    this.#hosted.settleLinks.run(link);
-    const left = this.#putTags(link, tags, digest, atMs);
-    this.rows.refreshUntagged(
-      [link, ...left, ...this.#hosted.listDependents.all(link)],
-      atMs,
-    );
-    const change = { key, digest, mediaType, isPinned: false, atMs };
-    return [
-      ...(wasType === mediaType
-        ? []
-        : [{ ...change, reference: { kind: "digest", digest } as const }]),
-      ...tags
-        .filter(({ before }) => before !== digest)
-        .map(({ tag }) => ({
-          ...change,
-          reference: { kind: "tag", tag } as const,
-          isPinned: this.#roots.isTagPinned(key, tag),
-        })),
-    ];
+    return blobId;
   }
 
   /** @returns the manifests that tags pointed to before */
