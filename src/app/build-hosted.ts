@@ -65,6 +65,7 @@ export async function buildHosted(parts: HostedParts): Promise<BuiltHosted> {
     stored: new StoredBlobs({ store, index, reads, clock }),
     reads,
     reservedBytes: (registry) => uploads.reservedBytes(registry),
+    room: storage.room.uploads,
     events,
     clock,
     log,

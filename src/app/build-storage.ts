@@ -63,6 +63,7 @@ export async function buildStorage({
       evictor,
       readSpace,
       minFreeBytes: (space) => amountOf(limits.minFree, space, 0),
+      isOutOfRoom: () => upkeep.isOutOfRoom,
     }),
     setEviction: (eviction) => {
       limits = createRoomLimits(eviction);

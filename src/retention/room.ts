@@ -13,6 +13,11 @@ export interface RoomOptions {
   readonly readSpace: () => Promise<StorageSpace | undefined>;
   /** Returns the bytes of `eviction.minFree`. */
   readonly minFreeBytes?: (space: StorageSpace) => number;
+  /**
+   * Returns whether the disk ran so full that the reserve of the index is used up. What is left is for
+   * deletions. Absent: never.
+   */
+  readonly isOutOfRoom?: () => boolean;
 }
 
 /** The time a pull waits for eviction; then the free space decides. */
@@ -33,6 +38,7 @@ export class Room {
     reserve: (bytes, remainingBytes) =>
       this.#reserve(bytes, remainingBytes, async (neededBytes) => {
         const isFitting = await this.#makeRoom(neededBytes);
+        if (this.#options.isOutOfRoom?.() === true) return false;
         return isFitting === true || (await this.#isAboveMinFree(neededBytes));
       }),
   };

@@ -1,5 +1,6 @@
 import type { StoredBlobs } from "../../bodies/stored-blobs.ts";
 import type { StoredReads } from "../../bodies/stored-reads.ts";
+import type { Room } from "../../retention/room.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import type { Reference } from "../../oci/reference.ts";
 import type { BlobLinks, BlobRecords } from "../../storage/blob-index.ts";
@@ -36,6 +37,8 @@ export interface ContentOptions {
   readonly reads: Pick<StoredReads, "noteReceived">;
   /** Returns the bytes of a registry's open uploads, which count towards its quota. */
   readonly reservedBytes: (registry: string) => number;
+  /** Absent: not limited before the disk is full. */
+  readonly room?: Pick<Room, "reserve"> | undefined;
   readonly events: EventSink;
   readonly clock: Clock;
   readonly log: Logger;

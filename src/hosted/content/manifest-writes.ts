@@ -14,8 +14,10 @@ import type {
 import type { HotManifests } from "../../storage/hot-manifests.ts";
 import type { TrackedBlobStore } from "../../storage/tracked-blob-store.ts";
 import type { Clock } from "../../telemetry/clock.ts";
+import type { Room } from "../../retention/room.ts";
 import type { HostedRepository } from "../hosted.ts";
 import { immutableTags } from "../immutable-tags.ts";
+import { UploadSpace } from "../uploads/upload-space.ts";
 import { refuseOutcome } from "./content-refusals.ts";
 import type { PushedManifest, StoredManifest } from "./content.ts";
 
@@ -28,6 +30,8 @@ interface ManifestWritesParts {
   readonly clock: Clock;
   /** Returns the bytes of a registry's open uploads, which count towards its quota. */
   readonly reservedBytes: (registry: string) => number;
+  /** Absent: not limited before the disk is full. */
+  readonly room?: Pick<Room, "reserve"> | undefined;
 }
 
 /** A manifest that was pushed, with what events report of it. */
@@ -69,6 +73,8 @@ export class ManifestWrites {
     const { store, hot, index } = this.#parts;
     const { key } = repository;
     const sizeBytes = bytes.length;
+    const space = new UploadSpace(this.#parts.room);
+    await space.begin(sizeBytes);
     const release = await store.hold(digest);
     let outcome: HostedManifestOutcome | undefined;
     try {
@@ -81,6 +87,7 @@ export class ManifestWrites {
       outcome = await this.#record(repository, digest, parsed, bytes, tags);
     } finally {
       release();
+      space.end();
       if (outcome?.kind !== "stored") await this.#removeUnknown(digest);
     }
     if (outcome.kind !== "stored") throw refuseOutcome(outcome, repository);

@@ -5,7 +5,11 @@ import type { StorageSpace } from "../../../src/storage/storage.ts";
 
 const GIB = 1024 ** 3;
 
-function openRoom(space: StorageSpace | undefined, isFitting: boolean) {
+function openRoom(
+  space: StorageSpace | undefined,
+  isFitting: boolean,
+  isOutOfRoom: () => boolean = () => false,
+) {
   const demands: number[] = [];
   const room = new Room({
     evictor: {
@@ -16,6 +20,7 @@ function openRoom(space: StorageSpace | undefined, isFitting: boolean) {
     },
     readSpace: async () => space,
     minFreeBytes: ({ totalBytes }) => totalBytes / 10,
+    isOutOfRoom,
   });
   return { room, demands };
 }
@@ -41,6 +46,16 @@ void describe("room for uploads", () => {
     assert.equal(room.isShort, true);
     first.release();
     assert.ok(await room.uploads.reserve(6 * GIB, () => 6 * GIB));
+  });
+
+  void it("is not there while the reserve of the index is used up: the rest is for deletions", async () => {
+    let isOutOfRoom = true;
+    const { room, demands } = openRoom(space, true, () => isOutOfRoom);
+    assert.equal(await room.uploads.reserve(GIB, () => GIB), undefined);
+    // Mirrored images are evicted nevertheless.
+    assert.deepEqual(demands, [GIB]);
+    isOutOfRoom = false;
+    assert.ok(await room.uploads.reserve(GIB, () => GIB));
   });
 
   void it("is not limited if the system does not report its space", async () => {

@@ -18,7 +18,10 @@ export interface HostedDurability {
 }
 
 export interface DurableWritesParts {
-  readonly transactions: Pick<IndexTransactions, "rehearse" | "write">;
+  readonly transactions: Pick<
+    IndexTransactions,
+    "rehearse" | "write" | "makeRoom"
+  >;
   readonly durability: HostedDurability;
   /** Returns the line of a tag or manifest as its row is now. */
   readonly readNow: (
@@ -120,14 +123,25 @@ export class DurableWrites {
     changes: readonly RootChange[],
   ): Promise<SyncedLines | undefined> {
     if (changes.length === 0) return undefined;
+    const lines = changes.map((change) => this.#lineOf(change));
     try {
-      return await this.#parts.durability.appendSynced(
-        changes.map((change) => this.#lineOf(change)),
-      );
+      return await this.#appendOnFullDisk(lines);
     } catch (error) {
       this.#doubt(path, changes);
       await this.#settleDoubts(path).catch(() => undefined);
       throw error;
+    }
+  }
+
+  /** On a disk without a free byte a deletion could not make room otherwise. */
+  async #appendOnFullDisk(lines: readonly JournalRoot[]): Promise<SyncedLines> {
+    const { transactions, durability } = this.#parts;
+    try {
+      return await durability.appendSynced(lines);
+    } catch (error) {
+      if (!isFull(error)) throw error;
+      transactions.makeRoom();
+      return durability.appendSynced(lines);
     }
   }
 
@@ -150,11 +164,11 @@ export class DurableWrites {
       if (this.#countDoubts() < MAX_DOUBTFUL) return;
       throw new StorageError("write of the journal", "EIO");
     }
-    const { transactions, durability, readNow } = this.#parts;
+    const { transactions, readNow } = this.#parts;
     const changes = await transactions.rehearse("settleDoubts", () =>
       [...doubt.names.values()].map(readNow),
     );
-    const lines = await durability.appendSynced(
+    const lines = await this.#appendOnFullDisk(
       changes.map((change) => this.#lineOf(change)),
     );
     this.#doubtful.delete(path);
@@ -198,6 +212,10 @@ export class DurableWrites {
       if (this.#turns.get(path) === ended) this.#turns.delete(path);
     }
   }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof StorageError && error.code === "ENOSPC";
 }
 
 const DIFFERS = new IndexError(

@@ -90,7 +90,7 @@ export class IndexTransactions {
     } catch (error) {
       if (sqliteCode(error) !== "SQLITE_FULL") throw error;
       // SQLite has rolled the transaction back.
-      this.#makeRoom();
+      this.makeRoom();
       result = transaction.immediate();
     }
     this.#isBlocked = false;
@@ -129,7 +129,7 @@ export class IndexTransactions {
    * On a full disk the log can't grow, so that even a DELETE fails. Releases the space that is
    * reserved for it, and restarts the log. This is the only checkpoint on the thread of requests.
    */
-  #makeRoom(): void {
+  makeRoom(): void {
     this.#options.onFull();
     try {
       this.#options.database.pragma("wal_checkpoint(TRUNCATE)");

@@ -57,12 +57,15 @@ async function setUp(test: AfterTest) {
   releaseAfter(test, () => {
     database.close();
   });
+  let releases = 0;
   const transactions = new IndexTransactions({
     database,
     onCorrupt: () => undefined,
     onChanged: () => undefined,
     onWritten: () => undefined,
-    onFull: () => undefined,
+    onFull: () => {
+      releases++;
+    },
   });
   const journal = new RootsJournal({
     layout,
@@ -113,7 +116,10 @@ async function setUp(test: AfterTest) {
           .prepare("INSERT OR REPLACE INTO contents VALUES (?, ?)")
           .run(rootName(name), content);
       }
-      return { result: "changed", changes: [readNow(name)] };
+      return {
+        result: "changed",
+        changes: [readNow(name)],
+      };
     };
   const set = (name: Name, content: string | undefined): Promise<string> =>
     writes.change("set", name.key, setting(name, content));
@@ -126,7 +132,17 @@ async function setUp(test: AfterTest) {
       assert.equal(lines.get(rootName(name)), readNow(name).digest);
     }
   };
-  return { faults, journal, writes, set, setting, read, assertAgreement };
+  return {
+    faults,
+    journal,
+    writes,
+    set,
+    setting,
+    read,
+    assertAgreement,
+    /** How often the reserve of the index was released. */
+    releases: () => releases,
+  };
 }
 
 void describe("a durable write", () => {
@@ -189,20 +205,35 @@ void describe("a durable write", () => {
   });
 
   for (const call of ["open", "writev", "fdatasync"] as const) {
-    for (const code of ["ENOSPC", "EIO"]) {
-      void it(`changes nothing if ${call} of its line fails with ${code}`, async (test) => {
-        const { journal, set, faults, assertAgreement, read } =
-          await setUp(test);
-        const name = nameOf(app, "v1");
-        await set(name, "a");
-        faults.fail(call, code);
-        await assert.rejects(set(name, "b"), { name: "StorageError", code });
-        assert.equal(read(name), "a");
-        // The line may be in the file; one that states the row follows.
-        await assertAgreement(name);
-        assert.equal(journal.isWhole, true);
-      });
+    void it(`uses the reserve of the index if ${call} of its line finds a full disk`, async (test) => {
+      const scene = await setUp(test);
+      const { journal, set, faults, assertAgreement, read } = scene;
+      const name = nameOf(app, "v1");
+      await set(name, "a");
+      faults.fail(call, "ENOSPC");
+      await set(name, "b");
+      assert.equal(scene.releases(), 1);
+      assert.equal(read(name), "b");
+      await assertAgreement(name);
+      assert.equal(journal.isWhole, true);
+    });
 
+    void it(`changes nothing if ${call} of its line fails`, async (test) => {
+      const { journal, set, faults, assertAgreement, read } = await setUp(test);
+      const name = nameOf(app, "v1");
+      await set(name, "a");
+      faults.fail(call, "EIO");
+      await assert.rejects(set(name, "b"), {
+        name: "StorageError",
+        code: "EIO",
+      });
+      assert.equal(read(name), "a");
+      // The line may be in the file; one that states the row follows.
+      await assertAgreement(name);
+      assert.equal(journal.isWhole, true);
+    });
+
+    for (const code of ["ENOSPC", "EIO"]) {
       void it(`rejects further changes of its repository while ${call} fails with ${code}`, async (test) => {
         const { journal, set, faults, assertAgreement, read } =
           await setUp(test);
