@@ -292,8 +292,10 @@ export class Uploads {
     const quota = this.#quotaFor(repository, session);
     const release = await blobs.hold(digest);
     let outcome: "stored" | "over-quota" | undefined;
+    let isPublishing = false;
     try {
       await index.beginHostedWrite(key, { digest, sizeBytes });
+      isPublishing = true;
       await session.commit(digest);
       outcome = await index.recordHostedBlob(
         key,
@@ -302,8 +304,10 @@ export class Uploads {
       );
     } finally {
       release();
-      this.#open.end(session);
-      if (outcome !== "stored") await this.#removeUnrecorded(digest);
+      if (isPublishing) this.#open.end(session);
+      if (isPublishing && outcome !== "stored") {
+        await this.#removeUnrecorded(digest);
+      }
     }
     if (outcome === "over-quota") throw overQuota();
     onEvent({

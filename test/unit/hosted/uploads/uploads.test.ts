@@ -442,6 +442,18 @@ void describe("a failing storage", () => {
     assert.deepEqual(await scene.stored(DIGEST), BYTES);
   });
 
+  void it("of the index before the bytes are published keeps the upload", async (test) => {
+    const scene = await UploadScene.open(test);
+    const id = await scene.begin(APP);
+    await scene.append(APP, id, BYTES);
+    scene.index.failing.add("beginHostedWrite");
+    const work = scene.finish(APP, id, DIGEST);
+    assert.equal(await refused(work, "UNAVAILABLE", 503), BYTES.length);
+    scene.index.failing.clear();
+    await scene.finish(APP, id, DIGEST);
+    assert.deepEqual(await scene.stored(DIGEST), BYTES);
+  });
+
   void it("of the index is answered 503, and no blob without a row is left", async (test) => {
     const scene = await UploadScene.open(test);
     const { index } = scene;
