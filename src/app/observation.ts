@@ -12,7 +12,7 @@ import type { UpstreamObserver } from "../wire/observer.ts";
 
 /** Updates the gauges of the storage. */
 export async function refreshMetrics(
-  { index }: Pick<Storage, "index">,
+  { index, upkeep }: Pick<Storage, "index" | "upkeep">,
   metrics: Metrics,
 ): Promise<void> {
   const totals = await index.totals().catch(() => undefined);
@@ -22,6 +22,8 @@ export async function refreshMetrics(
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
   metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
+  // The answer would wait until the hosted rows are restored, longer than a scrape does.
+  if (upkeep.isRecovering) return;
   const registries = await index.listHostedRegistries().catch(() => undefined);
   if (registries === undefined) return;
   // A registry without content is listed no more.

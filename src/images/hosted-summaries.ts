@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { HostedConfig } from "../config/config.ts";
 import type { RepositoryName, Tag } from "../oci/reference.ts";
 import { Pace } from "../retention/victim-search.ts";
@@ -41,29 +42,56 @@ export interface HostedSummariesParts {
   readonly registries: () => readonly HostedConfig[];
   readonly reservedBytes: (registry: string) => number;
   readonly clock: Clock;
+  /** Default {@link PATIENCE_MS}. */
+  readonly patienceMs?: number;
 }
 
 const ROWS_PER_QUERY = 1_000;
 /** A count of more rows than these takes too long for every request, and is kept for a while. */
 const MAX_COUNTED_OFTEN = 5_000;
 const KEPT_MS = 60_000;
+/** A command gives up after five seconds; an index that is being restored answers later. */
+const PATIENCE_MS = 1_000;
 
 /** Counts what hosted registries have. Every command of an operator asks first for the status. */
 export class HostedSummaries {
   readonly #parts: HostedSummariesParts;
   readonly #counts = new Map<string, Counts>();
   readonly #pace = new Pace();
+  #last: readonly HostedSummary[] = [];
+  #counting: Promise<void> | undefined;
 
   constructor(parts: HostedSummariesParts) {
     this.#parts = parts;
   }
 
   /**
-   * Lists the configured registries in their order, then others that still have content.
-   *
-   * @throws IndexError
+   * Lists the configured registries in their order, then others that still have content. Returns the
+   * last list if the index does not answer in time: none if it has not answered yet.
    */
   async list(): Promise<readonly HostedSummary[]> {
+    this.#counting ??= this.#read()
+      .then((summaries) => {
+        this.#last = summaries;
+      })
+      // The status reports what else is known.
+      .catch(() => undefined)
+      .finally(() => {
+        this.#counting = undefined;
+      });
+    const end = new AbortController();
+    const { patienceMs = PATIENCE_MS } = this.#parts;
+    await Promise.race([
+      this.#counting,
+      delay(patienceMs, undefined, { signal: end.signal, ref: false }).catch(
+        () => undefined,
+      ),
+    ]);
+    end.abort();
+    return this.#last;
+  }
+
+  async #read(): Promise<readonly HostedSummary[]> {
     const { index, registries, reservedBytes } = this.#parts;
     const stored = await index.listHostedRegistries();
     const bytes = new Map(stored.map((one) => [one.registry, one.bytes]));

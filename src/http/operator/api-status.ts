@@ -9,7 +9,10 @@ export interface MirrorStatus {
   readonly startedAt: string;
   readonly offline: boolean;
   readonly upstreams: readonly string[];
-  /** The configured hosted registries, and those that still have content. */
+  /**
+   * The configured hosted registries, and those that still have content. Empty until the index has
+   * answered once.
+   */
   readonly hosted: readonly HostedSummary[];
   readonly storage: {
     /** Absolute: a command compares it with the root of its own configuration. */
