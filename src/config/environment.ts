@@ -54,9 +54,9 @@ export function readEnvironment(
     if (!name.startsWith(PREFIX) || OTHERS.has(name) || !text) {
       continue;
     }
-    const scalar = scalars.get(name);
+    const scalar = scalars.get(name) ?? namedScalar(name, schema);
     if (scalar === undefined) {
-      const known = [...scalars.keys(), UPSTREAMS_VARIABLE];
+      const known = [...knownScalars(schema).keys(), UPSTREAMS_VARIABLE];
       warnings.push(describeUnknown(name, known));
       continue;
     }
@@ -70,12 +70,50 @@ const SCALAR_TYPES: ReadonlySet<SchemaType | undefined> = new Set<
   SchemaType | undefined
 >(["boolean", "integer", "string"]);
 
-interface Scalar {
+export interface Scalar {
   readonly path: KeyPath;
   readonly node: SchemaNode;
 }
 
-/** Finds every scalar key, except those below `upstreams`, whose keys are the operator's. */
+/** The key whose scalars have no variables: `ENTREPOT_UPSTREAMS` takes the whole mapping. */
+const UPSTREAMS_KEY = "upstreams";
+
+/** Registries' names that a variable can hold: it has no dots, and its letters have no case. */
+const NAME_IN_VARIABLE = /^[A-Z0-9]+$/;
+
+/**
+ * Finds the scalar of a mapping whose keys are the operator's: `ENTREPOT_HOSTED__LOCAL__QUOTA` is
+ * `hosted.local.quota`.
+ */
+function namedScalar(name: string, schema: SchemaNode): Scalar | undefined {
+  const [key = "", entry = ""] = name.slice(PREFIX.length).split("__");
+  if (!NAME_IN_VARIABLE.test(entry)) return undefined;
+  return scalarsOfEntry(schema, key.toLowerCase(), entry.toLowerCase()).get(
+    name,
+  );
+}
+
+/** Returns the variables of an entry of a mapping such as `hosted`. */
+export function scalarsOfEntry(
+  schema: SchemaNode,
+  key: string,
+  entry: string,
+): Map<string, Scalar> {
+  const entries = schema.properties?.[key]?.additionalProperties;
+  return entries && key !== UPSTREAMS_KEY
+    ? scalarPaths(entries, [key, entry])
+    : new Map();
+}
+
+/** The variables that a warning about an unknown one suggests. */
+function knownScalars(schema: SchemaNode): Map<string, Scalar> {
+  return new Map([
+    ...scalarPaths(schema, []),
+    ...scalarsOfEntry(schema, "hosted", "local"),
+  ]);
+}
+
+/** Finds every scalar key, except those of mappings whose keys are the operator's. */
 export function scalarPaths(
   node: SchemaNode,
   path: KeyPath,

@@ -27,6 +27,14 @@ export function mergeSources(
   overrides: { readonly offline?: boolean | undefined } | undefined,
 ): MergedSources {
   const document = { ...fromFile };
+  for (const key of ["upstreams", "hosted"]) {
+    const entries = document[key];
+    if (!isMapping(entries)) continue;
+    for (const [name, entry] of Object.entries(entries)) {
+      if (entry === null) entries[name] = {};
+    }
+  }
+  for (const { path, value } of fromEnvironment) setAt(document, path, value);
   if (!("upstreams" in document)) {
     const isDefaultHosted = hasDefault(document["hosted"]);
     document["upstreams"] = Object.fromEntries(
@@ -42,14 +50,6 @@ export function mergeSources(
   if (!isHostedWritten) {
     document["hosted"] = isLocalOmitted ? {} : { [IMPLICIT_HOSTED]: {} };
   }
-  for (const key of ["upstreams", "hosted"]) {
-    const entries = document[key];
-    if (!isMapping(entries)) continue;
-    for (const [name, entry] of Object.entries(entries)) {
-      if (entry === null) entries[name] = {};
-    }
-  }
-  for (const { path, value } of fromEnvironment) setAt(document, path, value);
   if (overrides?.offline !== undefined) {
     document["offline"] = overrides.offline;
   }

@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { format } from "prettier";
 import { stringify } from "yaml";
-import { scalarPaths } from "../../src/config/environment.ts";
+import { scalarPaths, scalarsOfEntry } from "../../src/config/environment.ts";
 import type { SchemaNode } from "../../src/config/schema/schema-node.ts";
 import { CONFIG_SCHEMA } from "../../src/config/schema/schema.ts";
 import { replaceGeneratedPart } from "./reference/generated-part.ts";
@@ -135,7 +135,11 @@ function inYaml(value: unknown): string {
 }
 
 function variableTable(): string {
-  const rows = [...scalarPaths(CONFIG_SCHEMA, [])].map(([name, { path }]) => [
+  const scalars = [
+    ...scalarPaths(CONFIG_SCHEMA, []),
+    ...scalarsOfEntry(CONFIG_SCHEMA, "hosted", "<name>"),
+  ];
+  const rows = scalars.map(([name, { path }]) => [
     code(name),
     code(path.join(".")),
   ]);

@@ -58,6 +58,60 @@ void describe("hosted registries", () => {
     assert.equal(printedWarnings(byVariable).length, 1);
   });
 
+  void it("take their scalars from the environment, as if the file had them", async (test) => {
+    const folder = await makeConfigFolder(test);
+    const result = await folder.loadText("hosted: { team: { quota: 1GiB } }", {
+      env: {
+        ENTREPOT_HOSTED__TEAM__QUOTA: "2GiB",
+        ENTREPOT_HOSTED__LOCAL__ANONYMOUS_PUSH: "anywhere",
+        ENTREPOT_HOSTED__LOCAL__MAX_MANIFEST_SIZE: "8MiB",
+        ENTREPOT_HOSTED__LOCAL__RETENTION__UNTAGGED: "14d",
+      },
+    });
+    assert.deepEqual(printedWarnings(result), []);
+    const [team, local, ...others] = configOf(result).hosted;
+    assert.deepEqual(others, []);
+    assert.deepEqual([team?.name, team?.quotaBytes], ["team", 2 * 1024 ** 3]);
+    assert.deepEqual(
+      [local?.name, local?.anonymousPush, local?.maxManifestBytes],
+      ["local", "anywhere", 8 * 1024 ** 2],
+    );
+    assert.equal(local?.retention?.untaggedMs, 14 * 86_400_000);
+
+    const alone = configOf(
+      await folder.load({ env: { ENTREPOT_HOSTED__LOCAL__DEFAULT: "true" } }),
+    );
+    assert.ok(alone.hosted[0]?.isDefault);
+    assert.ok(alone.upstreams.every(({ isDefault }) => !isDefault));
+    const entry = await folder.loadText("hosted: { local: }", {
+      env: { ENTREPOT_HOSTED__LOCAL__DEFAULT: "true" },
+    });
+    assert.ok(configOf(entry).hosted[0]?.isDefault);
+  });
+
+  void it("report faults and unknown names of variables", async (test) => {
+    const folder = await makeConfigFolder(test);
+    const faulty = await folder.load({
+      env: { ENTREPOT_HOSTED__LOCAL__QUOTA: "10" },
+    });
+    assert.deepEqual(printedFaults(faulty), [
+      "ENTREPOT_HOSTED__LOCAL__QUOTA: hosted.local.quota: got 10; expected a size with a unit such as 200GiB, or 0",
+    ]);
+    const unknown = await folder.load({
+      env: {
+        ENTREPOT_HOSTED__LOCAL__QUOTAS: "1GiB",
+        ENTREPOT_HOSTED__MY_TEAM__QUOTA: "1GiB",
+        ENTREPOT_UPSTREAMS__QUAY__DEFAULT: "true",
+      },
+    });
+    assert.equal(printedWarnings(unknown).length, 3);
+    assert.match(
+      printedWarnings(unknown)[0] ?? "",
+      /did you mean ENTREPOT_HOSTED__LOCAL__QUOTA\?$/,
+    );
+    assert.deepEqual(namesOf(configOf(unknown)), ["local"]);
+  });
+
   void it("replace the built-in default by their own", async (test) => {
     const folder = await makeConfigFolder(test);
     const { upstreams, hosted } = configOf(
