@@ -152,8 +152,13 @@ void describe("a push of 20 layers, of which 15 are of a base that is cached", (
     });
   }
 
-  for (const programs of [INSTALLED, newer]) {
-    void it(`uploads 5 layers by skopeo, ${programs.name}, that has copied the base from the mirror`, async (test) => {
+  for (const [programs, isByMirrors] of [
+    [INSTALLED, false],
+    [INSTALLED, true],
+    [newer, false],
+    [newer, true],
+  ] as const) {
+    void it(`uploads 5 layers by skopeo, ${programs.name}, that has copied the base ${isByMirrors ? "from Docker Hub by its mirrors" : "from the mirror"}`, async (test) => {
       const mirror = await startMirror(test, upstream);
       const derived = `${upstream.host}/team/derived:${programs.name}`;
       const base = `${upstream.host}/library/base:1`;
@@ -163,7 +168,7 @@ void describe("a push of 20 layers, of which 15 are of a base that is cached", (
       const folder = join(await tempDir(test), "base");
       await skopeo.skopeo(
         "copy",
-        `docker://${mirror.host}/docker.io/library/base:1`,
+        `docker://${isByMirrors ? "" : `${mirror.host}/`}docker.io/library/base:1`,
         `dir:${folder}`,
       );
       await skopeo.skopeo(
