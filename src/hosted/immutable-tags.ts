@@ -1,6 +1,9 @@
 import type { HostedConfig } from "../config/config.ts";
 import { compilePattern } from "../oci/glob.ts";
-import type { ImmutableTags } from "../storage/hosted-index.ts";
+import {
+  type ImmutableTags,
+  NOTHING_IMMUTABLE,
+} from "../storage/hosted-index.ts";
 import type { HostedRepository } from "./hosted.ts";
 
 type Matcher = ReturnType<typeof compilePattern>;
@@ -17,6 +20,7 @@ export function immutableTags({
     matchers = config.immutableTags.map(compilePattern);
     matchersOf.set(config, matchers);
   }
+  if (matchers.length === 0) return NOTHING_IMMUTABLE;
   const compiled = matchers;
   return (tag) => compiled.some((matches) => matches(key.repository, tag));
 }

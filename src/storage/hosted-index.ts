@@ -30,6 +30,9 @@ export interface QuotaCondition {
 /** Returns whether a tag may neither move nor go. */
 export type ImmutableTags = (tag: Tag) => boolean;
 
+/** For registries without immutable tags: a deletion then need not find every tag above a blob. */
+export const NOTHING_IMMUTABLE: ImmutableTags = () => false;
+
 /** - `absent`: the blob is not stored, is being removed, or is not linked to `from` */
 export type HostedBlobOutcome = "stored" | "absent" | "over-quota";
 

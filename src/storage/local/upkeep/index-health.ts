@@ -2,10 +2,27 @@ import type { Database } from "better-sqlite3";
 
 export type AuditTotals = Readonly<
   Record<
-    "blobs" | "blobBytes" | "manifests" | "tags" | "lists" | "listBytes",
+    | "blobs"
+    | "blobBytes"
+    | "manifests"
+    | "tags"
+    | "lists"
+    | "listBytes"
+    | "hostedBytes"
+    | "hostedLinks",
     number
   >
 >;
+
+/** The rows of `hosted_content` as they follow from the links. */
+const HOSTED_CONTENT = `
+  SELECT repositories.hosted_registry_id AS registry_id, hosted_links.blob_id, blobs.size_bytes,
+    count(*) AS links
+  FROM hosted_links
+  JOIN repositories ON repositories.id = hosted_links.repository_id
+  JOIN blobs ON blobs.id = hosted_links.blob_id
+  WHERE repositories.hosted_registry_id IS NOT NULL
+  GROUP BY 1, 2`;
 
 /** Finds and repairs contradictions inside the index, independent of the blobs on disk. */
 export class IndexHealth {
@@ -28,10 +45,14 @@ export class IndexHealth {
         tags: 0,
         lists: 0,
         listBytes: 0,
+        hostedBytes: 0,
+        hostedLinks: 0,
       };
     return {
       kept: read(
-        `SELECT blobs, blob_bytes AS blobBytes, manifests, tags, lists, list_bytes AS listBytes
+        `SELECT blobs, blob_bytes AS blobBytes, manifests, tags, lists, list_bytes AS listBytes,
+           (SELECT coalesce(sum(bytes), 0) FROM hosted_registries) AS hostedBytes,
+           (SELECT coalesce(sum(links), 0) FROM hosted_content) AS hostedLinks
          FROM totals WHERE id = 1`,
       ),
       counted: read(
@@ -41,7 +62,9 @@ export class IndexHealth {
            (SELECT count(*) FROM tags) AS tags,
            (SELECT count(*) FROM referrers) + (SELECT count(*) FROM tag_lists) AS lists,
            (SELECT coalesce(sum(length(body)), 0) FROM referrers)
-             + (SELECT coalesce(sum(length(body)), 0) FROM tag_lists) AS listBytes`,
+             + (SELECT coalesce(sum(length(body)), 0) FROM tag_lists) AS listBytes,
+           (SELECT coalesce(sum(size_bytes), 0) FROM (${HOSTED_CONTENT})) AS hostedBytes,
+           (SELECT count(*) FROM hosted_links) AS hostedLinks`,
       ),
     };
   }
@@ -49,14 +72,24 @@ export class IndexHealth {
   /** Replaces the stored totals by the counted ones. */
   putTotals(totals: AuditTotals): void {
     this.#database
-      .prepare(
-        `INSERT OR REPLACE INTO totals (id, blobs, blob_bytes, manifests, tags, lists, list_bytes)
-         VALUES (1, :blobs, :blobBytes, :manifests, :tags, :lists, :listBytes)`,
-      )
-      .run(totals);
+      .transaction(() => {
+        this.#database
+          .prepare(
+            `INSERT OR REPLACE INTO totals (id, blobs, blob_bytes, manifests, tags, lists, list_bytes)
+             VALUES (1, :blobs, :blobBytes, :manifests, :tags, :lists, :listBytes)`,
+          )
+          .run(totals);
+        // The triggers add the bytes of the registries.
+        this.#database.exec(
+          `DELETE FROM hosted_content;
+           UPDATE hosted_registries SET bytes = 0;
+           INSERT INTO hosted_content (registry_id, blob_id, size_bytes, links) ${HOSTED_CONTENT};`,
+        );
+      })
+      .immediate();
   }
 
-  /** Counts blobs and tags that were used, stored or verified after this time. */
+  /** Counts blobs, tags and hosted rows that were used, stored, verified or claimed after this time. */
   countTimesAfter(ms: number): number {
     return (
       this.#database
@@ -64,13 +97,16 @@ export class IndexHealth {
           `SELECT (SELECT count(*) FROM blobs
                WHERE used_at_ms > :ms OR stored_at_ms > :ms OR verified_at_ms > :ms) +
              (SELECT count(*) FROM tags
-               WHERE used_at_ms > :ms OR verified_at_ms > :ms OR fetched_at_ms > :ms) AS n`,
+               WHERE used_at_ms > :ms OR verified_at_ms > :ms OR fetched_at_ms > :ms) +
+             (SELECT count(*) FROM hosted_links WHERE claimed_at_ms > :ms) +
+             (SELECT count(*) FROM hosted_manifests
+               WHERE pushed_at_ms > :ms OR untagged_at_ms > :ms) AS n`,
         )
         .get({ ms })?.n ?? 0
     );
   }
 
-  /** Reduces later times to this time: rows that seem too new would never be evicted. */
+  /** Reduces later times to this time: rows that seem too new would never be evicted or collected. */
   capTimes(ms: number): void {
     this.#database
       .transaction(() => {
@@ -88,6 +124,18 @@ export class IndexHealth {
              WHERE used_at_ms > ? OR verified_at_ms > ? OR fetched_at_ms > ?`,
           )
           .run(ms, ms, ms, ms, ms, ms);
+        this.#database
+          .prepare(
+            `UPDATE hosted_links SET claimed_at_ms = :ms WHERE claimed_at_ms > :ms`,
+          )
+          .run({ ms });
+        this.#database
+          .prepare(
+            `UPDATE hosted_manifests SET pushed_at_ms = min(pushed_at_ms, :ms),
+               untagged_at_ms = min(untagged_at_ms, :ms)
+             WHERE pushed_at_ms > :ms OR untagged_at_ms > :ms`,
+          )
+          .run({ ms });
       })
       .immediate();
   }
@@ -145,7 +193,14 @@ export class IndexHealth {
                OR repository_id NOT IN (SELECT id FROM repositories);
              DELETE FROM roots WHERE blob_id NOT IN (SELECT id FROM blobs)
                OR repository_id NOT IN (SELECT id FROM repositories);
-             DELETE FROM lost_pins WHERE repository_id NOT IN (SELECT id FROM repositories)`,
+             DELETE FROM lost_pins WHERE repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM uploads WHERE repository_id NOT IN (SELECT id FROM repositories);
+             DELETE FROM hosted_links WHERE NOT EXISTS (
+               SELECT 1 FROM links WHERE links.blob_id = hosted_links.blob_id
+                 AND links.repository_id = hosted_links.repository_id);
+             DELETE FROM hosted_manifests WHERE NOT EXISTS (
+               SELECT 1 FROM hosted_links WHERE hosted_links.blob_id = hosted_manifests.blob_id
+                 AND hosted_links.repository_id = hosted_manifests.repository_id)`,
           );
         })
         .immediate();

@@ -159,6 +159,8 @@ export class Scrub {
       "tags",
       "lists",
       "listBytes",
+      "hostedBytes",
+      "hostedLinks",
     ] as const;
     if (keys.some((key) => kept[key] !== counted[key])) {
       await report("totals-differ", () => health.putTotals(counted));

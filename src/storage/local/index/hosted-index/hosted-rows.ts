@@ -1,6 +1,10 @@
 import type { Digest } from "../../../../oci/digest.ts";
 import type { RepositoryKey, Tag } from "../../../../oci/reference.ts";
-import type { ImmutableTags, QuotaCondition } from "../../../hosted-index.ts";
+import {
+  type ImmutableTags,
+  NOTHING_IMMUTABLE,
+  type QuotaCondition,
+} from "../../../hosted-index.ts";
 import type { RootChange } from "../../upkeep/roots-journal.ts";
 import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, pathOf } from "../index-keys.ts";
@@ -122,6 +126,7 @@ export class HostedRows {
     blob: LinkId,
     isImmutable: ImmutableTags,
   ): Tag | undefined {
+    if (isImmutable === NOTHING_IMMUTABLE) return undefined;
     const seen = new Set([blob.blobId]);
     for (let level: LinkId[] = [blob]; level.length > 0;) {
       const next: LinkId[] = [];

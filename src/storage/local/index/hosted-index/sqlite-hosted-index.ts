@@ -42,7 +42,7 @@ export class SqliteHostedIndex implements HostedIndex {
 
   beginHostedWrite(key: RepositoryKey, blob: FillIntent): Promise<void> {
     const { rows, intents } = this.#parts;
-    return this.#transactions.write("beginHostedWrite", () => {
+    return this.#transactions.writeUnread("beginHostedWrite", () => {
       intents.put(
         rows.digestId(blob.digest),
         this.#hosted.writes.rows.makeRepository(key),
@@ -230,7 +230,7 @@ export class SqliteHostedIndex implements HostedIndex {
   // --- uploads ---------------------------------------------------------------------------------
 
   putUpload(upload: UploadRow): Promise<void> {
-    return this.#transactions.write("putUpload", () => {
+    return this.#transactions.writeUnread("putUpload", () => {
       this.#hosted.uploads.put(
         upload,
         this.#hosted.writes.rows.makeRepository(upload.key),
@@ -245,7 +245,7 @@ export class SqliteHostedIndex implements HostedIndex {
   }
 
   dropUpload(id: UploadId): Promise<void> {
-    return this.#transactions.write("dropUpload", () => {
+    return this.#transactions.writeUnread("dropUpload", () => {
       this.#hosted.uploads.drop(id);
     });
   }

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { openSqliteIndex } from "../../../../../src/storage/local/index/open-sqlite-index.ts";
+import { IndexHealth } from "../../../../../src/storage/local/upkeep/index-health.ts";
 import type { HostedManifestRecord } from "../../../../../src/storage/hosted-index.ts";
 import type { MetadataIndex } from "../../../../../src/storage/metadata-index.ts";
 import type { Digest } from "../../../../../src/oci/digest.ts";
@@ -248,6 +249,56 @@ void describe("hosted repositories in SQLite", () => {
     const before = rows();
     await push();
     assert.deepEqual(rows(), before);
+  });
+
+  void it("are repaired by a scrub of the index", async (test) => {
+    const { index, database } = await open(test);
+    await fill(index);
+    await index.putHostedManifest(
+      crowded,
+      record("m", ["a"]),
+      [tag("latest")],
+      CONDITIONS,
+    );
+    const health = new IndexHealth(database);
+    const rows = () =>
+      [
+        "hosted_registries",
+        "hosted_links",
+        "hosted_manifests",
+        "hosted_content",
+      ].map((table) => database.prepare(`SELECT * FROM ${table}`).all());
+    const intact = rows();
+    const ahead = 4e12;
+    database.exec(`
+      PRAGMA foreign_keys = OFF;
+      UPDATE hosted_registries SET bytes = bytes + 1;
+      UPDATE hosted_content SET links = links + 1;
+      INSERT INTO hosted_links (blob_id, repository_id) VALUES (999, 999);
+      INSERT INTO hosted_manifests (repository_id, digest, blob_id, pushed_at_ms)
+        VALUES (999, x'00', 998, 1);
+      INSERT INTO uploads VALUES ('upload-of-no-repository', 999, 'sha256', 1, 1);
+      PRAGMA foreign_keys = ON;
+    `);
+    assert.deepEqual(
+      new Set(health.findBrokenReferences()),
+      new Set(["hosted_links", "hosted_manifests", "uploads"]),
+    );
+    health.deleteBrokenReferences();
+    assert.deepEqual(health.findBrokenReferences(), []);
+    const { kept, counted } = health.compareTotals();
+    assert.equal(kept.hostedBytes, counted.hostedBytes + 1);
+    assert.notEqual(kept.hostedLinks, counted.hostedLinks);
+    health.putTotals(counted);
+    assert.deepEqual(rows(), intact);
+    await index.claimHostedBlob(crowded, named("a"), ahead);
+    assert.equal(health.countTimesAfter(ahead - 1), 1);
+    health.capTimes(5);
+    assert.deepEqual(await index.dropUnneededLinks(6, 9), {
+      links: 0,
+      isEnd: true,
+    });
+    assert.equal(health.countTimesAfter(5), 0);
   });
 
   void it("leave no row behind when a repository was emptied", async (test) => {
