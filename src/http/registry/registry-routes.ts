@@ -29,6 +29,7 @@ import {
 import type { ClientAddress } from "../server/client-address.ts";
 import type {
   AccessControl,
+  Admission,
   Judgement,
 } from "../client-auth/access-control.ts";
 import { Exchange } from "./exchange.ts";
@@ -39,6 +40,7 @@ import { assertRequestHead } from "./request-head.ts";
 import type { RepeatedHeads } from "../fast-path/repeated-heads.ts";
 import { createTargetReader, type RequestTarget } from "./request-target.ts";
 import { sendBlob, sendManifest } from "./send-content.ts";
+import { sendHostedAbsence } from "./send-hosted.ts";
 import { sendCatalog, sendReferrers, sendTags } from "./send-lists.ts";
 import { beginHead, sendBytes } from "./send.ts";
 import { UnknownRegistries } from "./unknown-registries.ts";
@@ -133,28 +135,49 @@ function answer(
   // Authorise before any lookup: forbidden must be indistinguishable from not found.
   const routes = options.currentRoutes();
   const judgement = options.access.judge(request, requested, routes);
+  const callOf = (admission: Admission): Call => ({
+    request,
+    response,
+    exchange,
+    isHead: request.method === "HEAD",
+    requested,
+    admission,
+    routes,
+    ...shared,
+  });
   const proceed = (judged: Judgement) => {
     if (judged.kind === "denied") {
       options.audit.record(
         denialOf(routes, request, judged.user, exchange, requested),
       );
-      const { refusal } = judged;
-      throw refusal ?? options.mirror.absence(wantedBy(requested.path.target));
+      if (judged.refusal !== undefined) throw judged.refusal;
+      const call = callOf({ user: judged.user, ...NO_RIGHTS });
+      return answerDenied(options, call);
     }
-    return dispatch(options, {
-      request,
-      response,
-      exchange,
-      isHead: request.method === "HEAD",
-      requested,
-      admission: judged,
-      routes,
-      ...shared,
-    });
+    return dispatch(options, callOf(judged));
   };
   return judgement instanceof Promise
     ? judgement.then(proceed)
     : proceed(judgement);
+}
+
+const NO_RIGHTS = { maySee: () => false, may: () => false } as const;
+
+/** Answers a read that is not allowed like one of missing content. @throws Refusal, RegistryError */
+function answerDenied(
+  options: RegistryRoutesOptions,
+  call: Call,
+): Promise<void> | undefined {
+  const { requested, request, routes } = call;
+  const { target } = requested.path;
+  if ("repository" in target) {
+    const { host } = request.headers;
+    const routed = requested.route(routes, host, target.repository);
+    if (routed.ok && routed.kind === "hosted") {
+      return sendHostedAbsence(call, routed, target);
+    }
+  }
+  throw options.mirror.absence(wantedBy(target));
 }
 
 /** @returns undefined if the response has been sent */

@@ -10,8 +10,10 @@ import type {
 } from "../../hosted/hosted.ts";
 import { parseDigest, type Digest } from "../../oci/digest.ts";
 import { OCI_INDEX } from "../../oci/media-type.ts";
+import { RegistryError } from "../../oci/errors.ts";
 import { parseRegistryRange } from "../../oci/range.ts";
 import type { Reference } from "../../oci/reference.ts";
+import { emptyImageIndex } from "../../oci/referrers.ts";
 import { repositoryKey, type RoutedHosted } from "../../routing/routes.ts";
 import {
   addNamespace,
@@ -184,7 +186,7 @@ export async function sendHostedTags(
 
 /** @throws RegistryError */
 export async function sendHostedReferrers(
-  content: HostedContent,
+  content: Pick<HostedContent, "listReferrers">,
   call: Call,
   routed: RoutedHosted,
   target: RepositoryTarget & { readonly kind: "referrers" },
@@ -202,4 +204,39 @@ export async function sendHostedReferrers(
   addNamespace(head, routed);
   const { response, exchange, isHead } = call;
   sendBytes(response, exchange, 200, head, page.bytes, isHead);
+}
+
+/** A repository without content. */
+const NOTHING: Pick<HostedContent, "listReferrers"> = {
+  listReferrers: (_repository, _subject, artifactTypes) =>
+    Promise.resolve({
+      bytes: emptyImageIndex(),
+      isFiltered: artifactTypes.length > 0,
+      nextLast: undefined,
+    }),
+};
+
+/**
+ * Answers a read as if the repository did not exist.
+ *
+ * @throws RegistryError
+ */
+export function sendHostedAbsence(
+  call: Call,
+  routed: RoutedHosted,
+  target: RepositoryTarget,
+): Promise<void> {
+  switch (target.kind) {
+    case "manifest":
+      throw new RegistryError("MANIFEST_UNKNOWN");
+    case "blob":
+      throw new RegistryError("BLOB_UNKNOWN");
+    case "referrers":
+      return sendHostedReferrers(NOTHING, call, routed, target);
+    case "tags":
+    case "upload":
+      throw new RegistryError("NAME_UNKNOWN");
+    default:
+      return target satisfies never;
+  }
 }

@@ -120,13 +120,18 @@ void describe("hosted content", () => {
     for (const registry of ["local", "second"]) {
       const there = as(BOB, `${registry}/team/secret`);
       const absent = as(BOB, `${registry}/team/absent`);
+      // A repository without content that the client may pull from.
+      const empty = as(BOB, `${registry}/pub/absent`);
       for (const [method, path] of asks) {
         const label = `${method} ${registry} ${path}`;
         const seen = look(await there.ask(method, path));
         const [status] = seen as [number];
         const isRead = /GET|HEAD/.test(method) && reads.includes(path);
-        assert.equal(status, isRead ? 404 : 403, label);
+        const isEmptyList = path.startsWith("referrers/");
+        assert.equal(status, isRead ? (isEmptyList ? 200 : 404) : 403, label);
         assert.deepEqual(seen, look(await absent.ask(method, path)), label);
+        if (!isRead) continue;
+        assert.deepEqual(seen, look(await empty.ask(method, path)), label);
       }
     }
     const { body } = await as(BOB, "x").ask("GET", "../_catalog");
