@@ -7,6 +7,7 @@ import { hostedHits } from "./figures/hosted-hits.ts";
 import { indexSize } from "./figures/index-size.ts";
 import { memory } from "./figures/memory.ts";
 import { collection, pushLarge, pushLayers } from "./figures/push.ts";
+import { pullsUnderPushes } from "./figures/pulls-under-pushes.ts";
 import { tagLatency } from "./figures/tag-latency.ts";
 import { tlsBlob } from "./figures/tls.ts";
 import { manifestDigest, manifestTag } from "./figures/manifest-hits.ts";
@@ -32,4 +33,5 @@ export const FIGURES: readonly Figure[] = [
   pushLarge,
   collection,
   hostedHits,
+  pullsUnderPushes,
 ];
