@@ -110,7 +110,7 @@ class ImageCopy {
     const row = digest && (await index.getLinkedBlob(key, digest));
     if (digest === undefined || row?.mediaType === undefined) {
       throw new RegistryError("MANIFEST_UNKNOWN", {
-        detail: `${imageText(this.#source)} is not stored; pull it through this server first`,
+        detail: `${imageText(this.#source)} is not stored${this.#isMirrored() ? "; pull it through this server first" : ""}`,
       });
     }
     const missing = await this.#collect(digest);
@@ -273,6 +273,11 @@ class ImageCopy {
     }
   }
 
+  #isMirrored(): boolean {
+    const { upstream } = this.#source.key;
+    return this.#parts.findHosted(upstream) === undefined;
+  }
+
   #incomplete(missing: readonly Digest[]): RegistryError {
     const named = missing.slice(0, MAX_NAMED).join(", ");
     const more = missing.length - MAX_NAMED;
@@ -280,7 +285,7 @@ class ImageCopy {
       status: 404,
       detail:
         `${imageText(this.#source)} is not complete: ${named}${more > 0 ? ` and ${more} more` : ""} ` +
-        "not stored; pull every platform through this server first, or name one platform by its digest",
+        `not stored${this.#isMirrored() ? "; pull every platform through this server first, or name one platform by its digest" : ""}`,
     });
   }
 }

@@ -236,7 +236,7 @@ void describe("the operator API of hosted repositories", () => {
         "/tags",
         { source: "local/absent", target: "local/a" },
         404,
-        "local/absent:latest is not stored; pull it through this server first",
+        "local/absent:latest is not stored",
       ],
       [
         "POST",
