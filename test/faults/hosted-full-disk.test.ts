@@ -19,6 +19,17 @@ async function partialsOf(root: string): Promise<string[]> {
   return names.filter((name) => name !== "boot-id");
 }
 
+/** Repeats a request until it is answered with that status. */
+async function until(
+  status: number,
+  send: () => Promise<number>,
+): Promise<void> {
+  for (let left = 200; (await send()) !== status; left--) {
+    assert(left > 0, `never answered ${status}`);
+    await delay(100);
+  }
+}
+
 void describe("a full disk, for pushes", () => {
   void it("refuses a blob with 507 and leaves nothing of it, with and without a known length", async (test) => {
     const disk = await Tmpfs.mount(test, "size=40m");
@@ -60,12 +71,6 @@ void describe("a storage root that is moved away, for pushes", () => {
     const first = await client.send("PATCH", location, { body: half });
     assert.equal(first.status, 202, first.text);
     await rename(root, moved);
-    const until = async (status: number, send: () => Promise<number>) => {
-      for (let left = 200; (await send()) !== status; left--) {
-        assert(left > 0, `never answered ${status}`);
-        await delay(100);
-      }
-    };
     await until(503, async () => {
       const path = "/v2/local/app/blobs/uploads/";
       return (await client.send("POST", path)).status;
