@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
 import { parsePushedManifest } from "../../src/oci/pushed-manifest.ts";
 import type { RepositoryKey } from "../../src/oci/reference.ts";
 import { parseUploadId } from "../../src/storage/blob-store.ts";
@@ -10,8 +11,6 @@ import type { TestBlob, TestImage, TestManifest } from "./image-builder.ts";
 
 type Store = Pick<Storage, "blobs" | "index">;
 
-let uploads = 0;
-
 /** Uploads a blob through a session, as the service of uploads does. */
 export async function uploadBlob(
   { blobs, index }: Store,
@@ -19,8 +18,7 @@ export async function uploadBlob(
   blob: TestBlob,
 ): Promise<void> {
   const { digest, sizeBytes } = blob;
-  uploads += 1;
-  const id = parseUploadId(`upload-${String(uploads).padStart(12, "0")}`);
+  const id = parseUploadId(randomUUID());
   assert(id !== undefined);
   await index.putUpload({
     id,

@@ -8,12 +8,19 @@ enableCompileCache();
 process.env["UV_THREADPOOL_SIZE"] = "1";
 const { lstat } = await import("node:fs");
 const { KILL_SCENARIOS } = await import("./kill-scenarios.ts");
+const { HOSTED_KILL_SCENARIOS, runHosted } =
+  await import("./hosted-kill-scenarios.ts");
 
 const [name, root = ""] = process.argv.slice(2);
 const scenario = KILL_SCENARIOS.find((one) => one.name === name);
-if (scenario === undefined) throw new Error(`no scenario ${name}`);
+const hosted = HOSTED_KILL_SCENARIOS.find((one) => one.name === name);
+const run =
+  hosted === undefined
+    ? scenario?.run
+    : (path: string) => runHosted(path, hosted);
+if (run === undefined) throw new Error(`no scenario ${name}`);
 // Starts the pool's thread before its calls are counted.
 lstat(root, () => process.stdout.write("ready\n"));
 process.stdin.once("data", () => {
-  void scenario.run(root).then(() => process.exit(0));
+  void run(root).then(() => process.exit(0));
 });

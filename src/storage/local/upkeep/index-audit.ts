@@ -55,6 +55,7 @@ export class IndexAudit {
   readonly #findRow: Statement<[Buffer], AuditColumns>;
   readonly #isKnown: Statement<[Buffer]>;
   readonly #isMoving: Statement<[Buffer]>;
+  readonly #isCondemned: Statement<[Buffer]>;
 
   /** @param database has the newest schema; may be the connection that serves requests */
   constructor(database: Database) {
@@ -73,6 +74,10 @@ export class IndexAudit {
       `SELECT 1 FROM digests
        WHERE digest = ? AND (EXISTS (SELECT 1 FROM condemned WHERE blob_id = digests.id)
          OR EXISTS (SELECT 1 FROM intents WHERE intents.digest_id = digests.id))`,
+    );
+    this.#isCondemned = database.prepare(
+      `SELECT 1 FROM condemned
+       WHERE blob_id = (SELECT id FROM digests WHERE digest = ?)`,
     );
   }
 
@@ -93,6 +98,11 @@ export class IndexAudit {
   /** Returns whether the blob is being published or evicted, so that its row and its file may differ. */
   isMoving(digest: Digest): boolean {
     return this.#isMoving.get(bytesOf(digest)) !== undefined;
+  }
+
+  /** Returns whether the blob was being removed. */
+  isCondemned(digest: Digest): boolean {
+    return this.#isCondemned.get(bytesOf(digest)) !== undefined;
   }
 
   /** Returns the children and the subject of a manifest as the index has them. */

@@ -14,7 +14,7 @@ import {
 } from "../blobs/found-blob.ts";
 import { pathOf } from "../index/index-keys.ts";
 import type { BlobRecords } from "../../blob-index.ts";
-import type { ImageIndex, PinIndex } from "../../root-index.ts";
+import type { ImageIndex, PinIndex, RetentionIndex } from "../../root-index.ts";
 import type { TagIndex } from "../../tag-index.ts";
 import type { IndexAudit } from "./index-audit.ts";
 import type { RebuildWait } from "./rebuild-wait.ts";
@@ -27,6 +27,7 @@ export interface ReconcileParts extends RootParts {
     Pick<BlobRecords, "adoptBlob" | "forgetBlob"> &
     Pick<ImageIndex, "getRoot"> &
     Pick<PinIndex, "keepLostPin" | "setPinned"> &
+    Pick<RetentionIndex, "forgetCondemned"> &
     Pick<TagIndex, "getTag" | "putTag">;
   readonly audit: IndexAudit;
   readonly roots: readonly JournalRoot[];
@@ -190,7 +191,9 @@ class Reconciliation {
         if ((await this.#stat(digest)) !== undefined) continue;
         // Another request may have deleted or replaced the row.
         if (audit.findRow(digest)?.storedAtMs !== storedAtMs) continue;
-        await index.forgetBlob(digest);
+        // A kill may have ended a removal between file and row: what only it needed goes as well.
+        if (audit.isCondemned(digest)) await index.forgetCondemned([digest]);
+        else await index.forgetBlob(digest);
         this.result.droppedBlobs += 1;
       }
     }
