@@ -3,6 +3,7 @@ import type {
   BlobReader,
   BlobStore,
   BlobWriter,
+  FillTarget,
   WriteKey,
   WriteTarget,
 } from "./blob-store.ts";
@@ -31,10 +32,15 @@ export interface TrackedBlobStore extends BlobStore {
   hold(digest: Digest): Promise<() => void>;
 }
 
-/** @param onPublished called after each published blob, before its index row is written */
+/**
+ * @param onPublished called after each published blob, before its index row is written
+ * @param isRecorded whether the index has the blob; a fill then does not continue its file
+ */
 export function trackBlobStore(
   store: BlobStore,
   onPublished: () => void = () => undefined,
+  isRecorded: (digest: Digest) => Promise<boolean> = () =>
+    Promise.resolve(false),
 ): TrackedBlobStore {
   const holds = new Holds();
   return {
@@ -84,9 +90,26 @@ export function trackBlobStore(
     },
     async beginWrite(target) {
       const key = keyOf(target);
+      const adopting = adoptingFill(target);
+      if (adopting !== undefined) {
+        // A push may publish the same digest, and records its row a moment later.
+        const claim = holds.claim([adopting.digest]);
+        try {
+          if (
+            claim.keys.length > 0 &&
+            !(await isRecorded(adopting.digest).catch(() => true))
+          ) {
+            const writer = await store.beginWrite(target);
+            const release = holds.hold(key);
+            return new HeldWriter(writer, { key, holds, release, onPublished });
+          }
+        } finally {
+          claim.release();
+        }
+      }
       const release = await holds.holdWhenFree(key);
       try {
-        const writer = await store.beginWrite(target);
+        const writer = await store.beginWrite(withoutAdoption(target));
         return new HeldWriter(writer, { key, holds, release, onPublished });
       } catch (error) {
         release();
@@ -101,6 +124,19 @@ export function trackBlobStore(
     probe: () => store.probe(),
     close: () => store.close(),
   };
+}
+
+/** Returns the target if it may continue a published file whose upstream is unknown. */
+function adoptingFill(target: WriteTarget): FillTarget | undefined {
+  return target.kind === "fill" && target.source?.mayAdopt === true
+    ? target
+    : undefined;
+}
+
+function withoutAdoption(target: WriteTarget): WriteTarget {
+  return target.kind === "fill" && target.source !== undefined
+    ? { ...target, source: { ...target.source, mayAdopt: false } }
+    : target;
 }
 
 function keyOf(target: WriteTarget): WriteKey {

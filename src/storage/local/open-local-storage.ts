@@ -200,7 +200,11 @@ export class LocalStorage implements Storage {
     this.#opened = opened;
     const files = createFsBlobStore({ layout, fileSystem });
     this.#probe = new StorageProbe(files);
-    this.blobs = trackBlobStore(files, onPublished);
+    this.blobs = trackBlobStore(
+      files,
+      onPublished,
+      async (digest) => (await kept.index.getBlob(digest)) !== undefined,
+    );
     const isStored = (digest: Digest): Promise<boolean> =>
       fileSystem.statPath(layout.blobFile(digest)).then(
         ({ isFile }) => isFile,

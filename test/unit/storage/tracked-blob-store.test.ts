@@ -19,7 +19,10 @@ import { tempDir } from "../../support/temp-dir.ts";
 const bytes = Buffer.from("some bytes");
 const digest = digestOf(bytes);
 
-async function open(test: AfterTest): Promise<{
+async function open(
+  test: AfterTest,
+  isRecorded?: () => Promise<boolean>,
+): Promise<{
   store: TrackedBlobStore;
   published: () => number;
 }> {
@@ -28,9 +31,13 @@ async function open(test: AfterTest): Promise<{
     await nodeFileSystem.makeFolder(folder);
   }
   let published = 0;
-  const store = trackBlobStore(createFsBlobStore({ layout }), () => {
-    published++;
-  });
+  const store = trackBlobStore(
+    createFsBlobStore({ layout }),
+    () => {
+      published++;
+    },
+    isRecorded,
+  );
   releaseAfter(test, () => store.close());
   return { store, published: () => published };
 }
@@ -167,5 +174,58 @@ void describe("a tracked store", () => {
     assert.deepEqual(store.claim([digest]).keys, []);
     release();
     assert.deepEqual(store.claim([digest]).keys, [digest]);
+  });
+
+  void it("continues a published file without a row only while no other caller uses the digest", async (test) => {
+    const isRecorded = { now: false };
+    const { store } = await open(test, () => Promise.resolve(isRecorded.now));
+    const target = {
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+      source: { upstream: "a.test", mayAdopt: true },
+    } as const;
+    await store.put(digest, bytes);
+    const release = await store.hold(digest);
+    const beside = await store.beginWrite(target);
+    assert.equal(beside.writtenBytes, 0);
+    await beside.abort();
+    assert.deepEqual(await store.read(digest, bytes.length), bytes);
+    release();
+    isRecorded.now = true;
+    const afterwards = await store.beginWrite(target);
+    assert.equal(afterwards.writtenBytes, 0);
+    await afterwards.abort();
+    assert.deepEqual(await store.read(digest, bytes.length), bytes);
+    isRecorded.now = false;
+    const adopting = await store.beginWrite(target);
+    assert.equal(adopting.writtenBytes, bytes.length);
+    assert.equal(await store.read(digest, bytes.length), undefined);
+    await adopting.commit(digest);
+    assert.deepEqual(await store.read(digest, bytes.length), bytes);
+    assert.equal(store.isBusy(digest), false);
+  });
+
+  void it("lets a push wait while a fill continues a published file", async (test) => {
+    const asked = Promise.withResolvers<boolean>();
+    const { store } = await open(test, () => asked.promise);
+    const filling = store.beginWrite({
+      kind: "fill",
+      digest,
+      expectedBytes: bytes.length,
+      source: { upstream: "a.test", mayAdopt: true },
+    });
+    const order: string[] = [];
+    const pushing = store.put(digest, bytes).then(() => order.push("pushed"));
+    const opened = filling.then((writer) => {
+      order.push("opened");
+      return writer;
+    });
+    asked.resolve(false);
+    const writer = await opened;
+    await pushing;
+    assert.deepEqual(order, ["opened", "pushed"]);
+    await writer.abort();
+    assert.deepEqual(await store.read(digest, bytes.length), bytes);
   });
 });
