@@ -176,7 +176,9 @@ async function openImages(config: Config, audit: CommandAudit) {
     onEvent: () => undefined,
   });
   const parts = { index, blobs, evictor, clock, log: LOG };
-  const garbage = new Collection({ ...parts, retention });
+  // No request waits for the transaction.
+  const maxPreviewedBlobs = 100_000;
+  const garbage = new Collection({ ...parts, retention, maxPreviewedBlobs });
   const services: ImageServices = createImages({
     ...parts,
     routes: createRoutes(

@@ -11,7 +11,10 @@ export interface GarbageReport {
   readonly deleted: readonly RetentionDeletion[];
   /** How many there are, listed or not. */
   readonly deletions: number;
-  /** Blobs that were removed, or would be; a dry run does not count what only `deleted` needs. */
+  /**
+   * Blobs that were removed, or would be. A dry run does not count what only `deleted` needs, and ends
+   * at 1 000 blobs while the mirror runs.
+   */
   readonly blobs: number;
   /** Bytes of these blobs. */
   readonly bytes: number;
