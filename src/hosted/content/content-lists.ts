@@ -1,3 +1,4 @@
+import { setImmediate } from "node:timers/promises";
 import type { Digest } from "../../oci/digest.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import type {
@@ -12,6 +13,8 @@ import type { ContentPage, PageDemand, ReferrersPage } from "./content.ts";
 
 /** The size of a page of tags if the client requests none. */
 const DEFAULT_TAGS = 10_000;
+/** Tags read in one step. */
+const TAGS_IN_A_STEP = 1_000;
 /** Rows read in one step; the descriptors of so many referrers seldom take more than a page. */
 const REFERRERS_IN_A_STEP = 100;
 /** Clients reject larger manifests, and an index is one. */
@@ -37,8 +40,16 @@ export class ContentLists {
     key: RepositoryKey,
     { n = DEFAULT_TAGS, last }: PageDemand,
   ): Promise<ContentPage<Tag>> {
+    const tags: Tag[] = [];
     // One more than wanted, to know whether another page follows.
-    const tags = await this.#parts.index.listTags(key, n + 1, last);
+    for (let after = last; tags.length <= n; after = tags.at(-1)) {
+      const wanted = Math.min(TAGS_IN_A_STEP, n + 1 - tags.length);
+      const step = await this.#parts.index.listTags(key, wanted, after);
+      tags.push(...step);
+      if (step.length < wanted) break;
+      // The index answers synchronously: let other requests run in between.
+      await setImmediate();
+    }
     if (tags.length === 0 && !(await this.#isKnown(key))) {
       throw new RegistryError("NAME_UNKNOWN");
     }
@@ -73,6 +84,7 @@ export class ContentLists {
       if (step.length < REFERRERS_IN_A_STEP) {
         return { bytes: list.end(), isFiltered, nextLast: undefined };
       }
+      await setImmediate();
     }
   }
 

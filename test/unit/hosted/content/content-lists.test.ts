@@ -136,6 +136,40 @@ async function readAll(lists: ContentLists, types: readonly string[]) {
   return { found, pages };
 }
 
+void describe("a repository of many tags", () => {
+  const many = Array.from(
+    { length: 25_000 },
+    (_, at) => `t${String(at).padStart(6, "0")}` as Tag,
+  );
+
+  void it("is listed in steps, between which other work runs", async () => {
+    const steps: number[] = [];
+    const lists = new ContentLists({
+      index: {
+        listTags: (_key, limit, last = "") => {
+          steps.push(limit);
+          const at = many.findIndex((tag) => tag > last);
+          return Promise.resolve(at === -1 ? [] : many.slice(at, at + limit));
+        },
+        listHostedRepositories: () => Promise.resolve([]),
+        listHostedReferrers: () => Promise.resolve([]),
+      },
+    });
+    const found: Tag[] = [];
+    let last: string | undefined;
+    let pages = 0;
+    do {
+      const page = await lists.tags(keyOf("many"), { n: undefined, last });
+      found.push(...page.entries);
+      last = page.nextLast;
+      pages++;
+    } while (last !== undefined);
+    assert.equal(pages, 3);
+    assert.deepEqual(found, many);
+    assert.ok(Math.max(...steps) <= 1_000);
+  });
+});
+
 void describe("the referrers of a hosted manifest", () => {
   void it("are an empty index if there are none", async () => {
     assert.deepEqual(await readAll(open([]), []), { found: [], pages: 1 });
