@@ -1,7 +1,7 @@
 import { setImmediate } from "node:timers/promises";
 import type { BlobLinks } from "../storage/blob-index.ts";
 import type { HostedManifests } from "../storage/hosted-index.ts";
-import { toRefusal } from "../mirror/answers.ts";
+import { explainStorageFailure } from "../hosted/storage-failures.ts";
 import type { Page, PageRequest } from "../mirror/lists/pages.ts";
 import type { RepositoryName } from "../oci/reference.ts";
 
@@ -54,7 +54,7 @@ interface Search {
  * Creates the catalog: mirrored repositories in the cache and hosted repositories with a manifest, a
  * page at a time in ASCII order, as `registry/repository` with the registry's listed name; of one
  * registry, without its name. A repository that the client may not see, given to `maySee` as
- * `registry/repository`, appears neither in the page nor in `nextLast`. Throws Refusal.
+ * `registry/repository`, appears neither in the page nor in `nextLast`. Throws RegistryError.
  */
 export function createCatalog(index: CatalogIndex): ListCatalog {
   return async (
@@ -84,7 +84,7 @@ export function createCatalog(index: CatalogIndex): ListCatalog {
         nextLast: found.length > n ? entries.at(-1) : undefined,
       };
     } catch (error) {
-      throw toRefusal(error, { wanted: "list", hasCredentials: false });
+      throw explainStorageFailure(error);
     }
   };
 }
