@@ -346,13 +346,15 @@ function admit(
   };
 }
 
-/** @param detail why a write is refused; undefined for a read */
+/** @param reason why a write is refused; undefined for a read. Engines show only the message */
 function denied(
   user: string | undefined,
-  detail: string | undefined,
+  reason: string | undefined,
 ): Judgement {
   const refusal =
-    detail === undefined ? undefined : new RegistryError("DENIED", { detail });
+    reason === undefined
+      ? undefined
+      : new RegistryError("DENIED", { message: reason, detail: reason });
   return { kind: "denied", user, refusal };
 }
 

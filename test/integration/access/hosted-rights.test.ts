@@ -228,8 +228,10 @@ void describe("rights without access", () => {
       const headers = { Via: "1.1 proxy" };
       const { body } = await mirror.start(path, { method, headers }).response;
       const { errors } = JSON.parse(body.toString()) as {
-        errors: [{ detail: string }];
+        errors: [{ message: string; detail: string }];
       };
+      // Engines show the message only.
+      assert.equal(errors[0].message, errors[0].detail);
       return errors[0].detail;
     };
     assert.match(
