@@ -59,6 +59,12 @@ export class RequestBody implements UploadBody {
     return chunks;
   }
 
+  /** Receives nothing more; called when the request has been handled, whatever the outcome. */
+  release(): void {
+    this.#stop();
+    this.#chunks = [];
+  }
+
   cut(reason: BodyCut): void {
     if (this.#hasEnded || this.#broken !== undefined) return;
     this.#broken = new BrokenUploadBody(reason);
@@ -66,7 +72,7 @@ export class RequestBody implements UploadBody {
   }
 
   #start(): void {
-    if (this.#isStarted) return;
+    if (this.#isStarted || this.#broken !== undefined) return;
     this.#isStarted = true;
     const request = this.#request;
     if (request.destroyed && !request.complete) {
@@ -87,6 +93,7 @@ export class RequestBody implements UploadBody {
     clearTimeout(this.#timer);
     const request = this.#request;
     request.off("data", this.#onData);
+    request.off("end", this.#onEnd);
     request.off("close", this.#onLeft);
     request.socket.off("end", this.#onLeft);
     if (!this.#hasEnded) request.pause();

@@ -77,8 +77,9 @@ async function continueUpload(
   const { response } = call;
   switch (call.request.method) {
     case "PATCH": {
-      const request = uploadRequest(call, routed, clock);
-      const progress = await uploads.append(session, request);
+      const progress = await withBody(call, routed, clock, (request) =>
+        uploads.append(session, request),
+      );
       sendProgress(call, routed, target, 202, progress);
       return;
     }
@@ -89,8 +90,9 @@ async function continueUpload(
           detail: "the digest of the blob is missing",
         });
       }
-      const request = uploadRequest(call, routed, clock);
-      await uploads.finish(session, request, digest);
+      await withBody(call, routed, clock, (request) =>
+        uploads.finish(session, request, digest),
+      );
       sendStored(call, routed, target, digest);
       return;
     }
@@ -121,18 +123,17 @@ async function begin(
 ): Promise<void> {
   const { uploads, clock } = options;
   const { digest, mount, algorithm = "sha256" } = target;
-  const started = await uploads.begin(uploadRequest(call, routed, clock), {
-    digest,
-    algorithm,
-    mount:
-      mount === undefined
-        ? undefined
-        : {
-            digest: mount,
-            from: sourcesOf(call, routed, target),
-            mayPull: (key) => mayPull(options, call, key, mount),
-          },
-  });
+  const mounting =
+    mount === undefined
+      ? undefined
+      : {
+          digest: mount,
+          from: sourcesOf(call, routed, target),
+          mayPull: (key: RepositoryKey) => mayPull(options, call, key, mount),
+        };
+  const started = await withBody(call, routed, clock, (request) =>
+    uploads.begin(request, { digest, algorithm, mount: mounting }),
+  );
   if (started.kind === "stored") {
     sendStored(call, routed, target, started.digest);
   } else {
@@ -140,19 +141,26 @@ async function begin(
   }
 }
 
-/** @throws RegistryError */
-function uploadRequest(
+/** Runs work with the body of the request. @throws RegistryError if its range is malformed */
+async function withBody<T>(
   call: Call,
   routed: RoutedHosted,
   clock: Pick<Clock, "monotonicMs">,
-): UploadRequest {
+  work: (request: UploadRequest) => Promise<T>,
+): Promise<T> {
   const { request, response } = call;
-  return {
-    repository: hostedOf(routed),
-    sender: senderOf(call),
-    body: new RequestBody(request, response, () => clock.monotonicMs()),
-    range: parseChunkRange(request.headers["content-range"]),
-  };
+  const range = parseChunkRange(request.headers["content-range"]);
+  const body = new RequestBody(request, response, () => clock.monotonicMs());
+  try {
+    return await work({
+      repository: hostedOf(routed),
+      sender: senderOf(call),
+      body,
+      range,
+    });
+  } finally {
+    body.release();
+  }
 }
 
 /** The form of the specification, and that of RFC 9110 with its unit and size. */

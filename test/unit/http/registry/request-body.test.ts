@@ -147,6 +147,27 @@ void describe("the body of a request", () => {
     assert.equal(await next, "replaced");
   });
 
+  void it("receives nothing after it was released", async (test) => {
+    const sizeBytes = 4 * 1024 * 1024;
+    const { body, request, socket } = await receive(
+      test,
+      `${headOf(`Content-Length: ${sizeBytes}`)}abc`,
+    );
+    const listeners = request.socket.listenerCount("end");
+    await body.read();
+    body.release();
+    assert.equal(request.socket.listenerCount("end"), listeners);
+    socket.write(Buffer.alloc(sizeBytes - 3));
+    // Another reader, which discards a refused body, has all of it.
+    let discardedBytes = 0;
+    request.on("data", (chunk: Buffer) => {
+      discardedBytes += chunk.length;
+    });
+    request.resume();
+    await once(request, "end");
+    assert(discardedBytes > sizeBytes / 2);
+  });
+
   void it("permits the client to send when it is read", async (test) => {
     const { body, socket, response } = await receive(
       test,
