@@ -12,6 +12,7 @@ import {
   type Tag,
 } from "../../../src/oci/reference.ts";
 import type { AfterTest } from "../../support/after-test.ts";
+import { AuditFile } from "../../support/audit-file.ts";
 import { CollectedOutput } from "../../support/collected-output.ts";
 import { hostedConfig } from "../../support/hosted-config.ts";
 import {
@@ -69,6 +70,8 @@ interface Ended {
 
 interface Scene {
   readonly mirror: TestMirror;
+  /** Of commands on the storage root. */
+  readonly audit: AuditFile;
   readonly run: (command: ImageCommand, json?: boolean) => Promise<Ended>;
   /** Runs a command that must end with 0, and returns its JSON. */
   readonly json: <T>(command: ImageCommand) => Promise<T>;
@@ -97,12 +100,15 @@ async function setUp(test: AfterTest, options: SceneOptions): Promise<Scene> {
     await pullImage(mirror, "registry.example/library/app", tag);
   }
   if (push !== undefined) await pushWhileStopped(mirror, push);
-  const configFile = join(await tempDir(test), "entrepot.yaml");
+  const folder = await tempDir(test);
+  const configFile = join(folder, "entrepot.yaml");
+  const audit = new AuditFile(join(folder, "audit.jsonl"));
   await writeFile(
     configFile,
     JSON.stringify({
       operator: { listen: new URL(mirror.operatorOrigin).host },
       storage: { root: mirror.root },
+      audit: { file: audit.path },
       eviction: { maxSize: "1TiB", minFree: "0B", maxIdle: "forever" },
       upstreams: {
         "registry.example": {
@@ -145,6 +151,7 @@ async function setUp(test: AfterTest, options: SceneOptions): Promise<Scene> {
   };
   return {
     mirror,
+    audit,
     run,
     json,
     refs: async (pattern) => {
@@ -540,3 +547,46 @@ for (const where of WHERE) {
     });
   });
 }
+
+void describe("the audit of commands on hosted images, by the storage root", () => {
+  void it("records each change, and neither refusals nor dry runs", async (test) => {
+    const { audit, run, json } = await setUp(test, {
+      where: "the storage root",
+      registries: [{ immutableTags: ["**:v*"] }],
+      push: (store) =>
+        pushImage(store, keyOf("local/app"), own, [tagOf("1"), tagOf("v1")]),
+    });
+    await json({ name: "tag", source: "local/app:1", target: "local/b:1" });
+    await json({ name: "untag", ref: "local/b:1" });
+    await json({ name: "rm", ref: "local/app:1" });
+    await json({ name: "gc", isDryRun: true });
+    await json({ name: "gc", isDryRun: false });
+    for (const command of [
+      { name: "untag", ref: "local/app:v1" },
+      { name: "rm", ref: "local/app:v1" },
+      { name: "rm", ref: "local/app:absent" },
+      { name: "tag", source: "local/app:absent", target: "local/b:1" },
+    ] as const) {
+      assert.equal((await run(command)).code, 1, JSON.stringify(command));
+    }
+    const client = "command-line";
+    const { digest } = own.manifest;
+    assert.deepEqual(
+      (await audit.records()).map(
+        ({ time: _time, seq: _seq, ...record }) => record,
+      ),
+      [
+        {
+          event: "tagged",
+          client,
+          reference: "local/b:1",
+          source: "local/app:1",
+          digest,
+        },
+        { event: "untagged", client, reference: "local/b:1", digest },
+        { event: "deleted", client, reference: "local/app:1" },
+        { event: "collected", client, deletions: 0, blobs: 0, bytes: 0 },
+      ],
+    );
+  });
+});
