@@ -8,6 +8,7 @@ import { indexSize } from "./figures/index-size.ts";
 import { memory } from "./figures/memory.ts";
 import { collection, pushLarge, pushLayers } from "./figures/push.ts";
 import { pullsUnderPushes } from "./figures/pulls-under-pushes.ts";
+import { tagPages } from "./figures/tag-pages.ts";
 import { tagLatency } from "./figures/tag-latency.ts";
 import { tlsBlob } from "./figures/tls.ts";
 import { manifestDigest, manifestTag } from "./figures/manifest-hits.ts";
@@ -34,4 +35,5 @@ export const FIGURES: readonly Figure[] = [
   collection,
   hostedHits,
   pullsUnderPushes,
+  tagPages,
 ];

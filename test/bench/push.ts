@@ -175,3 +175,30 @@ export class Pusher {
     return pathname + search;
   }
 }
+
+/** Some 5 KiB of the request line. */
+const TAGS_PER_REQUEST = 400;
+
+/** Gives a pushed image further tags, many by each request. */
+export async function putTags(
+  server: Origin,
+  repository: string,
+  { manifest }: PushedImage,
+  tags: readonly string[],
+): Promise<void> {
+  const url = `${server.origin}/v2/${repository}/manifests/${manifest.digest}`;
+  const body = Buffer.concat([...manifest.parts()]);
+  for (let at = 0; at < tags.length; at += TAGS_PER_REQUEST) {
+    const some = tags.slice(at, at + TAGS_PER_REQUEST);
+    const query = some.map((tag) => `tag=${tag}`).join("&");
+    const response = await fetch(`${url}?${query}`, {
+      method: "PUT",
+      headers: { "Content-Type": MANIFEST_TYPE },
+      body,
+    });
+    if (response.status !== 201) {
+      throw new Error(`got ${response.status}: ${await response.text()}`);
+    }
+    await response.arrayBuffer();
+  }
+}

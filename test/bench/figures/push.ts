@@ -1,7 +1,13 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { alternate, type Figure, type FigureResult, ratio } from "../figure.ts";
+import {
+  alternate,
+  type Figure,
+  type FigureResult,
+  type Measure,
+  ratio,
+} from "../figure.ts";
 import { newImage, Pusher } from "../push.ts";
 import type { Rig } from "../rig.ts";
 
@@ -24,23 +30,27 @@ async function compare(rig: Rig, shape: Shape): Promise<FigureResult> {
     config: { upstreams: {}, hosted: { local: { default: true } } },
   });
   const registry = await rig.startRegistry();
-  const push = (server: typeof entrepot) => {
+  const bytes = shape.layers * shape.layerBytes;
+  const cpu = { entrepot: [] as number[], registry: [] as number[] };
+  const push = (server: typeof entrepot, name: keyof typeof cpu) => {
     const pusher = new Pusher(server, "bench/pushed");
     rig.onClose(() => pusher.close());
     return async (round: number): Promise<number> => {
       const image = newImage(`r${round}`, shape.layers, shape.layerBytes);
       await rig.prepareTurn();
+      const before = server.cpuSeconds();
       const startMs = performance.now();
       await pusher.push(image);
       const seconds = (performance.now() - startMs) / 1000;
+      cpu[name].push(((server.cpuSeconds() - before) * 1024 * MIB) / bytes);
       // So that the disk does not fill up.
       await pusher.delete(image);
       return seconds;
     };
   };
   const samples = await alternate(rounds, {
-    entrepot: push(entrepot),
-    registry: push(registry),
+    entrepot: push(entrepot, "entrepot"),
+    registry: push(registry, "registry"),
   });
   const ours = samples.entrepot.slice(1);
   const theirs = samples.registry.slice(1);
@@ -50,6 +60,8 @@ async function compare(rig: Rig, shape: Shape): Promise<FigureResult> {
     measures: [
       { contestant: "Entrepot", what, unit, samples: ours },
       { contestant: "docker-registry", what, unit, samples: theirs },
+      processor("Entrepot", cpu.entrepot.slice(1)),
+      processor("docker-registry", cpu.registry.slice(1)),
     ],
     bars: [
       {
@@ -62,6 +74,10 @@ async function compare(rig: Rig, shape: Shape): Promise<FigureResult> {
       },
     ],
   };
+}
+
+function processor(contestant: string, samples: readonly number[]): Measure {
+  return { contestant, what: "processor", unit: "CPU s/GiB", samples };
 }
 
 export const pushLayers: Figure = {
