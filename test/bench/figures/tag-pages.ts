@@ -22,7 +22,6 @@ export const tagPages: Figure = {
     const few = await walkTags(rig, FEW);
     const many = await walkTags(rig, MANY);
     const unit = "seconds";
-    const seconds = (walk: Walk) => walk.pageMs.map((ms) => ms / 1000);
     return {
       measures: [
         {
@@ -100,4 +99,8 @@ async function listTags(
   if (found !== expected) {
     throw new Error(`got ${found} tags; expected ${expected}`);
   }
+}
+
+function seconds({ pageMs }: Walk): readonly number[] {
+  return pageMs.map((ms) => ms / 1000);
 }
