@@ -47,8 +47,14 @@ export function parseManifest(
   contentType: string | undefined,
 ): ParsedManifest | ManifestFault {
   const parsed = parseManifestDocument(bytes);
-  if (!parsed.ok) return parsed;
-  const { document } = parsed;
+  return parsed.ok ? interpretManifest(parsed.document, contentType) : parsed;
+}
+
+/** Reads a parsed manifest; see {@link parseManifest}. */
+export function interpretManifest(
+  document: ManifestDocument,
+  contentType: string | undefined,
+): ParsedManifest | ManifestFault {
   const type = deriveManifestType(document, parseContentType(contentType));
   return "ok" in type ? type : readManifest(document, type);
 }

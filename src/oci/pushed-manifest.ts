@@ -5,7 +5,7 @@ import {
   type ManifestFault,
   parseManifestDocument,
 } from "./manifest-document.ts";
-import { type ParsedManifest, parseManifest } from "./manifest.ts";
+import { interpretManifest, type ParsedManifest } from "./manifest.ts";
 import { isMediaType, parseContentType } from "./media-type.ts";
 
 /** The parts of a pushed manifest that a registry needs. */
@@ -34,7 +34,9 @@ export function parsePushedManifest(
   if (contentType !== undefined && headerType === undefined) {
     return fault("media-type", "Content-Type is not a media type");
   }
-  const manifest = parseManifest(bytes, headerType);
+  const parsed = parseManifestDocument(bytes);
+  if (!parsed.ok) return parsed;
+  const manifest = interpretManifest(parsed.document, headerType);
   if (!manifest.ok) return manifest;
   const { kind, mediaType, skippedChildren, subject } = manifest;
   if (headerType !== undefined && headerType !== mediaType) {
@@ -58,8 +60,6 @@ export function parsePushedManifest(
       "manifest names a digest that is neither sha256 nor sha512",
     );
   }
-  const parsed = parseManifestDocument(bytes);
-  if (!parsed.ok) return parsed;
   const document: ReferrerDocument = parsed.document;
   if (document.schemaVersion !== 2) {
     return fault("malformed", "manifest's schemaVersion is not 2");
