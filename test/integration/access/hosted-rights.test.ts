@@ -1,4 +1,9 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
+import type { IncomingMessage } from "node:http";
+import { request as requestByTls } from "node:https";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { AccessConfig } from "../../../src/config/config.ts";
 import {
@@ -12,9 +17,11 @@ import {
   writeHtpasswd,
 } from "../../support/access.ts";
 import { type AfterTest } from "../../support/after-test.ts";
+import { createCertificateAuthority } from "../../support/certificate-authority.ts";
 import { hostedConfig } from "../../support/hosted-config.ts";
 import { startMirror, type TestMirror } from "../../support/mirror-harness.ts";
 import type { RawResponse } from "../../support/raw-client.ts";
+import { tempDir } from "../../support/temp-dir.ts";
 import { upstreamConfig } from "../../support/upstream-harness.ts";
 
 /*
@@ -205,6 +212,54 @@ void describe("rights without access", () => {
           }
         }
       }
+    }
+  });
+
+  void it("are the same over TLS, where an Origin of its own has https", async (test) => {
+    const authority = createCertificateAuthority();
+    const { cert, key } = authority.issue();
+    const folder = await tempDir(test, "tls-");
+    const [certificateFile, keyFile] = [
+      join(folder, "tls.crt"),
+      join(folder, "tls.key"),
+    ];
+    await writeFile(certificateFile, cert);
+    await writeFile(keyFile, key, { mode: 0o600 });
+    const { port } = await startMirror(test, UPSTREAMS, {
+      tls: { certificateFile, keyFile },
+      config: { hosted: HOSTED },
+    });
+    const statusOf = async (
+      registry: string,
+      headers: Readonly<Record<string, string>>,
+    ): Promise<number> => {
+      const sent = requestByTls({
+        host: "127.0.0.1",
+        port,
+        method: "POST",
+        path: `/v2/${registry}/team/app/blobs/uploads/`,
+        headers,
+        ca: authority.cert,
+        agent: false,
+      }).end();
+      const [response] = (await once(sent, "response")) as [IncomingMessage];
+      response.resume();
+      return response.statusCode ?? 0;
+    };
+    const origin = `127.0.0.1:${port}`;
+    for (const [registry, headers, isAdmitted] of [
+      ["local", {}, true],
+      ["local", { Via: "1.1 proxy" }, false],
+      ["local", { Origin: `https://${origin}` }, false],
+      ["open", { Via: "1.1 proxy" }, true],
+      ["open", { Origin: `https://${origin}` }, true],
+      ["open", { Origin: `http://${origin}` }, false],
+      ["open", { Origin: "https://page.example" }, false],
+      ["closed", {}, false],
+    ] as const) {
+      const label = `${registry} ${JSON.stringify(headers)}`;
+      const status = await statusOf(registry, headers);
+      assert.equal(status, isAdmitted ? 202 : 403, label);
     }
   });
 
