@@ -46,7 +46,7 @@ export interface HostedSummariesParts {
   readonly patienceMs?: number;
 }
 
-const ROWS_PER_QUERY = 1_000;
+const ROWS_PER_QUERY = 256;
 /** A count of more rows than these takes too long for every request, and is kept for a while. */
 const MAX_COUNTED_OFTEN = 5_000;
 const KEPT_MS = 60_000;
