@@ -185,6 +185,46 @@ void describe("a hosted blob", () => {
   });
 });
 
+void describe("a hosted blob that no manifest names", () => {
+  void it("is kept for a client that may push and was answered that it exists", async (test) => {
+    const { mirror, app } = await setUp(test);
+    for (const blob of IMAGE.blobs) await app.putBlob(blob);
+    const collect = async (): Promise<void> => {
+      const { status } = await mirror.operate("POST", "/gc", {});
+      assert.equal(status, 200);
+    };
+    await collect();
+    for (const { digest } of IMAGE.blobs) {
+      assert.equal((await app.get(`blobs/${digest}`)).status, 200);
+    }
+    mirror.clock.advance(61 * 60_000);
+    assert.equal((await app.head(`blobs/${LAYER.digest}`)).status, 200);
+    await collect();
+    // Only the layer was asked for.
+    const { config } = IMAGE;
+    assert.equal((await app.head(`blobs/${config.digest}`)).status, 404);
+    assert.equal((await app.head(`blobs/${LAYER.digest}`)).status, 200);
+    const early = await app.putManifest(IMAGE.manifest, "v");
+    assert.deepEqual([early.status, early.detail], [400, config.digest]);
+    await app.putBlob(config);
+    assert.equal((await app.putManifest(IMAGE.manifest, "v")).status, 201);
+    mirror.clock.advance(61 * 60_000);
+    await collect();
+    const got = await app.get(`blobs/${LAYER.digest}`);
+    assert.deepEqual(got.body, LAYER.bytes());
+  });
+
+  void it("is not kept for a client that may only pull", async (test) => {
+    const { mirror, app } = await setUp(test);
+    await app.putBlob(LAYER);
+    mirror.clock.advance(61 * 60_000);
+    await mirror.reload({ hosted: [hostedConfig({ anonymousPush: "none" })] });
+    assert.equal((await app.head(`blobs/${LAYER.digest}`)).status, 200);
+    assert.equal((await mirror.operate("POST", "/gc", {})).status, 200);
+    assert.equal((await app.head(`blobs/${LAYER.digest}`)).status, 404);
+  });
+});
+
 void describe("a hosted manifest whose file is damaged", () => {
   void it("is an error until it is pushed again, and keeps its tags", async (test) => {
     const { mirror, app } = await setUp(test);
