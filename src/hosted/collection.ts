@@ -24,12 +24,23 @@ export interface CollectionOptions {
   readonly maxPreviewedBlobs?: number;
 }
 
+interface PassOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly isBackground?: boolean;
+}
+
 /** How long a push may name a blob after a client received the answer that it exists. */
 const GRACE_MS = 3_600_000;
 /** Space is back within a minute, also if a claim ends without a request. */
 const CHECK_EVERY_MS = 20_000;
-/** Collects what many requests leave together. */
-const NOTIFIED_AFTER_MS = 1_000;
+/**
+ * How long the background collection keeps what a deleted manifest named. The put of a manifest ends
+ * the claims of all clients, so another push that received the answer that a blob exists loses it when
+ * that manifest is deleted; within this time it does not.
+ */
+const DELETED_GRACE_MS = 25_000;
+/** Collects what many deletions leave together. */
+const NOTIFIED_AFTER_MS = DELETED_GRACE_MS + 1_000;
 /** Links per transaction: a request waits for no more of them. */
 const LINKS_PER_STEP = 16;
 /**
@@ -40,7 +51,7 @@ const MAX_PREVIEWED_BLOBS = 1_000;
 
 /**
  * Frees the space of hosted blobs that nothing needs, while requests are served: drops their links,
- * a few per transaction, then removes the bytes. Idle until a deletion or a push notifies it, except
+ * a few per transaction, then removes the bytes. Idle until a deletion notifies it, except
  * for a check three times a minute.
  */
 export class Collection implements GarbageCollection {
@@ -96,7 +107,7 @@ export class Collection implements GarbageCollection {
       };
     }
     const deleted = await retention?.apply({ ...untilEnd, timed: "all" });
-    const freed = await this.#pass(signal);
+    const freed = await this.#pass({ signal });
     return {
       deleted: deleted?.listed ?? [],
       deletions: deleted?.count ?? 0,
@@ -129,7 +140,7 @@ export class Collection implements GarbageCollection {
     this.#isTicking = true;
     this.#isNotified = false;
     try {
-      await this.#pass();
+      await this.#pass({ isBackground: true });
     } catch (error) {
       // There is nothing to collect while the root is absent, which its watch has logged.
       if (!(error instanceof IndexAwayError)) {
@@ -144,22 +155,24 @@ export class Collection implements GarbageCollection {
   }
 
   /** @returns what was removed */
-  #pass(signal?: AbortSignal): Promise<{ blobs: number; bytes: number }> {
-    const pass = this.#last.then(() => this.#run(signal));
+  #pass(options: PassOptions = {}): Promise<{ blobs: number; bytes: number }> {
+    const pass = this.#last.then(() => this.#run(options));
     this.#last = pass.catch(() => undefined);
     return pass;
   }
 
-  async #run(
-    signal: AbortSignal | undefined,
-  ): Promise<{ blobs: number; bytes: number }> {
-    const { index, evictor, log } = this.#options;
+  async #run({
+    signal,
+    isBackground = false,
+  }: PassOptions): Promise<{ blobs: number; bytes: number }> {
+    const { index, evictor, clock, log } = this.#options;
     const isOver = (): boolean => this.#isStopped || signal?.aborted === true;
     let [links, blobs, bytes] = [0, 0, 0];
     for (let isEnd = false; !isEnd && !isOver(); await nextTurn()) {
       const step = await index.dropUnneededLinks(
         this.#claimedBeforeMs(),
         LINKS_PER_STEP,
+        isBackground ? clock.nowMs() - DELETED_GRACE_MS : undefined,
       );
       links += step.links;
       isEnd = step.isEnd;

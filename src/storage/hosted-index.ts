@@ -227,10 +227,12 @@ export interface HostedCollection {
    * A blob that nothing holds then is condemned, see RetentionIndex.
    *
    * @param limit links to examine, which bounds the time
+   * @param deletedBeforeMs keeps what a manifest named that was deleted since; absent: nothing of it
    */
   dropUnneededLinks(
     claimedBeforeMs: number,
     limit: number,
+    deletedBeforeMs?: number,
   ): Promise<CollectionStep>;
   /** Returns what a collection would free now, and changes nothing. */
   previewCollection(

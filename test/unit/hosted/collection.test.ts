@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   Collection,
   type CollectionOptions,
@@ -214,32 +215,56 @@ void describe("a collection", () => {
 });
 
 void describe("the background collection", () => {
-  void it("runs at its start, every 20 s, and a second after a notification", async (test) => {
+  void it("runs at its start, every 20 s, and 26 s after a notification", async (test) => {
     const { store, collection, schedule } = await setUp(test);
+    // Waits for the pass in progress.
     const settled = () => collection.collect({ isDryRun: false });
     collection.notify();
     assert.deepEqual(schedule.delaysMs, []);
-    const layer = await store.upload(app, "layer");
     collection.start();
     await settled();
     assert.deepEqual(schedule.delaysMs, [20_000]);
-    const manifest = await store.putManifest(app, "manifest", {
-      blobs: [layer],
-    });
-    await store.remove(app, manifest);
     for (let times = 0; times < 9; times += 1) collection.notify();
-    assert.deepEqual(schedule.delaysMs, [1_000]);
+    assert.deepEqual(schedule.delaysMs, [26_000]);
     schedule.runNext();
     collection.notify();
     await settled();
-    assert.equal(store.files(), 0);
-    assert.deepEqual(schedule.delaysMs, [1_000]);
+    assert.deepEqual(schedule.delaysMs, [26_000]);
     schedule.runNext();
     await settled();
     assert.deepEqual(schedule.delaysMs, [20_000]);
     await collection.stop();
     collection.notify();
     assert.deepEqual(schedule.delaysMs, []);
+    assert.equal(store.files(), 0);
+  });
+
+  void it("keeps what a deleted manifest named for 25 s, for another push that may name it", async (test) => {
+    const { store, collection, schedule } = await setUp(test);
+    const pass = async () => {
+      schedule.runNext();
+      // Joins the pass, and changes nothing.
+      await collection.collect({ isDryRun: true });
+      while (schedule.delaysMs.length === 0) await nextTurn();
+    };
+    const layer = await store.upload(app, "layer");
+    const claim = () =>
+      store.index.claimHostedBlob(app, layer, store.clock.nowMs());
+    collection.start();
+    while (schedule.delaysMs.length === 0) await nextTurn();
+    assert.ok(await claim());
+    const first = await store.putManifest(app, "first", { blobs: [layer] });
+    await store.remove(app, first);
+    store.clock.advance(25_000);
+    await pass();
+    assert.equal(store.has(first), false);
+    assert.equal(store.has(layer), true);
+    const second = await store.putManifest(app, "second", { blobs: [layer] });
+    await store.remove(app, second);
+    store.clock.advance(25_001);
+    await pass();
+    assert.equal(store.has(layer), false);
+    assert.equal(store.files(), 0);
   });
 
   for (const [name, error, warnings] of [

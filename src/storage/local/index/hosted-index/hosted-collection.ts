@@ -25,9 +25,13 @@ export class HostedCollector {
   }
 
   /** Each examined link leaves the list of links to examine. */
-  step(claimedBeforeMs: number, limit: number): CollectionStep {
+  step(
+    claimedBeforeMs: number,
+    limit: number,
+    deletedBeforeMs: number = Number.MAX_SAFE_INTEGER,
+  ): CollectionStep {
     const { listMarked, listExpired } = this.#statements;
-    const marked = listMarked.all(limit);
+    const marked = listMarked.all(deletedBeforeMs, limit);
     const expired = listExpired.all(claimedBeforeMs, limit - marked.length);
     const unique = new Map(
       [...marked, ...expired].map((link) => [

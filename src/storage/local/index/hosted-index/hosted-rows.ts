@@ -101,7 +101,7 @@ export class HostedRows {
    */
   beforeManifestLeaves(manifest: LinkId): () => void {
     const dependents = this.#statements.listDependents.all(manifest);
-    this.#statements.markChildren.run(manifest);
+    this.#statements.markChildren.run({ ...manifest, atMs: this.#nowMs() });
     return () => {
       this.refreshUntagged(dependents);
     };

@@ -22,6 +22,7 @@ export const HOSTED_SCHEMA = `
     repository_id INTEGER NOT NULL,
     -- When a client received the last answer that the blob exists; NULL after a manifest that names it.
     claimed_at_ms INTEGER,
+    -- When a manifest that named the blob was deleted; 0: the link need not be examined.
     is_marked INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (blob_id, repository_id),
     FOREIGN KEY (blob_id, repository_id) REFERENCES links (blob_id, repository_id) ON DELETE CASCADE

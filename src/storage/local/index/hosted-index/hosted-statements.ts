@@ -107,8 +107,8 @@ export function prepareHostedStatements(database: Database) {
       `UPDATE hosted_links SET is_marked = 0
        WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
-    markChildren: database.prepare<[LinkId]>(
-      `UPDATE hosted_links SET is_marked = 1
+    markChildren: database.prepare<[LinkId & { readonly atMs: number }]>(
+      `UPDATE hosted_links SET is_marked = (SELECT :atMs)
        WHERE repository_id = (SELECT :repositoryId)
          AND blob_id IN (SELECT child_id FROM edges WHERE parent_id = (SELECT :blobId))`,
     ),
@@ -255,9 +255,9 @@ export function prepareHostedStatements(database: Database) {
     ),
 
     // --- collection ---
-    listMarked: database.prepare<[number], LinkId>(
+    listMarked: database.prepare<[number, number], LinkId>(
       `SELECT blob_id AS blobId, repository_id AS repositoryId
-       FROM hosted_links WHERE is_marked AND blob_id > 0 ORDER BY blob_id, repository_id LIMIT ?`,
+       FROM hosted_links WHERE is_marked AND is_marked < (SELECT ?) AND blob_id > 0 ORDER BY blob_id, repository_id LIMIT ?`,
     ),
     listExpired: database.prepare<[number, number], LinkId>(
       `SELECT blob_id AS blobId, repository_id AS repositoryId

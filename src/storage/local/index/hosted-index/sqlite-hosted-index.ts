@@ -211,9 +211,10 @@ export class SqliteHostedIndex implements HostedIndex {
   dropUnneededLinks(
     claimedBeforeMs: number,
     limit: number,
+    deletedBeforeMs?: number,
   ): Promise<CollectionStep> {
     return this.#transactions.write("dropUnneededLinks", () =>
-      this.#hosted.collector.step(claimedBeforeMs, limit),
+      this.#hosted.collector.step(claimedBeforeMs, limit, deletedBeforeMs),
     );
   }
 
