@@ -86,6 +86,7 @@ export class RequestBody implements UploadBody {
     request.once("error", this.#onLeft);
     // A client may end its sending side and still wait for the response.
     request.socket.once("end", this.#onLeft);
+    if (request.socket.readableEnded && !request.complete) this.#onLeft();
   }
 
   /** Stops receiving; what follows is discarded with the connection. */

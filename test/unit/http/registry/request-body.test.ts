@@ -128,6 +128,22 @@ void describe("the body of a request", () => {
     }
   });
 
+  void it("ends if its client left before it was read", async (test) => {
+    for (const leave of ["end", "resetAndDestroy"] as const) {
+      const { body, request, socket } = await receive(
+        test,
+        `${headOf("Content-Length: 10")}abc`,
+      );
+      const event = leave === "end" ? "end" : "close";
+      const isGone = Promise.withResolvers<void>();
+      request.socket.once(event, () => isGone.resolve());
+      socket[leave]();
+      await isGone.promise;
+      assert.equal(await brokenBy(readAll(body)), "left");
+      assert(body.hasLeft);
+    }
+  });
+
   void it("ends if its client sends nothing for too long", async (test) => {
     const start = `${headOf("Content-Length: 10")}abc`;
     const { body, socket } = await receive(test, start, 50);
