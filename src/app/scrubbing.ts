@@ -8,6 +8,7 @@ import type { BlobRow } from "../storage/blob-index.ts";
 import type { Storage } from "../storage/storage.ts";
 import { Healer } from "../images/heal.ts";
 import type { Mirror } from "../mirror/mirror.ts";
+import type { RepositoryKey } from "../oci/reference.ts";
 import type { Foundation } from "./foundation.ts";
 
 export interface Scrubbing {
@@ -24,6 +25,10 @@ export interface Scrubbing {
   stop(): Promise<void>;
 }
 
+function pathOf({ upstream, repository }: RepositoryKey): string {
+  return `${upstream}/${repository}`;
+}
+
 /** Creates the scrub that an operator orders, and starts the one in the background. */
 export function startScrubbing(
   { live, overrides, log, metrics }: Foundation,
@@ -37,6 +42,23 @@ export function startScrubbing(
     isUpstream: (upstream) =>
       live.config.upstreams.some(({ name }) => name === upstream),
   });
+  const isHosted = ({ upstream }: RepositoryKey): boolean =>
+    live.config.hosted.some(({ name }) => name === upstream);
+  /** A push is the only source of hosted content. */
+  const logHosted = ({ digest, repositories, tags }: DroppedBlob): void => {
+    const hosted = repositories.filter(isHosted);
+    if (hosted.length === 0) return;
+    log.error(
+      {
+        digest,
+        repositories: hosted.map(pathOf),
+        tags: tags
+          .filter(({ key }) => isHosted(key))
+          .map(({ key, tag }) => `${pathOf(key)}:${tag}`),
+      },
+      "removed damaged bytes of hosted repositories; push the image again",
+    );
+  };
   const abort = new AbortController();
   for (const code of SCRUB_CODES) metrics.scrubFindings.inc({ code }, 0);
   const note = (finding: ScrubFinding): void => {
@@ -44,6 +66,7 @@ export function startScrubbing(
     log.warn(finding, "scrub found faulty content");
   };
   const onDropped = (dropped: DroppedBlob): void => {
+    logHosted(dropped);
     if (!live.config.offline) void healer.heal(dropped, abort.signal);
   };
   const background = upkeep.startBackgroundScrub({

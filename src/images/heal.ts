@@ -73,9 +73,14 @@ export class Healer {
       { key, reference: { kind: "digest", digest } },
       { platforms: [], isWithoutBlobs: true, signal },
     );
-    // The other repositories served the same bytes before, so they may serve them again.
-    for (const other of repositories) await this.#index.link(other, digest);
+    // The other repositories served the same bytes before, so they may serve them again. Hosted ones
+    // need a push, which restores their rows.
+    for (const other of repositories) {
+      if (!this.#isUpstream(other.upstream)) continue;
+      await this.#index.link(other, digest);
+    }
     for (const { key: of, tag, verifiedAtMs, isPinned } of tags) {
+      if (!this.#isUpstream(of.upstream)) continue;
       if ((await this.#index.getTag(of, tag)) === undefined) {
         await this.#index.putTag(of, tag, digest, verifiedAtMs);
       }

@@ -61,6 +61,9 @@ export function gateHosted(
       if (row === undefined && gate.mayRestore) throw new IndexRestoringError();
       return row;
     },
+    // Its files are kept if the index can't be written.
+    isHosted: async (digest) =>
+      gate.mayRestore || (await index.isHosted(digest)),
     // A row of an older index may condemn what the journal names.
     listCondemned: (limit, except) =>
       gate.isOn ? Promise.resolve([]) : index.listCondemned(limit, except),
