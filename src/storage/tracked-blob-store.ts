@@ -88,34 +88,8 @@ export function trackBlobStore(
       }
       onPublished();
     },
-    async beginWrite(target) {
-      const key = keyOf(target);
-      const adopting = adoptingFill(target);
-      if (adopting !== undefined) {
-        // A push may publish the same digest, and records its row a moment later.
-        const claim = holds.claim([adopting.digest]);
-        try {
-          if (
-            claim.keys.length > 0 &&
-            !(await isRecorded(adopting.digest).catch(() => true))
-          ) {
-            const writer = await store.beginWrite(target);
-            const release = holds.hold(key);
-            return new HeldWriter(writer, { key, holds, release, onPublished });
-          }
-        } finally {
-          claim.release();
-        }
-      }
-      const release = await holds.holdWhenFree(key);
-      try {
-        const writer = await store.beginWrite(withoutAdoption(target));
-        return new HeldWriter(writer, { key, holds, release, onPublished });
-      } catch (error) {
-        release();
-        throw error;
-      }
-    },
+    beginWrite: (target) =>
+      beginWrite(target, { store, holds, onPublished, isRecorded }),
     readUploadSize: (id) => store.readUploadSize(id),
     createHash: (algorithm, expectedBytes) =>
       store.createHash(algorithm, expectedBytes),
@@ -124,6 +98,45 @@ export function trackBlobStore(
     probe: () => store.probe(),
     close: () => store.close(),
   };
+}
+
+interface WriteParts {
+  readonly store: BlobStore;
+  readonly holds: Holds;
+  readonly onPublished: () => void;
+  readonly isRecorded: (digest: Digest) => Promise<boolean>;
+}
+
+async function beginWrite(
+  target: WriteTarget,
+  { store, holds, onPublished, isRecorded }: WriteParts,
+): Promise<BlobWriter> {
+  const key = keyOf(target);
+  const adopting = adoptingFill(target);
+  if (adopting !== undefined) {
+    // A push may publish the same digest, and records its row a moment later.
+    const claim = holds.claim([adopting.digest]);
+    try {
+      if (
+        claim.keys.length > 0 &&
+        !(await isRecorded(adopting.digest).catch(() => true))
+      ) {
+        const writer = await store.beginWrite(target);
+        const release = holds.hold(key);
+        return new HeldWriter(writer, { key, holds, release, onPublished });
+      }
+    } finally {
+      claim.release();
+    }
+  }
+  const release = await holds.holdWhenFree(key);
+  try {
+    const writer = await store.beginWrite(withoutAdoption(target));
+    return new HeldWriter(writer, { key, holds, release, onPublished });
+  } catch (error) {
+    release();
+    throw error;
+  }
 }
 
 /** Returns the target if it may continue a published file whose upstream is unknown. */

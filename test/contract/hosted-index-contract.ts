@@ -736,6 +736,39 @@ export function hostedIndexContract(
       assert.equal(await index.isComplete(app, named("m"), "repository"), true);
     });
 
+    void it("links a lost layer again in every repository that needs it when its bytes are stored", async (test) => {
+      const index = await make(test);
+      for (const key of [app, other]) {
+        await upload(index, key, "a", 10);
+        await put(index, key, "m", ["a"], ["latest"]);
+      }
+      await putRecord(
+        index,
+        web,
+        record("foreign", [layer("a", { isForeign: true })]),
+      );
+      const store = [
+        () => index.recordBlob(alpine, blob(named("a"), 10)),
+        () => index.adoptBlob(blob(named("a"), 10)),
+        () => upload(index, other, "a", 10),
+      ];
+      for (const again of store) {
+        await index.forgetBlob(named("a"));
+        assert.equal(await bytesOf(index, "local"), 2_000);
+        await again();
+        for (const key of [app, other]) {
+          assert.equal(
+            await index.isComplete(key, named("m"), "repository"),
+            true,
+          );
+        }
+        assert.equal(await index.getLinkedBlob(web, named("a")), undefined);
+      }
+      await index.unlinkHostedBlob(app, named("a"), NEVER);
+      await upload(index, other, "a", 10);
+      assert.equal(await index.getLinkedBlob(app, named("a")), undefined);
+    });
+
     void it("drops the tags of a lost manifest, and later what only it needed", async (test) => {
       const index = await make(test);
       await upload(index, app, "a", 10);

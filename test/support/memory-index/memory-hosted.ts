@@ -11,6 +11,7 @@ import type {
   QuotaCondition,
   UntaggedManifest,
 } from "../../../src/storage/hosted-index.ts";
+import type { BlobRecord } from "../../../src/storage/blob-index.ts";
 import type { CondemnedBlob } from "../../../src/storage/root-index.ts";
 import type { Clock } from "../../../src/telemetry/clock.ts";
 import type { MemoryRoots } from "./memory-roots.ts";
@@ -85,10 +86,32 @@ export class MemoryHosted {
     if (this.#exceeds(key.upstream, digest, sizeBytes, quota)) {
       return "over-quota";
     }
+    const afterwards = this.beforeStored(blob);
     this.#tables.putBlob(blob);
     this.#roots.onBytesStored(digest);
+    afterwards();
     this.#link(this.make(key), digest, storedAtMs);
     return "stored";
+  }
+
+  /** Called before a blob is stored. @returns a function to call afterwards; it links a blob that was lost */
+  beforeStored({ digest, manifest }: BlobRecord): () => void {
+    const isLost = manifest === undefined && !this.#tables.blobs.has(digest);
+    return () => {
+      if (!isLost) return;
+      const parents = this.#tables
+        .parentsOf(digest)
+        .filter(
+          (parent) =>
+            parent.manifest?.children.get(digest)?.isForeign === false,
+        );
+      for (const repository of this.#tables.repositories.values()) {
+        const isNamed = parents.some((parent) =>
+          repository.hostedManifests.has(parent.digest),
+        );
+        if (isNamed) this.#link(repository, digest, undefined);
+      }
+    };
   }
 
   mountBlob(

@@ -130,7 +130,9 @@ export class MemoryMetadataIndex
   recordBlob(key: RepositoryKey, record: BlobRecord): Promise<void> {
     return this.#transactions.write(() => {
       const { digest, storedAtMs, manifest } = record;
+      const afterwards = this.hosted.beforeStored(record);
       const blob = this.#tables.putBlob(record);
+      afterwards();
       this.#roots.onBytesStored(digest);
       const repository = this.#tables.makeRepository(key);
       if (!repository.links.has(digest)) {
@@ -147,7 +149,9 @@ export class MemoryMetadataIndex
 
   adoptBlob(record: BlobRecord): Promise<void> {
     return this.#transactions.write(() => {
+      const afterwards = this.hosted.beforeStored(record);
       const blob = this.#tables.putBlob(record);
+      afterwards();
       if (record.manifest !== undefined && blob.manifest !== undefined) {
         blob.manifest.mediaType = record.manifest.mediaType;
         this.#roots.onManifest(blob);

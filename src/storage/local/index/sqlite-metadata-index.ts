@@ -154,7 +154,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements SqliteIndex {
   recordBlob(key: RepositoryKey, blob: BlobRecord): Promise<void> {
     const { manifest, digest, storedAtMs } = blob;
     const write = (): void => {
-      const id = this.#rows.putBlob(blob);
+      const id = this.#putBlob(blob);
       this.#roots.onBytesStored(id);
       const repositoryId = this.#rows.repositoryId(key);
       this.#statements.putLink.run(id, repositoryId);
@@ -174,7 +174,7 @@ class SqliteMetadataIndex extends SqliteRootIndex implements SqliteIndex {
 
   adoptBlob(blob: BlobRecord): Promise<void> {
     return this.#transactions.write("adoptBlob", () => {
-      const id = this.#rows.putBlob(blob);
+      const id = this.#putBlob(blob);
       if (blob.manifest !== undefined) {
         // The file itself states the type.
         this.#statements.putManifestType.run(
@@ -359,6 +359,14 @@ class SqliteMetadataIndex extends SqliteRootIndex implements SqliteIndex {
 
   close(): Promise<void> {
     return this.#transactions.read("close", () => this.#parts.close());
+  }
+
+  /** @returns the row's id */
+  #putBlob(blob: BlobRecord): number {
+    const afterwards = this.#parts.hosted.writes.rows.beforeStored(blob);
+    const id = this.#rows.putBlob(blob);
+    afterwards(id);
+    return id;
   }
 
   #putLinkType(blobId: number, repositoryId: number, mediaType: string): void {

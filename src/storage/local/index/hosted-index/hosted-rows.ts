@@ -5,6 +5,7 @@ import {
   NOTHING_IMMUTABLE,
   type QuotaCondition,
 } from "../../../hosted-index.ts";
+import type { BlobRecord } from "../../../blob-index.ts";
 import type { RootChange } from "../../upkeep/roots-journal.ts";
 import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, pathOf } from "../index-keys.ts";
@@ -73,6 +74,25 @@ export class HostedRows {
     this.#index.putLink.run(blobId, repositoryId);
     this.#statements.putLink.run(blobId, repositoryId, claimedAtMs);
     this.#statements.deleteUnclaimedRoot.run(blobId);
+  }
+
+  /**
+   * Called before the row of a blob with bytes is written.
+   *
+   * @returns a function to call afterwards: it links a blob that was lost, and is stored again, to the
+   *   repositories whose manifests name it, because each of them had it
+   */
+  beforeStored({ digest, manifest }: BlobRecord): (blobId: number) => void {
+    const isLost =
+      manifest === undefined &&
+      this.#index.findStoredId.get(bytesOf(digest)) === undefined;
+    return (blobId) => {
+      if (!isLost) return;
+      const found = this.#statements.listNamingRepositories.all(blobId);
+      for (const id of new Set(found.map(({ repositoryId }) => repositoryId))) {
+        this.putLink({ blobId, repositoryId: id }, null);
+      }
+    };
   }
 
   isLinked(repositoryId: number | undefined, digest: Digest): boolean {

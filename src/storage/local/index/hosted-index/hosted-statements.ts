@@ -112,6 +112,16 @@ export function prepareHostedStatements(database: Database) {
        WHERE repository_id = (SELECT :repositoryId)
          AND blob_id IN (SELECT child_id FROM edges WHERE parent_id = (SELECT :blobId))`,
     ),
+    /** Lists repositories with a manifest that names the blob, except as a foreign layer. */
+    listNamingRepositories: database.prepare<
+      [number],
+      { readonly repositoryId: number }
+    >(
+      `SELECT hosted_manifests.repository_id AS repositoryId
+       FROM edges
+       CROSS JOIN hosted_manifests ON hosted_manifests.blob_id = edges.parent_id
+       WHERE edges.child_id = (SELECT ?) AND NOT edges.is_foreign`,
+    ),
     listBlobRepositories: database.prepare<
       [Buffer, number, number],
       { readonly upstream: string; readonly name: string }

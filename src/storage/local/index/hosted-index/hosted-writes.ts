@@ -65,8 +65,10 @@ export class HostedWrites {
     if (this.rows.exceedsQuota(key.upstream, digest, sizeBytes, quota)) {
       return "over-quota";
     }
+    const afterwards = this.rows.beforeStored(blob);
     const blobId = this.#blobRows.putBlob(blob);
     this.#roots.onBytesStored(blobId);
+    afterwards(blobId);
     const repositoryId = this.rows.makeRepository(key);
     this.rows.putLink({ blobId, repositoryId }, storedAtMs);
     return "stored";
