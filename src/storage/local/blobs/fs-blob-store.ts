@@ -215,7 +215,7 @@ class FsBlobStore implements BlobStore {
   }
 
   async #openWriter(
-    { expectedBytes }: WriteTarget,
+    { kind, expectedBytes }: WriteTarget,
     algorithm: DigestAlgorithm,
     path: string,
   ): Promise<BlobWriter> {
@@ -232,6 +232,7 @@ class FsBlobStore implements BlobStore {
         file,
         hash: this.#hashOfPartial(opened, algorithm, expectedBytes),
         leftBytes: stat.sizeBytes,
+        isAwaited: kind === "upload",
         moveToBlobs: (digest) => files.moveToBlobs(path, digest),
       });
     } catch (error) {

@@ -4,6 +4,7 @@ import type { BlobReader, BlobWriter } from "../../blob-store.ts";
 import { StorageError } from "../../blob-store.ts";
 import type { ContentHash } from "../../content-hash.ts";
 import { asStorageError, type FileSystem } from "../root/file-system.ts";
+import { EarlySync } from "./early-sync.ts";
 import { FileBlobReader, type SharedFile } from "./shared-file.ts";
 import type { StoredHash } from "./stored-hash.ts";
 
@@ -14,6 +15,8 @@ export interface FsBlobWriterParts {
   readonly hash: StoredHash;
   /** Bytes that an earlier write left; the hash already covers them. */
   readonly leftBytes: number;
+  /** Whether its commit is waited for, so that the disk must not start only then. */
+  readonly isAwaited: boolean;
   /** Renames the file to the digest and makes the name durable. @throws system errors */
   readonly moveToBlobs: (digest: Digest) => Promise<void>;
 }
@@ -28,6 +31,7 @@ export class FsBlobWriter implements BlobWriter {
   readonly #parts: FsBlobWriterParts;
   /** Shared with all readers, so that they see later appends. */
   readonly #extent: { sizeBytes: number };
+  readonly #early: EarlySync | undefined;
   #isAppending = false;
   #hasEnded = false;
   /** A failed write may have left bytes after those that count. */
@@ -36,6 +40,9 @@ export class FsBlobWriter implements BlobWriter {
   constructor(parts: FsBlobWriterParts) {
     this.#parts = parts;
     this.#extent = { sizeBytes: parts.leftBytes };
+    this.#early = parts.isAwaited
+      ? new EarlySync(parts.fileSystem, parts.file.fd, parts.leftBytes)
+      : undefined;
   }
 
   get writtenBytes(): number {
@@ -78,6 +85,7 @@ export class FsBlobWriter implements BlobWriter {
         await fileSystem.truncate(file.fd, this.writtenBytes);
       }
       operation = "fdatasync";
+      await this.#early?.check();
       await fileSystem.fdatasync(file.fd);
       operation = "publish";
       await this.#parts.moveToBlobs(digest);
@@ -86,6 +94,7 @@ export class FsBlobWriter implements BlobWriter {
       await fileSystem.unlink(path).catch(() => undefined);
       throw asStorageError(operation, error);
     } finally {
+      await this.#early?.settled();
       await file.release();
     }
   }
@@ -93,9 +102,11 @@ export class FsBlobWriter implements BlobWriter {
   async suspend(): Promise<void> {
     this.#end();
     const { fileSystem, path, file } = this.#parts;
+    await this.#early?.settled();
     try {
-      if (this.writtenBytes === 0) await fileSystem.unlink(path);
-      else if (this.#isTorn) {
+      if (this.writtenBytes === 0 || this.#early?.hasFailed === true) {
+        await fileSystem.unlink(path);
+      } else if (this.#isTorn) {
         await fileSystem.truncate(file.fd, this.writtenBytes);
       }
     } catch {
@@ -109,6 +120,7 @@ export class FsBlobWriter implements BlobWriter {
     this.#end();
     const { fileSystem, path, file } = this.#parts;
     await fileSystem.unlink(path).catch(() => undefined);
+    await this.#early?.settled();
     await file.release();
   }
 
@@ -133,6 +145,7 @@ export class FsBlobWriter implements BlobWriter {
     const { taken, rest } = firstBytes(chunks, storedBytes);
     this.#extent.sizeBytes += storedBytes;
     this.#parts.hash.addStored(taken, this.#extent.sizeBytes);
+    this.#early?.grewTo(this.#extent.sizeBytes);
     return rest;
   }
 }
