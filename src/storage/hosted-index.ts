@@ -61,7 +61,7 @@ export interface HostedBlobs {
     atMs: number,
     quota: QuotaCondition,
   ): Promise<HostedBlobOutcome>;
-  /** Lists repositories, mirrored and hosted, that link a stored blob, in ASCII order of their paths. */
+  /** Lists repositories, mirrored and hosted, that link a stored blob, in the order in which they were first seen. */
   listBlobRepositories(
     digest: Digest,
     limit: number,
