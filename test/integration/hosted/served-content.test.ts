@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { truncate, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { describe, it, type TestContext } from "node:test";
 import { AuditFile } from "../../support/audit-file.ts";
 import { HostedClient } from "../../support/hosted-client.ts";
@@ -240,6 +242,61 @@ void describe("a hosted manifest whose file is damaged", () => {
     assert.equal((await client.putManifest(IMAGE.manifest, "v")).status, 201);
     const got = await client.get("manifests/v");
     assert.deepEqual(got.body, IMAGE.manifest.bytes);
+  });
+});
+
+void describe("a request for hosted content", () => {
+  void it("by a method that is not allowed is 405, with those that are", async (test) => {
+    const { app } = await setUp(test);
+    const { digest } = IMAGE.manifest;
+    for (const [method, path, allow] of [
+      ["POST", "manifests/v", "GET, HEAD, PUT, DELETE"],
+      ["PATCH", `manifests/${digest}`, "GET, HEAD, PUT, DELETE"],
+      ["PUT", `blobs/${LAYER.digest}`, "GET, HEAD, DELETE"],
+      ["DELETE", "tags/list", "GET, HEAD"],
+      ["PUT", `referrers/${digest}`, "GET, HEAD"],
+    ] as const) {
+      const got = await app.ask(method, path);
+      assert.deepEqual([got.status, got.code], [405, "UNSUPPORTED"], path);
+      assert.equal(got.headers.get("allow"), allow);
+    }
+  });
+
+  void it("whose manifest of unknown length is too large gets its answer before the end", async (test) => {
+    const { mirror, app } = await setUp(test);
+    const part = Buffer.alloc(1_000_000, 32);
+    let parts = 0;
+    const response = await fetch(
+      `http://127.0.0.1:${mirror.port}/v2/local/team/app/manifests/v`,
+      {
+        method: "PUT",
+        headers: { "content-type": IMAGE.manifest.mediaType },
+        body: new ReadableStream({
+          pull: (stream) => {
+            if (++parts > 8) stream.close();
+            else stream.enqueue(part);
+          },
+        }),
+        duplex: "half",
+      },
+    );
+    assert.equal(response.status, 413);
+    assert.match(await response.text(), /larger than 4194304 bytes/);
+    assert.equal((await app.get("tags/list")).status, 404);
+  });
+
+  void it("whose manifest ends early stores nothing", async (test) => {
+    const { mirror, app } = await setUp(test);
+    for (const blob of IMAGE.blobs) await app.putBlob(blob);
+    const { bytes, mediaType } = IMAGE.manifest;
+    const socket = connect(mirror.port, "127.0.0.1");
+    socket.write(
+      `PUT /v2/local/team/app/manifests/v HTTP/1.1\r\nHost: localhost\r\nContent-Type: ${mediaType}\r\nContent-Length: ${bytes.length + 1}\r\n\r\n`,
+    );
+    socket.end(bytes);
+    assert.match(await text(socket), /^(?:HTTP\/1\.1 400 |$)/);
+    assert.equal((await app.get("tags/list")).status, 404);
+    assert.equal((await app.putManifest(IMAGE.manifest, "v")).status, 201);
   });
 });
 
