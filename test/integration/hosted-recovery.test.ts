@@ -507,6 +507,40 @@ void describe("a line whose row was not committed before a kill", () => {
   });
 });
 
+void describe("published bytes of a push that got no row", () => {
+  void it("are removed after a kill, but not those that a later push recorded", async (test) => {
+    const { root, storage } = await openedRoot(test);
+    await storage.upkeep.recovered();
+    const [image, known] = images;
+    assert(image && known);
+    const layout = diskLayout(root);
+    const orphan = image.manifest;
+    await pushImage(storage, app, known, ["v1"]);
+    for (const { digest, bytes } of [orphan, known.manifest]) {
+      await storage.index.beginHostedWrite(web, {
+        digest,
+        sizeBytes: bytes.length,
+      });
+      await storage.blobs.put(digest, bytes);
+    }
+    await storage.close();
+    rmSync(layout.cleanFile);
+    const again = await open(test, root);
+    await again.upkeep.recovered();
+    assert.equal((await again.index.listIntents()).length, 2);
+    // Another push is about to record it.
+    const release = await again.blobs.hold(orphan.digest);
+    await again.upkeep.clearLeftovers(Infinity);
+    assert.equal(existsSync(layout.blobFile(orphan.digest)), true);
+    release();
+    await again.upkeep.clearLeftovers(Infinity);
+    assert.equal(existsSync(layout.blobFile(orphan.digest)), false);
+    assert.deepEqual(await again.index.listIntents(), []);
+    await assertWhole(again, app, known);
+    await assertClean(again);
+  });
+});
+
 void describe("requests while hosted lines are replayed", () => {
   void it("never get an answer from the incomplete index", async (test) => {
     const { root, storage } = await openedRoot(test);

@@ -38,7 +38,8 @@ export async function publishVerified(
     await index.recordBlob(key, { ...blob, storedAtMs: clock.nowMs() });
   } catch (error) {
     // No row names the file. If the intent is noted, the row is written once the index works again.
-    if (!isNoted && (await isInIndex(index, digest)) !== true) {
+    // While the index can't answer, a hosted repository may need the bytes.
+    if (!isNoted && (await isInIndex(index, digest)) === false) {
       await store.remove(digest).catch(() => {});
     }
     throw error;
