@@ -11,7 +11,7 @@ import { scheduleUnref } from "../telemetry/clock.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { Foundation } from "./foundation.ts";
 
-/** The work on hosted repositories that no client waits for. */
+/** The background work on hosted repositories. */
 export interface HostedUpkeep {
   readonly onEvent: EventSink;
   readonly garbage: GarbageCollection & Pick<Collection, "reclaim">;

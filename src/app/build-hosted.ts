@@ -20,7 +20,7 @@ import type { BuiltStorage } from "./build-storage.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
 import type { Foundation } from "./foundation.ts";
 
-/** How long an upload is kept whose registry left the configuration. */
+/** How long an upload is kept after its registry was removed from the configuration. */
 const ORPHAN_EXPIRY_MS = 24 * 3_600_000;
 
 /** The parts that the services of hosted repositories are built from. */
@@ -34,7 +34,7 @@ export interface HostedParts {
 export interface BuiltHosted {
   /** Answers requests for hosted repositories. */
   readonly routes: HostedRoutes;
-  /** The work that no request waits for, and what operators order of it. */
+  /** The background work, and the part of it that operators start. */
   readonly upkeep: Pick<HostedUpkeep, "garbage" | "onEvent">;
   /** Returns the bytes of a registry's open uploads, which count towards its quota. */
   readonly reservedBytes: (registry: string) => number;
@@ -134,7 +134,7 @@ function mayMirror(
   const reference = { kind: "digest", digest } as const;
   const used = mirrored.find(({ name }) => name === upstream);
   if (used !== undefined) return used.mayPull(repository, reference);
-  // One of a template that was not used since the start.
+  // An upstream made from a template, not used since the start.
   const config = routes.findUpstream(upstream);
   return (
     config !== undefined && createPullPolicy(config)(repository, reference)

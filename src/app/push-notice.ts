@@ -24,6 +24,6 @@ export function logPushLimit(
       registries: limited.map(({ name }) => name),
       set: `hosted.${first.name}.anonymousPush: anywhere, or access with users`,
     },
-    "only clients on this machine may push, and in a container there is none",
+    "only clients on this machine may push; no client of a container is on its machine",
   );
 }

@@ -14,13 +14,13 @@ type Registries = Pick<Config, "hosted" | "upstreams">;
 /** A name whose stored content belongs to a registry of the other kind. */
 export interface NameConflict {
   readonly name: string;
-  /** As a fault of the configuration. */
+  /** The fault of the configuration. */
   readonly text: string;
 }
 
 export interface CheckedNames {
   readonly conflicts: readonly NameConflict[];
-  /** Hosted registries that have content and are not configured: it stays, and can't be reached. */
+  /** Hosted registries that have content and are not configured: the content stays, and is not served. */
   readonly orphans: readonly string[];
 }
 
@@ -76,12 +76,12 @@ export class NameConflictError extends Error {
   }
 }
 
-/** The start waits so long for an index that is being restored. */
+/** The time that the start waits for an index that is being restored. */
 const START_WAIT_MS = 1_000;
 
 /**
- * Checks the names at the start, so that nothing is served across. If the index can't answer yet, the
- * check follows when it can; names in conflict are then no longer routed.
+ * Checks the names at the start, so that no content is served under a registry of the other kind. If the
+ * index can't answer yet, the check follows when it can; names in conflict are then no longer routed.
  *
  * @throws NameConflictError if names are in conflict
  */
@@ -110,7 +110,7 @@ export async function guardNames(
       set.reserve(orphans);
       log.warn(
         { registries: orphans },
-        "content of hosted registries that are not configured is kept out of reach",
+        "hosted registries with content are not configured; their content stays and is not served",
       );
     }
     return checked;

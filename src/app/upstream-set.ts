@@ -143,7 +143,7 @@ export class UpstreamSet {
 
   #createRoutes(): Routes {
     const [upstreams, templates, hosted = []] = this.#configured;
-    // What was pushed stays out of reach of templates after a reload removed its registry.
+    // After a reload removed a hosted registry, no template may make an upstream of its name.
     for (const { name } of hosted) this.#reserved.add(name);
     const isBlocked = (name: string): boolean => this.#blocked.has(name);
     return createRoutes(

@@ -49,7 +49,7 @@ async function collect(
     `${countText(deletions, "tag or manifest", "tags and manifests")} ${would}deleted by retention`,
     `${countText(blobs, "blob", "blobs")}, ${sizeText(bytes)} ${would}freed`,
     ...(isDryRun && deletions > 0
-      ? ["not counted: what only the tags and manifests above need"]
+      ? ["not counted: blobs that only the tags and manifests above need"]
       : []),
   ];
   return {

@@ -5,7 +5,7 @@ import type {
   ImageSummary,
 } from "../images/images.ts";
 
-/** Images that one query of a list returns. */
+/** The most images that one query of a list returns. */
 export const PAGE = 1_000;
 
 /** The operations of the image commands, on a running mirror or on its storage root. */
@@ -14,8 +14,8 @@ export interface ImageBackend {
   storedBytes(): Promise<number>;
   list(pattern: string | undefined): Promise<readonly ImageSummary[]>;
   /**
-   * Undefined if the image is not stored; the same for the methods below. Their `ref` is the name in
-   * full.
+   * Resolves to undefined if the image is not stored, as do the methods below. Their `ref` is the full
+   * name.
    */
   inspect(ref: string): Promise<ImageDetail | undefined>;
   setPinned(

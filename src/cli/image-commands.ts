@@ -128,7 +128,7 @@ function addHosted(add: Add, run: Run): void {
 
   add(
     "gc",
-    "apply retention to hosted repositories, and free the space of what nothing needs",
+    "apply retention to hosted repositories, and free the space of content that nothing needs",
   )
     .option("--dry-run", "only list what would be deleted and freed")
     .action((options: CommonOptions & { readonly dryRun?: true }) =>

@@ -59,7 +59,7 @@ export function askRunningImages(ask: AskMirror): ImageBackend {
     refresh: (ref) => call("POST", `/images/${ref}/refresh`),
     async tag(source, target) {
       const answer = await ask("POST", "/api/v1/tags", { source, target });
-      // Names what is missing.
+      // The detail names the missing content.
       if (answer.status === 404) throw new Failed(1, problemText(answer.body));
       return required(read(answer) as Tagged | undefined);
     },

@@ -11,7 +11,7 @@ const TIMEOUTS = {
 };
 export const SCRUB_PATH = "/api/v1/scrub";
 export const GC_PATH = "/api/v1/gc";
-/** Take as long as there is content. */
+/** Requests whose duration grows with the content. */
 const LONG_PATHS: ReadonlySet<string> = new Set([SCRUB_PATH, GC_PATH]);
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 

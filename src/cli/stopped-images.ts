@@ -53,7 +53,7 @@ export async function openStoppedImages(
     throw new Failed(2, `got ${ref}; expected a tag`);
   };
   const change = async <T>(work: () => Promise<T>): Promise<T> => {
-    // Opened before any change: an unrecordable change is not made.
+    // Opened before any change, so that no change is made that can't be recorded.
     await audit.open();
     return explained(work);
   };
@@ -145,7 +145,7 @@ function noReservedBytes(): number {
   return 0;
 }
 
-/** The images of a stopped mirror's storage, and what closes it. */
+/** Opens the images of a stopped mirror's storage. */
 async function openImages(config: Config, audit: CommandAudit) {
   const { root } = config.storage;
   const clock = systemClock;

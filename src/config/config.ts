@@ -60,7 +60,7 @@ export interface NotificationConfig extends Omit<
 > {
   /** May hold a password: hidden wherever it is shown. */
   readonly url: Secret;
-  /** Of every request, by their names as written. */
+  /** The headers of every request, by their names as written. */
   readonly headers: ReadonlyMap<string, Secret>;
   /** The absolute path of the file that holds the headers. */
   readonly headersFile?: string;

@@ -44,7 +44,7 @@ export function describeConfig(
   });
 }
 
-/** Returns a URL with its origin only: the rest may be secret. */
+/** Returns the origin of a URL: the rest may be secret. */
 function describeWebhook({ url }: NotificationConfig): string {
   const { origin, href } = new URL(url.reveal());
   return href === `${origin}/` ? origin : `${origin}/${url.toString()}`;

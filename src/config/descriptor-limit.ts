@@ -20,7 +20,7 @@ const MAX_FILLS = 4_096;
 
 /** An upload has a file and the connection of its client. */
 const DESCRIPTORS_PER_UPLOAD = 2;
-/** The memory of one upload that receives bytes: what waits for the disk, and what is being written. */
+/** The memory of one upload that receives bytes: those that wait for the disk, and those being written. */
 const MEMORY_PER_UPLOAD_BYTES = 1024 * 1024;
 /** The share of the memory for all uploads together. */
 const UPLOAD_MEMORY_PART = 1 / 4;

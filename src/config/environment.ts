@@ -78,7 +78,7 @@ export interface Scalar {
 /** The key whose scalars have no variables: `ENTREPOT_UPSTREAMS` takes the whole mapping. */
 const UPSTREAMS_KEY = "upstreams";
 
-/** Registries' names that a variable can hold: it has no dots, and its letters have no case. */
+/** Names of registries that a variable can contain: it has no dots, and its letters have no case. */
 const NAME_IN_VARIABLE = /^[A-Z0-9]+$/;
 
 /**
@@ -105,7 +105,7 @@ export function scalarsOfEntry(
     : new Map();
 }
 
-/** The variables that a warning about an unknown one suggests. */
+/** Returns the variables that a warning about an unknown one suggests. */
 function knownScalars(schema: SchemaNode): Map<string, Scalar> {
   return new Map([
     ...scalarPaths(schema, []),

@@ -66,7 +66,7 @@ export function* findHostedRisks(
   }
 }
 
-/** Whether clients elsewhere are let in without a password or a certificate. */
+/** Returns whether clients elsewhere are admitted without a password or a certificate. */
 function isExposed({ listen, access, tls }: Pruned<ConfigDocument>): boolean {
   if (access !== undefined || tls?.clientCaFile) return false;
   return (isList(listen) ? listen : [listen]).some(

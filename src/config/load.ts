@@ -175,7 +175,7 @@ function variablesOf(
   return upstreams === undefined ? names : [...names, UPSTREAMS_VARIABLE];
 }
 
-/** The implicit hosted registry is left out, since an upstream has its name. */
+/** The warning that the implicit hosted registry is omitted because an upstream has its name. */
 const OMITTED: PlacedFault = {
   path: ["hosted"],
   seen: `no value while an upstream has the name ${IMPLICIT_HOSTED}, so that nothing is hosted`,
@@ -291,7 +291,7 @@ function ownSecretsOf(
     : passwords;
 }
 
-/** Finds webhooks whose URL holds a password or a query, which may be a token. */
+/** Finds webhooks whose URL contains a password or a query, which may be a token. */
 function ownSecretsOfWebhooks({
   notifications = [],
 }: Pruned<ConfigDocument>): KeyPath[] {

@@ -10,10 +10,10 @@ import {
 /** The registry that is hosted if the configuration has no `hosted` key. */
 export const IMPLICIT_HOSTED = "local";
 
-/** A document of all sources, not validated. */
+/** The document merged from all sources, not validated. */
 export interface MergedSources {
   readonly document: Record<string, unknown>;
-  /** Whether the implicit hosted registry is left out: an upstream has its name. */
+  /** Whether the implicit hosted registry is omitted because an upstream has its name. */
   readonly isLocalOmitted: boolean;
 }
 
@@ -65,7 +65,7 @@ function hasDefault(hosted: unknown): boolean {
   );
 }
 
-/** Whether an upstream has the name, or an alias, in a document that is not validated yet. */
+/** Returns whether an upstream has the name or alias, in a document that is not validated yet. */
 function isUpstreamName(upstreams: unknown, name: string): boolean {
   if (!isMapping(upstreams)) return false;
   return Object.entries(upstreams).some(([key, upstream]) => {

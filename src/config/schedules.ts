@@ -2,8 +2,8 @@ import { type ConfigDocument, hostedOf, type Pruned } from "./document.ts";
 import { formatSeen, type PlacedFault } from "./fault.ts";
 
 /**
- * Finds schedules that never fire or that the library which runs them rejects. Loads it only if a
- * schedule is configured.
+ * Finds schedules that never fire, or that the library that runs them rejects. Loads the library only if
+ * a schedule is configured.
  */
 export async function checkSchedules(
   document: Pruned<ConfigDocument>,
@@ -23,7 +23,7 @@ export async function checkSchedules(
   return faults;
 }
 
-/** Returns what is expected instead; undefined if the schedule is valid. */
+/** Returns the expectation that the schedule does not meet; undefined if it is valid. */
 async function findScheduleFlaw(schedule: string): Promise<string | undefined> {
   const { Cron } = await import("croner");
   let next: Date | null;

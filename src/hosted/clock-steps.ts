@@ -1,6 +1,6 @@
 import type { Clock } from "../telemetry/clock.ts";
 
-/** Less is a correction that changes no decision about hours or days. */
+/** Smaller steps are corrections that change no decision about hours or days. */
 const MIN_STEP_MS = 60_000;
 
 /**
@@ -20,7 +20,7 @@ export class ClockSteps {
     this.#offsetMs = clock.nowMs() - clock.monotonicMs();
   }
 
-  /** Returns whether the clock was set forward lately. Called at least once a minute. */
+  /** Returns whether the clock was set forward recently. Called at least once a minute. */
   isRecent(): boolean {
     const monotonicMs = this.#clock.monotonicMs();
     const offsetMs = this.#clock.nowMs() - monotonicMs;

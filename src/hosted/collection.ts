@@ -20,7 +20,7 @@ export interface CollectionOptions {
   readonly clock: Clock;
   readonly log: Pick<Logger, "info" | "warn">;
   readonly schedule?: Schedule;
-  /** Blobs that a dry run counts at most. */
+  /** The most blobs that a dry run counts. */
   readonly maxPreviewedBlobs?: number;
 }
 
@@ -31,7 +31,7 @@ interface PassOptions {
 
 /** How long a push may name a blob after a client received the answer that it exists. */
 const GRACE_MS = 3_600_000;
-/** Space is back within a minute, also if a claim ends without a request. */
+/** Space is free within a minute, even if a claim expires and no request follows. */
 const CHECK_EVERY_MS = 20_000;
 /**
  * How long the background collection keeps what a deleted manifest named. The put of a manifest ends
@@ -39,9 +39,9 @@ const CHECK_EVERY_MS = 20_000;
  * that manifest is deleted; within this time it does not.
  */
 const DELETED_GRACE_MS = 25_000;
-/** Collects what many deletions leave together. */
+/** The delay after a notification, so that one pass serves many deletions. */
 const NOTIFIED_AFTER_MS = DELETED_GRACE_MS + 1_000;
-/** Links per transaction: a request waits for no more of them. */
+/** Links per transaction, which bounds the wait of a request. */
 const LINKS_PER_STEP = 16;
 /**
  * A preview is one transaction: requests wait for it, about a tenth of a millisecond per blob. The
@@ -72,7 +72,7 @@ export class Collection implements GarbageCollection {
     this.#clockSteps = new ClockSteps(options.clock, GRACE_MS);
   }
 
-  /** Collects from now on. Called when the index is complete: before, content may look unneeded. */
+  /** Starts the background collection. Called when the index is complete: until then content may look unneeded. */
   start(): void {
     if (this.#isStopped || this.#isStarted) return;
     this.#isStarted = true;
@@ -115,12 +115,12 @@ export class Collection implements GarbageCollection {
     };
   }
 
-  /** Frees the space of what nothing needs now, without retention. */
+  /** Frees the space of what nothing needs, without retention. */
   reclaim(): Promise<{ readonly blobs: number; readonly bytes: number }> {
     return this.#pass();
   }
 
-  /** Resolves when the running pass has ended; none starts later. */
+  /** Resolves when the running pass has ended; no other one starts. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#cancel?.();

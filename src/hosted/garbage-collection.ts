@@ -2,14 +2,14 @@
 export interface RetentionDeletion {
   /** As an operator writes it: `local/team/app:v1`, or `local/team/app@sha256:…`. */
   readonly ref: string;
-  /** The rule that decides, for a reader: `ci/**: not among the newest 10`. */
+  /** The rule that decided, as the operator reads it: `ci/**: not among the newest 10`. */
   readonly reason: string;
 }
 
 export interface GarbageReport {
-  /** What retention deleted, or would delete; at most {@link MAX_LISTED_DELETIONS}. */
+  /** Tags and manifests that retention deleted, or would delete; at most {@link MAX_LISTED_DELETIONS}. */
   readonly deleted: readonly RetentionDeletion[];
-  /** How many there are, listed or not. */
+  /** The number of these deletions, listed or not. */
   readonly deletions: number;
   /**
    * Blobs that were removed, or would be. A dry run does not count what only `deleted` needs, and ends
@@ -23,7 +23,7 @@ export interface GarbageReport {
 /** Bounds a report's memory. */
 export const MAX_LISTED_DELETIONS = 10_000;
 
-/** What `entrepot gc` and `POST /api/v1/gc` do. */
+/** The collection that `entrepot gc` and `POST /api/v1/gc` run. */
 export interface GarbageCollection {
   /**
    * Applies the rules of retention, then removes every blob of hosted repositories that nothing needs

@@ -10,7 +10,7 @@ type Matcher = ReturnType<typeof compilePattern>;
 
 const matchersOf = new WeakMap<HostedConfig, readonly Matcher[]>();
 
-/** Returns which tags of a repository may neither move nor be deleted. */
+/** Returns a function that reports whether a tag of the repository is immutable: neither moved nor deleted. */
 export function immutableTags({
   key,
   config,

@@ -8,18 +8,18 @@ import type { RepositoryName } from "../oci/reference.ts";
 /** The size of a page if the client requests none. */
 const DEFAULT_REPOSITORIES = 1_000;
 
-/** Names read in one step after the first: a small page needs no more steps than a large one if many names are hidden. */
+/** Names read in one step after the first, so that a small page does not need many steps if most names are hidden. */
 const NAMES_IN_A_STEP = 1_000;
 
-/** How repositories are listed, so that they can be pulled by the listed names. */
+/** The names under which repositories are listed, by which clients can pull them. */
 export interface CatalogNames {
   /**
-   * Returns the name under which a registry's repositories are listed; empty: without a registry's
-   * name, as those of the hosted default. Undefined: they are not listed.
+   * Returns the name under which a registry's repositories are listed. Empty: without a registry's
+   * name, as for the hosted default. Undefined: they are not listed.
    */
   readonly listedName: (registry: string) => string | undefined;
   readonly isHosted: (registry: string) => boolean;
-  /** Whether a name without a registry is one of the hosted default, and not of a registry in its first component. */
+  /** Whether a name without a registry belongs to the hosted default, and its first component is not a registry. */
   readonly isOfDefault: (name: string) => boolean;
 }
 
@@ -36,7 +36,7 @@ type CatalogIndex = Pick<BlobLinks, "listRepositories"> &
 
 /** The repositories of one registry. */
 interface Block {
-  /** As the index names it. */
+  /** The registry's name in the index. */
   readonly registry: string;
   /** Prefix of each listed name; a registry's name has no slash, so blocks do not mix. */
   readonly listedPrefix: string;

@@ -57,7 +57,7 @@ export class HostedImages {
     this.#parts = parts;
   }
 
-  /** Whether the content of a registry was pushed here. True as well for one that was removed from the configuration. */
+  /** Returns whether a registry is hosted. True also for one with content that is not configured any longer. */
   async isHosted(registry: string): Promise<boolean> {
     const { routes, index } = this.#parts;
     if (routes.findHosted(registry) !== undefined) return true;
@@ -88,9 +88,9 @@ export class HostedImages {
   }
 
   /**
-   * Removes an image. A tag goes with the manifest that it points to, unless another tag or manifest of
-   * the repository names it; a digest goes with every tag that points to it. The manifests of its
-   * platforms and its referrers go too, unless something else in the repository names them.
+   * Removes an image. A tag is removed with the manifest that it points to, unless another tag or
+   * manifest of the repository names it; a digest is removed with every tag that points to it. The manifests of its
+   * platforms and its referrers are removed too, unless something else in the repository names them.
    *
    * @returns the bytes freed; undefined if there is no such image
    * @throws RegistryError DENIED if a tag is immutable; nothing has changed then
@@ -100,7 +100,7 @@ export class HostedImages {
     sender: Sender,
   ): Promise<number | undefined> {
     if (!(await this.#delete(image, sender))) return undefined;
-    // As the background collection does within a minute.
+    // The background collection would do this within a minute.
     return (await this.#parts.garbage.reclaim()).bytes;
   }
 

@@ -47,13 +47,13 @@ export interface HostedSummariesParts {
 }
 
 const ROWS_PER_QUERY = 256;
-/** A count of more rows than these takes too long for every request, and is kept for a while. */
+/** Counting more rows than these takes too long for every request; the result is kept for a time. */
 const MAX_COUNTED_OFTEN = 5_000;
 const KEPT_MS = 60_000;
 /** A command gives up after five seconds; an index that is being restored answers later. */
 const PATIENCE_MS = 1_000;
 
-/** Counts what hosted registries have. Every command of an operator asks first for the status. */
+/** Counts repositories, tags, bytes and uploads of hosted registries. Every operator's command reads the status first. */
 export class HostedSummaries {
   readonly #parts: HostedSummariesParts;
   readonly #counts = new Map<string, Counts>();
@@ -74,7 +74,7 @@ export class HostedSummaries {
       .then((summaries) => {
         this.#last = summaries;
       })
-      // The status reports what else is known.
+      // The status reports the rest.
       .catch(() => undefined)
       .finally(() => {
         this.#counting = undefined;

@@ -33,7 +33,7 @@ type ImagesIndex = Pick<BlobRecords, "getBlob"> &
   Pick<PinIndex, "setPinned"> &
   Pick<UseIndex, "settleUses">;
 
-/** What is known of the images of hosted repositories. */
+/** The parts of {@link HostedImages} that reads of images need. */
 type ImagesHosted = Pick<HostedImages, "isHosted" | "listReferrers">;
 type ImagesRoutes = Pick<Routes, "routeRepository">;
 

@@ -84,7 +84,7 @@ class ImageCopy {
   readonly #parts: TagImageParts;
   readonly #source: ImageReference;
   readonly #target: HostedRepository;
-  /** Children before their parents. */
+  /** The manifests to store, children before their parents. */
   readonly #manifests: PlannedManifest[] = [];
   /** The repository that each blob is mounted from. */
   readonly #blobs = new Map<Digest, RepositoryKey>();
@@ -262,7 +262,7 @@ class ImageCopy {
     return row?.mediaType !== undefined;
   }
 
-  /** Parents first. What cannot be deleted now stays as manifests without a tag. */
+  /** Deletes stored manifests, parents first. Those that cannot be deleted stay without a tag. */
   async #undo(stored: readonly Digest[]): Promise<void> {
     const { index } = this.#parts;
     for (const digest of stored.toReversed()) {

@@ -323,7 +323,7 @@ function parseUpload(
     session,
     digest: parseDigest(digest[0] ?? ""),
     mount: parseDigest(mount[0] ?? ""),
-    // Of several, none is better than another; a mount without one looks everywhere.
+    // Of several values none is preferred; a mount without one considers every repository.
     from: from.length === 1 ? from[0] : undefined,
     algorithm: chosen,
   };

@@ -21,8 +21,8 @@ export interface PushedDocument extends ParsedManifest {
 }
 
 /**
- * Reads a manifest that a client pushes. Refuses what a registry cannot keep: a manifest whose children
- * it does not know would lose them to the garbage collection.
+ * Reads a manifest that a client pushes. Refuses a manifest whose children it cannot determine: the
+ * garbage collection would remove them.
  *
  * @param contentType the header of the request
  */

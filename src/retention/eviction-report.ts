@@ -45,7 +45,8 @@ export class EvictionReport {
   }
 
   /**
-   * Logs once that a limit can't hold: what remains is hosted, pinned, kept by a pattern or in use.
+   * Logs once that a limit can't be met: the remaining content is hosted, pinned, kept by a pattern or in
+   * use.
    *
    * @param target what a check had to free; undefined: nothing
    */

@@ -14,7 +14,7 @@ export interface RoomOptions {
   /** Returns the bytes of `eviction.minFree`. */
   readonly minFreeBytes?: (space: StorageSpace) => number;
   /**
-   * Returns whether the disk ran so full that the reserve of the index is used up. What is left is for
+   * Returns whether the disk is so full that the reserve of the index is used up. The rest is for
    * deletions. Absent: never.
    */
   readonly isOutOfRoom?: () => boolean;

@@ -27,10 +27,10 @@ export interface QuotaCondition {
   readonly reservedBytes: number;
 }
 
-/** Returns whether a tag may neither move nor go. */
+/** Returns whether a tag may neither be moved nor deleted. */
 export type ImmutableTags = (tag: Tag) => boolean;
 
-/** For registries without immutable tags: a deletion then need not find every tag above a blob. */
+/** Used for registries without immutable tags: a deletion then need not find every tag above a blob. */
 export const NOTHING_IMMUTABLE: ImmutableTags = () => false;
 
 /** - `absent`: the blob is not stored, is being removed, or is not linked to `from` */
@@ -227,14 +227,14 @@ export interface HostedCollection {
    * A blob that nothing holds then is condemned, see RetentionIndex.
    *
    * @param limit links to examine, which bounds the time
-   * @param deletedBeforeMs keeps what a manifest named that was deleted since; absent: nothing of it
+   * @param deletedBeforeMs keeps blobs named by a manifest that was deleted later; absent: keeps none of them
    */
   dropUnneededLinks(
     claimedBeforeMs: number,
     limit: number,
     deletedBeforeMs?: number,
   ): Promise<CollectionStep>;
-  /** Returns what a collection would free now, and changes nothing. */
+  /** Returns the blobs that a collection would free now, and changes nothing. */
   previewCollection(
     claimedBeforeMs: number,
     limit: number,

@@ -74,13 +74,13 @@ export type AuditEvent =
   | {
       readonly event: "tagged" | "untagged";
       readonly client: string;
-      /** `registry/repository:tag` */
+      /** `registry/repository:tag`. */
       readonly reference: string;
       /** Of `tagged`: the image that got the tag. */
       readonly source?: string;
       readonly digest: string;
     }
-  /** An operator had garbage collected. */
+  /** An operator started a garbage collection. */
   | {
       readonly event: "collected";
       readonly client: string;

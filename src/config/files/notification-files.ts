@@ -10,7 +10,7 @@ const EXPECTED = "a readable file no larger than 16 KiB";
 /** A token (RFC 9110, 5.6.2), and a value of visible ASCII with inner spaces. */
 const HEADER =
   /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~](?:[ -~]*[!-~])?)[ \t]*$/;
-/** Set by the sender of events, or about the connection. */
+/** Headers that the sender of events sets, or that describe the connection. */
 const RESERVED: ReadonlySet<string> = new Set([
   "connection",
   "content-encoding",
@@ -29,12 +29,12 @@ const RESERVED: ReadonlySet<string> = new Set([
 export interface NotificationFiles {
   /** By the position of the webhook. */
   readonly headers: readonly ReadonlyMap<string, Secret>[];
-  /** Absolute. */
+  /** Absolute paths. */
   readonly paths: readonly string[];
   readonly faults: readonly PlacedFault[];
 }
 
-/** Reads the headers of every webhook. Never throws; no fault holds a part of a header's value. */
+/** Reads the headers of every webhook. Never throws; no fault contains a part of a header's value. */
 export async function readNotificationFiles(
   { notifications = [] }: Pruned<ConfigDocument>,
   resolve: (path: string) => string,

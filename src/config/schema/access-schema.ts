@@ -141,7 +141,7 @@ export const ACCESS_SCHEMA = mappingOf(
       default: [],
       maxItems: 1024,
       description:
-        "Rights of users in repositories. As soon as one rule exists, everything that no rule allows is answered as missing content; pushes and deletions are refused.",
+        "Rights of users in repositories. As soon as one rule exists, reads that no rule allows are answered as missing content, and pushes and deletions are refused.",
       examples: [
         [
           {

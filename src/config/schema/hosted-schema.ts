@@ -87,7 +87,8 @@ const RETENTION_SCHEMA = mappingOf(
     }),
   },
   {
-    description: "Deletes tags and manifests that are no longer wanted.",
+    description:
+      "Deletes tags that no rule keeps, and old manifests without a tag.",
     "x-expected": "a mapping",
     "x-absent": "everything is kept",
   },

@@ -5,7 +5,7 @@ export const NOTIFICATION_SCHEMA = mappingOf(
   {
     url: textOf("webhook", {
       description:
-        "Receives each event by `POST`, in Distribution's envelope. Only its host is ever shown: a path, a query and a user name may be secrets.",
+        "Receives each event by `POST`, in Distribution's envelope. Logs and `check-config` show only its host: a path, a query and a user name may be secrets.",
       examples: ["https://hooks.corp/entrepot"],
       "x-expected":
         "an absolute http or https URL, such as https://hooks.corp/entrepot",

@@ -15,7 +15,7 @@ import type { ContentPage, PageDemand, ReferrersPage } from "./content.ts";
 const DEFAULT_TAGS = 10_000;
 /** Tags read in one step. */
 const TAGS_IN_A_STEP = 1_000;
-/** Rows read in one step; the descriptors of so many referrers seldom take more than a page. */
+/** Rows read in one step; the descriptors of this many referrers seldom exceed a page. */
 const REFERRERS_IN_A_STEP = 100;
 /** Clients reject larger manifests, and an index is one. */
 const MAX_REFERRERS_BYTES = 4_194_304;
@@ -88,7 +88,7 @@ export class ContentLists {
     }
   }
 
-  /** Whether the repository has a manifest. */
+  /** Returns whether the repository has a manifest. */
   async #isKnown({ upstream, repository }: RepositoryKey): Promise<boolean> {
     const [next] = await this.#parts.index.listHostedRepositories(
       upstream,
@@ -99,7 +99,7 @@ export class ContentLists {
   }
 }
 
-/** Returns a text after every name that sorts before this one, and before it. */
+/** Returns a string that sorts before this name and after every smaller name. */
 function justBefore(name: RepositoryName): RepositoryName {
   const code = name.charCodeAt(name.length - 1);
   // The tilde sorts after every character of a name.

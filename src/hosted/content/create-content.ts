@@ -44,7 +44,7 @@ export interface ContentOptions {
   readonly log: Logger;
 }
 
-/** Creates the content of hosted repositories, whose methods explain failures of the storage. */
+/** Creates the content of hosted repositories, whose methods map storage failures to errors for clients. */
 export function createContent(options: ContentOptions): HostedContent {
   const manifests = new ManifestReads(options);
   const blobs = new BlobReads(options);

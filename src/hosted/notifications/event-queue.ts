@@ -4,7 +4,7 @@ import type { Logger } from "../../telemetry/logger.ts";
 import { formatEnvelope } from "./event-record.ts";
 import type { PostEvents } from "./post-events.ts";
 
-/** A closed list, because it labels a metric. */
+/** The fate of an event; a closed list, because it labels a metric. */
 export type NotificationOutcome =
   /** Accepted by the endpoint. */
   | "delivered"
@@ -26,21 +26,21 @@ export interface EventQueueOptions {
 const MAX_BATCH = 100;
 const FIRST_WAIT_MS = 1_000;
 const MAX_WAIT_MS = 60_000;
-/** How often one event may be refused before it makes way for the next one. */
+/** Refusals after which an event is dropped and the next one is sent. */
 const MAX_REFUSALS = 5;
-/** Refusals that are about the time, not about the event. */
+/** Statuses that are caused by the moment, not by the event. */
 const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 421, 425, 429]);
 
 /**
- * The events that wait for one endpoint, sent in their order. An event that was sent and whose answer
- * was lost is sent again, with the same `id`.
+ * The events that wait for one endpoint, sent in order. If the answer to an event is lost, the event is
+ * sent again with the same `id`.
  */
 export class EventQueue {
   readonly #options: EventQueueOptions;
   readonly #closing = new AbortController();
   #config: NotificationConfig;
   readonly #waiting: string[] = [];
-  /** The first ones of the queue, which are being sent. */
+  /** The number of events at the head of the queue that are being sent. */
   #sending = 0;
   #running: Promise<void> | undefined;
   #failures = 0;
@@ -62,7 +62,7 @@ export class EventQueue {
     return this.#waiting.length;
   }
 
-  /** Applies changed headers and events of the same endpoint to what waits. */
+  /** Applies a changed configuration of the same endpoint to the events that wait. */
   reconfigure(config: NotificationConfig): void {
     this.#config = config;
     this.#wake?.();
@@ -73,7 +73,7 @@ export class EventQueue {
     this.#running ??= this.#run();
   }
 
-  /** Drops the oldest event that is not being sent. */
+  /** Drops the oldest event that is not being sent. @returns false if there is none */
   dropOldest(): boolean {
     if (this.#waiting.length <= this.#sending) return false;
     this.#waiting.splice(this.#sending, 1);
@@ -81,14 +81,14 @@ export class EventQueue {
     return true;
   }
 
-  /** Sends what waits until the first failure, drops the rest, and resolves. */
+  /** Sends the events that wait until the first failure, drops the rest, and resolves. */
   async finish(): Promise<void> {
     this.#isLast = true;
     this.#wake?.();
     await this.#running;
   }
 
-  /** Ends the attempt in progress, and drops what waits. */
+  /** Ends the attempt in progress, and drops the events that wait. */
   abort(): void {
     this.#isLast = true;
     this.#closing.abort();
@@ -109,7 +109,7 @@ export class EventQueue {
   async #sendBatch(): Promise<boolean> {
     if (this.#closing.signal.aborted) return false;
     const { post, count } = this.#options;
-    // One event alone may be what the endpoint refuses.
+    // The endpoint may have refused one event of the batch: send the next one alone.
     const size = this.#refusals > 0 ? 1 : MAX_BATCH;
     const batch = this.#waiting.slice(0, size);
     this.#sending = batch.length;
@@ -133,7 +133,7 @@ export class EventQueue {
     if (this.#refusals >= MAX_REFUSALS && batch.length === 1) {
       this.#waiting.shift();
       count("rejected", 1);
-      // The next one is sent alone too, until one is accepted.
+      // Later events are sent alone too, until one is accepted.
       this.#refusals = 1;
     } else if (!this.#isLast) {
       count("retried", batch.length);
@@ -173,7 +173,7 @@ export class EventQueue {
 
   #noteFailure(statusCode: number | undefined, error: unknown): void {
     this.#failures += 1;
-    // The message of an error may quote what was sent; its code does not.
+    // The message of an error may quote secret headers; its code does not.
     if (this.#failures > 1 || this.#closing.signal.aborted) return;
     this.#options.log.warn(
       {

@@ -7,16 +7,16 @@ import type { HostedEvent } from "../hosted.ts";
 export const EVENTS_MEDIA_TYPE =
   "application/vnd.docker.distribution.events.v2+json";
 
-/** Bounds what a client's headers add to a record. */
+/** Bounds the text that a client's headers add to a record. */
 const MAX_TEXT_LENGTH = 256;
-/** A host with or without a port: other text of a client does not become part of a URL. */
+/** A host with or without a port; other text from a client must not become part of a URL. */
 const HOST = /^(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?$/;
 
 export interface RecordContext {
   readonly nowMs: number;
   /** Returns the name by which clients pull the repository: `local/team/app`. */
   readonly nameOf: (key: RepositoryKey) => string;
-  /** Of the registry API, as clients reach it. */
+  /** The scheme of the registry API, as clients reach it. */
   readonly scheme: "http" | "https";
   /** This process. */
   readonly source: { readonly addr: string; readonly instanceID: string };

@@ -24,18 +24,18 @@ export interface NotificationsOptions extends Pick<
   readonly metrics: Pick<Metrics, "notifications">;
   readonly schedule?: Schedule;
   readonly poster?: Poster;
-  /** Events that may wait, all endpoints together. */
+  /** Events that may wait, for all endpoints together. */
   readonly maxWaiting?: number;
 }
 
 const MAX_WAITING = 10_000;
-/** How long a stop waits for the endpoints. */
+/** The bound of a stop's wait for the endpoints. */
 const STOP_WITHIN_MS = 3_000;
 
 /**
- * Sends events to the configured endpoints. Each endpoint has a queue of its own, so that one that
- * does not answer delays no other one; all queues together hold a bounded number of events, and the
- * longest one loses its oldest. Events that wait when the process ends are lost.
+ * Sends events to the configured endpoints. Each endpoint has a queue of its own, so that an endpoint
+ * that does not answer delays no other. The number of waiting events is bounded; beyond it the longest
+ * queue drops its oldest event. Events that wait when the process ends are lost.
  */
 export class Notifications {
   readonly #options: NotificationsOptions;
@@ -65,13 +65,13 @@ export class Notifications {
     }
   };
 
-  /** Applies changed endpoints. What waits for an endpoint that stays is kept. */
+  /** Applies changed endpoints. Events that wait for an endpoint that stays are kept. */
   replace(endpoints: readonly NotificationConfig[]): void {
     if (this.#isStopped) return;
     const kept = new Set<string>();
     for (const config of endpoints) {
       const key = config.url.reveal();
-      // Two endpoints with one URL are two queues.
+      // Each of two endpoints with one URL has its own queue.
       const name = kept.has(key) ? `${key} ${kept.size}` : key;
       kept.add(name);
       const queue = this.#queues.get(name);
@@ -85,7 +85,7 @@ export class Notifications {
     }
   }
 
-  /** Sends what waits, for a bounded time, and closes the connections. */
+  /** Sends the events that wait, for a bounded time, and closes the connections. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     const queues = [...this.#queues.values()];
@@ -111,7 +111,7 @@ export class Notifications {
     this.#options.metrics.notifications.inc({ outcome }, events);
   }
 
-  /** @returns false if everything that waits is being sent */
+  /** @returns false if every waiting event is being sent */
   #makeRoom(): boolean {
     const { maxWaiting = MAX_WAITING, log } = this.#options;
     let waiting = 0;

@@ -17,7 +17,7 @@ export interface Poster {
   close(): Promise<void>;
 }
 
-/** An attempt's bound: look-up, connection, request and headers of the answer together. */
+/** The bound of an attempt: look-up, connection, request and headers of the answer together. */
 const ATTEMPT_MS = 5_000;
 /** Shorter than the idle time-outs of common servers, which close a kept connection first. */
 const KEEP_ALIVE_MS = 2_000;
@@ -56,7 +56,7 @@ export function createPoster(attemptMs: number = ATTEMPT_MS): Poster {
             body,
             signal,
           });
-          // The answer is known with its headers; the body only frees the connection.
+          // The status decides; the body is read only to reuse the connection.
           await answer.body
             .dump({ limit: MAX_BODY_BYTES, signal })
             .catch(() => undefined);

@@ -32,14 +32,14 @@ export type DueDeletion = {
   readonly key: RepositoryKey;
   readonly isImmutable: ImmutableTags;
   readonly reason: string;
-  /** Whether the time decided, so that a wrong clock decides wrongly. */
+  /** Whether age decided, so that a wrong clock leads to a wrong decision. */
   readonly isTimed: boolean;
 } & (
   | { readonly kind: "tag"; readonly row: HostedTag }
   | { readonly kind: "manifest"; readonly row: UntaggedManifest }
 );
 
-/** Called for what is due; for what is kept `due` is undefined. */
+/** Called for each tag and manifest; `due` is undefined if it is kept. */
 export type Visit = (
   kind: DueDeletion["kind"],
   due: DueDeletion | undefined,
@@ -55,9 +55,9 @@ export interface WalkOptions {
 const PAGE = 100;
 
 /**
- * Walks over the tags, then the manifests without a tag, of every repository of a registry, and
- * visits each with the decision of the rules; a pinned one is kept. Reads pages, and leaves turns of the event loop to other
- * work. Rows may be deleted by the visit.
+ * Visits the tags, then the manifests without a tag, of every repository of a registry, each with the
+ * decision of the rules; pinned ones are kept. Reads pages, and yields the event loop between them. The
+ * visit may delete the row.
  */
 export async function walkRegistry(
   config: HostedConfig,

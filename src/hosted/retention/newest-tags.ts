@@ -5,7 +5,7 @@ type Pushed = Pick<HostedTag, "tag" | "pushedAtMs">;
 /** The newest tags of a rule by the time of their push, and by name if the times are equal. */
 export class NewestTags {
   readonly #limit: number;
-  /** A heap: each is older than the two at twice its place, plus 1 and 2. */
+  /** A binary heap with the oldest tag first: each entry is older than those at 2 i + 1 and 2 i + 2. */
   readonly #heap: Pushed[] = [];
 
   constructor(limit: number) {
@@ -23,7 +23,7 @@ export class NewestTags {
     if (oldest !== undefined && isOlder(oldest, pushed)) this.#sink(pushed);
   }
 
-  /** Returns whether a tag is among the newest of all that were added, or is newer. */
+  /** Returns whether a tag is among the newest that were added, or newer than they are. */
   has(pushed: Pushed): boolean {
     const [oldest] = this.#heap;
     if (oldest === undefined) return false;
@@ -43,7 +43,7 @@ export class NewestTags {
     heap[at] = pushed;
   }
 
-  /** Replaces the oldest one. */
+  /** Replaces the oldest tag. */
   #sink(pushed: Pushed): void {
     const heap = this.#heap;
     let at = 0;

@@ -18,21 +18,21 @@ export interface RetentionScheduleOptions {
   readonly schedule?: Schedule;
 }
 
-/** Expressions have minutes; a step of the clock and a changed configuration are noticed as soon. */
+/** Cron expressions have a resolution of a minute; changes of clock and configuration are noticed too. */
 const CHECK_EVERY_MS = 30_000;
-/** After a step of the clock nothing is deleted because of its age for this long. */
+/** The time after a step of the clock in which nothing is deleted because of its age. */
 const SUSPECT_MS = 24 * 3_600_000;
 
 interface Appointment {
   readonly schedule: string;
   readonly nextMs: number;
-  /** When it was made; a clock before it was set back. */
+  /** When it was made; an earlier time shows that the clock was set back. */
   readonly madeAtMs: number;
 }
 
 /**
  * Applies retention when the cron expression of a registry is due, in local time. Runs that were due
- * while the process did not run are left out.
+ * while the process was stopped are skipped.
  */
 export class RetentionSchedule {
   readonly #options: RetentionScheduleOptions;
@@ -52,7 +52,7 @@ export class RetentionSchedule {
     this.#running = this.#check();
   }
 
-  /** Resolves when the running check has ended. The run of a retention is stopped by itself. */
+  /** Resolves when the running check has ended. {@link Retention.stop} ends a running retention. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#cancel?.();

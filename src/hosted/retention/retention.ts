@@ -29,12 +29,12 @@ export interface RetentionResult {
   readonly count: number;
 }
 
-/** `half`: on schedule. `none`: on schedule, and the clock was set lately. */
+/** `half`: on schedule. `none`: on schedule, and the clock was set forward recently. */
 export type TimedShare = keyof typeof TIMED_SHARES;
 
 export interface RetentionRun {
   readonly signal?: AbortSignal | undefined;
-  /** Absent: all that have rules. */
+  /** Absent: all registries that have rules. */
   readonly registry?: string;
 }
 
@@ -46,13 +46,13 @@ const SENDER: Sender = {
   method: "DELETE",
 };
 
-/** A clock set wrong must not empty a registry: a scheduled run deletes at most half because of the time. */
+/** A wrong clock must not empty a registry: a scheduled run deletes at most half of it because of age. */
 const TIMED_SHARES = { all: Infinity, half: 0.5, none: 0 } as const;
 
 /** Deletes the tags and manifests of hosted repositories that the rules of `retention` do not keep. */
 export class Retention {
   readonly #options: RetentionOptions;
-  /** The last run; runs are one at a time. */
+  /** The last run; runs execute one at a time. */
   #last: Promise<unknown> = Promise.resolve();
   #isStopped = false;
 
@@ -60,7 +60,7 @@ export class Retention {
     this.#options = options;
   }
 
-  /** Returns what {@link apply} would delete now, and changes nothing. */
+  /** Returns the deletions that {@link apply} would make now, and changes nothing. */
   async plan(run: RetentionRun = {}): Promise<RetentionResult> {
     const list = new DeletionList();
     for (const config of this.#registries(run)) {
@@ -72,10 +72,10 @@ export class Retention {
   }
 
   /**
-   * Deletes what the rules do not keep, one tag or manifest at a time. Each deletion is durable before
-   * the next one, so the run may end after any.
+   * Deletes the tags and manifests that the rules do not keep, one at a time. Each deletion is durable
+   * before the next one starts, so the run may end after any of them.
    *
-   * @param timed how much of a registry may go because of its age
+   * @param timed the share of a registry that may be deleted because of its age
    */
   apply(
     run: RetentionRun & { readonly timed: TimedShare },
@@ -209,12 +209,12 @@ class DeletionList implements RetentionResult {
   }
 }
 
-/** How many tags and manifests one scheduled run may delete because of the time. */
+/** The number of tags and manifests that one scheduled run may delete because of their age. */
 class TimedBudget {
   readonly #share: number;
   readonly #counted = { tag: 0, manifest: 0 };
   readonly #used = { tag: 0, manifest: 0 };
-  /** Deletions that found it spent. */
+  /** Deletions that exceeded the budget and were not made. */
   left = 0;
 
   constructor(share: number) {
@@ -225,7 +225,7 @@ class TimedBudget {
     this.#counted[kind] += 1;
   }
 
-  /** Uses a part of it unless it is spent. */
+  /** Returns whether the budget is spent for this deletion, and otherwise uses one part of it. */
   isSpent({ kind, isTimed }: DueDeletion): boolean {
     if (!isTimed) return false;
     if (this.#used[kind] >= Math.floor(this.#counted[kind] * this.#share)) {

@@ -15,14 +15,14 @@ interface CompiledRule {
   readonly coversRepository: (repository: RepositoryName) => boolean;
   readonly covers: (repository: RepositoryName, tag: Tag) => boolean;
   readonly isKeptTag: (tag: Tag) => boolean;
-  /** For a reader: why a tag that the rule does not keep goes. */
+  /** The reason for a deletion by this rule, as the operator reads it. */
   readonly reason: string;
 }
 
-/** Why a tag is deleted. */
+/** The reason why a tag is deleted. */
 export interface TagVerdict {
   readonly reason: string;
-  /** Whether the time decided, so that a wrong clock decides wrongly. */
+  /** Whether age decided, so that a wrong clock leads to a wrong decision. */
   readonly isTimed: boolean;
 }
 
@@ -51,7 +51,7 @@ export class TagRules {
   }
 }
 
-/** Decides on the tags of one repository: all of them are counted first, then each is judged. */
+/** Decides on the tags of one repository: the caller first counts all of them, then judges each. */
 export class RepositoryRules {
   readonly isImmutable: (tag: Tag) => boolean;
   readonly #repository: RepositoryName;
@@ -73,7 +73,7 @@ export class RepositoryRules {
     }
   }
 
-  /** Whether {@link judge} needs every tag of the repository to be counted before. */
+  /** Whether every tag of the repository must be counted before {@link judge} is called. */
   get needsCount(): boolean {
     return this.#newest.size > 0;
   }

@@ -8,7 +8,7 @@ import type {
 } from "../../storage/hosted-index.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 
-/** Repositories that are examined if the client names none. */
+/** The most repositories that are examined if the client names none. */
 const MAX_CANDIDATES = 100;
 
 export interface MountParts {
@@ -33,7 +33,7 @@ export type Mounted =
       readonly sizeBytes: number;
     }
   | { readonly kind: "over-quota" }
-  /** It must be uploaded. */
+  /** The client must upload the blob. */
   | { readonly kind: "absent" };
 
 /**
@@ -69,7 +69,7 @@ export async function mountBlob(
   return { kind: "absent" };
 }
 
-/** A row may be left of bytes that another process removed; an upload stores them again. */
+/** Returns whether the bytes exist: another process may have removed them; an upload stores them again. */
 async function hasBytes(
   blobs: Pick<BlobStore, "open">,
   { digest, sizeBytes }: BlobRow,

@@ -23,16 +23,16 @@ export interface ReceiveParts {
   readonly onReceived: (registry: string, bytes: number) => void;
 }
 
-/** The request contradicts itself: nothing that it sent can be trusted. */
+/** The request contradicts itself, so none of its bytes can be trusted. */
 export class WrongLength extends Error {
   constructor() {
-    super("the body is not as long as its range");
+    super("got a body of another length; expected the announced length");
     this.name = "WrongLength";
   }
 }
 
 /**
- * Checks what a request says about its body, before a byte of it is read.
+ * Checks the headers of a request about its body, before the body is read.
  *
  * @throws RegistryError; the upload is unchanged
  */
@@ -45,20 +45,21 @@ export function checkRange(
   const { first, last } = range;
   if (first !== session.writtenBytes || last < first) {
     throw new RegistryError("RANGE_INVALID", {
-      detail: "the chunk does not follow the last one",
+      detail: "got a chunk elsewhere; expected one that continues the upload",
     });
   }
   const { lengthBytes } = body;
   if (lengthBytes !== undefined && lengthBytes !== last - first + 1) {
     throw new RegistryError("SIZE_INVALID", {
-      detail: "Content-Length and Content-Range differ",
+      detail:
+        "got a Content-Length that differs from the Content-Range; expected the same length",
     });
   }
 }
 
 /**
  * Appends a body to an upload. Its bytes are hashed as they are stored, and the client sends no
- * faster than they are.
+ * faster than they are stored.
  *
  * @param isWhole whether the body is the whole blob
  * @throws RegistryError if quota or space are used up; StorageError; IndexError; BrokenUploadBody;

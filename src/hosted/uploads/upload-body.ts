@@ -8,7 +8,7 @@
  */
 export type BodyCut = "left" | "stalled" | "replaced" | "cancelled";
 
-/** The body is incomplete; the bytes that were read before it are right. */
+/** The body is incomplete; the bytes that were read before the cut are right. */
 export class BrokenUploadBody extends Error {
   readonly reason: BodyCut;
 
@@ -23,7 +23,7 @@ export class BrokenUploadBody extends Error {
 export interface UploadBody {
   /** The announced size; undefined: unknown before the end. */
   readonly lengthBytes: number | undefined;
-  /** Whether the client is gone. */
+  /** Whether the client has closed the connection. */
   readonly hasLeft: boolean;
   /** When bytes last arrived, by the monotonic clock. */
   readonly progressedAtMs: number;

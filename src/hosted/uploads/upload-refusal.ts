@@ -16,12 +16,12 @@ export class UploadRefusal extends Error {
   }
 }
 
-/** Uploads end within seconds, and idle ones are set aside within half a minute. */
+/** Uploads end within seconds, and idle ones are closed within half a minute. */
 const LIMIT_RETRY_MS = 5_000;
 
 const NO_SPACE_STATUS = 507;
 
-/** Whether bytes could not be stored because there is no room for them. */
+/** Returns whether bytes could not be stored because there is no room for them. */
 export function isOutOfSpace(error: unknown): boolean {
   return asRegistryError(error)?.status === NO_SPACE_STATUS;
 }
@@ -35,7 +35,7 @@ export function noSpace(): RegistryError {
 
 export function overQuota(): RegistryError {
   return new RegistryError("DENIED", {
-    detail: "the quota of the registry is used up",
+    message: "the quota of the hosted registry is used up",
   });
 }
 
@@ -50,7 +50,7 @@ export function unknownUpload(): RegistryError {
   return new RegistryError("BLOB_UPLOAD_UNKNOWN");
 }
 
-/** Clients that handle an error of a chunk at all handle this one: they ask for the offset and go on from it. */
+/** Returns the one error of a chunk that clients handle: they ask for the offset and continue from it. */
 export function busyUpload(): RegistryError {
   return new RegistryError("RANGE_INVALID", {
     detail: "another request of this upload is in progress",

@@ -9,9 +9,9 @@ import type { BodyCut, UploadBody } from "./upload-body.ts";
 import type { ReservedBytes } from "./upload-quota.ts";
 import { busyUpload } from "./upload-refusal.ts";
 
-/** A request that received nothing for this long gives way to another request of its upload. */
+/** A request that received nothing for this long is ended when another request of its upload arrives. */
 const STALE_AFTER_MS = 10_000;
-/** Bound of the wait for a request that gives way: it ends after its current write. */
+/** The bound of the wait for a request that is being ended: it ends after its current write. */
 const HAND_OVER_MS = 5_000;
 
 export interface SessionParts {
@@ -80,7 +80,7 @@ export class UploadSession {
     return this.#writer?.writtenBytes ?? this.#writtenBytes;
   }
 
-  /** Bytes that count against the quota: those that are stored, and those that are announced. */
+  /** Bytes that count against the quota: stored and announced ones. */
   get countedBytes(): number {
     return this.#countedBytes;
   }
@@ -121,8 +121,8 @@ export class UploadSession {
   }
 
   /**
-   * Runs one request at a time. A running one whose client is gone, or that received nothing for
-   * ten seconds, is ended first.
+   * Runs one request at a time. A running one whose client has left, or that received nothing
+   * for ten seconds, is ended first.
    *
    * @throws RegistryError if another request is in progress
    */
@@ -237,7 +237,7 @@ export class UploadSession {
     isUpkeep: boolean,
     work: () => Promise<T>,
   ): Promise<T> {
-    // Of several requests that waited, the first has it.
+    // The first of several waiting requests gets the session.
     if (this.#use !== undefined) throw busyUpload();
     const { promise, resolve } = Promise.withResolvers<void>();
     const { clock } = this.#parts;

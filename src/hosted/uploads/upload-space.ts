@@ -1,7 +1,7 @@
 import type { Reservation, Room } from "../../retention/room.ts";
 import { noSpace } from "./upload-refusal.ts";
 
-/** Room for bytes of unknown number is reserved in steps, which grow with the upload. */
+/** Room for a body of unknown size is reserved in steps, which grow with the upload. */
 const MIN_STEP_BYTES = 1024 * 1024;
 const MAX_STEP_BYTES = 64 * 1024 * 1024;
 
@@ -24,7 +24,7 @@ export class UploadSpace {
    * Reserves room for a body before its first byte.
    *
    * @param lengthBytes undefined: unknown
-   * @throws RegistryError if there is none
+   * @throws RegistryError if there is no room
    */
   begin(lengthBytes: number | undefined): Promise<void> {
     return this.#reserve(lengthBytes ?? MIN_STEP_BYTES);

@@ -16,7 +16,10 @@ import type { Room } from "../../retention/room.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { EventSink, HostedRepository, Sender } from "../hosted.ts";
 import { mountBlob, type MountRequest } from "./mount-blob.ts";
-import { OpenUploads, type OpenUploadsOptions } from "./open-uploads.ts";
+import {
+  UploadSessions,
+  type UploadSessionsOptions,
+} from "./upload-sessions.ts";
 import {
   checkRange,
   type ChunkRange,
@@ -34,11 +37,11 @@ import {
 import type { UploadSession } from "./upload-session.ts";
 
 export interface UploadsOptions extends Omit<
-  OpenUploadsOptions,
+  UploadSessionsOptions,
   "blobs" | "index" | "metrics"
 > {
   readonly blobs: TrackedBlobStore;
-  readonly index: OpenUploadsOptions["index"] &
+  readonly index: UploadSessionsOptions["index"] &
     Pick<
       HostedBlobs,
       | "beginHostedWrite"
@@ -49,7 +52,7 @@ export interface UploadsOptions extends Omit<
     Pick<HostedManifests, "listHostedRegistries"> &
     Pick<BlobLinks, "getLinkedBlob"> &
     Pick<BlobRecords, "getBlob">;
-  readonly metrics: OpenUploadsOptions["metrics"] &
+  readonly metrics: UploadSessionsOptions["metrics"] &
     Pick<Metrics, "pushedBytes">;
   /** Absent: the room is not limited before the disk is full. */
   readonly room?: Pick<Room, "reserve"> | undefined;
@@ -79,12 +82,12 @@ export type Started =
 /** Receives blobs that clients push. */
 export class Uploads {
   readonly #options: UploadsOptions;
-  readonly #open: OpenUploads;
+  readonly #open: UploadSessions;
   readonly #receiving: ReceiveParts;
 
   constructor(options: UploadsOptions) {
     this.#options = options;
-    this.#open = new OpenUploads(options);
+    this.#open = new UploadSessions(options);
     const { index, room, metrics } = options;
     this.#receiving = {
       index,
@@ -229,7 +232,7 @@ export class Uploads {
         await this.#open.drop(session);
         throw new RegistryError("SIZE_INVALID", { cause: error });
       }
-      // The client gives up, and the bytes would use the space or the quota until they expire.
+      // The client does not retry, and the bytes would use space or quota until they expire.
       if (isOutOfSpace(error) || error instanceof RegistryError) {
         await this.#open.drop(session);
       } else {
@@ -241,12 +244,12 @@ export class Uploads {
     }
   }
 
-  /** After a failed write the file is closed: what it holds is read again by the next request. */
+  /** Closes the file after a failed write: the next request reads its bytes again. */
   async #settleFault(session: UploadSession, error: unknown): Promise<void> {
     if (asRegistryError(error)?.status === 503) await session.suspend();
   }
 
-  /** Receives a blob in one request, of which nothing is left if it fails. */
+  /** Receives a blob in one request; no bytes remain if it fails. */
   async #receiveWhole(request: UploadRequest, digest: Digest): Promise<void> {
     const algorithm = digestAlgorithm(digest);
     const { key } = request.repository;
@@ -264,7 +267,7 @@ export class Uploads {
 
   /**
    * Verifies the digest, publishes the bytes and writes the row. The digest is held in between, so
-   * that no removal takes bytes whose row is about to be written.
+   * that no bytes are removed whose row is about to be written.
    *
    * @throws RegistryError, StorageError, IndexError
    */
@@ -285,7 +288,8 @@ export class Uploads {
     if (found !== digest) {
       await this.#open.drop(session);
       throw new RegistryError("DIGEST_INVALID", {
-        detail: "the bytes have another digest",
+        detail:
+          "got bytes with another digest; expected the digest of the request",
       });
     }
     const sizeBytes = session.writtenBytes;
@@ -332,7 +336,7 @@ export class Uploads {
         await blobs.remove(digest);
       }
     } catch {
-      // The failing storage is reported by the request; a scrub finds the bytes.
+      // The request reports the failing storage; a scrub finds the bytes.
     } finally {
       claim.release();
     }
@@ -372,7 +376,7 @@ export class Uploads {
   }
 }
 
-/** Whether a body that should be a blob has no bytes, although the blob has some. */
+/** Returns whether a body is empty although the digest is not that of an empty blob. */
 function isMissing({ lengthBytes }: UploadBody, digest: Digest): boolean {
   return lengthBytes === 0 && possibleSize(digest, 0) === undefined;
 }

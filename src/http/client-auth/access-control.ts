@@ -315,7 +315,7 @@ async function identify(
 
 /**
  * Whether the answer depends on who the client is, even if an anonymous one may have it: the catalog,
- * and a `HEAD` of hosted content, after which a client with the right to push counts on the content.
+ * and a `HEAD` of hosted content, after which a client with the right to push relies on the content.
  */
 function dependsOnIdentity(
   right: Right,
@@ -346,7 +346,7 @@ function admit(
   };
 }
 
-/** @param reason why a write is refused; undefined for a read. Engines show only the message */
+/** @param reason why a write is refused; undefined for a read. Engines show only the message. */
 function denied(
   user: string | undefined,
   reason: string | undefined,

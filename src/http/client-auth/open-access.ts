@@ -43,7 +43,7 @@ export function createOpenAccess(
   };
 }
 
-/** Explains a refusal to the client, and how the operator permits it. */
+/** Returns the reason of a refusal, and the setting by which the operator permits the request. */
 export function explainOpenRefusal(routes: Routes, name: string): string {
   const hosted = routes.findHosted(registryOf(name));
   if (hosted === undefined) {
@@ -55,7 +55,7 @@ export function explainOpenRefusal(routes: Routes, name: string): string {
     : `${key}: loopback permits pushes and deletions by clients on this machine only; set it to anywhere, or configure access with users`;
 }
 
-/** The key of an upstream or of a hosted registry in `registry/repository`: no key has a slash. */
+/** Returns the key of the upstream or hosted registry in `registry/repository`; no key has a slash. */
 export function registryOf(name: string): string {
   return name.slice(0, name.indexOf("/"));
 }

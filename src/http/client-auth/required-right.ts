@@ -51,8 +51,8 @@ export function requiredRight(
 }
 
 /**
- * Whether a request reads, and not from a hosted repository. The same as asking for its right, but
- * allocates nothing: every hit of the mirror passes here.
+ * Returns whether a request reads, and not from a hosted repository. Unlike {@link requiredRight} it
+ * allocates nothing: every hit of the mirror calls it.
  */
 export function isMirroredRead(
   { method, headers }: IncomingMessage,
@@ -67,7 +67,7 @@ export function isMirroredRead(
   return !routed.ok || routed.kind === "mirrored";
 }
 
-/** Whether a request may change something: by its method, or by the right that it needs. */
+/** Returns whether a request may change something, by its method or by the right that it needs. */
 export function isWriting({ method }: IncomingMessage, right: Right): boolean {
   return (
     methodClass(method) !== "read" ||

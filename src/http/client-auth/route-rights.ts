@@ -10,7 +10,7 @@ export type MethodClass = "read" | "write" | "delete" | "other";
  */
 export type RouteRight = "enter" | "catalog" | AccessAction;
 
-/** A method that the API does not have needs the right to write: a route may give it a meaning. */
+/** A method that the API does not have needs the right to push: a later version may define it. */
 const CONTENT = {
   read: "pull",
   write: "push",

@@ -214,7 +214,7 @@ export class RepeatedHeads {
     };
   }
 
-  /** The index decides what a hosted tag points to now: a push or a deletion is in effect. */
+  /** Asks the index for the digest of a hosted tag, so that a push or a deletion is in effect. */
   #findHosted(
     head: ReadHead,
     routed: RoutedHosted,

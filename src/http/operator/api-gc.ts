@@ -18,11 +18,11 @@ const MAX_BODY_BYTES = 4_096;
 
 const SCHEMA = {
   summary:
-    "Applies retention and frees the space of hosted content that nothing needs; responds when it is done.",
+    "Applies retention and frees the space of hosted content that nothing needs; responds at the end.",
   body: optionalBody({ dryRun: FLAG }),
   response: {
     "200": json(
-      "What was deleted and freed, or would be. `deleted` lists some of `deletions`.",
+      "The tags and manifests that were deleted and the space that was freed, or would be. `deletions` counts all, `deleted` lists at most 10000.",
       object({
         dryRun: FLAG,
         deleted: list(object({ ref: TEXT, reason: TEXT })),
@@ -33,11 +33,11 @@ const SCHEMA = {
     ),
     "400": problem("The body is not valid."),
     ...DENIED,
-    "503": problem("Index or storage does not respond."),
+    "503": problem("The index or the storage does not respond."),
   },
 } satisfies OperationSchema;
 
-/** `POST /api/v1/gc` with `{"dryRun": true}`, or without a body to collect. Ends if its client leaves. */
+/** `POST /api/v1/gc`: with `{"dryRun": true}` a preview, without a body a collection. Ends if its client leaves. */
 export async function gcApi(
   app: FastifyInstance,
   source: ImagesSource,

@@ -48,7 +48,7 @@ const SCHEMAS = {
   },
   remove: {
     summary:
-      "Removes an image: a mirrored one from the cache, a hosted one for good, with what only it needs.",
+      "Removes an image: a mirrored one from the cache; a hosted one permanently, with the manifests that only it needs.",
     params: REF_PARAMS,
     response: {
       "200": json("Removed.", object({ ref: TEXT, freedBytes: BYTES })),
@@ -60,7 +60,7 @@ const SCHEMAS = {
   },
   pin: {
     summary:
-      "Pins an image: it is never evicted; a hosted one is kept by retention.",
+      "Pins an image, so that it is not evicted or, if it is hosted, not deleted by retention.",
     params: REF_PARAMS,
     response: {
       "200": json("Pinned.", PINNED),

@@ -5,7 +5,7 @@ import type { Sender } from "../../hosted/hosted.ts";
 import type { Reference } from "../../oci/reference.ts";
 import { type Call, hostedOf, type RepositoryTarget } from "./call.ts";
 import { deleteContent, putManifest } from "./hosted-writes.ts";
-import { BodyReader } from "./read-body.ts";
+import { ManifestBodyReader } from "./read-manifest-body.ts";
 import { MethodRefusal } from "./refusals.ts";
 import {
   type HostedReads,
@@ -30,15 +30,15 @@ export interface HostedRoutesOptions extends HostedReads {
 /** Answers requests for hosted repositories: route and method decide which. */
 export class HostedRoutes {
   readonly #options: HostedRoutesOptions;
-  readonly #bodies = new BodyReader();
+  readonly #bodies = new ManifestBodyReader();
 
   constructor(options: HostedRoutesOptions) {
     this.#options = options;
   }
 
   /**
-   * Returns a manifest in memory, for a response without a {@link Call}. The index is asked each time,
-   * so that a push or a deletion is in effect for the next request.
+   * Returns a manifest in memory, for a response without a {@link Call}. Asks the index each time, so
+   * that a push or a deletion is in effect for the next request.
    *
    * @param maxBytes larger manifests are not returned
    */

@@ -10,7 +10,7 @@ import {
   type RepositoryTarget,
   senderOf,
 } from "./call.ts";
-import type { BodyReader } from "./read-body.ts";
+import type { ManifestBodyReader } from "./read-manifest-body.ts";
 import { beginHead, sendBytes } from "./send.ts";
 
 type ManifestTarget = RepositoryTarget & { readonly kind: "manifest" };
@@ -18,7 +18,7 @@ type ManifestTarget = RepositoryTarget & { readonly kind: "manifest" };
 /** Stores the manifest in the body of a request. @throws RegistryError */
 export async function putManifest(
   content: HostedContent,
-  bodies: BodyReader,
+  bodies: ManifestBodyReader,
   call: Call,
   routed: RoutedHosted,
   target: ManifestTarget,
@@ -81,7 +81,8 @@ function parseTags(texts: readonly string[]): readonly Tag[] {
     const tag = parseTag(text);
     if (tag === undefined) {
       throw new RegistryError("TAG_INVALID", {
-        detail: "a tag of the query breaks the grammar",
+        detail:
+          "got an invalid tag in the query; expected at most 128 letters, digits, _, . and -",
       });
     }
     tags.add(tag);

@@ -29,7 +29,7 @@ export function writeMirrored(
   throw pushRefusal(call, routed, target);
 }
 
-/** Drops an image from the cache, so that the delete commands of clients work as a purge. */
+/** Drops an image from the cache, so that clients' delete commands work as a purge. */
 async function purge(
   { purgeImage, audit }: MirroredWrites,
   { exchange, response }: Call,

@@ -163,7 +163,7 @@ function answer(
 
 const NO_RIGHTS = { maySee: () => false, may: () => false } as const;
 
-/** Answers a read that is not allowed like one of missing content. @throws Refusal, RegistryError */
+/** Answers a forbidden read as one of missing content. @throws Refusal, RegistryError */
 function answerDenied(
   options: RegistryRoutesOptions,
   call: Call,

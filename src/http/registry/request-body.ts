@@ -8,10 +8,10 @@ import {
 /** A client that sends nothing for this long is cut off. */
 const NO_PROGRESS_MS = 60_000;
 
-/** Received ahead while earlier bytes are stored; more is left to the connection's own buffers. */
+/** Bytes received ahead while earlier ones are stored; further bytes stay in the buffers of the system. */
 const AHEAD_BYTES = 256 * 1024;
 
-/** The body of a request; nothing is received before it is read. */
+/** The body of a request; nothing is received before the first read. */
 export class RequestBody implements UploadBody {
   readonly lengthBytes: number | undefined;
   progressedAtMs: number;
@@ -89,7 +89,7 @@ export class RequestBody implements UploadBody {
     if (request.socket.readableEnded && !request.complete) this.#onLeft();
   }
 
-  /** Stops receiving; what follows is discarded with the connection. */
+  /** Stops receiving; further bytes are discarded with the connection. */
   #stop(): void {
     clearTimeout(this.#timer);
     const request = this.#request;
@@ -115,7 +115,7 @@ export class RequestBody implements UploadBody {
   };
 
   readonly #onLeft = (): void => {
-    // What arrived before is right: the client continues after it.
+    // The bytes that arrived before are right: the client continues after them.
     if (!this.#hasEnded && this.#broken === undefined) this.#request.read();
     this.cut("left");
   };

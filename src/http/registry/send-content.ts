@@ -166,7 +166,7 @@ export function addBlobDescription(
   addNamespace(head, routed);
 }
 
-/** The entity tag of content: its digest in quotes. */
+/** Returns the entity tag of content: its digest in quotes. */
 export function etagOf(digest: Digest): string {
   return `"${digest}"`;
 }

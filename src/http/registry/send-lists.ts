@@ -76,7 +76,7 @@ export async function sendCatalog(
   send(call, head, JSON.stringify({ repositories: page.entries }));
 }
 
-/** Whether a name without a registry leads to the hosted default, and to the repository of that name. */
+/** Returns whether a name without a registry is routed to the repository of that name in the hosted default. */
 function isOfDefault(routes: Routes, name: string): boolean {
   const hints = { prefix: undefined, ns: undefined, host: undefined };
   const routed = routes.routeRepository(hints, name);

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 
-/** The part of a refused body that is read and discarded at most. */
+/** The most bytes of a refused body that are read and discarded. */
 const MAX_DISCARDED_BYTES = 16 * 1024 * 1024;
 /** How long a client may take to send the rest of a refused body. */
 const MAX_LINGER_MS = 5_000;
@@ -8,8 +8,8 @@ const MAX_LINGER_MS = 5_000;
 const MAX_IDLE_MS = 250;
 
 /**
- * Sends the last bytes of a response whose request has an unread body, and closes the connection
- * when the body was read or a bound is reached. A connection that is closed with unread bytes is
+ * Sends the last bytes of a response whose request has an unread body. Then discards the body, and
+ * closes the connection at its end or when a bound is reached. A connection that is closed with unread bytes is
  * reset, and the reset destroys a response that the client has not read yet.
  *
  * @param response its head is written, with `Content-Length` and `Connection: close`

@@ -87,7 +87,8 @@ async function continueUpload(
       const { digest } = target;
       if (digest === undefined) {
         throw new RegistryError("DIGEST_INVALID", {
-          detail: "the digest of the blob is missing",
+          detail:
+            "got no digest; expected the digest of the blob as a query parameter",
         });
       }
       await withBody(call, routed, clock, (request) =>
@@ -172,7 +173,8 @@ function parseChunkRange(text: string | undefined): ChunkRange | undefined {
   const [, first, last] = CHUNK_RANGE.exec(text) ?? [];
   if (first === undefined || last === undefined) {
     throw new RegistryError("BLOB_UPLOAD_INVALID", {
-      detail: "Content-Range must be two positions",
+      detail:
+        "got a malformed Content-Range; expected two positions, such as 0-1023",
     });
   }
   return { first: Number(first), last: Number(last) };
@@ -198,7 +200,7 @@ function sourcesOf(
     const source = routes.routeRepository(hints, from);
     if (source.ok) found.push(repositoryKey(source));
   }
-  // Clients that know a registry only by a prefix or a host name the repository within it.
+  // A client that selects the registry by a prefix or a host gives only the repository's name.
   const own = routes.routeRepository(without, `${routed.hosted.name}/${from}`);
   if (own.ok) found.push(repositoryKey(own));
   return found;
@@ -216,7 +218,7 @@ function mayPull(
   );
 }
 
-/** A registry that left the configuration, or was added to it later, is not mounted from. */
+/** Returns whether the registry is in the routes of the request: others are not mounted from. */
 function isConfigured(
   routes: Routes,
   registry: string,
@@ -248,7 +250,7 @@ function progressHead(
   return [
     "Location",
     location,
-    // Of an empty upload as Distribution states it: clients do not parse `0--1`.
+    // As Distribution states an empty upload: clients do not parse `0--1`.
     "Range",
     `0-${Math.max(0, writtenBytes - 1)}`,
     "Docker-Upload-UUID",

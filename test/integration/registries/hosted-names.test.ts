@@ -79,7 +79,9 @@ void describe("a name that was hosted", () => {
     await pushTo(mirror.root, "local");
     await mirror.restart({ hosted: [] });
     assert.ok(
-      mirror.log.some(({ msg }) => /kept out of reach/.test(String(msg))),
+      mirror.log.some(({ msg }) =>
+        /hosted registries with content are not/.test(String(msg)),
+      ),
     );
     for (const path of [
       "/v2/team/app/manifests/v?ns=local",

@@ -64,7 +64,7 @@ void describe("the notice about pushes at the start", () => {
       );
       assert.equal(
         line["msg"],
-        "only clients on this machine may push, and in a container there is none",
+        "only clients on this machine may push; no client of a container is on its machine",
       );
     });
   }

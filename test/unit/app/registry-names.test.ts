@@ -145,7 +145,7 @@ void describe("the guard of names at the start", () => {
     });
     assert.deepEqual(calls, [
       ["reserve", ["gone"]],
-      "content of hosted registries that are not configured is kept out of reach",
+      "hosted registries with content are not configured; their content stays and is not served",
     ]);
   });
 

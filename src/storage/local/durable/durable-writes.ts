@@ -7,7 +7,7 @@ import type { Changed } from "../index/root-changes.ts";
 import { type JournalRoot, lineOf, rootName } from "../upkeep/journal-lines.ts";
 import type { RootChange, SyncedLines } from "../upkeep/roots-journal.ts";
 
-/** Makes what the index writes durable. */
+/** Makes the writes of the index durable. */
 export interface HostedDurability {
   /** Appends lines to the journal and syncs them. @throws StorageError: they may have been written */
   appendSynced(roots: readonly JournalRoot[]): Promise<SyncedLines>;
@@ -30,9 +30,9 @@ export interface DurableWritesParts {
   readonly nowMs: () => number;
 }
 
-/** Another repository may take a quota or a blob between the plan and the write. */
+/** Attempts of a write: another repository may use the quota, or a blob may be removed, after the plan. */
 const MAX_ATTEMPTS = 5;
-/** Bounds the names whose lines may be wrong, while the disk rejects every line. */
+/** Bounds the names with doubtful lines while the disk rejects every line. */
 const MAX_DOUBTFUL = 10_000;
 
 interface Doubt {
@@ -45,8 +45,8 @@ interface Doubt {
  * journal are synced, then the rows are committed and synced. The changes of one repository run one
  * after the other, so that lines and rows have the same order.
  *
- * A write that fails after its line may have been written is followed by lines that state what the
- * index has. Until they are synced, changes of that repository are rejected.
+ * If a write fails after its line may have been written, further lines state the rows of the index.
+ * Until they are synced, changes of that repository are rejected.
  */
 export class DurableWrites {
   readonly #parts: DurableWritesParts;
@@ -133,7 +133,7 @@ export class DurableWrites {
     }
   }
 
-  /** On a disk without a free byte a deletion could not make room otherwise. */
+  /** Appends lines; on a full disk it frees the reserve first, because otherwise no deletion could make room. */
   async #appendOnFullDisk(lines: readonly JournalRoot[]): Promise<SyncedLines> {
     const { transactions, durability } = this.#parts;
     try {
@@ -222,7 +222,7 @@ const DIFFERS = new IndexError(
   "the repository changed while its journal line was written",
 );
 
-/** The times may differ. */
+/** Returns whether two plans make the same changes; their times may differ. */
 function isSame(a: readonly RootChange[], b: readonly RootChange[]): boolean {
   return a.length === b.length && textOf(a) === textOf(b);
 }

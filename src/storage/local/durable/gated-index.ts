@@ -5,7 +5,7 @@ import {
 } from "../../metadata-index.ts";
 import type { HostedGate } from "./hosted-gate.ts";
 
-/** Every method of hosted repositories but those of upload sessions, which no line records. */
+/** The methods of hosted repositories, except those of upload sessions, which no line records. */
 const HOSTED_METHODS = [
   "recordHostedBlob",
   "mountHostedBlob",
@@ -26,7 +26,7 @@ const HOSTED_METHODS = [
 
 /**
  * Returns an index for requests, whose answers about hosted repositories wait for the replay of the
- * journal. Otherwise no method takes longer: none gets a promise or an object more.
+ * journal. Without a replay no method costs more: it allocates no further promise or object.
  */
 export function gateHosted(
   index: MetadataIndex,
@@ -61,10 +61,10 @@ export function gateHosted(
       if (row === undefined && gate.mayRestore) throw new IndexRestoringError();
       return row;
     },
-    // Its files are kept if the index can't be written.
+    // The blob's files are kept during a replay, even if the index can't be written.
     isHosted: async (digest) =>
       gate.mayRestore || (await index.isHosted(digest)),
-    // A row of an older index may condemn what the journal names.
+    // An older index may condemn blobs that the journal names.
     listCondemned: (limit, except) =>
       gate.isOn ? Promise.resolve([]) : index.listCondemned(limit, except),
   };

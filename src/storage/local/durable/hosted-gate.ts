@@ -83,7 +83,7 @@ export class HostedGate {
     return true;
   }
 
-  /** Waits in any case: what is requested is hosted. @throws IndexRestoringError */
+  /** Waits for a request to a hosted repository. @throws IndexRestoringError */
   async passHosted(): Promise<void> {
     // The index may be replaced again while the request waits.
     while (this.#isOn) await this.#within(this.#ended.promise);

@@ -30,7 +30,7 @@ export interface HostedReplayParts {
   readonly clock: Clock;
   readonly journal: Pick<RootsJournal, "eachLine">;
   readonly recovery: HostedRecovery;
-  /** Whether the index may be an older copy: what has no line was deleted since. */
+  /** Whether the index may be an older copy: content without a line was deleted since. */
   readonly isOlder: boolean;
   /** Called with the registries that the journal names, before anything is restored. */
   readonly onRegistries: (registries: ReadonlySet<string>) => void;
@@ -38,14 +38,14 @@ export interface HostedReplayParts {
 }
 
 export interface HostedReplay {
-  /** Manifests and tags that were put. */
+  /** The number of manifests and tags that were restored. */
   readonly restored: number;
   readonly deleted: number;
   /** Lines that can't be restored, because the manifest is not stored or is damaged. */
   readonly lost: readonly JournalRoot[];
 }
 
-/** Work between two turns of the event loop for requests. */
+/** Names handled before the event loop serves requests again. */
 const NAMES_PER_TURN = 64;
 const PAGE_ROWS = 256;
 
@@ -54,7 +54,7 @@ const PAGE_ROWS = 256;
  * committed, so that the last line of a name is never older than its row.
  *
  * Only names whose last line differs from its row are kept in memory, and, for an older index, the
- * names of all that exists.
+ * names of all content.
  *
  * @throws the signal's reason, the system's errors, SQLite's errors, IndexError
  */

@@ -28,7 +28,7 @@ export class SqliteRootIndex
   readonly #parts: IndexParts;
   readonly #roots: SqliteRoots;
   readonly #transactions: IndexTransactions;
-  /** Listed for removal by a caller that has not reported the result yet. */
+  /** Blobs that were listed for removal and whose caller has not reported the result yet. */
   readonly #beingRemoved = new Set<Digest>();
 
   constructor(parts: IndexParts) {

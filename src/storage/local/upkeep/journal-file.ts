@@ -7,7 +7,7 @@ import { MAX_LINE_LENGTH } from "./journal-lines.ts";
 const { O_RDONLY, O_WRONLY, O_CREAT, O_APPEND, O_TRUNC, O_NOFOLLOW } =
   constants;
 const READ_BYTES = 256 * 1024;
-/** So few bytes are copied while appends wait. */
+/** The most bytes that are copied while appends wait. */
 const SHORT_TAIL_BYTES = 64 * 1024;
 /** Bounds the copies of a tail that grows as fast as it is copied. */
 const MAX_TAIL_COPIES = 16;
@@ -16,7 +16,7 @@ const MAX_TAIL_COPIES = 16;
 export class JournalFile {
   readonly #layout: DiskLayout;
   readonly #fileSystem: FileSystem;
-  /** The next append starts a new line, because a crash or a failure may have cut the last one. */
+  /** The next append starts a new line: a crash or a failure may have cut the last one. */
   #isTorn = true;
   /** Whether the name of the file is durable. */
   #isNameSynced = false;
@@ -60,7 +60,7 @@ export class JournalFile {
     }
   }
 
-  /** Visits the lines, a few thousand at a time. No file has no lines. */
+  /** Visits the lines, a few thousand at a time; none if there is no file. */
   async eachLine(
     visit: (lines: readonly string[]) => Promise<void> | void,
     signal?: AbortSignal,
@@ -83,7 +83,7 @@ export class JournalFile {
         position += length;
         // Lines are ASCII: references, digests and media types hold nothing else.
         const lines = (rest + buffer.toString("latin1", 0, length)).split("\n");
-        // One character more than is allowed, so that a part of a long line is not taken for a line.
+        // One character more than allowed, so that a part of a long line is not parsed as a line.
         rest = (lines.pop() ?? "").slice(0, MAX_LINE_LENGTH + 1);
         await visit(lines);
       }

@@ -41,7 +41,7 @@ export interface JournalRoot {
   readonly atMs: number;
 }
 
-/** Longer lines are not ours. */
+/** Longer lines were not written by this program. */
 export const MAX_LINE_LENGTH = 4_096;
 
 /** Returns the text that identifies the root, as in `docker.io/library/alpine:3.20`. */

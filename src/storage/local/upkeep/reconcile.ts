@@ -191,7 +191,7 @@ class Reconciliation {
         if ((await this.#stat(digest)) !== undefined) continue;
         // Another request may have deleted or replaced the row.
         if (audit.findRow(digest)?.storedAtMs !== storedAtMs) continue;
-        // A kill may have ended a removal between file and row: what only it needed goes as well.
+        // A kill may have ended a removal between file and row: content that only it needed is removed too.
         if (audit.isCondemned(digest)) await index.forgetCondemned([digest]);
         else await index.forgetBlob(digest);
         this.result.droppedBlobs += 1;

@@ -174,8 +174,8 @@ export class RootsJournal {
   }
 
   /**
-   * Keeps hosted lines whose manifests are not stored, so that a compaction does not drop what a
-   * disk may return later. A new line of the name replaces the kept one.
+   * Keeps hosted lines whose manifests are not stored: a disk may return their bytes later, so that a
+   * compaction must not drop the lines. A new line of the name replaces the kept one.
    */
   keep(roots: readonly JournalRoot[]): void {
     for (const root of roots) this.#kept.set(rootName(root), lineOf(root));

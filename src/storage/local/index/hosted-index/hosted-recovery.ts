@@ -132,7 +132,7 @@ export class HostedRecoveryRows implements HostedRecovery {
        WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = ?)
          AND hosted_manifests.digest = ?`,
     );
-    // The time of the last pull is lost: the present one keeps retention from deleting too much.
+    // The time of the last pull is lost; the present time keeps retention from deleting too much.
     this.#putTag = database.prepare(
       `INSERT INTO tags (repository_id, name, manifest_id, fetched_at_ms, verified_at_ms, used_at_ms,
          is_hosted)

@@ -15,16 +15,16 @@ import { ReservedBytes } from "./upload-quota.ts";
 import { tooManyUploads, unknownUpload } from "./upload-refusal.ts";
 import { UploadSession } from "./upload-session.ts";
 
-/** Uploads that wait for their clients, with or without bytes. */
+/** The most uploads, open and idle, with or without bytes. */
 const MAX_UPLOADS = 10_000;
 /** A client sends its next chunk within seconds; an upload that waits longer needs no open file. */
 const OPEN_MS = 30_000;
 const SWEEP_EVERY_MS = 10_000;
-/** So often the time of the last bytes is recorded: after a restart an upload may be kept that much longer. */
+/** The interval at which the time of the last bytes is recorded; after a restart an upload may expire by as much too early. */
 const RECORD_EVERY_MS = 60_000;
 const PAGE = 200;
 
-export interface OpenUploadsOptions {
+export interface UploadSessionsOptions {
   readonly blobs: Pick<TrackedBlobStore, "beginWrite" | "readUploadSize">;
   readonly index: HostedUploads;
   readonly clock: Clock;
@@ -32,7 +32,7 @@ export interface OpenUploadsOptions {
   readonly metrics: Pick<Metrics, "uploadsInProgress">;
   /** Returns how many uploads may be open at a time. */
   readonly maxOpen: () => number;
-  /** Returns how long an upload of a registry is kept that receives nothing. */
+  /** Returns how long an upload of a registry is kept while it receives nothing. */
   readonly expiryMs: (registry: string) => number;
   /** Replaces {@link MAX_UPLOADS}. */
   readonly maxUploads?: number;
@@ -43,13 +43,13 @@ export interface OpenUploadsOptions {
  * All uploads of this server. Those that are in use or were used within half a minute are *open* and
  * may have an open file; the others are *idle*: a row in the index, and bytes on disk.
  */
-export class OpenUploads {
+export class UploadSessions {
   readonly reserved = new ReservedBytes();
-  readonly #options: OpenUploadsOptions;
+  readonly #options: UploadSessionsOptions;
   readonly #schedule: Schedule;
   readonly #sessions = new Map<UploadId, UploadSession>();
   readonly #loading = new Map<UploadId, Promise<UploadSession | undefined>>();
-  /** Ended uploads whose rows are still there. */
+  /** Ended uploads whose rows still exist. */
   readonly #ended = new Set<UploadId>();
   /** In the order of their start; a subset of the sessions. */
   readonly #open = new Set<UploadSession>();
@@ -58,7 +58,7 @@ export class OpenUploads {
   #hasListed = false;
   #isStopped = false;
 
-  constructor(options: OpenUploadsOptions) {
+  constructor(options: UploadSessionsOptions) {
     this.#options = options;
     this.#schedule = options.schedule ?? scheduleUnref;
   }
@@ -147,20 +147,20 @@ export class OpenUploads {
     try {
       await session.removeBytes();
     } catch {
-      // The failing storage is reported by the request. The row lets a later process find the bytes.
+      // The request reports the failing storage. By the row a later process finds the bytes.
       await session.suspend();
       return;
     }
     this.end(session);
   }
 
-  /** Forgets an upload that has no bytes any more. */
+  /** Forgets an upload whose bytes are published or removed. */
   end(session: UploadSession): void {
     const { isRecorded, id } = session;
     this.#forget(session);
     if (!isRecorded) return;
     this.#ended.add(id);
-    // Not awaited: a row that is left is an upload without bytes, which expires.
+    // Not awaited: a remaining row is an upload without bytes, which expires.
     void this.#options.index
       .dropUpload(id)
       .catch(() => {})
@@ -239,7 +239,7 @@ export class OpenUploads {
     try {
       if (!this.#hasListed) await this.#list();
     } catch {
-      // The storage is away, which its watch has logged; the next sweep tries again.
+      // The storage is absent, which its watch has logged; the next sweep tries again.
     }
     const { clock, expiryMs } = this.#options;
     // A map may change while it is iterated.

@@ -3,16 +3,16 @@ import { BrokenUploadBody } from "../../hosted/uploads/upload-body.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { RequestBody } from "./request-body.ts";
 
-/** How long the body of a manifest may take: engines send it in one piece. */
+/** The time in which a manifest must be received: engines send it in one piece. */
 const MAX_BODY_MS = 60_000;
 
-/** Bodies that are being received, all requests together. */
+/** The memory of all manifests that are being received. */
 const MAX_RECEIVED_BYTES = 64 * 1024 * 1024;
 
 const RETRY_AFTER_MS = 5_000;
 
-/** Reads small bodies whole, within a bound on the memory of all of them. */
-export class BodyReader {
+/** Reads pushed manifests as a whole, within a bound on the memory of all of them. */
+export class ManifestBodyReader {
   readonly #maxMs: number;
   #restBytes: number;
 
@@ -22,7 +22,7 @@ export class BodyReader {
   }
 
   /**
-   * @param maxBytes of this body
+   * @param maxBytes the limit of this body
    * @throws RegistryError 413 if the body is larger, 408 if it is slow, 429 if too many are received
    */
   async read(
@@ -53,7 +53,7 @@ export class BodyReader {
   }
 }
 
-/** The rest of a refused body is discarded after the response. */
+/** Reads a whole body. The rest of a refused one is discarded after the response. */
 async function collect(body: RequestBody, maxBytes: number): Promise<Buffer> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
