@@ -23,7 +23,10 @@ import type { CondemnedBlob } from "./root-index.ts";
 export interface QuotaCondition {
   /** Infinity: unlimited. */
   readonly maxBytes: number;
-  /** Bytes of open uploads that count for the registry, without the one that this write ends. */
+  /**
+   * Bytes of open uploads that count for the registry, without the one that this write ends. Read in
+   * the transaction: an upload that was recorded a moment before counts there as stored.
+   */
   readonly reservedBytes: number;
 }
 

@@ -121,7 +121,9 @@ export class ManifestWrites {
       {
         quota: {
           maxBytes: config.quotaBytes,
-          reservedBytes: reservedBytes(key.upstream),
+          get reservedBytes() {
+            return reservedBytes(key.upstream);
+          },
         },
         isImmutable: immutableTags({ key, config }),
       },

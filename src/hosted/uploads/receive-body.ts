@@ -88,6 +88,8 @@ export async function receiveBody(
   const checkQuota = (bytes: number): void => {
     session.count(bytes);
     if (usedBytes + reserved.of(registry) > config.quotaBytes) {
+      // What is refused must not make other uploads fail.
+      session.count(0);
       throw overQuota();
     }
   };

@@ -196,6 +196,9 @@ export class UploadSession {
     this.#writtenBytes = writer.writtenBytes;
     this.#writer = undefined;
     await writer.commit(digest);
+    // From now on the blob's row counts them.
+    this.#writtenBytes = 0;
+    this.count(0);
   }
 
   /** Closes the file and keeps its bytes. Never throws. */

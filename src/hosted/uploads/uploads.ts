@@ -32,6 +32,7 @@ import {
   asRegistryError,
   isOutOfSpace,
   overQuota,
+  unknownUpload,
   UploadRefusal,
 } from "./upload-refusal.ts";
 import type { UploadSession } from "./upload-session.ts";
@@ -190,7 +191,11 @@ export class Uploads {
   async cancel({ key }: HostedRepository, id: string): Promise<void> {
     try {
       const session = await this.#open.find(key, id);
-      await session.cancel(() => this.#open.drop(session));
+      await session.cancel(() => {
+        // The request that it waited for may have completed the upload.
+        if (session.hasEnded) throw unknownUpload();
+        return this.#open.drop(session);
+      });
     } catch (error) {
       throw asRegistryError(error) ?? error;
     }
@@ -368,10 +373,12 @@ export class Uploads {
     { key, config }: HostedRepository,
     session: UploadSession | undefined,
   ): QuotaCondition {
+    const { reserved } = this.#open;
     return {
       maxBytes: config.quotaBytes,
-      reservedBytes:
-        this.#open.reserved.of(key.upstream) - (session?.countedBytes ?? 0),
+      get reservedBytes() {
+        return reserved.of(key.upstream) - (session?.countedBytes ?? 0);
+      },
     };
   }
 }

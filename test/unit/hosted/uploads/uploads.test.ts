@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { readdir } from "node:fs/promises";
-import { describe, it } from "node:test";
+import { describe, it, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import * as fc from "fast-check";
 import { UploadRefusal } from "../../../../src/hosted/uploads/upload-refusal.ts";
@@ -45,6 +45,34 @@ function beginWhole(scene: UploadScene, digest: Digest, body: ScriptedBody) {
     mount: undefined,
     algorithm: "sha256",
   });
+}
+
+/** Makes the index answer late: its rows are written, and not synced before the release. */
+function holdRecords(test: TestContext, { index }: UploadScene) {
+  const recording = Promise.withResolvers<void>();
+  const again = Promise.withResolvers<void>();
+  const held = Promise.withResolvers<void>();
+  const record = index.recordHostedBlob;
+  let isRecording = false;
+  test.mock.method(
+    index,
+    "recordHostedBlob",
+    async (...input: Parameters<typeof record>) => {
+      const outcome = await record(...input);
+      if (outcome === "stored") index.usedBytes += input[1].sizeBytes;
+      if (isRecording) again.resolve();
+      isRecording = true;
+      recording.resolve();
+      await held.promise;
+      return outcome;
+    },
+  );
+  return {
+    recording: recording.promise,
+    /** A second one. */
+    recordingAgain: again.promise,
+    release: held.resolve,
+  };
 }
 
 void describe("an upload", () => {
@@ -199,6 +227,24 @@ void describe("an upload", () => {
     await refused(scene.uploads.cancel(APP, id), "BLOB_UPLOAD_UNKNOWN", 404);
     assert.deepEqual(await scene.partials(), []);
     assert.equal(scene.index.uploads.size, 0);
+  });
+
+  void it("is not cancelled if the request that is waited for completed it", async (test) => {
+    const scene = await UploadScene.open(test);
+    const id = await scene.begin(APP);
+    await scene.append(APP, id, BYTES);
+    const { recording, release } = holdRecords(test, scene);
+    const finished = scene.finish(APP, id, DIGEST);
+    await recording;
+    const cancelled = refused(
+      scene.uploads.cancel(APP, id),
+      "BLOB_UPLOAD_UNKNOWN",
+      404,
+    );
+    release();
+    await finished;
+    await cancelled;
+    assert.deepEqual(await scene.stored(DIGEST), BYTES);
   });
 
   void it("accepts one request at a time", async (test) => {
@@ -380,6 +426,41 @@ void describe("the limits of uploads", () => {
     scene.index.usedBytes = 80;
     const fits = await scene.begin(quota);
     await scene.append(quota, fits, Buffer.alloc(20));
+  });
+
+  void it("count towards the quota once while they are recorded", async (test) => {
+    const scene = await UploadScene.open(test);
+    const quota = hostedRepository("team/app", { quotaBytes: 30 });
+    const chunks = [BYTES.subarray(0, 15), BYTES.subarray(1, 16)] as const;
+    const first = await scene.begin(quota);
+    await scene.append(quota, first, chunks[0]);
+    const second = await scene.begin(quota);
+    await scene.append(quota, second, chunks[1]);
+    const { recording, recordingAgain, release } = holdRecords(test, scene);
+    const finished = scene.finish(quota, first, digestOf(chunks[0]));
+    await recording;
+    // The row of the first one is there, and its request has not ended.
+    const both = scene.finish(quota, second, digestOf(chunks[1]));
+    await recordingAgain;
+    release();
+    await finished;
+    await both;
+    assert.equal(scene.index.usedBytes, 30);
+    assert.equal(scene.uploads.reservedBytes("local"), 0);
+  });
+
+  void it("that are refused for the quota do not count while they are dropped", async (test) => {
+    const scene = await UploadScene.open(test);
+    const quota = hostedRepository("team/app", { quotaBytes: 30 });
+    const small = await scene.begin(quota);
+    const large = await scene.begin(quota);
+    const refusal = refused(
+      scene.append(quota, large, Buffer.alloc(31)),
+      "DENIED",
+    );
+    const progress = await scene.append(quota, small, BYTES);
+    await refusal;
+    assert.equal(progress.writtenBytes, BYTES.length);
   });
 
   void it("reserve room for the bytes, and refuse an upload without it", async (test) => {
