@@ -27,7 +27,7 @@ export interface ReloadableParts {
   readonly connections: Pick<BoundServers, "setLimits">;
   /** @throws Error if a name belongs to stored content of the other kind */
   readonly checkNames: (before: Config, next: Config) => Promise<void>;
-  /** Routes new requests to other registries. @returns whether any upstream changed */
+  /** Routes new requests by a changed set of registries. @returns whether any upstream changed */
   readonly replaceRegistries: (
     registries: Pick<Config, "upstreams" | "upstreamTemplates" | "hosted">,
   ) => boolean;

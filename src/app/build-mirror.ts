@@ -23,7 +23,7 @@ export interface BuiltMirror {
   /** Drops a cached image by the names that clients use. */
   readonly purgeImage: PurgeImage;
   readonly listCatalog: ListCatalog;
-  /** Shared by mirrored and hosted content. */
+  /** The verification of reads, shared by mirrored and hosted content. */
   readonly reads: StoredReads;
 }
 

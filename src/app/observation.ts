@@ -22,11 +22,11 @@ export async function refreshMetrics(
   metrics.storageObjects.set({ kind: "blob" }, totals.blobs);
   metrics.storageObjects.set({ kind: "manifest" }, totals.manifests);
   metrics.storageObjects.set({ kind: "tag" }, totals.tags);
-  // The answer would wait until the hosted rows are restored, longer than a scrape does.
+  // The index would answer only after the hosted rows are restored, which takes longer than a scrape waits.
   if (upkeep.isRecovering) return;
   const registries = await index.listHostedRegistries().catch(() => undefined);
   if (registries === undefined) return;
-  // A registry without content is listed no more.
+  // A registry without content is no longer listed.
   metrics.hostedBytes.reset();
   for (const { registry, bytes } of registries)
     metrics.hostedBytes.set({ registry }, bytes);

@@ -44,7 +44,7 @@ export function startScrubbing(
   });
   const isHosted = ({ upstream }: RepositoryKey): boolean =>
     live.config.hosted.some(({ name }) => name === upstream);
-  /** A push is the only source of hosted content. */
+  /** Logs damaged hosted content, which only a push can restore. */
   const logHosted = ({ digest, repositories, tags }: DroppedBlob): void => {
     const hosted = repositories.filter(isHosted);
     if (hosted.length === 0) return;

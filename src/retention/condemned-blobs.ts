@@ -22,7 +22,7 @@ export interface CondemnedBlobsOptions {
 export interface Purged {
   readonly blobs: number;
   readonly bytes: number;
-  /** Nothing is left that can be removed now. */
+  /** Whether no further blob can be removed now. */
   readonly isEnd: boolean;
 }
 
@@ -44,7 +44,7 @@ export class CondemnedBlobs {
     const except = new Set<Digest>();
     let [blobs, bytes] = [0, 0];
     for (;;) {
-      // Checked before the list: whatever is listed counts as being removed.
+      // Checked before the list, because listed blobs count as being removed.
       if (isStopped()) return { blobs, bytes, isEnd: false };
       const found = await index.listCondemned(BLOBS_PER_STEP, except);
       if (found.length === 0) return { blobs, bytes, isEnd: true };

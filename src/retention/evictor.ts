@@ -158,7 +158,7 @@ export class Evictor {
 
   /**
    * Removes blobs that are condemned, for a bounded time; the caller repeats it until its end. Runs
-   * between evictions, so that two removals never meet.
+   * between evictions, so that two removals never run concurrently.
    */
   purgeCondemned(): Promise<Purged> {
     return this.#run(() => {

@@ -4,7 +4,7 @@ import type { SqliteRoots } from "../sqlite-roots.ts";
 import type { HostedStatements, LinkId } from "./hosted-statements.ts";
 import type { HostedWrites } from "./hosted-writes.ts";
 
-/** Rows read to find a manifest that names a blob, before the other direction is tried. */
+/** Parents of a blob that are read before the manifests of the repository are read instead. */
 const FEW_PARENTS = 128;
 const FEW_MANIFESTS = 1_000;
 
@@ -24,7 +24,7 @@ export class HostedCollector {
     this.#roots = roots;
   }
 
-  /** Each examined link leaves the list of links to examine. */
+  /** Examines some links, and removes each from the list of links to examine. */
   step(
     claimedBeforeMs: number,
     limit: number,
@@ -67,7 +67,7 @@ export class HostedCollector {
     }
     const claimedAtMs = getClaim.get(link)?.claimedAtMs ?? -Infinity;
     if (claimedAtMs >= claimedBeforeMs) {
-      // Examined again when the claim has expired.
+      // The claim keeps the link, which is examined again after it has expired.
       unmarkLink.run(link);
       return false;
     }

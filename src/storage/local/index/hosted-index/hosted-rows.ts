@@ -50,7 +50,7 @@ export class HostedRows {
     return id;
   }
 
-  /** Returns whether a link to the blob would exceed the quota. A digest that the registry has adds nothing. */
+  /** Returns whether a link to the blob would exceed the quota. A digest that the registry already has adds no bytes. */
   exceedsQuota(
     registry: string,
     digest: Digest,
@@ -115,7 +115,7 @@ export class HostedRows {
   }
 
   /**
-   * Called before a manifest leaves a repository: marks the links of its children.
+   * Called before a manifest is deleted from a repository: marks the links of its children.
    *
    * @returns a function to call afterwards
    */

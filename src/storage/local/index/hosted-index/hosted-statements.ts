@@ -132,7 +132,7 @@ export function prepareHostedStatements(database: Database) {
          AND links.repository_id > (SELECT ?)
        ORDER BY links.repository_id LIMIT ?`,
     ),
-    /** A blob that a repository holds is not content that was found on disk and not requested since. */
+    /** Deletes the root of a blob that was found on disk: a repository holds the blob now. */
     deleteUnclaimedRoot: database.prepare<[number]>(
       `DELETE FROM roots
        WHERE blob_id = (SELECT ?) AND repository_id = (SELECT id FROM repositories WHERE path = '/')
@@ -281,7 +281,7 @@ export function prepareHostedStatements(database: Database) {
       `SELECT claimed_at_ms AS claimedAtMs FROM hosted_links
        WHERE blob_id = (SELECT :blobId) AND repository_id = (SELECT :repositoryId)`,
     ),
-    /** Iterated with a bound: other repositories may have a hundred thousand manifests that name the blob. */
+    /** Lists manifests that name the blob. Iterated with a bound: a hundred thousand of other repositories may name it. */
     eachParent: database.prepare<[number], IdColumn>(
       `SELECT parent_id AS id FROM edges WHERE child_id = (SELECT ?)`,
     ),
