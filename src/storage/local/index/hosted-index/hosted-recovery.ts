@@ -1,4 +1,4 @@
-import type { Database, Statement } from "better-sqlite3";
+import type { Database } from "better-sqlite3";
 import type { Digest } from "../../../../oci/digest.ts";
 import type {
   Reference,
@@ -66,49 +66,22 @@ export interface HostedRecoveryParts {
   readonly rows: BlobRows;
 }
 
-export class HostedRecoveryRows implements HostedRecovery {
-  readonly #parts: HostedRecoveryParts;
-  readonly #registries: Statement<[], { readonly name: string }>;
-  readonly #findTag: Statement<
-    [string, string],
-    {
-      readonly digest: Buffer;
-      readonly mediaType: string;
-      readonly atMs: number;
-      readonly isPinned: 0 | 1;
-    }
-  >;
-  readonly #findManifest: Statement<
-    [string, Buffer],
-    { readonly mediaType: string; readonly atMs: number }
-  >;
-  readonly #putTag: Statement<
-    [
-      {
-        readonly path: string;
-        readonly tag: string;
-        readonly digest: Buffer;
-        readonly atMs: number;
-        readonly nowMs: number;
-      },
-    ]
-  >;
-  readonly #listTags: Statement<
-    [number, string, number],
-    NameColumns & { readonly tag: string }
-  >;
-  readonly #listManifests: Statement<
-    [number, Buffer, number],
-    NameColumns & { readonly digest: Buffer }
-  >;
+type RecoveryStatements = ReturnType<typeof prepareRecoveryStatements>;
 
-  constructor(parts: HostedRecoveryParts) {
-    this.#parts = parts;
-    const { database } = parts;
-    this.#registries = database.prepare(
+export function prepareRecoveryStatements(database: Database) {
+  return {
+    registries: database.prepare<[], { readonly name: string }>(
       `SELECT name FROM hosted_registries WHERE name > '' ORDER BY name`,
-    );
-    this.#findTag = database.prepare(
+    ),
+    findTag: database.prepare<
+      [string, string],
+      {
+        readonly digest: Buffer;
+        readonly mediaType: string;
+        readonly atMs: number;
+        readonly isPinned: 0 | 1;
+      }
+    >(
       `SELECT digests.digest, media_types.name AS mediaType, tags.fetched_at_ms AS atMs,
          tags.is_pinned AS isPinned
        FROM tags
@@ -118,10 +91,13 @@ export class HostedRecoveryRows implements HostedRecovery {
          AND links.repository_id = tags.repository_id
        CROSS JOIN media_types ON media_types.id =
          coalesce(links.media_type_id, manifests.media_type_id)
-       WHERE tags.repository_id = (SELECT id FROM repositories WHERE path = ?)
-         AND tags.name = ? AND tags.is_hosted`,
-    );
-    this.#findManifest = database.prepare(
+       WHERE tags.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
+         AND tags.name = (SELECT ?) AND tags.is_hosted`,
+    ),
+    findManifest: database.prepare<
+      [string, Buffer],
+      { readonly mediaType: string; readonly atMs: number }
+    >(
       `SELECT media_types.name AS mediaType, hosted_manifests.pushed_at_ms AS atMs
        FROM hosted_manifests
        CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
@@ -129,16 +105,26 @@ export class HostedRecoveryRows implements HostedRecovery {
          AND links.repository_id = hosted_manifests.repository_id
        CROSS JOIN media_types ON media_types.id =
          coalesce(links.media_type_id, manifests.media_type_id)
-       WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = ?)
-         AND hosted_manifests.digest = ?`,
-    );
+       WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
+         AND hosted_manifests.digest = (SELECT ?)`,
+    ),
     // The time of the last pull is lost; the present time keeps retention from deleting too much.
-    this.#putTag = database.prepare(
+    putTag: database.prepare<
+      [
+        {
+          readonly path: string;
+          readonly tag: string;
+          readonly digest: Buffer;
+          readonly atMs: number;
+          readonly nowMs: number;
+        },
+      ]
+    >(
       `INSERT INTO tags (repository_id, name, manifest_id, fetched_at_ms, verified_at_ms, used_at_ms,
          is_hosted)
        SELECT repositories.id, :tag, digests.id, :atMs, :atMs, :nowMs, 1
        FROM repositories CROSS JOIN digests
-       WHERE repositories.path = :path AND digests.digest = :digest
+       WHERE repositories.path = (SELECT :path) AND digests.digest = (SELECT :digest)
        ON CONFLICT (repository_id, name) DO UPDATE SET
          manifest_id = excluded.manifest_id,
          fetched_at_ms = excluded.fetched_at_ms,
@@ -146,15 +132,21 @@ export class HostedRecoveryRows implements HostedRecovery {
          used_at_ms = excluded.used_at_ms,
          gone_at_ms = NULL,
          is_hosted = 1`,
-    );
-    this.#listTags = database.prepare(
+    ),
+    listTags: database.prepare<
+      [number, string, number],
+      NameColumns & { readonly tag: string }
+    >(
       `SELECT tags.repository_id AS repositoryId, repositories.upstream,
          repositories.name AS repository, tags.name AS tag, tags.fetched_at_ms AS atMs
        FROM tags CROSS JOIN repositories ON repositories.id = tags.repository_id
        WHERE (tags.repository_id, tags.name) > (?, ?) AND tags.is_hosted
        ORDER BY tags.repository_id, tags.name LIMIT ?`,
-    );
-    this.#listManifests = database.prepare(
+    ),
+    listManifests: database.prepare<
+      [number, Buffer, number],
+      NameColumns & { readonly digest: Buffer }
+    >(
       `SELECT hosted_manifests.repository_id AS repositoryId, repositories.upstream,
          repositories.name AS repository, hosted_manifests.digest,
          hosted_manifests.pushed_at_ms AS atMs
@@ -162,17 +154,27 @@ export class HostedRecoveryRows implements HostedRecovery {
        CROSS JOIN repositories ON repositories.id = hosted_manifests.repository_id
        WHERE (hosted_manifests.repository_id, hosted_manifests.digest) > (?, ?)
        ORDER BY hosted_manifests.repository_id, hosted_manifests.digest LIMIT ?`,
-    );
+    ),
+  };
+}
+
+export class HostedRecoveryRows implements HostedRecovery {
+  readonly #parts: HostedRecoveryParts;
+  readonly #statements: RecoveryStatements;
+
+  constructor(parts: HostedRecoveryParts) {
+    this.#parts = parts;
+    this.#statements = prepareRecoveryStatements(parts.database);
   }
 
   registries(): readonly string[] {
-    return this.#registries.all().map(({ name }) => name);
+    return this.#statements.registries.all().map(({ name }) => name);
   }
 
   readNow({ key, reference }: HostedName): RootChange {
     const path = pathOf(key);
     if (reference.kind === "tag") {
-      const row = this.#findTag.get(path, reference.tag);
+      const row = this.#statements.findTag.get(path, reference.tag);
       if (row === undefined) return gone({ key, reference });
       const { digest, mediaType, atMs, isPinned } = row;
       return {
@@ -185,7 +187,7 @@ export class HostedRecoveryRows implements HostedRecovery {
       };
     }
     const { digest } = reference;
-    const row = this.#findManifest.get(path, bytesOf(digest));
+    const row = this.#statements.findManifest.get(path, bytesOf(digest));
     if (row === undefined) return gone({ key, reference });
     return { key, reference, digest, isPinned: false, ...row };
   }
@@ -193,7 +195,11 @@ export class HostedRecoveryRows implements HostedRecovery {
   *eachName(limit: number): Generator<readonly HostedNameRow[]> {
     let tag = { repositoryId: 0, tag: "" };
     for (;;) {
-      const rows = this.#listTags.all(tag.repositoryId, tag.tag, limit);
+      const rows = this.#statements.listTags.all(
+        tag.repositoryId,
+        tag.tag,
+        limit,
+      );
       const last = rows.at(-1);
       if (last === undefined) break;
       tag = last;
@@ -208,7 +214,7 @@ export class HostedRecoveryRows implements HostedRecovery {
       digest: Buffer.alloc(0),
     };
     for (;;) {
-      const rows = this.#listManifests.all(
+      const rows = this.#statements.listManifests.all(
         manifest.repositoryId,
         manifest.digest,
         limit,
@@ -244,8 +250,8 @@ export class HostedRecoveryRows implements HostedRecovery {
     }
     writes.restoreManifest(key, manifest);
     for (const { tag, atMs } of tags) {
-      const before = this.#findTag.get(pathOf(key), tag);
-      this.#putTag.run({
+      const before = this.#statements.findTag.get(pathOf(key), tag);
+      this.#statements.putTag.run({
         path: pathOf(key),
         tag,
         digest: bytesOf(manifest.digest),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { prepareRecoveryStatements } from "../../../../../src/storage/local/index/hosted-index/hosted-recovery.ts";
 import { prepareHostedStatements } from "../../../../../src/storage/local/index/hosted-index/hosted-statements.ts";
 import { prepareIndexStatements } from "../../../../../src/storage/local/index/index-statements.ts";
 import { prepareRootStatements } from "../../../../../src/storage/local/index/root-statements.ts";
@@ -18,6 +19,7 @@ void describe("the statements of the index", () => {
       ...Object.entries(prepareIndexStatements(database)),
       ...Object.entries(prepareRootStatements(database)),
       ...Object.entries(prepareHostedStatements(database)),
+      ...Object.entries(prepareRecoveryStatements(database)),
     ];
     assert(statements.length >= 100);
     for (const [name, { source }] of statements) {
@@ -50,6 +52,7 @@ void describe("the statements of the index", () => {
     const others = [
       ...Object.entries(prepareRootStatements(database)),
       ...Object.entries(prepareHostedStatements(database)),
+      ...Object.entries(prepareRecoveryStatements(database)),
     ];
     for (const [name, { source }] of [...joins, ...others]) {
       assert.doesNotMatch(
