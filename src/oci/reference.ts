@@ -109,6 +109,12 @@ export function isReferrersTag(tag: Tag): boolean {
   return REFERRERS_TAG.test(tag);
 }
 
+/** Returns the digest that a {@link isReferrersTag} is derived from; undefined if the tag has only a part of it. */
+export function referrersTagSubject(tag: Tag): Digest | undefined {
+  const [digest = ""] = tag.split(".");
+  return parseDigest(digest.replace("-", ":"));
+}
+
 /** The canonical key of a repository, the same for every spelling of it. */
 export interface RepositoryKey {
   /** A key of the configuration's `upstreams`. */

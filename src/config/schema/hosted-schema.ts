@@ -15,7 +15,7 @@ const RETENTION_RULE = mappingOf(
       minimum: 1,
       maximum: 1_000_000,
       description:
-        "The number of tags of each repository that are kept, those pushed last.",
+        "The number of tags of each repository that are kept, those pushed last. Tags that are derived from a digest are not counted.",
       examples: [10],
       "x-expected": "a whole number from 1 to 1000000",
       "x-absent": "no tag is kept because it is new",
@@ -64,7 +64,7 @@ const RETENTION_SCHEMA = mappingOf(
       default: [],
       maxItems: 256,
       description:
-        "Tags to keep; the first rule that matches a tag decides, and a tag that it does not keep is deleted. A tag that no rule matches is kept, and so is an immutable one.",
+        "Tags to keep; the first rule that matches a tag decides, and a tag that it does not keep is deleted. A tag that no rule matches is kept, and so is an immutable one. A tag that is derived from a digest (`sha256-…`, also with `.sig`, `.att` or `.sbom`) is kept while a hosted repository has the manifest with that digest.",
       examples: [
         [
           {
@@ -81,7 +81,7 @@ const RETENTION_SCHEMA = mappingOf(
     untagged: durationOf("7d", {
       "x-atLeast": "1h",
       description:
-        "The time for which a manifest is kept that no tag and no other manifest names.",
+        "The time for which a manifest is kept that no tag and no other manifest names. A tag that is derived from the digest of a manifest that no hosted repository has is deleted if it was pushed longer ago, unless it is immutable or `keepPulledWithin` or `keepTags` of its rule keeps it.",
       "x-expected": "a duration of at least 1h, such as 7d, or forever",
       "x-zero": "`forever`: always",
     }),

@@ -1,11 +1,13 @@
 import type { HostedConfig } from "../../config/config.ts";
 import { formatDuration } from "../../config/schema/units.ts";
 import type { Digest } from "../../oci/digest.ts";
-import type {
-  Reference,
-  RepositoryKey,
-  RepositoryName,
-  Tag,
+import {
+  isReferrersTag,
+  type Reference,
+  referrersTagSubject,
+  type RepositoryKey,
+  type RepositoryName,
+  type Tag,
 } from "../../oci/reference.ts";
 import { Pace } from "../../retention/victim-search.ts";
 import type {
@@ -14,8 +16,15 @@ import type {
   ImmutableTags,
   UntaggedManifest,
 } from "../../storage/hosted-index.ts";
-import type { ImageIndex } from "../../storage/root-index.ts";
-import { type RepositoryRules, TagRules } from "./tag-rules.ts";
+import type {
+  ImageIndex,
+  RetentionIndex as BlobRetention,
+} from "../../storage/root-index.ts";
+import {
+  type RepositoryRules,
+  TagRules,
+  type TagVerdict,
+} from "./tag-rules.ts";
 
 export type RetentionIndex = Pick<
   HostedManifests,
@@ -25,7 +34,8 @@ export type RetentionIndex = Pick<
   | "deleteHostedTag"
   | "deleteHostedManifest"
 > &
-  Pick<ImageIndex, "getRoot">;
+  Pick<ImageIndex, "getRoot"> &
+  Pick<BlobRetention, "isHosted">;
 
 /** A tag or manifest that the rules do not keep. */
 export type DueDeletion = {
@@ -76,19 +86,17 @@ export async function walkRegistry(
     for (const repository of page) {
       if (isOver()) return;
       const walk = new RepositoryWalk(config, repository, options);
-      const found = rules.forRepository(repository);
-      if (found !== undefined) await walk.visitTags(found, visit);
-      await walk.visitUntagged(
-        (tag) => rules.isImmutable(repository, tag),
-        visit,
-      );
+      const isImmutable: ImmutableTags = (tag) =>
+        rules.isImmutable(repository, tag);
+      await walk.visitTags(rules.forRepository(repository), isImmutable, visit);
+      await walk.visitUntagged(isImmutable, visit);
     }
     last = page.at(-1);
   } while (last !== undefined);
 }
 
 class RepositoryWalk {
-  readonly #config: HostedConfig;
+  readonly #untaggedMs: number;
   readonly #key: RepositoryKey;
   readonly #options: WalkOptions;
   readonly #pace = new Pace();
@@ -98,38 +106,65 @@ class RepositoryWalk {
     repository: RepositoryName,
     options: WalkOptions,
   ) {
-    this.#config = config;
+    this.#untaggedMs = config.retention?.untaggedMs ?? Infinity;
     this.#key = { upstream: config.name, repository };
     this.#options = options;
   }
 
-  async visitTags(rules: RepositoryRules, visit: Visit): Promise<void> {
+  /** Without rules only tags that are derived from a digest are visited. */
+  async visitTags(
+    rules: RepositoryRules | undefined,
+    isImmutable: ImmutableTags,
+    visit: Visit,
+  ): Promise<void> {
     const { nowMs } = this.#options;
-    if (rules.needsCount) {
+    if (rules === undefined && this.#untaggedMs === Infinity) return;
+    if (rules?.needsCount === true) {
       await this.#eachTag(async (row) => rules.count(row));
     }
     await this.#eachTag(async (row) => {
-      const verdict = rules.judge(row, nowMs);
+      const isDerived = isReferrersTag(row.tag);
+      if (rules === undefined && !isDerived) return;
+      const verdict =
+        isDerived && !isImmutable(row.tag)
+          ? await this.#judgeDerived(row, rules)
+          : rules?.judge(row, nowMs);
       const reference = { kind: "tag", tag: row.tag } as const;
       const isKept = verdict === undefined || (await this.#isPinned(reference));
       await visit(
         "tag",
         isKept
           ? undefined
-          : {
-              kind: "tag",
-              key: this.#key,
-              isImmutable: rules.isImmutable,
-              row,
-              ...verdict,
-            },
+          : { kind: "tag", key: this.#key, isImmutable, row, ...verdict },
       );
     });
   }
 
+  /**
+   * A signature or a list of referrers is kept with the manifest that its tag is derived from, and
+   * then like a manifest without a tag. Signatures may be in a repository of their own, so that the
+   * manifest may be in any hosted repository.
+   */
+  async #judgeDerived(
+    row: HostedTag,
+    rules: RepositoryRules | undefined,
+  ): Promise<TagVerdict | undefined> {
+    const { index, nowMs } = this.#options;
+    const untaggedMs = this.#untaggedMs;
+    if (nowMs - row.pushedAtMs <= untaggedMs) return undefined;
+    if (rules?.isKeptDerived(row, nowMs) === true) return undefined;
+    const subject = referrersTagSubject(row.tag);
+    // The tag of a sha512 digest has half of its digits, which are not enough to find the manifest.
+    if (subject === undefined || (await index.isHosted(subject))) {
+      return undefined;
+    }
+    const reason = `untagged: derived from a manifest that is gone, and older than ${formatDuration(untaggedMs)}`;
+    return { reason, isTimed: true };
+  }
+
   async visitUntagged(isImmutable: ImmutableTags, visit: Visit): Promise<void> {
     const { index, nowMs, isOver } = this.#options;
-    const untaggedMs = this.#config.retention?.untaggedMs ?? Infinity;
+    const untaggedMs = this.#untaggedMs;
     if (untaggedMs === Infinity) return;
     const reason = `untagged: for longer than ${formatDuration(untaggedMs)}`;
     let last: Digest | undefined;

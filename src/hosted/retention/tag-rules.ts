@@ -4,7 +4,11 @@ import type {
 } from "../../config/config.ts";
 import { formatDuration } from "../../config/schema/units.ts";
 import { compilePattern, compileRepositoryPattern } from "../../oci/glob.ts";
-import type { RepositoryName, Tag } from "../../oci/reference.ts";
+import {
+  isReferrersTag,
+  type RepositoryName,
+  type Tag,
+} from "../../oci/reference.ts";
 import type { HostedTag } from "../../storage/hosted-index.ts";
 import { NewestTags } from "./newest-tags.ts";
 
@@ -78,7 +82,9 @@ export class RepositoryRules {
     return this.#newest.size > 0;
   }
 
+  /** Tags that are derived from a digest are not counted: they belong to another tag. */
   count(row: HostedTag): void {
+    if (isReferrersTag(row.tag)) return;
     const rule = this.#find(row.tag);
     if (rule !== undefined) this.#newest.get(rule)?.add(row);
   }
@@ -88,20 +94,27 @@ export class RepositoryRules {
     const rule = this.#find(row.tag);
     if (rule === undefined || this.isImmutable(row.tag)) return undefined;
     if (this.#newest.get(rule)?.has(row) === true) return undefined;
-    const { keepPulledWithinMs } = rule.config;
-    if (
-      keepPulledWithinMs !== undefined &&
-      nowMs - Math.max(row.pulledAtMs, row.pushedAtMs) <= keepPulledWithinMs
-    ) {
-      return undefined;
-    }
-    if (rule.isKeptTag(row.tag)) return undefined;
-    return { reason: rule.reason, isTimed: keepPulledWithinMs !== undefined };
+    if (isKept(rule, row, nowMs)) return undefined;
+    const isTimed = rule.config.keepPulledWithinMs !== undefined;
+    return { reason: rule.reason, isTimed };
+  }
+
+  /** Returns whether a rule keeps a tag that is derived from a digest, if its manifest is gone. */
+  isKeptDerived(row: HostedTag, nowMs: number): boolean {
+    const rule = this.#find(row.tag);
+    return rule !== undefined && isKept(rule, row, nowMs);
   }
 
   #find(tag: Tag): CompiledRule | undefined {
     return this.#rules.find(({ covers }) => covers(this.#repository, tag));
   }
+}
+
+/** Returns whether the rule keeps the tag because of its pulls or its name. */
+function isKept(rule: CompiledRule, row: HostedTag, nowMs: number): boolean {
+  const { keepPulledWithinMs = -Infinity } = rule.config;
+  const idleMs = nowMs - Math.max(row.pulledAtMs, row.pushedAtMs);
+  return idleMs <= keepPulledWithinMs || rule.isKeptTag(row.tag);
 }
 
 function compileRule(config: RuleConfig): CompiledRule {

@@ -7,7 +7,11 @@ import type {
 import { Collection } from "../../../../src/hosted/collection.ts";
 import type { HostedEvent } from "../../../../src/hosted/hosted.ts";
 import { Retention } from "../../../../src/hosted/retention/retention.ts";
-import type { Digest } from "../../../../src/oci/digest.ts";
+import { type Digest, digestOf } from "../../../../src/oci/digest.ts";
+import {
+  REFERRERS_TAG_SUFFIXES as SUFFIXES,
+  referrersTag,
+} from "../../../../src/oci/reference.ts";
 import type { AuditEvent } from "../../../../src/telemetry/audit.ts";
 import { keyOf, tag } from "../../../contract/metadata-index-contract.ts";
 import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
@@ -195,6 +199,69 @@ void describe("retention", () => {
       for (const digest of gone) assert.equal(await isHeld(digest), false);
       for (const digest of others) assert.equal(await isHeld(digest), true);
     }
+  });
+
+  void it("neither counts nor deletes tags derived from the digest of a hosted manifest", async (test) => {
+    const newest = { ...NEWEST_2, keepNewest: 1, keepTags: [] };
+    const { retention, push, tags, store } = await setUp(test, [
+      retaining({ rules: [newest], untaggedMs: 7 * DAY_MS }),
+    ]);
+    const old = await push(app, "old");
+    const image = await push(app, "new");
+    const derived = SUFFIXES.map((suffix) => `${referrersTag(image)}${suffix}`);
+    const long = digestOf(Buffer.from("image"), "sha512");
+    derived.push(referrersTag(long));
+    for (const name of [...derived, `${referrersTag(old)}.sig`])
+      await push(app, name);
+    // Signatures in a repository of their own, which no rule covers.
+    const signatures = keyOf("local", "signatures");
+    await push(signatures, `${referrersTag(image)}.sig`);
+    await retention.apply({ timed: "all" });
+    assert.deepEqual(
+      new Set(await tags(app)),
+      new Set(["new", ...derived, `${referrersTag(old)}.sig`]),
+    );
+    store.clock.advance(7 * DAY_MS + 1);
+    // The image of the deleted tag goes as well, and then its signature.
+    await retention.apply({ timed: "all" });
+    await retention.apply({ timed: "all" });
+    assert.deepEqual(new Set(await tags(app)), new Set(["new", ...derived]));
+    assert.equal((await tags(signatures)).length, 1);
+  });
+
+  void it("deletes tags derived from the digest of a deleted manifest, after the time of untagged manifests", async (test) => {
+    const { retention, push, tags, store } = await setUp(test, [
+      retaining({
+        rules: [{ ...NEWEST_2, keepNewest: 1, keepTags: ["*.sbom"] }],
+        untaggedMs: 7 * DAY_MS,
+        immutableTags: ["**:*.att"],
+      }),
+      retaining({ name: "corp", rules: [{ ...NEWEST_2, keepNewest: 1 }] }),
+    ]);
+    for (const key of [app, web, corp]) {
+      const image = await push(key, "image");
+      for (const suffix of SUFFIXES)
+        await push(key, `${referrersTag(image)}${suffix}`);
+      if (key === web) continue;
+      await store.index.deleteHostedManifest(key, image, () => false);
+    }
+    store.clock.advance(6 * DAY_MS);
+    assert.equal((await retention.apply({ timed: "all" })).count, 0);
+    store.clock.advance(DAY_MS + 1);
+    const planned = await retention.plan();
+    const { listed, count } = await retention.apply({ timed: "all" });
+    assert.equal(count, 2);
+    assert.deepEqual(listed, planned.listed);
+    assert.deepEqual(
+      new Set(listed.map(({ reason }) => reason)),
+      new Set([
+        "untagged: derived from a manifest that is gone, and older than 7d",
+      ]),
+    );
+    const suffixes = (await tags(app)).map((name) => name.split(".")[1]);
+    assert.deepEqual(suffixes, ["att", "sbom"]);
+    assert.equal((await tags(web)).length, 5);
+    assert.equal((await tags(corp)).length, 4);
   });
 
   void it("deletes at most half of a registry because of the time, unless an operator orders it", async (test) => {
