@@ -34,7 +34,7 @@ const GRACE_MS = 3_600_000;
 /** Space is free within a minute, even if a claim expires and no request follows. */
 const CHECK_EVERY_MS = 20_000;
 /**
- * How long the background collection keeps what a deleted manifest named. The put of a manifest ends
+ * How long the background collection keeps the blobs that a deleted manifest named. The put of a manifest ends
  * the claims of all clients, so another push that received the answer that a blob exists loses it when
  * that manifest is deleted; within this time it does not.
  */
@@ -154,7 +154,7 @@ export class Collection implements GarbageCollection {
     this.#tickLater();
   }
 
-  /** @returns what was removed */
+  /** @returns the number of removed blobs and their bytes */
   #pass(options: PassOptions = {}): Promise<{ blobs: number; bytes: number }> {
     const pass = this.#last.then(() => this.#run(options));
     this.#last = pass.catch(() => undefined);
@@ -192,7 +192,7 @@ export class Collection implements GarbageCollection {
     return { blobs, bytes };
   }
 
-  /** After a step of the clock no claim ends by its time: the step says nothing about its age. */
+  /** Returns the time before which a claim has expired. After a step of the clock no claim expires: its age is unknown. */
   #claimedBeforeMs(): number {
     return this.#clockSteps.isRecent()
       ? 0

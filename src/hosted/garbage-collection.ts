@@ -12,7 +12,7 @@ export interface GarbageReport {
   /** The number of these deletions, listed or not. */
   readonly deletions: number;
   /**
-   * Blobs that were removed, or would be. A dry run does not count what only `deleted` needs, and ends
+   * Blobs that were removed, or would be. A dry run does not count blobs that only `deleted` needs, and ends
    * at 1 000 blobs while the mirror runs.
    */
   readonly blobs: number;

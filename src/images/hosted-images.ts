@@ -150,7 +150,7 @@ export class HostedImages {
     return found;
   }
 
-  /** Removes those manifests that nothing in the repository names, and then what only they named. */
+  /** Removes those manifests that nothing in the repository names, then the manifests that only they named. */
   async #removeUnneeded(
     key: RepositoryKey,
     candidates: readonly Digest[],

@@ -69,7 +69,7 @@ export function parsePushedManifest(
   }
   const annotations = readAnnotations(document.annotations);
   if (annotations === INVALID) {
-    return fault("malformed", "manifest's annotations are not texts");
+    return fault("malformed", "manifest's annotations are not strings");
   }
   const artifactType = readArtifactType(document);
   if (artifactType === INVALID) {

@@ -34,7 +34,7 @@ interface ManifestWritesParts {
   readonly room?: Pick<Room, "reserve"> | undefined;
 }
 
-/** A manifest that was pushed, with what events report of it. */
+/** A manifest that was pushed, with the fields that events report. */
 export interface WrittenManifest extends StoredManifest {
   readonly mediaType: string;
   readonly sizeBytes: number;

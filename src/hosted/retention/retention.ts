@@ -127,7 +127,7 @@ export class Retention {
     if (budget !== undefined && budget.left > 0) {
       log.warn(
         { registry: config.name, left: budget.left },
-        "retention deletes no more of a hosted registry on schedule because of its age; run 'entrepot gc' to delete the rest now",
+        "scheduled retention reached its limit of deletions by age; run 'entrepot gc' to delete the rest now",
       );
     }
   }

@@ -9,7 +9,7 @@ import { overQuota } from "./upload-refusal.ts";
 import type { UploadSession } from "./upload-session.ts";
 import { UploadSpace } from "./upload-space.ts";
 
-/** The part of a blob that a request says it sends; both ends inclusive. */
+/** The part of a blob that a request announces; both ends inclusive. */
 export interface ChunkRange {
   readonly first: number;
   readonly last: number;

@@ -5,7 +5,7 @@ import { BrokenUploadBody } from "./upload-body.ts";
 /** An error of a request to an open upload; the response states the bytes that the upload has. */
 export class UploadRefusal extends Error {
   readonly error: RegistryError;
-  /** Undefined: the upload is gone. */
+  /** Undefined: the upload has ended. */
   readonly writtenBytes: number | undefined;
 
   constructor(error: RegistryError, writtenBytes?: number) {

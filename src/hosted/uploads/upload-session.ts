@@ -190,7 +190,7 @@ export class UploadSession {
     return (await this.writer()).hash.digest();
   }
 
-  /** Publishes the bytes. @throws StorageError; the bytes are then gone */
+  /** Publishes the bytes. @throws StorageError; the bytes are then lost */
   async commit(digest: Digest): Promise<void> {
     const writer = await this.writer();
     this.#writtenBytes = writer.writtenBytes;

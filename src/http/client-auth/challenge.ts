@@ -24,7 +24,7 @@ export function formatChallenge(
   return `Bearer ${parameters.join(",")}`;
 }
 
-/** A client that pushes also looks up what the repository has. */
+/** The scopes of a challenge: a client that pushes also reads the content of the repository. */
 const SCOPES: Readonly<Record<AccessAction, string>> = {
   pull: "pull",
   push: "pull,push",
