@@ -88,7 +88,7 @@ const RETENTION_SCHEMA = mappingOf(
   },
   {
     description:
-      "Deletes tags that no rule keeps, and old manifests without a tag.",
+      "Deletes tags that their rule does not keep, and old manifests that no tag names.",
     "x-expected": "a mapping",
     "x-absent": "everything is kept",
   },
