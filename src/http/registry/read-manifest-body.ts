@@ -35,47 +35,59 @@ export class ManifestBodyReader {
     if (lengthBytes !== undefined && lengthBytes > maxBytes) {
       throw tooLarge(maxBytes);
     }
-    const reserved = lengthBytes ?? maxBytes;
-    if (reserved > this.#restBytes) {
-      throw new RegistryError("TOOMANYREQUESTS", {
-        detail: "too many manifests are being received",
-        retryAfterMs: RETRY_AFTER_MS,
-      });
-    }
-    this.#restBytes -= reserved;
+    let heldBytes = 0;
+    // Of what a slow client only announces, nothing is held.
+    const hold = (bytes: number): void => {
+      if (heldBytes + bytes > maxBytes) throw tooLarge(maxBytes);
+      if (bytes > this.#restBytes) throw tooMany();
+      this.#restBytes -= bytes;
+      heldBytes += bytes;
+    };
     const timer = setTimeout(() => body.cut("stalled"), this.#maxMs);
     try {
-      return await collect(body, maxBytes);
+      return await collect(body, hold);
     } finally {
       clearTimeout(timer);
-      this.#restBytes += reserved;
+      this.#restBytes += heldBytes;
     }
   }
 }
 
-/** Reads a whole body. The rest of a refused one is discarded after the response. */
-async function collect(body: RequestBody, maxBytes: number): Promise<Buffer> {
+/**
+ * Reads a whole body. The rest of a refused one is discarded after the response.
+ *
+ * @param hold called with the number of bytes that arrived; throws if they are too many
+ */
+async function collect(
+  body: RequestBody,
+  hold: (bytes: number) => void,
+): Promise<Buffer> {
   const parts: Uint8Array[] = [];
-  let bytes = 0;
   try {
     for (;;) {
       const read = await body.read();
-      if (read === undefined) return Buffer.concat(parts, bytes);
-      for (const part of read) bytes += part.length;
-      if (bytes > maxBytes) {
-        body.cut("replaced");
-        throw tooLarge(maxBytes);
-      }
+      if (read === undefined) return Buffer.concat(parts);
+      hold(read.reduce((sum, { length }) => sum + length, 0));
       parts.push(...read);
     }
   } catch (error) {
-    if (!(error instanceof BrokenUploadBody)) throw error;
+    if (!(error instanceof BrokenUploadBody)) {
+      body.cut("replaced");
+      throw error;
+    }
     throw new RegistryError("MANIFEST_INVALID", {
       status: error.reason === "stalled" ? 408 : 400,
       message: "the manifest was not received completely",
       cause: error,
     });
   }
+}
+
+function tooMany(): RegistryError {
+  return new RegistryError("TOOMANYREQUESTS", {
+    detail: "too many manifests are being received",
+    retryAfterMs: RETRY_AFTER_MS,
+  });
 }
 
 function tooLarge(maxBytes: number): RegistryError {
