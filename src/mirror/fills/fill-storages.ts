@@ -18,6 +18,9 @@ const UNKNOWN_SIZE_BYTES = 16 * 1024 * 1024;
 /** Bound of the fills without readers that are stopped to make room for one fill. */
 const MAX_STOPPED = 8;
 
+/** Content that cannot be evicted may fill the storage for good: every fill then finds no room. */
+const NO_ROOM_LOGGED_EVERY_MS = 60_000;
+
 const RESERVE = "reserve";
 
 export interface FillStoragesOptions {
@@ -47,6 +50,7 @@ export interface FillPlace {
 export class FillStorages {
   readonly #options: FillStoragesOptions;
   #restsUntilMs = -Infinity;
+  #noRoomLoggedAtMs = -Infinity;
 
   constructor(options: FillStoragesOptions) {
     this.#options = options;
@@ -110,10 +114,15 @@ export class FillStorages {
     const { clock, log, metrics } = this.#options;
     const hasNoRoom =
       error instanceof StorageError && error.operation === RESERVE;
-    if (!hasNoRoom) {
-      this.#restsUntilMs = clock.monotonicMs() + STORAGE_REST_MS;
-    }
+    const nowMs = clock.monotonicMs();
     metrics.storageDegraded.set(1);
+    if (!hasNoRoom) {
+      this.#restsUntilMs = nowMs + STORAGE_REST_MS;
+    } else if (nowMs - this.#noRoomLoggedAtMs < NO_ROOM_LOGGED_EVERY_MS) {
+      return;
+    } else {
+      this.#noRoomLoggedAtMs = nowMs;
+    }
     log.warn(
       { err: error },
       "the storage accepts no writes; downloads are passed through",

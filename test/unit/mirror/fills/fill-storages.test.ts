@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { StorageError } from "../../../../src/storage/blob-store.ts";
 import type { BlobRecords } from "../../../../src/storage/blob-index.ts";
 import { FillStorages } from "../../../../src/mirror/fills/fill-storages.ts";
 import { type AfterTest } from "../../../support/after-test.ts";
@@ -17,6 +18,8 @@ async function makeStorages(
 ) {
   const { store } = await makeStore(test);
   const asked: number[] = [];
+  const lines: string[] = [];
+  const clock = new FakeClock();
   let stopped = 0;
   const index: Pick<BlobRecords, "getBlob"> = {
     getBlob: () => Promise.resolve(undefined),
@@ -24,8 +27,11 @@ async function makeStorages(
   const storages = new FillStorages({
     store,
     index,
-    clock: new FakeClock(),
-    log: createLogger({ level: "fatal" }, { write: () => {} }),
+    clock,
+    log: createLogger(
+      { level: "warn" },
+      { write: (line: string) => void lines.push(line) },
+    ),
     metrics: createMetrics("test"),
     room: {
       isShort: false,
@@ -45,7 +51,7 @@ async function makeStorages(
     storedEnd: () => 0,
     reservation: undefined,
   };
-  return { storages, place, asked, stops: () => stopped };
+  return { storages, place, asked, lines, clock, stops: () => stopped };
 }
 
 void describe("the storage of a fill", () => {
@@ -70,5 +76,17 @@ void describe("the storage of a fill", () => {
       code: "ENOSPC",
     });
     assert.equal(made.asked.at(-1), 16 * 1024 * 1024);
+  });
+
+  void it("reports once a minute that there is no room, and every fault of the disk", async (test) => {
+    const made = await makeStorages(test, { neededStops: 9, unread: 0 });
+    const noRoom = new StorageError("reserve", "ENOSPC");
+    for (let fill = 0; fill < 5; fill++) made.storages.onFault(noRoom);
+    assert.equal(made.lines.length, 1);
+    made.storages.onFault(new StorageError("append", "EIO"));
+    assert.equal(made.lines.length, 2);
+    made.clock.advance(60_000);
+    for (let fill = 0; fill < 5; fill++) made.storages.onFault(noRoom);
+    assert.equal(made.lines.length, 3);
   });
 });
