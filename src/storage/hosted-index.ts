@@ -133,7 +133,7 @@ export interface HostedReferrer {
 export interface HostedTag {
   readonly tag: Tag;
   readonly digest: Digest;
-  /** When the tag was given its present digest. */
+  /** When it was last pushed, also with the digest that it had. */
   readonly pushedAtMs: number;
   /** When it was last pulled; the push if it was not. */
   readonly pulledAtMs: number;

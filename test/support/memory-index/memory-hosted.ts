@@ -260,14 +260,10 @@ export class MemoryHosted {
       link.claimedAtMs = undefined;
       link.isMarked = false;
     }
-    for (const { tag, before } of tags) {
+    for (const { tag } of tags) {
       const row = repository.tags.get(tag);
       const isPinned =
         repository.takeLostPin({ kind: "tag", tag }) || row?.isPinned === true;
-      if (before === digest && row?.isHosted === true) {
-        row.isPinned = isPinned;
-        continue;
-      }
       repository.tags.set(tag, {
         digest,
         fetchedAtMs: storedAtMs,

@@ -251,8 +251,7 @@ export function prepareHostedStatements(database: Database) {
          fetched_at_ms = excluded.fetched_at_ms,
          verified_at_ms = excluded.verified_at_ms,
          gone_at_ms = NULL,
-         is_hosted = 1
-       WHERE manifest_id <> excluded.manifest_id OR NOT is_hosted`,
+         is_hosted = 1`,
     ),
     pinTag: database.prepare<[number, string]>(
       `UPDATE tags SET is_pinned = 1 WHERE repository_id = (SELECT ?) AND name = (SELECT ?)`,
