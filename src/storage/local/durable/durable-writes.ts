@@ -4,7 +4,12 @@ import { IndexError } from "../../metadata-index.ts";
 import { pathOf } from "../index/index-keys.ts";
 import type { IndexTransactions } from "../index/index-transactions.ts";
 import type { Changed } from "../index/root-changes.ts";
-import { type JournalRoot, lineOf, rootName } from "../upkeep/journal-lines.ts";
+import {
+  type JournalName,
+  type JournalRoot,
+  lineOf,
+  rootName,
+} from "../upkeep/journal-lines.ts";
 import type { RootChange, SyncedLines } from "../upkeep/roots-journal.ts";
 
 /** Makes the writes of the index durable. */
@@ -24,9 +29,7 @@ export interface DurableWritesParts {
   >;
   readonly durability: HostedDurability;
   /** Returns the line of a tag or manifest as its row is now. */
-  readonly readNow: (
-    name: Pick<JournalRoot, "key" | "reference">,
-  ) => RootChange;
+  readonly readNow: (name: JournalName) => RootChange;
   readonly nowMs: () => number;
 }
 
@@ -36,7 +39,7 @@ const MAX_ATTEMPTS = 5;
 const MAX_DOUBTFUL = 10_000;
 
 interface Doubt {
-  readonly names: Map<string, Pick<JournalRoot, "key" | "reference">>;
+  readonly names: Map<string, JournalName>;
   readonly end: () => void;
 }
 
@@ -148,12 +151,10 @@ export class DurableWrites {
   #doubt(path: string, changes: readonly RootChange[]): void {
     if (changes.length === 0) return;
     const doubt = this.#doubtful.get(path) ?? {
-      names: new Map<string, Pick<JournalRoot, "key" | "reference">>(),
+      names: new Map<string, JournalName>(),
       end: this.#parts.durability.doubt(),
     };
-    for (const { key, reference } of changes) {
-      doubt.names.set(rootName({ key, reference }), { key, reference });
-    }
+    for (const change of changes) doubt.names.set(rootName(change), change);
     this.#doubtful.set(path, doubt);
   }
 
@@ -188,6 +189,7 @@ export class DurableWrites {
     digest,
     mediaType,
     isPinned,
+    blob,
     atMs,
   }: RootChange): JournalRoot {
     return {
@@ -197,6 +199,7 @@ export class DurableWrites {
       mediaType,
       isPinned,
       isHosted: true,
+      ...(blob === undefined ? {} : { blob }),
       atMs: atMs ?? this.#parts.nowMs(),
     };
   }

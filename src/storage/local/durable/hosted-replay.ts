@@ -10,6 +10,7 @@ import {
 } from "../blobs/found-blob.ts";
 import type {
   HostedName,
+  HostedNameRow,
   HostedRecovery,
 } from "../index/hosted-index/hosted-recovery.ts";
 import { pathOf } from "../index/index-keys.ts";
@@ -92,7 +93,8 @@ class Replay {
     onRegistries(this.#registries);
     await this.#restoreAll();
     for (const root of this.#differing.values()) {
-      if (root.digest === undefined) await this.#remove(root);
+      if (root.blob !== undefined) await this.#putBlobState(root);
+      else if (root.digest === undefined) await this.#remove(root);
     }
     await this.#removeUnlisted();
     return {
@@ -112,11 +114,13 @@ class Replay {
     this.#registries.add(root.key.upstream);
     const name = rootName(root);
     this.#differing.delete(name);
-    if (this.#parts.recovery.readNow(root).digest !== root.digest) {
+    const row = this.#parts.recovery.readNow(root);
+    if (row.digest !== root.digest || row.blob !== root.blob) {
       this.#differing.set(name, root);
     }
     if (!this.#parts.isOlder) return;
-    if (root.digest === undefined) this.#existing.delete(name);
+    const isGone = root.digest === undefined && root.blob !== "unlinked";
+    if (isGone) this.#existing.delete(name);
     else this.#existing.add(name);
   }
 
@@ -222,6 +226,24 @@ class Replay {
     }
   }
 
+  /** Unlinks a deleted blob, or links one that was deleted and pushed again. */
+  async #putBlobState({
+    key,
+    reference,
+    blob,
+    atMs,
+  }: HostedNameRow): Promise<void> {
+    if (reference.kind !== "digest") return;
+    const { recovery, clock } = this.#parts;
+    const { digest } = reference;
+    if (blob === "unlinked") await recovery.unlink(key, digest, atMs);
+    else {
+      const sizeBytes = await this.#sizeOf(digest);
+      await recovery.relink(key, digest, sizeBytes, clock.nowMs());
+    }
+    await this.#yieldTurn();
+  }
+
   async #remove(name: HostedName): Promise<void> {
     await this.#parts.recovery.remove(name);
     this.#deleted += 1;
@@ -239,7 +261,10 @@ class Replay {
     for (const page of recovery.eachName(PAGE_ROWS)) {
       for (const row of page) {
         const isListed = this.#existing.has(rootName(row));
-        if (!isListed && row.atMs <= completeAtMs) await this.#remove(row);
+        if (!isListed && row.atMs <= completeAtMs) {
+          if (row.blob === undefined) await this.#remove(row);
+          else await this.#putBlobState({ ...row, blob: "linked" });
+        }
         await this.#yieldTurn();
       }
     }

@@ -39,6 +39,7 @@ import {
   type DurableWritesParts,
   type HostedDurability,
 } from "../durable/durable-writes.ts";
+import { UnlinkedBlobs } from "./hosted-index/unlinked-blobs.ts";
 import { UploadRows } from "./hosted-index/upload-rows.ts";
 
 export interface IndexOptions {
@@ -63,6 +64,7 @@ export interface HostedParts {
   readonly writes: HostedWrites;
   readonly collector: HostedCollector;
   readonly lists: HostedLists;
+  readonly unlinked: UnlinkedBlobs;
   readonly uploads: UploadRows;
   readonly recovery: HostedRecovery;
   /** Runs the writes that are acknowledged only after they are durable. */
@@ -172,17 +174,24 @@ export function createIndexParts({
 
 function createHostedParts(
   database: Database,
-  parts: Omit<HostedWritesParts, "hosted"> &
+  parts: Omit<HostedWritesParts, "hosted" | "unlinked"> &
     Pick<HostedRecoveryParts, "transactions"> &
     Pick<DurableWritesParts, "durability">,
 ): HostedParts {
   const hosted = prepareHostedStatements(database);
-  const writes = new HostedWrites({ hosted, ...parts });
-  const recovery = new HostedRecoveryRows({ database, writes, ...parts });
+  const unlinked = new UnlinkedBlobs(database);
+  const writes = new HostedWrites({ hosted, unlinked, ...parts });
+  const recovery = new HostedRecoveryRows({
+    database,
+    writes,
+    unlinked,
+    ...parts,
+  });
   return {
     writes,
     collector: new HostedCollector(hosted, writes, parts.roots),
     lists: new HostedLists(hosted),
+    unlinked,
     uploads: new UploadRows(database),
     recovery,
     durable: new DurableWrites({

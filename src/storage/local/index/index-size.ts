@@ -29,6 +29,7 @@ export class IndexSize {
          OR EXISTS (SELECT 1 FROM intents WHERE intents.repository_id = repositories.id)
          OR EXISTS (SELECT 1 FROM lost_pins WHERE lost_pins.repository_id = repositories.id)
          OR EXISTS (SELECT 1 FROM uploads WHERE uploads.repository_id = repositories.id)
+         OR EXISTS (SELECT 1 FROM hosted_unlinked WHERE hosted_unlinked.repository_id = repositories.id)
          OR hosted_registry_id IS NOT NULL
            AND EXISTS (SELECT 1 FROM links WHERE links.repository_id = repositories.id)
          AS isRooted

@@ -1,6 +1,9 @@
 import type { Database } from "better-sqlite3";
 import { IndexError } from "../../metadata-index.ts";
-import { HOSTED_SCHEMA } from "./hosted-index/hosted-schema.ts";
+import {
+  HOSTED_SCHEMA,
+  UNLINKED_SCHEMA,
+} from "./hosted-index/hosted-schema.ts";
 
 /**
  * The steps of the schema. There is no way back; `user_version` is the number of applied steps. A
@@ -272,6 +275,7 @@ const MIGRATIONS: readonly string[] = [
   END;
   `,
   HOSTED_SCHEMA,
+  UNLINKED_SCHEMA,
 ];
 
 /** The `user_version` of an index with the newest schema. */

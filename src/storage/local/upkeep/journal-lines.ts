@@ -22,6 +22,11 @@ import {
  * or not, and so has each tag. They are synced before the row is committed, so that the last hosted
  * line of a name is never older than its row. A line without the member never replaces a hosted one.
  *
+ * A blob that was deleted from a hosted repository while a manifest there named it has the line
+ * `{"ref":"local/app@sha256:…","digest":null,"blob":"unlinked","hosted":true,…}`, with `"linked"` once
+ * the blob is pushed or mounted again, or the manifest is deleted. It is a name of its own, also if a
+ * manifest has the same digest.
+ *
  * A file that was rewritten starts with `{"complete":"2026-10-07T12:30:05.000Z"}`: it has a line for
  * every hosted name that existed then.
  *
@@ -38,29 +43,36 @@ export interface JournalRoot {
   readonly isPinned: boolean;
   /** A tag or a manifest of a hosted repository. */
   readonly isHosted?: boolean;
+  /** Of a blob: whether it was deleted while a manifest of the hosted repository named it. */
+  readonly blob?: "unlinked" | "linked";
   readonly atMs: number;
 }
 
 /** Longer lines were not written by this program. */
 export const MAX_LINE_LENGTH = 4_096;
 
+/** What a line is about. */
+export type JournalName = Pick<JournalRoot, "key" | "reference" | "blob">;
+
 /** Returns the text that identifies the root, as in `docker.io/library/alpine:3.20`. */
-export function rootName({
-  key,
-  reference,
-}: Pick<JournalRoot, "key" | "reference">): string {
+export function rootName(name: JournalName): string {
+  return name.blob === undefined ? refOf(name) : `blob ${refOf(name)}`;
+}
+
+function refOf({ key, reference }: JournalName): string {
   const separator = reference.kind === "tag" ? ":" : "@";
   return `${key.upstream}/${key.repository}${separator}${referenceText(reference)}`;
 }
 
 export function lineOf(root: JournalRoot): string {
-  const { digest, mediaType, isPinned, isHosted, atMs } = root;
+  const { digest, mediaType, isPinned, isHosted, blob, atMs } = root;
   return `${JSON.stringify({
-    ref: rootName(root),
+    ref: refOf(root),
     digest: digest ?? null,
     ...(digest === undefined ? {} : { mediaType }),
     ...(isPinned ? { pinned: true } : {}),
     ...(isHosted === true ? { hosted: true } : {}),
+    ...(blob === undefined ? {} : { blob }),
     time: new Date(atMs).toISOString(),
   })}\n`;
 }
@@ -86,7 +98,7 @@ export function mayBeHosted(line: string): boolean {
 export function parseLine(line: string): JournalRoot | undefined {
   const value = parseObject(line);
   if (value === undefined) return undefined;
-  const { ref, digest, mediaType, pinned, hosted, time } = value;
+  const { ref, digest, mediaType, pinned, hosted, blob, time } = value;
   if (typeof ref !== "string" || typeof time !== "string") return undefined;
   const named = parseRoot(ref);
   const atMs = Date.parse(time);
@@ -98,7 +110,13 @@ export function parseLine(line: string): JournalRoot | undefined {
     atMs,
   };
   if (digest === null) {
-    return { ...common, digest: undefined, mediaType: undefined };
+    const isBlob = blob === "unlinked" || blob === "linked";
+    return {
+      ...common,
+      ...(isBlob ? { blob } : {}),
+      digest: undefined,
+      mediaType: undefined,
+    };
   }
   const parsed = typeof digest === "string" ? parseDigest(digest) : undefined;
   if (

@@ -18,7 +18,7 @@ interface RootColumns {
 
 /**
  * Reads from the index everything that the journal records: tags, digests that are roots, manifests
- * of hosted repositories, and lost pins.
+ * of hosted repositories, blobs that were deleted there, and lost pins.
  *
  * @throws the signal's reason, SQLite's errors, IndexError
  */
@@ -38,6 +38,7 @@ export async function* journalPages(
   yield* digestPages(database, signal, nowMs);
   yield* hostedPages(database, signal);
   yield* tagPages(database, signal);
+  yield* unlinkedPages(database, signal);
 }
 
 async function* digestPages(
@@ -179,6 +180,45 @@ async function* tagPages(
   }
 }
 
-function keyOf({ upstream, repository }: RootColumns): JournalRoot["key"] {
+async function* unlinkedPages(
+  database: Database,
+  signal: AbortSignal,
+): AsyncGenerator<readonly JournalRoot[]> {
+  const list = database.prepare<
+    [number, Buffer, number],
+    Omit<RootColumns, "mediaType"> & { readonly unlinkedAtMs: number }
+  >(
+    `SELECT hosted_unlinked.repository_id AS repositoryId, repositories.upstream,
+       repositories.name AS repository, hosted_unlinked.digest,
+       hosted_unlinked.unlinked_at_ms AS unlinkedAtMs
+     FROM hosted_unlinked
+     CROSS JOIN repositories ON repositories.id = hosted_unlinked.repository_id
+     WHERE (hosted_unlinked.repository_id, hosted_unlinked.digest) > (?, ?)
+     ORDER BY hosted_unlinked.repository_id, hosted_unlinked.digest LIMIT ?`,
+  );
+  let after = { repositoryId: 0, digest: Buffer.alloc(0) as Buffer };
+  for (;;) {
+    signal.throwIfAborted();
+    const rows = list.all(after.repositoryId, after.digest, PAGE_ROWS);
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = last;
+    yield rows.map((row) => ({
+      key: keyOf(row),
+      reference: { kind: "digest", digest: digestFrom(row.digest) },
+      digest: undefined,
+      mediaType: undefined,
+      isPinned: false,
+      isHosted: true,
+      blob: "unlinked",
+      atMs: row.unlinkedAtMs,
+    }));
+  }
+}
+
+function keyOf({
+  upstream,
+  repository,
+}: Pick<RootColumns, "upstream" | "repository">): JournalRoot["key"] {
   return { upstream, repository: repository as RepositoryName };
 }

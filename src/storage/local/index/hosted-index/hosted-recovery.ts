@@ -12,12 +12,14 @@ import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, digestFrom, pathOf } from "../index-keys.ts";
 import type { IndexStatements } from "../index-statements.ts";
 import type { IndexTransactions } from "../index-transactions.ts";
+import { blobChange, type UnlinkedBlobs } from "./unlinked-blobs.ts";
 import type { HostedWrites } from "./hosted-writes.ts";
 
-/** A name in a hosted repository: a tag or the digest of a manifest. */
+/** A name in a hosted repository: a tag, the digest of a manifest, or that of a deleted blob. */
 export interface HostedName {
   readonly key: RepositoryKey;
   readonly reference: Reference;
+  readonly blob?: "unlinked" | "linked";
 }
 
 export interface HostedNameRow extends HostedName {
@@ -43,12 +45,26 @@ export interface HostedRecovery {
   registries(): readonly string[];
   /** Returns the line of a name as its row is now. @throws SQLite's errors */
   readNow(name: HostedName): RootChange;
-  /** Lists tags and manifests in a stable order. @throws SQLite's errors */
+  /** Lists tags, manifests and deleted blobs in a stable order. @throws SQLite's errors */
   eachName(limit: number): Iterable<readonly HostedNameRow[]>;
   /** Writes a manifest with tags, whether or not everything that it names is stored. @throws IndexError */
   restore(restored: RestoredManifest, nowMs: number): Promise<void>;
   /** @throws IndexError */
   remove(name: HostedName): Promise<void>;
+  /** Unlinks a blob that was deleted. @throws IndexError */
+  unlink(key: RepositoryKey, digest: Digest, atMs: number): Promise<void>;
+  /**
+   * Drops the record of a deletion, and links the blob if a manifest names it.
+   *
+   * @param sizeBytes undefined if it is not stored
+   * @throws IndexError
+   */
+  relink(
+    key: RepositoryKey,
+    digest: Digest,
+    sizeBytes: number | undefined,
+    nowMs: number,
+  ): Promise<void>;
 }
 
 interface NameColumns {
@@ -63,6 +79,7 @@ export interface HostedRecoveryParts {
   readonly transactions: IndexTransactions;
   readonly statements: IndexStatements;
   readonly writes: HostedWrites;
+  readonly unlinked: UnlinkedBlobs;
   readonly rows: BlobRows;
 }
 
@@ -143,6 +160,18 @@ export function prepareRecoveryStatements(database: Database) {
        WHERE (tags.repository_id, tags.name) > (?, ?) AND tags.is_hosted
        ORDER BY tags.repository_id, tags.name LIMIT ?`,
     ),
+    listUnlinked: database.prepare<
+      [number, Buffer, number],
+      NameColumns & { readonly digest: Buffer }
+    >(
+      `SELECT hosted_unlinked.repository_id AS repositoryId, repositories.upstream,
+         repositories.name AS repository, hosted_unlinked.digest,
+         hosted_unlinked.unlinked_at_ms AS atMs
+       FROM hosted_unlinked
+       CROSS JOIN repositories ON repositories.id = hosted_unlinked.repository_id
+       WHERE (hosted_unlinked.repository_id, hosted_unlinked.digest) > (?, ?)
+       ORDER BY hosted_unlinked.repository_id, hosted_unlinked.digest LIMIT ?`,
+    ),
     listManifests: database.prepare<
       [number, Buffer, number],
       NameColumns & { readonly digest: Buffer }
@@ -171,8 +200,13 @@ export class HostedRecoveryRows implements HostedRecovery {
     return this.#statements.registries.all().map(({ name }) => name);
   }
 
-  readNow({ key, reference }: HostedName): RootChange {
+  readNow({ key, reference, blob }: HostedName): RootChange {
     const path = pathOf(key);
+    if (blob !== undefined && reference.kind === "digest") {
+      const { digest } = reference;
+      const isUnlinked = this.#parts.unlinked.has(key, digest);
+      return blobChange(key, digest, isUnlinked ? "unlinked" : "linked");
+    }
     if (reference.kind === "tag") {
       const row = this.#statements.findTag.get(path, reference.tag);
       if (row === undefined) return gone({ key, reference });
@@ -209,25 +243,60 @@ export class HostedRecoveryRows implements HostedRecovery {
         atMs: row.atMs,
       }));
     }
-    let manifest: { readonly repositoryId: number; readonly digest: Buffer } = {
+    yield* this.#eachDigest(this.#statements.listManifests, limit, undefined);
+    yield* this.#eachDigest(this.#statements.listUnlinked, limit, "unlinked");
+  }
+
+  *#eachDigest(
+    list: RecoveryStatements["listManifests"],
+    limit: number,
+    blob: "unlinked" | undefined,
+  ): Generator<readonly HostedNameRow[]> {
+    let after: { readonly repositoryId: number; readonly digest: Buffer } = {
       repositoryId: 0,
       digest: Buffer.alloc(0),
     };
     for (;;) {
-      const rows = this.#statements.listManifests.all(
-        manifest.repositoryId,
-        manifest.digest,
-        limit,
-      );
+      const rows = list.all(after.repositoryId, after.digest, limit);
       const last = rows.at(-1);
       if (last === undefined) break;
-      manifest = last;
+      after = last;
       yield rows.map((row) => ({
         key: keyOf(row),
         reference: { kind: "digest", digest: digestFrom(row.digest) },
+        ...(blob === undefined ? {} : { blob }),
         atMs: row.atMs,
       }));
     }
+  }
+
+  unlink(key: RepositoryKey, digest: Digest, atMs: number): Promise<void> {
+    const { transactions, writes, unlinked } = this.#parts;
+    return transactions.write("unlinkHosted", () => {
+      writes.unlinkBlob(key, digest, isNever);
+      // A manifest that names it may be restored later.
+      unlinked.put(writes.rows.makeRepository(key), digest, atMs);
+    });
+  }
+
+  relink(
+    key: RepositoryKey,
+    digest: Digest,
+    sizeBytes: number | undefined,
+    nowMs: number,
+  ): Promise<void> {
+    const { transactions, writes, rows, statements, unlinked } = this.#parts;
+    return transactions.write("relinkHosted", () => {
+      const repositoryId = writes.rows.makeRepository(key);
+      unlinked.remove(repositoryId, digest);
+      if (sizeBytes === undefined) return;
+      const blobId = rows.digestId(digest);
+      if (!unlinked.isNamed({ blobId, repositoryId })) return;
+      if (statements.findStoredId.get(bytesOf(digest)) === undefined) {
+        rows.putBlob({ digest, sizeBytes, storedAtMs: nowMs });
+      }
+      writes.rows.putLink({ blobId, repositoryId }, nowMs);
+    });
   }
 
   restore(restored: RestoredManifest, nowMs: number): Promise<void> {
@@ -240,9 +309,10 @@ export class HostedRecoveryRows implements HostedRecovery {
     { key, manifest, blobs, tags }: RestoredManifest,
     nowMs: number,
   ): void {
-    const { writes, rows, statements } = this.#parts;
+    const { writes, rows, statements, unlinked } = this.#parts;
     const repositoryId = writes.rows.makeRepository(key);
     for (const { digest, sizeBytes } of blobs) {
+      if (unlinked.has(key, digest)) continue;
       const blobId =
         statements.findStoredId.get(bytesOf(digest))?.id ??
         rows.putBlob({ digest, sizeBytes, storedAtMs: nowMs });

@@ -1,3 +1,15 @@
+/** The step of the schema for deleted blobs. A released step is never changed. */
+export const UNLINKED_SCHEMA = `
+  -- Blobs that were deleted from a hosted repository while a manifest there named them. A row exists
+  -- if the last line of the journal for the blob says so.
+  CREATE TABLE hosted_unlinked (
+    repository_id INTEGER NOT NULL REFERENCES repositories (id),
+    digest BLOB NOT NULL,
+    unlinked_at_ms INTEGER NOT NULL,
+    PRIMARY KEY (repository_id, digest)
+  ) STRICT, WITHOUT ROWID;
+`;
+
 /** The step of the schema for hosted repositories. A released step is never changed. */
 export const HOSTED_SCHEMA = `
   -- The registries of hosted repositories, with the bytes of their distinct digests.

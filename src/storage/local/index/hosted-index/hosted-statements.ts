@@ -120,7 +120,11 @@ export function prepareHostedStatements(database: Database) {
       `SELECT hosted_manifests.repository_id AS repositoryId
        FROM edges
        CROSS JOIN hosted_manifests ON hosted_manifests.blob_id = edges.parent_id
-       WHERE edges.child_id = (SELECT ?) AND NOT edges.is_foreign`,
+       WHERE edges.child_id = (SELECT ?) AND NOT edges.is_foreign
+         AND NOT EXISTS (
+           SELECT 1 FROM hosted_unlinked
+           WHERE hosted_unlinked.repository_id = hosted_manifests.repository_id
+             AND hosted_unlinked.digest = (SELECT digest FROM digests WHERE id = edges.child_id))`,
     ),
     listBlobRepositories: database.prepare<
       [Buffer, number, number],

@@ -18,9 +18,11 @@ import type { Changed } from "../root-changes.ts";
 import type { SqliteRoots } from "../sqlite-roots.ts";
 import { goneManifest, goneTag, HostedRows } from "./hosted-rows.ts";
 import type { HostedStatements, LinkId } from "./hosted-statements.ts";
+import type { UnlinkedBlobs } from "./unlinked-blobs.ts";
 
 export interface HostedWritesParts {
   readonly hosted: HostedStatements;
+  readonly unlinked: UnlinkedBlobs;
   readonly statements: IndexStatements;
   readonly rows: BlobRows;
   readonly roots: SqliteRoots;
@@ -36,13 +38,16 @@ type TagsBefore = Extract<HostedManifestOutcome, { kind: "stored" }>["tags"];
 export class HostedWrites {
   readonly rows: HostedRows;
   readonly #hosted: HostedStatements;
+  readonly #unlinked: UnlinkedBlobs;
   readonly #statements: IndexStatements;
   readonly #blobRows: BlobRows;
   readonly #roots: SqliteRoots;
   readonly #nowMs: () => number;
 
-  constructor({ hosted, statements, rows, roots, nowMs }: HostedWritesParts) {
+  constructor(parts: HostedWritesParts) {
+    const { hosted, unlinked, statements, rows, roots, nowMs } = parts;
     this.#hosted = hosted;
+    this.#unlinked = unlinked;
     this.#statements = statements;
     this.#blobRows = rows;
     this.#roots = roots;
@@ -60,10 +65,10 @@ export class HostedWrites {
       readonly storedAtMs: number;
     },
     quota: QuotaCondition,
-  ): Exclude<HostedBlobOutcome, "absent"> {
+  ): Changed<Exclude<HostedBlobOutcome, "absent">> {
     const { digest, sizeBytes, storedAtMs } = blob;
     if (this.rows.exceedsQuota(key.upstream, digest, sizeBytes, quota)) {
-      return "over-quota";
+      return unchanged("over-quota");
     }
     const afterwards = this.rows.beforeStored(blob);
     const blobId = this.#blobRows.putBlob(blob);
@@ -71,7 +76,11 @@ export class HostedWrites {
     afterwards(blobId);
     const repositoryId = this.rows.makeRepository(key);
     this.rows.putLink({ blobId, repositoryId }, storedAtMs);
-    return "stored";
+    const link = { key, repositoryId, digest };
+    return {
+      result: "stored",
+      changes: this.#unlinked.onLinked(link, this.#nowMs()),
+    };
   }
 
   mountBlob(
@@ -80,20 +89,24 @@ export class HostedWrites {
     from: RepositoryKey,
     atMs: number,
     quota: QuotaCondition,
-  ): HostedBlobOutcome {
+  ): Changed<HostedBlobOutcome> {
     const blob = this.#hosted.findUsableBlob.get(bytesOf(digest));
     if (
       blob === undefined ||
       this.#hosted.isLinked.get(blob.id, pathOf(from)) === undefined
     ) {
-      return "absent";
+      return unchanged("absent");
     }
     if (this.rows.exceedsQuota(key.upstream, digest, blob.sizeBytes, quota)) {
-      return "over-quota";
+      return unchanged("over-quota");
     }
     const repositoryId = this.rows.makeRepository(key);
     this.rows.putLink({ blobId: blob.id, repositoryId }, atMs);
-    return "stored";
+    const link = { key, repositoryId, digest };
+    return {
+      result: "stored",
+      changes: this.#unlinked.onLinked(link, this.#nowMs()),
+    };
   }
 
   /** @returns whether the blob is linked */
@@ -110,7 +123,7 @@ export class HostedWrites {
     key: RepositoryKey,
     digest: Digest,
     isImmutable: ImmutableTags,
-  ): HostedDeletion {
+  ): Changed<HostedDeletion> {
     const repositoryId = this.rows.findRepository(key);
     const link =
       repositoryId === undefined
@@ -118,12 +131,13 @@ export class HostedWrites {
         : this.#hosted.findLink.get(bytesOf(digest), repositoryId);
     // A manifest is deleted by its own request.
     if (link === undefined || this.#hosted.isManifest.get(link) !== undefined) {
-      return { kind: "absent" };
+      return unchanged({ kind: "absent" });
     }
     const tag = this.rows.findImmutableAbove(link, isImmutable);
-    if (tag !== undefined) return { kind: "immutable", tag };
+    if (tag !== undefined) return unchanged({ kind: "immutable", tag });
+    const changes = this.#unlinked.onUnlink(key, link, digest, this.#nowMs());
     this.#dropLink(link);
-    return { kind: "deleted", tags: [] };
+    return { result: { kind: "deleted", tags: [] }, changes };
   }
 
   /** Drops a link; condemns the blob if nothing else holds it. */
@@ -223,6 +237,7 @@ export class HostedWrites {
     );
     const change = { key, digest, mediaType, isPinned: false, atMs };
     return [
+      ...this.#unlinked.onLinked({ key, repositoryId, digest }, atMs),
       ...(isStored
         ? []
         : [{ ...change, reference: { kind: "digest", digest } as const }]),
@@ -345,6 +360,7 @@ export class HostedWrites {
       return unchanged({ kind: "immutable", tag: immutable });
     }
     const tags = this.rows.tagsOf(link);
+    const unneeded = this.#unlinked.listOnlyNamedBy(link);
     const afterwards = this.rows.beforeManifestLeaves(link);
     this.#hosted.deleteTagsOf.run(link);
     this.#hosted.deletePinnedRoot.run(link.blobId, repositoryId);
@@ -355,6 +371,9 @@ export class HostedWrites {
       changes: [
         ...tags.map((tag) => goneTag(key, tag)),
         goneManifest(key, digest),
+        ...unneeded.flatMap((blob) =>
+          this.#unlinked.onLinked({ key, repositoryId, digest: blob }, 0),
+        ),
       ].map((change) => this.#now(change)),
     };
   }

@@ -24,6 +24,7 @@ import type { CondemnedBlob } from "../../../root-index.ts";
 import { blobRow } from "../blob-rows.ts";
 import { bytesOf, pathOf } from "../index-keys.ts";
 import type { HostedParts, IndexParts } from "../index-parts.ts";
+import type { Changed } from "../root-changes.ts";
 import type { IndexTransactions } from "../index-transactions.ts";
 
 /** The part of the SQLite index for hosted repositories. */
@@ -61,7 +62,7 @@ export class SqliteHostedIndex implements HostedIndex {
     },
     quota: QuotaCondition,
   ): Promise<Exclude<HostedBlobOutcome, "absent">> {
-    return this.#hosted.durable.write("recordHostedBlob", () =>
+    return this.#link("recordHostedBlob", key, blob.digest, () =>
       this.#hosted.writes.recordBlob(key, blob, quota),
     );
   }
@@ -73,9 +74,23 @@ export class SqliteHostedIndex implements HostedIndex {
     atMs: number,
     quota: QuotaCondition,
   ): Promise<HostedBlobOutcome> {
-    return this.#hosted.durable.write("mountHostedBlob", () =>
+    return this.#link("mountHostedBlob", key, digest, () =>
       this.#hosted.writes.mountBlob(key, digest, from, atMs, quota),
     );
+  }
+
+  /** Links a blob. Only if the journal has its deletion, a line is needed. */
+  async #link<T extends HostedBlobOutcome>(
+    method: string,
+    key: RepositoryKey,
+    digest: Digest,
+    work: () => Changed<T>,
+  ): Promise<T> {
+    const { durable, unlinked } = this.#hosted;
+    const outcome = await durable.write(method, () =>
+      unlinked.has(key, digest) ? undefined : work().result,
+    );
+    return outcome ?? durable.change(method, key, work);
   }
 
   listBlobRepositories(
@@ -111,7 +126,7 @@ export class SqliteHostedIndex implements HostedIndex {
     digest: Digest,
     isImmutable: ImmutableTags,
   ): Promise<HostedDeletion> {
-    return this.#hosted.durable.write("unlinkHostedBlob", () =>
+    return this.#hosted.durable.change("unlinkHostedBlob", key, () =>
       this.#hosted.writes.unlinkBlob(key, digest, isImmutable),
     );
   }
