@@ -35,6 +35,8 @@ void describe("a real Prometheus", () => {
       new URL(mirror.operatorOrigin).host,
     );
     await pull(mirror, image);
+    // Until everything is stored, a second pull may join the downloads of the first.
+    await prometheus.until(`entrepot_storage_bytes == ${storedBytesOf(image)}`);
     await pull(mirror, image);
     // A rate needs at least two scrapes.
     await prometheus.until(
@@ -62,9 +64,7 @@ void describe("a real Prometheus", () => {
         ["miss", 3],
       ],
     );
-    const bytes =
-      image.manifest.sizeBytes +
-      image.blobs.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const bytes = storedBytesOf(image);
     assert.equal(await value("sum(entrepot_served_bytes_total)"), 2 * bytes);
     assert.equal(
       await value("sum(entrepot_upstream_received_bytes_total)"),
@@ -118,4 +118,11 @@ async function pull(mirror: ChildMirror, image: TestImage): Promise<void> {
     assert.equal(response.status, 200);
     await response.arrayBuffer();
   }
+}
+
+function storedBytesOf({ manifest, blobs }: TestImage): number {
+  return blobs.reduce(
+    (sum, { sizeBytes }) => sum + sizeBytes,
+    manifest.sizeBytes,
+  );
 }
