@@ -241,13 +241,12 @@ export class HostedWrites {
       ...(isStored
         ? []
         : [{ ...change, reference: { kind: "digest", digest } as const }]),
-      ...tags
-        .filter(({ before }) => before !== digest)
-        .map(({ tag }) => ({
-          ...change,
-          reference: { kind: "tag", tag } as const,
-          isPinned: this.#roots.isTagPinned(key, tag),
-        })),
+      // Also if the tag had this digest: the line has the time of the push.
+      ...tags.map(({ tag }) => ({
+        ...change,
+        reference: { kind: "tag", tag } as const,
+        isPinned: this.#roots.isTagPinned(key, tag),
+      })),
     ];
   }
 
