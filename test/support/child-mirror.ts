@@ -86,7 +86,8 @@ export class ChildMirror {
       command,
       args: rest,
       isWrapper: wrapper.length > 0,
-      ...(env === undefined ? {} : { env }),
+      // A variable of the tests, of which the mirror would warn.
+      env: { ...(env ?? process.env), ENTREPOT_SOAK: undefined },
     });
     this.#listening = await this.#child.line(parseListening);
     if (this.#listening.operator !== undefined) await this.ready();
