@@ -1,7 +1,7 @@
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
 import type { RepositoryKey, RepositoryName, Tag } from "../oci/reference.ts";
-import type { BlobRow, FillIntent } from "./blob-index.ts";
+import type { BlobRecord, BlobRow, FillIntent } from "./blob-index.ts";
 import type { UploadId } from "./blob-store.ts";
 import type { CondemnedBlob } from "./root-index.ts";
 
@@ -39,6 +39,9 @@ export const NOTHING_IMMUTABLE: ImmutableTags = () => false;
 /** - `absent`: the blob is not stored, is being removed, or is not linked to `from` */
 export type HostedBlobOutcome = "stored" | "absent" | "over-quota";
 
+/** An uploaded blob that is about to be linked; its bytes are published. */
+export type HostedBlobRecord = Omit<BlobRecord, "manifest">;
+
 export interface HostedBlobs {
   /**
    * Records that bytes of a push are about to be published. {@link HostedBlobs.recordHostedBlob} and
@@ -49,11 +52,7 @@ export interface HostedBlobs {
   /** Writes the row of an uploaded blob, links it to the repository and claims it. */
   recordHostedBlob(
     key: RepositoryKey,
-    blob: {
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly storedAtMs: number;
-    },
+    blob: HostedBlobRecord,
     quota: QuotaCondition,
   ): Promise<Exclude<HostedBlobOutcome, "absent">>;
   /** Links and claims a stored blob that `from`, mirrored or hosted, links too. */
@@ -106,6 +105,12 @@ export interface HostedManifestRecord {
   readonly annotations: Readonly<Record<string, string>> | undefined;
 }
 
+/** Conditions of a push. */
+export interface ManifestConditions {
+  readonly quota: QuotaCondition;
+  readonly isImmutable: ImmutableTags;
+}
+
 export type HostedManifestOutcome =
   | {
       readonly kind: "stored";
@@ -119,6 +124,13 @@ export type HostedManifestOutcome =
   | { readonly kind: "missing"; readonly digest: Digest }
   | { readonly kind: "immutable"; readonly tag: Tag }
   | { readonly kind: "over-quota" };
+
+export interface ReferrerPage {
+  /** Empty: all. */
+  readonly artifactTypes: readonly string[];
+  readonly limit: number;
+  readonly last: Digest | undefined;
+}
 
 /** A manifest in a list of referrers. */
 export interface HostedReferrer {
@@ -152,10 +164,7 @@ export interface HostedManifests {
     key: RepositoryKey,
     manifest: HostedManifestRecord,
     tags: readonly Tag[],
-    conditions: {
-      readonly quota: QuotaCondition;
-      readonly isImmutable: ImmutableTags;
-    },
+    conditions: ManifestConditions,
   ): Promise<HostedManifestOutcome>;
   /**
    * Removes a tag; its manifest stays.
@@ -184,12 +193,7 @@ export interface HostedManifests {
   listHostedReferrers(
     key: RepositoryKey,
     subject: Digest,
-    page: {
-      /** Empty: all. */
-      readonly artifactTypes: readonly string[];
-      readonly limit: number;
-      readonly last: Digest | undefined;
-    },
+    page: ReferrerPage,
   ): Promise<readonly HostedReferrer[]>;
   listHostedTags(
     key: RepositoryKey,

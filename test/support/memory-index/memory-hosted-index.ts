@@ -9,6 +9,7 @@ import type { UploadId } from "../../../src/storage/blob-store.ts";
 import type {
   CollectionStep,
   HostedBlobOutcome,
+  HostedBlobRecord,
   HostedDeletion,
   HostedIndex,
   HostedManifestOutcome,
@@ -16,7 +17,9 @@ import type {
   HostedReferrer,
   HostedTag,
   ImmutableTags,
+  ManifestConditions,
   QuotaCondition,
+  ReferrerPage,
   UntaggedManifest,
   UploadRow,
 } from "../../../src/storage/hosted-index.ts";
@@ -41,11 +44,7 @@ export class MemoryHostedIndex implements HostedIndex {
 
   recordHostedBlob(
     key: RepositoryKey,
-    blob: {
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly storedAtMs: number;
-    },
+    blob: HostedBlobRecord,
     quota: QuotaCondition,
   ): Promise<Exclude<HostedBlobOutcome, "absent">> {
     return this.#transactions.write(() =>
@@ -125,10 +124,7 @@ export class MemoryHostedIndex implements HostedIndex {
     key: RepositoryKey,
     manifest: HostedManifestRecord,
     tags: readonly Tag[],
-    conditions: {
-      readonly quota: QuotaCondition;
-      readonly isImmutable: ImmutableTags;
-    },
+    conditions: ManifestConditions,
   ): Promise<HostedManifestOutcome> {
     return this.#transactions.write(() =>
       this.hosted.putManifest(key, manifest, tags, conditions),
@@ -160,11 +156,7 @@ export class MemoryHostedIndex implements HostedIndex {
   listHostedReferrers(
     key: RepositoryKey,
     subject: Digest,
-    page: {
-      readonly artifactTypes: readonly string[];
-      readonly limit: number;
-      readonly last: Digest | undefined;
-    },
+    page: ReferrerPage,
   ): Promise<readonly HostedReferrer[]> {
     const { artifactTypes, limit, last } = page;
     return this.#transactions.read(() => {

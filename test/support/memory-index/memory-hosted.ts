@@ -3,11 +3,13 @@ import type { RepositoryKey, Tag } from "../../../src/oci/reference.ts";
 import type {
   CollectionStep,
   HostedBlobOutcome,
+  HostedBlobRecord,
   HostedDeletion,
   HostedManifestOutcome,
   HostedManifestRecord,
   HostedTag,
   ImmutableTags,
+  ManifestConditions,
   QuotaCondition,
   UntaggedManifest,
 } from "../../../src/storage/hosted-index.ts";
@@ -75,11 +77,7 @@ export class MemoryHosted {
 
   recordBlob(
     key: RepositoryKey,
-    blob: {
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly storedAtMs: number;
-    },
+    blob: HostedBlobRecord,
     quota: QuotaCondition,
   ): Exclude<HostedBlobOutcome, "absent"> {
     const { digest, sizeBytes, storedAtMs } = blob;
@@ -204,10 +202,7 @@ export class MemoryHosted {
     key: RepositoryKey,
     manifest: HostedManifestRecord,
     tags: readonly Tag[],
-    conditions: {
-      readonly quota: QuotaCondition;
-      readonly isImmutable: ImmutableTags;
-    },
+    conditions: ManifestConditions,
   ): HostedManifestOutcome {
     const { digest, sizeBytes, children } = manifest;
     const known = this.find(key);

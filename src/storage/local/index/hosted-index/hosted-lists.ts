@@ -7,6 +7,7 @@ import type {
 import type {
   HostedReferrer,
   HostedTag,
+  ReferrerPage,
   UntaggedManifest,
 } from "../../../hosted-index.ts";
 import { bytesOf, digestFrom, pathOf } from "../index-keys.ts";
@@ -43,11 +44,7 @@ export class HostedLists {
   referrers(
     key: RepositoryKey,
     subject: Digest,
-    page: {
-      readonly artifactTypes: readonly string[];
-      readonly limit: number;
-      readonly last: Digest | undefined;
-    },
+    page: ReferrerPage,
   ): readonly HostedReferrer[] {
     const { artifactTypes, limit, last } = page;
     const found: HostedReferrer[] = [];

@@ -2,11 +2,13 @@ import type { Digest } from "../../../../oci/digest.ts";
 import type { RepositoryKey, Tag } from "../../../../oci/reference.ts";
 import type {
   HostedBlobOutcome,
+  HostedBlobRecord,
   HostedDeletion,
   HostedManifestOutcome,
   HostedManifestRecord,
   HostedTag,
   ImmutableTags,
+  ManifestConditions,
   QuotaCondition,
   UntaggedManifest,
 } from "../../../hosted-index.ts";
@@ -59,11 +61,7 @@ export class HostedWrites {
 
   recordBlob(
     key: RepositoryKey,
-    blob: {
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly storedAtMs: number;
-    },
+    blob: HostedBlobRecord,
     quota: QuotaCondition,
   ): Changed<Exclude<HostedBlobOutcome, "absent">> {
     const { digest, sizeBytes, storedAtMs } = blob;
@@ -152,10 +150,7 @@ export class HostedWrites {
     key: RepositoryKey,
     manifest: HostedManifestRecord,
     tags: readonly Tag[],
-    conditions: {
-      readonly quota: QuotaCondition;
-      readonly isImmutable: ImmutableTags;
-    },
+    conditions: ManifestConditions,
   ): Changed<HostedManifestOutcome> {
     const known = this.rows.findRepository(key);
     const missing = this.#findMissing(known, manifest);

@@ -9,6 +9,7 @@ import type { UploadId } from "../../../blob-store.ts";
 import type {
   CollectionStep,
   HostedBlobOutcome,
+  HostedBlobRecord,
   HostedDeletion,
   HostedIndex,
   HostedManifestOutcome,
@@ -16,7 +17,9 @@ import type {
   HostedReferrer,
   HostedTag,
   ImmutableTags,
+  ManifestConditions,
   QuotaCondition,
+  ReferrerPage,
   UntaggedManifest,
   UploadRow,
 } from "../../../hosted-index.ts";
@@ -55,11 +58,7 @@ export class SqliteHostedIndex implements HostedIndex {
 
   recordHostedBlob(
     key: RepositoryKey,
-    blob: {
-      readonly digest: Digest;
-      readonly sizeBytes: number;
-      readonly storedAtMs: number;
-    },
+    blob: HostedBlobRecord,
     quota: QuotaCondition,
   ): Promise<Exclude<HostedBlobOutcome, "absent">> {
     return this.#link("recordHostedBlob", key, blob.digest, () =>
@@ -137,10 +136,7 @@ export class SqliteHostedIndex implements HostedIndex {
     key: RepositoryKey,
     manifest: HostedManifestRecord,
     tags: readonly Tag[],
-    conditions: {
-      readonly quota: QuotaCondition;
-      readonly isImmutable: ImmutableTags;
-    },
+    conditions: ManifestConditions,
   ): Promise<HostedManifestOutcome> {
     return this.#hosted.durable.change("putHostedManifest", key, () =>
       this.#hosted.writes.putManifest(key, manifest, tags, conditions),
@@ -172,11 +168,7 @@ export class SqliteHostedIndex implements HostedIndex {
   listHostedReferrers(
     key: RepositoryKey,
     subject: Digest,
-    page: {
-      readonly artifactTypes: readonly string[];
-      readonly limit: number;
-      readonly last: Digest | undefined;
-    },
+    page: ReferrerPage,
   ): Promise<readonly HostedReferrer[]> {
     return this.#transactions.read("listHostedReferrers", () =>
       this.#hosted.lists.referrers(key, subject, page),
