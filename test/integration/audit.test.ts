@@ -113,7 +113,7 @@ void describe("the audit of a running mirror", () => {
     await pull(scene, alice);
     assert.equal(await get(tag, basic("bob", "pw")), 404);
     assert.equal(await get("/v2/", basic("alice", "canary-wrong")), 401);
-    assert.equal(await get("/v2/", basic("nobody", "canary-wrong")), 401);
+    assert.equal(await get("/v2/", basic("stranger", "canary-wrong")), 401);
     assert.equal(await get("/v2/", "Bearer canary.wrong.token"), 401);
     upstream.content.addImage("library/app", TWO, "v");
     assert.equal(await get(tag, alice), 200);

@@ -2,8 +2,8 @@ import { openSync } from "node:fs";
 import { Server } from "node:http";
 
 /*
- * Preloaded into a mirror (`node --import`), it makes that leak what `LEAK_IN_TEST` names, at each
- * request: so that a test can show that it would notice.
+ * Preloaded into a mirror (`node --import`); at each request the mirror leaks the resources that
+ * `LEAK_IN_TEST` names, which proves that the test that runs it detects a leak.
  */
 
 const kept: Buffer[] = [];
@@ -18,7 +18,7 @@ const LEAKS: Readonly<Record<string, () => void>> = {
 };
 
 const leaks = (process.env["LEAK_IN_TEST"] ?? "").split(",");
-// oxlint-disable-next-line typescript/unbound-method -- called with the server that emits
+// oxlint-disable-next-line typescript/unbound-method -- called with the emitting server
 const emit = Server.prototype.emit;
 Server.prototype.emit = function (event: string | symbol, ...input: unknown[]) {
   if (event === "request") for (const leak of leaks) LEAKS[leak]?.();

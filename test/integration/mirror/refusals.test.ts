@@ -57,7 +57,7 @@ function limited(retryAfter?: string): Misbehaviour {
 void describe("an upstream that refuses the mirror", () => {
   for (const [name, auth] of [
     ["a fresh token", BEARER],
-    ["nobody", undefined],
+    ["a request", undefined],
   ] as const) {
     void it(`is 404 for ${name} without credentials, and the challenge is not passed on`, async (test) => {
       const upstream = await ScriptedUpstream.start(

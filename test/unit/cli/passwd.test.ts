@@ -6,13 +6,13 @@ import { runPasswd } from "../../../src/cli/passwd.ts";
 import { parseHtpasswd } from "../../../src/config/files/htpasswd.ts";
 import { CollectedOutput } from "../../support/collected-output.ts";
 
-interface Told {
+interface Printed {
   readonly code: number;
   readonly stdout: string;
   readonly stderr: string;
 }
 
-async function passwd(user: string, input: string): Promise<Told> {
+async function passwd(user: string, input: string): Promise<Printed> {
   const stdin = new PassThrough();
   stdin.end(input);
   return typed(user, stdin);
@@ -21,7 +21,7 @@ async function passwd(user: string, input: string): Promise<Told> {
 async function typed(
   user: string,
   stdin: Parameters<typeof runPasswd>[0]["stdin"],
-): Promise<Told> {
+): Promise<Printed> {
   const stdout = new CollectedOutput();
   const stderr = new CollectedOutput();
   const code = await runPasswd({ user, stdin, stdout, stderr });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import { FakeClock } from "../../support/fake-clock.ts";
 
-void it("a fake clock moves only when it is told, and the wall apart from the monotonic", () => {
+void it("a fake clock moves only when it is advanced or set, and its wall time apart from its monotonic time", () => {
   const clock = new FakeClock(1_000);
   clock.advance(250);
   assert.deepEqual([clock.nowMs(), clock.monotonicMs()], [1_250, 250]);

@@ -90,7 +90,7 @@ void describe("an image from the builder", () => {
     );
   });
 
-  void it("is the subject of an artifact that the referrers index tells of", () => {
+  void it("is the subject of an artifact that the referrers index lists", () => {
     const image = buildImage({ seed: "x" });
     const artifact = buildArtifact({
       seed: "sbom",
