@@ -66,7 +66,7 @@ const PAGE = 100;
 
 /**
  * Visits the tags, then the manifests without a tag, of every repository of a registry, each with the
- * decision of the rules; pinned ones are kept. Reads pages, and yields the event loop between them. The
+ * decision of the rules; pinned ones are kept. Reads pages, and lets requests run in between. The
  * visit may delete the row.
  */
 export async function walkRegistry(
@@ -76,6 +76,8 @@ export async function walkRegistry(
 ): Promise<void> {
   const rules = new TagRules(config);
   const { index, isOver } = options;
+  // Shared: most repositories are so small that none of them takes a whole step.
+  const pace = new Pace();
   let last: RepositoryName | undefined;
   do {
     const page: readonly RepositoryName[] = await index.listHostedRepositories(
@@ -85,11 +87,12 @@ export async function walkRegistry(
     );
     for (const repository of page) {
       if (isOver()) return;
-      const walk = new RepositoryWalk(config, repository, options);
+      const walk = new RepositoryWalk(config, repository, options, pace);
       const isImmutable: ImmutableTags = (tag) =>
         rules.isImmutable(repository, tag);
       await walk.visitTags(rules.forRepository(repository), isImmutable, visit);
       await walk.visitUntagged(isImmutable, visit);
+      await pace.step();
     }
     last = page.at(-1);
   } while (last !== undefined);
@@ -99,16 +102,18 @@ class RepositoryWalk {
   readonly #untaggedMs: number;
   readonly #key: RepositoryKey;
   readonly #options: WalkOptions;
-  readonly #pace = new Pace();
+  readonly #pace: Pace;
 
   constructor(
     config: HostedConfig,
     repository: RepositoryName,
     options: WalkOptions,
+    pace: Pace,
   ) {
     this.#untaggedMs = config.retention?.untaggedMs ?? Infinity;
     this.#key = { upstream: config.name, repository };
     this.#options = options;
+    this.#pace = pace;
   }
 
   /** Without rules only tags that are derived from a digest are visited. */

@@ -331,4 +331,29 @@ void describe("retention", () => {
     assert.equal((await retention.apply({ timed: "all" })).count, 0);
     assert.equal((await tags(app)).length, 8);
   });
+
+  void it("lets requests run between many small repositories", async (test) => {
+    const { retention, push, store } = await setUp(test, [
+      retaining({ rules: [PULLED_30D] }),
+    ]);
+    for (let number = 0; number < 20; number += 1) {
+      await push(keyOf("local", `ci/app${number}`), "v1");
+    }
+    const { index } = store;
+    const original = index.listHostedTags.bind(index);
+    index.listHostedTags = (...args) => {
+      // One read is shorter than a step of the walk; all of them are longer.
+      const untilMs = performance.now() + 0.5;
+      while (performance.now() < untilMs);
+      return original(...args);
+    };
+    // The first run also prepares statements, which takes longer.
+    await retention.plan();
+    let hasRun = false;
+    setImmediate(() => {
+      hasRun = true;
+    });
+    await retention.plan();
+    assert.equal(hasRun, true);
+  });
 });
