@@ -44,7 +44,7 @@ export function buildHostedUpkeep(
     audit,
     onEvent,
   });
-  const appointments = new RetentionSchedule({
+  const retentionSchedule = new RetentionSchedule({
     retention,
     registries,
     clock,
@@ -65,10 +65,10 @@ export function buildHostedUpkeep(
     replaceNotifications: (endpoints) => notifications.replace(endpoints),
     start: () => {
       collection.start();
-      appointments.start();
+      retentionSchedule.start();
     },
     stop: async () => {
-      await Promise.all([retention.stop(), appointments.stop()]);
+      await Promise.all([retention.stop(), retentionSchedule.stop()]);
       await Promise.all([collection.stop(), notifications.stop()]);
     },
   };

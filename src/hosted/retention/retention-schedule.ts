@@ -23,11 +23,11 @@ const CHECK_EVERY_MS = 30_000;
 /** The time after a step of the clock in which nothing is deleted because of its age. */
 const SUSPECT_MS = 24 * 3_600_000;
 
-interface Appointment {
+interface NextRun {
   readonly schedule: string;
-  readonly nextMs: number;
-  /** When it was made; an earlier time shows that the clock was set back. */
-  readonly madeAtMs: number;
+  readonly dueAtMs: number;
+  /** When it was computed; an earlier time shows that the clock was set back. */
+  readonly computedAtMs: number;
 }
 
 /**
@@ -37,7 +37,8 @@ interface Appointment {
 export class RetentionSchedule {
   readonly #options: RetentionScheduleOptions;
   readonly #clockSteps: ClockSteps;
-  readonly #appointments = new Map<string, Appointment>();
+  /** By the registry's name. */
+  readonly #nextRuns = new Map<string, NextRun>();
   #cancel: (() => void) | undefined;
   #running: Promise<void> = Promise.resolve();
   #isStopped = false;
@@ -82,20 +83,20 @@ export class RetentionSchedule {
     const isSuspect = this.#clockSteps.isRecent();
     const configured = registries().filter((one) => one.retention);
     const names = new Set(configured.map(({ name }) => name));
-    for (const name of this.#appointments.keys()) {
-      if (!names.has(name)) this.#appointments.delete(name);
+    for (const name of this.#nextRuns.keys()) {
+      if (!names.has(name)) this.#nextRuns.delete(name);
     }
     for (const { name, retention: rules } of configured) {
       if (rules === undefined || this.#isStopped) continue;
       const nowMs = clock.nowMs();
-      const made = this.#appointments.get(name);
+      const known = this.#nextRuns.get(name);
       const isValid =
-        made?.schedule === rules.schedule && nowMs >= made.madeAtMs;
-      if (isValid && nowMs < made.nextMs) continue;
-      this.#appointments.set(name, {
+        known?.schedule === rules.schedule && nowMs >= known.computedAtMs;
+      if (isValid && nowMs < known.dueAtMs) continue;
+      this.#nextRuns.set(name, {
         schedule: rules.schedule,
-        nextMs: await nextRunMs(rules.schedule, nowMs),
-        madeAtMs: nowMs,
+        dueAtMs: await nextRunMs(rules.schedule, nowMs),
+        computedAtMs: nowMs,
       });
       if (!isValid) continue;
       await retention.apply({

@@ -164,7 +164,7 @@ void describe("retention", () => {
     mirror.clock.advance(1_000);
     await app.push(SECOND, "v2");
     await mirror.reload({ hosted: [hostedConfig({ retention })] });
-    // Both of these begin again with each run: the collection and the appointments.
+    // Both of these begin again with each run: the collection and the schedule of retention.
     const runAll = () => {
       for (let left = schedule.delaysMs.length; left > 0; left -= 1)
         schedule.runNext();

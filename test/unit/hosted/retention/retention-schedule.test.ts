@@ -116,7 +116,7 @@ void describe("the schedule of retention", () => {
     assert.equal(runs.at(-1), "local half");
   });
 
-  void it("makes a new appointment after the clock was set back", async (test) => {
+  void it("computes the next run again after the clock was set back", async (test) => {
     const { clock, pass, runs } = setUp(test, [
       scheduled("local", "0 3 * * *"),
     ]);
