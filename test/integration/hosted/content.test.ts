@@ -318,6 +318,24 @@ void describe("a hosted manifest", () => {
     });
     assert.equal((await app.putManifest(IMAGE.manifest, "v1")).status, 201);
   });
+
+  void it("is refused while open uploads use the rest of the quota", async (test) => {
+    const { blobs, manifest } = IMAGE;
+    const imageBytes = blobs.reduce((sum, blob) => sum + blob.sizeBytes, 0);
+    const quotaBytes = imageBytes + manifest.bytes.length + 10;
+    const { app, web } = await setUp(test, {
+      config: { hosted: [hostedConfig({ quotaBytes })] },
+    });
+    for (const blob of blobs) await app.putBlob(blob);
+    const { headers } = await web.ask("POST", "blobs/uploads/");
+    const upload = `blobs/uploads/${headers.get("docker-upload-uuid")}`;
+    const sent = await web.ask("PATCH", upload, { body: "eleven byte" });
+    assert.equal(sent.status, 202);
+    const refused = await app.putManifest(manifest, "v1");
+    assert.deepEqual([refused.status, refused.code], [403, "DENIED"]);
+    assert.equal((await web.delete(upload)).status, 204);
+    assert.equal((await app.putManifest(manifest, "v1")).status, 201);
+  });
 });
 
 void describe("a hosted repository", () => {
