@@ -1,12 +1,7 @@
 import type { Collection } from "../hosted/collection.ts";
 import type { EventSink, Sender } from "../hosted/hosted.ts";
 import { immutableTags } from "../hosted/immutable-tags.ts";
-import {
-  type Digest,
-  digestAlgorithm,
-  digestHex,
-  parseDigest,
-} from "../oci/digest.ts";
+import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import type { RepositoryKey, Tag } from "../oci/reference.ts";
 import type { Routes } from "../routing/routes.ts";
@@ -17,11 +12,11 @@ import type {
   HostedManifests,
   HostedReferrer,
   ImmutableTags,
-  UntaggedManifest,
 } from "../storage/hosted-index.ts";
 import type { IndexCursor } from "../storage/index-cursor.ts";
 import type { TagIndex } from "../storage/tag-index.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
+import { findUntagged } from "./untagged-manifest.ts";
 
 type HostedImagesIndex = Pick<BlobLinks, "getLinkedBlob"> &
   Pick<
@@ -161,7 +156,7 @@ export class HostedImages {
     for (const digest of waiting) {
       if (seen.has(digest) || seen.size >= MAX_REMOVED) continue;
       seen.add(digest);
-      const untagged = await this.#findUntagged(key, digest);
+      const untagged = await findUntagged(this.#parts.index, key, digest);
       if (untagged === undefined) continue;
       const needed = await this.#listNeeded(key, digest);
       const outcome = await this.#parts.index.deleteHostedManifest(
@@ -174,19 +169,6 @@ export class HostedImages {
       this.#report(key, { digest, tag: undefined }, sender);
       waiting.push(...needed);
     }
-  }
-
-  /** @returns undefined if a tag or a manifest of the repository names it, or its subject is there */
-  async #findUntagged(
-    key: RepositoryKey,
-    digest: Digest,
-  ): Promise<UntaggedManifest | undefined> {
-    const [next] = await this.#parts.index.listUntaggedManifests(
-      key,
-      1,
-      digestBefore(digest),
-    );
-    return next?.digest === digest ? next : undefined;
   }
 
   /** Lists the manifests that only this one may need: its children and its referrers. */
@@ -236,15 +218,4 @@ function isDeleted(key: RepositoryKey, outcome: HostedDeletion): boolean {
     });
   }
   return outcome.kind === "deleted";
-}
-
-/** Returns a digest that precedes this one in every list, with no other between them. */
-function digestBefore(digest: Digest): Digest | undefined {
-  const hex = digestHex(digest);
-  const before = BigInt(`0x${hex}`) - 1n;
-  return before < 0n
-    ? undefined
-    : parseDigest(
-        `${digestAlgorithm(digest)}:${before.toString(16).padStart(hex.length, "0")}`,
-      );
 }

@@ -11,10 +11,11 @@ import type { HostedBlobs, HostedManifests } from "../storage/hosted-index.ts";
 import type { TagIndex } from "../storage/tag-index.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
+import { findUntagged } from "./untagged-manifest.ts";
 
 type TagImageIndex = Pick<BlobLinks, "getLinkedBlob"> &
   Pick<HostedBlobs, "listBlobRepositories" | "mountHostedBlob"> &
-  Pick<HostedManifests, "deleteHostedManifest"> &
+  Pick<HostedManifests, "deleteHostedManifest" | "listUntaggedManifests"> &
   Pick<TagIndex, "getTag">;
 
 /** A tag of a hosted repository. */
@@ -262,14 +263,21 @@ class ImageCopy {
     return row?.mediaType !== undefined;
   }
 
-  /** Deletes stored manifests, parents first. Those that cannot be deleted stay without a tag. */
+  /**
+   * Deletes stored manifests, parents first, unless a push has named them since. Those that cannot be
+   * deleted stay without a tag.
+   */
   async #undo(stored: readonly Digest[]): Promise<void> {
+    const { key } = this.#target;
     const { index } = this.#parts;
     for (const digest of stored.toReversed()) {
-      // Refused if a push has named it with a tag since.
-      await index
-        .deleteHostedManifest(this.#target.key, digest, () => true)
-        .catch(() => undefined);
+      try {
+        const untagged = await findUntagged(index, key, digest);
+        if (untagged === undefined) continue;
+        await index.deleteHostedManifest(key, digest, () => true, untagged);
+      } catch {
+        continue;
+      }
     }
   }
 

@@ -247,6 +247,33 @@ void describe("a tag of a stored image", () => {
     assert.equal(await storedManifests(scene, "local/app", multi), 2);
   });
 
+  void it("keeps manifests that an index without a tag, pushed since, names", async (test) => {
+    const scene = await setUp(test);
+    const key = keyOf("local/app");
+    await storeIndex(scene, keyOf("a.example/app"), multi, tagOf("1"));
+    await assert.rejects(
+      scene.tag("a.example/app:1", "local/app:2", {
+        putManifest: async (repository, { reference, tags }) => {
+          assert(reference.kind === "digest");
+          const manifest = [multi, ...multi.images]
+            .map((one) => one.manifest)
+            .find(({ digest }) => digest === reference.digest);
+          assert(manifest !== undefined);
+          await pushManifest(scene, repository.key, manifest, []);
+          if (tags.length > 0) throw new RegistryError("DENIED");
+          const { digest, mediaType, sizeBytes } = manifest;
+          return { digest, mediaType, sizeBytes, tags, subject: undefined };
+        },
+      }),
+      refusedWith("DENIED", 403),
+    );
+    assert.equal(await storedManifests(scene, "local/app", multi), 3);
+    assert.equal(
+      (await scene.index.listUntaggedManifests(key, 10, undefined)).length,
+      1,
+    );
+  });
+
   void it("names the parts that are missing, and writes nothing", async (test) => {
     const scene = await setUp(test);
     const [first, second] = multi.images;
@@ -285,6 +312,8 @@ void describe("a tag of a stored image", () => {
             scene.index.listBlobRepositories(digest, limit, last),
           deleteHostedManifest: (key, digest, isImmutable) =>
             scene.index.deleteHostedManifest(key, digest, isImmutable),
+          listUntaggedManifests: (key, limit, last) =>
+            scene.index.listUntaggedManifests(key, limit, last),
           mountHostedBlob: () => Promise.resolve("absent"),
         },
       }),

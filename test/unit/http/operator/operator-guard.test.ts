@@ -29,6 +29,7 @@ const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
         listBlobRepositories: notAsked,
         mountHostedBlob: notAsked,
         deleteHostedManifest: notAsked,
+        listUntaggedManifests: notAsked,
         getTag: notAsked,
       },
       blobs: { read: notAsked },
