@@ -38,7 +38,6 @@ const TABLES = [
   "prepareIndexStatements", // one SQL statement per entry
   "prepareRootStatements", // one SQL statement per entry
   "prepareHostedStatements", // one SQL statement per entry
-  "prepareRecoveryStatements", // one SQL statement per entry
 ];
 
 /** Paths of the sources below `src/`, each with the paths that it imports; types included. */

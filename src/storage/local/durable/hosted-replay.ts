@@ -10,7 +10,6 @@ import {
 } from "../blobs/found-blob.ts";
 import type {
   HostedName,
-  HostedNameRow,
   HostedRecovery,
 } from "../index/hosted-index/hosted-recovery.ts";
 import { pathOf } from "../index/index-keys.ts";
@@ -31,6 +30,8 @@ export interface HostedReplayParts {
   readonly clock: Clock;
   readonly journal: Pick<RootsJournal, "eachLine">;
   readonly recovery: HostedRecovery;
+  /** Lists the tags, manifests and deleted blobs of the index. @throws SQLite's errors */
+  readonly listNames: () => Iterable<readonly JournalRoot[]>;
   /** Whether the index may be an older copy: content without a line was deleted since. */
   readonly isOlder: boolean;
   /** Called with the registries that the journal names, before anything is restored. */
@@ -48,7 +49,6 @@ export interface HostedReplay {
 
 /** Names handled before the event loop serves requests again. */
 const NAMES_PER_TURN = 64;
-const PAGE_ROWS = 256;
 
 /**
  * Makes the hosted rows of the index agree with the journal. Lines are synced before their rows are
@@ -232,7 +232,7 @@ class Replay {
     reference,
     blob,
     atMs,
-  }: HostedNameRow): Promise<void> {
+  }: JournalRoot): Promise<void> {
     if (reference.kind !== "digest") return;
     const { recovery, clock } = this.#parts;
     const { digest } = reference;
@@ -255,10 +255,10 @@ class Replay {
    * stays: the journal is then the older copy.
    */
   async #removeUnlisted(): Promise<void> {
-    const { isOlder, recovery } = this.#parts;
+    const { isOlder, listNames } = this.#parts;
     const completeAtMs = this.#completeAtMs;
     if (!isOlder || completeAtMs === undefined) return;
-    for (const page of recovery.eachName(PAGE_ROWS)) {
+    for (const page of listNames()) {
       for (const row of page) {
         const isListed = this.#existing.has(rootName(row));
         if (!isListed && row.atMs <= completeAtMs) {

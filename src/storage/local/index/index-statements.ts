@@ -40,6 +40,22 @@ interface IdColumn {
   readonly id: number;
 }
 
+/**
+ * Returns the joins that give a manifest's media type: the one under which the repository serves it.
+ *
+ * @param manifestId a column of the outer query
+ * @param repositoryId a column of the outer query
+ */
+export function mediaTypeJoins(
+  manifestId: string,
+  repositoryId: string,
+): string {
+  return `CROSS JOIN manifests ON manifests.id = ${manifestId}
+    LEFT JOIN links ON links.blob_id = ${manifestId} AND links.repository_id = ${repositoryId}
+    CROSS JOIN media_types ON media_types.id =
+      coalesce(links.media_type_id, manifests.media_type_id)`;
+}
+
 export type IndexStatements = ReturnType<typeof prepareIndexStatements>;
 
 export function prepareIndexStatements(database: Database) {
@@ -240,11 +256,7 @@ export function prepareIndexStatements(database: Database) {
        FROM repositories
        CROSS JOIN tags ON tags.repository_id = repositories.id
        CROSS JOIN blobs ON blobs.id = tags.manifest_id
-       CROSS JOIN manifests ON manifests.id = tags.manifest_id
-       LEFT JOIN links ON links.blob_id = tags.manifest_id
-         AND links.repository_id = tags.repository_id
-       CROSS JOIN media_types ON media_types.id =
-         coalesce(links.media_type_id, manifests.media_type_id)
+       ${mediaTypeJoins("tags.manifest_id", "tags.repository_id")}
        CROSS JOIN digests ON digests.id = tags.manifest_id
        WHERE repositories.path = (SELECT ?) AND tags.name = (SELECT ?)`,
     ),

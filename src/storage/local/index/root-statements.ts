@@ -1,4 +1,5 @@
 import type { Database } from "better-sqlite3";
+import { mediaTypeJoins } from "./index-statements.ts";
 
 /* The statements of roots, prepared once; index-statements.test.ts reads their query plans. */
 
@@ -46,11 +47,7 @@ const TAG_COLUMNS = `
   tags.name AS tag, digests.digest, media_types.name AS mediaType,
   tags.used_at_ms AS usedAtMs, tags.is_pinned AS isPinned`;
 const TAG_JOINS = `
-  CROSS JOIN manifests ON manifests.id = tags.manifest_id
-  LEFT JOIN links ON links.blob_id = tags.manifest_id
-    AND links.repository_id = tags.repository_id
-  CROSS JOIN media_types ON media_types.id =
-    coalesce(links.media_type_id, manifests.media_type_id)
+  ${mediaTypeJoins("tags.manifest_id", "tags.repository_id")}
   CROSS JOIN digests ON digests.id = tags.manifest_id`;
 const OTHER_COLUMNS = `
   roots.repository_id AS repositoryId, repositories.upstream, repositories.name AS repository,

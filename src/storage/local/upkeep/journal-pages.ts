@@ -1,6 +1,7 @@
-import type { Database } from "better-sqlite3";
+import type { Database, Statement } from "better-sqlite3";
 import type { RepositoryName, Tag } from "../../../oci/reference.ts";
 import { digestFrom } from "../index/index-keys.ts";
+import { mediaTypeJoins } from "../index/index-statements.ts";
 import type { PinIndex } from "../../root-index.ts";
 import type { JournalRoot } from "./journal-lines.ts";
 
@@ -14,7 +15,10 @@ interface RootColumns {
   readonly repository: string;
   readonly digest: Buffer;
   readonly mediaType: string;
+  readonly isPinned: 0 | 1;
 }
+
+type Pages = Generator<readonly JournalRoot[]>;
 
 /**
  * Reads from the index everything that the journal records: tags, digests that are roots, manifests
@@ -36,19 +40,30 @@ export async function* journalPages(
     atMs: nowMs,
   }));
   yield* digestPages(database, signal, nowMs);
-  yield* hostedPages(database, signal);
-  yield* tagPages(database, signal);
+  yield* manifestPages(database, signal);
+  yield* tagPages(database, signal, "TRUE");
   yield* unlinkedPages(database, signal);
 }
 
-async function* digestPages(
+/**
+ * Reads the names of hosted repositories: tags, manifests and deleted blobs.
+ *
+ * @throws the signal's reason, SQLite's errors, IndexError
+ */
+export function* hostedPages(database: Database, signal: AbortSignal): Pages {
+  yield* tagPages(database, signal, "tags.is_hosted");
+  yield* manifestPages(database, signal);
+  yield* unlinkedPages(database, signal);
+}
+
+function* digestPages(
   database: Database,
   signal: AbortSignal,
   nowMs: number,
-): AsyncGenerator<readonly JournalRoot[]> {
+): Pages {
   const list = database.prepare<
     [number, number, number],
-    RootColumns & { readonly blobId: number; readonly isPinned: 0 | 1 }
+    RootColumns & { readonly blobId: number }
   >(
     `SELECT roots.blob_id AS blobId, roots.repository_id AS repositoryId, repositories.upstream,
        repositories.name AS repository, digests.digest, media_types.name AS mediaType,
@@ -56,93 +71,59 @@ async function* digestPages(
      FROM roots
      CROSS JOIN repositories ON repositories.id = roots.repository_id
      CROSS JOIN digests ON digests.id = roots.blob_id
-     CROSS JOIN manifests ON manifests.id = roots.blob_id
-     LEFT JOIN links ON links.blob_id = roots.blob_id
-       AND links.repository_id = roots.repository_id
-     CROSS JOIN media_types ON media_types.id =
-       coalesce(links.media_type_id, manifests.media_type_id)
+     ${mediaTypeJoins("roots.blob_id", "roots.repository_id")}
      WHERE (roots.blob_id, roots.repository_id) > (?, ?) AND repositories.upstream <> ''
      ORDER BY roots.blob_id, roots.repository_id LIMIT ?`,
   );
-  let after = { blobId: 0, repositoryId: 0 };
-  for (;;) {
-    signal.throwIfAborted();
-    const rows = list.all(after.blobId, after.repositoryId, PAGE_ROWS);
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    after = last;
-    yield rows.map((row) => {
-      const digest = digestFrom(row.digest);
-      return {
-        key: keyOf(row),
-        reference: { kind: "digest", digest },
-        digest,
-        mediaType: row.mediaType,
-        isPinned: row.isPinned === 1,
-        atMs: nowMs,
-      };
-    });
-  }
+  yield* pagesOf({
+    list,
+    first: [0, 0],
+    positionOf: ({ blobId, repositoryId }) => [blobId, repositoryId],
+    rootOf: (row) => ({ ...digestOf(row), atMs: nowMs }),
+    signal,
+  });
 }
 
-async function* hostedPages(
-  database: Database,
-  signal: AbortSignal,
-): AsyncGenerator<readonly JournalRoot[]> {
+function* manifestPages(database: Database, signal: AbortSignal): Pages {
   const list = database.prepare<
     [number, Buffer, number],
-    RootColumns & { readonly pushedAtMs: number; readonly isPinned: 0 | 1 }
+    RootColumns & { readonly pushedAtMs: number }
   >(
     `SELECT hosted_manifests.repository_id AS repositoryId, repositories.upstream,
        repositories.name AS repository, hosted_manifests.digest, media_types.name AS mediaType,
        hosted_manifests.pushed_at_ms AS pushedAtMs, coalesce(roots.is_pinned, 0) AS isPinned
      FROM hosted_manifests
      CROSS JOIN repositories ON repositories.id = hosted_manifests.repository_id
-     CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
-     CROSS JOIN links ON links.blob_id = hosted_manifests.blob_id
-       AND links.repository_id = hosted_manifests.repository_id
-     CROSS JOIN media_types ON media_types.id =
-       coalesce(links.media_type_id, manifests.media_type_id)
+     ${mediaTypeJoins("hosted_manifests.blob_id", "hosted_manifests.repository_id")}
      LEFT JOIN roots ON roots.blob_id = hosted_manifests.blob_id
        AND roots.repository_id = hosted_manifests.repository_id
      WHERE (hosted_manifests.repository_id, hosted_manifests.digest) > (?, ?)
      ORDER BY hosted_manifests.repository_id, hosted_manifests.digest LIMIT ?`,
   );
-  let after: Pick<RootColumns, "repositoryId" | "digest"> = {
-    repositoryId: 0,
-    digest: Buffer.alloc(0),
-  };
-  for (;;) {
-    signal.throwIfAborted();
-    const rows = list.all(after.repositoryId, after.digest, PAGE_ROWS);
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    after = last;
-    yield rows.map((row) => {
-      const digest = digestFrom(row.digest);
-      return {
-        key: keyOf(row),
-        reference: { kind: "digest", digest },
-        digest,
-        mediaType: row.mediaType,
-        isPinned: row.isPinned === 1,
-        isHosted: true,
-        atMs: row.pushedAtMs,
-      };
-    });
-  }
+  yield* pagesOf({
+    list,
+    first: [0, Buffer.alloc(0)],
+    positionOf: ({ repositoryId, digest }) => [repositoryId, digest],
+    rootOf: (row) => ({
+      ...digestOf(row),
+      isHosted: true,
+      atMs: row.pushedAtMs,
+    }),
+    signal,
+  });
 }
 
-async function* tagPages(
+/** @param condition SQL */
+function* tagPages(
   database: Database,
   signal: AbortSignal,
-): AsyncGenerator<readonly JournalRoot[]> {
+  condition: "tags.is_hosted" | "TRUE",
+): Pages {
   const list = database.prepare<
     [number, string, number],
     RootColumns & {
       readonly tag: string;
       readonly fetchedAtMs: number;
-      readonly isPinned: 0 | 1;
       readonly isHosted: 0 | 1;
     }
   >(
@@ -153,40 +134,30 @@ async function* tagPages(
      FROM tags
      CROSS JOIN repositories ON repositories.id = tags.repository_id
      CROSS JOIN digests ON digests.id = tags.manifest_id
-     CROSS JOIN manifests ON manifests.id = tags.manifest_id
-     LEFT JOIN links ON links.blob_id = tags.manifest_id
-       AND links.repository_id = tags.repository_id
-     CROSS JOIN media_types ON media_types.id =
-       coalesce(links.media_type_id, manifests.media_type_id)
-     WHERE (tags.repository_id, tags.name) > (?, ?)
+     ${mediaTypeJoins("tags.manifest_id", "tags.repository_id")}
+     WHERE (tags.repository_id, tags.name) > (?, ?) AND ${condition}
      ORDER BY tags.repository_id, tags.name LIMIT ?`,
   );
-  let after = { repositoryId: 0, tag: "" };
-  for (;;) {
-    signal.throwIfAborted();
-    const rows = list.all(after.repositoryId, after.tag, PAGE_ROWS);
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    after = last;
-    yield rows.map((row) => ({
-      key: keyOf(row),
+  yield* pagesOf({
+    list,
+    first: [0, ""],
+    positionOf: ({ repositoryId, tag }) => [repositoryId, tag],
+    rootOf: (row) => ({
+      ...digestOf(row),
       reference: { kind: "tag", tag: row.tag as Tag },
-      digest: digestFrom(row.digest),
-      mediaType: row.mediaType,
-      isPinned: row.isPinned === 1,
       ...(row.isHosted === 1 ? { isHosted: true } : {}),
       atMs: row.fetchedAtMs,
-    }));
-  }
+    }),
+    signal,
+  });
 }
 
-async function* unlinkedPages(
-  database: Database,
-  signal: AbortSignal,
-): AsyncGenerator<readonly JournalRoot[]> {
+function* unlinkedPages(database: Database, signal: AbortSignal): Pages {
   const list = database.prepare<
     [number, Buffer, number],
-    Omit<RootColumns, "mediaType"> & { readonly unlinkedAtMs: number }
+    Omit<RootColumns, "mediaType" | "isPinned"> & {
+      readonly unlinkedAtMs: number;
+    }
   >(
     `SELECT hosted_unlinked.repository_id AS repositoryId, repositories.upstream,
        repositories.name AS repository, hosted_unlinked.digest,
@@ -196,14 +167,11 @@ async function* unlinkedPages(
      WHERE (hosted_unlinked.repository_id, hosted_unlinked.digest) > (?, ?)
      ORDER BY hosted_unlinked.repository_id, hosted_unlinked.digest LIMIT ?`,
   );
-  let after = { repositoryId: 0, digest: Buffer.alloc(0) as Buffer };
-  for (;;) {
-    signal.throwIfAborted();
-    const rows = list.all(after.repositoryId, after.digest, PAGE_ROWS);
-    const last = rows.at(-1);
-    if (last === undefined) return;
-    after = last;
-    yield rows.map((row) => ({
+  yield* pagesOf({
+    list,
+    first: [0, Buffer.alloc(0)],
+    positionOf: ({ repositoryId, digest }) => [repositoryId, digest],
+    rootOf: (row) => ({
       key: keyOf(row),
       reference: { kind: "digest", digest: digestFrom(row.digest) },
       digest: undefined,
@@ -212,8 +180,44 @@ async function* unlinkedPages(
       isHosted: true,
       blob: "unlinked",
       atMs: row.unlinkedAtMs,
-    }));
+    }),
+    signal,
+  });
+}
+
+/** Reads rows page by page: each page begins after the position of the last row of the page before. */
+function* pagesOf<Second, Row>({
+  list,
+  first,
+  positionOf,
+  rootOf,
+  signal,
+}: {
+  readonly list: Statement<[number, Second, number], Row>;
+  readonly first: readonly [number, Second];
+  readonly positionOf: (row: Row) => readonly [number, Second];
+  readonly rootOf: (row: Row) => JournalRoot;
+  readonly signal: AbortSignal;
+}): Pages {
+  for (let after = first; ;) {
+    signal.throwIfAborted();
+    const rows = list.all(...after, PAGE_ROWS);
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = positionOf(last);
+    yield rows.map(rootOf);
   }
+}
+
+function digestOf(row: RootColumns): Omit<JournalRoot, "atMs"> {
+  const digest = digestFrom(row.digest);
+  return {
+    key: keyOf(row),
+    reference: { kind: "digest", digest },
+    digest,
+    mediaType: row.mediaType,
+    isPinned: row.isPinned === 1,
+  };
 }
 
 function keyOf({

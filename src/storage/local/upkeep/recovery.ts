@@ -2,7 +2,7 @@ import type { Clock } from "../../../telemetry/clock.ts";
 import type { Logger } from "../../../telemetry/logger.ts";
 import type { DiskLayout } from "../root/disk-layout.ts";
 import type { FileSystem } from "../root/file-system.ts";
-import { journalPages } from "./journal-pages.ts";
+import { hostedPages, journalPages } from "./journal-pages.ts";
 import type { KeptIndex } from "../index/kept-index.ts";
 import { reconcile } from "./reconcile.ts";
 import { setTimeout as delay } from "node:timers/promises";
@@ -128,15 +128,17 @@ export class Recovery {
     const { layout, fileSystem, clock, log, kept, journal, gate } =
       this.#options;
     const { database } = kept;
+    const { signal } = this.#abort;
     const { restored, deleted, lost } = await replayHosted({
       layout,
       fileSystem,
       clock,
       journal,
       recovery: kept.hostedRecovery,
+      listNames: () => hostedPages(database, signal),
       isOlder: !isLast,
       onRegistries: (registries) => gate.expect(registries),
-      signal: this.#abort.signal,
+      signal,
     });
     journal.keep(lost);
     if (lost.length > 0) {

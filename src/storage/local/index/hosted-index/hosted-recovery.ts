@@ -3,14 +3,13 @@ import type { Digest } from "../../../../oci/digest.ts";
 import type {
   Reference,
   RepositoryKey,
-  RepositoryName,
   Tag,
 } from "../../../../oci/reference.ts";
 import type { HostedManifestRecord } from "../../../hosted-index.ts";
 import type { RootChange } from "../../upkeep/roots-journal.ts";
 import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, digestFrom, pathOf } from "../index-keys.ts";
-import type { IndexStatements } from "../index-statements.ts";
+import { type IndexStatements, mediaTypeJoins } from "../index-statements.ts";
 import type { IndexTransactions } from "../index-transactions.ts";
 import { blobChange, type UnlinkedBlobs } from "./unlinked-blobs.ts";
 import type { HostedWrites } from "./hosted-writes.ts";
@@ -20,11 +19,6 @@ export interface HostedName {
   readonly key: RepositoryKey;
   readonly reference: Reference;
   readonly blob?: "unlinked" | "linked";
-}
-
-export interface HostedNameRow extends HostedName {
-  /** When it was pushed, in epoch milliseconds. */
-  readonly atMs: number;
 }
 
 /** A manifest of the journal whose bytes are stored. */
@@ -45,8 +39,6 @@ export interface HostedRecovery {
   registries(): readonly string[];
   /** Returns the line of a name as its row is now. @throws SQLite's errors */
   readNow(name: HostedName): RootChange;
-  /** Lists tags, manifests and deleted blobs in a stable order. @throws SQLite's errors */
-  eachName(limit: number): Iterable<readonly HostedNameRow[]>;
   /** Writes a manifest with tags, whether or not everything that it names is stored. @throws IndexError */
   restore(restored: RestoredManifest, nowMs: number): Promise<void>;
   /** @throws IndexError */
@@ -65,13 +57,6 @@ export interface HostedRecovery {
     sizeBytes: number | undefined,
     nowMs: number,
   ): Promise<void>;
-}
-
-interface NameColumns {
-  readonly repositoryId: number;
-  readonly upstream: string;
-  readonly repository: string;
-  readonly atMs: number;
 }
 
 export interface HostedRecoveryParts {
@@ -103,11 +88,7 @@ export function prepareRecoveryStatements(database: Database) {
          tags.is_pinned AS isPinned
        FROM tags
        CROSS JOIN digests ON digests.id = tags.manifest_id
-       CROSS JOIN manifests ON manifests.id = tags.manifest_id
-       LEFT JOIN links ON links.blob_id = tags.manifest_id
-         AND links.repository_id = tags.repository_id
-       CROSS JOIN media_types ON media_types.id =
-         coalesce(links.media_type_id, manifests.media_type_id)
+       ${mediaTypeJoins("tags.manifest_id", "tags.repository_id")}
        WHERE tags.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
          AND tags.name = (SELECT ?) AND tags.is_hosted`,
     ),
@@ -117,11 +98,7 @@ export function prepareRecoveryStatements(database: Database) {
     >(
       `SELECT media_types.name AS mediaType, hosted_manifests.pushed_at_ms AS atMs
        FROM hosted_manifests
-       CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
-       CROSS JOIN links ON links.blob_id = hosted_manifests.blob_id
-         AND links.repository_id = hosted_manifests.repository_id
-       CROSS JOIN media_types ON media_types.id =
-         coalesce(links.media_type_id, manifests.media_type_id)
+       ${mediaTypeJoins("hosted_manifests.blob_id", "hosted_manifests.repository_id")}
        WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
          AND hosted_manifests.digest = (SELECT ?)`,
     ),
@@ -149,40 +126,6 @@ export function prepareRecoveryStatements(database: Database) {
          used_at_ms = excluded.used_at_ms,
          gone_at_ms = NULL,
          is_hosted = 1`,
-    ),
-    listTags: database.prepare<
-      [number, string, number],
-      NameColumns & { readonly tag: string }
-    >(
-      `SELECT tags.repository_id AS repositoryId, repositories.upstream,
-         repositories.name AS repository, tags.name AS tag, tags.fetched_at_ms AS atMs
-       FROM tags CROSS JOIN repositories ON repositories.id = tags.repository_id
-       WHERE (tags.repository_id, tags.name) > (?, ?) AND tags.is_hosted
-       ORDER BY tags.repository_id, tags.name LIMIT ?`,
-    ),
-    listUnlinked: database.prepare<
-      [number, Buffer, number],
-      NameColumns & { readonly digest: Buffer }
-    >(
-      `SELECT hosted_unlinked.repository_id AS repositoryId, repositories.upstream,
-         repositories.name AS repository, hosted_unlinked.digest,
-         hosted_unlinked.unlinked_at_ms AS atMs
-       FROM hosted_unlinked
-       CROSS JOIN repositories ON repositories.id = hosted_unlinked.repository_id
-       WHERE (hosted_unlinked.repository_id, hosted_unlinked.digest) > (?, ?)
-       ORDER BY hosted_unlinked.repository_id, hosted_unlinked.digest LIMIT ?`,
-    ),
-    listManifests: database.prepare<
-      [number, Buffer, number],
-      NameColumns & { readonly digest: Buffer }
-    >(
-      `SELECT hosted_manifests.repository_id AS repositoryId, repositories.upstream,
-         repositories.name AS repository, hosted_manifests.digest,
-         hosted_manifests.pushed_at_ms AS atMs
-       FROM hosted_manifests
-       CROSS JOIN repositories ON repositories.id = hosted_manifests.repository_id
-       WHERE (hosted_manifests.repository_id, hosted_manifests.digest) > (?, ?)
-       ORDER BY hosted_manifests.repository_id, hosted_manifests.digest LIMIT ?`,
     ),
   };
 }
@@ -224,50 +167,6 @@ export class HostedRecoveryRows implements HostedRecovery {
     const row = this.#statements.findManifest.get(path, bytesOf(digest));
     if (row === undefined) return gone({ key, reference });
     return { key, reference, digest, isPinned: false, ...row };
-  }
-
-  *eachName(limit: number): Generator<readonly HostedNameRow[]> {
-    let tag = { repositoryId: 0, tag: "" };
-    for (;;) {
-      const rows = this.#statements.listTags.all(
-        tag.repositoryId,
-        tag.tag,
-        limit,
-      );
-      const last = rows.at(-1);
-      if (last === undefined) break;
-      tag = last;
-      yield rows.map((row) => ({
-        key: keyOf(row),
-        reference: { kind: "tag", tag: row.tag as Tag },
-        atMs: row.atMs,
-      }));
-    }
-    yield* this.#eachDigest(this.#statements.listManifests, limit, undefined);
-    yield* this.#eachDigest(this.#statements.listUnlinked, limit, "unlinked");
-  }
-
-  *#eachDigest(
-    list: RecoveryStatements["listManifests"],
-    limit: number,
-    blob: "unlinked" | undefined,
-  ): Generator<readonly HostedNameRow[]> {
-    let after: { readonly repositoryId: number; readonly digest: Buffer } = {
-      repositoryId: 0,
-      digest: Buffer.alloc(0),
-    };
-    for (;;) {
-      const rows = list.all(after.repositoryId, after.digest, limit);
-      const last = rows.at(-1);
-      if (last === undefined) break;
-      after = last;
-      yield rows.map((row) => ({
-        key: keyOf(row),
-        reference: { kind: "digest", digest: digestFrom(row.digest) },
-        ...(blob === undefined ? {} : { blob }),
-        atMs: row.atMs,
-      }));
-    }
   }
 
   unlink(key: RepositoryKey, digest: Digest, atMs: number): Promise<void> {
@@ -354,10 +253,6 @@ export class HostedRecoveryRows implements HostedRecovery {
 
 /** No tag is immutable to a deletion that was acknowledged. */
 const isNever = (): boolean => false;
-
-function keyOf({ upstream, repository }: NameColumns): RepositoryKey {
-  return { upstream, repository: repository as RepositoryName };
-}
 
 function gone({ key, reference }: HostedName): RootChange {
   return {

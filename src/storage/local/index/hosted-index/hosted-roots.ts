@@ -1,4 +1,5 @@
 import type { Database, Statement } from "better-sqlite3";
+import { mediaTypeJoins } from "../index-statements.ts";
 import type { OtherRootColumns } from "../root-statements.ts";
 
 const HOSTED_COLUMNS = `
@@ -8,11 +9,7 @@ const HOSTED_COLUMNS = `
   coalesce(roots.is_pinned, 0) AS isPinned`;
 const HOSTED_JOINS = `
   CROSS JOIN blobs ON blobs.id = hosted_manifests.blob_id
-  CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
-  LEFT JOIN links ON links.blob_id = hosted_manifests.blob_id
-    AND links.repository_id = hosted_manifests.repository_id
-  CROSS JOIN media_types ON media_types.id =
-    coalesce(links.media_type_id, manifests.media_type_id)
+  ${mediaTypeJoins("hosted_manifests.blob_id", "hosted_manifests.repository_id")}
   LEFT JOIN roots ON roots.blob_id = hosted_manifests.blob_id
     AND roots.repository_id = hosted_manifests.repository_id`;
 

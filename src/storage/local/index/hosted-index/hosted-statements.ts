@@ -1,4 +1,5 @@
 import type { Database } from "better-sqlite3";
+import { mediaTypeJoins } from "../index-statements.ts";
 
 /*
  * The statements of hosted repositories, prepared once; index-statements.test.ts reads their query
@@ -155,11 +156,7 @@ export function prepareHostedStatements(database: Database) {
       `SELECT hosted_manifests.blob_id AS blobId, untagged_at_ms AS untaggedAtMs,
          media_types.name AS mediaType
        FROM hosted_manifests
-       CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
-       CROSS JOIN links ON links.blob_id = hosted_manifests.blob_id
-         AND links.repository_id = hosted_manifests.repository_id
-       CROSS JOIN media_types ON media_types.id =
-         coalesce(links.media_type_id, manifests.media_type_id)
+       ${mediaTypeJoins("hosted_manifests.blob_id", "hosted_manifests.repository_id")}
        WHERE hosted_manifests.digest = (SELECT ?) AND hosted_manifests.repository_id = (SELECT ?)`,
     ),
     isManifest: database.prepare<[LinkId]>(
@@ -301,11 +298,7 @@ export function prepareHostedStatements(database: Database) {
          hosted_manifests.artifact_type AS artifactType, hosted_manifests.annotations
        FROM hosted_manifests INDEXED BY hosted_manifests_by_subject
        CROSS JOIN blobs ON blobs.id = hosted_manifests.blob_id
-       CROSS JOIN manifests ON manifests.id = hosted_manifests.blob_id
-       CROSS JOIN links ON links.blob_id = hosted_manifests.blob_id
-         AND links.repository_id = hosted_manifests.repository_id
-       CROSS JOIN media_types ON media_types.id =
-         coalesce(links.media_type_id, manifests.media_type_id)
+       ${mediaTypeJoins("hosted_manifests.blob_id", "hosted_manifests.repository_id")}
        WHERE hosted_manifests.repository_id = (SELECT id FROM repositories WHERE path = (SELECT ?))
          AND hosted_manifests.subject_id = (SELECT id FROM digests WHERE digest = (SELECT ?))
          AND hosted_manifests.digest > (SELECT ?)
