@@ -1,7 +1,6 @@
 import type { KeyPath } from "./fault.ts";
 import type { CREDENTIAL_SCHEMA } from "./schema/credential-schema.ts";
 import type { HOSTED_SCHEMA } from "./schema/hosted-schema.ts";
-import type { NOTIFICATION_SCHEMA } from "./schema/notification-schema.ts";
 import type { CONFIG_SCHEMA } from "./schema/schema.ts";
 import type { UPSTREAM_SCHEMA } from "./schema/upstream-schema.ts";
 import type { Pruned, Written } from "./schema/written.ts";
@@ -12,8 +11,6 @@ export type { Pruned } from "./schema/written.ts";
 export type ConfigDocument = Written<typeof CONFIG_SCHEMA>;
 
 export type HostedDocument = Written<typeof HOSTED_SCHEMA>;
-
-export type NotificationDocument = Written<typeof NOTIFICATION_SCHEMA>;
 
 export type UpstreamDocument = Written<typeof UPSTREAM_SCHEMA>;
 

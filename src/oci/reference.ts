@@ -117,7 +117,7 @@ export function referrersTagSubject(tag: Tag): Digest | undefined {
 
 /** The canonical key of a repository, the same for every spelling of it. */
 export interface RepositoryKey {
-  /** A key of the configuration's `upstreams`. */
+  /** A key of the configuration's `upstreams` or `hosted`. */
   readonly upstream: string;
   readonly repository: RepositoryName;
 }

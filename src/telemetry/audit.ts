@@ -17,9 +17,9 @@ export type AuditEvent =
       /** Absent: anonymous. */
       readonly user?: string | undefined;
       readonly method: string;
-      /** `manifest`, `tag`, `blob`, `tags`, `referrers`, `catalog`, `api`. */
+      /** `manifest`, `tag`, `blob`, `tags`, `referrers`, `catalog`, `ping`, `other` (also uploads), `api`. */
       readonly kind: string;
-      /** `upstream/repository`. */
+      /** `registry/repository`. */
       readonly repository?: string | undefined;
       readonly reference?: string | undefined;
       /** The reason, in text of this program. */
