@@ -4,11 +4,12 @@ import type {
   HostedManifestOutcome,
 } from "../../storage/hosted-index.ts";
 import type { HostedRepository } from "../hosted.ts";
+import { overQuota } from "../quota-refusal.ts";
 
 /** Returns the error of a manifest that the index refused. */
 export function refuseOutcome(
   outcome: Exclude<HostedManifestOutcome, { readonly kind: "stored" }>,
-  { key, config }: HostedRepository,
+  { key }: HostedRepository,
 ): RegistryError {
   switch (outcome.kind) {
     case "missing":
@@ -19,9 +20,7 @@ export function refuseOutcome(
     case "immutable":
       return refuseImmutable(outcome);
     case "over-quota":
-      return new RegistryError("DENIED", {
-        message: `the quota of ${key.upstream} is reached: ${config.quotaBytes} bytes`,
-      });
+      return overQuota(key.upstream);
     default:
       return outcome satisfies never;
   }

@@ -3,9 +3,9 @@ import type { HostedManifests } from "../../storage/hosted-index.ts";
 import type { Room } from "../../retention/room.ts";
 import { countPassingBytes } from "../../wire/chunk-garbage.ts";
 import type { HostedRepository } from "../hosted.ts";
+import { overQuota } from "../quota-refusal.ts";
 import type { UploadBody } from "./upload-body.ts";
 import { readUsedBytes, type ReservedBytes } from "./upload-quota.ts";
-import { overQuota } from "./upload-refusal.ts";
 import type { UploadSession } from "./upload-session.ts";
 import { UploadSpace } from "./upload-space.ts";
 
@@ -90,7 +90,7 @@ export async function receiveBody(
     if (usedBytes + reserved.of(registry) > config.quotaBytes) {
       // What is refused must not make other uploads fail.
       session.count(0);
-      throw overQuota();
+      throw overQuota(registry);
     }
   };
   try {

@@ -33,12 +33,6 @@ export function noSpace(): RegistryError {
   });
 }
 
-export function overQuota(): RegistryError {
-  return new RegistryError("DENIED", {
-    message: "the quota of the hosted registry is used up",
-  });
-}
-
 export function tooManyUploads(): RegistryError {
   return new RegistryError("TOOMANYREQUESTS", {
     detail: "too many uploads are open",

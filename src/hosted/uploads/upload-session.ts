@@ -89,10 +89,6 @@ export class UploadSession {
     return this.#use !== undefined;
   }
 
-  get hasWriter(): boolean {
-    return this.#writer !== undefined;
-  }
-
   /** The row that makes the upload survive a restart. */
   row(): UploadRow {
     const { clock } = this.#parts;

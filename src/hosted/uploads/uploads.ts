@@ -15,6 +15,7 @@ import type { TrackedBlobStore } from "../../storage/tracked-blob-store.ts";
 import type { Room } from "../../retention/room.ts";
 import type { Metrics } from "../../telemetry/metrics.ts";
 import type { EventSink, HostedRepository, Sender } from "../hosted.ts";
+import { overQuota } from "../quota-refusal.ts";
 import { mountBlob, type MountRequest } from "./mount-blob.ts";
 import {
   UploadSessions,
@@ -31,7 +32,6 @@ import type { UploadBody } from "./upload-body.ts";
 import {
   asRegistryError,
   isOutOfSpace,
-  overQuota,
   unknownUpload,
   UploadRefusal,
 } from "./upload-refusal.ts";
@@ -318,7 +318,7 @@ export class Uploads {
         await this.#removeUnrecorded(digest);
       }
     }
-    if (outcome === "over-quota") throw overQuota();
+    if (outcome === "over-quota") throw overQuota(key.upstream);
     onEvent({
       action: "push",
       key,
@@ -354,7 +354,7 @@ export class Uploads {
     const { key } = repository;
     const quota = this.#quotaFor(repository, undefined);
     const mounted = await mountBlob(this.#options, key, mount, quota);
-    if (mounted.kind === "over-quota") throw overQuota();
+    if (mounted.kind === "over-quota") throw overQuota(key.upstream);
     if (mounted.kind === "absent") return false;
     this.#options.onEvent({
       action: "mount",

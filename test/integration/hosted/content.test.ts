@@ -311,6 +311,7 @@ void describe("a hosted manifest", () => {
     for (const blob of IMAGE.blobs) await app.putBlob(blob);
     const pushed = await app.putManifest(IMAGE.manifest, "v1");
     assert.deepEqual([pushed.status, pushed.code], [403, "DENIED"]);
+    assert.equal(pushed.message, "the quota of local is used up");
     assert.equal(await app.resolve("v1"), undefined);
     await twin.push(IMAGE, "v1");
     await mirror.reload({

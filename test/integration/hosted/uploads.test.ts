@@ -266,6 +266,7 @@ void describe("pushing a blob", () => {
     const refused = await client.send("PATCH", location, { body: BIG });
     assert.equal(refused.status, 403);
     assert.equal(refused.code, "DENIED");
+    assert.match(refused.text, /the quota of local is used up/);
     // Noticed only when some of it is stored; the client sends 3 MB more.
     const unannounced = await client.send(
       "PATCH",
