@@ -559,6 +559,42 @@ void describe("lists of hosted content", () => {
     );
   });
 
+  void it("page through referrers that one answer can't hold, with a link that keeps the filter", async (test) => {
+    const { app } = await setUp(test);
+    await app.push(IMAGE, "v");
+    const artifactType = "application/vnd.large";
+    const digests: string[] = [];
+    for (const seed of ["large a", "large b"]) {
+      const referrer = buildArtifact({
+        seed,
+        artifactType,
+        subject: IMAGE.manifest,
+        annotations: { note: "n".repeat(2_200_000) },
+      });
+      await app.push(referrer);
+      digests.push(referrer.manifest.digest);
+    }
+    const page = async (query: string) => {
+      const path = `referrers/${IMAGE.manifest.digest}?${query}`;
+      const { body, headers } = await app.get(path);
+      const { manifests } = JSON.parse(body.toString()) as {
+        manifests: { digest: string }[];
+      };
+      return {
+        digests: manifests.map(({ digest }) => digest),
+        link: headers.get("link"),
+      };
+    };
+    const first = await page(`artifactType=${artifactType}`);
+    const [, query = ""] = /^<[^?>]*\?([^>]*)>/.exec(first.link ?? "") ?? [];
+    const type = new URLSearchParams(query).get("artifactType");
+    assert.equal(type, artifactType, first.link ?? "no link");
+    const second = await page(query);
+    assert.deepEqual([...first.digests, ...second.digests], digests.toSorted());
+    assert.equal(first.digests.length, 1);
+    assert.equal(second.link, null);
+  });
+
   void it("merge hosted and mirrored repositories in the catalog, without the prefix of the default", async (test) => {
     const upstream = await ScriptedUpstream.start(test);
     upstream.content.addImage("library/nginx", DOCKER, "v");
