@@ -1,5 +1,6 @@
 import type { TagIndex } from "../storage/tag-index.ts";
 import type { Tag } from "../oci/reference.ts";
+import { Pace } from "../retention/victim-search.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
 import type { Images } from "./images.ts";
 
@@ -19,10 +20,8 @@ export function createPurge(
 ): PurgeImage {
   return async (image) => {
     const names: ImageReference[] = [image];
-    if (image.reference.kind === "digest") {
-      for (const tag of await findTags(index, image)) {
-        names.push({ key: image.key, reference: { kind: "tag", tag } });
-      }
+    for (const tag of await findTags(index, image)) {
+      names.push({ key: image.key, reference: { kind: "tag", tag } });
     }
     const purged: string[] = [];
     for (const name of names) {
@@ -34,19 +33,22 @@ export function createPurge(
   };
 }
 
+/** Finds the tags that point to a digest; none for a tag. */
 async function findTags(
   index: Pick<TagIndex, "listTags" | "getTag">,
   { key, reference }: ImageReference,
 ): Promise<readonly Tag[]> {
+  if (reference.kind !== "digest") return [];
   const found: Tag[] = [];
+  const pace = new Pace();
   let last: Tag | undefined;
   do {
     const tags = await index.listTags(key, TAGS_IN_A_STEP, last);
     for (const tag of tags) {
       const row = await index.getTag(key, tag);
-      if (reference.kind === "digest" && row?.digest === reference.digest) {
-        found.push(tag);
-      }
+      if (row?.digest === reference.digest) found.push(tag);
+      // The index answers synchronously: let other requests run in between.
+      await pace.step();
     }
     last = tags.length < TAGS_IN_A_STEP ? undefined : tags.at(-1);
   } while (last !== undefined);
