@@ -146,6 +146,7 @@ void describe("an upload", () => {
     await chunk(0, 9);
     assert.equal(await refused(chunk(5, 14), "RANGE_INVALID", 416), 10);
     assert.equal(await refused(chunk(11, 14), "RANGE_INVALID", 416), 10);
+    assert.equal(await refused(chunk(10, 9), "RANGE_INVALID", 416), 10);
     const rest = BYTES.subarray(10);
     const wrong = { first: 9, last: 9 + rest.length - 1 };
     const late = scene.finish(APP, id, DIGEST, rest, wrong);
@@ -394,6 +395,29 @@ void describe("the limits of uploads", () => {
     );
     assert.deepEqual(await second.partials(), [`upload-${fresh}`]);
     assert.deepEqual([...index.uploads.keys()], [fresh]);
+  });
+
+  void it("count the time without bytes before a restart", async (test) => {
+    const hourMs = 3_600_000;
+    const first = await UploadScene.open(test);
+    const id = await first.begin(APP);
+    first.clock.advance(2 * hourMs);
+    await first.append(APP, id, BYTES);
+    first.clock.advance(20 * hourMs);
+    await first.close();
+    const { index, layout } = first;
+    const second = await UploadScene.open(test, { root: layout.root, index });
+    second.clock.advance(22 * hourMs);
+    second.uploads.start();
+    await second.sweep();
+    second.clock.advance(4 * hourMs - 1);
+    await second.sweep();
+    const { writtenBytes } = await second.uploads.status(APP, id);
+    assert.equal(writtenBytes, BYTES.length);
+    second.clock.advance(1);
+    await second.sweep();
+    await refused(second.uploads.status(APP, id), "BLOB_UPLOAD_UNKNOWN", 404);
+    assert.deepEqual(await second.partials(), []);
   });
 
   void it("judge the quota before and while bytes arrive, and at the end", async (test) => {
