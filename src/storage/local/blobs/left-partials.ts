@@ -68,7 +68,7 @@ export class LeftPartials {
 
   /** While the index can't answer, every upload counts as one that can be resumed. */
   async #isUpload(key: WriteKey): Promise<boolean> {
-    const id = parseDigest(key) === undefined ? parseUploadId(key) : undefined;
+    const id = parseUploadId(key);
     if (id === undefined) return false;
     return this.#options.index.getUpload(id).then(
       (row) => row !== undefined,

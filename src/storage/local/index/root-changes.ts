@@ -223,7 +223,8 @@ export class RootChanges {
 
 const NO_CHANGE: Changed<void> = { result: undefined, changes: [] };
 
-function gone(key: RepositoryKey, reference: Reference): RootChange {
+/** Returns the change of a name that the index no longer has. */
+export function gone(key: RepositoryKey, reference: Reference): RootChange {
   return {
     key,
     reference,

@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { DIGEST_ALGORITHMS, parseDigest } from "../../../oci/digest.ts";
+import { DIGEST_ALGORITHMS } from "../../../oci/digest.ts";
 import {
   parseUploadId,
   StorageError,
@@ -162,7 +162,7 @@ async function canContinue(
 ): Promise<boolean> {
   const key = parsePartialName(name);
   if (key === undefined) return false;
-  const id = parseDigest(key) === undefined ? parseUploadId(key) : undefined;
+  const id = parseUploadId(key);
   return id === undefined || hasSession(id);
 }
 

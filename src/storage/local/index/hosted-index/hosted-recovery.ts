@@ -5,12 +5,16 @@ import type {
   RepositoryKey,
   Tag,
 } from "../../../../oci/reference.ts";
-import type { HostedManifestRecord } from "../../../hosted-index.ts";
+import {
+  type HostedManifestRecord,
+  NOTHING_IMMUTABLE,
+} from "../../../hosted-index.ts";
 import type { RootChange } from "../../upkeep/roots-journal.ts";
 import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, digestFrom, pathOf } from "../index-keys.ts";
 import { type IndexStatements, mediaTypeJoins } from "../index-statements.ts";
 import type { IndexTransactions } from "../index-transactions.ts";
+import { gone } from "../root-changes.ts";
 import { blobChange, type UnlinkedBlobs } from "./unlinked-blobs.ts";
 import type { HostedWrites } from "./hosted-writes.ts";
 
@@ -33,7 +37,10 @@ export interface RestoredManifest {
   readonly tags: readonly { readonly tag: Tag; readonly atMs: number }[];
 }
 
-/** Restores rows of hosted repositories from the journal; nothing here writes lines. */
+/**
+ * Restores rows of hosted repositories from the journal; nothing here writes lines. No tag is immutable
+ * to a deletion that was acknowledged.
+ */
 export interface HostedRecovery {
   /** Returns the names of hosted registries. @throws SQLite's errors */
   registries(): readonly string[];
@@ -152,7 +159,7 @@ export class HostedRecoveryRows implements HostedRecovery {
     }
     if (reference.kind === "tag") {
       const row = this.#statements.findTag.get(path, reference.tag);
-      if (row === undefined) return gone({ key, reference });
+      if (row === undefined) return gone(key, reference);
       const { digest, mediaType, atMs, isPinned } = row;
       return {
         key,
@@ -165,14 +172,14 @@ export class HostedRecoveryRows implements HostedRecovery {
     }
     const { digest } = reference;
     const row = this.#statements.findManifest.get(path, bytesOf(digest));
-    if (row === undefined) return gone({ key, reference });
+    if (row === undefined) return gone(key, reference);
     return { key, reference, digest, isPinned: false, ...row };
   }
 
   unlink(key: RepositoryKey, digest: Digest, atMs: number): Promise<void> {
     const { transactions, writes, unlinked } = this.#parts;
     return transactions.write("unlinkHosted", () => {
-      writes.unlinkBlob(key, digest, isNever);
+      writes.unlinkBlob(key, digest, NOTHING_IMMUTABLE);
       // A manifest that names it may be restored later.
       unlinked.put(writes.rows.makeRepository(key), digest, atMs);
     });
@@ -245,22 +252,8 @@ export class HostedRecoveryRows implements HostedRecovery {
     const { transactions, writes } = this.#parts;
     return transactions.write("removeHosted", () => {
       if (reference.kind === "tag") {
-        writes.deleteTag(key, reference.tag, isNever);
-      } else writes.deleteManifest(key, reference.digest, isNever);
+        writes.deleteTag(key, reference.tag, NOTHING_IMMUTABLE);
+      } else writes.deleteManifest(key, reference.digest, NOTHING_IMMUTABLE);
     });
   }
-}
-
-/** No tag is immutable to a deletion that was acknowledged. */
-const isNever = (): boolean => false;
-
-function gone({ key, reference }: HostedName): RootChange {
-  return {
-    key,
-    reference,
-    digest: undefined,
-    mediaType: undefined,
-    isPinned: false,
-    atMs: undefined,
-  };
 }

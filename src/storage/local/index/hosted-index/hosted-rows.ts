@@ -6,7 +6,6 @@ import {
   type QuotaCondition,
 } from "../../../hosted-index.ts";
 import type { BlobRecord } from "../../../blob-index.ts";
-import type { RootChange } from "../../upkeep/roots-journal.ts";
 import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, pathOf } from "../index-keys.ts";
 import type { IndexStatements } from "../index-statements.ts";
@@ -168,26 +167,4 @@ export class HostedRows {
       .all(manifest)
       .map(({ name }) => name as Tag);
   }
-}
-
-export function goneTag(key: RepositoryKey, tag: Tag): RootChange {
-  return goneRoot(key, { kind: "tag", tag });
-}
-
-export function goneManifest(key: RepositoryKey, digest: Digest): RootChange {
-  return goneRoot(key, { kind: "digest", digest });
-}
-
-function goneRoot(
-  key: RepositoryKey,
-  reference: RootChange["reference"],
-): RootChange {
-  return {
-    key,
-    reference,
-    digest: undefined,
-    mediaType: undefined,
-    isPinned: false,
-    atMs: undefined,
-  };
 }

@@ -16,9 +16,9 @@ import type { RootChange } from "../../upkeep/roots-journal.ts";
 import type { BlobRows } from "../blob-rows.ts";
 import { bytesOf, digestFrom, pathOf } from "../index-keys.ts";
 import type { IndexStatements } from "../index-statements.ts";
-import type { Changed } from "../root-changes.ts";
+import { type Changed, gone } from "../root-changes.ts";
 import type { SqliteRoots } from "../sqlite-roots.ts";
-import { goneManifest, goneTag, HostedRows } from "./hosted-rows.ts";
+import { HostedRows } from "./hosted-rows.ts";
 import type { HostedStatements, LinkId } from "./hosted-statements.ts";
 import type { UnlinkedBlobs } from "./unlinked-blobs.ts";
 
@@ -326,7 +326,7 @@ export class HostedWrites {
     this.rows.refreshUntagged([{ blobId: row.manifestId, repositoryId }]);
     return {
       result: { kind: "deleted", tags: [tag] },
-      changes: [this.#now(goneTag(key, tag))],
+      changes: [this.#now(gone(key, { kind: "tag", tag }))],
     };
   }
 
@@ -363,8 +363,8 @@ export class HostedWrites {
     return {
       result: { kind: "deleted", tags },
       changes: [
-        ...tags.map((tag) => goneTag(key, tag)),
-        goneManifest(key, digest),
+        ...tags.map((tag) => gone(key, { kind: "tag", tag })),
+        gone(key, { kind: "digest", digest }),
         ...unneeded.flatMap((blob) =>
           this.#unlinked.onLinked({ key, repositoryId, digest: blob }, 0),
         ),
