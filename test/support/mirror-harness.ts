@@ -62,6 +62,8 @@ export interface TestMirrorOptions {
   readonly childrenSchedule?: Schedule | "default";
   /** Schedules the collection and the retention of hosted repositories; default: as in production. */
   readonly hostedSchedule?: Schedule;
+  /** Schedules the expiry of uploads; default: as in production. */
+  readonly uploadSchedule?: Schedule;
   /** Default: a clock that only the test moves. */
   readonly clock?: AppOverrides["clock"];
 }
@@ -180,6 +182,7 @@ export class TestMirror {
       probeSchedule = neverProbe,
       scrubSchedule,
       hostedSchedule,
+      uploadSchedule,
     } = this.#overrides;
     const { childrenSchedule = never } = this.#overrides;
     const log = createLogger(this.#config.log, {
@@ -195,6 +198,7 @@ export class TestMirror {
       ...(patienceMs === undefined ? {} : { patienceMs }),
       ...(scrubSchedule === undefined ? {} : { scrubSchedule }),
       ...(hostedSchedule === undefined ? {} : { hostedSchedule }),
+      ...(uploadSchedule === undefined ? {} : { uploadSchedule }),
       ...(childrenSchedule === "default" ? {} : { childrenSchedule }),
     });
     const { listen, operator } = await this.#app.listen();

@@ -8,6 +8,7 @@ import { digestOf } from "../../../src/oci/digest.ts";
 import { diskLayout } from "../../../src/storage/local/root/disk-layout.ts";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import { buildImage } from "../../support/image-builder.ts";
+import { ManualSchedule } from "../../support/manual-schedule.ts";
 import { startMirror, upstreamOf } from "../../support/mirror-harness.ts";
 import {
   locationOf,
@@ -322,6 +323,23 @@ void describe("pushing a blob", () => {
     assert.match(third.headers["retry-after"] ?? "", /^[1-9]\d*$/);
     assert.equal((await client.send("DELETE", second)).status, 204);
     await client.begin("local/c");
+  });
+
+  void it("drops an upload after the time of its registry", async (test) => {
+    const schedule = new ManualSchedule();
+    const mirror = await startMirror(test, [], {
+      uploadSchedule: schedule.start,
+      config: { hosted: [{ ...LOCAL, uploadExpiryMs: 60_000 }, TEAM] },
+    });
+    const client = new PushClient(test, mirror.port);
+    const short = await client.begin("local/a");
+    const long = await client.begin("team/a");
+    mirror.clock.advance(60_000);
+    while (schedule.delaysMs.length === 0) await setImmediate();
+    schedule.runNext();
+    while (schedule.delaysMs.length === 0) await setImmediate();
+    assert.equal((await client.send("GET", short)).status, 404);
+    assert.equal((await client.send("GET", long)).status, 204);
   });
 });
 
