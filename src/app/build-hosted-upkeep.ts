@@ -1,7 +1,6 @@
 import { hostname } from "node:os";
 import type { Config } from "../config/config.ts";
 import { Collection } from "../hosted/collection.ts";
-import type { GarbageCollection } from "../hosted/garbage-collection.ts";
 import type { EventSink } from "../hosted/hosted.ts";
 import { Notifications } from "../hosted/notifications/notifications.ts";
 import { Retention } from "../hosted/retention/retention.ts";
@@ -14,7 +13,7 @@ import type { Foundation } from "./foundation.ts";
 /** The background work on hosted repositories. */
 export interface HostedUpkeep {
   readonly onEvent: EventSink;
-  readonly garbage: GarbageCollection & Pick<Collection, "reclaim">;
+  readonly garbage: Pick<Collection, "collect" | "reclaim">;
   replaceNotifications(endpoints: Config["notifications"]): void;
   /** Starts the work, once the storage has recovered. */
   start(): void;

@@ -1,4 +1,4 @@
-import type { GarbageReport } from "../hosted/garbage-collection.ts";
+import type { GarbageReport } from "../hosted/collection.ts";
 import type { MirrorStatus } from "../http/operator/api-status.ts";
 import type {
   EvictionReport,

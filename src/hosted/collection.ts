@@ -9,8 +9,7 @@ import {
 } from "../telemetry/clock.ts";
 import type { Logger } from "../telemetry/logger.ts";
 import { ClockSteps } from "./clock-steps.ts";
-import type { GarbageCollection, GarbageReport } from "./garbage-collection.ts";
-import type { Retention } from "./retention/retention.ts";
+import type { Retention, RetentionDeletion } from "./retention/retention.ts";
 
 export interface CollectionOptions {
   readonly index: HostedCollection;
@@ -22,6 +21,20 @@ export interface CollectionOptions {
   readonly schedule?: Schedule;
   /** The most blobs that a dry run counts. */
   readonly maxPreviewedBlobs?: number;
+}
+
+export interface GarbageReport {
+  /** Tags and manifests that retention deleted, or would delete: the first of them. */
+  readonly deleted: readonly RetentionDeletion[];
+  /** The number of these deletions, listed or not. */
+  readonly deletions: number;
+  /**
+   * Blobs that were removed, or would be. A dry run does not count blobs that only `deleted` needs, and ends
+   * at 1 000 blobs while the mirror runs.
+   */
+  readonly blobs: number;
+  /** Bytes of these blobs. */
+  readonly bytes: number;
 }
 
 interface PassOptions {
@@ -54,7 +67,7 @@ const MAX_PREVIEWED_BLOBS = 1_000;
  * a few per transaction, then removes the bytes. Idle until a deletion notifies it, except
  * for a check three times a minute.
  */
-export class Collection implements GarbageCollection {
+export class Collection {
   readonly #options: CollectionOptions;
   readonly #schedule: Schedule;
   readonly #clockSteps: ClockSteps;
@@ -86,10 +99,20 @@ export class Collection implements GarbageCollection {
     if (!this.#isTicking) this.#tickLater();
   }
 
+  /**
+   * Applies the rules of retention, then removes every blob of hosted repositories that nothing needs
+   * and that no running push may still name. Joins the background collection, and never delays a read.
+   *
+   * @param isDryRun reports only, and changes nothing
+   * @throws IndexError if the index can't be read or written
+   */
   async collect({
     isDryRun,
     signal,
-  }: Parameters<GarbageCollection["collect"]>[0]): Promise<GarbageReport> {
+  }: {
+    readonly isDryRun: boolean;
+    readonly signal?: AbortSignal;
+  }): Promise<GarbageReport> {
     const { retention, maxPreviewedBlobs = MAX_PREVIEWED_BLOBS } =
       this.#options;
     const untilEnd = { signal };

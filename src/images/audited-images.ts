@@ -1,7 +1,4 @@
-import type {
-  GarbageCollection,
-  GarbageReport,
-} from "../hosted/garbage-collection.ts";
+import type { Collection, GarbageReport } from "../hosted/collection.ts";
 import type { Sender } from "../hosted/hosted.ts";
 import type { Digest } from "../oci/digest.ts";
 import type { EvictionRequest } from "../retention/evictor.ts";
@@ -15,7 +12,7 @@ export interface ImageOrders {
   readonly images: Pick<Images, "setPinned" | "remove" | "evict">;
   readonly hosted: Pick<HostedImages, "isHosted" | "remove" | "untag">;
   readonly tagging: TagImageParts;
-  readonly garbage: GarbageCollection;
+  readonly garbage: Pick<Collection, "collect">;
   readonly audit: Pick<Audit, "record">;
 }
 
@@ -104,7 +101,7 @@ export class AuditedImages {
 
   /** Applies retention and collects garbage; a dry run is not recorded. */
   async collect(
-    request: Parameters<GarbageCollection["collect"]>[0],
+    request: Parameters<Collection["collect"]>[0],
   ): Promise<GarbageReport> {
     const { garbage, audit } = this.#orders;
     const report = await garbage.collect(request);

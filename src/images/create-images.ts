@@ -1,6 +1,5 @@
 import type { HostedConfig } from "../config/config.ts";
 import type { Collection } from "../hosted/collection.ts";
-import type { GarbageCollection } from "../hosted/garbage-collection.ts";
 import { ManifestWrites } from "../hosted/content/manifest-writes.ts";
 import type { EventSink } from "../hosted/hosted.ts";
 import type { Evictor } from "../retention/evictor.ts";
@@ -41,7 +40,7 @@ export function createImages(parts: {
   readonly reservedBytes: (registry: string) => number;
   /** Receives the changes of orders; they have audit records of their own. */
   readonly events: EventSink;
-  readonly garbage: GarbageCollection & Pick<Collection, "reclaim">;
+  readonly garbage: Pick<Collection, "collect" | "reclaim">;
   readonly audit: Pick<Audit, "record">;
 }): ImageServices {
   const { routes, hasCredentials, garbage, audit } = parts;

@@ -2,10 +2,6 @@ import type { HostedConfig } from "../../config/config.ts";
 import type { Audit } from "../../telemetry/audit.ts";
 import type { Clock } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
-import {
-  MAX_LISTED_DELETIONS,
-  type RetentionDeletion,
-} from "../garbage-collection.ts";
 import type { EventSink, Sender } from "../hosted.ts";
 import {
   type DueDeletion,
@@ -22,6 +18,17 @@ export interface RetentionOptions {
   readonly audit: Pick<Audit, "record">;
   readonly onEvent: EventSink;
 }
+
+/** A tag or manifest that retention deletes. */
+export interface RetentionDeletion {
+  /** As an operator writes it: `local/team/app:v1`, or `local/team/app@sha256:…`. */
+  readonly ref: string;
+  /** The rule that decided, as the operator reads it: `ci/**: not among the newest 10`. */
+  readonly reason: string;
+}
+
+/** Bounds a report's memory. */
+const MAX_LISTED_DELETIONS = 10_000;
 
 export interface RetentionResult {
   /** At most {@link MAX_LISTED_DELETIONS}. */
