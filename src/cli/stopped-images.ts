@@ -140,7 +140,7 @@ const LOG = {
   error: () => undefined,
 };
 
-/** No upload is open while no mirror runs. */
+/** No upload receives bytes while no mirror runs; those that continue later check the quota again. */
 function noReservedBytes(): number {
   return 0;
 }

@@ -215,25 +215,24 @@ class ConfiguredRoutes implements Routes {
     const component = spelled.slice(0, slashAt);
     const choice = this.#choose(hints, component);
     if ("ok" in choice) return choice;
-    const isForeign =
+    const mayBeForeign =
       choice.by === "nothing" &&
-      this.#default?.kind !== "hosted" &&
       slashAt < spelled.length &&
-      looksLikeRegistry(component) &&
-      lookUp(this.#byName, component) === undefined;
+      looksLikeRegistry(component);
     // A name with a port is not a legal component.
     const templated =
-      (isForeign || choice.by === "nothing") &&
-      slashAt < spelled.length &&
-      looksLikeRegistry(component) &&
-      !component.includes(":") &&
-      component !== "localhost"
+      mayBeForeign && !component.includes(":") && component !== "localhost"
         ? this.#find(component)
         : undefined;
     const by = templated === undefined ? choice.by : "component";
     const registry = templated ?? choice.registry ?? this.#default;
     if (registry === undefined) return NO_DEFAULT;
-    if (isForeign && templated === undefined) {
+    if (
+      mayBeForeign &&
+      templated === undefined &&
+      registry.kind !== "hosted" &&
+      lookUp(this.#byName, component) === undefined
+    ) {
       return unknown({ by: "component", name: component });
     }
     const rest = by === "component" ? spelled.slice(slashAt + 1) : spelled;
