@@ -199,6 +199,33 @@ void describe("a compaction", () => {
     ]);
   });
 
+  void it("keeps and syncs a line that was appended while the new file was synced", async (test) => {
+    const calls: string[] = [];
+    let onSync: (() => Promise<void>) | undefined;
+    const { journal } = await setUp(test, (inner) => ({
+      ...inner,
+      fdatasync: async (fd) => {
+        const run = onSync;
+        onSync = undefined;
+        await run?.();
+        calls.push("fdatasync");
+        await inner.fdatasync(fd);
+      },
+      rename: async (from, to) => {
+        calls.push("rename");
+        await inner.rename(from, to);
+      },
+    }));
+    (await journal.appendSynced([hostedTag("v1", "a")])).settle();
+    onSync = async () => {
+      (await journal.appendSynced([hostedTag("v2", "b")])).settle();
+      calls.length = 0;
+    };
+    await journal.compact(noPages());
+    assert.deepEqual(await journal.read(), [hostedTag("v2", "b")]);
+    assert.deepEqual(calls, ["fdatasync", "fdatasync", "rename"]);
+  });
+
   void it("drops settled lines that the index does not have", async (test) => {
     const { journal } = await setUp(test);
     for (const content of ["a", "b", undefined]) {
