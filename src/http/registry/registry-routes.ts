@@ -29,7 +29,6 @@ import {
 import type { ClientAddress } from "../server/client-address.ts";
 import type {
   AccessControl,
-  Admission,
   Judgement,
 } from "../client-auth/access-control.ts";
 import { Exchange } from "./exchange.ts";
@@ -135,26 +134,24 @@ function answer(
   // Authorise before any lookup: forbidden must be indistinguishable from not found.
   const routes = options.currentRoutes();
   const judgement = options.access.judge(request, requested, routes);
-  const callOf = (admission: Admission): Call => ({
-    request,
-    response,
-    exchange,
-    isHead: request.method === "HEAD",
-    requested,
-    admission,
-    routes,
-    ...shared,
-  });
   const proceed = (judged: Judgement) => {
-    if (judged.kind === "denied") {
-      options.audit.record(
-        denialOf(routes, request, judged.user, exchange, requested),
-      );
-      if (judged.refusal !== undefined) throw judged.refusal;
-      const call = callOf({ user: judged.user, ...NO_RIGHTS });
-      return answerDenied(options, call);
-    }
-    return dispatch(options, callOf(judged));
+    const isDenied = judged.kind === "denied";
+    const call: Call = {
+      request,
+      response,
+      exchange,
+      isHead: request.method === "HEAD",
+      requested,
+      admission: isDenied ? { user: judged.user, ...NO_RIGHTS } : judged,
+      routes,
+      ...shared,
+    };
+    if (!isDenied) return dispatch(options, call);
+    options.audit.record(
+      denialOf(routes, request, judged.user, exchange, requested),
+    );
+    if (judged.refusal !== undefined) throw judged.refusal;
+    return answerDenied(options, call);
   };
   return judgement instanceof Promise
     ? judgement.then(proceed)
