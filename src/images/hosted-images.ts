@@ -4,13 +4,13 @@ import { immutableTags } from "../hosted/immutable-tags.ts";
 import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import type { RepositoryKey, Tag } from "../oci/reference.ts";
+import type { Referrer } from "../oci/referrers.ts";
 import type { Routes } from "../routing/routes.ts";
 import type { BlobLinks } from "../storage/blob-index.ts";
 import type { ImageGraph } from "../storage/graph-index.ts";
 import type {
   HostedDeletion,
   HostedManifests,
-  HostedReferrer,
   ImmutableTags,
 } from "../storage/hosted-index.ts";
 import type { IndexCursor } from "../storage/index-cursor.ts";
@@ -129,8 +129,8 @@ export class HostedImages {
   async listReferrers(
     key: RepositoryKey,
     subject: Digest,
-  ): Promise<readonly HostedReferrer[]> {
-    const found: HostedReferrer[] = [];
+  ): Promise<readonly Referrer[]> {
+    const found: Referrer[] = [];
     let last: Digest | undefined;
     while (found.length < MAX_REFERRERS) {
       const page = await this.#parts.index.listHostedReferrers(key, subject, {

@@ -1,6 +1,7 @@
 import type { ChildDescriptor } from "../oci/descriptor.ts";
 import type { Digest, DigestAlgorithm } from "../oci/digest.ts";
 import type { RepositoryKey, RepositoryName, Tag } from "../oci/reference.ts";
+import type { Referrer } from "../oci/referrers.ts";
 import type { BlobRecord, BlobRow, FillIntent } from "./blob-index.ts";
 import type { UploadId } from "./blob-store.ts";
 import type { CondemnedBlob } from "./root-index.ts";
@@ -132,15 +133,6 @@ export interface ReferrerPage {
   readonly last: Digest | undefined;
 }
 
-/** A manifest in a list of referrers. */
-export interface HostedReferrer {
-  readonly digest: Digest;
-  readonly sizeBytes: number;
-  readonly mediaType: string;
-  readonly artifactType: string | undefined;
-  readonly annotations: Readonly<Record<string, string>> | undefined;
-}
-
 /** Epoch milliseconds. */
 export interface HostedTag {
   readonly tag: Tag;
@@ -194,7 +186,7 @@ export interface HostedManifests {
     key: RepositoryKey,
     subject: Digest,
     page: ReferrerPage,
-  ): Promise<readonly HostedReferrer[]>;
+  ): Promise<readonly Referrer[]>;
   listHostedTags(
     key: RepositoryKey,
     limit: number,

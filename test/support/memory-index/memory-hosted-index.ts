@@ -4,6 +4,7 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../src/oci/reference.ts";
+import type { Referrer } from "../../../src/oci/referrers.ts";
 import type { BlobRow, FillIntent } from "../../../src/storage/blob-index.ts";
 import type { UploadId } from "../../../src/storage/blob-store.ts";
 import type {
@@ -14,7 +15,6 @@ import type {
   HostedIndex,
   HostedManifestOutcome,
   HostedManifestRecord,
-  HostedReferrer,
   HostedTag,
   ImmutableTags,
   ManifestConditions,
@@ -157,7 +157,7 @@ export class MemoryHostedIndex implements HostedIndex {
     key: RepositoryKey,
     subject: Digest,
     page: ReferrerPage,
-  ): Promise<readonly HostedReferrer[]> {
+  ): Promise<readonly Referrer[]> {
     const { artifactTypes, limit, last } = page;
     return this.#transactions.read(() => {
       const repository = this.hosted.find(key);

@@ -10,7 +10,7 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../../src/oci/reference.ts";
-import type { HostedReferrer } from "../../../../src/storage/hosted-index.ts";
+import type { Referrer } from "../../../../src/oci/referrers.ts";
 
 function keyOf(repository: string): RepositoryKey {
   return { upstream: "local", repository: repository as RepositoryName };
@@ -20,7 +20,7 @@ const KNOWN = ["a", "a-b", "a/b", "a0", "aa", "b.c", "z9"];
 const TAGS = ["1.0", "A", "_x", "latest", "z"] as Tag[];
 const SUBJECT = digestOf(Buffer.from("subject"));
 
-function referrersOf(sizes: readonly number[]): readonly HostedReferrer[] {
+function referrersOf(sizes: readonly number[]): readonly Referrer[] {
   return sizes
     .map((annotationBytes, at) => ({
       digest: digestOf(Buffer.from(`${at}`)),
@@ -33,7 +33,7 @@ function referrersOf(sizes: readonly number[]): readonly HostedReferrer[] {
 }
 
 function open(
-  referrers: readonly HostedReferrer[],
+  referrers: readonly Referrer[],
   maxReferrersBytes?: number,
 ): ContentLists {
   return new ContentLists({

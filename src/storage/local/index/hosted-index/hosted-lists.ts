@@ -4,8 +4,8 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../../oci/reference.ts";
+import type { Referrer } from "../../../../oci/referrers.ts";
 import type {
-  HostedReferrer,
   HostedTag,
   ReferrerPage,
   UntaggedManifest,
@@ -45,9 +45,9 @@ export class HostedLists {
     key: RepositoryKey,
     subject: Digest,
     page: ReferrerPage,
-  ): readonly HostedReferrer[] {
+  ): readonly Referrer[] {
     const { artifactTypes, limit, last } = page;
-    const found: HostedReferrer[] = [];
+    const found: Referrer[] = [];
     if (limit <= 0) return found;
     for (const row of this.#statements.listReferrers.iterate(
       pathOf(key),
@@ -111,7 +111,7 @@ function referrer({
   mediaType,
   artifactType,
   annotations,
-}: ReferrerColumns): HostedReferrer {
+}: ReferrerColumns): Referrer {
   return {
     digest: digestFrom(digest),
     sizeBytes,

@@ -4,6 +4,7 @@ import type {
   RepositoryName,
   Tag,
 } from "../../../../oci/reference.ts";
+import type { Referrer } from "../../../../oci/referrers.ts";
 import type { BlobRow, FillIntent } from "../../../blob-index.ts";
 import type { UploadId } from "../../../blob-store.ts";
 import type {
@@ -14,7 +15,6 @@ import type {
   HostedIndex,
   HostedManifestOutcome,
   HostedManifestRecord,
-  HostedReferrer,
   HostedTag,
   ImmutableTags,
   ManifestConditions,
@@ -169,7 +169,7 @@ export class SqliteHostedIndex implements HostedIndex {
     key: RepositoryKey,
     subject: Digest,
     page: ReferrerPage,
-  ): Promise<readonly HostedReferrer[]> {
+  ): Promise<readonly Referrer[]> {
     return this.#transactions.read("listHostedReferrers", () =>
       this.#hosted.lists.referrers(key, subject, page),
     );
