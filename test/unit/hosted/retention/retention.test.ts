@@ -201,6 +201,30 @@ void describe("retention", () => {
     }
   });
 
+  void it("keeps pinned tags and pinned manifests without a tag", async (test) => {
+    const { retention, store, push, tags } = await setUp(test, [
+      retaining({
+        rules: [{ ...NEWEST_2, keepNewest: 0, keepTags: [] }],
+        untaggedMs: DAY_MS,
+      }),
+    ]);
+    const { index, clock } = store;
+    for (const name of ["pinned", "other"]) await push(app, name);
+    const reference = { kind: "tag", tag: tag("pinned") } as const;
+    assert.equal(await index.setPinned(app, reference, true), true);
+    const [pinned, other] = [
+      await store.putManifest(web, "pinned"),
+      await store.putManifest(web, "other"),
+    ];
+    const root = { kind: "digest", digest: pinned } as const;
+    assert.equal(await index.setPinned(web, root, true), true);
+    clock.advance(DAY_MS + 1);
+    await retention.apply({ timed: "all" });
+    assert.deepEqual(await tags(app), ["pinned"]);
+    assert.notEqual(await index.getLinkedBlob(web, pinned), undefined);
+    assert.equal(await index.getLinkedBlob(web, other), undefined);
+  });
+
   void it("neither counts nor deletes tags derived from the digest of a hosted manifest", async (test) => {
     const newest = { ...NEWEST_2, keepNewest: 1, keepTags: [] };
     const { retention, push, tags, store } = await setUp(test, [
