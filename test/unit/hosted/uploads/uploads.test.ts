@@ -296,10 +296,14 @@ void describe("an upload", () => {
   });
 
   void it("survives a restart of the process", async (test) => {
-    const first = await UploadScene.open(test);
+    const faults = new FaultyFileSystem();
+    const { fileSystem } = faults;
+    const first = await UploadScene.open(test, { fileSystem });
     const id = await first.begin(APP);
     await first.append(APP, id, BIG.subarray(0, 3_000_000));
+    assert.equal(faults.openFiles, 1);
     await first.close();
+    assert.equal(faults.openFiles, 0);
     const { root } = first.layout;
     const { index } = first;
     const second = await UploadScene.open(test, { root, index });
