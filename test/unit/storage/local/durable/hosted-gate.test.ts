@@ -2,7 +2,12 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { IndexRestoringError } from "../../../../../src/storage/metadata-index.ts";
+import { gateHosted } from "../../../../../src/storage/local/durable/gated-index.ts";
 import { HostedGate } from "../../../../../src/storage/local/durable/hosted-gate.ts";
+import { digestOf } from "../../../../../src/oci/digest.ts";
+import { OCI_MANIFEST } from "../../../../../src/oci/media-type.ts";
+import { keyOf, tag } from "../../../../contract/metadata-index-contract.ts";
+import { HostedStore, UNLIMITED } from "../../../../support/hosted-store.ts";
 
 /** Returns whether the promise is settled after some turns of the event loop. */
 async function isSettled(promise: Promise<unknown>): Promise<boolean> {
@@ -87,5 +92,48 @@ void describe("requests while hosted lines are replayed", () => {
     await assert.rejects(gate.pass("local", true), IndexRestoringError);
     await assert.rejects(gate.passHosted(), IndexRestoringError);
     await assert.rejects(gate.passAny(), IndexRestoringError);
+  });
+
+  void it("wait in every method of hosted repositories", async (test) => {
+    const { index } = await HostedStore.open(test);
+    const gate = new HostedGate();
+    gate.begin(["local"], true);
+    const gated = gateHosted(index, gate);
+    const key = keyOf("local", "team/app");
+    const from = keyOf("local", "team/web");
+    const digest = digestOf(Buffer.from("blob"));
+    const record = { digest, sizeBytes: 4, storedAtMs: 0 };
+    const manifest = {
+      ...record,
+      mediaType: OCI_MANIFEST,
+      children: [],
+      subject: undefined,
+      artifactType: undefined,
+      annotations: undefined,
+    };
+    const { quota, isImmutable } = UNLIMITED;
+    const page = { artifactTypes: [], limit: 1, last: undefined };
+    const answers: Readonly<Record<string, Promise<unknown>>> = {
+      record: gated.recordHostedBlob(key, record, quota),
+      mount: gated.mountHostedBlob(key, digest, from, 0, quota),
+      repositories: gated.listBlobRepositories(digest, 1, undefined),
+      claim: gated.claimHostedBlob(key, digest, 0),
+      unlink: gated.unlinkHostedBlob(key, digest, isImmutable),
+      put: gated.putHostedManifest(key, manifest, [], UNLIMITED),
+      deleteTag: gated.deleteHostedTag(key, tag("v1"), isImmutable),
+      deleteManifest: gated.deleteHostedManifest(key, digest, isImmutable),
+      referrers: gated.listHostedReferrers(key, digest, page),
+      tags: gated.listHostedTags(key, 1, undefined),
+      untagged: gated.listUntaggedManifests(key, 1, undefined),
+      names: gated.listHostedRepositories("local", 1, undefined),
+      registries: gated.listHostedRegistries(),
+      drop: gated.dropUnneededLinks(0, 1),
+      preview: gated.previewCollection(0, 1),
+    };
+    for (const [name, answer] of Object.entries(answers)) {
+      assert.equal(await isSettled(answer), false, name);
+    }
+    gate.end();
+    await Promise.all(Object.values(answers));
   });
 });
