@@ -2,7 +2,12 @@ import type { PurgeImage } from "../../images/purge-image.ts";
 import { registryName, type RoutedRepository } from "../../routing/routes.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import type { Audit } from "../../telemetry/audit.ts";
-import { type Call, type RepositoryTarget, targetOf } from "./call.ts";
+import {
+  addNamespace,
+  type Call,
+  type RepositoryTarget,
+  targetOf,
+} from "./call.ts";
 import { MethodRefusal } from "./refusals.ts";
 import { beginHead, sendBytes } from "./send.ts";
 
@@ -47,7 +52,9 @@ async function purge(
     const { client = "", user } = exchange;
     audit.record({ event: "purged", client, user, reference });
   }
-  sendBytes(response, exchange, 202, beginHead("text/plain"), "", false);
+  const head = beginHead("text/plain");
+  addNamespace(head, routed);
+  sendBytes(response, exchange, 202, head, "", false);
 }
 
 /** Returns the refusal of a push, which names the registry to push to. */

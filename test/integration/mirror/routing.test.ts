@@ -199,6 +199,15 @@ void describe("the route of a request", () => {
     });
   }
 
+  void it("names the registry of ns in the response to a deletion", async (test) => {
+    const { mirror } = await setUp(test);
+    const path = manifestPath("/v2/team/app?ns=registry.corp%3A5000");
+    await mirror.get(path);
+    const deleted = await mirror.start(path, { method: "DELETE" }).response;
+    assert.equal(deleted.status, 202);
+    assert.equal(deleted.headers["oci-namespace"], "registry.corp:5000");
+  });
+
   void it("maps every spelling of a repository to one cache entry", async (test) => {
     const { hub, quay, corp, mirror } = await setUp(test);
     for (const { path, host } of SPELLINGS) {
