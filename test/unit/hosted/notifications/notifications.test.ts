@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 import {
   type NotificationConfig,
   Secret,
@@ -318,6 +319,29 @@ void describe("notifications", () => {
     await hook.until(2);
     await notifications.stop();
     assert.equal(await counted("delivered"), 1);
+  });
+
+  void it("end an attempt without an answer after five seconds", async (test) => {
+    const hook = await startHook(test, [0]);
+    const poster = createPoster();
+    releaseAfter(test, () => poster.close());
+    test.mock.timers.enable({ apis: ["setTimeout"] });
+    const { signal } = new AbortController();
+    let hasEnded = false;
+    const attempt = poster
+      .post(endpoint(hook.port), '{"events":[]}', signal)
+      .finally(() => {
+        hasEnded = true;
+      });
+    const rejected = assert.rejects(attempt, { name: "TimeoutError" });
+    await hook.until(1);
+    test.mock.timers.tick(4_999);
+    for (let turn = 0; turn < 5; turn += 1) await setImmediate();
+    assert.equal(hasEnded, false);
+    test.mock.timers.tick(1);
+    for (let turn = 0; turn < 5; turn += 1) await setImmediate();
+    assert.equal(hasEnded, true);
+    await rejected;
   });
 
   void it("retry an endpoint that refuses connections", async (test) => {
