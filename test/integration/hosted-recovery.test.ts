@@ -455,6 +455,16 @@ void describe("a line whose row was not committed before a kill", () => {
     await assertClean(again);
   });
 
+  void it("deletes the tag, and keeps the manifest", async (test) => {
+    const { root, image, append } = await killed(test);
+    append("tag", undefined);
+    const again = await open(test, root);
+    assert.equal(await again.index.getTag(app, tag("v1")), undefined);
+    await assertWhole(again, app, image);
+    await again.upkeep.recovered();
+    await assertClean(again);
+  });
+
   void it("deletes the tag and the manifest", async (test) => {
     const { root, image, append } = await killed(test);
     append("tag", undefined);
