@@ -20,6 +20,10 @@ import {
   type LocalStorageOptions,
 } from "../../src/storage/local/open-local-storage.ts";
 import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
+import {
+  type FileSystem,
+  nodeFileSystem,
+} from "../../src/storage/local/root/file-system.ts";
 import { lineOf } from "../../src/storage/local/upkeep/journal-lines.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { keyOf, tag } from "../contract/metadata-index-contract.ts";
@@ -315,6 +319,53 @@ void describe("hosted repositories whose index is lost", () => {
     }
   });
 
+  void it("complete the recovery after a replay that failed and was repeated", async (test) => {
+    const { root, storage } = await openedRoot(test);
+    await storage.upkeep.recovered();
+    const [image] = images;
+    assert(image);
+    await pushImage(storage, app, image, ["v1"]);
+    await storage.close();
+    rmSync(diskLayout(root).indexFile);
+
+    const { rootsFile } = diskLayout(root);
+    let failures = 0;
+    const fileSystem: FileSystem = {
+      ...nodeFileSystem,
+      open: async (path, flags) => {
+        if (path === rootsFile && failures === 0) {
+          failures += 1;
+          throw Object.assign(new Error("EIO"), { code: "EIO" });
+        }
+        return nodeFileSystem.open(path, flags);
+      },
+    };
+    const messages: string[] = [];
+    const write = (_fields: unknown, message?: string): void => {
+      messages.push(message ?? "");
+    };
+    const log = { info: write, warn: write, error: write };
+    const again = await open(test, root, { fileSystem, log });
+    await again.upkeep.recovered();
+    assert(
+      messages.some((message) =>
+        message.startsWith("could not replay the journal"),
+      ),
+      messages.join("; "),
+    );
+    const found = await again.index.getTag(app, tag("v1"));
+    assert.equal(found?.digest, image.manifest.digest);
+    await nextTurn();
+    await again.upkeep.recovered();
+    await again.close();
+
+    messages.length = 0;
+    const third = await open(test, root, { log });
+    await third.upkeep.recovered();
+    assert.deepEqual(messages, ["opened the storage root"]);
+    await assertWhole(third, app, image);
+  });
+
   void it("keep rows that are newer than an older copy of the journal", async (test) => {
     const { root, storage } = await openedRoot(test);
     await storage.upkeep.recovered();
@@ -562,7 +613,7 @@ void describe("requests while hosted lines are replayed", () => {
     rmSync(diskLayout(root).indexFile);
     const reads = Promise.withResolvers<void>();
     const again = await open(test, root, {
-      fileSystem: await blockedReads(diskLayout(root).rootsFile, reads.promise),
+      fileSystem: blockedReads(diskLayout(root).rootsFile, reads.promise),
     });
     const { index } = again;
     const answers = {
@@ -595,9 +646,7 @@ void describe("requests while hosted lines are replayed", () => {
 });
 
 /** A file system whose reads of one file wait. */
-async function blockedReads(path: string, until: Promise<void>) {
-  const { nodeFileSystem } =
-    await import("../../src/storage/local/root/file-system.ts");
+function blockedReads(path: string, until: Promise<void>) {
   const waiting = new Set<number>();
   return {
     ...nodeFileSystem,

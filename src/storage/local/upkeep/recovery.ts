@@ -39,6 +39,8 @@ export class Recovery {
   #shrinking: Promise<void> = Promise.resolve();
   #replaying: Promise<void> = Promise.resolve();
   #running = 0;
+  /** Whether index and blobs were compared since the last start of a recovery. */
+  #isReconciled = false;
   /** Whether the next start must repeat the recovery. */
   isUnfinished = false;
 
@@ -69,20 +71,28 @@ export class Recovery {
     if (!isLast) rebuild.begin();
     gate.begin(this.#readRegistries(), isLast);
     this.#run(async () => {
+      this.#isReconciled = false;
       try {
         await this.#replay(isLast);
         if (!isSound && (await this.#isDamaged())) return;
         await this.#reconcile(isLast);
+        this.#isReconciled = true;
       } finally {
         // If the index was replaced, another run fills the new one.
         if (!isLast && this.#running === 1) rebuild.end();
       }
-      // A replay that failed is repeated; without it a compaction would drop its lines.
-      if (gate.isOn) return;
-      this.#options.kept.markWhole();
-      await this.#compact();
-      this.isUnfinished = false;
+      await this.#complete();
     });
+  }
+
+  /** Ends a recovery after its two parts, of which a replay that failed may be the later one. */
+  async #complete(): Promise<void> {
+    const { kept, gate } = this.#options;
+    // Without the replay a compaction would drop its lines.
+    if (gate.isOn || !this.#isReconciled || !this.isUnfinished) return;
+    kept.markWhole();
+    await this.#compact();
+    this.isUnfinished = false;
   }
 
   #readRegistries(): readonly string[] {
@@ -117,6 +127,7 @@ export class Recovery {
       if (signal.aborted || !gate.isOn) return;
       try {
         await this.#replayOnce(isLast);
+        this.#run(() => this.#complete());
       } catch (error) {
         if (signal.aborted || (await this.#replaceDamaged(error))) return;
         this.#logReplayFailure(error);
