@@ -150,10 +150,16 @@ void describe("the operator API of hosted repositories", () => {
       }),
       [400, "got the target registry team; expected a hosted one"],
     );
-    assert.deepEqual(await mirror.operate("DELETE", "/images/team/a:1"), {
-      status: 200,
-      body: { ref: "team/a:1", freedBytes: sizeOf(two) },
-    });
+    const removal = await mirror.operate("DELETE", "/images/team/a:1");
+    const removed = removal.body as { ref: string; freedBytes: number };
+    assert.deepEqual([removal.status, removed.ref], [200, "team/a:1"]);
+    // The eviction, which checks its limits after a start, may have freed the manifest first.
+    assert.ok(
+      removed.freedBytes === sizeOf(two) ||
+        removed.freedBytes === sizeOf(two) - two.manifest.sizeBytes,
+      `${removed.freedBytes}`,
+    );
+    assert.match(await mirror.metrics(), /^entrepot_storage_bytes 0$/m);
   });
 
   void it("tags and untags, names what is refused, and records it", async (test) => {
