@@ -51,6 +51,7 @@ export class UploadSession {
   #algorithm: UploadRow["algorithm"];
   #writer: BlobWriter | undefined;
   #writtenBytes: number;
+  /** Bytes that count against the quota: stored and announced ones. */
   #countedBytes = 0;
   #use: Use | undefined;
 
@@ -78,11 +79,6 @@ export class UploadSession {
 
   get writtenBytes(): number {
     return this.#writer?.writtenBytes ?? this.#writtenBytes;
-  }
-
-  /** Bytes that count against the quota: stored and announced ones. */
-  get countedBytes(): number {
-    return this.#countedBytes;
   }
 
   get isInUse(): boolean {

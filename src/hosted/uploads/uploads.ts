@@ -298,7 +298,7 @@ export class Uploads {
       });
     }
     const sizeBytes = session.writtenBytes;
-    const quota = this.#quotaFor(repository, session);
+    const quota = this.#quotaFor(repository);
     const release = await blobs.hold(digest);
     let outcome: "stored" | "over-quota" | undefined;
     let isPublishing = false;
@@ -352,7 +352,7 @@ export class Uploads {
     mount: MountRequest,
   ): Promise<boolean> {
     const { key } = repository;
-    const quota = this.#quotaFor(repository, undefined);
+    const quota = this.#quotaFor(repository);
     const mounted = await mountBlob(this.#options, key, mount, quota);
     if (mounted.kind === "over-quota") throw overQuota(key.upstream);
     if (mounted.kind === "absent") return false;
@@ -369,15 +369,13 @@ export class Uploads {
     return true;
   }
 
-  #quotaFor(
-    { key, config }: HostedRepository,
-    session: UploadSession | undefined,
-  ): QuotaCondition {
+  /** The bytes of an upload that is being recorded are published, and no longer reserved. */
+  #quotaFor({ key, config }: HostedRepository): QuotaCondition {
     const { reserved } = this.#open;
     return {
       maxBytes: config.quotaBytes,
       get reservedBytes() {
-        return reserved.of(key.upstream) - (session?.countedBytes ?? 0);
+        return reserved.of(key.upstream);
       },
     };
   }
