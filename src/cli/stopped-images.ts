@@ -11,7 +11,7 @@ import {
   parseImageText,
 } from "../images/image-reference.ts";
 import type { ImageList, ImageSummary } from "../images/images.ts";
-import type { TagTarget } from "../images/tag-image.ts";
+import { type TagTarget, tagText } from "../images/tag-image.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { createRoomLimits } from "../retention/eviction-limits.ts";
 import { Evictor } from "../retention/evictor.ts";
@@ -127,10 +127,6 @@ async function explained<T>(work: () => Promise<T>): Promise<T> {
     const exitCode = error.status === 400 ? 2 : 1;
     throw new Failed(exitCode, error.detail ?? error.message);
   }
-}
-
-function tagText({ key, tag }: TagTarget): string {
-  return imageText({ key, reference: { kind: "tag", tag } });
 }
 
 const LOG = {

@@ -6,7 +6,12 @@ import type { Audit } from "../telemetry/audit.ts";
 import type { HostedImages } from "./hosted-images.ts";
 import { type ImageReference, imageText } from "./image-reference.ts";
 import type { EvictionReport, Images } from "./images.ts";
-import { tagImage, type TagImageParts, type TagTarget } from "./tag-image.ts";
+import {
+  tagImage,
+  type TagImageParts,
+  type TagTarget,
+  tagText,
+} from "./tag-image.ts";
 
 export interface ImageOrders {
   readonly images: Pick<Images, "setPinned" | "remove" | "evict">;
@@ -121,8 +126,4 @@ export class AuditedImages {
     const reference = imageText(image);
     this.#orders.audit.record({ event, client, reference });
   }
-}
-
-function tagText({ key, tag }: TagTarget): string {
-  return imageText({ key, reference: { kind: "tag", tag } });
 }

@@ -15,7 +15,8 @@ import type {
 } from "../storage/hosted-index.ts";
 import type { IndexCursor } from "../storage/index-cursor.ts";
 import type { TagIndex } from "../storage/tag-index.ts";
-import { type ImageReference, imageText } from "./image-reference.ts";
+import type { ImageReference } from "./image-reference.ts";
+import { tagText } from "./tag-image.ts";
 import { findUntagged } from "./untagged-manifest.ts";
 
 type HostedImagesIndex = Pick<BlobLinks, "getLinkedBlob"> &
@@ -214,7 +215,7 @@ function isDeleted(key: RepositoryKey, outcome: HostedDeletion): boolean {
     const { tag } = outcome;
     throw new RegistryError("DENIED", {
       status: 409,
-      detail: `${imageText({ key, reference: { kind: "tag", tag } })} is immutable`,
+      detail: `${tagText({ key, tag })} is immutable`,
     });
   }
   return outcome.kind === "deleted";

@@ -24,6 +24,11 @@ export interface TagTarget {
   readonly tag: Tag;
 }
 
+/** Formats a tag as {@link imageText} formats an image. */
+export function tagText({ key, tag }: TagTarget): string {
+  return imageText({ key, reference: { kind: "tag", tag } });
+}
+
 export interface TagImageParts {
   readonly index: TagImageIndex;
   readonly blobs: Pick<BlobStore, "read">;

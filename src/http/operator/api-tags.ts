@@ -3,7 +3,7 @@ import {
   type ImageReference,
   imageText,
 } from "../../images/image-reference.ts";
-import type { TagTarget } from "../../images/tag-image.ts";
+import { type TagTarget, tagText } from "../../images/tag-image.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { REFERENCE_FORMS } from "./api-image.ts";
 import {
@@ -111,10 +111,6 @@ export async function tagsApi(
       return { ref: tagText(target), digest };
     },
   );
-}
-
-function tagText({ key, tag }: TagTarget): string {
-  return imageText({ key, reference: { kind: "tag", tag } });
 }
 
 /** @throws RegistryError NAME_INVALID */
