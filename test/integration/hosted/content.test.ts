@@ -461,7 +461,7 @@ void describe("a hosted repository", () => {
 
 void describe("lists of hosted content", () => {
   void it("page through tags in byte order, with a link in the client's spelling", async (test) => {
-    const { app } = await setUp(test);
+    const { app, client } = await setUp(test);
     await app.push(IMAGE);
     for (const tag of ["b", "_", "A", "a", "1", "a.b"]) {
       await app.putManifest(IMAGE.manifest, tag);
@@ -483,6 +483,11 @@ void describe("lists of hosted content", () => {
       tags: ["a.b", "b"],
     });
     assert.equal(second.headers.get("link"), null);
+    const byNs = await client("team/app").get("tags/list?n=5&ns=local");
+    assert.equal(
+      byNs.headers.get("link"),
+      '</v2/team/app/tags/list?n=5&last=a.b&ns=local>; rel="next"',
+    );
     const none = await app.get("tags/list?n=0");
     assert.deepEqual(JSON.parse(none.body.toString()), {
       name: "local/team/app",

@@ -418,6 +418,7 @@ void describe("the limits of uploads", () => {
     await second.sweep();
     const { writtenBytes } = await second.uploads.status(APP, id);
     assert.equal(writtenBytes, BYTES.length);
+    await second.append(APP, id, Buffer.alloc(0));
     second.clock.advance(1);
     await second.sweep();
     await refused(second.uploads.status(APP, id), "BLOB_UPLOAD_UNKNOWN", 404);

@@ -180,6 +180,7 @@ void describe("a durable write", () => {
       "changed",
     );
     assert.equal(faults.countOf("fdatasync"), 1);
+    assert.equal(faults.countOf("fsync"), 1, "the names of the files");
     assert.equal(read(name), "a");
   });
 
