@@ -1,12 +1,7 @@
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
-import { addImageCommands } from "./image-commands.ts";
-
-/** The option that names the configuration file, in every command. */
-const CONFIG_OPTION = new Option(
-  "--config <file>",
-  "configuration file (else $ENTREPOT_CONFIG, /etc/entrepot/entrepot.yaml, or none)",
-);
+import { CONFIG_OPTION } from "./declare-command.ts";
+import { addImageCommands } from "./images/image-commands.ts";
 
 /**
  * Runs one command.
@@ -126,7 +121,7 @@ function imageRunner(
   const { stdout, stderr, env } = process;
   const cwd = process.cwd();
   return async (command, options) => {
-    const { runImageCommand } = await import("./images.ts");
+    const { runImageCommand } = await import("./images/images.ts");
     const { confirmOnTerminal } = await import("./confirm.ts");
     setExitCode(
       await runImageCommand({
@@ -155,7 +150,7 @@ function addSetupCommands(program: Command, setExitCode: SetExitCode): void {
     )
     .argument("<user>", "the user's name")
     .action(async (user: string) => {
-      const { runPasswd } = await import("./passwd.ts");
+      const { runPasswd } = await import("./setup/passwd.ts");
       setExitCode(
         await runPasswd({ user, stdin: process.stdin, stdout, stderr }),
       );
@@ -174,7 +169,7 @@ function addSetupCommands(program: Command, setExitCode: SetExitCode): void {
     )
     .option("--out <dir>", "the folder for both files", ".")
     .action(async (options: { host: string[]; out: string }) => {
-      const { runTlsSelfSigned } = await import("./tls-self-signed.ts");
+      const { runTlsSelfSigned } = await import("./setup/tls-self-signed.ts");
       setExitCode(
         await runTlsSelfSigned({
           hosts: options.host,

@@ -1,5 +1,5 @@
-import type { ImageSummary } from "../images/images.ts";
-import type { Confirm } from "./confirm.ts";
+import type { ImageSummary } from "../../images/images.ts";
+import type { Confirm } from "../confirm.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { countText, sizeText } from "./image-output.ts";
 

@@ -1,29 +1,29 @@
-import { RootInUseError } from "../storage/storage-root-errors.ts";
+import { RootInUseError } from "../../storage/storage-root-errors.ts";
 import { homedir } from "node:os";
 import type { Writable } from "node:stream";
-import { readStorageSpace } from "../app/open-storage.ts";
-import type { Config } from "../config/config.ts";
-import { formatFault } from "../config/fault.ts";
-import { formatListenAddress } from "../config/schema/forms.ts";
-import { loadConfig } from "../config/load.ts";
-import { parseAmount, SIZE_EXPECTED } from "../config/schema/units.ts";
+import { readStorageSpace } from "../../app/open-storage.ts";
+import type { Config } from "../../config/config.ts";
+import { formatFault } from "../../config/fault.ts";
+import { formatListenAddress } from "../../config/schema/forms.ts";
+import { loadConfig } from "../../config/load.ts";
+import { parseAmount, SIZE_EXPECTED } from "../../config/schema/units.ts";
 import {
   type ImageReference,
   imageText,
   parseImageReference,
-} from "../images/image-reference.ts";
-import { createRoutes, type Routes } from "../routing/routes.ts";
-import type { Confirm } from "./confirm.ts";
+} from "../../images/image-reference.ts";
+import { createRoutes, type Routes } from "../../routing/routes.ts";
+import type { Confirm } from "../confirm.ts";
 import { confirmEviction } from "./confirm-removal.ts";
 import { actOnHosted, type HostedAction } from "./hosted-actions.ts";
 import { actOnImage, actOnPattern, isPattern } from "./image-actions.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { evictionOutcome, listing, type Outcome } from "./image-output.ts";
 import { askRunningImages } from "./running-images.ts";
-import { findRunningMirror } from "./running-mirror.ts";
+import { findRunningMirror } from "../running-mirror.ts";
 import { openStoppedImages } from "./stopped-images.ts";
-import { writeOut } from "./write-out.ts";
-import { messageOf } from "../telemetry/error-record.ts";
+import { writeOut } from "../write-out.ts";
+import { messageOf } from "../../telemetry/error-record.ts";
 
 /** One of the commands that work on cached images. */
 export type ImageCommand =

@@ -1,4 +1,4 @@
-import type { Confirm } from "./confirm.ts";
+import type { Confirm } from "../confirm.ts";
 import { confirmRemoval } from "./confirm-removal.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { inspection, type Outcome, sizeText } from "./image-output.ts";

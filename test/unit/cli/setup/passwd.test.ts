@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { PassThrough } from "node:stream";
 import { describe, it } from "node:test";
 import { compareSync } from "bcryptjs";
-import { runPasswd } from "../../../src/cli/passwd.ts";
-import { parseHtpasswd } from "../../../src/config/files/htpasswd.ts";
-import { CollectedOutput } from "../../support/collected-output.ts";
+import { runPasswd } from "../../../../src/cli/setup/passwd.ts";
+import { parseHtpasswd } from "../../../../src/config/files/htpasswd.ts";
+import { CollectedOutput } from "../../../support/collected-output.ts";
 
 interface Printed {
   readonly code: number;

@@ -2,38 +2,44 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { type ImageCommand, runImageCommand } from "../../../src/cli/images.ts";
-import type { HostedConfig } from "../../../src/config/config.ts";
-import type { ImageDetail, ImageSummary } from "../../../src/images/images.ts";
+import {
+  type ImageCommand,
+  runImageCommand,
+} from "../../../../src/cli/images/images.ts";
+import type { HostedConfig } from "../../../../src/config/config.ts";
+import type {
+  ImageDetail,
+  ImageSummary,
+} from "../../../../src/images/images.ts";
 import {
   parseRepositoryName,
   parseTag,
   type RepositoryKey,
   type Tag,
-} from "../../../src/oci/reference.ts";
-import type { AfterTest } from "../../support/after-test.ts";
-import { AuditFile } from "../../support/audit-file.ts";
-import { CollectedOutput } from "../../support/collected-output.ts";
-import { hostedConfig } from "../../support/hosted-config.ts";
+} from "../../../../src/oci/reference.ts";
+import type { AfterTest } from "../../../support/after-test.ts";
+import { AuditFile } from "../../../support/audit-file.ts";
+import { CollectedOutput } from "../../../support/collected-output.ts";
+import { hostedConfig } from "../../../support/hosted-config.ts";
 import {
   type HostedStore,
   pushImage,
   pushIndex,
   pushWhileStopped,
-} from "../../support/hosted-images.ts";
+} from "../../../support/hosted-images.ts";
 import {
   buildArtifact,
   buildImage,
   buildMultiArch,
-} from "../../support/image-builder.ts";
+} from "../../../support/image-builder.ts";
 import {
   startMirror,
   type TestMirror,
   upstreamOf,
-} from "../../support/mirror-harness.ts";
-import { pullImage } from "../../support/pull-image.ts";
-import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
-import { tempDir } from "../../support/temp-dir.ts";
+} from "../../../support/mirror-harness.ts";
+import { pullImage } from "../../../support/pull-image.ts";
+import { ScriptedUpstream } from "../../../support/scripted-upstream.ts";
+import { tempDir } from "../../../support/temp-dir.ts";
 
 const MIRRORED = "registry.example/library/app";
 const base = buildImage({ seed: "base", layers: [5_000, 6_000] });

@@ -1,9 +1,9 @@
-import type { GarbageReport } from "../hosted/collection.ts";
+import type { GarbageReport } from "../../hosted/collection.ts";
 import type {
   EvictionReport,
   ImageDetail,
   ImageSummary,
-} from "../images/images.ts";
+} from "../../images/images.ts";
 
 /** The most images that one query of a list returns. */
 export const PAGE = 1_000;

@@ -2,7 +2,7 @@ import type {
   EvictionReport,
   ImageDetail,
   ImageSummary,
-} from "../images/images.ts";
+} from "../../images/images.ts";
 
 /** The number of platforms that a line of the list names. */
 const MAX_NAMED_PLATFORMS = 3;

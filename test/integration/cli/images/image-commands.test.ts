@@ -3,21 +3,24 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { describe, it } from "node:test";
-import { acquireInstanceLock } from "../../src/storage/local/root/instance-lock.ts";
-import { diskLayout } from "../../src/storage/local/root/disk-layout.ts";
-import type { Confirmation } from "../../src/cli/confirm.ts";
-import { type ImageCommand, runImageCommand } from "../../src/cli/images.ts";
-import type { ImageSummary } from "../../src/images/images.ts";
-import { type AfterTest, releaseAfter } from "../support/after-test.ts";
-import { buildImage } from "../support/image-builder.ts";
+import { acquireInstanceLock } from "../../../../src/storage/local/root/instance-lock.ts";
+import { diskLayout } from "../../../../src/storage/local/root/disk-layout.ts";
+import type { Confirmation } from "../../../../src/cli/confirm.ts";
+import {
+  type ImageCommand,
+  runImageCommand,
+} from "../../../../src/cli/images/images.ts";
+import type { ImageSummary } from "../../../../src/images/images.ts";
+import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
+import { buildImage } from "../../../support/image-builder.ts";
 import {
   startMirror,
   type TestMirror,
   upstreamOf,
-} from "../support/mirror-harness.ts";
-import { pullImage } from "../support/pull-image.ts";
-import { ScriptedUpstream } from "../support/scripted-upstream.ts";
-import { tempDir } from "../support/temp-dir.ts";
+} from "../../../support/mirror-harness.ts";
+import { pullImage } from "../../../support/pull-image.ts";
+import { ScriptedUpstream } from "../../../support/scripted-upstream.ts";
+import { tempDir } from "../../../support/temp-dir.ts";
 
 const APP = "registry.example/library/app";
 const first = buildImage({ seed: "first", layers: [5_000] });

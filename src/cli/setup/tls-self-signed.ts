@@ -3,7 +3,7 @@ import { isIP } from "node:net";
 import { join, resolve } from "node:path";
 import type { Writable } from "node:stream";
 import { makeSelfSignedCertificate } from "./self-signed-certificate.ts";
-import { messageOf } from "../telemetry/error-record.ts";
+import { messageOf } from "../../telemetry/error-record.ts";
 
 export interface TlsSelfSignedOptions {
   readonly hosts: readonly string[];

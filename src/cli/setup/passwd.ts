@@ -1,6 +1,6 @@
 import type { Writable } from "node:stream";
 import { type PasswordInput, readPassword } from "./read-password.ts";
-import { writeOut } from "./write-out.ts";
+import { writeOut } from "../write-out.ts";
 
 export interface PasswdOptions {
   readonly user: string;

@@ -1,11 +1,11 @@
-import type { GarbageReport } from "../hosted/collection.ts";
-import type { MirrorStatus } from "../http/operator/api-status.ts";
+import type { GarbageReport } from "../../hosted/collection.ts";
+import type { MirrorStatus } from "../../http/operator/api-status.ts";
 import type {
   EvictionReport,
   ImageList,
   ImageSummary,
-} from "../images/images.ts";
-import { NOT_AMONG_UPSTREAMS } from "../images/refresh-image.ts";
+} from "../../images/images.ts";
+import { NOT_AMONG_UPSTREAMS } from "../../images/refresh-image.ts";
 import {
   Failed,
   type ImageBackend,
@@ -17,7 +17,7 @@ import {
   GC_PATH,
   type OperatorAnswer,
   problemText,
-} from "./running-mirror.ts";
+} from "../running-mirror.ts";
 
 /** Performs the image commands through the operator API of a running mirror. */
 export function askRunningImages(ask: AskMirror): ImageBackend {

@@ -1,30 +1,33 @@
 import type { Writable } from "node:stream";
-import { openStoppedStorage } from "../app/open-storage.ts";
-import type { Config } from "../config/config.ts";
-import { Collection } from "../hosted/collection.ts";
-import { Retention } from "../hosted/retention/retention.ts";
-import { AuditedImages } from "../images/audited-images.ts";
-import { createImages, type ImageServices } from "../images/create-images.ts";
+import { openStoppedStorage } from "../../app/open-storage.ts";
+import type { Config } from "../../config/config.ts";
+import { Collection } from "../../hosted/collection.ts";
+import { Retention } from "../../hosted/retention/retention.ts";
+import { AuditedImages } from "../../images/audited-images.ts";
+import {
+  createImages,
+  type ImageServices,
+} from "../../images/create-images.ts";
 import {
   type ImageReference,
   imageText,
   parseImageText,
-} from "../images/image-reference.ts";
-import type { ImageList, ImageSummary } from "../images/images.ts";
-import { type TagTarget, tagText } from "../images/tag-image.ts";
-import { RegistryError } from "../oci/errors.ts";
-import { createRoomLimits } from "../retention/eviction-limits.ts";
-import { Evictor } from "../retention/evictor.ts";
-import { createRoutes } from "../routing/routes.ts";
-import { HotManifests } from "../storage/hot-manifests.ts";
-import { storedBytes } from "../storage/metadata-index.ts";
+} from "../../images/image-reference.ts";
+import type { ImageList, ImageSummary } from "../../images/images.ts";
+import { type TagTarget, tagText } from "../../images/tag-image.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import { createRoomLimits } from "../../retention/eviction-limits.ts";
+import { Evictor } from "../../retention/evictor.ts";
+import { createRoutes } from "../../routing/routes.ts";
+import { HotManifests } from "../../storage/hot-manifests.ts";
+import { storedBytes } from "../../storage/metadata-index.ts";
 import {
   type Audit,
   type AuditEvent,
   NO_AUDIT,
   openAudit,
-} from "../telemetry/audit.ts";
-import { systemClock } from "../telemetry/clock.ts";
+} from "../../telemetry/audit.ts";
+import { systemClock } from "../../telemetry/clock.ts";
 import { Failed, type ImageBackend, PAGE } from "./image-backend.ts";
 
 /**

@@ -5,11 +5,11 @@ import { createServer, get } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, it } from "node:test";
-import { runTlsSelfSigned } from "../../../src/cli/tls-self-signed.ts";
-import { readServerTls } from "../../../src/config/files/server-tls-files.ts";
-import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
-import { CollectedOutput } from "../../support/collected-output.ts";
-import { tempDir } from "../../support/temp-dir.ts";
+import { runTlsSelfSigned } from "../../../../src/cli/setup/tls-self-signed.ts";
+import { readServerTls } from "../../../../src/config/files/server-tls-files.ts";
+import { type AfterTest, releaseAfter } from "../../../support/after-test.ts";
+import { CollectedOutput } from "../../../support/collected-output.ts";
+import { tempDir } from "../../../support/temp-dir.ts";
 
 async function selfSigned(test: AfterTest, hosts: readonly string[]) {
   const cwd = await tempDir(test);
