@@ -1,14 +1,22 @@
 import type { Readable, Writable } from "node:stream";
-import { type Command, Option } from "commander";
+import type { ReadStream } from "node:tty";
+import { Command, Option } from "commander";
+
+/** A stream of a command's output. */
+export type CommandOutput = Writable & {
+  readonly isTTY?: boolean;
+  /** Of a terminal. */
+  readonly columns?: number;
+};
 
 /** What a command reads and writes. */
 export interface CommandIo {
   readonly env: NodeJS.ProcessEnv;
   /** Absolute. */
   readonly cwd: string;
-  readonly stdin: Readable & { readonly isTTY?: boolean };
-  readonly stdout: Writable & { readonly isTTY?: boolean };
-  readonly stderr: Writable & { readonly isTTY?: boolean };
+  readonly stdin: Readable & Partial<Pick<ReadStream, "isTTY" | "setRawMode">>;
+  readonly stdout: CommandOutput;
+  readonly stderr: CommandOutput;
 }
 
 /** The program that commands are declared in. */
@@ -17,6 +25,17 @@ export interface CommandLine {
   readonly io: CommandIo;
   /** Called with the exit code when a command has ended. */
   readonly setExitCode: (code: number) => void;
+}
+
+/** A command that is declared with examples. */
+export class DeclaredCommand extends Command {
+  /** Whole command lines, as in `entrepot ls 'docker.io/**'`. */
+  readonly examples: readonly string[];
+
+  constructor(name: string, examples: readonly string[]) {
+    super(name);
+    this.examples = examples;
+  }
 }
 
 /** Declares a command with its examples, which end its `--help`. */
@@ -28,13 +47,25 @@ export function declareCommand(
     /** Whole command lines, as in `entrepot ls 'docker.io/**'`. */
     readonly examples: readonly string[];
   },
-): Command {
+): DeclaredCommand {
   const { name, description, examples } = command;
   const lines = examples.map((example) => `  ${example}\n`).join("");
-  return program
-    .command(name)
+  const declared = new DeclaredCommand(name, examples)
+    .copyInheritedSettings(program)
     .description(description)
-    .addHelpText("after", `\nExamples:\n${lines}`.trimEnd());
+    .addHelpText("after", `\nExamples:\n${lines}`.trimEnd())
+    .showHelpAfterError(
+      `Run 'entrepot ${pathOf(program)}${name} --help' for usage.`,
+    );
+  program.addCommand(declared);
+  return declared;
+}
+
+/** Returns the names of the commands that group others, each followed by a space. */
+function pathOf(program: Command): string {
+  return program.parent === null
+    ? ""
+    : `${pathOf(program.parent)}${program.name()} `;
 }
 
 /** The option that names the configuration file, in every command that reads it. */

@@ -1,10 +1,11 @@
 import type { Command, Option } from "commander";
+import { DeclaredCommand } from "../../../src/cli/declare-command.ts";
 import { createProgram } from "../../../src/cli/command-line.ts";
 import { code, markdownTable } from "./markdown-table.ts";
 
 /** Describes every command that commander knows, in the order of `--help`. */
 export function commandsReference(): string[] {
-  const commands = leavesOf(createProgram(() => undefined));
+  const commands = leavesOf(createProgram());
   const overview = markdownTable(
     ["Command", "Does"],
     commands.map((command) => [code(usageOf(command)), command.description()]),
@@ -12,14 +13,19 @@ export function commandsReference(): string[] {
   return [overview, ...commands.flatMap(sectionOf)];
 }
 
+function examplesOf(command: Command): string {
+  const examples = command instanceof DeclaredCommand ? command.examples : [];
+  return ["```sh", ...examples, "```"].join("\n");
+}
+
 /** `entrepot tls self-signed` is a command, `entrepot tls` only groups its children. */
-function leavesOf(command: Command): readonly Command[] {
+export function leavesOf(command: Command): readonly Command[] {
   return command.commands.length === 0
     ? [command]
     : command.commands.flatMap(leavesOf);
 }
 
-function pathOf(command: Command): string {
+export function pathOf(command: Command): string {
   const { parent } = command;
   return parent === null
     ? command.name()
@@ -52,6 +58,7 @@ function sectionOf(command: Command): string[] {
     `### ${code(pathOf(command))}`,
     sentence(command.description()),
     markdownTable(["Argument or option", "Meaning", "Default"], rows),
+    examplesOf(command),
   ];
 }
 

@@ -132,7 +132,7 @@ void describe("the README", () => {
       return args === undefined ? [] : [args.split(" ")];
     });
     assert.ok(lines.length >= 10);
-    const program = createProgram(() => undefined);
+    const program = createProgram();
     for (const [name = "", ...args] of lines) {
       const top = program.commands.find((one) => one.name() === name);
       assert.ok(top !== undefined, name);

@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { PassThrough } from "node:stream";
+import { describe, it } from "node:test";
+import {
+  createProgram,
+  runCommandLine,
+} from "../../../src/cli/command-line.ts";
+import { DeclaredCommand } from "../../../src/cli/declare-command.ts";
+import { CollectedOutput } from "../../support/collected-output.ts";
+import {
+  leavesOf,
+  pathOf,
+} from "../../support/reference/commands-reference.ts";
+import { shellWords } from "../../support/shell-words.ts";
+
+async function run(args: readonly string[]): Promise<{
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}> {
+  const stdout = new CollectedOutput();
+  const stderr = new CollectedOutput();
+  const io = { env: {}, cwd: "/", stdin: new PassThrough(), stdout, stderr };
+  const code = await runCommandLine(args, io);
+  return { code, stdout: stdout.text, stderr: stderr.text };
+}
+
+/** Declares the commands, which do nothing. */
+function idleProgram(): ReturnType<typeof createProgram> {
+  const program = createProgram();
+  program.configureOutput({ writeOut: () => {}, writeErr: () => {} });
+  for (const leaf of leavesOf(program)) leaf.action(() => {});
+  return program;
+}
+
+void describe("the help of every command", () => {
+  for (const leaf of leavesOf(createProgram())) {
+    const path = pathOf(leaf);
+    void it(`shows examples of ${path} that parse`, async () => {
+      const [, ...words] = path.split(" ");
+      const { code, stdout } = await run([...words, "--help"]);
+      assert.equal(code, 0);
+      assert.ok(leaf instanceof DeclaredCommand, "not declared with examples");
+      assert.ok(leaf.examples.length > 0);
+      const [, shown = ""] = stdout.split("\nExamples:\n");
+      assert.deepEqual(
+        shown.trimEnd().split("\n"),
+        leaf.examples.map((example) => `  ${example}`),
+      );
+      for (const example of leaf.examples) {
+        assert.ok(`${example} `.startsWith(`${path} `), example);
+        const [, ...args] = shellWords(example);
+        await idleProgram().parseAsync(args, { from: "user" });
+      }
+    });
+  }
+});
+
+void describe("a command line", () => {
+  void it("that is wrong names the help of its command", async () => {
+    const { code, stdout, stderr } = await run(["pin"]);
+    assert.equal(code, 2);
+    assert.equal(stdout, "");
+    assert.match(
+      stderr,
+      /^error: missing required argument 'ref'\n[^]*Run 'entrepot pin --help' for usage\.\n$/,
+    );
+    const nested = await run(["tls", "self-signed"]);
+    assert.equal(nested.code, 2);
+    assert.match(
+      nested.stderr,
+      /Run 'entrepot tls self-signed --help' for usage\.\n$/,
+    );
+  });
+});
