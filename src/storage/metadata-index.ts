@@ -4,6 +4,7 @@ import type { BlobLinks, BlobRecords, FillIntents } from "./blob-index.ts";
 import type { ImageGraph } from "./graph-index.ts";
 import type { StoredReferrers, StoredTagLists } from "./list-index.ts";
 import type { HostedIndex } from "./hosted-index.ts";
+import type { KeptRecords } from "./kept-records.ts";
 import type { ImageIndex, PinIndex, RetentionIndex } from "./root-index.ts";
 import type { TagIndex } from "./tag-index.ts";
 
@@ -56,6 +57,7 @@ export interface MetadataIndex
     ImageGraph,
     ImageIndex,
     IndexState,
+    KeptRecords,
     PinIndex,
     StoredReferrers,
     RetentionIndex,

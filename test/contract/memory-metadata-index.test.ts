@@ -3,6 +3,7 @@ import { type AfterTest, releaseAfter } from "../support/after-test.ts";
 import { MemoryMetadataIndex } from "../support/memory-index/memory-metadata-index.ts";
 import { hostedIndexContract } from "./hosted-index-contract.ts";
 import { metadataIndexContract } from "./metadata-index-contract.ts";
+import { recordsContract } from "./records-contract.ts";
 import { rootIndexContract } from "./root-index-contract.ts";
 
 function make(test: AfterTest): Promise<MetadataIndex> {
@@ -13,4 +14,5 @@ function make(test: AfterTest): Promise<MetadataIndex> {
 
 metadataIndexContract("in memory", make);
 rootIndexContract("in memory", make);
+recordsContract("in memory", make);
 hostedIndexContract("in memory", make);

@@ -6,6 +6,7 @@ import { FakeClock } from "../support/fake-clock.ts";
 import { tempDir } from "../support/temp-dir.ts";
 import { hostedIndexContract } from "./hosted-index-contract.ts";
 import { metadataIndexContract } from "./metadata-index-contract.ts";
+import { recordsContract } from "./records-contract.ts";
 import { rootIndexContract } from "./root-index-contract.ts";
 
 async function make(test: AfterTest): Promise<MetadataIndex> {
@@ -19,4 +20,5 @@ async function make(test: AfterTest): Promise<MetadataIndex> {
 
 metadataIndexContract("SQLite", make);
 rootIndexContract("SQLite", make);
+recordsContract("SQLite", make);
 hostedIndexContract("SQLite", make);

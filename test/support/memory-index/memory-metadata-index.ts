@@ -14,6 +14,10 @@ import type {
   IndexTotals,
   MetadataIndex,
 } from "../../../src/storage/metadata-index.ts";
+import type {
+  KeptRecord,
+  RecordKind,
+} from "../../../src/storage/kept-records.ts";
 import type { TagRow } from "../../../src/storage/tag-index.ts";
 import type { MemoryLists } from "./memory-lists.ts";
 import { MemoryRootIndex } from "./memory-root-index.ts";
@@ -283,6 +287,34 @@ export class MemoryMetadataIndex
     return this.#transactions.writeTo(key, undefined, (repository) => {
       repository.tagList = undefined;
     });
+  }
+
+  // --- documents of services -------------------------------------------------------------------
+
+  writeRecords(
+    kind: RecordKind,
+    put: readonly KeptRecord[],
+    drop: readonly string[],
+  ): Promise<void> {
+    return this.#transactions.read(() => {
+      const records = this.#tables.records[kind];
+      for (const { id, text } of put) records.set(id, text);
+      for (const id of drop) records.delete(id);
+    });
+  }
+
+  listRecords(
+    kind: RecordKind,
+    limit: number,
+    last: string | undefined,
+  ): Promise<readonly KeptRecord[]> {
+    return this.#transactions.read(() =>
+      [...this.#tables.records[kind]]
+        .map(([id, text]) => ({ id, text }))
+        .filter(({ id }) => id > (last ?? ""))
+        .sort((one, other) => (one.id < other.id ? -1 : 1))
+        .slice(0, limit),
+    );
   }
 
   // --- state -------------------------------------------------------------------------------------

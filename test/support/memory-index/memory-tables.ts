@@ -16,6 +16,7 @@ import type {
   TagListRow,
 } from "../../../src/storage/list-index.ts";
 
+import type { RecordKind } from "../../../src/storage/kept-records.ts";
 import type { UploadId } from "../../../src/storage/blob-store.ts";
 import type { UploadRow } from "../../../src/storage/hosted-index.ts";
 
@@ -134,6 +135,10 @@ export class MemoryTables {
   readonly condemned = new Set<Digest>();
   /** Condemned blobs that a caller removes now. */
   readonly beingRemoved = new Set<Digest>();
+  readonly records: Readonly<Record<RecordKind, Map<string, string>>> = {
+    job: new Map(),
+    wish: new Map(),
+  };
   readonly uploads = new Map<UploadId, UploadRow>();
   readonly unclaimed: StoredRepository;
   #places = 0;

@@ -10,11 +10,12 @@ import { IndexTransactions } from "./index-transactions.ts";
 import { IntentRows } from "./intents.ts";
 import type { BlobRow } from "../../blob-index.ts";
 import type { TagRow } from "../../tag-index.ts";
-import { ReferrerRows } from "./referrer-rows.ts";
+import { ReferrerRows } from "./documents/referrer-rows.ts";
 import { RecentRows } from "./recent-rows.ts";
 import { type Changed, RootChanges } from "./root-changes.ts";
 import type { RootChange } from "../upkeep/roots-journal.ts";
-import { TagListRows } from "./tag-list-rows.ts";
+import { RecordRows } from "./documents/record-rows.ts";
+import { TagListRows } from "./documents/tag-list-rows.ts";
 import { SqliteRoots } from "./sqlite-roots.ts";
 import { writeUses } from "./use-keys.ts";
 import {
@@ -81,6 +82,7 @@ export interface IndexParts {
   readonly hosted: HostedParts;
   readonly referrers: ReferrerRows;
   readonly tagLists: TagListRows;
+  readonly records: RecordRows;
   readonly size: IndexSize;
   readonly accessTimes: Pick<AccessTimes, "note" | "flush" | "settle">;
   readonly transactions: IndexTransactions;
@@ -138,6 +140,7 @@ export function createIndexParts({
     roots,
     referrers: new ReferrerRows(database),
     tagLists: new TagListRows(database),
+    records: new RecordRows(database),
     size: new IndexSize(database),
     rootChanges: new RootChanges(statements, roots, rows),
     hosted: createHostedParts(database, {

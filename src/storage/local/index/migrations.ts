@@ -4,6 +4,7 @@ import {
   HOSTED_SCHEMA,
   UNLINKED_SCHEMA,
 } from "./hosted-index/hosted-schema.ts";
+import { RECORDS_SCHEMA } from "./documents/record-rows.ts";
 
 /**
  * The steps of the schema. There is no way back; `user_version` is the number of applied steps. A
@@ -276,6 +277,7 @@ const MIGRATIONS: readonly string[] = [
   `,
   HOSTED_SCHEMA,
   UNLINKED_SCHEMA,
+  RECORDS_SCHEMA,
 ];
 
 /** The `user_version` of an index with the newest schema. */

@@ -24,7 +24,6 @@ import type {
   NotedIntent,
 } from "../../blob-index.ts";
 import type { BlobScope } from "../../graph-index.ts";
-import type { ReferrersRow, TagListRow } from "../../list-index.ts";
 import {
   IndexError,
   type IndexTotals,
@@ -300,43 +299,6 @@ class SqliteMetadataIndex extends SqliteRootIndex implements SqliteIndex {
     return this.#transactions.read("isComplete", () =>
       hasCompleteImage(this.#statements, key, digest, blobScope),
     );
-  }
-
-  getReferrers(
-    key: RepositoryKey,
-    subject: Digest,
-  ): Promise<ReferrersRow | undefined> {
-    return this.#transactions.read("getReferrers", () =>
-      this.#parts.referrers.get(key, subject),
-    );
-  }
-
-  putReferrers(
-    key: RepositoryKey,
-    subject: Digest,
-    row: ReferrersRow,
-  ): Promise<boolean> {
-    return this.#transactions.write("putReferrers", () =>
-      this.#parts.referrers.put(key, subject, row),
-    );
-  }
-
-  getTagList(key: RepositoryKey): Promise<TagListRow | undefined> {
-    return this.#transactions.read("getTagList", () =>
-      this.#parts.tagLists.get(key),
-    );
-  }
-
-  putTagList(key: RepositoryKey, row: TagListRow): Promise<boolean> {
-    return this.#transactions.write("putTagList", () =>
-      this.#parts.tagLists.put(key, row),
-    );
-  }
-
-  dropTagList(key: RepositoryKey): Promise<void> {
-    return this.#transactions.write("dropTagList", () => {
-      this.#parts.tagLists.drop(key);
-    });
   }
 
   touchBlob(digest: Digest, atMs: number): void {

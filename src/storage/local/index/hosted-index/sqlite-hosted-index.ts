@@ -26,17 +26,22 @@ import type {
 import type { CondemnedBlob } from "../../../root-index.ts";
 import { blobRow } from "../blob-rows.ts";
 import { bytesOf, pathOf } from "../index-keys.ts";
+import { SqliteDocumentIndex } from "../documents/sqlite-document-index.ts";
 import type { HostedParts, IndexParts } from "../index-parts.ts";
 import type { Changed } from "../root-changes.ts";
 import type { IndexTransactions } from "../index-transactions.ts";
 
 /** The part of the SQLite index for hosted repositories. */
-export class SqliteHostedIndex implements HostedIndex {
+export class SqliteHostedIndex
+  extends SqliteDocumentIndex
+  implements HostedIndex
+{
   readonly #parts: IndexParts;
   readonly #hosted: HostedParts;
   readonly #transactions: IndexTransactions;
 
   constructor(parts: IndexParts) {
+    super(parts);
     this.#parts = parts;
     this.#hosted = parts.hosted;
     this.#transactions = parts.transactions;

@@ -2,21 +2,21 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type Database from "better-sqlite3";
-import type { MetadataIndex } from "../../../../../src/storage/metadata-index.ts";
-import { openSqliteIndex } from "../../../../../src/storage/local/index/open-sqlite-index.ts";
-import { ReferrerRows } from "../../../../../src/storage/local/index/referrer-rows.ts";
+import type { MetadataIndex } from "../../../../../../src/storage/metadata-index.ts";
+import { openSqliteIndex } from "../../../../../../src/storage/local/index/open-sqlite-index.ts";
+import { ReferrerRows } from "../../../../../../src/storage/local/index/documents/referrer-rows.ts";
 import {
   blob,
   keyOf,
   named,
-} from "../../../../contract/metadata-index-contract.ts";
+} from "../../../../../contract/metadata-index-contract.ts";
 import {
   type AfterTest,
   releaseAfter,
-} from "../../../../support/after-test.ts";
-import { FakeClock } from "../../../../support/fake-clock.ts";
-import { tempDir } from "../../../../support/temp-dir.ts";
-import type { RepositoryKey } from "../../../../../src/oci/reference.ts";
+} from "../../../../../support/after-test.ts";
+import { FakeClock } from "../../../../../support/fake-clock.ts";
+import { tempDir } from "../../../../../support/temp-dir.ts";
+import type { RepositoryKey } from "../../../../../../src/oci/reference.ts";
 
 const KEY: RepositoryKey = keyOf("quay.io", "a/b");
 

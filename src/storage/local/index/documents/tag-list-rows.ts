@@ -1,8 +1,8 @@
 import type { Database, Statement } from "better-sqlite3";
-import { pathOf } from "./index-keys.ts";
-import type { TagListRow } from "../../list-index.ts";
+import { pathOf } from "../index-keys.ts";
+import type { TagListRow } from "../../../list-index.ts";
 import type { ListBounds } from "./referrer-rows.ts";
-import type { RepositoryKey } from "../../../oci/reference.ts";
+import type { RepositoryKey } from "../../../../oci/reference.ts";
 
 /** Clients list a thousand repositories at most; few lists have more than some KiB. */
 const DEFAULT_BOUNDS: ListBounds = {

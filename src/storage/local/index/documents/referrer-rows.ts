@@ -1,8 +1,8 @@
 import type { Database, Statement } from "better-sqlite3";
-import type { Digest } from "../../../oci/digest.ts";
-import { bytesOf, pathOf } from "./index-keys.ts";
-import type { ReferrersRow } from "../../list-index.ts";
-import type { RepositoryKey } from "../../../oci/reference.ts";
+import type { Digest } from "../../../../oci/digest.ts";
+import { bytesOf, pathOf } from "../index-keys.ts";
+import type { ReferrersRow } from "../../../list-index.ts";
+import type { RepositoryKey } from "../../../../oci/reference.ts";
 
 /** Limits of the lists of all repositories together. The oldest lists are dropped first. */
 export interface ListBounds {

@@ -2,21 +2,21 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type Database from "better-sqlite3";
-import { IndexHealth } from "../../../../../src/storage/local/upkeep/index-health.ts";
-import type { MetadataIndex } from "../../../../../src/storage/metadata-index.ts";
-import { openSqliteIndex } from "../../../../../src/storage/local/index/open-sqlite-index.ts";
-import { TagListRows } from "../../../../../src/storage/local/index/tag-list-rows.ts";
+import { IndexHealth } from "../../../../../../src/storage/local/upkeep/index-health.ts";
+import type { MetadataIndex } from "../../../../../../src/storage/metadata-index.ts";
+import { openSqliteIndex } from "../../../../../../src/storage/local/index/open-sqlite-index.ts";
+import { TagListRows } from "../../../../../../src/storage/local/index/documents/tag-list-rows.ts";
 import {
   blob,
   keyOf,
   named,
-} from "../../../../contract/metadata-index-contract.ts";
+} from "../../../../../contract/metadata-index-contract.ts";
 import {
   type AfterTest,
   releaseAfter,
-} from "../../../../support/after-test.ts";
-import { FakeClock } from "../../../../support/fake-clock.ts";
-import { tempDir } from "../../../../support/temp-dir.ts";
+} from "../../../../../support/after-test.ts";
+import { FakeClock } from "../../../../../support/fake-clock.ts";
+import { tempDir } from "../../../../../support/temp-dir.ts";
 
 const KEYS = Array.from({ length: 10 }, (_, at) => keyOf("quay.io", `a/${at}`));
 
