@@ -13,7 +13,7 @@ export const SCRUB_PATH = "/api/v1/scrub";
 export const GC_PATH = "/api/v1/gc";
 /** Requests whose duration grows with the content. */
 const LONG_PATHS: ReadonlySet<string> = new Set([SCRUB_PATH, GC_PATH]);
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 export interface OperatorAnswer {
   readonly status: number;
@@ -72,7 +72,7 @@ function rootOf(status: unknown): unknown {
 }
 
 /** Returns the loopback address for a wildcard address. */
-function hostToAsk({ host }: ListenAddress): string {
+export function hostToAsk({ host }: ListenAddress): string {
   if (host === "0.0.0.0") return "127.0.0.1";
   return host === "::" ? "::1" : host;
 }
@@ -150,7 +150,8 @@ export function problemText(body: unknown): string {
   return detail ?? title ?? "no reason given";
 }
 
-function parseJson(text: string): unknown {
+/** @returns undefined if the text is not JSON */
+export function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
