@@ -125,6 +125,18 @@ export interface StoredBlob {
 export type BlobVerdict = "right" | "wrong" | "unreadable";
 
 /**
+ * The result of {@link BlobStore.publishFile}.
+ * - `absent`: the path has no regular file
+ * - `wrong`: its bytes have another digest
+ * - `unreadable`: it can't be read, as `code` says
+ */
+export type PublishedFile =
+  | { readonly kind: "linked" | "copied"; readonly sizeBytes: number }
+  | { readonly kind: "absent" }
+  | { readonly kind: "wrong"; readonly sizeBytes: number }
+  | { readonly kind: "unreadable"; readonly code: string };
+
+/**
  * Content-addressed bytes, without any notion of repositories, tags or times.
  * Every published blob was hashed before.
  */
@@ -166,6 +178,20 @@ export interface BlobStore {
    * @throws StorageError
    */
   beginWrite(target: WriteTarget): Promise<BlobWriter>;
+  /**
+   * Publishes a file of another program as a blob after comparing its bytes with the digest: by a hard
+   * link if the system allows one, otherwise by a copy. The file itself is never changed, also not
+   * later. Absent in stores that are not on a file system.
+   *
+   * @param path absolute; the caller makes sure that no other call publishes the digest
+   * @param signal checked between steps of some MiB
+   * @throws StorageError if the blob can't be stored; the signal's reason
+   */
+  publishFile?(
+    digest: Digest,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<PublishedFile>;
   /**
    * Returns the bytes that a suspended upload left; 0 if there are none.
    *

@@ -43,7 +43,20 @@ export function trackBlobStore(
     Promise.resolve(false),
 ): TrackedBlobStore {
   const holds = new Holds();
+  const publishFile = store.publishFile?.bind(store);
   return {
+    ...(publishFile && {
+      async publishFile(digest, path, signal) {
+        const release = await holds.holdWhenFree(digest);
+        try {
+          const result = await publishFile(digest, path, signal);
+          if ("sizeBytes" in result && result.kind !== "wrong") onPublished();
+          return result;
+        } finally {
+          release();
+        }
+      },
+    }),
     isBusy: (key) => holds.isHeld(key),
     claim: (keys) => holds.claim(keys),
     hold: (digest) => holds.holdWhenFree(digest),

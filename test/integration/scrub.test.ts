@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import {
   chmodSync,
   existsSync,
+  linkSync,
   mkdirSync,
   renameSync,
   rmSync,
@@ -267,6 +268,23 @@ void describe("scrub", () => {
       await cache.close();
     });
   }
+
+  void it("neither changes nor reports the mode of a file that another folder has too, and removes a wrong one by name only", async (test) => {
+    const root = await writeRoot(test);
+    const other = join(await tempDir(test), "data");
+    linkSync(fileOf(root, small.digest), other);
+    chmodSync(other, 0o644);
+    assert.deepEqual((await scrub(root, true)).findings, []);
+    assert.equal(statSync(other).mode & 0o777, 0o644);
+    truncateSync(other, 10);
+    const { findings } = await scrub(root, true);
+    assert.deepEqual(
+      findings.map(({ code, repaired }) => ({ code, repaired })),
+      [{ code: "blob-corrupt", repaired: true }],
+    );
+    assert.equal(existsSync(fileOf(root, small.digest)), false);
+    assert.equal(statSync(other).size, 10);
+  });
 
   void it("has a test for each code except blob-unreadable, which needs a broken disk", () => {
     assert.deepEqual(

@@ -43,31 +43,46 @@ export class BlobFiles {
     digest: Digest,
     sizeBytes: number,
   ): Promise<OpenedFile | undefined> {
-    let fd: number;
-    try {
-      fd = await this.fileSystem.open(
-        this.layout.blobFile(digest),
-        O_RDONLY | OPEN_FLAGS,
-      );
-    } catch (error) {
-      if (ABSENT.has(systemCode(error))) return undefined;
-      throw asStorageError("open", error);
+    const opened = await this.openFile(this.layout.blobFile(digest));
+    if (opened === undefined || opened.stat.sizeBytes === sizeBytes) {
+      return opened;
     }
-    const opened = await this.#withStat(fd);
-    const { isFile, sizeBytes: foundBytes } = opened.stat;
-    if (isFile && foundBytes === sizeBytes) return opened;
     await opened.file.release();
     return undefined;
   }
 
   /**
-   * Opens the file of a partial, which may hold bytes of an earlier write. A longer file, or another
-   * kind of entry, is replaced by an empty one.
+   * Opens a file for reading.
+   *
+   * @returns undefined if the path has nothing, or something that is not a file
+   * @throws StorageError
+   */
+  async openFile(path: string): Promise<OpenedFile | undefined> {
+    let fd: number;
+    try {
+      fd = await this.fileSystem.open(path, O_RDONLY | OPEN_FLAGS);
+    } catch (error) {
+      if (ABSENT.has(systemCode(error))) return undefined;
+      throw asStorageError("open", error);
+    }
+    const opened = await this.#withStat(fd);
+    if (opened.stat.isFile) return opened;
+    await opened.file.release();
+    return undefined;
+  }
+
+  /**
+   * Opens the file of a partial, which may hold bytes of an earlier write. A longer file, one that has
+   * another name too, or another kind of entry is replaced by an empty one.
    */
   async openPartial(path: string, limitBytes: number): Promise<OpenedFile> {
     const stat = await this.statPath(path);
-    if (stat !== undefined && (!stat.isFile || stat.sizeBytes > limitBytes)) {
-      // Truncating would take bytes from readers that still have the file open.
+    if (
+      stat !== undefined &&
+      (!stat.isFile || stat.sizeBytes > limitBytes || stat.linkCount > 1)
+    ) {
+      // Truncating would take bytes from readers that still have the file open, and a write would
+      // change the file of another program that it was linked from.
       await this.fileSystem.removeTree(path);
     }
     return this.#withStat(

@@ -10,6 +10,7 @@ import type {
   BlobStore,
   BlobVerdict,
   BlobWriter,
+  PublishedFile,
   StoredBlob,
   UploadId,
   WriteTarget,
@@ -29,16 +30,14 @@ import {
 } from "./background-hash.ts";
 import { BlobFiles, type OpenedFile } from "./blob-files.ts";
 import { FsBlobWriter } from "./fs-blob-writer.ts";
-import { hashStoredFile } from "./hash-stored-file.ts";
+import { hashStoredFile, isUnreadable } from "./hash-stored-file.ts";
+import { publishForeignFile } from "./publish-file.ts";
 import { FileBlobReader } from "./shared-file.ts";
 import {
   BACKGROUND_HASH_FROM_BYTES,
   ReadBackHash,
   type StoredHash,
 } from "./stored-hash.ts";
-
-/** The disk has the file and does not return its bytes; any other failure says nothing about them. */
-const UNREADABLE = new Set(["EIO", "EUCLEAN", "EBADMSG", "EOF"]);
 
 export interface FsBlobStoreOptions {
   /** Its folders exist. */
@@ -106,7 +105,7 @@ class FsBlobStore implements BlobStore {
       });
       return found === digest ? "right" : "wrong";
     } catch (error) {
-      if (signal.aborted || !UNREADABLE.has(systemCode(error))) throw error;
+      if (signal.aborted || !isUnreadable(error)) throw error;
       return "unreadable";
     } finally {
       await file.release();
@@ -139,6 +138,21 @@ class FsBlobStore implements BlobStore {
       if (source?.mayAdopt !== false) await this.#adopt(digest, path);
       return this.#openWriter(target, digestAlgorithm(digest), path);
     });
+  }
+
+  publishFile(
+    digest: Digest,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<PublishedFile> {
+    return publishForeignFile(
+      {
+        files: this.#files,
+        hashes: this.#hashes,
+        beginWrite: (target) => this.beginWrite(target),
+      },
+      { digest, path, signal },
+    );
   }
 
   async readUploadSize(id: UploadId): Promise<number> {

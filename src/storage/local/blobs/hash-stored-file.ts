@@ -1,8 +1,17 @@
 import type { Digest, DigestAlgorithm } from "../../../oci/digest.ts";
 import { InlineHash } from "../../inline-hash.ts";
+import { systemCode } from "../root/file-system.ts";
 import type { BackgroundHashes } from "./background-hash.ts";
 import type { SharedFile } from "./shared-file.ts";
 import { BACKGROUND_HASH_FROM_BYTES } from "./stored-hash.ts";
+
+/** The disk has the file and does not return its bytes; any other failure says nothing about them. */
+const UNREADABLE = new Set(["EIO", "EUCLEAN", "EBADMSG", "EOF"]);
+
+/** Returns whether an error of a read means that the disk does not return the bytes. */
+export function isUnreadable(error: unknown): boolean {
+  return UNREADABLE.has(systemCode(error));
+}
 
 /** The signal is checked after each step, so that a stop does not wait for a large file. */
 const STEP_BYTES = 64 * 1024 * 1024;

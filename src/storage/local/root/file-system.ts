@@ -9,6 +9,8 @@ export interface FileStat {
   readonly sizeBytes: number;
   /** Permission bits, as in 0o600. */
   readonly mode: number;
+  /** How many names it has; more than one if another folder has a hard link to it. */
+  readonly linkCount: number;
   /** Epoch milliseconds. */
   readonly modifiedAtMs: number;
 }
@@ -43,6 +45,8 @@ export interface FileSystem {
   fdatasync(fd: number): Promise<void>;
   fsync(fd: number): Promise<void>;
   rename(from: string, to: string): Promise<void>;
+  /** Gives a file a second name; a link is not followed. */
+  link(from: string, to: string): Promise<void>;
   unlink(path: string): Promise<void>;
   /** Describes the entry itself: a link is not followed. */
   statPath(path: string): Promise<FileStat>;
@@ -122,6 +126,7 @@ export const nodeFileSystem: FileSystem = {
   fdatasync: (fd) => syncs.run(() => settle((done) => fs.fdatasync(fd, done))),
   fsync: (fd) => syncs.run(() => settle((done) => fs.fsync(fd, done))),
   rename: (from, to) => settle((done) => fs.rename(from, to, done)),
+  link: (from, to) => settle((done) => fs.link(from, to, done)),
   unlink: (path) => settle((done) => fs.unlink(path, done)),
   statPath: (path) =>
     new Promise((resolve, reject) => {
@@ -159,6 +164,7 @@ function fileStat(stats: fs.Stats): FileStat {
     isFile: stats.isFile(),
     sizeBytes: stats.size,
     mode: stats.mode & 0o7777,
+    linkCount: stats.nlink,
     modifiedAtMs: stats.mtimeMs,
   };
 }

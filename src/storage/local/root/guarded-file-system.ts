@@ -71,6 +71,7 @@ export function guardFileSystem(
         ? Promise.reject(new RootAwayError())
         : inner.writev(fd, chunks, position),
     rename: (from, to) => change(() => inner.rename(from, to)),
+    link: (from, to) => change(() => inner.link(from, to)),
     unlink: (path) => change(() => inner.unlink(path)),
     statPath: (path) => lookUp(() => inner.statPath(path)),
     makePrivate: (path) => change(() => inner.makePrivate(path)),

@@ -81,7 +81,8 @@ export class BlobScrub {
       await this.drop("not-a-blob", digest);
       return;
     }
-    if ((stat.mode & UNSAFE_MODE) !== 0) {
+    // The mode of a file that was linked from another program's folder is that program's.
+    if ((stat.mode & UNSAFE_MODE) !== 0 && stat.linkCount === 1) {
       await this.#findings.reportBlob("blob-mode", digest, () =>
         this.#options.fileSystem.makePrivate(path),
       );
