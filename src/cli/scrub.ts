@@ -4,6 +4,7 @@ import { homedir } from "node:os";
 import type { Writable } from "node:stream";
 import { scrubStoppedStorage } from "../app/open-storage.ts";
 import type { Config } from "../config/config.ts";
+import type { CommandOutput } from "./declare-command.ts";
 import { formatFault } from "../config/fault.ts";
 import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../telemetry/clock.ts";
@@ -12,6 +13,9 @@ import {
   problemText,
   SCRUB_PATH,
 } from "./running-mirror.ts";
+import { countText, sizeText } from "./output/amounts.ts";
+import { type OutputStyle, outputStyle } from "./output/output-style.ts";
+import { tableText } from "./output/table.ts";
 import { writeOut } from "./write-out.ts";
 import { messageOf } from "../telemetry/error-record.ts";
 
@@ -22,7 +26,7 @@ export interface ScrubCommandOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Absolute. */
   readonly cwd: string;
-  readonly stdout: Writable;
+  readonly stdout: CommandOutput;
   readonly stderr: Writable;
 }
 
@@ -52,7 +56,12 @@ export async function runScrub(options: ScrubCommandOptions): Promise<number> {
     await writeOut(stderr, `entrepot: ${message}\n`);
     return error instanceof RootInUseError ? 1 : 2;
   }
-  await writeOut(stdout, json ? `${JSON.stringify(report)}\n` : textOf(report));
+  await writeOut(
+    stdout,
+    json
+      ? `${JSON.stringify(report)}\n`
+      : textOf(report, outputStyle(stdout, env)),
+  );
   return report.findings.length === 0 ? 0 : 1;
 }
 
@@ -84,15 +93,25 @@ function isReport(body: unknown): body is ScrubReport {
   );
 }
 
-function textOf({ blobs, bytes, findings }: ScrubReport): string {
-  const lines = findings.map(
-    ({ code, path, repaired }) =>
-      `${code} ${path}${repaired ? " (repaired)" : ""}`,
-  );
+function textOf(
+  { blobs, bytes, findings }: ScrubReport,
+  style: OutputStyle,
+): string {
   const repaired = findings.filter((finding) => finding.repaired).length;
   const sum =
     findings.length === 0
       ? "no damage found"
-      : `${findings.length} findings, ${repaired} repaired`;
-  return [...lines, `${blobs} blobs, ${bytes} bytes: ${sum}`, ""].join("\n");
+      : `${countText(findings.length, "finding", "findings")}, ${repaired} repaired`;
+  const columns = [
+    { heading: "FINDING" },
+    { heading: "STATE" },
+    { heading: "PATH", cut: "middle" },
+  ] as const;
+  const rows = findings.map(({ code, path, repaired: isRepaired }) => [
+    code,
+    isRepaired ? "repaired" : ({ text: "damaged", colour: "red" } as const),
+    path,
+  ]);
+  const list = rows.length === 0 ? "" : tableText(columns, rows, style);
+  return `${list}${countText(blobs, "blob", "blobs")}, ${sizeText(bytes)}: ${sum}\n`;
 }

@@ -1,7 +1,7 @@
 import type { ImageSummary } from "../../images/images.ts";
 import type { Confirm } from "../confirm.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
-import { countText, sizeText } from "./image-output.ts";
+import { countText, sizeText } from "../output/amounts.ts";
 
 /**
  * Asks for confirmation before more than half of the cache is evicted.

@@ -1,5 +1,7 @@
 import { Failed, type ImageBackend } from "./image-backend.ts";
-import { countText, type Outcome, sizeText, table } from "./image-output.ts";
+import { countText, sizeText } from "../output/amounts.ts";
+import { tableText } from "../output/table.ts";
+import type { Outcome } from "./image-output.ts";
 
 /** A command on the content of hosted repositories. */
 export type HostedAction =
@@ -18,7 +20,7 @@ export async function actOnHosted(
       const { source, target, digest } = tagged;
       return {
         json: tagged,
-        text: `${target} is ${source}, ${digest}\n`,
+        text: () => `${target} is ${source}, ${digest}\n`,
       };
     }
     case "untag": {
@@ -27,7 +29,10 @@ export async function actOnHosted(
         throw new Failed(1, `${action.ref} does not exist`);
       }
       const { ref, digest } = untagged;
-      return { json: untagged, text: `removed the tag ${ref} of ${digest}\n` };
+      return {
+        json: untagged,
+        text: () => `removed the tag ${ref} of ${digest}\n`,
+      };
     }
     case "gc":
       return collect(backend, action.isDryRun);
@@ -54,6 +59,13 @@ async function collect(
   ];
   return {
     json: { dryRun: isDryRun, deleted, deletions, blobs, bytes },
-    text: `${table(rows)}${sums.join("\n")}\n`,
+    text: (style) => {
+      const columns = [
+        { heading: "DELETED", cut: "middle" },
+        { heading: "REASON" },
+      ] as const;
+      const list = rows.length === 0 ? "" : tableText(columns, rows, style);
+      return `${list}${sums.join("\n")}\n`;
+    },
   };
 }

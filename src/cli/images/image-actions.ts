@@ -1,23 +1,36 @@
+import type { ImageSummary } from "../../images/images.ts";
 import type { Confirm } from "../confirm.ts";
 import { confirmRemoval } from "./confirm-removal.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
-import { inspection, type Outcome, sizeText } from "./image-output.ts";
+import { inspection, type Outcome } from "./image-output.ts";
+import { sizeText } from "../output/amounts.ts";
 
-/** A command on images that one reference names, or on all that a pattern matches. */
+type ActionName = "inspect" | "pin" | "unpin" | "refresh" | "rm";
+
+/** A command on one image. */
 export interface ImageAction {
-  readonly name: "inspect" | "pin" | "unpin" | "refresh" | "rm";
+  readonly name: ActionName;
   /** As the operator wrote it. */
   readonly ref: string;
-  /** `--yes`: do not ask. */
-  readonly isConfirmed: boolean;
-  /** Whether a single reference names a hosted image. */
+  readonly fullName: string;
   readonly isHosted: boolean;
+}
+
+/** A command on every image that a pattern matches. */
+export interface PatternAction {
+  readonly name: Exclude<ActionName, "inspect">;
+  /** As the operator wrote it. */
+  readonly ref: string;
+  /** The pattern as engines would read it; undefined if they would not. */
+  readonly expanded: string | undefined;
+  /** `--yes`: do not ask. */
+  readonly isConfirmed?: boolean;
 }
 
 /** @returns undefined if no such image is stored */
 type Act = (backend: ImageBackend, ref: string) => Promise<Outcome | undefined>;
 
-const ACTS: Readonly<Record<ImageAction["name"], Act>> = {
+const ACTS: Readonly<Record<ActionName, Act>> = {
   inspect: async (backend, ref) => {
     const image = await backend.inspect(ref);
     return image && inspection(image);
@@ -29,7 +42,8 @@ const ACTS: Readonly<Record<ImageAction["name"], Act>> = {
     return (
       refreshed && {
         json: refreshed,
-        text: `${refreshed.ref} ${refreshed.changed ? "is now" : "is still"} ${refreshed.digest}\n`,
+        text: () =>
+          `${refreshed.ref} ${refreshed.changed ? "is now" : "is still"} ${refreshed.digest}\n`,
       }
     );
   },
@@ -38,7 +52,8 @@ const ACTS: Readonly<Record<ImageAction["name"], Act>> = {
     return (
       removal && {
         json: removal,
-        text: `removed ${removal.ref}; ${sizeText(removal.freedBytes)} freed\n`,
+        text: () =>
+          `removed ${removal.ref}; ${sizeText(removal.freedBytes)} freed\n`,
       }
     );
   },
@@ -53,7 +68,8 @@ async function setPinned(
   return (
     change && {
       json: change,
-      text: `${change.ref} ${isPinned ? "is pinned" : "is no longer pinned"}\n`,
+      text: () =>
+        `${change.ref} ${isPinned ? "is pinned" : "is no longer pinned"}\n`,
     }
   );
 }
@@ -63,18 +79,38 @@ export function isPattern(ref: string): boolean {
   return ref.includes("*");
 }
 
+/** Lists the images that a pattern matches as it is written, otherwise as engines would read it. */
+export async function listMatches(
+  backend: Pick<ImageBackend, "list">,
+  pattern: string,
+  expanded: string | undefined,
+): Promise<readonly ImageSummary[]> {
+  const images = await backend.list(pattern);
+  return images.length > 0 || expanded === undefined || expanded === pattern
+    ? images
+    : backend.list(expanded);
+}
+
+/** Describes a pattern that matches nothing, with what may be meant instead. */
+export function noMatchText(pattern: string): string {
+  return pattern === "*"
+    ? "no image matches *; '**' matches every image"
+    : `no image matches ${pattern}; 'entrepot ls' lists the names`;
+}
+
 /** @throws Failed if the image is not stored, or its change is refused */
 export async function actOnImage(
-  { name, ref, isHosted }: ImageAction,
+  { name, ref, fullName, isHosted }: ImageAction,
   backend: ImageBackend,
 ): Promise<Outcome> {
   const outcome = await ACTS[name](backend, ref);
   if (outcome !== undefined) return outcome;
+  const image = ref === fullName ? ref : `${ref} (${fullName})`;
   throw new Failed(
     1,
     name === "refresh"
-      ? `${ref} is not found in its registry`
-      : `${ref} is not ${isHosted ? "stored" : "cached"}`,
+      ? `${image} is not found in its registry`
+      : `${image} is not ${isHosted ? "stored" : "cached"}`,
   );
 }
 
@@ -84,11 +120,11 @@ export async function actOnImage(
  * @throws Failed if no image matches, or if the operator does not confirm the removal
  */
 export async function actOnPattern(
-  { name, ref: pattern, isConfirmed }: ImageAction,
+  { name, ref: pattern, expanded, isConfirmed = false }: PatternAction,
   backend: ImageBackend,
   confirm: Confirm,
 ): Promise<Outcome> {
-  const matches = await backend.list(pattern);
+  const matches = await listMatches(backend, pattern, expanded);
   // Hosted images have no upstream.
   const images =
     name === "refresh" ? matches.filter(({ hosted }) => !hosted) : matches;
@@ -96,7 +132,7 @@ export async function actOnPattern(
     throw new Failed(
       1,
       matches.length === 0
-        ? `no image matches ${pattern}; 'entrepot ls' lists the names`
+        ? noMatchText(pattern)
         : `every image that matches ${pattern} is hosted here and has no upstream`,
     );
   }
@@ -117,7 +153,7 @@ export async function actOnPattern(
   }
   return {
     json: outcomes.map(({ json }) => json),
-    text: outcomes.map(({ text }) => text).join(""),
+    text: (style) => outcomes.map(({ text }) => text(style)).join(""),
     failures,
   };
 }

@@ -3,6 +3,14 @@ import type {
   ImageDetail,
   ImageSummary,
 } from "../../images/images.ts";
+import { countText, minuteText, sizeText } from "../output/amounts.ts";
+import type { OutputStyle } from "../output/output-style.ts";
+import {
+  type Cell,
+  type Column,
+  fieldsText,
+  tableText,
+} from "../output/table.ts";
 
 /** The number of platforms that a line of the list names. */
 const MAX_NAMED_PLATFORMS = 3;
@@ -10,64 +18,140 @@ const MAX_NAMED_PLATFORMS = 3;
 /** The result of a command, as JSON and as text. */
 export interface Outcome {
   readonly json: unknown;
-  readonly text: string;
+  readonly text: (style: OutputStyle) => string;
   /** One line for each image that the command could not change; the exit code is then 1. */
   readonly failures?: readonly string[];
 }
 
-export function listing(images: readonly ImageSummary[]): Outcome {
+const IMAGE: Column = { heading: "IMAGE", cut: "middle" };
+const SIZE: Column = { heading: "SIZE", align: "right" };
+const DIGEST: Column = { heading: "DIGEST", cut: "end" };
+
+/** @param noMatch the failure if no image matches; undefined if every image is listed */
+export function listing(
+  images: readonly ImageSummary[],
+  noMatch?: string,
+): Outcome {
+  if (images.length === 0) {
+    return noMatch === undefined
+      ? { json: images, text: () => "no image is stored yet\n" }
+      : { json: images, text: () => "", failures: [noMatch] };
+  }
+  const columns: readonly Column[] = [
+    IMAGE,
+    SIZE,
+    { heading: "PULLED" },
+    { heading: "PLATFORMS", cut: "end" },
+    { heading: "STATE" },
+  ];
   const rows = images.map((image) => [
     image.ref,
     sizeText(image.sizeBytes),
     minuteText(image.pulledAt),
     platformsText(image.platforms),
-    [
-      image.hosted ? "hosted" : "",
-      image.pinned ? "pinned" : "",
-      image.complete ? "" : "incomplete",
-    ]
-      .filter((word) => word !== "")
-      .join(", "),
+    stateCell(image),
   ]);
+  return { json: images, text: (style) => tableText(columns, rows, style) };
+}
+
+/** @returns why the image is special; empty for most */
+function stateCell(image: ImageSummary): Cell {
+  const words = [
+    image.hosted ? "hosted" : "",
+    image.pinned ? "pinned" : "",
+    image.complete ? "" : "incomplete",
+  ];
   return {
-    json: images,
-    text: table([["IMAGE", "SIZE", "PULLED", "PLATFORMS", ""], ...rows]),
+    text: words.filter((word) => word !== "").join(", "),
+    colour: image.complete ? undefined : "yellow",
   };
 }
 
 export function inspection(image: ImageDetail): Outcome {
-  const head = [
-    ["ref", image.ref],
-    ["digest", image.digest],
-    ["media type", image.mediaType],
-    ["size", sizeText(image.sizeBytes)],
-    ["complete", image.complete ? "yes" : "no"],
-    ["hosted", image.hosted ? "yes" : "no"],
-    ["pinned", image.pinned ? "yes" : "no"],
-    ["pulled", image.pulledAt],
-  ];
-  const platforms = image.platforms.map(({ platform, digest, complete }) => [
-    platform,
-    complete ? "complete" : "incomplete",
-    digest,
-  ]);
-  const parts = image.graph.map((part) => [
-    part.digest,
-    part.sizeBytes === null ? "?" : sizeText(part.sizeBytes),
-    part.stored ? "stored" : "absent",
-    part.kind,
-    part.mediaType ?? "",
-  ]);
-  const referrers = image.referrers.map((referrer) => [
-    referrer.digest,
-    sizeText(referrer.sizeBytes),
-    "referrer",
-    referrer.artifactType ?? referrer.mediaType,
-  ]);
-  const tables = [head, platforms, parts, referrers].filter(
-    (rows) => rows.length > 0,
+  return {
+    json: image,
+    text: (style) =>
+      [
+        headText(image, style),
+        platformTable(image, style),
+        partTable(image, style),
+        referrerTable(image, style),
+      ]
+        .filter((text) => text !== "")
+        .join("\n"),
+  };
+}
+
+function yesOrNo(is: boolean): string {
+  return is ? "yes" : "no";
+}
+
+function headText(image: ImageDetail, style: OutputStyle): string {
+  return fieldsText(
+    [
+      ["image", image.ref],
+      ["digest", image.digest],
+      ["media type", image.mediaType],
+      ["size", sizeText(image.sizeBytes)],
+      [
+        "complete",
+        {
+          text: yesOrNo(image.complete),
+          colour: image.complete ? undefined : "yellow",
+        },
+      ],
+      ["hosted", yesOrNo(image.hosted)],
+      ["pinned", yesOrNo(image.pinned)],
+      ["pulled", minuteText(image.pulledAt)],
+    ],
+    style,
   );
-  return { json: image, text: tables.map(table).join("\n") };
+}
+
+function platformTable({ platforms }: ImageDetail, style: OutputStyle): string {
+  if (platforms.length === 0) return "";
+  return tableText(
+    [{ heading: "PLATFORM", cut: "end" }, { heading: "STATE" }, DIGEST],
+    platforms.map(({ platform, digest, complete }) => [
+      platform,
+      complete ? "complete" : { text: "incomplete", colour: "yellow" },
+      digest,
+    ]),
+    style,
+  );
+}
+
+function partTable({ graph }: ImageDetail, style: OutputStyle): string {
+  return tableText(
+    [
+      { heading: "PART" },
+      SIZE,
+      { heading: "STATE" },
+      { heading: "MEDIA TYPE", cut: "end" },
+      DIGEST,
+    ],
+    graph.map((part) => [
+      part.kind,
+      part.sizeBytes === null ? "?" : sizeText(part.sizeBytes),
+      part.stored ? "stored" : { text: "absent", colour: "yellow" },
+      part.mediaType ?? "",
+      part.digest,
+    ]),
+    style,
+  );
+}
+
+function referrerTable({ referrers }: ImageDetail, style: OutputStyle): string {
+  if (referrers.length === 0) return "";
+  return tableText(
+    [{ heading: "REFERRER", cut: "end" }, SIZE, DIGEST],
+    referrers.map((referrer) => [
+      referrer.artifactType ?? referrer.mediaType,
+      sizeText(referrer.sizeBytes),
+      referrer.digest,
+    ]),
+    style,
+  );
 }
 
 /** Names some of the complete platforms and counts all platforms. */
@@ -87,6 +171,12 @@ export function evictionOutcome(
   report: EvictionReport,
   dryRun: boolean,
 ): Outcome {
+  const columns: readonly Column[] = [
+    IMAGE,
+    { heading: "FREED", align: "right" },
+    { heading: "PULLED" },
+    { heading: "REASON" },
+  ];
   const rows = report.images.map((image) => [
     image.ref,
     sizeText(image.sizeBytes),
@@ -96,46 +186,7 @@ export function evictionOutcome(
   const sum = `${countText(report.images.length, "image", "images")}, ${sizeText(report.freedBytes)} ${dryRun ? "would be freed" : "freed"}\n`;
   return {
     json: { dryRun, images: report.images, freedBytes: report.freedBytes },
-    text: rows.length === 0 ? sum : `${table(rows)}${sum}`,
+    text: (style) =>
+      rows.length === 0 ? sum : `${tableText(columns, rows, style)}${sum}`,
   };
-}
-
-/** Aligns the columns. */
-export function table(rows: readonly (readonly string[])[]): string {
-  const widths: number[] = [];
-  for (const row of rows) {
-    for (const [at, cell] of row.entries()) {
-      widths[at] = Math.max(widths[at] ?? 0, cell.length);
-    }
-  }
-  return rows
-    .map(
-      (row) =>
-        `${row
-          .map((cell, at) => cell.padEnd(widths[at] ?? 0))
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
-}
-
-export function countText(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
-}
-
-/** Formats a size with two or three digits and a unit. */
-export function sizeText(sizeBytes: number): string {
-  let value = sizeBytes;
-  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
-    if (value < 1024) {
-      return `${value < 10 && unit !== "B" ? value.toFixed(1) : Math.round(value)} ${unit}`;
-    }
-    value /= 1024;
-  }
-  return `${value.toFixed(1)} TiB`;
-}
-
-/** Returns an ISO 8601 time to the minute, in UTC. */
-function minuteText(time: string): string {
-  return time.slice(0, 16).replace("T", " ");
 }

@@ -16,20 +16,30 @@ import { createRoutes, type Routes } from "../../routing/routes.ts";
 import type { Confirm } from "../confirm.ts";
 import { confirmEviction } from "./confirm-removal.ts";
 import { actOnHosted, type HostedAction } from "./hosted-actions.ts";
-import { actOnImage, actOnPattern, isPattern } from "./image-actions.ts";
+import { expandPattern } from "../../images/image-pattern.ts";
+import {
+  actOnImage,
+  actOnPattern,
+  isPattern,
+  listMatches,
+  noMatchText,
+} from "./image-actions.ts";
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { evictionOutcome, listing, type Outcome } from "./image-output.ts";
 import { askRunningImages } from "./running-images.ts";
 import { findRunningMirror } from "../running-mirror.ts";
 import { openStoppedImages } from "./stopped-images.ts";
+import type { CommandOutput } from "../declare-command.ts";
+import { outputStyle } from "../output/output-style.ts";
 import { writeOut } from "../write-out.ts";
 import { messageOf } from "../../telemetry/error-record.ts";
 
 /** One of the commands that work on cached images. */
 export type ImageCommand =
   | { readonly name: "ls"; readonly pattern: string | undefined }
+  | { readonly name: "inspect"; readonly ref: string }
   | {
-      readonly name: "inspect" | "pin" | "unpin" | "refresh";
+      readonly name: "pin" | "unpin" | "refresh";
       readonly ref: string;
     }
   | {
@@ -55,7 +65,7 @@ export interface ImageCommandOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Absolute. */
   readonly cwd: string;
-  readonly stdout: Writable;
+  readonly stdout: CommandOutput;
   readonly stderr: Writable;
   readonly confirm: Confirm;
 }
@@ -94,7 +104,7 @@ export async function runImageCommand(
       stdout,
       options.json
         ? `${JSON.stringify(outcome.json, undefined, 2)}\n`
-        : outcome.text,
+        : outcome.text(outputStyle(stdout, env)),
     );
     const { failures = [] } = outcome;
     for (const failure of failures) {
@@ -114,9 +124,6 @@ async function readCommand(
   config: Config,
   confirm: Confirm,
 ): Promise<(backend: ImageBackend) => Promise<Outcome>> {
-  if (command.name === "ls") {
-    return async (backend) => listing(await backend.list(command.pattern));
-  }
   if (command.name === "evict") {
     const toBytes = await readSize(command.to, config.storage);
     const { isDryRun, isConfirmed } = command;
@@ -135,6 +142,7 @@ async function readCommand(
     config.upstreamTemplates,
     config.hosted,
   );
+  if (command.name === "ls") return listImages(command.pattern, routes);
   if (command.name === "gc") {
     return (backend) => actOnHosted(command, backend);
   }
@@ -143,19 +151,43 @@ async function readCommand(
     checkTag(command.name === "tag" ? command.target : command.ref, routes);
     return (backend) => actOnHosted(command, backend);
   }
-  const action = { isConfirmed: false, isHosted: false, ...command };
-  if (isPattern(action.ref) && action.name !== "inspect") {
+  const { ref } = command;
+  if (isPattern(ref)) {
+    if (command.name === "inspect") {
+      throw new Failed(
+        2,
+        `got ${ref}; expected one image, and 'entrepot ls' lists those that match a pattern`,
+      );
+    }
+    const expanded = expandPattern(ref, routes);
+    const action = { ...command, expanded };
     return (backend) => actOnPattern(action, backend, confirm);
   }
-  const image = readReference(action.ref, routes);
+  const image = readReference(ref, routes);
   const isHosted = routes.findHosted(image.key.upstream) !== undefined;
-  if (isHosted && action.name === "refresh") {
+  if (isHosted && command.name === "refresh") {
     throw new Failed(
       2,
       `${imageText(image)} is hosted here and has no upstream; expected a mirrored image`,
     );
   }
-  return (backend) => actOnImage({ ...action, isHosted }, backend);
+  const fullName = imageText(image);
+  return (backend) => actOnImage({ ...command, fullName, isHosted }, backend);
+}
+
+/** Lists every image, those with a text in their name, or those that a pattern matches. */
+function listImages(
+  pattern: string | undefined,
+  routes: Routes,
+): (backend: ImageBackend) => Promise<Outcome> {
+  return async (backend) => {
+    if (pattern === undefined) return listing(await backend.list(undefined));
+    const expanded = isPattern(pattern)
+      ? expandPattern(pattern, routes)
+      : undefined;
+    const images = await listMatches(backend, pattern, expanded);
+    return listing(images, noMatchText(pattern));
+  };
 }
 
 /** @throws Failed */

@@ -161,7 +161,9 @@ async function setUp(test: AfterTest, options: SceneOptions): Promise<Scene> {
     run,
     json,
     refs: async (pattern) => {
-      const images = await json<ImageSummary[]>({ name: "ls", pattern });
+      const { code, stdout } = await run({ name: "ls", pattern }, true);
+      const images = JSON.parse(stdout) as ImageSummary[];
+      assert.equal(code, images.length === 0 ? 1 : 0);
       return images.map(({ ref }) => ref);
     },
   };
@@ -234,7 +236,7 @@ for (const where of WHERE) {
       const signed = await run({ name: "inspect", ref: "local/app:1" });
       assert.match(
         signed.stdout,
-        /\n\nsha256:[0-9a-f]{64} +\d+ B +referrer +application\/vnd\.example\.signature\n$/,
+        /\n\nREFERRER +SIZE +DIGEST\napplication\/vnd\.example\.signature +\d+ B +sha256:[0-9a-f]{64}\n$/,
       );
       const { referrers } = await json<ImageDetail>({
         name: "inspect",

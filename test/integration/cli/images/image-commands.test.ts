@@ -159,11 +159,11 @@ void describe("the commands on images", () => {
       assert.equal(graph.length, 3);
       assert.match(
         (await run({ name: "inspect", ref })).stdout,
-        /^ref +registry\.example\/library\/app:1\n(?:.|\n)*\npinned +yes\n(?:.|\n)*\nlinux\/amd64 +complete +sha256:[0-9a-f]{64}\n/,
+        /^image +registry\.example\/library\/app:1\n(?:.|\n)*\npinned +yes\npulled +2026-01-01 00:00 UTC\n\nPLATFORM +STATE +DIGEST\nlinux\/amd64 +complete +sha256:[0-9a-f]{64}\n\nPART +SIZE +STATE +MEDIA TYPE +DIGEST\nmanifest /,
       );
       assert.match(
         (await run({ name: "ls", pattern: undefined })).stdout,
-        /^IMAGE +SIZE +PULLED +PLATFORMS\n.*app:1 .* linux\/amd64 +pinned\n/,
+        /^IMAGE +SIZE +PULLED +PLATFORMS +STATE\n.*app:1 .* 2026-01-01 00:00 UTC +linux\/amd64 +pinned\n/,
       );
 
       const evict = { name: "evict", to: "0", isConfirmed: true } as const;
@@ -263,7 +263,7 @@ void describe("the commands on images", () => {
       assert.deepEqual(await run({ name: "inspect", ref: "app" }), {
         code: 1,
         stdout: "",
-        stderr: "entrepot: app is not cached\n",
+        stderr: `entrepot: app (${APP}:latest) is not cached\n`,
       });
       assert.deepEqual(await run({ name: "unpin", ref: "**/app:*" }), {
         code: 0,
@@ -278,6 +278,39 @@ void describe("the commands on images", () => {
             "entrepot: no image matches **:absent; 'entrepot ls' lists the names\n",
         });
       }
+      // A pattern as engines would read it.
+      for (const [pattern, count] of [
+        ["app:*", 2],
+        ["ap*:1", 1],
+        ["library/*", 2],
+        ["registry.example/*", 2],
+        ["other.example/*", 0],
+        ["app:1", 1],
+      ] as const) {
+        const { code, stdout } = await run({ name: "ls", pattern }, true);
+        assert.equal((JSON.parse(stdout) as unknown[]).length, count, pattern);
+        assert.equal(code, count === 0 ? 1 : 0);
+      }
+      assert.match(
+        (await run({ name: "pin", ref: "app:*" })).stdout,
+        /^.*app:1 is pinned\n.*app:2 is pinned\n$/,
+      );
+      assert.equal((await run({ name: "unpin", ref: "library/**" })).code, 0);
+      assert.deepEqual(await run({ name: "rm", ref: "*" }), {
+        code: 1,
+        stdout: "",
+        stderr: "entrepot: no image matches *; '**' matches every image\n",
+      });
+      assert.deepEqual(await run({ name: "ls", pattern: "absent" }), {
+        code: 1,
+        stdout: "",
+        stderr:
+          "entrepot: no image matches absent; 'entrepot ls' lists the names\n",
+      });
+      assert.match(
+        (await run({ name: "inspect", ref: "app:*" })).stderr,
+        /^entrepot: got app:\*; expected one image, and 'entrepot ls' /,
+      );
       const terminal = new TestTerminal("declined");
       const all = { name: "rm", ref: "**/app" } as const;
       assert.equal((await run(all)).code, 2);
