@@ -71,6 +71,13 @@ const SYNTAX_FAULTS: Readonly<
   ],
 };
 
+/** Returns what the library found and what it expected instead, and a fix, without a word of the file. */
+export function describeSyntaxFault(
+  code: string,
+): readonly [string, string, string?] {
+  return SYNTAX_FAULTS[code] ?? ["a syntax error", "YAML 1.2"];
+}
+
 /** Reads YAML 1.2. Loads the parser only here, since it costs memory that a start without a file saves. */
 export async function readYaml(text: string): Promise<YamlSource> {
   const yaml = await import("yaml");
@@ -87,10 +94,7 @@ export async function readYaml(text: string): Promise<YamlSource> {
   });
   const faults: YamlFault[] = [];
   for (const error of [...document.errors, ...document.warnings]) {
-    const [seen, expected, fix] = SYNTAX_FAULTS[error.code] ?? [
-      "a syntax error",
-      "YAML 1.2",
-    ];
+    const [seen, expected, fix] = describeSyntaxFault(error.code);
     faults.push({ line: lineAt(error.pos[0]), path: [], seen, expected, fix });
   }
   if (document.directives?.yaml.version === "1.1") {

@@ -1,0 +1,103 @@
+import type {
+  ListEntry,
+  ListFault,
+  ParsedList,
+  ReferenceEntry,
+  TagsEntry,
+} from "./list-entry.ts";
+import { readListReference, REFERENCE_FORM } from "./list-reference.ts";
+
+/** Far above any real list; what a small YAML file with aliases can reach. */
+const MAX_ENTRIES = 100_000;
+/** A list of another kind has a fault on every line. */
+const MAX_FAULTS = 1_000;
+/** A text of a list in a message; longer ones are cut. */
+const MAX_QUOTED_LENGTH = 200;
+
+/** Collects what a grammar finds in a list, within limits. */
+export class Findings {
+  readonly #name: string;
+  readonly #entries: ListEntry[] = [];
+  readonly #faults: ListFault[] = [];
+  readonly #notes: ListFault[] = [];
+
+  /** @param name of the list, as messages have it */
+  constructor(name: string) {
+    this.#name = name;
+  }
+
+  /**
+   * Adds one image, or the fault of its reference.
+   *
+   * @param text as the list has it
+   */
+  addReference(
+    text: string,
+    line: number,
+    platforms: readonly string[] = [],
+  ): void {
+    const ref = readListReference(text);
+    if (ref === undefined) {
+      this.fault(line, `got ${quote(text)}; expected ${REFERENCE_FORM}`);
+      return;
+    }
+    this.#add({
+      kind: "reference",
+      origin: this.#originOf(line),
+      platforms,
+      ref,
+    });
+  }
+
+  addTags(
+    repository: string,
+    line: number,
+    selects: TagsEntry["selects"],
+  ): void {
+    const origin = this.#originOf(line);
+    this.#add({ kind: "tags", origin, platforms: [], repository, selects });
+  }
+
+  fault(line: number, message: string): void {
+    if (this.#faults.length < MAX_FAULTS) {
+      this.#faults.push({ origin: this.#originOf(line), message });
+    }
+  }
+
+  note(line: number, message: string): void {
+    if (this.#notes.length < MAX_FAULTS) {
+      this.#notes.push({ origin: this.#originOf(line), message });
+    }
+  }
+
+  parsed(): ParsedList {
+    if (this.#entries.length === 0 && this.#faults.length === 0) {
+      this.note(1, "the list names no image");
+    }
+    return { entries: this.#entries, faults: this.#faults, notes: this.#notes };
+  }
+
+  #add(entry: ReferenceEntry | TagsEntry): void {
+    if (this.#entries.length < MAX_ENTRIES) {
+      this.#entries.push(entry);
+      return;
+    }
+    const message = `got more than ${MAX_ENTRIES} images; expected several lists`;
+    if (this.#faults.at(-1)?.message !== message) {
+      this.#faults.push({ origin: entry.origin, message });
+    }
+  }
+
+  #originOf(line: number): string {
+    return `${this.#name}:${line}`;
+  }
+}
+
+/** Returns a text of a list in quotes, on one line and without control characters. */
+export function quote(text: string): string {
+  return JSON.stringify(
+    text.length > MAX_QUOTED_LENGTH
+      ? `${text.slice(0, MAX_QUOTED_LENGTH)}…`
+      : text,
+  );
+}

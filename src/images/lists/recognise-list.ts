@@ -1,0 +1,28 @@
+import { isHaulerVersion } from "./hauler-list.ts";
+import { IMAGESET_GROUP } from "./imageset-list.ts";
+import type { ListFormat } from "./list-entry.ts";
+import { SKOPEO_IMAGE_KEYS } from "./skopeo-list.ts";
+import { type YamlTree, yamlText, yamlValue } from "./yaml-tree.ts";
+
+/** A line that begins YAML or JSON: a marker, a bracket, a quote, a dash, or a key with its colon. */
+const YAML_LINE = /^(?:---|%YAML|[{["'&!?]|-(?:\s|$)|[^#]*:(?:\s|$))/;
+
+/** Returns whether the first line with content cannot be a reference, but begins YAML or JSON. */
+export function looksLikeYaml(text: string): boolean {
+  const line = /^(?!\s*(?:#|$)).*$/m.exec(text)?.[0] ?? "";
+  return YAML_LINE.test(line.trim());
+}
+
+/** Returns the grammar of a YAML document, as its keys show it. */
+export function recogniseTree(tree: YamlTree): ListFormat | undefined {
+  if (tree.kind !== "map") return undefined;
+  const apiVersion = yamlText(tree, "apiVersion") ?? "";
+  if (isHaulerVersion(apiVersion)) return "hauler";
+  if (apiVersion.startsWith(IMAGESET_GROUP)) return "imageset";
+  if (apiVersion !== "" && tree.entries.has("kind")) return "kubernetes";
+  if (yamlValue(tree, "services")?.kind === "map") return "compose";
+  const hasImages = [...tree.entries.values()].some(({ value }) =>
+    SKOPEO_IMAGE_KEYS.some((key) => yamlValue(value, key) !== undefined),
+  );
+  return hasImages ? "skopeo" : undefined;
+}
