@@ -3,7 +3,7 @@ import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { type ParsedManifest, parseManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media-type.ts";
-import { readIndexPlatforms } from "../oci/platform.ts";
+import { coversPlatform, readIndexPlatforms } from "../oci/platform.ts";
 import type { Reference, RepositoryKey } from "../oci/reference.ts";
 import type { BlobLinks } from "../storage/blob-index.ts";
 import type { ImageReference } from "./image-reference.ts";
@@ -181,7 +181,7 @@ class EnsureRun {
         return platform === undefined
           ? // An index in an index has no platform; its children have.
             isIndex(mediaType)
-          : platforms.some((wanted) => covers(wanted, platform));
+          : platforms.some((wanted) => coversPlatform(wanted, platform));
       })
       .map(({ digest }) => digest);
   }
@@ -203,8 +203,4 @@ class EnsureRun {
       signal.removeEventListener("abort", onAbort);
     }
   }
-}
-
-function covers(wanted: string, platform: string): boolean {
-  return platform === wanted || platform.startsWith(`${wanted}/`);
 }

@@ -56,6 +56,11 @@ export function isUnknownPlatform(platform: string): boolean {
   return platform === NO_PLATFORM;
 }
 
+/** Returns whether a wanted platform, such as `linux/arm64`, covers one; without a variant it covers all. */
+export function coversPlatform(wanted: string, platform: string): boolean {
+  return platform === wanted || platform.startsWith(`${wanted}/`);
+}
+
 function platformText(value: unknown): string | undefined {
   if (!isObject(value)) return undefined;
   const { os, architecture, variant }: PlatformDocument = value;

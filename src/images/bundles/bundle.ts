@@ -7,6 +7,13 @@ export const IMAGE_NAME_ANNOTATION = "io.containerd.image.name";
 /** Of `index.json`: the digest of the `index.json` of the bundle that this one continues (`--since`). */
 export const BASE_ANNOTATION = "io.entrepot.bundle.base";
 
+/**
+ * Of the descriptor of an index in `index.json`: the digests of the manifests below the index that the
+ * bundle, with its bases, holds with all their blobs, separated by spaces. An index keeps the bytes that
+ * were published, and may name platforms that the bundle does not have.
+ */
+export const MANIFESTS_ANNOTATION = "io.entrepot.bundle.manifests";
+
 export const LAYOUT_FILE = "oci-layout";
 export const INDEX_FILE = "index.json";
 /** The content of {@link LAYOUT_FILE}. */
@@ -16,13 +23,34 @@ export const LAYOUT_TEXT = '{"imageLayoutVersion":"1.0.0"}';
 export interface ExportRequest {
   /** As the operator wrote them: references or patterns over stored images. */
   readonly refs: readonly string[];
-  /** As `linux/arm64`; empty: every stored platform. */
+  /** As `linux/arm64`; empty: every platform that is completely stored. */
   readonly platforms: readonly string[];
   readonly withReferrers: boolean;
-  /** The bundle whose blobs are left out. */
-  readonly since:
-    | { readonly indexDigest: Digest; readonly blobs: ReadonlySet<Digest> }
-    | undefined;
+  /** The earlier bundle whose blobs are left out. */
+  readonly since: BundleBase | undefined;
+}
+
+/** What is known of an earlier bundle. */
+export interface BundleBase {
+  /** Of its `index.json`. */
+  readonly indexDigest: Digest;
+  /** The blobs that it holds; empty if only its `index.json` is at hand. */
+  readonly blobs: readonly Digest[];
+  /** The manifests that it, with its own bases, holds with all their blobs. */
+  readonly manifests: readonly Digest[];
+}
+
+/** The content of an exported bundle. */
+export interface ExportReport {
+  readonly images: readonly { readonly ref: string; readonly digest: Digest }[];
+  /** Blobs in the bundle, manifests included, and their bytes. */
+  readonly blobs: number;
+  readonly bytes: number;
+  /** Blobs that are left out because the base has them, and their bytes. */
+  readonly omittedBlobs: number;
+  readonly omittedBytes: number;
+  /** Of `index.json`: names the bundle as the base of a later one. */
+  readonly indexDigest: Digest;
 }
 
 /** A member of a bundle, in the order in which it is written. */

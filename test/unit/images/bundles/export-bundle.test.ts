@@ -1,0 +1,441 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { WrongBlobError } from "../../../../src/images/bundles/stored-member.ts";
+import { RegistryError } from "../../../../src/oci/errors.ts";
+import { referrersTag } from "../../../../src/oci/reference.ts";
+import {
+  blobsOf,
+  exportScene,
+  type ExportScene,
+  readBundle,
+  repository,
+  tag,
+} from "../../../support/bundles.ts";
+import { pushImage } from "../../../support/hosted-images.ts";
+import {
+  buildArtifact,
+  buildImage,
+  buildIndex,
+  buildMultiArch,
+  buildReferrersIndex,
+  type TestImage,
+  type TestIndex,
+} from "../../../support/image-builder.ts";
+import {
+  storeBlob,
+  storeImage,
+  storeIndex,
+  storeManifest,
+} from "../../../support/stored-images.ts";
+
+const base = buildImage({ seed: "base", layers: [5_000, 600_000] });
+const app = buildImage({ seed: "app", layers: [...base.layers, 7_000] });
+const multi = buildMultiArch({ seed: "multi", layers: [3_000] });
+const long = buildImage({ seed: "long", layers: [900], algorithm: "sha512" });
+const NAME = "org.opencontainers.image.ref.name";
+const CONTAINERD_NAME = "io.containerd.image.name";
+const MANIFESTS = "io.entrepot.bundle.manifests";
+const BASE = "io.entrepot.bundle.base";
+
+const one = repository("one.example/base");
+const two = repository("two.example/team/app");
+const local = repository("local/app");
+
+function digestsOf(...images: readonly TestImage[]): string[] {
+  const digests = images.flatMap(({ manifest, blobs }) => [
+    manifest.digest,
+    ...blobs.map(({ digest }) => digest),
+  ]);
+  return [...new Set<string>(digests)].toSorted();
+}
+
+function imageOf({ images }: TestIndex, at: number): TestImage {
+  const image = images[at];
+  assert(image !== undefined);
+  return image;
+}
+
+async function storeAll(scene: ExportScene): Promise<void> {
+  await storeImage(scene, one, base, tag("1"));
+  await storeImage(scene, two, app, tag("2"));
+  await storeIndex(scene, two, multi, tag("multi"));
+  await pushImage(scene, local, base, [tag("1")]);
+}
+
+function refused(detail: string) {
+  return (error: unknown): boolean => {
+    assert(error instanceof RegistryError, String(error));
+    assert.equal(error.detail, detail);
+    return true;
+  };
+}
+
+void describe("an exported bundle", () => {
+  void it("has the layout and the index first, then each blob once by digest", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const { archive, report } = await scene.open({
+      refs: ["two.example/team/app:2", "one.example/base:1", "local/app:1"],
+    });
+    const bundle = await readBundle(archive);
+    assert.deepEqual(bundle.paths.slice(0, 2), ["oci-layout", "index.json"]);
+    assert.equal(
+      bundle.members.get("oci-layout")?.toString(),
+      '{"imageLayoutVersion":"1.0.0"}',
+    );
+    const wanted = digestsOf(base, app);
+    assert.deepEqual(blobsOf(bundle), wanted);
+    assert.deepEqual(
+      bundle.index.manifests.map(({ digest, annotations }) => [
+        annotations[NAME],
+        annotations[CONTAINERD_NAME],
+        digest,
+      ]),
+      [
+        ["local/app:1", "local/app:1", base.manifest.digest],
+        ["one.example/base:1", "one.example/base:1", base.manifest.digest],
+        [
+          "two.example/team/app:2",
+          "two.example/team/app:2",
+          app.manifest.digest,
+        ],
+      ],
+    );
+    assert.equal(report.blobs, wanted.length);
+    assert.equal(
+      report.bytes,
+      [...bundle.members]
+        .filter(([path]) => path.startsWith("blobs/"))
+        .reduce((sum, [, { length }]) => sum + length, 0),
+    );
+    assert.deepEqual(
+      [report.images.length, report.omittedBlobs, report.omittedBytes],
+      [3, 0, 0],
+    );
+  });
+
+  void it("has the same bytes from every storage with the same content", async (test) => {
+    const scenes = [await exportScene(test), await exportScene(test)] as const;
+    await storeAll(scenes[0]);
+    await pushImage(scenes[1], local, base, [tag("1")], 900);
+    await storeIndex(scenes[1], two, multi, tag("multi"), 800);
+    await storeImage(scenes[1], two, app, tag("2"), 700);
+    await storeImage(scenes[1], one, base, tag("1"), 600);
+    const refs = ["two.example/**", "one.example/base:1", "local/app:1"];
+    const bundles = [
+      await scenes[0].read({ refs }),
+      await scenes[0].read({ refs }),
+      await scenes[1].read({ refs: refs.toReversed() }),
+    ];
+    const [first, ...others] = bundles.map(({ bytes }) => bytes);
+    for (const bytes of others) assert(first?.equals(bytes));
+  });
+
+  void it("names images by a digest, and keeps blobs of sha512", async (test) => {
+    const scene = await exportScene(test);
+    await storeImage(scene, one, long, tag("long"));
+    const ref = `one.example/base@${long.manifest.digest}`;
+    const bundle = await scene.read({ refs: [ref] });
+    assert.deepEqual(blobsOf(bundle), digestsOf(long));
+    assert.equal(bundle.index.manifests[0]?.annotations[NAME], ref);
+  });
+
+  void it("has the platforms of an index that are completely stored, and says which", async (test) => {
+    const scene = await exportScene(test);
+    const amd64 = imageOf(multi, 0);
+    const arm64 = imageOf(multi, 1);
+    await storeManifest(scene, two, multi.manifest);
+    await storeImage(scene, two, amd64, tag("amd64"));
+    // As fetched in the background: without its layers.
+    await storeManifest(scene, two, arm64.manifest);
+    await storeBlob(scene, two, arm64.config);
+    await scene.index.putTag(two, tag("multi"), multi.manifest.digest, 1);
+    const bundle = await scene.read({ refs: ["two.example/team/app:multi"] });
+    assert.deepEqual(
+      blobsOf(bundle),
+      [...digestsOf(amd64), multi.manifest.digest].toSorted(),
+    );
+    const [descriptor] = bundle.index.manifests;
+    assert.equal(descriptor?.digest, multi.manifest.digest);
+    assert.equal(descriptor.annotations[MANIFESTS], amd64.manifest.digest);
+  });
+
+  void it("has only the wanted platforms, which must be stored", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const refs = ["two.example/team/app:multi"];
+    const bundle = await scene.read({ refs, platforms: ["linux/arm64"] });
+    const arm64 = imageOf(multi, 1);
+    assert.deepEqual(
+      blobsOf(bundle),
+      [...digestsOf(arm64), multi.manifest.digest].toSorted(),
+    );
+    await assert.rejects(
+      scene.open({ refs, platforms: ["linux/arm64", "linux/s390x"] }),
+      refused(
+        "two.example/team/app:multi has no linux/s390x; it has linux/amd64, linux/arm64/v8; run 'entrepot warm two.example/team/app:multi'",
+      ),
+    );
+    const [layer] = arm64.layers;
+    assert(layer !== undefined);
+    await scene.blobs.remove(layer.digest);
+    await scene.index.forgetBlob(layer.digest);
+    await assert.rejects(
+      scene.open({ refs, platforms: ["linux/arm64"] }),
+      refused(
+        `two.example/team/app:multi is not complete: ${layer.digest} not stored; run 'entrepot warm two.example/team/app:multi'`,
+      ),
+    );
+  });
+
+  void it("has an image without an index whole, for any platform", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const bundle = await scene.read({
+      refs: ["one.example/base:1"],
+      platforms: ["linux/arm64"],
+    });
+    assert.deepEqual(blobsOf(bundle), digestsOf(base));
+  });
+
+  void it("is refused with the name of every image that cannot be exported", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    await storeManifest(scene, two, buildImage({ seed: "half" }).manifest);
+    const half = buildImage({ seed: "half" });
+    await scene.index.putTag(two, tag("half"), half.manifest.digest, 1);
+    const [config, layer] = half.blobs;
+    await assert.rejects(
+      scene.open({
+        refs: [
+          "one.example/base:1",
+          "one.example/base:gone",
+          "local/app:gone",
+          "none.example/*",
+          "two.example/team/app:h*",
+          "not a reference",
+        ],
+      }),
+      refused(
+        [
+          "no image matches none.example/*",
+          "not a reference is not a reference",
+          "one.example/base:gone is not stored; run 'entrepot warm one.example/base:gone'",
+          "local/app:gone is not stored",
+          `two.example/team/app:half is not complete: ${config?.digest}, ${layer?.digest} not stored; run 'entrepot warm two.example/team/app:half'`,
+        ].join("\n"),
+      ),
+    );
+    await assert.rejects(scene.open({ refs: [] }), {
+      detail: "the request names no image",
+    });
+  });
+
+  void it("has blobs of another repository only if its upstream shares them", async (test) => {
+    const scene = await exportScene(test);
+    for (const registry of ["shared.example", "private.example"]) {
+      await storeImage(scene, repository(`${registry}/base`), base, tag("1"));
+      const key = repository(`${registry}/app`);
+      await storeManifest(scene, key, app.manifest);
+      for (const blob of app.blobs) {
+        if (!base.blobs.includes(blob)) await storeBlob(scene, key, blob);
+      }
+      await scene.index.putTag(key, tag("2"), app.manifest.digest, 1);
+    }
+    const bundle = await scene.read({ refs: ["shared.example/app:2"] });
+    assert.deepEqual(blobsOf(bundle), digestsOf(app));
+    await assert.rejects(
+      scene.open({ refs: ["private.example/app:2"] }),
+      (error: unknown) =>
+        error instanceof RegistryError &&
+        error.detail?.includes("is not complete") === true,
+    );
+  });
+
+  void it("fails as an archive if a stored blob is damaged", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const [, layer] = base.layers;
+    assert(layer !== undefined);
+    const wrong = layer.bytes();
+    wrong[wrong.length - 1] = (wrong.at(-1) ?? 0) ^ 1;
+    await scene.blobs.put(layer.digest, wrong);
+    const { archive } = await scene.open({ refs: ["one.example/base:1"] });
+    const parts: Buffer[] = [];
+    await assert.rejects(
+      async () => {
+        for await (const part of archive) parts.push(part as Buffer);
+      },
+      (error: unknown) => {
+        assert(error instanceof WrongBlobError);
+        assert.equal(error.digest, layer.digest);
+        return true;
+      },
+    );
+    // The end of an archive is two blocks of zeros.
+    assert(
+      !Buffer.concat(parts)
+        .subarray(-1_024)
+        .every((byte) => byte === 0),
+    );
+    assert(!scene.blobs.isBusy(layer.digest));
+  });
+
+  void it("keeps its blobs until the archive is closed", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const digests = [base.manifest, ...base.blobs].map(({ digest }) => digest);
+    const { archive } = await scene.open({ refs: ["one.example/base:1"] });
+    const during = scene.blobs.claim(digests);
+    during.release();
+    assert.deepEqual(during.keys, []);
+    archive.destroy();
+    await new Promise((resolve) => archive.once("close", resolve));
+    const after = scene.blobs.claim(digests);
+    after.release();
+    assert.equal(after.keys.length, digests.length);
+    await assert.rejects(scene.open({ refs: ["one.example/**", "x/y:1"] }));
+    const refusedOne = scene.blobs.claim(digests);
+    refusedOne.release();
+    assert.equal(refusedOne.keys.length, digests.length);
+  });
+
+  void it("ends with the signal", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const abort = new AbortController();
+    abort.abort(new Error("the client has left"));
+    await assert.rejects(
+      scene.open({ refs: ["one.example/**"] }, abort.signal),
+      { message: "the client has left" },
+    );
+  });
+});
+
+void describe("a bundle that continues another one", () => {
+  void it("has only blobs that the earlier one does not hold, and names it", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const first = await scene.open({ refs: ["one.example/base:1"] });
+    const { indexDigest } = first.report;
+    const earlier = await readBundle(first.archive);
+    const held = blobsOf(earlier);
+    for (const since of [
+      { indexDigest, blobs: held, manifests: [] },
+      // As read from `index.json` alone.
+      { indexDigest, blobs: [], manifests: [base.manifest.digest] },
+    ] as NonNullable<Parameters<ExportScene["open"]>[0]["since"]>[]) {
+      const refs = ["one.example/base:1", "two.example/team/app:2"];
+      const { archive, report } = await scene.open({ refs, since });
+      const later = await readBundle(archive);
+      assert.deepEqual(
+        blobsOf(later),
+        digestsOf(app).filter((digest) => !held.includes(digest)),
+      );
+      assert.equal(later.index.annotations?.[BASE], indexDigest);
+      assert.equal(later.index.manifests.length, 2);
+      assert.equal(report.omittedBlobs, held.length);
+    }
+  });
+});
+
+void describe("the referrers of an exported image", () => {
+  const signature = buildArtifact({
+    seed: "signature",
+    artifactType: "application/vnd.example.signature",
+    subject: descriptorOf(base),
+  });
+  const witness = buildArtifact({
+    seed: "witness",
+    artifactType: "application/vnd.example.witness",
+    subject: descriptorOf(signature),
+  });
+  const cosign = buildImage({ seed: "cosign" });
+  const wanted = digestsOf(base, signature, witness, cosign);
+
+  void it("are those of the upstream's stored list, and cosign's tags", async (test) => {
+    const scene = await exportScene(test);
+    await storeImage(scene, one, base, tag("1"));
+    const refs = ["one.example/base:1"];
+    await assert.rejects(
+      scene.open({ refs, withReferrers: true }),
+      refused(
+        "the referrers of one.example/base:1 are not stored; run 'entrepot warm --with-referrers one.example/base:1'",
+      ),
+    );
+    await storeManifest(scene, one, signature.manifest);
+    await storeManifest(scene, one, witness.manifest);
+    for (const blob of [...signature.blobs, ...witness.blobs]) {
+      await storeBlob(scene, one, blob);
+    }
+    await storeImage(
+      scene,
+      one,
+      cosign,
+      tag(`${referrersTag(base.manifest.digest)}.sig`),
+    );
+    for (const [subject, referrer] of [
+      [base, signature],
+      [signature, witness],
+    ] as const) {
+      const body = buildReferrersIndex([referrer.manifest]).bytes;
+      assert(
+        await scene.index.putReferrers(one, subject.manifest.digest, {
+          body,
+          verifiedAtMs: 1,
+        }),
+      );
+    }
+    const bundle = await scene.read({ refs, withReferrers: true });
+    assert.deepEqual(blobsOf(bundle), wanted);
+    assert.deepEqual(
+      bundle.index.manifests.map(({ annotations }) => annotations[NAME]),
+      [
+        "one.example/base:1",
+        `one.example/base:${referrersTag(base.manifest.digest)}.sig`,
+        ...[signature, witness]
+          .map(({ manifest }) => `one.example/base@${manifest.digest}`)
+          .toSorted(),
+      ],
+    );
+    assert.deepEqual(blobsOf(await scene.read({ refs })), digestsOf(base));
+  });
+
+  void it("are those of the hosted repository", async (test) => {
+    const scene = await exportScene(test);
+    await pushImage(scene, local, base, [tag("1")]);
+    await pushImage(scene, local, signature, []);
+    await pushImage(scene, local, witness, []);
+    const bundle = await scene.read({
+      refs: ["local/app:1"],
+      withReferrers: true,
+    });
+    assert.deepEqual(blobsOf(bundle), digestsOf(base, signature, witness));
+  });
+
+  void it("of a platform are those of its own manifest", async (test) => {
+    const scene = await exportScene(test);
+    const index = buildIndex([base, buildImage({ seed: "other" })]);
+    await storeIndex(scene, one, index, tag("1"));
+    await storeManifest(scene, one, signature.manifest);
+    for (const blob of signature.blobs) await storeBlob(scene, one, blob);
+    const body = buildReferrersIndex([signature.manifest]).bytes;
+    const none = buildReferrersIndex([]).bytes;
+    const row = { body, verifiedAtMs: 1 };
+    await scene.index.putReferrers(one, base.manifest.digest, row);
+    await scene.index.putReferrers(one, index.manifest.digest, {
+      ...row,
+      body: none,
+    });
+    const bundle = await scene.read({
+      refs: ["one.example/base:1"],
+      withReferrers: true,
+    });
+    assert(blobsOf(bundle).includes(signature.manifest.digest));
+  });
+});
+
+function descriptorOf({ manifest }: TestImage) {
+  const { digest, mediaType, sizeBytes } = manifest;
+  return { digest, mediaType, sizeBytes };
+}
