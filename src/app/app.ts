@@ -5,10 +5,12 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { applyConfig, type ReloadableParts } from "./apply-config.ts";
 import { buildHosted, type BuiltHosted } from "./build-hosted.ts";
 import { buildImages } from "./build-images.ts";
+import { buildJobs } from "./build-jobs.ts";
 import { buildMirror, type BuiltMirror } from "./build-mirror.ts";
 import { buildServers, type BuiltServers } from "./build-servers.ts";
 import { buildStorage, type BuiltStorage } from "./build-storage.ts";
 import { buildUpstreams, type BuiltUpstreams } from "./build-upstreams.ts";
+import type { ServerJobs } from "../images/jobs/server-jobs.ts";
 import { type ClientAccess, openClientAccess } from "./client-access.ts";
 import {
   type AppOverrides,
@@ -55,6 +57,7 @@ interface Parts {
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
   readonly hosted: BuiltHosted;
+  readonly jobs: ServerJobs;
   readonly servers: BuiltServers;
 }
 
@@ -85,6 +88,7 @@ export async function buildApp(
   const mirror = await buildMirror(foundation, upstreams, storage, access);
   const built = { foundation, storage, mirror, upstreams };
   const hosted = await buildHosted(built);
+  const jobs = buildJobs(foundation, storage, {});
   let isDraining = false;
   const sources = operatorSources({
     ...built,
@@ -103,6 +107,7 @@ export async function buildApp(
     evictor.start();
     mirror.pins.start();
     hosted.start();
+    void jobs.resume();
   });
 
   const { metrics, log, logOutput, audit, live } = foundation;
@@ -113,6 +118,7 @@ export async function buildApp(
     storage,
     mirror,
     hosted,
+    jobs,
     servers,
   };
   const reloadable = reloadableParts(parts);
@@ -185,7 +191,12 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
     await servers.registry.close(graceMs);
     await Promise.all([verifier.stop(), scrubbing.stop()]);
     await clientAccess.access.close();
-    await Promise.all([pins.stop(), mirror.close(), parts.hosted.stop()]);
+    await Promise.all([
+      pins.stop(),
+      parts.jobs.stop(),
+      mirror.close(),
+      parts.hosted.stop(),
+    ]);
     await storage.evictor.stop();
     await upstreams.set.close();
     await servers.operator.close(0);

@@ -1,0 +1,161 @@
+import { clip } from "../../telemetry/logger.ts";
+import {
+  type Job,
+  type JobError,
+  type JobKind,
+  type JobProgress,
+  type JobRun,
+  type JobState,
+  MAX_JOB_ERRORS,
+  MAX_LISTED_ERRORS,
+} from "./job.ts";
+
+/** Images in work that a job reports; its work has no more at a time. */
+const MAX_RUNNING_IMAGES = 64;
+
+const NO_PROGRESS: JobProgress = {
+  done: 0,
+  total: 0,
+  bytes: 0,
+  bytesTotal: 0,
+  running: [],
+  waitsUntil: null,
+};
+
+/** The state of one job. */
+export class JobEntry {
+  readonly id: string;
+  readonly kind: JobKind;
+  /** The kept request as JSON, until the job has ended; undefined for tracked work. */
+  request: string | undefined;
+  /** Whether the index has a record of the job: of its request, so that it may run, or of its end. */
+  isKept = false;
+  /** The number of the last change that subscribers received. */
+  change = 0;
+  readonly #abort = new AbortController();
+  readonly #onChange: (entry: JobEntry) => void;
+  #state: JobState = "queued";
+  #progress = NO_PROGRESS;
+  #errors: JobError[] = [];
+  #errorCount = 0;
+  #startedAt: string | null = null;
+  #endedAt: string | null = null;
+
+  constructor(
+    job: Pick<Job, "id" | "kind">,
+    onChange: (entry: JobEntry) => void,
+  ) {
+    this.id = job.id;
+    this.kind = job.kind;
+    this.#onChange = onChange;
+  }
+
+  /** Restores a job that has ended. */
+  static ended(job: Job): JobEntry {
+    const entry = new JobEntry(job, () => undefined);
+    entry.isKept = true;
+    const { done, total, bytes, bytesTotal } = job;
+    entry.#state = job.state;
+    entry.#progress = { ...NO_PROGRESS, done, total, bytes, bytesTotal };
+    entry.#errors = [...job.errors];
+    entry.#errorCount = job.errorCount;
+    entry.#startedAt = job.startedAt;
+    entry.#endedAt = job.endedAt;
+    return entry;
+  }
+
+  /** Restores a job that an earlier process did not finish. */
+  static unfinished(
+    job: Pick<Job, "id" | "kind"> & { readonly request: string },
+    onChange: (entry: JobEntry) => void,
+  ): JobEntry {
+    const entry = new JobEntry(job, onChange);
+    entry.request = job.request;
+    entry.isKept = true;
+    return entry;
+  }
+
+  get state(): JobState {
+    return this.#state;
+  }
+
+  get hasEnded(): boolean {
+    return this.#endedAt !== null;
+  }
+
+  get hasErrors(): boolean {
+    return this.#errorCount > 0;
+  }
+
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  /** Starts the job. @returns the side that its work sees */
+  begin(startedAt: string): JobRun {
+    if (this.#state === "queued") this.#state = "running";
+    this.#startedAt = startedAt;
+    return {
+      id: this.id,
+      signal: this.signal,
+      report: (progress) => {
+        if (this.hasEnded) return;
+        const { running } = progress;
+        this.#progress = {
+          ...this.#progress,
+          ...progress,
+          ...(running && { running: running.slice(0, MAX_RUNNING_IMAGES) }),
+        };
+        this.#onChange(this);
+      },
+      fail: (ref, message) => this.fail(ref, message),
+    };
+  }
+
+  fail(ref: string, message: string): void {
+    if (this.hasEnded) return;
+    this.#errorCount += 1;
+    if (this.#errors.length < MAX_JOB_ERRORS) {
+      this.#errors.push({ ref: clip(ref), message: clip(message) });
+    }
+    this.#onChange(this);
+  }
+
+  /** Aborts the work without an end of the job: it continues after a restart. */
+  interrupt(): void {
+    this.#abort.abort(new Error("the server stops"));
+  }
+
+  cancel(): void {
+    this.#state = "cancelled";
+    this.#abort.abort(new Error("the job was cancelled"));
+  }
+
+  end(state: JobState, endedAt: string): void {
+    this.#state = state;
+    this.#endedAt = endedAt;
+    this.#progress = { ...this.#progress, running: [], waitsUntil: null };
+    this.request = undefined;
+  }
+
+  /** Drops most errors of an older job. @returns whether it had more */
+  trimErrors(): boolean {
+    const hasMore = this.#errors.length > MAX_LISTED_ERRORS;
+    if (hasMore) this.#errors.length = MAX_LISTED_ERRORS;
+    return hasMore;
+  }
+
+  /** Returns the job with at most so many of its errors. */
+  view(errors = MAX_JOB_ERRORS): Job {
+    return {
+      id: this.id,
+      kind: this.kind,
+      state: this.#state,
+      ...this.#progress,
+      errors: this.#errors.slice(0, errors),
+      errorCount: this.#errorCount,
+      startedAt: this.#startedAt,
+      endedAt: this.#endedAt,
+    };
+  }
+}

@@ -1,0 +1,343 @@
+import { setTimeout as delay } from "node:timers/promises";
+import { Refusal } from "../../mirror/answers.ts";
+import { RegistryError } from "../../oci/errors.ts";
+import type { KeptRecords } from "../../storage/kept-records.ts";
+import {
+  type Clock,
+  type Schedule,
+  scheduleUnref,
+} from "../../telemetry/clock.ts";
+import type { Logger } from "../../telemetry/logger.ts";
+import {
+  type Job,
+  type JobChange,
+  type JobKind,
+  type JobPage,
+  type JobRun,
+  type Jobs,
+  type JobState,
+  type JobWork,
+} from "./job.ts";
+import { changeOf, JobChanges } from "./job-changes.ts";
+import { JobEntry } from "./job-entry.ts";
+import { JobList } from "./job-list.ts";
+import { endedRecord, JobRecords, unfinishedRecord } from "./kept-job.ts";
+
+/** Jobs that wait or run, without tracked work. */
+const MAX_QUEUED = 100;
+/** Of the requests of those jobs together, in characters. */
+const MAX_REQUESTS = 64 * 1024 * 1024;
+/** Imports and exports that run at the same time. */
+const MAX_TRACKED = 32;
+const LOAD_RETRY_MS = 10_000;
+const STOP_PATIENCE_MS = 10_000;
+
+export interface ServerJobsOptions {
+  readonly records: KeptRecords;
+  /** Loads the work of a kind when its first job runs. */
+  readonly works: Readonly<Partial<Record<JobKind, () => Promise<JobWork>>>>;
+  readonly clock: Pick<Clock, "nowMs">;
+  readonly log: Pick<Logger, "info" | "warn" | "error">;
+  readonly schedule?: Schedule;
+}
+
+/**
+ * The jobs of a server. One job with a kept request runs at a time, in the order of their starts; the
+ * requests are in the index until their job has ended, so that the next start of the server continues
+ * those that a stop or a crash interrupted.
+ */
+export class ServerJobs implements Jobs {
+  readonly #options: ServerJobsOptions;
+  readonly #schedule: Schedule;
+  readonly #changes: JobChanges;
+  readonly #records: JobRecords;
+  readonly #list = new JobList();
+  /** Work that has not ended, of jobs and of requests. */
+  readonly #running = new Set<Promise<unknown>>();
+  #current: JobEntry | undefined;
+  #loading: Promise<void> | undefined;
+  #cancelRetry: (() => void) | undefined;
+  #isStopping = false;
+
+  constructor(options: ServerJobsOptions) {
+    this.#options = options;
+    this.#schedule = options.schedule ?? scheduleUnref;
+    this.#changes = new JobChanges(this.#schedule);
+    this.#records = new JobRecords(options.records, options.log);
+  }
+
+  /** Continues the jobs that the last process left, as soon as the index can be read. */
+  async resume(): Promise<void> {
+    if (this.#isStopping) return;
+    try {
+      await this.#load();
+    } catch (error) {
+      this.#options.log.warn({ err: error }, "could not read the kept jobs");
+      this.#cancelRetry = this.#schedule(
+        () => void this.resume(),
+        LOAD_RETRY_MS,
+      );
+    }
+  }
+
+  /** Interrupts all work; kept jobs continue at the next start. */
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    this.#cancelRetry?.();
+    for (const entry of this.#list.unfinished) entry.interrupt();
+    const ended = Promise.allSettled(this.#running);
+    if (!(await isSettledWithin(ended, STOP_PATIENCE_MS))) {
+      this.#options.log.warn("stopped without the end of a running job");
+    }
+    this.#changes.flush();
+    await this.#records.settled();
+  }
+
+  async start(kind: "warm", request: unknown): Promise<Job> {
+    const text = JSON.stringify(request);
+    // Ids continue after those of earlier processes.
+    await this.#load();
+    this.#checkQueue(text.length);
+    const entry = this.#add(kind);
+    entry.request = text;
+    try {
+      await this.#records.write([unfinishedRecord(entry, text)]);
+    } catch (error) {
+      this.#list.drop(entry);
+      throw error;
+    }
+    entry.isKept = true;
+    if (entry.state === "cancelled") await this.#end(entry, "cancelled");
+    else this.#changes.report(entry);
+    this.#runNext();
+    return entry.view();
+  }
+
+  async track<T>(
+    kind: Exclude<JobKind, "warm">,
+    signal: AbortSignal,
+    work: (run: JobRun) => Promise<T>,
+  ): Promise<T> {
+    const tracked = this.#list.unfinished.filter(
+      (entry) => entry.kind !== "warm",
+    );
+    if (tracked.length >= MAX_TRACKED) {
+      throw tooMany(
+        `got another import or export; expected at most ${MAX_TRACKED} at a time: try again later`,
+      );
+    }
+    const entry = this.#add(kind);
+    const leave = (): void => this.#cancelWork(entry);
+    signal.addEventListener("abort", leave, { once: true });
+    if (signal.aborted) leave();
+    try {
+      return await this.#note(this.#perform(entry, work));
+    } finally {
+      signal.removeEventListener("abort", leave);
+    }
+  }
+
+  get(id: string): Job | undefined {
+    return this.#list.get(id)?.view();
+  }
+
+  list(page: {
+    readonly n: number;
+    readonly last: string | undefined;
+  }): JobPage {
+    return this.#list.page(page.n, page.last);
+  }
+
+  async cancel(id: string): Promise<Job | undefined> {
+    const entry = this.#list.get(id);
+    if (entry === undefined || entry.hasEnded) return entry?.view();
+    const isQueued = entry.state === "queued";
+    this.#cancelWork(entry);
+    if (entry.isKept) {
+      // Written before the work has ended: the job must not continue after a crash either.
+      await (isQueued
+        ? this.#end(entry, "cancelled")
+        : this.#records.write([
+            endedRecord({ ...entry.view(), endedAt: this.#now() }),
+          ]));
+    }
+    return entry.view();
+  }
+
+  subscribe(listener: (change: JobChange) => void): () => void {
+    return this.#changes.subscribe(listener);
+  }
+
+  changesSince(number: number): readonly JobChange[] {
+    this.#changes.flush();
+    return this.#list.changedSince(number).map(changeOf);
+  }
+
+  #load(): Promise<void> {
+    this.#loading ??= this.#restore().catch((error: unknown) => {
+      this.#loading = undefined;
+      throw error;
+    });
+    return this.#loading;
+  }
+
+  async #restore(): Promise<void> {
+    for (const kept of await this.#records.readAll()) {
+      this.#list.restore(
+        "ended" in kept
+          ? JobEntry.ended(kept.ended)
+          : JobEntry.unfinished(kept, (entry) => this.#changes.note(entry)),
+      );
+    }
+    this.#runNext();
+  }
+
+  #checkQueue(length: number): void {
+    const queued = this.#list.unfinished.filter(({ kind }) => kind === "warm");
+    if (queued.length >= MAX_QUEUED) {
+      throw tooMany(
+        `got another job; expected at most ${MAX_QUEUED} that have not ended: wait, or cancel some`,
+      );
+    }
+    const lengths = queued.map(({ request = "" }) => request.length);
+    if (lengths.reduce((sum, each) => sum + each, length) > MAX_REQUESTS) {
+      throw tooMany(
+        `got lists of more than ${MAX_REQUESTS} characters in all jobs that have not ended: wait, or cancel some`,
+      );
+    }
+  }
+
+  #add(kind: JobKind): JobEntry {
+    return this.#list.add(kind, this.#options.clock.nowMs(), (entry) =>
+      this.#changes.note(entry),
+    );
+  }
+
+  /** Starts the oldest queued job, unless one runs. */
+  #runNext(): void {
+    if (this.#current !== undefined || this.#isStopping) return;
+    const next = this.#list.unfinished.find(
+      ({ isKept, state }) => isKept && state === "queued",
+    );
+    if (next === undefined) return;
+    this.#current = next;
+    const running = this.#perform(next, async (run) => {
+      const load = this.#options.works[next.kind];
+      if (load === undefined) {
+        throw new RegistryError("UNSUPPORTED", {
+          detail: `this server has no work for a job of the kind ${next.kind}`,
+        });
+      }
+      const work = await load();
+      await work(JSON.parse(next.request ?? "null"), run);
+    }).catch(() => undefined);
+    void this.#note(running).then(() => {
+      this.#current = undefined;
+      this.#runNext();
+    });
+  }
+
+  /** Runs the work of a job and ends the job, except a kept one when the server stops. */
+  async #perform<T>(
+    entry: JobEntry,
+    work: (run: JobRun) => Promise<T>,
+  ): Promise<T> {
+    const { log } = this.#options;
+    const run = entry.begin(this.#now());
+    this.#changes.report(entry);
+    log.info(
+      { job: entry.id, kind: entry.kind },
+      "started a job of the server",
+    );
+    try {
+      run.signal.throwIfAborted();
+      return await work(run);
+    } catch (error) {
+      if (!run.signal.aborted) {
+        log.warn({ err: error, job: entry.id }, "a job of the server failed");
+        entry.fail("", faultOf(error));
+      }
+      throw error;
+    } finally {
+      await this.#settle(entry).catch((error: unknown) => {
+        log.warn(
+          { err: error, job: entry.id },
+          "could not record the end of a job",
+        );
+      });
+    }
+  }
+
+  async #settle(entry: JobEntry): Promise<void> {
+    if (entry.state === "cancelled") return this.#end(entry, "cancelled");
+    // Work that was interrupted by the stop is not complete, even if it did not throw.
+    if (entry.signal.aborted) {
+      return entry.isKept ? undefined : this.#end(entry, "cancelled");
+    }
+    return this.#end(entry, entry.hasErrors ? "failed" : "done");
+  }
+
+  async #end(entry: JobEntry, state: JobState): Promise<void> {
+    entry.end(state, this.#now());
+    this.#changes.report(entry);
+    const { id, kind, done, total, errorCount } = entry.view(0);
+    this.#options.log.info(
+      { job: id, kind, state, done, total, errors: errorCount },
+      "ended a job of the server",
+    );
+    const { forgotten, trimmed } = this.#list.bound();
+    const put = [entry, ...trimmed].filter((each) => each.isKept);
+    const drop = forgotten.filter((each) => each.isKept);
+    if (put.length + drop.length === 0) return;
+    await this.#records.write(
+      put.map((each) => endedRecord(each.view())),
+      drop.map((each) => each.id),
+    );
+  }
+
+  #cancelWork(entry: JobEntry): void {
+    if (entry.hasEnded || entry.state === "cancelled") return;
+    entry.cancel();
+    this.#changes.report(entry);
+  }
+
+  /** Lets a stop wait for work. */
+  async #note<T>(running: Promise<T>): Promise<T> {
+    this.#running.add(running);
+    try {
+      return await running;
+    } finally {
+      this.#running.delete(running);
+    }
+  }
+
+  #now(): string {
+    return new Date(this.#options.clock.nowMs()).toISOString();
+  }
+}
+
+function tooMany(detail: string): RegistryError {
+  return new RegistryError("TOOMANYREQUESTS", { detail });
+}
+
+/** Returns text of this program for the operator; the log has the whole error. */
+function faultOf(error: unknown): string {
+  const refused = error instanceof Refusal ? error.error : error;
+  return refused instanceof RegistryError
+    ? (refused.detail ?? refused.message)
+    : "the work failed: see the log of the server";
+}
+
+async function isSettledWithin(
+  work: Promise<unknown>,
+  patienceMs: number,
+): Promise<boolean> {
+  const abort = new AbortController();
+  const late = delay(patienceMs, false, { signal: abort.signal, ref: false });
+  const isSettled = await Promise.race([
+    work.then(() => true),
+    late.catch(() => false),
+  ]);
+  abort.abort();
+  return isSettled;
+}
