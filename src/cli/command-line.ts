@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
 import type { CommandIo, CommandLine } from "./declare-command.ts";
 import { addImageCommands } from "./images/image-commands.ts";
+import { addClientConfigCommand } from "./setup/clients/client-config-command.ts";
 import { addMirrorCommands } from "./mirror-commands.ts";
 import { addSetupCommands } from "./setup/setup-commands.ts";
 
@@ -52,6 +53,7 @@ export function createProgram(
   addMirrorCommands(commandLine);
   addImageCommands(commandLine);
   addSetupCommands(commandLine);
+  addClientConfigCommand(commandLine);
   return program;
 }
 
