@@ -46,17 +46,25 @@ function splitReference(text: string): {
   if (atAt !== -1) {
     const digest = parseDigest(text.slice(atAt + 1));
     return {
-      name: text.slice(0, atAt),
+      // Engines ignore the tag of name:tag@digest.
+      name: splitTag(text.slice(0, atAt)).name,
       reference: digest && { kind: "digest", digest },
     };
   }
+  const { name, tag: written = "latest" } = splitTag(text);
+  const tag = parseTag(written);
+  return { name, reference: tag && { kind: "tag", tag } };
+}
+
+function splitTag(text: string): {
+  readonly name: string;
+  readonly tag?: string;
+} {
   // A colon before a slash separates a registry's port.
   const colonAt = text.lastIndexOf(":");
-  const endAt = colonAt > text.lastIndexOf("/") ? colonAt : text.length;
-  const tag = parseTag(
-    endAt === text.length ? "latest" : text.slice(endAt + 1),
-  );
-  return { name: text.slice(0, endAt), reference: tag && { kind: "tag", tag } };
+  return colonAt > text.lastIndexOf("/")
+    ? { name: text.slice(0, colonAt), tag: text.slice(colonAt + 1) }
+    : { name: text };
 }
 
 function findRepository(
