@@ -3,15 +3,24 @@ import type { Digest } from "../oci/digest.ts";
 import { RegistryError } from "../oci/errors.ts";
 import { type ParsedManifest, parseManifest } from "../oci/manifest.ts";
 import { isIndex } from "../oci/media-type.ts";
-import { coversPlatform, readIndexPlatforms } from "../oci/platform.ts";
+import {
+  coversPlatform,
+  isUnknownPlatform,
+  readIndexPlatforms,
+} from "../oci/platform.ts";
 import type { Reference, RepositoryKey } from "../oci/reference.ts";
 import type { BlobLinks } from "../storage/blob-index.ts";
 import type { ImageReference } from "./image-reference.ts";
+import { unlessAborted } from "./unless-aborted.ts";
 
 /** Manifests of one image, its own included; an index may name ten thousand. */
 const MAX_MANIFESTS = 1_000;
 /** Downloads of one image that run concurrently: engines use three. */
 const BLOBS_AT_ONCE = 3;
+/** Platforms that an error names. */
+const MAX_NAMED_PLATFORMS = 12;
+/** How often the progress of running downloads is reported. */
+const PROGRESS_EVERY_MS = 500;
 
 export interface EnsureOptions {
   /**
@@ -23,11 +32,16 @@ export interface EnsureOptions {
   readonly isWithoutBlobs?: boolean;
   /** Ends the waits. A download that has begun continues in the background, and is kept. */
   readonly signal: AbortSignal;
-  /** Called after each manifest and each blob. */
+  /** Called after each manifest and each blob, and twice a second while blobs are downloaded. */
   readonly onProgress?: (progress: EnsureProgress) => void;
+  /** Waited for before a digest that is not stored is fetched as a manifest; a rejection ends the work. */
+  readonly beforeFetch?: () => Promise<void>;
 }
 
-/** Blobs that are stored, of those that the manifests read so far name. */
+/**
+ * Blobs that are stored, of those that the manifests read so far name; the bytes include those that
+ * running downloads have received.
+ */
 export interface EnsureProgress {
   readonly blobsDone: number;
   readonly blobsKnown: number;
@@ -48,8 +62,9 @@ export type EnsureImage = (
   options: EnsureOptions,
 ) => Promise<Digest>;
 
-interface EnsureParts {
-  readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob" | "settleServed">;
+export interface EnsureParts {
+  readonly mirror: Pick<Mirror, "getManifest" | "fetchBlob" | "settleServed"> &
+    Partial<Pick<Mirror, "receivedBytes">>;
   readonly index: Pick<BlobLinks, "getLinkedBlob">;
 }
 
@@ -68,6 +83,8 @@ class EnsureRun {
   readonly #options: EnsureOptions;
   /** Sizes of the blobs that manifests name. */
   readonly #blobs = new Map<Digest, number>();
+  /** Those that are being downloaded. */
+  readonly #running = new Set<Digest>();
   readonly #progress = {
     blobsDone: 0,
     blobsKnown: 0,
@@ -102,6 +119,18 @@ class EnsureRun {
 
   /** Makes the collected blobs present, some of them concurrently. */
   async fetchBlobs(): Promise<void> {
+    const timer =
+      this.#options.onProgress === undefined
+        ? undefined
+        : setInterval(() => this.#report(), PROGRESS_EVERY_MS);
+    try {
+      await this.#fetchBlobs();
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  async #fetchBlobs(): Promise<void> {
     const blobs = this.#blobs.entries();
     let isFailed = false;
     const work = async (): Promise<void> => {
@@ -126,8 +155,12 @@ class EnsureRun {
     const { mirror, index } = this.#parts;
     this.#options.signal.throwIfAborted();
     const row = await index.getLinkedBlob(this.#key, digest);
-    if (row === undefined) {
+    if (row !== undefined) return;
+    this.#running.add(digest);
+    try {
       await this.#unlessAborted(mirror.fetchBlob(this.#key, digest));
+    } finally {
+      this.#running.delete(digest);
     }
   }
 
@@ -136,6 +169,7 @@ class EnsureRun {
     reference: Reference,
   ): Promise<{ readonly digest: Digest; readonly children: Digest[] }> {
     const { mirror, index } = this.#parts;
+    await this.#settleBeforeFetch(reference);
     const { bytes, mediaType, digest } = await this.#unlessAborted(
       mirror.getManifest(this.#key, reference),
     );
@@ -155,7 +189,18 @@ class EnsureRun {
     if (!parsed.ok) return { digest, children: [] };
     this.#collectBlobs(parsed);
     this.#report();
-    return { digest, children: this.#wantedChildren(bytes, parsed) };
+    return {
+      digest,
+      children: chooseChildren(bytes, parsed, this.#options.platforms),
+    };
+  }
+
+  async #settleBeforeFetch(reference: Reference): Promise<void> {
+    const { beforeFetch } = this.#options;
+    if (beforeFetch === undefined || reference.kind === "tag") return;
+    const { digest } = reference;
+    const row = await this.#parts.index.getLinkedBlob(this.#key, digest);
+    if (row === undefined) await beforeFetch();
   }
 
   #collectBlobs({ children }: ParsedManifest): void {
@@ -168,39 +213,59 @@ class EnsureRun {
     }
   }
 
-  #wantedChildren(bytes: Buffer, { children }: ParsedManifest): Digest[] {
-    const { platforms } = this.#options;
-    if (platforms.length === 0) return [];
-    const platformOf =
-      platforms === "all" ? undefined : readIndexPlatforms(bytes);
-    return children
-      .filter(({ role, digest, mediaType }) => {
-        if (role !== "manifest") return false;
-        if (platforms === "all") return true;
-        const platform = platformOf?.get(digest);
-        return platform === undefined
-          ? // An index in an index has no platform; its children have.
-            isIndex(mediaType)
-          : platforms.some((wanted) => coversPlatform(wanted, platform));
-      })
-      .map(({ digest }) => digest);
-  }
-
   #report(): void {
-    this.#options.onProgress?.({ ...this.#progress });
+    const { onProgress } = this.#options;
+    if (onProgress === undefined) return;
+    let { bytesDone } = this.#progress;
+    for (const digest of this.#running) {
+      const received = this.#parts.mirror.receivedBytes?.(this.#key, digest);
+      bytesDone += Math.min(received ?? 0, this.#blobs.get(digest) ?? 0);
+    }
+    onProgress({ ...this.#progress, bytesDone });
   }
 
-  /** Ends the wait for work that cannot be aborted itself. */
-  async #unlessAborted<T>(work: Promise<T>): Promise<T> {
-    const { signal } = this.#options;
-    const { promise: aborted, reject } = Promise.withResolvers<never>();
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      return await Promise.race([work, aborted]);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+  #unlessAborted<T>(work: Promise<T>): Promise<T> {
+    return unlessAborted(work, this.#options.signal);
   }
+}
+
+/**
+ * Returns the manifests below an index that are of the wanted platforms.
+ *
+ * @throws RegistryError MANIFEST_UNKNOWN if the index has platforms, and none of them is wanted
+ */
+export function chooseChildren(
+  bytes: Buffer,
+  { children }: ParsedManifest,
+  platforms: EnsureOptions["platforms"],
+): Digest[] {
+  if (platforms.length === 0) return [];
+  const manifests = children.filter(({ role }) => role === "manifest");
+  if (platforms === "all") return manifests.map(({ digest }) => digest);
+  const platformOf = readIndexPlatforms(bytes);
+  const chosen = manifests.filter(({ digest, mediaType }) => {
+    const platform = platformOf.get(digest);
+    return platform === undefined
+      ? // An index in an index has no platform; its children have.
+        isIndex(mediaType)
+      : platforms.some((wanted) => coversPlatform(wanted, platform));
+  });
+  if (chosen.length === 0 && platformOf.size > 0) {
+    throw noPlatform(platforms, [...platformOf.values()]);
+  }
+  return chosen.map(({ digest }) => digest);
+}
+
+function noPlatform(
+  wanted: readonly string[],
+  platforms: readonly string[],
+): RegistryError {
+  const known = [...new Set(platforms)].filter(
+    (platform) => !isUnknownPlatform(platform),
+  );
+  const named = known.slice(0, MAX_NAMED_PLATFORMS).join(", ");
+  const rest = known.length > MAX_NAMED_PLATFORMS ? ", …" : "";
+  return new RegistryError("MANIFEST_UNKNOWN", {
+    detail: `the image has no manifest for ${wanted.join(" or ")}; it has ${named}${rest}`,
+  });
 }

@@ -89,6 +89,7 @@ export interface MirrorOptions {
 export interface MirrorParts {
   readonly upstreams: CurrentUpstreams;
   readonly stored: StoredManifests;
+  readonly digests: DigestManifests;
   readonly manifests: Manifests;
   readonly children: IndexChildren;
   readonly fills: Fills;
@@ -125,6 +126,7 @@ export function buildMirror(options: MirrorOptions): MirrorParts {
   return {
     upstreams,
     stored,
+    digests,
     manifests,
     children,
     fills,
@@ -137,9 +139,7 @@ export function buildMirror(options: MirrorOptions): MirrorParts {
 function buildManifests(
   options: MirrorOptions,
   links: Links,
-): Pick<MirrorParts, "stored" | "manifests"> & {
-  readonly digests: DigestManifests;
-} {
+): Pick<MirrorParts, "stored" | "digests" | "manifests"> {
   const { blobs: store, index, hot, clock, log, metrics, isOffline } = options;
   const negative = new NegativeAnswers(clock);
   const gone = new GoneTags({ index, clock });

@@ -29,9 +29,10 @@ import type { ReferrersAnswer } from "./lists/referrers.ts";
 import type { TagsAnswer } from "./lists/tag-lists.ts";
 import type { ManifestAnswer } from "./manifests/manifest-answers.ts";
 import type { MirroredUpstream } from "./mirrored-upstream.ts";
+import { createWarming, type Warming } from "./warming.ts";
 
 /** Answers the requests of clients and operators. Every method throws {@link Refusal} and nothing else. */
-export interface Mirror {
+export interface Mirror extends Warming {
   /** @param isHead true: only the head is requested, which is not a pull */
   getManifest(
     target: RepositoryKey,
@@ -114,6 +115,7 @@ export function createMirror(options: MirrorOptions): Mirror {
     ...manifestMethods(parts, admission, answer),
     ...blobMethods(parts, answer),
     ...listMethods(parts, answer),
+    ...createWarming({ ...options, ...parts, admission }, answer),
     absence: (wanted) =>
       options.isOffline() ? offlineRefusal(wanted) : negativeRefusal(wanted),
     replaceUpstreams: (replaced) => upstreams.replace(replaced),

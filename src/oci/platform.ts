@@ -56,9 +56,17 @@ export function isUnknownPlatform(platform: string): boolean {
   return platform === NO_PLATFORM;
 }
 
-/** Returns whether a wanted platform, such as `linux/arm64`, covers one; without a variant it covers all. */
+/**
+ * Returns whether a wanted platform, such as `linux/arm64`, covers one; without a variant it covers
+ * all. An absent variant of arm64 is v8, that of amd64 v1, as engines read them.
+ */
 export function coversPlatform(wanted: string, platform: string): boolean {
-  return platform === wanted || platform.startsWith(`${wanted}/`);
+  const [one, other] = [withoutImplied(wanted), withoutImplied(platform)];
+  return other === one || other.startsWith(`${one}/`);
+}
+
+function withoutImplied(platform: string): string {
+  return platform.replace(/\/(?:(arm64)\/v8|(amd64)\/v1)$/, "/$1$2");
 }
 
 function platformText(value: unknown): string | undefined {

@@ -73,6 +73,12 @@ export class Fills {
     return this.#running.get(fillKey(upstream, digest));
   }
 
+  /** Returns the bytes that a running download has received; 0 if none runs. */
+  receivedBytes(upstream: string, digest: Digest): number {
+    const fill = this.#running.get(fillKey(upstream, digest));
+    return fill?.blob?.receivedBytes ?? 0;
+  }
+
   /** True if this upstream recently sent wrong bytes for this digest. */
   isBanned(upstream: string, digest: Digest): boolean {
     return this.#bans.isBanned(upstream, digest);

@@ -51,10 +51,19 @@ class FakeCache {
     }
   }
 
+  receivedBytes: () => number = () => 0;
+
   ensure(options: Partial<EnsureOptions> = {}): Promise<Digest> {
+    return this.ensureReference(byTag, options);
+  }
+
+  ensureReference(
+    reference: Reference,
+    options: Partial<EnsureOptions>,
+  ): Promise<Digest> {
     const ensureImage = createEnsureImage({ mirror: this, index: this });
     return ensureImage(
-      { key: app, reference: byTag },
+      { key: app, reference },
       {
         platforms: "all",
         signal: new AbortController().signal,
@@ -175,10 +184,10 @@ void describe("ensureImage", () => {
     { platforms: ["linux/amd64"], want: [amd64] },
     { platforms: ["linux/arm64"], want: [arm64] },
     { platforms: ["linux/arm64/v8"], want: [arm64] },
-    { platforms: ["linux/arm64/v9"], want: [] },
     { platforms: ["linux/arm"], want: [arm] },
     { platforms: ["linux/amd64", "linux/arm"], want: [amd64, arm] },
-    { platforms: ["windows/amd64"], want: [] },
+    { platforms: ["windows/amd64", "linux/amd64"], want: [amd64] },
+    { platforms: ["linux/amd64/v1"], want: [amd64] },
   ];
   for (const { platforms, want } of TABLE) {
     const text = JSON.stringify(platforms);
@@ -192,6 +201,48 @@ void describe("ensureImage", () => {
       );
     });
   }
+
+  for (const platforms of [["linux/arm64/v9"], ["windows/amd64"]]) {
+    void it(`fails if the index has none of ${platforms.join()}, and names those it has`, async () => {
+      const cache = new FakeCache(...manifests);
+      await assert.rejects(cache.ensure({ platforms }), {
+        code: "MANIFEST_UNKNOWN",
+        detail: `the image has no manifest for ${platforms.join()}; it has linux/amd64, linux/arm64/v8, linux/arm`,
+      });
+      assert.deepEqual(cache.stored, new Set([multi.manifest.digest]));
+    });
+  }
+
+  void it("waits before a digest that is not stored is fetched, and not before others", async () => {
+    const cache = new FakeCache(...manifests);
+    const held: Digest[] = [];
+    for (const reference of [
+      byTag,
+      { kind: "digest", digest: multi.manifest.digest } as const,
+    ]) {
+      await cache.ensureReference(reference, {
+        platforms: ["linux/amd64"],
+        beforeFetch: async () => void held.push(...cache.requests.slice(-1)),
+      });
+    }
+    // Before the child, when only its index was requested; the second time everything is stored.
+    assert.deepEqual(held, [multi.manifest.digest]);
+  });
+
+  void it("reports the bytes that a running download has received", async () => {
+    const cache = new FakeCache(image.manifest);
+    const { promise: received, resolve } = Promise.withResolvers<void>();
+    cache.onBlob = async () => received;
+    cache.receivedBytes = () => 7;
+    const reports: number[] = [];
+    await cache.ensure({
+      onProgress: ({ bytesDone }) => {
+        reports.push(bytesDone);
+        if (bytesDone === 3 * 7) resolve();
+      },
+    });
+    assert.ok(reports.includes(21), String(reports));
+  });
 
   void it("finds a platform in an index within the index", async () => {
     const outer = indexOf([multi.manifest]);

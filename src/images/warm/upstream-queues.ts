@@ -1,0 +1,68 @@
+interface Queue<T> {
+  readonly waiting: T[];
+  running: number;
+}
+
+/**
+ * Runs work of many upstreams, for each of them a few items concurrently, so that a slow or failed
+ * upstream delays only its own items.
+ */
+export class UpstreamQueues<T> {
+  readonly #atOnce: number;
+  readonly #run: (item: T) => Promise<void>;
+  readonly #queues = new Map<string, Queue<T>>();
+  readonly #ended: PromiseWithResolvers<void> = Promise.withResolvers();
+  #running = 0;
+  #isClosed = false;
+  #hasFailed = false;
+  #failure: unknown;
+
+  /**
+   * @param atOnce items of one upstream that run concurrently
+   * @param run a rejection ends everything: no further item starts
+   */
+  constructor(atOnce: number, run: (item: T) => Promise<void>) {
+    this.#atOnce = atOnce;
+    this.#run = run;
+  }
+
+  /** Adds an item; running items may add others. */
+  add(upstream: string, item: T): void {
+    const queue = this.#queues.get(upstream) ?? { waiting: [], running: 0 };
+    this.#queues.set(upstream, queue);
+    queue.waiting.push(item);
+    this.#fill(queue);
+  }
+
+  /** Resolves when every item has ended. @throws the first rejection, once the running items have ended */
+  async drain(): Promise<void> {
+    this.#isClosed = true;
+    this.#endIfIdle();
+    await this.#ended.promise;
+    if (this.#hasFailed) throw this.#failure;
+  }
+
+  #fill(queue: Queue<T>): void {
+    while (!this.#hasFailed && queue.running < this.#atOnce) {
+      const item = queue.waiting.shift();
+      if (item === undefined) return;
+      queue.running += 1;
+      this.#running += 1;
+      void this.#run(item)
+        .catch((error: unknown) => {
+          if (!this.#hasFailed) this.#failure = error;
+          this.#hasFailed = true;
+        })
+        .then(() => {
+          queue.running -= 1;
+          this.#running -= 1;
+          this.#fill(queue);
+          this.#endIfIdle();
+        });
+    }
+  }
+
+  #endIfIdle(): void {
+    if (this.#isClosed && this.#running === 0) this.#ended.resolve();
+  }
+}
