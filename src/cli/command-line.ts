@@ -1,10 +1,13 @@
+import { setImmediate } from "node:timers/promises";
 import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
 import type { CommandIo, CommandLine } from "./declare-command.ts";
+import { FOREIGN_WORDS } from "./foreign-words.ts";
 import { addImageCommands } from "./images/image-commands.ts";
 import { addClientConfigCommand } from "./setup/clients/client-config-command.ts";
 import { addMirrorCommands } from "./mirror-commands.ts";
 import { addSetupCommands } from "./setup/setup-commands.ts";
+import { writeOut } from "./write-out.ts";
 
 /**
  * Runs one command.
@@ -20,14 +23,50 @@ export async function runCommandLine(
   const program = createProgram(io, (ended) => {
     code = ended;
   });
+  const outputError = watchOutput(io);
   try {
-    await program.parseAsync(args, { from: "user" });
+    await parse(program, args);
   } catch (error) {
-    if (!(error instanceof CommanderError)) throw error;
-    // Commander has printed the message; --help and --version end here too.
-    return error.exitCode === 0 ? 0 : 2;
+    if (error instanceof CommanderError) {
+      // Commander has printed the message; --help and --version end here too.
+      code = error.exitCode === 0 ? 0 : 2;
+    } else if (error !== outputError()) {
+      throw error;
+    }
   }
-  return code;
+  // A failed write emits its error after the call has returned.
+  await setImmediate();
+  const failed = outputError();
+  if (failed === undefined) return code;
+  await writeOut(io.stderr, `entrepot: standard output: ${failed.message}\n`);
+  return code === 0 ? 1 : code;
+}
+
+/** @throws CommanderError for a faulty command line; what the command throws */
+async function parse(program: Command, args: readonly string[]): Promise<void> {
+  const [word = ""] = args;
+  const isDeclared = program.commands.some((one) => one.name() === word);
+  const advice = isDeclared ? undefined : FOREIGN_WORDS.get(word);
+  if (advice !== undefined) {
+    program.error(`error: unknown command '${word}'\n${advice}`);
+  }
+  await program.parseAsync(args, { from: "user" });
+}
+
+/**
+ * Watches standard output for errors, which would end the process without a listener. A reader that
+ * has closed the pipe (EPIPE), as in `entrepot --help | head -1`, is not a failure.
+ *
+ * @returns a function that returns the first error
+ */
+function watchOutput({ stdout, stderr }: CommandIo): () => Error | undefined {
+  let first: Error | undefined;
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") first ??= error;
+  });
+  // No other stream is left for a report.
+  stderr.on("error", () => {});
+  return () => first;
 }
 
 /**

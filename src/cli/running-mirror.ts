@@ -1,4 +1,5 @@
 import { request } from "node:http";
+import { formatListenAddress } from "../config/schema/forms.ts";
 import type { Config, ListenAddress, Secret } from "../config/config.ts";
 
 /** Time-outs of requests to the mirror. */
@@ -61,6 +62,13 @@ export async function findRunningMirror(
   } catch {
     return undefined;
   }
+}
+
+/** Describes why {@link findRunningMirror} found no mirror. */
+export function unreachableText({ listen }: Config["operator"]): string {
+  return listen === undefined
+    ? "the operator API is disabled"
+    : `no mirror answers at ${formatListenAddress(listen)}, or it requires another operator token`;
 }
 
 function rootOf(status: unknown): unknown {

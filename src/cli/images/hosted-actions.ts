@@ -9,10 +9,14 @@ export type HostedAction =
   | { readonly name: "untag"; readonly ref: string }
   | { readonly name: "gc"; readonly isDryRun: boolean };
 
-/** @throws Failed if the change is refused */
+/**
+ * @param isHosting whether a hosted registry is configured
+ * @throws Failed if the change is refused
+ */
 export async function actOnHosted(
   action: HostedAction,
   backend: ImageBackend,
+  isHosting: boolean,
 ): Promise<Outcome> {
   switch (action.name) {
     case "tag": {
@@ -35,7 +39,7 @@ export async function actOnHosted(
       };
     }
     case "gc":
-      return collect(backend, action.isDryRun);
+      return collect(backend, action.isDryRun, isHosting);
     default:
       return action satisfies never;
   }
@@ -44,6 +48,7 @@ export async function actOnHosted(
 async function collect(
   backend: ImageBackend,
   isDryRun: boolean,
+  isHosting: boolean,
 ): Promise<Outcome> {
   const { deleted, deletions, blobs, bytes } = await backend.collect(isDryRun);
   const rows = deleted.map(({ ref, reason }) => [ref, reason]);
@@ -56,6 +61,11 @@ async function collect(
     ...(isDryRun && deletions > 0
       ? ["not counted: blobs that only the tags and manifests above need"]
       : []),
+    ...(isHosting
+      ? []
+      : [
+          "no registry is hosted here; 'entrepot evict' frees space of mirrored images",
+        ]),
   ];
   return {
     json: { dryRun: isDryRun, deleted, deletions, blobs, bytes },

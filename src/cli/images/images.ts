@@ -4,7 +4,6 @@ import type { Writable } from "node:stream";
 import { readStorageSpace } from "../../app/open-storage.ts";
 import type { Config } from "../../config/config.ts";
 import { formatFault } from "../../config/fault.ts";
-import { formatListenAddress } from "../../config/schema/forms.ts";
 import { loadConfig } from "../../config/load.ts";
 import { parseAmount, SIZE_EXPECTED } from "../../config/schema/units.ts";
 import {
@@ -27,7 +26,7 @@ import {
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { evictionOutcome, listing, type Outcome } from "./image-output.ts";
 import { askRunningImages } from "./running-images.ts";
-import { findRunningMirror } from "../running-mirror.ts";
+import { findRunningMirror, unreachableText } from "../running-mirror.ts";
 import { openStoppedImages } from "./stopped-images.ts";
 import type { CommandOutput } from "../declare-command.ts";
 import { outputStyle } from "../output/output-style.ts";
@@ -143,13 +142,14 @@ async function readCommand(
     config.hosted,
   );
   if (command.name === "ls") return listImages(command.pattern, routes);
+  const isHosting = config.hosted.length > 0;
   if (command.name === "gc") {
-    return (backend) => actOnHosted(command, backend);
+    return (backend) => actOnHosted(command, backend, isHosting);
   }
   if (command.name === "tag" || command.name === "untag") {
     if (command.name === "tag") readReference(command.source, routes);
     checkTag(command.name === "tag" ? command.target : command.ref, routes);
-    return (backend) => actOnHosted(command, backend);
+    return (backend) => actOnHosted(command, backend, isHosting);
   }
   const { ref } = command;
   if (isPattern(ref)) {
@@ -258,9 +258,5 @@ async function readSize(
 /** Adds to the message of a root in use why its mirror could not be reached. */
 function failureText(error: unknown, { operator }: Config): string {
   if (!(error instanceof RootInUseError)) return messageOf(error);
-  const reason =
-    operator.listen === undefined
-      ? "the operator API is disabled"
-      : `no mirror answers at ${formatListenAddress(operator.listen)}, or it requires another operator token`;
-  return `${error.message}, and ${reason}`;
+  return `${error.message}, and ${unreachableText(operator)}`;
 }

@@ -28,6 +28,7 @@ import {
   openAudit,
 } from "../../telemetry/audit.ts";
 import { systemClock } from "../../telemetry/clock.ts";
+import { unreachableText } from "../running-mirror.ts";
 import { Failed, type ImageBackend, PAGE } from "./image-backend.ts";
 
 /**
@@ -152,7 +153,7 @@ async function openImages(config: Config, audit: CommandAudit) {
   if (storage === undefined) {
     throw new Failed(
       2,
-      `${root} is not a storage root (no index.sqlite); check storage.root`,
+      `${unreachableText(config.operator)}, and ${root} is not a storage root (no index.sqlite); start the mirror with 'entrepot serve', or check --config and storage.root`,
     );
   }
   const { index, blobs, upkeep } = storage;

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
-import { PassThrough } from "node:stream";
+import { PassThrough, Writable } from "node:stream";
 import { describe, it } from "node:test";
 import {
   createProgram,
   runCommandLine,
 } from "../../../src/cli/command-line.ts";
 import { DeclaredCommand } from "../../../src/cli/declare-command.ts";
+import { ADVICE, FOREIGN_WORDS } from "../../../src/cli/foreign-words.ts";
 import { CollectedOutput } from "../../support/collected-output.ts";
 import {
   leavesOf,
@@ -72,4 +73,67 @@ void describe("a command line", () => {
       /Run 'entrepot tls self-signed --help' for usage\.\n$/,
     );
   });
+});
+
+void describe("a word of another tool", () => {
+  for (const word of ["delete", "prune", "sync", "pull", "stats", "list"]) {
+    void it(`${word}: names the command to use`, async () => {
+      const { code, stdout, stderr } = await run([word, "alpine:3"]);
+      assert.deepEqual([code, stdout], [2, ""]);
+      assert.match(
+        stderr,
+        new RegExp(
+          `^error: unknown command '${word}'\\n.*'entrepot .*\\nRun 'entrepot --help' for usage\\.\\n$`,
+        ),
+      );
+    });
+  }
+
+  void it("is not a command, nor a word with two meanings", () => {
+    const names = createProgram().commands.map((one) => one.name());
+    for (const word of FOREIGN_WORDS.keys()) {
+      assert.ok(!names.includes(word), word);
+    }
+    const words = ADVICE.flatMap(([some]) => some.split(" "));
+    assert.equal(new Set(words).size, words.length);
+  });
+});
+
+void describe("a misspelled word", () => {
+  const TABLE = [
+    [["inspct", "a"], /unknown command 'inspct'\n\(Did you mean inspect\?\)/],
+    [["ls", "--jsn"], /unknown option '--jsn'\n\(Did you mean --json\?\)/],
+    [["tls", "self-sgned"], /Did you mean self-signed\?/],
+    [["zzzzzz"], /unknown command 'zzzzzz'\nRun 'entrepot --help'/],
+  ] as const;
+  for (const [args, want] of TABLE) {
+    void it(`${args.join(" ")}: suggests the right one`, async () => {
+      const { code, stderr } = await run(args);
+      assert.equal(code, 2);
+      assert.match(stderr, want);
+    });
+  }
+});
+
+void describe("output that cannot be written", () => {
+  for (const [code, want] of [
+    ["EPIPE", 0],
+    ["ENOSPC", 1],
+  ] as const) {
+    void it(`${code}: exits ${want}`, async () => {
+      const stdout = new Writable({
+        write: (_chunk, _encoding, done) => {
+          done(Object.assign(new Error(`${code}: no`), { code }));
+        },
+      });
+      const stderr = new CollectedOutput();
+      const stdin = new PassThrough();
+      const io = { env: {}, cwd: "/", stdin, stdout, stderr };
+      assert.equal(await runCommandLine(["--help"], io), want);
+      assert.equal(
+        stderr.text,
+        want === 0 ? "" : `entrepot: standard output: ${code}: no\n`,
+      );
+    });
+  }
 });

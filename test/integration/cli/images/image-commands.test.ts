@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { describe, it } from "node:test";
@@ -384,6 +384,22 @@ void describe("the commands on images", () => {
     assert.match(
       stderr,
       /is in use by process \d+, and no mirror answers at 127\.0\.0\.1:\d+, or it requires another operator token\n$/,
+    );
+  });
+
+  void it("name evict where gc has nothing to free, and serve where nothing was ever stored", async (test) => {
+    const { mirror, run } = await setUp(test);
+    assert.match(
+      (await run({ name: "gc", isDryRun: false })).stdout,
+      /\nno registry is hosted here; 'entrepot evict' frees space of mirrored images\n$/,
+    );
+    await mirror.close();
+    await rm(mirror.root, { recursive: true });
+    const { code, stderr } = await run({ name: "ls", pattern: undefined });
+    assert.equal(code, 2);
+    assert.match(
+      stderr,
+      /^entrepot: no mirror answers at 127\.0\.0\.1:\d+, .* and .* is not a storage root \(no index\.sqlite\); start the mirror with 'entrepot serve', /,
     );
   });
 
