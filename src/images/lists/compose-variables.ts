@@ -100,7 +100,7 @@ function unset(name: string): VariableFault {
 function closingBrace(text: string): number {
   let open = 0;
   for (let at = 0; at < text.length; at += 1) {
-    if (text[at] === "{" && (at === 0 || text[at - 1] === "$")) open += 1;
+    if (text[at] === "{") open += 1;
     if (text[at] === "}") open -= 1;
     if (open === 0) return at;
   }

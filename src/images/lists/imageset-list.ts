@@ -40,10 +40,10 @@ export function readImageSet(tree: YamlTree, findings: Findings): void {
   }
   const mirror = yamlValue(tree, "mirror");
   for (const key of NOT_COVERED) {
-    const value = yamlValue(mirror, key);
-    if (value !== undefined && !isEmpty(value)) {
+    const entry = mirror?.kind === "map" ? mirror.entries.get(key) : undefined;
+    if (entry !== undefined && !isEmpty(entry.value)) {
       findings.note(
-        value.line,
+        entry.line,
         `mirror.${key} is not covered: only additionalImages are fetched`,
       );
     }

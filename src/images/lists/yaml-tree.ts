@@ -260,7 +260,7 @@ class TreeReader {
     if (read === undefined) {
       throw new TreeFault(
         this.#lineOf(node, line),
-        `got the alias *${node.source}; expected the alias of an anchor above`,
+        "got an alias without its anchor; expected the *NAME of an anchor above (quote a text with *)",
       );
     }
     this.#spend(read.count, line);
