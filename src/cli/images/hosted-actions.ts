@@ -9,14 +9,10 @@ export type HostedAction =
   | { readonly name: "untag"; readonly ref: string }
   | { readonly name: "gc"; readonly isDryRun: boolean };
 
-/**
- * @param isHosting whether a hosted registry is configured
- * @throws Failed if the change is refused
- */
+/** @throws Failed if the change is refused */
 export async function actOnHosted(
   action: HostedAction,
   backend: ImageBackend,
-  isHosting: boolean,
 ): Promise<Outcome> {
   switch (action.name) {
     case "tag": {
@@ -39,7 +35,7 @@ export async function actOnHosted(
       };
     }
     case "gc":
-      return collect(backend, action.isDryRun, isHosting);
+      return collect(backend, action.isDryRun);
     default:
       return action satisfies never;
   }
@@ -48,7 +44,6 @@ export async function actOnHosted(
 async function collect(
   backend: ImageBackend,
   isDryRun: boolean,
-  isHosting: boolean,
 ): Promise<Outcome> {
   const { deleted, deletions, blobs, bytes } = await backend.collect(isDryRun);
   const rows = deleted.map(({ ref, reason }) => [ref, reason]);
@@ -61,11 +56,11 @@ async function collect(
     ...(isDryRun && deletions > 0
       ? ["not counted: blobs that only the tags and manifests above need"]
       : []),
-    ...(isHosting
-      ? []
-      : [
-          "no registry is hosted here; 'entrepot evict' frees space of mirrored images",
-        ]),
+    ...(deletions === 0 && blobs === 0
+      ? [
+          "gc is for hosted repositories; 'entrepot evict' frees space of mirrored images",
+        ]
+      : []),
   ];
   return {
     json: { dryRun: isDryRun, deleted, deletions, blobs, bytes },

@@ -142,14 +142,13 @@ async function readCommand(
     config.hosted,
   );
   if (command.name === "ls") return listImages(command.pattern, routes);
-  const isHosting = config.hosted.length > 0;
   if (command.name === "gc") {
-    return (backend) => actOnHosted(command, backend, isHosting);
+    return (backend) => actOnHosted(command, backend);
   }
   if (command.name === "tag" || command.name === "untag") {
     if (command.name === "tag") readReference(command.source, routes);
     checkTag(command.name === "tag" ? command.target : command.ref, routes);
-    return (backend) => actOnHosted(command, backend, isHosting);
+    return (backend) => actOnHosted(command, backend);
   }
   const { ref } = command;
   if (isPattern(ref)) {

@@ -391,7 +391,7 @@ void describe("the commands on images", () => {
     const { mirror, run } = await setUp(test);
     assert.match(
       (await run({ name: "gc", isDryRun: false })).stdout,
-      /\nno registry is hosted here; 'entrepot evict' frees space of mirrored images\n$/,
+      /\ngc is for hosted repositories; 'entrepot evict' frees space of mirrored images\n$/,
     );
     await mirror.close();
     await rm(mirror.root, { recursive: true });
