@@ -93,6 +93,7 @@ export async function buildApp(
   const sources = operatorSources({
     ...built,
     images: buildImages({ ...built, hosted }),
+    jobs,
     isDraining: () => isDraining,
   });
   const services = { mirror, hosted, sources };

@@ -3,6 +3,8 @@ import type {
   Readiness,
 } from "../http/operator/operator-routes.ts";
 import type { ImageServices } from "../images/create-images.ts";
+import { TrackedExports } from "../images/bundles/export/tracked-exports.ts";
+import type { Jobs } from "../images/jobs/job.ts";
 import { refreshImage } from "../images/refresh-image.ts";
 import { storedBytes } from "../storage/metadata-index.ts";
 import { VERSION } from "../telemetry/version.ts";
@@ -25,13 +27,14 @@ export function operatorSources(parts: {
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
   readonly images: ImageServices;
+  readonly jobs: Jobs;
   readonly isDraining: () => boolean;
 }): OperatorSources {
-  const { config, live, clock, metrics } = parts.foundation;
+  const { config, live, clock, metrics, audit } = parts.foundation;
   const { set } = parts.upstreams;
   const { cache, evictor, room } = parts.storage;
   const { mirror, scrubbing } = parts.mirror;
-  const { images, hosted, orders, summaries } = parts.images;
+  const { images, hosted, orders, summaries, openExport } = parts.images;
   const startedAt = new Date(clock.nowMs()).toISOString();
   const currentTotals = rememberTotals(cache.index);
   return {
@@ -42,6 +45,7 @@ export function operatorSources(parts: {
     refresh: (image) =>
       refreshImage(mirror, (name) => namesUpstream(set, name), image),
     scrub: scrubbing.scrub,
+    exports: new TrackedExports({ open: openExport, jobs: parts.jobs, audit }),
     status: async () => {
       const totals = await currentTotals();
       const limitBytes = await evictor.limitBytes();

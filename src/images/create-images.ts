@@ -11,6 +11,7 @@ import type { TrackedBlobStore } from "../storage/tracked-blob-store.ts";
 import type { Audit } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { ImageOrders } from "./audited-images.ts";
+import type { OpenExport } from "./bundles/export/tracked-exports.ts";
 import { HostedImages } from "./hosted-images.ts";
 import { HostedSummaries } from "./hosted-summaries.ts";
 import { Images } from "./images.ts";
@@ -21,6 +22,7 @@ export interface ImageServices {
   readonly hosted: HostedImages;
   readonly summaries: HostedSummaries;
   readonly orders: ImageOrders;
+  readonly openExport: OpenExport;
 }
 
 /** Creates the services of operators, for a running mirror or for the storage root of a stopped one. */
@@ -47,17 +49,26 @@ export function createImages(parts: {
   const hosted = new HostedImages(parts);
   const images = new Images({ ...parts, hosted });
   const writes = new ManifestWrites({ ...parts, store: parts.blobs });
+  const sharesBlobs = (registry: string): boolean =>
+    routes.findUpstream(registry) !== undefined && !hasCredentials(registry);
   const tagging: TagImageParts = {
     ...parts,
     putManifest: (repository, manifest) => writes.put(repository, manifest),
     findHosted: (registry) => routes.findHosted(registry),
-    sharesBlobs: (registry) =>
-      routes.findUpstream(registry) !== undefined && !hasCredentials(registry),
+    sharesBlobs,
   };
   return {
     images,
     hosted,
     summaries: new HostedSummaries(parts),
     orders: { images, hosted, tagging, garbage, audit },
+    openExport: async (request, options) => {
+      const { openBundle } = await import("./bundles/export/export-bundle.ts");
+      return openBundle(
+        { ...parts, images, hosted, sharesBlobs },
+        request,
+        options,
+      );
+    },
   };
 }

@@ -89,6 +89,16 @@ export type AuditEvent =
       readonly blobs: number;
       readonly bytes: number;
     }
+  /** An operator exported a bundle. */
+  | {
+      readonly event: "exported";
+      readonly client: string;
+      readonly images: number;
+      /** The first hundred, as `registry/repository:tag` or `…@digest`. */
+      readonly references: readonly string[];
+      readonly blobs: number;
+      readonly bytes: number;
+    }
   | {
       readonly event: "tag-moved";
       readonly upstream: string;

@@ -6,10 +6,11 @@ import { digestOf } from "../../src/oci/digest.ts";
 import {
   type ExportParts,
   openBundle,
-} from "../../src/images/bundles/export-bundle.ts";
+} from "../../src/images/bundles/export/export-bundle.ts";
 import type { ExportRequest } from "../../src/images/bundles/bundle.ts";
 import { parseImageText } from "../../src/images/image-reference.ts";
 import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
+import { createRoutes } from "../../src/routing/routes.ts";
 import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import type { Storage } from "../../src/storage/storage.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
@@ -94,6 +95,7 @@ export async function exportScene(test: AfterTest): Promise<ExportScene> {
     blobs,
     images: { resolve: (text) => Promise.resolve(parseImageText(text)) },
     hosted: { isHosted: (registry) => Promise.resolve(registry === "local") },
+    routes: createRoutes([], [], []),
     sharesBlobs: (registry) => registry === "shared.example",
   };
   const open: ExportScene["open"] = (
@@ -104,6 +106,7 @@ export async function exportScene(test: AfterTest): Promise<ExportScene> {
       parts,
       {
         refs: [],
+        lists: [],
         platforms: [],
         withReferrers: false,
         since: undefined,

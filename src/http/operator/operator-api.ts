@@ -1,5 +1,6 @@
 import { Ajv, type ValidateFunction } from "ajv";
 import type { FastifyInstance } from "fastify";
+import { exportApi, type ExportSource } from "./api-export.ts";
 import { gcApi } from "./api-gc.ts";
 import { imageApi } from "./api-image.ts";
 import { imagesApi } from "./api-images.ts";
@@ -14,7 +15,12 @@ import { handleProblem } from "./problem.ts";
 
 /** The parts of the program that the routes below `/api/v1` call. */
 export interface OperatorApiSources
-  extends ImagesSource, ScrubSource, StatusSource, UpstreamsSource {}
+  extends
+    ExportSource,
+    ImagesSource,
+    ScrubSource,
+    StatusSource,
+    UpstreamsSource {}
 
 const OPENAPI_SCHEMA = {
   summary: "Returns this document.",
@@ -59,6 +65,7 @@ export async function operatorApi(
   void app.register(scrubApi, sources);
   void app.register(tagsApi, sources);
   void app.register(gcApi, sources);
+  void app.register(exportApi, sources);
 }
 
 /**

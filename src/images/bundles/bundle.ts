@@ -1,4 +1,5 @@
 import type { Digest } from "../../oci/digest.ts";
+import type { ListText } from "../lists/list-entry.ts";
 
 /** The reference of an image in `index.json`: its tag in bundles of most tools, its full name in ours. */
 export const REF_NAME_ANNOTATION = "org.opencontainers.image.ref.name";
@@ -23,6 +24,8 @@ export const LAYOUT_TEXT = '{"imageLayoutVersion":"1.0.0"}';
 export interface ExportRequest {
   /** As the operator wrote them: references or patterns over stored images. */
   readonly refs: readonly string[];
+  /** Lists of references, whose tags are selected among the stored ones. */
+  readonly lists: readonly ListText[];
   /** As `linux/arm64`; empty: every platform that is completely stored. */
   readonly platforms: readonly string[];
   readonly withReferrers: boolean;

@@ -45,6 +45,7 @@ const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
   },
   refresh: notAsked,
   scrub: notAsked,
+  exports: { start: notAsked },
   status: notAsked,
   upstreams: notAsked,
 };

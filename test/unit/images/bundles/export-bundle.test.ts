@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { WrongBlobError } from "../../../../src/images/bundles/stored-member.ts";
+import { openBundle } from "../../../../src/images/bundles/export/export-bundle.ts";
+import { WrongBlobError } from "../../../../src/images/bundles/export/stored-member.ts";
 import { RegistryError } from "../../../../src/oci/errors.ts";
 import { referrersTag } from "../../../../src/oci/reference.ts";
 import {
@@ -188,6 +189,37 @@ void describe("an exported bundle", () => {
     );
   });
 
+  void it("has the images that lists select among the stored ones", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    for (const name of ["1.0.0", "1.2.0", "2.0.0"]) {
+      await scene.index.putTag(one, tag(name), base.manifest.digest, 1);
+    }
+    const lists = [
+      {
+        name: "sync.yaml",
+        text: 'one.example:\n  images-by-semver:\n    base: "^1.1"\n',
+      },
+      { name: "more.txt", text: "two.example/team/app:2\n" },
+    ];
+    const bundle = await scene.read({ lists });
+    assert.deepEqual(
+      bundle.index.manifests.map(({ annotations }) => annotations[NAME]),
+      ["one.example/base:1.2.0", "two.example/team/app:2"],
+    );
+    await assert.rejects(
+      scene.open({
+        lists: [
+          {
+            name: "none.yaml",
+            text: 'one.example:\n  images-by-semver:\n    base: "^3"\n',
+          },
+        ],
+      }),
+      refused("none.yaml:3: no stored tag of one.example/base matches"),
+    );
+  });
+
   void it("has an image without an index whole, for any platform", async (test) => {
     const scene = await exportScene(test);
     await storeAll(scene);
@@ -298,6 +330,32 @@ void describe("an exported bundle", () => {
     const refusedOne = scene.blobs.claim(digests);
     refusedOne.release();
     assert.equal(refusedOne.keys.length, digests.length);
+  });
+
+  void it("is refused if it would have too many blobs", async (test) => {
+    const scene = await exportScene(test);
+    await storeAll(scene);
+    const refs = ["one.example/base:1", "two.example/team/app:2"];
+    const count = digestsOf(base, app).length;
+    const open = (maxBlobs: number) =>
+      openBundle(
+        { ...scene.parts, maxBlobs },
+        {
+          refs,
+          lists: [],
+          platforms: [],
+          withReferrers: false,
+          since: undefined,
+        },
+        { signal: new AbortController().signal },
+      );
+    (await open(count)).archive.destroy();
+    await assert.rejects(
+      open(count - 1),
+      refused(
+        `got more than ${count - 1} blobs or 20000 images; expected fewer: export them in several bundles`,
+      ),
+    );
   });
 
   void it("ends with the signal", async (test) => {

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
-import type { Digest } from "../../oci/digest.ts";
-import type { TrackedBlobStore } from "../../storage/tracked-blob-store.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import type { TrackedBlobStore } from "../../../storage/tracked-blob-store.ts";
 import {
   type BundleMember,
   type ExportReport,
@@ -8,8 +8,8 @@ import {
   INDEX_FILE,
   LAYOUT_FILE,
   LAYOUT_TEXT,
-} from "./bundle.ts";
-import { formatBundleIndex } from "./bundle-index.ts";
+} from "../bundle.ts";
+import { formatBundleIndex } from "../bundle-index.ts";
 import { packBundle } from "./bundle-tar.ts";
 import { planExport, type PlanParts } from "./plan-export.ts";
 import { storedMember } from "./stored-member.ts";
@@ -28,23 +28,25 @@ export interface OpenBundle {
   readonly archive: Readable;
 }
 
+export interface OpenBundleOptions {
+  /** Ends the search for content; the caller destroys an archive. */
+  readonly signal: AbortSignal;
+  /** Called with the bytes of blobs that were written since the last call. */
+  readonly onBytes?: (bytes: number) => void;
+}
+
 /**
  * Opens stored images as an OCI image layout in a tar archive: `oci-layout`, `index.json`, then every blob
  * once, by digest. The same content gives the same bytes.
  *
- * @param onBytes called with the bytes of blobs that were written since the last call
  * @throws RegistryError that names every image that is not stored, or not completely; the signal's reason
  * @see https://github.com/opencontainers/image-spec/blob/main/image-layout.md
  */
 export async function openBundle(
   parts: ExportParts,
   request: ExportRequest,
-  options: {
-    readonly signal: AbortSignal;
-    readonly onBytes?: (bytes: number) => void;
-  },
+  { signal, onBytes = () => undefined }: OpenBundleOptions,
 ): Promise<OpenBundle> {
-  const { signal, onBytes = () => undefined } = options;
   const plan = await planExport(parts, request, signal);
   const index = formatBundleIndex(plan.images, request.since?.indexDigest);
   const digests = [...plan.blobs.keys()].toSorted();

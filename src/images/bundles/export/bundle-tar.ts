@@ -1,6 +1,6 @@
 import { Readable } from "node:stream";
 import { createTarPacker } from "modern-tar";
-import type { BundleMember } from "./bundle.ts";
+import type { BundleMember } from "../bundle.ts";
 
 /** Every header is the same for the same member, on every machine and at every time. */
 const FIXED_HEADER = {

@@ -1,10 +1,10 @@
-import { type Digest, digestAlgorithm, digestOf } from "../../oci/digest.ts";
-import { type ParsedManifest, parseManifest } from "../../oci/manifest.ts";
-import { readIndexPlatforms } from "../../oci/platform.ts";
-import type { RepositoryKey } from "../../oci/reference.ts";
-import { Pace } from "../../retention/victim-search.ts";
-import type { BlobLinks, BlobRow } from "../../storage/blob-index.ts";
-import type { TrackedBlobStore } from "../../storage/tracked-blob-store.ts";
+import { type Digest, digestAlgorithm, digestOf } from "../../../oci/digest.ts";
+import { type ParsedManifest, parseManifest } from "../../../oci/manifest.ts";
+import { readIndexPlatforms } from "../../../oci/platform.ts";
+import type { RepositoryKey } from "../../../oci/reference.ts";
+import { Pace } from "../../../retention/victim-search.ts";
+import type { BlobLinks, BlobRow } from "../../../storage/blob-index.ts";
+import type { TrackedBlobStore } from "../../../storage/tracked-blob-store.ts";
 
 export interface StoredContentParts {
   readonly index: Pick<BlobLinks, "getLinkedBlob" | "getUpstreamBlob">;

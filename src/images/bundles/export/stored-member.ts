@@ -3,10 +3,10 @@ import {
   type Digest,
   digestAlgorithm,
   digestSoFar,
-} from "../../oci/digest.ts";
-import type { BlobStore } from "../../storage/blob-store.ts";
-import type { BundleMember } from "./bundle.ts";
-import { blobPath } from "./bundle-index.ts";
+} from "../../../oci/digest.ts";
+import type { BlobStore } from "../../../storage/blob-store.ts";
+import type { BundleMember } from "../bundle.ts";
+import { blobPath } from "../bundle-index.ts";
 
 /** Bytes that are read, hashed and passed on in one step. */
 const CHUNK_BYTES = 256 * 1024;

@@ -1,9 +1,9 @@
-import type { Digest } from "../../oci/digest.ts";
-import { parseManifest } from "../../oci/manifest.ts";
-import { Pace } from "../../retention/victim-search.ts";
-import type { BlobRecords } from "../../storage/blob-index.ts";
-import type { BlobStore } from "../../storage/blob-store.ts";
-import type { BundleBase } from "./bundle.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import { parseManifest } from "../../../oci/manifest.ts";
+import { Pace } from "../../../retention/victim-search.ts";
+import type { BlobRecords } from "../../../storage/blob-index.ts";
+import type { BlobStore } from "../../../storage/blob-store.ts";
+import type { BundleBase } from "../bundle.ts";
 
 /**
  * Finds the blobs that a reader of an earlier bundle has: those in it, and those that its manifests name,

@@ -1,8 +1,8 @@
-import type { Digest } from "../../oci/digest.ts";
-import type { ChildDescriptor } from "../../oci/descriptor.ts";
-import { isIndex } from "../../oci/media-type.ts";
-import { coversPlatform, isUnknownPlatform } from "../../oci/platform.ts";
-import type { RepositoryKey } from "../../oci/reference.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import type { ChildDescriptor } from "../../../oci/descriptor.ts";
+import { isIndex } from "../../../oci/media-type.ts";
+import { coversPlatform, isUnknownPlatform } from "../../../oci/platform.ts";
+import type { RepositoryKey } from "../../../oci/reference.ts";
 import type { StoredContent, StoredManifest } from "./stored-content.ts";
 
 /** The stored parts of an image that go into a bundle. */

@@ -1,22 +1,22 @@
-import type { Digest } from "../../oci/digest.ts";
-import { RegistryError } from "../../oci/errors.ts";
-import { parseManifest } from "../../oci/manifest.ts";
-import { OCI_INDEX } from "../../oci/media-type.ts";
+import type { Digest } from "../../../oci/digest.ts";
+import { RegistryError } from "../../../oci/errors.ts";
+import { parseManifest } from "../../../oci/manifest.ts";
+import { OCI_INDEX } from "../../../oci/media-type.ts";
 import {
   parseTag,
   REFERRERS_TAG_SUFFIXES,
   referrersTag,
   type RepositoryKey,
-} from "../../oci/reference.ts";
-import type { BlobRecords } from "../../storage/blob-index.ts";
-import type { HostedManifests } from "../../storage/hosted-index.ts";
-import type { StoredReferrers } from "../../storage/list-index.ts";
-import type { TagIndex } from "../../storage/tag-index.ts";
-import type { HostedImages } from "../hosted-images.ts";
-import { type ImageReference, imageText } from "../image-reference.ts";
-import type { ExportRequest } from "./bundle.ts";
-import { readBase } from "./bundle-base.ts";
-import type { BundleImage } from "./bundle-index.ts";
+} from "../../../oci/reference.ts";
+import type { BlobRecords } from "../../../storage/blob-index.ts";
+import type { HostedManifests } from "../../../storage/hosted-index.ts";
+import type { StoredReferrers } from "../../../storage/list-index.ts";
+import type { TagIndex } from "../../../storage/tag-index.ts";
+import type { HostedImages } from "../../hosted-images.ts";
+import { type ImageReference, imageText } from "../../image-reference.ts";
+import type { ExportRequest } from "../bundle.ts";
+import { readBase } from "./export-base.ts";
+import type { BundleImage } from "../bundle-index.ts";
 import { collectImage, type CollectedImage } from "./collect-image.ts";
 import {
   MAX_EXPORTED_IMAGES,
@@ -38,6 +38,8 @@ export interface PlanParts extends SelectionParts, StoredContentParts {
     Pick<StoredReferrers, "getReferrers"> &
     Pick<TagIndex, "getTag">;
   readonly hosted: Pick<HostedImages, "isHosted">;
+  /** Default {@link MAX_BLOBS}. */
+  readonly maxBlobs?: number;
 }
 
 /** The content of a bundle, which stays stored until the release. */
@@ -94,12 +96,7 @@ class ExportPlanner {
   }
 
   async run(): Promise<void> {
-    const { refs, platforms } = this.#request;
-    const { images, failures } = await selectImages(
-      this.#parts,
-      refs,
-      platforms,
-    );
+    const { images, failures } = await selectImages(this.#parts, this.#request);
     this.#failures.push(...failures);
     if (images.size === 0 && failures.length === 0) {
       this.#failures.push("the request names no image");
@@ -170,13 +167,14 @@ class ExportPlanner {
   ): void {
     this.#images.set(ref, { ref, digest, mediaType, sizeBytes, manifests });
     for (const [part, size] of parts) this.#blobs.set(part, size);
+    const { maxBlobs = MAX_BLOBS } = this.#parts;
     if (
-      this.#blobs.size > MAX_BLOBS ||
+      this.#blobs.size > maxBlobs ||
       this.#images.size > MAX_EXPORTED_IMAGES
     ) {
       throw new RegistryError("MANIFEST_INVALID", {
         status: 400,
-        detail: `got more than ${MAX_BLOBS} blobs or ${MAX_EXPORTED_IMAGES} images; expected fewer: export them in several bundles`,
+        detail: `got more than ${maxBlobs} blobs or ${MAX_EXPORTED_IMAGES} images; expected fewer: export them in several bundles`,
       });
     }
   }
