@@ -50,6 +50,27 @@ export function formatReferrers(maxBytes: number): ReferrersList {
 }
 
 /**
+ * Adds a referrer to a list that has other ones.
+ *
+ * @param body an image index; undefined: an empty list
+ * @returns undefined if the list has the referrer already
+ */
+export function addReferrer(
+  body: Buffer | undefined,
+  { sizeBytes: size, ...referrer }: Referrer,
+): Buffer | undefined {
+  const known = body === undefined ? [] : referrersOf(body);
+  const isKnown = known.some(
+    (descriptor) =>
+      typeof descriptor === "object" &&
+      descriptor !== null &&
+      "digest" in descriptor &&
+      descriptor.digest === referrer.digest,
+  );
+  return isKnown ? undefined : imageIndex([...known, { ...referrer, size }]);
+}
+
+/**
  * Filters an image index by artifact type.
  *
  * @param body an image index that `parseManifest` accepted

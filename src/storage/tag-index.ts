@@ -8,7 +8,7 @@ export interface TagRow {
   readonly mediaType: string;
   /** When the tag was first seen with its present digest. */
   readonly fetchedAtMs: number;
-  /** When the upstream last confirmed it. */
+  /** When the upstream last confirmed it; 0: never, it was imported. */
   readonly verifiedAtMs: number;
   /** When the upstream first answered that the tag does not exist; undefined if the upstream has it. */
   readonly goneAtMs: number | undefined;
@@ -27,6 +27,8 @@ export interface TagIndex {
    * Points the tag to a stored manifest that its upstream has. `fetchedAtMs` is kept if the digest is
    * the same.
    *
+   * @param verifiedAtMs 0: no upstream has confirmed it yet
+   * @param seenAtMs when it is first seen with this digest; absent: with the confirmation
    * @throws IndexError if no such manifest is stored
    */
   putTag(
@@ -34,6 +36,7 @@ export interface TagIndex {
     tag: Tag,
     digest: Digest,
     verifiedAtMs: number,
+    seenAtMs?: number,
   ): Promise<void>;
   removeTag(key: RepositoryKey, tag: Tag): Promise<void>;
   /** Records that the upstream no longer has the tag; {@link putTag} reverts it. */

@@ -51,7 +51,7 @@ export type AuditEvent =
       readonly to: string | null;
     }
   | {
-      readonly event: "purged" | "pinned" | "unpinned";
+      readonly event: "purged" | "pinned" | "unpinned" | "imported";
       /** The origin of the request: an address, or `command-line`. */
       readonly client: string;
       /** Absent: anonymous, or an operator. */

@@ -258,6 +258,14 @@ export function metadataIndexContract(
         fetchedAtMs: 3_000,
         verifiedAtMs: 3_000,
       });
+      await index.putTag(alpine, latest, first, 0, 3_500);
+      assert.deepEqual(await index.getTag(alpine, latest), {
+        ...row,
+        digest: first,
+        fetchedAtMs: 3_500,
+        verifiedAtMs: 0,
+      });
+      await index.putTag(alpine, latest, second, 3_000);
       assert.equal(await index.getTag(quay, latest), undefined);
       assert.deepEqual(await index.totals(), totals(2, 2_000, 2, 1));
       await index.markTagGone(alpine, latest, 4_000);

@@ -68,12 +68,21 @@ export interface BundleMember {
 export interface ImportOptions {
   /** `registry/path` of a hosted registry, as in `local/team`; undefined: under the images' own names. */
   readonly into: string | undefined;
+  /** The name of the only image, or the repository of images that have a tag and no name. */
+  readonly name: string | undefined;
   readonly isPinned: boolean;
+}
+
+export interface ImportedImage {
+  readonly ref: string;
+  readonly digest: Digest;
+  /** Manifests that its index names and that the bundle does not have, such as other platforms. */
+  readonly absentManifests: number;
 }
 
 /** The result of an import. */
 export interface ImportReport {
-  readonly images: readonly { readonly ref: string; readonly digest: Digest }[];
+  readonly images: readonly ImportedImage[];
   /** Blobs and bytes that were not stored before. */
   readonly blobs: number;
   readonly bytes: number;

@@ -369,17 +369,31 @@ function judgeTag(
   { freshness }: MirroredUpstream,
   key: RepositoryKey,
   tag: Tag,
-  { verifiedAtMs }: TagRow,
+  row: TagRow,
   nowMs: number,
 ): Freshness {
+  if (row.verifiedAtMs === 0) {
+    // Imported: stale from the start, and as old as the import when its upstream is out of reach.
+    const ageMs = nowMs - confirmedAtMs(row);
+    return {
+      state: "stale",
+      whileRevalidating: false,
+      ifError: ageMs <= freshness.staleIfErrorMs,
+    };
+  }
   const ttlMs = freshness.ttlMs(key.repository, tag);
-  return judgeFreshness(verifiedAtMs, nowMs, ttlMs, freshness);
+  return judgeFreshness(row.verifiedAtMs, nowMs, ttlMs, freshness);
+}
+
+/** Returns when the tag was last confirmed, by its upstream or by the operator that imported it. */
+function confirmedAtMs({ verifiedAtMs, fetchedAtMs }: TagRow): number {
+  return verifiedAtMs === 0 ? fetchedAtMs : verifiedAtMs;
 }
 
 function staleAnswer(
   { manifest, row, nowMs }: StoredTag,
   status: CacheStatus,
 ): ManifestAnswer {
-  const ageMs = Math.max(0, nowMs - row.verifiedAtMs);
+  const ageMs = Math.max(0, nowMs - confirmedAtMs(row));
   return { ...manifest, status, ageMs, isStale: true };
 }

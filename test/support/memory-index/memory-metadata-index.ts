@@ -215,10 +215,12 @@ export class MemoryMetadataIndex
     tag: Tag,
     digest: Digest,
     verifiedAtMs: number,
+    seenAtMs: number = verifiedAtMs,
   ): Promise<void> {
     return this.#transactions.write(() => {
       const repository = this.#tables.makeRepository(key);
-      this.#roots.putTag(repository, tag, digest, verifiedAtMs);
+      const times = { verifiedAtMs, seenAtMs };
+      this.#roots.putTag(repository, tag, digest, times);
     });
   }
 

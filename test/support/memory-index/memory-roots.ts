@@ -83,8 +83,9 @@ export class MemoryRoots {
     repository: StoredRepository,
     tag: Tag,
     digest: Digest,
-    atMs: number,
+    times: { readonly verifiedAtMs: number; readonly seenAtMs: number },
   ): void {
+    const { verifiedAtMs, seenAtMs } = times;
     if (this.#tables.blobs.get(digest)?.manifest === undefined) {
       throw new IndexError(`putTag: got ${digest}; expected a stored manifest`);
     }
@@ -94,9 +95,9 @@ export class MemoryRoots {
       fetchedAtMs:
         before !== undefined && before.digest === digest
           ? before.fetchedAtMs
-          : atMs,
-      verifiedAtMs: atMs,
-      usedAtMs: before?.usedAtMs ?? atMs,
+          : seenAtMs,
+      verifiedAtMs,
+      usedAtMs: before?.usedAtMs ?? seenAtMs,
       goneAtMs: undefined,
       isPinned:
         repository.takeLostPin({ kind: "tag", tag }) ||

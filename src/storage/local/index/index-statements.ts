@@ -266,12 +266,13 @@ export function prepareIndexStatements(database: Database) {
           readonly repositoryId: number;
           readonly tag: string;
           readonly digest: Buffer;
-          readonly atMs: number;
+          readonly verifiedAtMs: number;
+          readonly seenAtMs: number;
         },
       ]
     >(
       `INSERT INTO tags (repository_id, name, manifest_id, fetched_at_ms, verified_at_ms, used_at_ms)
-       SELECT :repositoryId, :tag, manifests.id, :atMs, :atMs, :atMs
+       SELECT :repositoryId, :tag, manifests.id, :seenAtMs, :verifiedAtMs, :seenAtMs
        FROM digests JOIN manifests ON manifests.id = digests.id
        WHERE digests.digest = (SELECT :digest)
        ON CONFLICT (repository_id, name) DO UPDATE SET

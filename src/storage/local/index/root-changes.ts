@@ -30,7 +30,7 @@ export class RootChanges {
     key: RepositoryKey,
     tag: Tag,
     digest: Digest,
-    atMs: number,
+    times: { readonly verifiedAtMs: number; readonly seenAtMs: number },
   ): Changed<void> {
     const repositoryId = this.#rows.repositoryId(key);
     const before = this.#roots.getTagHold(key, tag);
@@ -44,7 +44,7 @@ export class RootChanges {
       repositoryId,
       tag,
       digest: bytesOf(digest),
-      atMs,
+      ...times,
     });
     const manifest = this.#statements.findStoredId.get(bytesOf(digest));
     if (changes === 0 || manifest === undefined) {

@@ -234,9 +234,13 @@ class SqliteMetadataIndex extends SqliteRootIndex implements SqliteIndex {
     tag: Tag,
     digest: Digest,
     verifiedAtMs: number,
+    seenAtMs: number = verifiedAtMs,
   ): Promise<void> {
     return this.#parts.writeRoots("putTag", () =>
-      this.#parts.rootChanges.putTag(key, tag, digest, verifiedAtMs),
+      this.#parts.rootChanges.putTag(key, tag, digest, {
+        verifiedAtMs,
+        seenAtMs,
+      }),
     );
   }
 
