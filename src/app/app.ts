@@ -88,7 +88,7 @@ export async function buildApp(
   const mirror = await buildMirror(foundation, upstreams, storage, access);
   const built = { foundation, storage, mirror, upstreams };
   const hosted = await buildHosted(built);
-  const jobs = buildJobs(foundation, storage, {});
+  const jobs = await buildJobs(foundation, storage, {});
   let isDraining = false;
   const sources = operatorSources({
     ...built,

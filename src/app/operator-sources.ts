@@ -6,8 +6,6 @@ import type { ImageServices } from "../images/create-images.ts";
 import { TrackedExports } from "../images/bundles/export/tracked-exports.ts";
 import type { Jobs } from "../images/jobs/job.ts";
 import { refreshImage } from "../images/refresh-image.ts";
-import { storedBytes } from "../storage/metadata-index.ts";
-import { VERSION } from "../telemetry/version.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
@@ -16,8 +14,8 @@ import {
   judgeReadiness,
   refreshBudgets,
   refreshMetrics,
-  rememberTotals,
 } from "./observation.ts";
+import { statusReporter } from "./report-status.ts";
 import { namesUpstream } from "./upstream-set.ts";
 
 /** Collects what the operator API reads and changes. */
@@ -30,41 +28,23 @@ export function operatorSources(parts: {
   readonly jobs: Jobs;
   readonly isDraining: () => boolean;
 }): OperatorSources {
-  const { config, live, clock, metrics, audit } = parts.foundation;
+  const { metrics, audit } = parts.foundation;
   const { set } = parts.upstreams;
   const { cache, evictor, room } = parts.storage;
   const { mirror, scrubbing } = parts.mirror;
-  const { images, hosted, orders, summaries, openExport } = parts.images;
-  const startedAt = new Date(clock.nowMs()).toISOString();
-  const currentTotals = rememberTotals(cache.index);
+  const { images, hosted, orders, openExport } = parts.images;
   return {
     upstreams: () => set.mirrored.map(({ client }) => client.status()),
     images,
+    jobs: parts.jobs,
+    audit,
     orders,
     hosted,
     refresh: (image) =>
       refreshImage(mirror, (name) => namesUpstream(set, name), image),
     scrub: scrubbing.scrub,
     exports: new TrackedExports({ open: openExport, jobs: parts.jobs, audit }),
-    status: async () => {
-      const totals = await currentTotals();
-      const limitBytes = await evictor.limitBytes();
-      return {
-        version: VERSION,
-        startedAt,
-        offline: live.config.offline,
-        upstreams: set.mirrored.map(({ name }) => name),
-        hosted: await summaries.list(),
-        storage: {
-          root: config.storage.root,
-          bytes: storedBytes(totals),
-          limitBytes: Number.isFinite(limitBytes) ? limitBytes : null,
-          blobs: totals.blobs,
-          manifests: totals.manifests,
-          tags: totals.tags,
-        },
-      };
-    },
+    status: statusReporter(parts),
     refreshMetrics: async () => {
       refreshBudgets(set.mirrored, metrics);
       await evictor.limitBytes();

@@ -24,6 +24,7 @@ import {
   type MirrorParts,
 } from "./build-mirror.ts";
 import type { CurrentUpstreams } from "./current-upstreams.ts";
+import type { FillProgress } from "./fills/running-fill.ts";
 import type { PageRequest } from "./lists/pages.ts";
 import type { ReferrersAnswer } from "./lists/referrers.ts";
 import type { TagsAnswer } from "./lists/tag-lists.ts";
@@ -94,6 +95,8 @@ export interface Mirror extends Warming {
    * seconds later.
    */
   settleServed(): Promise<void>;
+  /** Lists the running fills, oldest first. */
+  listFills(): readonly FillProgress[];
   /** Ends every fill and keeps the bytes received. */
   close(): Promise<void>;
 }
@@ -121,6 +124,7 @@ export function createMirror(options: MirrorOptions): Mirror {
     replaceUpstreams: (replaced) => upstreams.replace(replaced),
     dropWrong: (row, remove) => reads.dropWrong(row, remove),
     settleServed: () => stored.settle(),
+    listFills: () => fills.list(),
     close: async () => {
       const stopped = children.stop();
       await fills.close();

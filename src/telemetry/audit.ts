@@ -99,6 +99,13 @@ export type AuditEvent =
       readonly blobs: number;
       readonly bytes: number;
     }
+  /** An operator started work in the server, or cancelled it. */
+  | {
+      readonly event: "job-started" | "job-cancelled";
+      readonly client: string;
+      /** The job's id. */
+      readonly job: string;
+    }
   | {
       readonly event: "tag-moved";
       readonly upstream: string;

@@ -8,11 +8,16 @@ import {
   type TestMirror,
   upstreamOf,
 } from "../support/mirror-harness.ts";
+import type { MirrorStatus } from "../../src/http/operator/api-status.ts";
+import { keepJob } from "../support/kept-jobs.ts";
 import { pullImage } from "../support/pull-image.ts";
 import { startRequest } from "../support/raw-client.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 import type { AfterTest } from "../support/after-test.ts";
 
+const RECEIVED =
+  'entrepot_upstream_received_bytes_total{upstream="registry.example"}';
+const JOB = "0mjuohs00";
 const APP = "registry.example/library/app";
 const single = buildImage({ seed: "single", layers: [5_000, 6_000] });
 const multi = buildMultiArch({ seed: "multi", layers: [7_000] });
@@ -325,11 +330,35 @@ void describe("the operator API", () => {
   void it("reports version, upstreams and stored content in its status", async (test) => {
     const { mirror } = await setUp(test);
     const { body } = await mirror.operate("GET", "/status");
-    const { storage, upstreams } = body as {
+    const { storage, upstreams, ...status } = body as {
       storage: Record<string, unknown>;
       upstreams: string[];
+      health: unknown;
+      cache: MirrorStatus["cache"];
+      running: unknown;
     };
     assert.deepEqual(upstreams, ["registry.example"]);
+    assert.deepEqual(status.health, {
+      ready: true,
+      detail: { index: "ok", storage: "ok" },
+    });
+    await pullImage(mirror, "library/app", "1");
+    const again = await mirror.operate("GET", "/status");
+    const { cache: after } = again.body as { cache: typeof status.cache };
+    const pulls = 2 + single.blobs.length;
+    const servedBytes = sizeOf(single.manifest, ...single.blobs);
+    assert.deepEqual(after, {
+      requests: status.cache.requests + pulls,
+      hits: status.cache.hits + pulls,
+      hitRatio: (status.cache.hits + pulls) / (status.cache.requests + pulls),
+      servedBytes: status.cache.servedBytes + servedBytes,
+      receivedBytes: status.cache.receivedBytes,
+      savedBytes: status.cache.savedBytes + servedBytes,
+    });
+    assert.equal(status.cache.receivedBytes, await mirror.metric(RECEIVED));
+    assert.deepEqual(status.running, { fillCount: 0, fills: [], jobs: [] });
+    assert.equal(storage["evictedImages"], 0);
+    assert.equal(storage["oldestEvictedAgeSeconds"], null);
     assert.equal(storage["root"], mirror.root);
     assert.equal(storage["tags"], 2);
     assert.equal(storage["manifests"], 3);
@@ -341,6 +370,7 @@ void describe("the operator API", () => {
 
   void it("describes every route, no other, and the members of every response", async (test) => {
     const { mirror } = await setUp(test);
+    await keepJob(mirror, JOB);
     const { body } = await mirror.operate("GET", "/openapi.json");
     const { paths } = body as Document;
     const schemas = new Ajv({ strict: false, validateFormats: false });
@@ -352,6 +382,8 @@ void describe("the operator API", () => {
       "/api/v1/images/{ref}",
       "/api/v1/images/{ref}/pin",
       "/api/v1/images/{ref}/refresh",
+      "/api/v1/jobs",
+      "/api/v1/jobs/{id}",
       "/api/v1/openapi.json",
       "/api/v1/scrub",
       "/api/v1/status",
@@ -365,7 +397,8 @@ void describe("the operator API", () => {
         const ref = isTags ? "local/app:1" : `${APP}:1`;
         const order = JSON.stringify({ source: `${APP}:1`, target: ref });
         const answer = await fetch(
-          mirror.operatorOrigin + path.replace("{ref}", ref),
+          mirror.operatorOrigin +
+            path.replace("{ref}", ref).replace("{id}", JOB),
           {
             ...(isTags && method === "post" ? jsonBody(order) : {}),
             method: method.toUpperCase(),

@@ -1,3 +1,5 @@
+import { JOB_KINDS, JOB_STATES } from "../../images/jobs/job.ts";
+
 /** A JSON schema, as fastify compiles it and as the OpenAPI document shows it. */
 export type Json = Readonly<Record<string, unknown>>;
 
@@ -7,6 +9,10 @@ export const BYTES = { type: "integer", minimum: 0 };
 export const COUNT = { type: "integer", minimum: 0 };
 export const TIME = { type: "string", format: "date-time" };
 export const TEXT_OR_NULL = { type: ["string", "null"] };
+export const TIME_OR_NULL = {
+  type: ["string", "null"],
+  format: "date-time",
+};
 export const INTEGER_OR_NULL = { type: ["integer", "null"] };
 
 /** An object whose members are all required, unless `required` names fewer. */
@@ -137,19 +143,62 @@ const UPSTREAM = {
   lastError: LAST_ERROR,
 };
 
+const JOB = {
+  id: TEXT,
+  kind: { type: "string", enum: JOB_KINDS },
+  state: { type: "string", enum: JOB_STATES },
+  done: COUNT,
+  total: COUNT,
+  bytes: BYTES,
+  bytesTotal: BYTES,
+  running: list(object({ ref: TEXT, bytes: BYTES, bytesTotal: BYTES })),
+  errors: list(object({ ref: TEXT, message: TEXT })),
+  errorCount: COUNT,
+  startedAt: TIME_OR_NULL,
+  endedAt: TIME_OR_NULL,
+  waitsUntil: TIME_OR_NULL,
+};
+
 const STATUS = {
   version: TEXT,
   startedAt: TIME,
   offline: FLAG,
   upstreams: list(TEXT),
   hosted: list(object(HOSTED_REGISTRY)),
+  health: object({
+    ready: FLAG,
+    detail: { type: "object", additionalProperties: TEXT },
+  }),
+  cache: object({
+    requests: COUNT,
+    hits: COUNT,
+    hitRatio: { type: ["number", "null"], minimum: 0, maximum: 1 },
+    servedBytes: BYTES,
+    receivedBytes: BYTES,
+    savedBytes: BYTES,
+  }),
   storage: object({
     root: TEXT,
     bytes: BYTES,
     limitBytes: INTEGER_OR_NULL,
+    freeBytes: INTEGER_OR_NULL,
     blobs: COUNT,
     manifests: COUNT,
     tags: COUNT,
+    evictedImages: COUNT,
+    oldestEvictedAgeSeconds: { type: ["number", "null"], minimum: 0 },
+  }),
+  running: object({
+    fillCount: COUNT,
+    fills: list(
+      object({
+        ref: TEXT,
+        bytes: BYTES,
+        bytesTotal: INTEGER_OR_NULL,
+        clients: COUNT,
+      }),
+    ),
+    jobs: list({ $ref: "Job#" }),
   }),
 };
 
@@ -172,6 +221,7 @@ export const SHARED_SCHEMAS = {
     referrers: list(object(REFERRER)),
   }),
   Upstreams: object({ upstreams: list(object(UPSTREAM)) }),
+  Job: object(JOB),
   Status: object(STATUS),
   Problem: object(PROBLEM, ["type", "title", "status", "errors"]),
 } as const;

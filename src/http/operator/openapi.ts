@@ -24,6 +24,7 @@ export type Route = Pick<
  *
  * The wildcard of `/api/v1/images/*` and the constraint `action` are written as
  * `/api/v1/images/{ref}/pin`: fastify's own plugin has no words for a parameter with slashes in it.
+ * `/api/v1/jobs/:id` is written as `/api/v1/jobs/{id}`.
  *
  * @see https://spec.openapis.org/oas/v3.1.0
  */
@@ -34,7 +35,7 @@ export function describeRoutes(routes: readonly Route[]): Json {
     if (operation?.summary === undefined || method === "HEAD") continue;
     const action: unknown = constraints?.["action"];
     const suffix = typeof action === "string" ? `/${action}` : "";
-    const path = url.replace("*", "{ref}") + suffix;
+    const path = url.replace("*", "{ref}").replace(/:(\w+)/g, "{$1}") + suffix;
     const item = (paths[path] ??= {});
     item[String(method).toLowerCase()] = describeOperation(operation);
   }

@@ -7,6 +7,7 @@ import { imagesApi } from "./api-images.ts";
 import { DENIED, type Json, json, SHARED_SCHEMAS } from "./api-schemas.ts";
 import { scrubApi, type ScrubSource } from "./api-scrub.ts";
 import type { ImagesSource } from "./images-source.ts";
+import { jobsApi, type JobsSource } from "./api-jobs.ts";
 import { statusApi, type StatusSource } from "./api-status.ts";
 import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
 import { tagsApi } from "./api-tags.ts";
@@ -18,6 +19,7 @@ export interface OperatorApiSources
   extends
     ExportSource,
     ImagesSource,
+    JobsSource,
     ScrubSource,
     StatusSource,
     UpstreamsSource {}
@@ -66,6 +68,7 @@ export async function operatorApi(
   void app.register(tagsApi, sources);
   void app.register(gcApi, sources);
   void app.register(exportApi, sources);
+  void app.register(jobsApi, sources);
 }
 
 /**

@@ -57,6 +57,7 @@ export class ServerJobs implements Jobs {
   #current: JobEntry | undefined;
   #loading: Promise<void> | undefined;
   #cancelRetry: (() => void) | undefined;
+  #mayRun = false;
   #isStopping = false;
 
   constructor(options: ServerJobsOptions) {
@@ -66,9 +67,19 @@ export class ServerJobs implements Jobs {
     this.#records = new JobRecords(options.records, options.log);
   }
 
-  /** Continues the jobs that the last process left, as soon as the index can be read. */
+  /** Reads the kept jobs if the index can be read now. Nothing runs before {@link resume}. */
+  async open(): Promise<void> {
+    await this.#load().catch(() => undefined);
+  }
+
+  /**
+   * Runs the jobs that the last process left and those that were started since, once the index can be
+   * read. Called when the index is complete: before, work would fetch what is stored already.
+   */
   async resume(): Promise<void> {
     if (this.#isStopping) return;
+    this.#mayRun = true;
+    this.#runNext();
     try {
       await this.#load();
     } catch (error) {
@@ -215,7 +226,9 @@ export class ServerJobs implements Jobs {
 
   /** Starts the oldest queued job, unless one runs. */
   #runNext(): void {
-    if (this.#current !== undefined || this.#isStopping) return;
+    if (!this.#mayRun || this.#isStopping || this.#current !== undefined) {
+      return;
+    }
     const next = this.#list.unfinished.find(
       ({ isKept, state }) => isKept && state === "queued",
     );

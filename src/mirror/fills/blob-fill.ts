@@ -81,6 +81,10 @@ export class BlobFill {
     return this.#readers.size > 0;
   }
 
+  get readerCount(): number {
+    return this.#readers.size;
+  }
+
   /** True unless the fill has ended, failed or is being suspended. */
   get isJoinable(): boolean {
     return (

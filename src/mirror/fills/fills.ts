@@ -21,6 +21,7 @@ import {
   isRead,
   type JoinedFill,
   type RunningFill,
+  type FillProgress,
 } from "./running-fill.ts";
 import { withinPatience } from "../answer-deadline.ts";
 import { ANSWER_DEADLINE_MS } from "../../wire/deadline.ts";
@@ -118,6 +119,19 @@ export class Fills {
     resolve(this.#open(fill));
     this.#options.metrics.fillsInProgress.inc({ upstream: fill.metricLabel });
     return fill;
+  }
+
+  /** Lists the running fills, oldest first. */
+  list(): readonly FillProgress[] {
+    return [...this.#running.values()].map(
+      ({ key, digest, blob, waiting }) => ({
+        key,
+        digest,
+        receivedBytes: blob?.receivedBytes ?? 0,
+        sizeBytes: blob?.sizeBytes,
+        clients: waiting + (blob?.readerCount ?? 0),
+      }),
+    );
   }
 
   /** True if a client reads one of the fills. */

@@ -42,6 +42,16 @@ export interface Fill {
   takeSideRange(): Release | undefined;
 }
 
+/** The progress of a fill for the operator. */
+export interface FillProgress {
+  readonly key: RepositoryKey;
+  readonly digest: Digest;
+  readonly receivedBytes: number;
+  readonly sizeBytes: number | undefined;
+  /** Clients that read it or are about to. */
+  readonly clients: number;
+}
+
 /** A fill with the state that `Fills` keeps of it. */
 export interface RunningFill extends Fill, FillPlace, SlotRequest {
   readonly client: MirroredUpstream["client"];

@@ -31,7 +31,10 @@ class Scene {
   readonly jobs: ServerJobs;
   readonly #counter = new Counter();
 
-  constructor(index: MetadataIndex = new MemoryMetadataIndex()) {
+  constructor(
+    index: MetadataIndex = new MemoryMetadataIndex(),
+    isResumed = true,
+  ) {
     this.index = index;
     this.jobs = new ServerJobs({
       records: index,
@@ -46,6 +49,7 @@ class Scene {
       schedule: this.schedule.start,
     });
     this.jobs.subscribe(() => this.#counter.notify());
+    if (isResumed) void this.jobs.resume();
   }
 
   /** Resolves when the job has ended. */
@@ -321,6 +325,28 @@ void describe("after a restart", () => {
     assert.ok(id > queued.id);
   });
 
+  void it("jobs are listed before they run, and new ones wait with them", async () => {
+    const scene = new Scene();
+    const { job } = await scene.startHeld("kept");
+    await scene.jobs.stop();
+    const next = new Scene(scene.index, false);
+    await next.jobs.open();
+    const { id } = await next.jobs.start("warm", "new");
+    assert.deepEqual(
+      next.jobs
+        .list({ n: 9, last: undefined })
+        .items.map((listed) => [listed.id, listed.state]),
+      [
+        [id, "queued"],
+        [job.id, "queued"],
+      ],
+    );
+    assert.deepEqual(next.started, []);
+    await next.jobs.resume();
+    await next.ended(id);
+    assert.deepEqual(next.started, ["kept", "new"]);
+  });
+
   void it("a job continues whose work ended quietly when the server stopped", async () => {
     const scene = new Scene();
     const { job } = await scene.startHeld("quiet");
@@ -361,8 +387,9 @@ void describe("after a restart", () => {
     await scene.startHeld("kept");
     await scene.jobs.stop();
     const failing = failingIndex(scene.index);
-    const next = new Scene(failing.index);
+    const next = new Scene(failing.index, false);
     failing.isFailing = true;
+    await next.jobs.open();
     await next.jobs.resume();
     await assert.rejects(next.jobs.start("warm", "refused"), IndexError);
     assert.deepEqual(next.schedule.delaysMs, [10_000]);
