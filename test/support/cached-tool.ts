@@ -4,7 +4,7 @@ import { delimiter, join } from "node:path";
 import { runCommand } from "./run-command.ts";
 
 /** Folder into which the Go distribution installs itself; not in every `PATH`. */
-const GO_FOLDER = "/usr/local/go/bin";
+export const GO_FOLDER = "/usr/local/go/bin";
 
 /** Covers the download of modules and a compilation on two busy cores. */
 const BUILD_TIMEOUT_MS = 10 * 60_000;

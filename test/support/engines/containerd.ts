@@ -29,14 +29,34 @@ export class Containerd implements Engine {
   readonly #test: AfterTest;
   readonly #dir: string;
   readonly #programs: Programs;
+  readonly #hostsDir: string;
   #child: Child | undefined;
   #storeCount = 0;
   #runCount = 0;
 
-  private constructor(test: AfterTest, dir: string, programs: Programs) {
+  private constructor(
+    test: AfterTest,
+    dir: string,
+    programs: Programs,
+    hostsDir: string,
+  ) {
     this.#test = test;
     this.#dir = dir;
     this.#programs = programs;
+    this.#hostsDir = hostsDir;
+  }
+
+  /** Starts it with a folder of hosts.toml files that is installed. */
+  static async startInstalled(
+    test: AfterTest,
+    hostsDir: string,
+    programs: Programs,
+  ): Promise<Containerd> {
+    const dir = await tempDir(test, "containerd-");
+    await writeFile(join(dir, "config.toml"), CONFIG);
+    const engine = new Containerd(test, dir, programs, hostsDir);
+    await engine.#start();
+    return engine;
   }
 
   static async start(
@@ -59,27 +79,20 @@ export class Containerd implements Engine {
       );
     }
     await writeFile(join(dir, "config.toml"), CONFIG);
-    const engine = new Containerd(test, dir, programs);
+    const engine = new Containerd(test, dir, programs, join(dir, "hosts"));
     await engine.#start();
     return engine;
   }
 
   async pull(reference: string): Promise<readonly string[]> {
-    await this.ctr(
-      "images",
-      "pull",
-      "--hosts-dir",
-      join(this.#dir, "hosts"),
-      reference,
-    );
+    await this.ctr("images", "pull", "--hosts-dir", this.#hostsDir, reference);
     const list = await this.ctr("images", "ls", `name==${reference}`);
     return list.match(/sha256:[a-f0-9]{64}/g) ?? [];
   }
 
   /** Pushes an image that was pulled or imported under this name. */
   async push(reference: string): Promise<void> {
-    const hosts = join(this.#dir, "hosts");
-    await this.ctr("images", "push", "--hosts-dir", hosts, reference);
+    await this.ctr("images", "push", "--hosts-dir", this.#hostsDir, reference);
   }
 
   async run(reference: string, command: readonly string[]): Promise<string> {
@@ -127,6 +140,11 @@ export class Containerd implements Engine {
       ...args,
     ]);
     return stdout;
+  }
+
+  /** The daemon's log. */
+  get log(): string {
+    return this.#child?.output() ?? "";
   }
 
   get #store(): string {

@@ -26,6 +26,8 @@ export interface DockerdOptions {
   readonly programs?: Programs;
   /** Whether images are kept in the containerd image store, the default since Docker 29. */
   readonly hasContainerdStore?: boolean;
+  /** Of a set-up that is installed; default: a file of deploy/clients. */
+  readonly configFile?: string;
 }
 
 /** dockerd with `registry-mirrors`, the configuration that most users have. */
@@ -35,6 +37,7 @@ export class Dockerd implements Engine {
   readonly #mirror: MirrorAddress | undefined;
   readonly #programs: Programs;
   readonly #hasContainerdStore: boolean;
+  readonly #installedFile: string | undefined;
   #child: Child | undefined;
   #storeCount = 0;
 
@@ -49,6 +52,7 @@ export class Dockerd implements Engine {
     this.#mirror = mirror;
     this.#programs = options.programs ?? INSTALLED;
     this.#hasContainerdStore = options.hasContainerdStore ?? false;
+    this.#installedFile = options.configFile;
   }
 
   /** @param mirror if absent, the daemon only builds and pushes */
@@ -151,8 +155,10 @@ export class Dockerd implements Engine {
     this.#storeCount += 1;
     const store = this.#store;
     await mkdir(store);
-    const configFile = join(store, "daemon.json");
-    await writeFile(configFile, await this.#configuration());
+    const configFile = this.#installedFile ?? join(store, "daemon.json");
+    if (this.#installedFile === undefined) {
+      await writeFile(configFile, await this.#configuration());
+    }
     const [command, args] = commandLine(this.#programs, "dockerd", [
       `--host=${this.#address}`,
       `--data-root=${join(store, "data")}`,

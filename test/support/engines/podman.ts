@@ -9,22 +9,28 @@ import { writeRegistriesConf } from "./registries-conf.ts";
 /** podman with `registries.conf`; it needs no daemon. */
 export class Podman implements Engine {
   readonly #dir: string;
-  readonly #registriesConf: string;
+  readonly #registriesConf: string | undefined;
   readonly #programs: Programs;
 
-  private constructor(dir: string, registriesConf: string, programs: Programs) {
+  private constructor(
+    dir: string,
+    registriesConf: string | undefined,
+    programs: Programs,
+  ) {
     this.#dir = dir;
     this.#registriesConf = registriesConf;
     this.#programs = programs;
   }
 
+  /** @param mirror if absent, podman reads the files of the system */
   static async start(
     test: AfterTest,
-    mirror: MirrorAddress,
+    mirror: MirrorAddress | undefined,
     programs = INSTALLED,
   ): Promise<Podman> {
     const dir = await tempDir(test, "podman-");
-    return new Podman(dir, await writeRegistriesConf(dir, mirror), programs);
+    const file = mirror && (await writeRegistriesConf(dir, mirror));
+    return new Podman(dir, file, programs);
   }
 
   async pull(reference: string): Promise<readonly string[]> {
@@ -83,8 +89,10 @@ export class Podman implements Engine {
       ],
       {
         env: {
-          CONTAINERS_REGISTRIES_CONF: this.#registriesConf,
           XDG_RUNTIME_DIR: runtimeDir,
+          ...(this.#registriesConf === undefined
+            ? {}
+            : { CONTAINERS_REGISTRIES_CONF: this.#registriesConf }),
         },
       },
     );

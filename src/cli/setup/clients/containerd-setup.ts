@@ -2,22 +2,17 @@ import {
   type ClientFile,
   type ClientSetup,
   markedFile,
-  type MergedText,
 } from "./client-setup.ts";
+import { mergeConfigToml, newConfigToml } from "./containerd-toml.ts";
 import type { MirrorForClients } from "./mirror-for-clients.ts";
 
 const CERTS_D = "/etc/containerd/certs.d";
 const CONFIG_TOML = "/etc/containerd/config.toml";
 const CA_FILE = "/etc/containerd/entrepot.crt";
+const PULL = '"pull", "resolve"';
+const PULL_AND_PUSH = '"pull", "resolve", "push"';
 const CLIENT_CERTIFICATE = "/etc/containerd/entrepot-client.crt";
 const CLIENT_KEY = "/etc/containerd/entrepot-client.key";
-
-const CONFIG_PATH = `[plugins."io.containerd.grpc.v1.cri".registry]
-  config_path = "${CERTS_D}"
-`;
-const CONFIG_PATH_V3 = `[plugins."io.containerd.cri.v1.images".registry]
-  config_path = "${CERTS_D}"
-`;
 
 /**
  * containerd sends the registry's name as `?ns=`, so that one file covers all registries. `_default`
@@ -27,24 +22,21 @@ export function containerdSetup(
   mirror: MirrorForClients,
   isOnly: boolean,
 ): ClientSetup {
-  const { host, url, ca, registries, isChosen, hostedNames } = mirror;
+  const { host, ca, registries, isChosen, hostedNames } = mirror;
   const folders = new Map<string, string>();
   const docker = registries.find(({ name }) => name === "docker.io");
   const named = isChosen ? registries : docker === undefined ? [] : [docker];
   for (const { name, server } of named) {
-    folders.set(name, isOnly ? only(mirror) : mirrored(mirror, server));
+    folders.set(name, isOnly ? only(mirror, PULL) : mirrored(mirror, server));
   }
   if (!isChosen) {
     folders.set(
       "_default",
-      isOnly ? only(mirror) : mirrored(mirror, undefined),
+      isOnly ? only(mirror, PULL) : mirrored(mirror, undefined),
     );
   }
   for (const name of [...hostedNames, host]) {
-    folders.set(
-      name,
-      `server = "${url}"\n${tlsLines(mirror, "")}\n${section(mirror, '"pull", "resolve", "push"')}`,
-    );
+    folders.set(name, only(mirror, PULL_AND_PUSH));
   }
   const files: ClientFile[] = [...folders].map(([name, text]) =>
     markedFile(`${CERTS_D}/${folderOf(name)}/hosts.toml`, text),
@@ -52,8 +44,8 @@ export function containerdSetup(
   if (ca !== undefined) files.push(markedFile(CA_FILE, ca));
   files.push({
     path: CONFIG_TOML,
-    text: `version = 2\n\n${CONFIG_PATH}`,
-    merge: mergeConfigToml,
+    text: newConfigToml(CERTS_D),
+    merge: (current) => mergeConfigToml(current, CERTS_D),
     restart: "systemctl restart containerd",
   });
   return { files, notes: containerdNotes(mirror) };
@@ -69,14 +61,17 @@ function mirrored(
   server: string | undefined,
 ): string {
   const first = server === undefined ? "" : `server = "${server}"\n\n`;
-  return `${first}${section(mirror, '"pull", "resolve"')}`;
+  return `${first}${section(mirror, PULL)}`;
 }
 
-/** Keys outside of a section belong to the server. */
-function only(mirror: MirrorForClients): string {
+/**
+ * The mirror as a host as well, because containerd 1.6 rejects a file without one. Keys outside of
+ * its section belong to the server.
+ */
+function only(mirror: MirrorForClients, capabilities: string): string {
   return `server = "${mirror.url}"
-capabilities = ["pull", "resolve"]
-${tlsLines(mirror, "")}`;
+${tlsLines(mirror, "")}
+${section(mirror, capabilities)}`;
 }
 
 function section(mirror: MirrorForClients, capabilities: string): string {
@@ -95,22 +90,6 @@ function tlsLines(
     lines.push(`client = [["${CLIENT_CERTIFICATE}", "${CLIENT_KEY}"]]`);
   }
   return lines.map((line) => `${indent}${line}\n`).join("");
-}
-
-/**
- * Leaves the file as it is: its text has other authors, and a table may stand only once in it. It is
- * complete if it names the folder.
- */
-function mergeConfigToml(current: string): MergedText {
-  const paths = [...current.matchAll(/^\s*config_path\s*=\s*["'](.*)["']/gm)]
-    .flatMap(([, value = ""]) => value.split(":"))
-    .map((path) => path.replace(/\/+$/, ""));
-  if (paths.includes(CERTS_D)) return { isMerged: true, text: current };
-  const isThird = /^\s*version\s*=\s*3\b/m.test(current);
-  return {
-    isMerged: false,
-    flaw: `got no config_path of ${CERTS_D}; expected these lines, of which a table may stand only once in the file:\n${isThird ? CONFIG_PATH_V3 : CONFIG_PATH}`,
-  };
 }
 
 function containerdNotes({

@@ -249,7 +249,11 @@ void describe("entrepot client-config", () => {
         containerd[`/etc/containerd/certs.d/${name}/hosts.toml`],
         {
           server: `http://${EXAMPLE_ADDRESS}`,
-          capabilities: ["pull", "resolve"],
+          host: {
+            [`http://${EXAMPLE_ADDRESS}`]: {
+              capabilities: ["pull", "resolve"],
+            },
+          },
         },
       );
     }
@@ -414,8 +418,8 @@ void describe("entrepot client-config of a mirror with TLS", () => {
     const only = await parsed(folder, "containerd", "--only");
     assert.deepEqual(only["/etc/containerd/certs.d/docker.io/hosts.toml"], {
       server: url,
-      capabilities: ["pull", "resolve"],
       ca,
+      host: { [url]: { capabilities: ["pull", "resolve"], ca } },
     });
     const k3s = await parsed(folder, "k3s");
     assert.deepEqual(
