@@ -1,11 +1,7 @@
-import type {
-  ListEntry,
-  ListFault,
-  ParsedList,
-  ReferenceEntry,
-  TagsEntry,
-} from "./list-entry.ts";
+import type { DraftEntry, DraftList } from "./draft-list.ts";
+import type { ListFault } from "./list-entry.ts";
 import { readListReference, REFERENCE_FORM } from "./list-reference.ts";
+import { faultOfRule, type TagRule } from "./tag-rule.ts";
 
 /** Far above any real list; what a small YAML file with aliases can reach. */
 const MAX_ENTRIES = 100_000;
@@ -17,7 +13,7 @@ const MAX_QUOTED_LENGTH = 200;
 /** Collects what a grammar finds in a list, within limits. */
 export class Findings {
   readonly #name: string;
-  readonly #entries: ListEntry[] = [];
+  readonly #entries: DraftEntry[] = [];
   readonly #faults: ListFault[] = [];
   readonly #notes: ListFault[] = [];
 
@@ -49,13 +45,15 @@ export class Findings {
     });
   }
 
-  addTags(
-    repository: string,
-    line: number,
-    selects: TagsEntry["selects"],
-  ): void {
+  /** Adds the tags of a repository that a rule selects, or the fault of the rule. */
+  addTags(repository: string, line: number, rule: TagRule): void {
+    const reason = faultOfRule(rule);
+    if (reason !== undefined) {
+      this.fault(line, `${quote(repository)}: ${reason}`);
+      return;
+    }
     const origin = this.#originOf(line);
-    this.#add({ kind: "tags", origin, platforms: [], repository, selects });
+    this.#add({ kind: "tags", origin, platforms: [], repository, rule });
   }
 
   fault(line: number, message: string): void {
@@ -70,14 +68,14 @@ export class Findings {
     }
   }
 
-  parsed(): ParsedList {
+  draft(): DraftList {
     if (this.#entries.length === 0 && this.#faults.length === 0) {
       this.note(1, "the list names no image");
     }
     return { entries: this.#entries, faults: this.#faults, notes: this.#notes };
   }
 
-  #add(entry: ReferenceEntry | TagsEntry): void {
+  #add(entry: DraftEntry): void {
     if (this.#entries.length < MAX_ENTRIES) {
       this.#entries.push(entry);
       return;

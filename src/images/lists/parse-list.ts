@@ -1,3 +1,4 @@
+import { completeList, type DraftList } from "./draft-list.ts";
 import { readComposeDocuments } from "./compose-list.ts";
 import { Findings } from "./findings.ts";
 import { readHaulerDocument } from "./hauler-list.ts";
@@ -19,9 +20,15 @@ const KINDS =
  * Parses a list of references in the grammar that was asked for, or else in the one that its content
  * shows. What cannot be used is a fault; the rest of the list is still used.
  *
- * Import this module when a list is parsed, not before: it loads the YAML parser and RE2.
+ * Import this module when a list is parsed, not before: it loads the YAML parser and RE2. A server calls
+ * `parseListAside` instead.
  */
 export function parseList(list: ListText): ParsedList {
+  return completeList(draftList(list));
+}
+
+/** Parses a list into data that can be sent to another thread. */
+export function draftList(list: ListText): DraftList {
   const findings = new Findings(list.name);
   const bytes = Buffer.byteLength(list.text);
   if (bytes > MAX_LIST_BYTES) {
@@ -33,7 +40,7 @@ export function parseList(list: ListText): ParsedList {
     // Editors of some systems begin a file with a byte order mark.
     readList(list.text.replace(/^\uFEFF/, ""), list.format, findings);
   }
-  return findings.parsed();
+  return findings.draft();
 }
 
 function readList(

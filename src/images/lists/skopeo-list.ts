@@ -2,8 +2,7 @@ import { parseDigest } from "../../oci/digest.ts";
 import { parseTag } from "../../oci/reference.ts";
 import { type Findings, quote } from "./findings.ts";
 import { isRepository } from "./list-reference.ts";
-import { parseSemverConstraint } from "./semver-constraint.ts";
-import { type ParsedSelector, parseTagRegex } from "./tag-regex.ts";
+import { EVERY_TAG, type TagRule } from "./tag-rule.ts";
 import type { YamlMap, YamlTree } from "./yaml-tree.ts";
 
 /** The keys of a registry that select images. */
@@ -58,15 +57,10 @@ function readRegistry(
         count += readImages(registry, entry.value, findings);
         break;
       case "images-by-tag-regex":
-        count += readFilters(registry, entry.value, parseTagRegex, findings);
+        count += readFilters(registry, entry.value, "pattern", findings);
         break;
       case "images-by-semver":
-        count += readFilters(
-          registry,
-          entry.value,
-          parseSemverConstraint,
-          findings,
-        );
+        count += readFilters(registry, entry.value, "constraint", findings);
         break;
       default: {
         const instead = CONNECTION_KEYS[key];
@@ -92,7 +86,7 @@ function readImages(
 ): number {
   return eachRepository(registry, tree, findings, (repository, line, value) => {
     if (value.kind === "null" || isEmptyList(value)) {
-      findings.addTags(repository, line, () => true);
+      findings.addTags(repository, line, EVERY_TAG);
     } else if (value.kind === "list") {
       for (const item of value.items) readTag(repository, item, findings);
     } else {
@@ -121,7 +115,7 @@ function readTag(repository: string, item: YamlTree, findings: Findings): void {
 function readFilters(
   registry: string,
   tree: YamlTree,
-  parse: (text: string) => ParsedSelector,
+  kind: Exclude<TagRule["kind"], "every">,
   findings: Findings,
 ): number {
   return eachRepository(registry, tree, findings, (repository, line, value) => {
@@ -132,9 +126,8 @@ function readFilters(
       );
       return;
     }
-    const parsed = parse(value.kind === "text" ? value.text : "");
-    if (parsed.ok) findings.addTags(repository, line, parsed.selects);
-    else findings.fault(line, `${quote(repository)}: ${parsed.reason}`);
+    const text = value.kind === "text" ? value.text : "";
+    findings.addTags(repository, line, { kind, text });
   });
 }
 

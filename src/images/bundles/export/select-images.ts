@@ -9,6 +9,7 @@ import { expandPattern } from "../../image-pattern.ts";
 import { type ImageReference, imageText } from "../../image-reference.ts";
 import type { Images } from "../../images.ts";
 import type { ListEntry, ListText } from "../../lists/list-entry.ts";
+import { parseListAside } from "../../lists/parse-list-aside.ts";
 import type { ExportRequest } from "../bundle.ts";
 
 /** An image that an export was asked for. */
@@ -86,8 +87,7 @@ class Selecting implements Selection {
   }
 
   async addList(list: ListText): Promise<void> {
-    const { parseList } = await import("../../lists/parse-list.ts");
-    const { entries, faults } = parseList(list);
+    const { entries, faults } = await parseListAside(list);
     for (const { origin, message } of faults) {
       this.failures.push(`${origin}: ${message}`);
     }
