@@ -7,6 +7,7 @@ import { imagesApi } from "./api-images.ts";
 import { DENIED, type Json, json, SHARED_SCHEMAS } from "./api-schemas.ts";
 import { scrubApi, type ScrubSource } from "./api-scrub.ts";
 import type { ImagesSource } from "./images-source.ts";
+import { eventsApi } from "./api-events.ts";
 import { jobsApi, type JobsSource } from "./api-jobs.ts";
 import { statusApi, type StatusSource } from "./api-status.ts";
 import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
@@ -69,6 +70,7 @@ export async function operatorApi(
   void app.register(gcApi, sources);
   void app.register(exportApi, sources);
   void app.register(jobsApi, sources);
+  void app.register(eventsApi, sources);
 }
 
 /**
