@@ -6,6 +6,7 @@ import { FOREIGN_WORDS } from "./foreign-words.ts";
 import { addImageCommands } from "./images/image-commands.ts";
 import { addClientConfigCommand } from "./setup/clients/client-config-command.ts";
 import { addMirrorCommands } from "./mirror-commands.ts";
+import { addCompletionCommand } from "./setup/completion-command.ts";
 import { addSetupCommands } from "./setup/setup-commands.ts";
 import { writeOut } from "./write-out.ts";
 
@@ -93,6 +94,7 @@ export function createProgram(
   addImageCommands(commandLine);
   addSetupCommands(commandLine);
   addClientConfigCommand(commandLine);
+  addCompletionCommand(commandLine);
   return program;
 }
 

@@ -48,11 +48,13 @@ function sectionOf(command: Command): string[] {
       argument.description,
       "",
     ]),
-    ...command.options.map((option) => [
-      code(option.flags),
-      option.description,
-      defaultOf(option),
-    ]),
+    ...command.options
+      .filter(({ hidden }) => !hidden)
+      .map((option) => [
+        code(option.flags),
+        option.description,
+        defaultOf(option),
+      ]),
   ];
   return [
     `### ${code(pathOf(command))}`,
