@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { globSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import * as fc from "fast-check";
 import {
@@ -11,6 +13,7 @@ import {
 } from "../../../../src/images/lists/parse-list.ts";
 import { outlineList } from "../../../support/list-outline.ts";
 
+const PROJECT = join(import.meta.dirname, "../../../..");
 const POD = "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: 'a:1'}]}\n";
 const EMPTY = { entries: [], faults: [], notes: ["1 the list names no image"] };
 
@@ -104,8 +107,44 @@ void describe("the grammar of a list", () => {
     }
   });
 
+  void it("is not that of a configuration of this mirror", () => {
+    const files = globSync("config/*.yaml", { cwd: PROJECT });
+    assert.ok(files.length >= 5);
+    for (const file of files) {
+      const text = readFileSync(join(PROJECT, file), "utf8");
+      const { entries, faults } = outlineList(text);
+      assert.deepEqual(entries, [], file);
+      assert.match(faults.join(), /^\d+ got another kind of file; /, file);
+    }
+  });
+
+  void it("is recognised in the manifests and compose files of deploy/", () => {
+    for (const [file, ...images] of [
+      [
+        "compose/compose.yaml",
+        "entrepot",
+        "prom/prometheus",
+        "grafana/grafana",
+      ],
+      ["registry/compose.yaml", "entrepot"],
+      ["kubernetes/entrepot.yaml", "registry.corp/entrepot"],
+      ["kubernetes/containerd-hosts.yaml", "busybox"],
+    ] as const) {
+      const text = readFileSync(join(PROJECT, "deploy", file), "utf8");
+      const { entries, faults } = outlineList(text);
+      assert.deepEqual(faults, []);
+      assert.deepEqual(
+        entries.map((entry) =>
+          entry.replace(/^\d+ /, "").replace(/:[^:]+$/, ""),
+        ),
+        images,
+      );
+    }
+  });
+
   void it("can be forced", () => {
     for (const [format, text, want] of [
+      ["skopeo", "hub: {images: {a: ['1']}}", ["1 hub/a:1"]],
       ["kubernetes", "spec: {containers: [{image: 'a:1'}]}", ["1 a:1"]],
       ["plain", "a:1", ["1 a:1"]],
       ["skopeo", "r.io: {}", []],
