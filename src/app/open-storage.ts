@@ -48,6 +48,19 @@ export async function openStoppedStorage(
 }
 
 /**
+ * Opens the storage of a stopped mirror for content that is added to it, and creates it if nothing was
+ * ever stored there.
+ *
+ * @throws like {@link openStoppedStorage}
+ */
+export function createStoppedStorage(
+  config: StorageConfig,
+  options: OpenOptions,
+): Promise<Storage> {
+  return openLocalStorage({ ...options, root: config.root });
+}
+
+/**
  * Scrubs the storage of a stopped mirror. Without repair nothing in it is changed.
  *
  * @throws RootInUseError, StorageError, IndexError

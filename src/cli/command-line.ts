@@ -3,6 +3,7 @@ import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
 import type { CommandIo, CommandLine } from "./declare-command.ts";
 import { FOREIGN_WORDS } from "./foreign-words.ts";
+import { addTakeoverCommand } from "./content/takeover/takeover-command.ts";
 import { addImageCommands } from "./images/image-commands.ts";
 import { addClientConfigCommand } from "./setup/clients/client-config-command.ts";
 import { addMirrorCommands } from "./mirror-commands.ts";
@@ -92,6 +93,7 @@ export function createProgram(
   const commandLine: CommandLine = { program, io, setExitCode };
   addMirrorCommands(commandLine);
   addImageCommands(commandLine);
+  addTakeoverCommand(commandLine);
   addSetupCommands(commandLine);
   addClientConfigCommand(commandLine);
   addCompletionCommand(commandLine);

@@ -106,6 +106,19 @@ export type AuditEvent =
       /** The job's id. */
       readonly job: string;
     }
+  /** An operator took over the storage folder of another registry. */
+  | {
+      readonly event: "taken-over";
+      readonly client: string;
+      /** The folder. */
+      readonly source: string;
+      /** An upstream, or `registry/path` of a hosted one. */
+      readonly target: string;
+      readonly tags: number;
+      readonly manifests: number;
+      readonly blobs: number;
+      readonly bytes: number;
+    }
   | {
       readonly event: "tag-moved";
       readonly upstream: string;

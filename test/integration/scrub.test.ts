@@ -269,13 +269,19 @@ void describe("scrub", () => {
     });
   }
 
-  void it("neither changes nor reports the mode of a file that another folder has too, and removes a wrong one by name only", async (test) => {
+  void it("does not report a readable mode, does not change that of a file which another folder has too, and removes a wrong one by name only", async (test) => {
     const root = await writeRoot(test);
     const other = join(await tempDir(test), "data");
     linkSync(fileOf(root, small.digest), other);
     chmodSync(other, 0o644);
     assert.deepEqual((await scrub(root, true)).findings, []);
     assert.equal(statSync(other).mode & 0o777, 0o644);
+    rmSync(other);
+    assert.deepEqual((await scrub(root)).findings, []);
+    assert.equal(statSync(fileOf(root, small.digest)).mode & 0o777, 0o644);
+    assert.deepEqual((await scrub(root, true)).findings, []);
+    assert.equal(statSync(fileOf(root, small.digest)).mode & 0o777, 0o600);
+    linkSync(fileOf(root, small.digest), other);
     truncateSync(other, 10);
     const { findings } = await scrub(root, true);
     assert.deepEqual(

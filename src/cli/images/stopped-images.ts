@@ -21,14 +21,9 @@ import { Evictor } from "../../retention/evictor.ts";
 import { createRoutes } from "../../routing/routes.ts";
 import { HotManifests } from "../../storage/hot-manifests.ts";
 import { storedBytes } from "../../storage/metadata-index.ts";
-import {
-  type Audit,
-  type AuditEvent,
-  NO_AUDIT,
-  openAudit,
-} from "../../telemetry/audit.ts";
 import { systemClock } from "../../telemetry/clock.ts";
 import { unreachableText } from "../running-mirror.ts";
+import { CommandAudit } from "../command-audit.ts";
 import { Failed, type ImageBackend, PAGE } from "./image-backend.ts";
 
 /**
@@ -203,36 +198,4 @@ async function openImages(config: Config, audit: CommandAudit) {
     await audit.close();
   };
   return { index, services, close };
-}
-
-/** Records the changes that a command makes. */
-class CommandAudit {
-  readonly #file: string | undefined;
-  readonly #stderr: Writable;
-  #audit: Audit = NO_AUDIT;
-
-  constructor(file: string | undefined, stderr: Writable) {
-    this.#file = file;
-    this.#stderr = stderr;
-  }
-
-  /** @throws the system's error if the audit file can't be opened */
-  async open(): Promise<void> {
-    if (this.#file === undefined || this.#audit !== NO_AUDIT) return;
-    this.#audit = await openAudit(
-      this.#file,
-      (error) => {
-        this.#stderr.write(`entrepot: audit.file: ${String(error)}\n`);
-      },
-      2,
-    );
-  }
-
-  record(event: AuditEvent): void {
-    this.#audit.record(event);
-  }
-
-  close(): Promise<void> {
-    return this.#audit.close();
-  }
 }

@@ -52,6 +52,8 @@ const VERIFIED_PER_WRITE = 256;
 const INCONCLUSIVE_CODES = new Set(["ENOENT", "ESTALE", "EMFILE", "ENFILE"]);
 /** Bits that a blob of mode 0600 or 0640 does not have. */
 const UNSAFE_MODE = 0o137;
+/** Those of them that let other users change the bytes. */
+const WRITABLE_MODE = 0o022;
 
 /** Compares single blobs with their digests and their rows, and repairs or drops what differs. */
 export class BlobScrub {
@@ -81,12 +83,7 @@ export class BlobScrub {
       await this.drop("not-a-blob", digest);
       return;
     }
-    // The mode of a file that was linked from another program's folder is that program's.
-    if ((stat.mode & UNSAFE_MODE) !== 0 && stat.linkCount === 1) {
-      await this.#findings.reportBlob("blob-mode", digest, () =>
-        this.#options.fileSystem.makePrivate(path),
-      );
-    }
+    await this.#checkMode(digest, path, stat);
     await this.#checkContent(digest, path);
   }
 
@@ -144,6 +141,24 @@ export class BlobScrub {
         cause: error,
       });
     }
+  }
+
+  async #checkMode(
+    digest: Digest,
+    path: string,
+    { mode, linkCount }: FileStat,
+  ): Promise<void> {
+    // The mode of a file that was linked from another program's folder is that program's.
+    if ((mode & UNSAFE_MODE) === 0 || linkCount > 1) return;
+    const { fileSystem } = this.#options;
+    if ((mode & WRITABLE_MODE) === 0) {
+      // Of a file whose name in that folder was removed since; the root is private.
+      await this.#findings.repairSilently(() => fileSystem.makePrivate(path));
+      return;
+    }
+    await this.#findings.reportBlob("blob-mode", digest, () =>
+      fileSystem.makePrivate(path),
+    );
   }
 
   async #checkContent(digest: Digest, path: string): Promise<void> {

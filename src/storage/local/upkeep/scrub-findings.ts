@@ -41,6 +41,11 @@ export class ScrubFindings {
     this.note(code, path, { digest, repaired });
   }
 
+  /** Corrects what is not worth a finding, if the scrub repairs. */
+  async repairSilently(repair: () => Promise<void>): Promise<void> {
+    if (this.#isRepair) await repair().catch(() => undefined);
+  }
+
   reportBlob(
     code: ScrubCode,
     digest: Digest,

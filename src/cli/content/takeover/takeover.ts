@@ -1,0 +1,187 @@
+import { homedir } from "node:os";
+import { resolve } from "node:path";
+import type { Config } from "../../../config/config.ts";
+import { formatFault } from "../../../config/fault.ts";
+import { loadConfig } from "../../../config/load.ts";
+import { findDistributionTree } from "../../../images/takeover/distribution-folder.ts";
+import { takeOverFolder } from "../../../images/takeover/take-over-folder.ts";
+import type {
+  TakeoverCounts,
+  TakeoverProblem,
+} from "../../../images/takeover/takeover.ts";
+import { RootInUseError } from "../../../storage/storage-root-errors.ts";
+import { messageOf } from "../../../telemetry/error-record.ts";
+import { CommandAudit } from "../../command-audit.ts";
+import type { CommandIo } from "../../declare-command.ts";
+import { Failed } from "../../images/image-backend.ts";
+import { writeOut } from "../../write-out.ts";
+import { problemText, takeoverText } from "./takeover-output.ts";
+import { TakeoverProgressLine } from "./takeover-progress.ts";
+import { openTakeover, readTarget, targetText } from "./takeover-target.ts";
+
+export interface TakeoverCommand extends CommandIo {
+  readonly dir: string | undefined;
+  readonly upstream: string | undefined;
+  readonly into: string | undefined;
+  readonly registryConfig: string | undefined;
+  readonly isDryRun: boolean;
+  readonly configFile: string | undefined;
+  readonly json: boolean;
+}
+
+/** Problems that the JSON report names; all are printed to stderr. */
+const MAX_LISTED_PROBLEMS = 10_000;
+
+/**
+ * Takes over a folder, or translates a configuration.
+ *
+ * @returns the exit code: 0 all was taken over; 1 something was not, the storage is in use, or the
+ *   command was stopped; 2 wrong usage, an invalid configuration, or the storage could not be opened
+ */
+export async function runTakeover(command: TakeoverCommand): Promise<number> {
+  const { env, cwd, stdout, stderr } = command;
+  try {
+    if (command.registryConfig !== undefined) {
+      checkOnlyTranslation(command);
+      const { translateRegistryConfig } =
+        await import("../registry-config/registry-config.ts");
+      const file = resolve(cwd, command.registryConfig);
+      await writeOut(stdout, await translateRegistryConfig(file));
+      return 0;
+    }
+    const loaded = await loadConfig({
+      configFile: command.configFile,
+      env,
+      cwd,
+      home: homedir(),
+    });
+    if (!loaded.ok) {
+      for (const fault of loaded.faults) {
+        await writeOut(stderr, `${formatFault(fault)}\n`);
+      }
+      return 2;
+    }
+    return await takeOver(command, loaded.config);
+  } catch (error) {
+    await writeOut(stderr, `entrepot: ${failureText(error)}\n`);
+    if (error instanceof Failed) return error.exitCode;
+    return error instanceof RootInUseError ? 1 : 2;
+  }
+}
+
+/** @throws Failed */
+function checkOnlyTranslation({
+  dir,
+  upstream,
+  into,
+  isDryRun,
+}: TakeoverCommand): void {
+  if ((dir ?? upstream ?? into) !== undefined || isDryRun) {
+    throw new Failed(
+      2,
+      "--registry-config only prints a configuration; expected neither a folder nor --upstream, --into or --dry-run",
+    );
+  }
+}
+
+interface TakeoverReport {
+  readonly counts: TakeoverCounts;
+  readonly warnings: readonly string[];
+}
+
+/** @throws Failed; RootInUseError, StorageError, IndexError */
+async function takeOver(
+  command: TakeoverCommand,
+  config: Config,
+): Promise<number> {
+  const { dir, cwd, stdout, stderr, isDryRun, json } = command;
+  if (dir === undefined) {
+    throw new Failed(
+      2,
+      "expected the storage folder of the registry, as in 'entrepot takeover /var/lib/registry --upstream docker.io'",
+    );
+  }
+  const target = readTarget(command, config);
+  const source = resolve(cwd, dir);
+  const tree = await findDistributionTree(source);
+  if (tree === undefined) {
+    throw new Failed(
+      2,
+      `got ${source}; expected the storage folder of a Distribution registry, which has docker/registry/v2 with the folders blobs and repositories`,
+    );
+  }
+  const problems: TakeoverProblem[] = [];
+  const progress = new TakeoverProgressLine(stderr);
+  const audit = new CommandAudit(config.audit?.file, stderr);
+  if (!isDryRun) await audit.open();
+  const { counts, warnings } = await withStopSignals(
+    async (signal): Promise<TakeoverReport> => {
+      const opened = await openTakeover(config, { target, tree, isDryRun });
+      try {
+        const taken = await takeOverFolder({
+          tree,
+          target: opened.target,
+          signal,
+          onProblem: (problem) => {
+            if (problems.length < MAX_LISTED_PROBLEMS) problems.push(problem);
+            progress.print(`${problemText(problem)}\n`);
+          },
+          onProgress: (state) => progress.show(state),
+        });
+        return { counts: taken, warnings: await opened.findWarnings(taken) };
+      } finally {
+        progress.end();
+        await opened.close();
+      }
+    },
+  );
+  if (!isDryRun) {
+    const { tags, manifests, blobs, bytes } = counts;
+    audit.record({
+      event: "taken-over",
+      client: "command-line",
+      source,
+      target: targetText(target),
+      tags,
+      manifests,
+      blobs,
+      bytes,
+    });
+  }
+  await audit.close();
+  for (const warning of warnings) {
+    await writeOut(stderr, `entrepot: ${warning}\n`);
+  }
+  const report = { source, target: targetText(target), isDryRun, counts };
+  await writeOut(
+    stdout,
+    json
+      ? `${JSON.stringify({ source, target: report.target, dryRun: isDryRun, ...counts, problemList: problems, warnings }, undefined, 2)}\n`
+      : takeoverText(report),
+  );
+  return counts.problems === 0 ? 0 : 1;
+}
+
+/** Ends the work at an interrupt, so that the storage is closed; what was taken over stays. */
+async function withStopSignals<T>(
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const stop = new AbortController();
+  const onSignal = (): void =>
+    stop.abort(
+      new Failed(1, "stopped; the same command continues where it stopped"),
+    );
+  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
+  for (const name of names) process.once(name, onSignal);
+  try {
+    return await work(stop.signal);
+  } finally {
+    for (const name of names) process.off(name, onSignal);
+  }
+}
+
+function failureText(error: unknown): string {
+  return error instanceof RootInUseError
+    ? `${error.message}; stop the mirror first, a take-over works on its storage root`
+    : messageOf(error);
+}

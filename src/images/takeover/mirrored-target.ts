@@ -1,0 +1,156 @@
+import { type ParsedManifest, parseManifest } from "../../oci/manifest.ts";
+import type {
+  RepositoryKey,
+  RepositoryName,
+  Tag,
+} from "../../oci/reference.ts";
+import type {
+  BlobLinks,
+  BlobRecord,
+  BlobRecords,
+  FillIntents,
+} from "../../storage/blob-index.ts";
+import type { TagIndex } from "../../storage/tag-index.ts";
+import type { Clock } from "../../telemetry/clock.ts";
+import {
+  findStored,
+  type ForeignFileStore,
+  SCHEMA1_FAILURE,
+  takenOf,
+} from "./publish-blob.ts";
+import type {
+  Failed,
+  FolderBlob,
+  FolderManifest,
+  FolderTag,
+  TagVerdict,
+  Taken,
+  TakeoverTarget,
+} from "./takeover.ts";
+
+interface MirroredTargetParts {
+  readonly index: BlobRecords &
+    FillIntents &
+    Pick<BlobLinks, "getLinkedBlob" | "link"> &
+    Pick<TagIndex, "getTag" | "putTag">;
+  readonly store: ForeignFileStore;
+  readonly clock: Clock;
+  /** Returns the key of a repository of the upstream. */
+  readonly keyOf: (name: RepositoryName) => RepositoryKey | undefined;
+}
+
+/** Records the content of a pull-through proxy as that of an upstream. */
+export class MirroredTarget implements TakeoverTarget {
+  readonly takesParts = true;
+  readonly #parts: MirroredTargetParts;
+
+  constructor(parts: MirroredTargetParts) {
+    this.#parts = parts;
+  }
+
+  keyOf(name: RepositoryName): RepositoryKey | undefined {
+    return this.#parts.keyOf(name);
+  }
+
+  takeBlob(
+    key: RepositoryKey,
+    blob: FolderBlob,
+    signal: AbortSignal,
+  ): Promise<Taken> {
+    return this.#take(key, blob, undefined, signal);
+  }
+
+  async takeManifest(
+    key: RepositoryKey,
+    manifest: FolderManifest,
+    tags: readonly Tag[],
+    signal: AbortSignal,
+  ): Promise<Taken> {
+    const parsed = readMirroredManifest(manifest.bytes);
+    if (!("manifest" in parsed)) return parsed;
+    const { mediaType, children, subject } = parsed.manifest;
+    const record = { mediaType, children, subject };
+    const taken = await this.#take(key, manifest, record, signal);
+    if (taken.kind === "failed") return taken;
+    for (const tag of tags) {
+      // Never confirmed by its upstream: the next pull revalidates it.
+      await this.#parts.index.putTag(key, tag, manifest.digest, 0);
+    }
+    return taken;
+  }
+
+  async judgeTag(
+    key: RepositoryKey,
+    { tag, digest, writtenAtMs }: FolderTag,
+  ): Promise<TagVerdict> {
+    const row = await this.#parts.index.getTag(key, tag);
+    if (row === undefined) return { kind: "take" };
+    if (row.digest === digest) return { kind: "present" };
+    const seenAtMs = Math.max(row.fetchedAtMs, row.verifiedAtMs);
+    return { kind: seenAtMs < writtenAtMs ? "take" : "newer" };
+  }
+
+  async #take(
+    key: RepositoryKey,
+    blob: FolderBlob,
+    manifest: BlobRecord["manifest"],
+    signal: AbortSignal,
+  ): Promise<Taken> {
+    const { index, clock } = this.#parts;
+    const { digest, sizeBytes } = blob;
+    const row = await findStored(this.#parts, blob);
+    if (row !== undefined && (row.mediaType !== undefined || !manifest)) {
+      if ((await index.getLinkedBlob(key, digest)) === undefined) {
+        await index.link(key, digest, manifest?.mediaType);
+      }
+      return { kind: "present" };
+    }
+    const taken: Taken =
+      row === undefined
+        ? await this.#publish(key, blob, manifest?.mediaType, signal)
+        : { kind: "present" };
+    if (taken.kind === "failed") return taken;
+    await index.recordBlob(key, {
+      digest,
+      sizeBytes,
+      storedAtMs: clock.nowMs(),
+      ...(manifest && { manifest }),
+    });
+    return taken;
+  }
+
+  /** Publishes bytes whose row is written next; the next start completes that after a crash. */
+  async #publish(
+    key: RepositoryKey,
+    { digest, sizeBytes, path }: FolderBlob,
+    mediaType: string | undefined,
+    signal: AbortSignal,
+  ): Promise<Taken> {
+    const { index, store } = this.#parts;
+    await index.beginFill(key, {
+      digest,
+      sizeBytes,
+      ...(mediaType !== undefined && { mediaType }),
+    });
+    let taken: Taken | undefined;
+    try {
+      taken = takenOf(await store.publishFile(digest, path, signal));
+      return taken;
+    } finally {
+      if (taken === undefined || taken.kind === "failed") {
+        await index.dropIntent(digest).catch(() => undefined);
+      }
+    }
+  }
+}
+
+/** Parses a manifest as the mirror parses that of an upstream. */
+export function readMirroredManifest(
+  bytes: Buffer,
+): { readonly manifest: ParsedManifest } | Failed {
+  const manifest = parseManifest(bytes, undefined);
+  if (!manifest.ok) {
+    return { kind: "failed", problem: "unknown", message: manifest.detail };
+  }
+  return manifest.kind === "schema1" ? SCHEMA1_FAILURE : { manifest };
+}
