@@ -1,5 +1,6 @@
 import type { DraftEntry, DraftList } from "./draft-list.ts";
 import type { ListFault } from "./list-entry.ts";
+import { PLATFORM_FORM, readListPlatform } from "./list-platform.ts";
 import { readListReference, REFERENCE_FORM } from "./list-reference.ts";
 import { faultOfRule, type TagRule } from "./tag-rule.ts";
 
@@ -37,10 +38,22 @@ export class Findings {
       this.fault(line, `got ${quote(text)}; expected ${REFERENCE_FORM}`);
       return;
     }
+    const chosen = new Set<string>();
+    for (const platform of platforms) {
+      const read = readListPlatform(platform);
+      if (read === undefined) {
+        this.fault(
+          line,
+          `got the platform ${quote(platform)} of ${ref}; expected ${PLATFORM_FORM}`,
+        );
+        return;
+      }
+      chosen.add(read);
+    }
     this.#add({
       kind: "reference",
       origin: this.#originOf(line),
-      platforms,
+      platforms: [...chosen],
       ref,
     });
   }

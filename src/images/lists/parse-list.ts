@@ -36,6 +36,11 @@ export function draftList(list: ListText): DraftList {
       1,
       `got ${bytes} bytes; expected several lists of at most ${MAX_LIST_BYTES} bytes each`,
     );
+  } else if (list.text.includes("\0")) {
+    findings.fault(
+      1,
+      "got NUL characters; expected UTF-8 (PowerShell writes UTF-16 with >; use Out-File -Encoding utf8)",
+    );
   } else {
     // Editors of some systems begin a file with a byte order mark.
     readList(list.text.replace(/^\uFEFF/, ""), list.format, findings);
@@ -56,7 +61,7 @@ function readList(
   let isWhole = true;
   for (const tree of readYamlTrees(text, ({ line, message }) => {
     isWhole = false;
-    findings.fault(line, message);
+    findings.fault(line, isTemplate(text, line) ? TEMPLATE : message);
   })) {
     if (tree.kind !== "null") trees.push(tree);
   }
@@ -66,6 +71,14 @@ function readList(
   if (grammar !== undefined) readTrees(grammar, trees, findings);
   else if (isWhole)
     findings.fault(first.line, `got another kind of file; expected ${KINDS}`);
+}
+
+const TEMPLATE =
+  "got a template; expected what it renders, as printed by 'helm template'";
+
+/** Whether the line has the braces of Go's templates, which charts consist of. */
+function isTemplate(text: string, line: number): boolean {
+  return text.split(/\r\n|[\n\r]/)[line - 1]?.includes("{{") === true;
 }
 
 function readTrees(

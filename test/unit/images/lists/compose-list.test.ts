@@ -22,7 +22,7 @@ services:
     image: ghcr.io/corp/db@sha256:${"a".repeat(64)}
 `,
     entries: [
-      "4 nginx:1.27 linux/arm64/v8",
+      "4 nginx:1.27 linux/arm64",
       `8 ghcr.io/corp/db@sha256:${"a".repeat(64)}`,
     ],
   },

@@ -264,6 +264,21 @@ void describe("limits of lists", () => {
   });
 });
 
+void describe("texts that are not lists", () => {
+  void it("are named: UTF-16, and templates of charts", () => {
+    const utf16 = Buffer.from("alpine:3\n", "utf16le").toString();
+    assert.match(outlineList(utf16).faults.join(), /^1 got NUL characters; /);
+    for (const [line, text] of [
+      [1, "{{- if .Values.enabled }}\napiVersion: v1\n{{- end }}"],
+      [3, "apiVersion: v1\nkind: Pod\nspec: {{ toYaml .Values.spec }}\n"],
+    ] as const) {
+      assert.deepEqual(outlineList(text).faults, [
+        `${line} got a template; expected what it renders, as printed by 'helm template'`,
+      ]);
+    }
+  });
+});
+
 void describe("any list", () => {
   const LINES =
     `apiVersion: v1|kind: Pod|kind: List|spec:|items:|containers:|- image: a:1|image: b:1|- c|volumes:
