@@ -5,12 +5,11 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import { applyConfig, type ReloadableParts } from "./apply-config.ts";
 import { buildHosted, type BuiltHosted } from "./build-hosted.ts";
 import { buildImages } from "./build-images.ts";
-import { buildJobs } from "./build-jobs.ts";
 import { buildMirror, type BuiltMirror } from "./build-mirror.ts";
 import { buildServers, type BuiltServers } from "./build-servers.ts";
 import { buildStorage, type BuiltStorage } from "./build-storage.ts";
 import { buildUpstreams, type BuiltUpstreams } from "./build-upstreams.ts";
-import type { ServerJobs } from "../images/jobs/server-jobs.ts";
+import { buildWarm, type BuiltWarm } from "./build-warm.ts";
 import { type ClientAccess, openClientAccess } from "./client-access.ts";
 import {
   type AppOverrides,
@@ -57,7 +56,7 @@ interface Parts {
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
   readonly hosted: BuiltHosted;
-  readonly jobs: ServerJobs;
+  readonly warm: BuiltWarm;
   readonly servers: BuiltServers;
 }
 
@@ -88,12 +87,13 @@ export async function buildApp(
   const mirror = await buildMirror(foundation, upstreams, storage, access);
   const built = { foundation, storage, mirror, upstreams };
   const hosted = await buildHosted(built);
-  const jobs = await buildJobs(foundation, storage, {});
+  const images = buildImages({ ...built, hosted });
+  const warm = await buildWarm({ ...built, images });
   let isDraining = false;
   const sources = operatorSources({
     ...built,
-    images: buildImages({ ...built, hosted }),
-    jobs,
+    ...warm,
+    images,
     isDraining: () => isDraining,
   });
   const services = { mirror, hosted, sources };
@@ -108,7 +108,8 @@ export async function buildApp(
     evictor.start();
     mirror.pins.start();
     hosted.start();
-    void jobs.resume();
+    void warm.jobs.resume();
+    warm.warmSchedule.start();
   });
 
   const { metrics, log, logOutput, audit, live } = foundation;
@@ -119,7 +120,7 @@ export async function buildApp(
     storage,
     mirror,
     hosted,
-    jobs,
+    warm,
     servers,
   };
   const reloadable = reloadableParts(parts);
@@ -192,9 +193,10 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
     await servers.registry.close(graceMs);
     await Promise.all([verifier.stop(), scrubbing.stop()]);
     await clientAccess.access.close();
+    await parts.warm.warmSchedule.stop();
     await Promise.all([
       pins.stop(),
-      parts.jobs.stop(),
+      parts.warm.jobs.stop(),
       mirror.close(),
       parts.hosted.stop(),
     ]);

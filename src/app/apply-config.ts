@@ -94,6 +94,7 @@ export async function applyConfig(
   // The code that uses these reads them at each use.
   differs("offline");
   differs("scrub");
+  differs("warm");
   if (
     fingerprintOf(before.notifications) !== fingerprintOf(next.notifications)
   ) {

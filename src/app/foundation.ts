@@ -24,6 +24,8 @@ export interface AppOverrides {
   readonly childrenSchedule?: Schedule;
   /** Schedules the collection and the retention of hosted repositories. */
   readonly hostedSchedule?: Schedule;
+  /** Schedules the warm jobs of the configuration, and the waits of warm jobs. */
+  readonly warmSchedule?: Schedule;
   /** Schedules the upkeep of uploads. */
   readonly uploadSchedule?: Schedule;
 }

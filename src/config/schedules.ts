@@ -1,5 +1,5 @@
 import { type ConfigDocument, hostedOf, type Pruned } from "./document.ts";
-import { formatSeen, type PlacedFault } from "./fault.ts";
+import { formatSeen, type KeyPath, type PlacedFault } from "./fault.ts";
 
 /**
  * Finds schedules that never fire, or that the library that runs them rejects. Loads the library only if
@@ -9,18 +9,27 @@ export async function checkSchedules(
   document: Pruned<ConfigDocument>,
 ): Promise<PlacedFault[]> {
   const faults: PlacedFault[] = [];
-  for (const [name, { retention }] of hostedOf(document)) {
-    const schedule = retention?.schedule;
-    if (schedule === undefined) continue;
+  for (const { path, schedule } of schedulesOf(document)) {
     const expected = await findScheduleFlaw(schedule);
     if (expected === undefined) continue;
-    faults.push({
-      path: ["hosted", name, "retention", "schedule"],
-      seen: formatSeen(schedule),
-      expected,
-    });
+    faults.push({ path, seen: formatSeen(schedule), expected });
   }
   return faults;
+}
+
+function* schedulesOf(
+  document: Pruned<ConfigDocument>,
+): Generator<{ readonly path: KeyPath; readonly schedule: string }> {
+  for (const [name, { retention }] of hostedOf(document)) {
+    const { schedule } = retention ?? {};
+    if (schedule === undefined) continue;
+    yield { path: ["hosted", name, "retention", "schedule"], schedule };
+  }
+  for (const [index, list] of (document.warm ?? []).entries()) {
+    const { schedule } = list ?? {};
+    if (schedule === undefined) continue;
+    yield { path: ["warm", index, "schedule"], schedule };
+  }
 }
 
 /** Returns the expectation that the schedule does not meet; undefined if it is valid. */

@@ -14,6 +14,10 @@ const CONFIG_BOUNDS = {
   maxKeyBytes: 128,
 };
 
+/** `os/architecture` or `os/architecture/variant`, as an operator names a platform. */
+export const PLATFORM_PATTERN =
+  "^[a-z0-9._-]{1,64}/[a-z0-9._-]{1,64}(?:/[a-z0-9._-]{1,64})?$";
+
 interface PlatformDocument {
   readonly os?: unknown;
   readonly architecture?: unknown;

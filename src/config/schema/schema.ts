@@ -10,6 +10,7 @@ import { NOTIFICATION_SCHEMA } from "./notification-schema.ts";
 import { amountOf, listOf, mappingOf, textOf } from "./schema-node.ts";
 import { SERVER_TLS_SCHEMA } from "./server-tls-schema.ts";
 import { UPSTREAM_SCHEMA } from "./upstream-schema.ts";
+import { WARM_SCHEMA } from "./warm-schema.ts";
 import { WELL_KNOWN_UPSTREAMS } from "./well-known-upstreams.ts";
 
 const LISTEN_ADDRESS =
@@ -194,6 +195,7 @@ export const CONFIG_SCHEMA = mappingOf(
       "x-expected": "a list of mappings of url, headersFile and events",
       "x-zero": "no event is sent",
     },
+    warm: WARM_SCHEMA,
     access: ACCESS_SCHEMA,
     trustedProxies: TRUSTED_PROXIES_SCHEMA,
     limits: LIMITS_SCHEMA,

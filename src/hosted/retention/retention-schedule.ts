@@ -4,6 +4,7 @@ import {
   type Schedule,
   scheduleUnref,
 } from "../../telemetry/clock.ts";
+import { CRON_CHECK_MS, CronRuns } from "../../telemetry/cron-runs.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { IndexAwayError } from "../../storage/metadata-index.ts";
 import { ClockSteps } from "../clock-steps.ts";
@@ -18,17 +19,8 @@ export interface RetentionScheduleOptions {
   readonly schedule?: Schedule;
 }
 
-/** Cron expressions have a resolution of a minute; changes of clock and configuration are noticed too. */
-const CHECK_EVERY_MS = 30_000;
 /** The time after a step of the clock in which nothing is deleted because of its age. */
 const SUSPECT_MS = 24 * 3_600_000;
-
-interface NextRun {
-  readonly schedule: string;
-  readonly dueAtMs: number;
-  /** When it was computed; an earlier time shows that the clock was set back. */
-  readonly computedAtMs: number;
-}
 
 /**
  * Applies retention when the cron expression of a registry is due, in local time. Runs that were due
@@ -38,13 +30,14 @@ export class RetentionSchedule {
   readonly #options: RetentionScheduleOptions;
   readonly #clockSteps: ClockSteps;
   /** By the registry's name. */
-  readonly #nextRuns = new Map<string, NextRun>();
+  readonly #runs: CronRuns;
   #cancel: (() => void) | undefined;
   #running: Promise<void> = Promise.resolve();
   #isStopped = false;
 
   constructor(options: RetentionScheduleOptions) {
     this.#options = options;
+    this.#runs = new CronRuns(options.clock);
     this.#clockSteps = new ClockSteps(options.clock, SUSPECT_MS);
   }
 
@@ -75,41 +68,21 @@ export class RetentionSchedule {
     if (this.#isStopped) return;
     this.#cancel = schedule(() => {
       this.#running = this.#check();
-    }, CHECK_EVERY_MS);
+    }, CRON_CHECK_MS);
   }
 
   async #runDue(): Promise<void> {
-    const { registries, retention, clock } = this.#options;
+    const { registries, retention } = this.#options;
     const isSuspect = this.#clockSteps.isRecent();
     const configured = registries().filter((one) => one.retention);
-    const names = new Set(configured.map(({ name }) => name));
-    for (const name of this.#nextRuns.keys()) {
-      if (!names.has(name)) this.#nextRuns.delete(name);
-    }
+    this.#runs.keep(new Set(configured.map(({ name }) => name)));
     for (const { name, retention: rules } of configured) {
       if (rules === undefined || this.#isStopped) continue;
-      const nowMs = clock.nowMs();
-      const known = this.#nextRuns.get(name);
-      const isValid =
-        known?.schedule === rules.schedule && nowMs >= known.computedAtMs;
-      if (isValid && nowMs < known.dueAtMs) continue;
-      this.#nextRuns.set(name, {
-        schedule: rules.schedule,
-        dueAtMs: await nextRunMs(rules.schedule, nowMs),
-        computedAtMs: nowMs,
-      });
-      if (!isValid) continue;
+      if (!(await this.#runs.isDue(name, rules.schedule))) continue;
       await retention.apply({
         registry: name,
         timed: isSuspect ? "none" : "half",
       });
     }
   }
-}
-
-/** Loaded with the first schedule: most configurations have none. */
-async function nextRunMs(schedule: string, nowMs: number): Promise<number> {
-  const { Cron } = await import("croner");
-  const cron = new Cron(schedule, { mode: "5-part", paused: true });
-  return cron.nextRun(new Date(nowMs))?.getTime() ?? Infinity;
 }

@@ -87,9 +87,13 @@ function toRegistryError(error: FastifyError): RegistryError {
   if (validation !== undefined) {
     const [fault] = validation;
     const [, name] = fault?.instancePath.split("/") ?? [];
+    const unknown: unknown = fault?.params["additionalProperty"];
     return new RegistryError(codeOf(validationContext, name), {
       status: 400,
-      detail: `${name ?? validationContext}: ${fault?.message ?? "not valid"}; see /api/v1/openapi.json`,
+      detail:
+        typeof unknown === "string"
+          ? `${[name, unknown].filter((part) => part !== undefined).join(".")}: got an unknown member; see /api/v1/openapi.json`
+          : `${name ?? validationContext}: ${fault?.message ?? "not valid"}; see /api/v1/openapi.json`,
     });
   }
   // Fastify's own: a body that is too long, not JSON, or of another media type.

@@ -25,9 +25,3 @@ export const MAX_WARM_BYTES = 16 * 1024 * 1024;
 export const MAX_WARM_PLATFORMS = 32;
 /** Images of one job, those of expanded tag lists included. */
 export const MAX_WARM_IMAGES = 100_000;
-
-/** `os/arch[/variant]`, as indexes name platforms. */
-export const PLATFORM_PATTERN =
-  "^[a-z0-9._-]{1,64}/[a-z0-9._-]{1,64}(?:/[a-z0-9._-]{1,64})?$";
-export const PLATFORM_EXPECTED =
-  "OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64";

@@ -86,7 +86,7 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "keys of features that do not exist",
     yaml: "acme: { email: a }\nhosted: { local: { signatures: [] } }\nupstreams:\n  quay.io:\n    quota: 0\n    credentials: { username: a, password: b, tokenFile: c }\n    access: shared\n",
     faults: [
-      ":1: acme: got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, access, trustedProxies, limits, audit, log",
+      ":1: acme: got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, warm, access, trustedProxies, limits, audit, log",
       ":2: hosted.local.signatures: got an unknown key; expected one of default, hostnames, anonymousPush, immutableTags, quota, maxManifestSize, uploadExpiry, retention",
       ":5: upstreams.quay.io.quota: got an unknown key; expected one of default, endpoints, aliases, hostnames, libraryPrefix, credentials, access, freshness, allow, deny, redirectHosts, tokenRealms, concurrency, bandwidth, connectTimeout, headersTimeout, idleTimeout, proxy, tls",
       ":6: upstreams.quay.io.credentials.tokenFile: got an unknown key; expected one of username, password, passwordFile, dockerConfigFile, helper",
@@ -96,10 +96,10 @@ const SCHEMA_FAULTS: readonly Case[] = [
     name: "unknown keys that would break a line or a terminal",
     yaml: '"a b": 1\n"a\\nb": 1\n"\\e[31m": 1\n__proto__: { offline: true }\n',
     faults: [
-      ':1: "a b": got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, access, trustedProxies, limits, audit, log',
-      ':2: "a\\nb": got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, access, trustedProxies, limits, audit, log',
-      ':3: "\\u001b[31m": got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, access, trustedProxies, limits, audit, log',
-      ":4: __proto__: got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, access, trustedProxies, limits, audit, log",
+      ':1: "a b": got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, warm, access, trustedProxies, limits, audit, log',
+      ':2: "a\\nb": got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, warm, access, trustedProxies, limits, audit, log',
+      ':3: "\\u001b[31m": got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, warm, access, trustedProxies, limits, audit, log',
+      ":4: __proto__: got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, warm, access, trustedProxies, limits, audit, log",
     ],
   },
   {
@@ -425,7 +425,7 @@ upstreams:
     tls: { caFile: nowhere.crt }
 `,
     faults: [
-      ":1: loglevel: got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, access, trustedProxies, limits, audit, log",
+      ":1: loglevel: got an unknown key; expected one of listen, tls, operator, storage, eviction, scrub, offline, upstreams, hosted, notifications, warm, access, trustedProxies, limits, audit, log",
       ":3: upstreams.quay.io.access: got no value beside credentials; expected access: shared; with it every client of the mirror may read what these credentials fetched",
       ":4: upstreams.quay.io.credentials.passwordFile: got FOLDER/nowhere (no such file); expected a readable file no larger than 64 KiB",
       ':5: upstreams.quay.io.connectTimeout: got "1h"; expected a duration above 0s and at most 18s, such as 5s',

@@ -81,6 +81,7 @@ void test("uses the defaults of the contract without file and environment", asyn
     offline: false,
     hosted: [LOCAL],
     notifications: [],
+    warm: [],
     trustedProxies: [],
     limits: { connections: 0, connectionsPerAddress: 0, fills: 0, uploads: 0 },
     audit: {},
@@ -198,6 +199,8 @@ hosted:
 notifications:
   - { url: "https://hooks.corp/entrepot", headersFile: hook-headers }
   - { url: "http://127.0.0.1:8080/", events: [push, pull, delete, mount] }
+warm:
+  - { schedule: 30 2 * * SUN, list: images.txt, platforms: [linux/arm64/v8], withReferrers: true, pin: true }
 log: { level: trace, format: pretty }
 `);
   const { upstreams, notifications, ...config } = configOf(result);
@@ -268,6 +271,15 @@ log: { level: trace, format: pretty }
           rules: [],
           untaggedMs: 7 * 86_400_000,
         },
+      },
+    ],
+    warm: [
+      {
+        schedule: "30 2 * * SUN",
+        list: join(folder.path, "images.txt"),
+        platforms: ["linux/arm64/v8"],
+        withReferrers: true,
+        pin: true,
       },
     ],
     trustedProxies: ["10.0.0.1", "fd00::/64"],

@@ -1,0 +1,94 @@
+import { AuditedImages } from "../images/audited-images.ts";
+import type { ImageServices } from "../images/create-images.ts";
+import type { ServerJobs } from "../images/jobs/server-jobs.ts";
+import type { PlanParts, WarmPlan } from "../images/warm/warm-plan.ts";
+import type { WarmRequest } from "../images/warm/warm-request.ts";
+import { WarmSchedule } from "../images/warm/warm-schedule.ts";
+import type { WarmParts } from "../images/warm/warm-work.ts";
+import { scheduleUnref } from "../telemetry/clock.ts";
+import { buildJobs } from "./build-jobs.ts";
+import type { BuiltMirror } from "./build-mirror.ts";
+import type { BuiltStorage } from "./build-storage.ts";
+import type { BuiltUpstreams } from "./build-upstreams.ts";
+import type { Foundation } from "./foundation.ts";
+import { namesUpstream } from "./upstream-set.ts";
+
+/** The sender of a job's orders: notifications have no fields for it. */
+const JOB_SENDER = {
+  user: undefined,
+  userAgent: undefined,
+  host: undefined,
+  method: "POST",
+};
+
+export interface BuiltWarm {
+  readonly jobs: ServerJobs;
+  /** Starts the jobs of the configuration. */
+  readonly warmSchedule: WarmSchedule;
+  /** Finds what a job would fetch. */
+  readonly planWarm: (
+    request: WarmRequest,
+    signal: AbortSignal,
+  ) => Promise<WarmPlan>;
+}
+
+/** Builds the jobs of the server, and what makes images of lists present: its code is loaded with the first order. */
+export async function buildWarm({
+  foundation,
+  upstreams: { set, routes },
+  storage,
+  mirror: { mirror },
+  images: { hosted, orders },
+}: {
+  readonly foundation: Foundation;
+  readonly upstreams: BuiltUpstreams;
+  readonly storage: BuiltStorage;
+  readonly mirror: BuiltMirror;
+  readonly images: ImageServices;
+}): Promise<BuiltWarm> {
+  const { live, overrides, clock, log } = foundation;
+  const { index } = storage.cache;
+  const { warmSchedule: schedule = scheduleUnref } = overrides;
+  const parts: WarmParts & PlanParts = {
+    mirror,
+    index,
+    routes,
+    parseList: async (list) => {
+      const { parseList } = await import("../images/lists/parse-list.ts");
+      return parseList(list);
+    },
+    isUpstream: (name) => namesUpstream(set, name),
+    isHosted: (name) => hosted.isHosted(name),
+    isStored: async ({ key, reference }) =>
+      (await index.getRoot(key, reference)) !== undefined,
+    isOffline: () => live.config.offline,
+    pin: (image, client) =>
+      new AuditedImages(orders, { ...JOB_SENDER, client }).setPinned(
+        image,
+        true,
+      ),
+    clock,
+    log,
+    schedule,
+  };
+  const jobs = await buildJobs(foundation, storage, {
+    warm: async () => {
+      const { createWarmWork } = await import("../images/warm/warm-work.ts");
+      return createWarmWork(parts);
+    },
+  });
+  return {
+    jobs,
+    warmSchedule: new WarmSchedule({
+      lists: () => live.config.warm,
+      jobs,
+      clock,
+      log,
+      schedule,
+    }),
+    planWarm: async (request, signal) => {
+      const { planWarm } = await import("../images/warm/warm-plan.ts");
+      return planWarm(parts, request, signal);
+    },
+  };
+}
