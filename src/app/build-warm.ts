@@ -1,12 +1,11 @@
 import { AuditedImages } from "../images/audited-images.ts";
 import type { ImageServices } from "../images/create-images.ts";
-import type { ServerJobs } from "../images/jobs/server-jobs.ts";
+import { ServerJobs } from "../images/jobs/server-jobs.ts";
 import type { PlanParts, WarmPlan } from "../images/warm/warm-plan.ts";
 import type { WarmRequest } from "../images/warm/warm-request.ts";
 import { WarmSchedule } from "../images/warm/warm-schedule.ts";
 import type { WarmParts } from "../images/warm/warm-work.ts";
 import { scheduleUnref } from "../telemetry/clock.ts";
-import { buildJobs } from "./build-jobs.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
@@ -32,7 +31,10 @@ export interface BuiltWarm {
   ) => Promise<WarmPlan>;
 }
 
-/** Builds the jobs of the server, and what makes images of lists present: its code is loaded with the first order. */
+/**
+ * Creates the jobs of the server, with those that are kept in the index (none runs yet), and what makes
+ * images of lists present: its code is loaded with the first order.
+ */
 export async function buildWarm({
   foundation,
   upstreams: { set, routes },
@@ -71,12 +73,18 @@ export async function buildWarm({
     log,
     schedule,
   };
-  const jobs = await buildJobs(foundation, storage, {
-    warm: async () => {
-      const { createWarmWork } = await import("../images/warm/warm-work.ts");
-      return createWarmWork(parts);
+  const jobs = new ServerJobs({
+    records: index,
+    works: {
+      warm: async () => {
+        const { createWarmWork } = await import("../images/warm/warm-work.ts");
+        return createWarmWork(parts);
+      },
     },
+    clock,
+    log,
   });
+  await jobs.open();
   return {
     jobs,
     warmSchedule: new WarmSchedule({

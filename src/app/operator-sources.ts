@@ -26,6 +26,7 @@ export function operatorSources(parts: {
   readonly mirror: BuiltMirror;
   readonly images: ImageServices;
   readonly jobs: Jobs;
+  readonly planWarm: OperatorSources["planWarm"];
   readonly isDraining: () => boolean;
 }): OperatorSources {
   const { metrics, audit } = parts.foundation;
@@ -37,6 +38,7 @@ export function operatorSources(parts: {
     upstreams: () => set.mirrored.map(({ client }) => client.status()),
     images,
     jobs: parts.jobs,
+    planWarm: parts.planWarm,
     audit,
     orders,
     hosted,

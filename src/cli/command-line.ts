@@ -2,6 +2,7 @@ import { setImmediate } from "node:timers/promises";
 import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
 import type { CommandIo, CommandLine } from "./declare-command.ts";
+import { addWarmCommand } from "./content/warm-command.ts";
 import { FOREIGN_WORDS } from "./foreign-words.ts";
 import { addTakeoverCommand } from "./content/takeover/takeover-command.ts";
 import { addImageCommands } from "./images/image-commands.ts";
@@ -95,6 +96,7 @@ export function createProgram(
   addImageCommands(commandLine);
   addTakeoverCommand(commandLine);
   addSetupCommands(commandLine);
+  addWarmCommand(commandLine);
   addClientConfigCommand(commandLine);
   addCompletionCommand(commandLine);
   return program;

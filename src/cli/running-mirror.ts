@@ -12,8 +12,14 @@ const TIMEOUTS = {
 };
 export const SCRUB_PATH = "/api/v1/scrub";
 export const GC_PATH = "/api/v1/gc";
+/** Its dry run asks for every image. */
+export const WARM_PATH = "/api/v1/warm";
 /** Requests whose duration grows with the content. */
-const LONG_PATHS: ReadonlySet<string> = new Set([SCRUB_PATH, GC_PATH]);
+const LONG_PATHS: ReadonlySet<string> = new Set([
+  SCRUB_PATH,
+  GC_PATH,
+  WARM_PATH,
+]);
 export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 export interface OperatorAnswer {

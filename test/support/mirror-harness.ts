@@ -50,6 +50,7 @@ export interface TestMirrorOptions {
       | "scrub"
       | "trustedProxies"
       | "upstreamTemplates"
+      | "warm"
     >
   >;
   readonly scrubSchedule?: AppOverrides["scrubSchedule"];
@@ -62,6 +63,8 @@ export interface TestMirrorOptions {
   readonly childrenSchedule?: Schedule | "default";
   /** Schedules the collection and the retention of hosted repositories; default: as in production. */
   readonly hostedSchedule?: Schedule;
+  /** Schedules warm lists and the waits of warm jobs; default: as in production. */
+  readonly warmSchedule?: Schedule;
   /** Schedules the expiry of uploads; default: as in production. */
   readonly uploadSchedule?: Schedule;
   /** Default: a clock that only the test moves. */
@@ -182,6 +185,7 @@ export class TestMirror {
       probeSchedule = neverProbe,
       scrubSchedule,
       hostedSchedule,
+      warmSchedule,
       uploadSchedule,
     } = this.#overrides;
     const { childrenSchedule = never } = this.#overrides;
@@ -198,6 +202,7 @@ export class TestMirror {
       ...(patienceMs === undefined ? {} : { patienceMs }),
       ...(scrubSchedule === undefined ? {} : { scrubSchedule }),
       ...(hostedSchedule === undefined ? {} : { hostedSchedule }),
+      ...(warmSchedule === undefined ? {} : { warmSchedule }),
       ...(uploadSchedule === undefined ? {} : { uploadSchedule }),
       ...(childrenSchedule === "default" ? {} : { childrenSchedule }),
     });

@@ -10,6 +10,7 @@ import type { ImagesSource } from "./images-source.ts";
 import { eventsApi } from "./api-events.ts";
 import { jobsApi, type JobsSource } from "./api-jobs.ts";
 import { statusApi, type StatusSource } from "./api-status.ts";
+import { warmApi, type WarmSource } from "./api-warm.ts";
 import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
 import { tagsApi } from "./api-tags.ts";
 import { describeRoutes, type OperationSchema, type Route } from "./openapi.ts";
@@ -21,6 +22,7 @@ export interface OperatorApiSources
     ExportSource,
     ImagesSource,
     JobsSource,
+    WarmSource,
     ScrubSource,
     StatusSource,
     UpstreamsSource {}
@@ -71,6 +73,7 @@ export async function operatorApi(
   void app.register(exportApi, sources);
   void app.register(jobsApi, sources);
   void app.register(eventsApi, sources);
+  void app.register(warmApi, sources);
 }
 
 /**

@@ -43,6 +43,7 @@ const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
     garbage: { collect: notAsked },
     audit: NO_AUDIT,
   },
+  planWarm: notAsked,
   jobs: {
     start: notAsked,
     track: notAsked,

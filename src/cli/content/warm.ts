@@ -1,0 +1,199 @@
+import { homedir } from "node:os";
+import type { Config } from "../../config/config.ts";
+import { formatFault } from "../../config/fault.ts";
+import { loadConfig } from "../../config/load.ts";
+import { formatListenAddress } from "../../config/schema/forms.ts";
+import type { Job } from "../../images/jobs/job.ts";
+import type { ListFormat } from "../../images/lists/list-entry.ts";
+import type { WarmPlan } from "../../images/warm/warm-plan.ts";
+import { MAX_WARM_BYTES } from "../../images/warm/warm-request.ts";
+import { PLATFORM_PATTERN } from "../../oci/platform.ts";
+import { messageOf } from "../../telemetry/error-record.ts";
+import type { CommandIo } from "../declare-command.ts";
+import { Failed } from "../images/image-backend.ts";
+import { outputStyle, printable } from "../output/output-style.ts";
+import {
+  type AskMirror,
+  findRunningMirror,
+  problemText,
+  WARM_PATH,
+} from "../running-mirror.ts";
+import { writeOut } from "../write-out.ts";
+import { followJob } from "./follow-job.ts";
+import { readWarmArguments, type WarmArguments } from "./warm-lists.ts";
+import { endText, failuresText, planText } from "./warm-output.ts";
+
+export interface WarmOptions extends CommandIo {
+  readonly args: readonly string[];
+  readonly configFile: string | undefined;
+  readonly format: ListFormat | undefined;
+  readonly platforms: readonly string[];
+  readonly withReferrers: boolean;
+  readonly concurrency: number | undefined;
+  readonly isDryRun: boolean;
+  readonly wait: boolean;
+  readonly pin: boolean;
+  /** Leaves the job to the mirror. */
+  readonly isDetached: boolean;
+  readonly json: boolean;
+}
+
+/**
+ * Orders the running mirror to make images present, and shows the progress of the job.
+ *
+ * @returns the exit code: 0 done; 1 an image failed, or the end of the job is unknown; 2 wrong usage,
+ *   invalid configuration, or no mirror runs
+ */
+export async function runWarm(options: WarmOptions): Promise<number> {
+  const { env, cwd, stderr } = options;
+  const loaded = await loadConfig({
+    configFile: options.configFile,
+    env,
+    cwd,
+    home: homedir(),
+  });
+  if (!loaded.ok) {
+    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
+    return 2;
+  }
+  try {
+    checkPlatforms(options.platforms);
+    const args = await readWarmArguments(options.args, {
+      ...options,
+      home: homedir(),
+    });
+    const body = orderOf(args, options);
+    const ask = await findRunningMirror(loaded.config);
+    if (ask === undefined) throw noMirror(loaded.config);
+    await writeNotes(args, options);
+    return options.isDryRun
+      ? await runPlan(ask, body, options)
+      : await runJob(ask, body, options);
+  } catch (error) {
+    await writeOut(stderr, `entrepot: ${messageOf(error)}\n`);
+    return error instanceof Failed ? error.exitCode : 1;
+  }
+}
+
+/** @throws Failed */
+function checkPlatforms(platforms: readonly string[]): void {
+  const pattern = new RegExp(PLATFORM_PATTERN);
+  const wrong = platforms.find((platform) => !pattern.test(platform));
+  if (wrong === undefined) return;
+  throw new Failed(
+    2,
+    `--platform: got ${wrong}; expected OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64`,
+  );
+}
+
+/** @throws Failed if the lists are too long for one request */
+function orderOf(
+  { lists, refs }: WarmArguments,
+  options: WarmOptions,
+): Record<string, unknown> {
+  const { platforms, withReferrers, concurrency, wait, pin } = options;
+  const body = {
+    lists,
+    refs,
+    platforms,
+    withReferrers,
+    ...(concurrency === undefined ? {} : { concurrency }),
+    wait,
+    pin,
+    dryRun: options.isDryRun,
+  };
+  const sizeBytes = Buffer.byteLength(JSON.stringify(body));
+  if (sizeBytes <= MAX_WARM_BYTES) return body;
+  throw new Failed(
+    2,
+    `got lists of ${sizeBytes} bytes; expected at most ${MAX_WARM_BYTES} in one run: split them`,
+  );
+}
+
+function noMirror({ operator: { listen } }: Config): Failed {
+  const where =
+    listen === undefined
+      ? "the operator API is disabled (operator.listen)"
+      : `none answers at ${formatListenAddress(listen)} with this storage root, or it requires another operator token`;
+  return new Failed(
+    2,
+    `warm needs a running mirror, and ${where}; start it with 'entrepot serve'`,
+  );
+}
+
+/** Prints what the lists say and the mirror does not apply, such as credentials. */
+async function writeNotes(
+  { lists }: WarmArguments,
+  { stderr }: WarmOptions,
+): Promise<void> {
+  if (lists.length === 0) return;
+  const { parseList } = await import("../../images/lists/parse-list.ts");
+  for (const list of lists) {
+    for (const { origin, message } of parseList(list).notes) {
+      await writeOut(
+        stderr,
+        `entrepot: note: ${printable(`${origin}: ${message}`)}\n`,
+      );
+    }
+  }
+}
+
+async function runPlan(
+  ask: AskMirror,
+  order: unknown,
+  { stdout, stderr, env, json }: WarmOptions,
+): Promise<number> {
+  const plan = await post<WarmPlan>(ask, order, 200);
+  await writeOut(
+    stdout,
+    json
+      ? `${JSON.stringify(plan, undefined, 2)}\n`
+      : planText(plan, outputStyle(stdout, env)),
+  );
+  await writeOut(stderr, failuresText(plan.errors, plan.errorCount));
+  return plan.errorCount === 0 ? 0 : 1;
+}
+
+async function runJob(
+  ask: AskMirror,
+  order: unknown,
+  options: WarmOptions,
+): Promise<number> {
+  const { stdout, stderr, json } = options;
+  const job = await post<Job>(ask, order, 202);
+  if (options.isDetached) {
+    await writeOut(
+      stdout,
+      json
+        ? `${JSON.stringify(job, undefined, 2)}\n`
+        : `job ${job.id}: ${job.state}; see 'entrepot jobs ${job.id}'\n`,
+    );
+    return 0;
+  }
+  const startedAtMs = performance.now();
+  const ended = await followJob(ask, job, { ...options, isQuiet: json });
+  // The reason was printed; the job continues.
+  if (ended === undefined) return 1;
+  await writeOut(
+    stdout,
+    json
+      ? `${JSON.stringify(ended, undefined, 2)}\n`
+      : endText(ended, performance.now() - startedAtMs),
+  );
+  await writeOut(stderr, failuresText(ended.errors, ended.errorCount));
+  return ended.state === "done" && ended.errorCount === 0 ? 0 : 1;
+}
+
+/** @throws Failed with the mirror's reason */
+async function post<T>(
+  ask: AskMirror,
+  order: unknown,
+  wanted: number,
+): Promise<T> {
+  const { status, body } = await ask("POST", WARM_PATH, order);
+  if (status === wanted) return body as T;
+  throw new Failed(
+    status === 400 ? 2 : 1,
+    `the running mirror refused the order: ${problemText(body)}`,
+  );
+}
