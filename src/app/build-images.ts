@@ -8,7 +8,7 @@ import type { Foundation } from "./foundation.ts";
 export function buildImages({
   foundation: { live, clock, audit },
   upstreams: { set, routes },
-  storage: { cache, hot, evictor },
+  storage,
   hosted,
 }: {
   readonly foundation: Foundation;
@@ -16,6 +16,7 @@ export function buildImages({
   readonly storage: BuiltStorage;
   readonly hosted: BuiltHosted;
 }): ImageServices {
+  const { cache, hot, evictor, room } = storage;
   return createImages({
     index: cache.index,
     blobs: cache.blobs,
@@ -31,5 +32,8 @@ export function buildImages({
     events: hosted.upkeep.onEvent,
     garbage: hosted.upkeep.garbage,
     audit,
+    room,
+    readBounds: () => storage.readBounds(),
+    recovered: () => cache.upkeep.recovered(),
   });
 }

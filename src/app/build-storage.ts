@@ -2,6 +2,7 @@ import { EventEmitter } from "node:events";
 import type { EvictionConfig } from "../config/config.ts";
 import { createRoomLimits } from "../retention/eviction-limits.ts";
 import { Evictor } from "../retention/evictor.ts";
+import { readRoomBounds, type RoomBounds } from "../retention/room-bounds.ts";
 import { Room } from "../retention/room.ts";
 import { amountOf } from "../retention/room-limits.ts";
 import { HotManifests } from "../storage/hot-manifests.ts";
@@ -14,6 +15,8 @@ export interface BuiltStorage {
   readonly hot: HotManifests;
   readonly evictor: Evictor;
   readonly room: Room;
+  /** Returns what is stored, and what may be stored at most. */
+  readBounds(): Promise<RoomBounds>;
   /** Applies changed limits and checks them soon. */
   setEviction(eviction: EvictionConfig): void;
 }
@@ -65,6 +68,7 @@ export async function buildStorage({
       minFreeBytes: (space) => amountOf(limits.minFree, space, 0),
       isOutOfRoom: () => upkeep.isOutOfRoom,
     }),
+    readBounds: () => readRoomBounds({ index, limits, readSpace }),
     setEviction: (eviction) => {
       limits = createRoomLimits(eviction);
       evictor.notifyStored();

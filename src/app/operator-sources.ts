@@ -4,6 +4,7 @@ import type {
 } from "../http/operator/operator-routes.ts";
 import type { ImageServices } from "../images/create-images.ts";
 import { TrackedExports } from "../images/bundles/export/tracked-exports.ts";
+import { TrackedImports } from "../images/bundles/import/tracked-imports.ts";
 import type { Jobs } from "../images/jobs/job.ts";
 import { refreshImage } from "../images/refresh-image.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
@@ -45,6 +46,7 @@ export function operatorSources(parts: {
     refresh: (image) =>
       refreshImage(mirror, (name) => namesUpstream(set, name), image),
     scrub: scrubbing.scrub,
+    imports: new TrackedImports(parts.images.importBundle, parts.jobs),
     exports: new TrackedExports({ open: openExport, jobs: parts.jobs, audit }),
     status: statusReporter(parts),
     refreshMetrics: async () => {

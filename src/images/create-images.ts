@@ -12,6 +12,10 @@ import type { Audit } from "../telemetry/audit.ts";
 import type { Clock } from "../telemetry/clock.ts";
 import type { ImageOrders } from "./audited-images.ts";
 import type { OpenExport } from "./bundles/export/tracked-exports.ts";
+import type {
+  ImportBundle,
+  ImportParts,
+} from "./bundles/import/import-bundle.ts";
 import { HostedImages } from "./hosted-images.ts";
 import { HostedSummaries } from "./hosted-summaries.ts";
 import { Images } from "./images.ts";
@@ -23,6 +27,7 @@ export interface ImageServices {
   readonly summaries: HostedSummaries;
   readonly orders: ImageOrders;
   readonly openExport: OpenExport;
+  readonly importBundle: ImportBundle;
 }
 
 /** Creates the services of operators, for a running mirror or for the storage root of a stopped one. */
@@ -44,6 +49,9 @@ export function createImages(parts: {
   readonly events: EventSink;
   readonly garbage: Pick<Collection, "collect" | "reclaim">;
   readonly audit: Pick<Audit, "record">;
+  readonly room: NonNullable<ImportParts["room"]>;
+  readonly readBounds: ImportParts["readBounds"];
+  readonly recovered: ImportParts["recovered"];
 }): ImageServices {
   const { routes, hasCredentials, garbage, audit } = parts;
   const hosted = new HostedImages(parts);
@@ -51,9 +59,11 @@ export function createImages(parts: {
   const writes = new ManifestWrites({ ...parts, store: parts.blobs });
   const sharesBlobs = (registry: string): boolean =>
     routes.findUpstream(registry) !== undefined && !hasCredentials(registry);
+  const putManifest: TagImageParts["putManifest"] = (repository, manifest) =>
+    writes.put(repository, manifest);
   const tagging: TagImageParts = {
     ...parts,
-    putManifest: (repository, manifest) => writes.put(repository, manifest),
+    putManifest,
     findHosted: (registry) => routes.findHosted(registry),
     sharesBlobs,
   };
@@ -69,6 +79,11 @@ export function createImages(parts: {
         request,
         options,
       );
+    },
+    importBundle: async (...input) => {
+      const { importBundle } =
+        await import("./bundles/import/import-bundle.ts");
+      return importBundle({ ...parts, putManifest }, ...input);
     },
   };
 }

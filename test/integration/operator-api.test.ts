@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Ajv } from "ajv";
+import { bundleMembers, tarOf } from "../support/bundle-archive.ts";
 import { hostedConfig } from "../support/hosted-config.ts";
 import { buildImage, buildMultiArch } from "../support/image-builder.ts";
 import {
@@ -394,6 +395,7 @@ void describe("the operator API", () => {
       "/api/v1/images/{ref}",
       "/api/v1/images/{ref}/pin",
       "/api/v1/images/{ref}/refresh",
+      "/api/v1/import",
       "/api/v1/jobs",
       "/api/v1/jobs/{id}",
       "/api/v1/openapi.json",
@@ -404,6 +406,9 @@ void describe("the operator API", () => {
       "/api/v1/upstreams",
       "/api/v1/warm",
     ]);
+    const bundle = new Uint8Array(
+      await tarOf(bundleMembers({ [`${APP}:2`]: single })),
+    );
     for (const [path, methods] of Object.entries(paths)) {
       for (const [method, operation] of Object.entries(methods)) {
         // Streams have tests of their own.
@@ -421,6 +426,7 @@ void describe("the operator API", () => {
             path.replace("{ref}", ref).replace("{id}", JOB),
           {
             ...(order === undefined ? {} : jsonBody(JSON.stringify(order))),
+            ...(path.endsWith("/import") ? { body: bundle } : {}),
             method: method.toUpperCase(),
           },
         );

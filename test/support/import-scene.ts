@@ -16,12 +16,12 @@ import { parseImageText } from "../../src/images/image-reference.ts";
 import { RegistryError } from "../../src/oci/errors.ts";
 import type { RepositoryKey, Tag } from "../../src/oci/reference.ts";
 import { Evictor } from "../../src/retention/evictor.ts";
+import { readRoomBounds } from "../../src/retention/room-bounds.ts";
 import { Room } from "../../src/retention/room.ts";
 import { createRoutes } from "../../src/routing/routes.ts";
 import { HotManifests } from "../../src/storage/hot-manifests.ts";
 import { openLocalStorage } from "../../src/storage/local/open-local-storage.ts";
 import type { Storage } from "../../src/storage/storage.ts";
-import { storedBytes } from "../../src/storage/metadata-index.ts";
 import type { AuditEvent } from "../../src/telemetry/audit.ts";
 import { systemClock } from "../../src/telemetry/clock.ts";
 import { type AfterTest, releaseAfter } from "./after-test.ts";
@@ -95,15 +95,16 @@ export async function openImportScene(
   const { index, blobs } = storage;
   const events: HostedEvent[] = [];
   const audited: AuditEvent[] = [];
+  const limits = {
+    maxSize: { bytes: maxBytes },
+    minFree: { bytes: 0 },
+    maxIdleMs: Infinity,
+    isKept: () => false,
+  };
   const evictor = new Evictor({
     index,
     blobs,
-    limits: {
-      maxSize: { bytes: maxBytes },
-      minFree: { bytes: 0 },
-      maxIdleMs: Infinity,
-      isKept: () => false,
-    },
+    limits,
     readSpace,
     clock: systemClock,
     log: LOG,
@@ -138,12 +139,7 @@ export async function openImportScene(
       hosted,
     ),
     room: new Room({ evictor, readSpace }),
-    readLimits: async () => ({
-      limitBytes: maxBytes,
-      storedBytes: storedBytes(await index.totals()),
-      usableBytes: undefined,
-      space: undefined,
-    }),
+    readBounds: () => readRoomBounds({ index, limits, readSpace }),
     recovered: () => storage.upkeep.recovered(),
     audit: { record: (event) => void audited.push(event) },
   };
@@ -151,7 +147,7 @@ export async function openImportScene(
     const bytes = Buffer.isBuffer(content) ? content : await tarOf(content);
     return importBundle(
       { ...parts, ...other },
-      { bytes: inChunks(bytes), sizeBytes: bytes.length, isPlain: true },
+      { bytes: inChunks(bytes), sizeBytes: bytes.length },
       { ...NO_OPTIONS, ...options },
       {
         signal: new AbortController().signal,

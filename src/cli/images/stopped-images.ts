@@ -18,6 +18,9 @@ import { type TagTarget, tagText } from "../../images/tag-image.ts";
 import { RegistryError } from "../../oci/errors.ts";
 import { createRoomLimits } from "../../retention/eviction-limits.ts";
 import { Evictor } from "../../retention/evictor.ts";
+import { readRoomBounds } from "../../retention/room-bounds.ts";
+import { amountOf } from "../../retention/room-limits.ts";
+import { Room } from "../../retention/room.ts";
 import { createRoutes } from "../../routing/routes.ts";
 import { HotManifests } from "../../storage/hot-manifests.ts";
 import { storedBytes } from "../../storage/metadata-index.ts";
@@ -153,13 +156,21 @@ async function openImages(config: Config, audit: CommandAudit) {
   }
   const { index, blobs, upkeep } = storage;
   await upkeep.recovered();
+  const limits = createRoomLimits(config.eviction);
+  const readSpace = () => upkeep.readSpace();
   const evictor = new Evictor({
     index,
     blobs,
-    limits: createRoomLimits(config.eviction),
-    readSpace: () => upkeep.readSpace(),
+    limits,
+    readSpace,
     clock,
     log: LOG,
+  });
+  const room = new Room({
+    evictor,
+    readSpace,
+    minFreeBytes: (space) => amountOf(limits.minFree, space, 0),
+    isOutOfRoom: () => upkeep.isOutOfRoom,
   });
   const registries = () => config.hosted;
   const retention = new Retention({
@@ -191,6 +202,9 @@ async function openImages(config: Config, audit: CommandAudit) {
     events: () => undefined,
     garbage,
     audit,
+    room,
+    readBounds: () => readRoomBounds({ index, limits, readSpace }),
+    recovered: () => upkeep.recovered(),
   });
   const close = async (): Promise<void> => {
     await evictor.stop();

@@ -4,6 +4,7 @@ import { exportApi, type ExportSource } from "./api-export.ts";
 import { gcApi } from "./api-gc.ts";
 import { imageApi } from "./api-image.ts";
 import { imagesApi } from "./api-images.ts";
+import { importApi, type ImportSource } from "./api-import.ts";
 import { DENIED, type Json, json, SHARED_SCHEMAS } from "./api-schemas.ts";
 import { scrubApi, type ScrubSource } from "./api-scrub.ts";
 import type { ImagesSource } from "./images-source.ts";
@@ -21,6 +22,7 @@ export interface OperatorApiSources
   extends
     ExportSource,
     ImagesSource,
+    ImportSource,
     JobsSource,
     WarmSource,
     ScrubSource,
@@ -70,6 +72,7 @@ export async function operatorApi(
   void app.register(scrubApi, sources);
   void app.register(tagsApi, sources);
   void app.register(gcApi, sources);
+  void app.register(importApi, sources);
   void app.register(exportApi, sources);
   void app.register(jobsApi, sources);
   void app.register(eventsApi, sources);

@@ -26,19 +26,22 @@ export function sendProblem(
   reply: FastifyReply,
   error: RegistryError,
 ): FastifyReply {
-  const { code, message: title, status, detail } = error;
   return reply
-    .code(status)
+    .code(error.status)
     .type("application/problem+json")
-    .send(
-      JSON.stringify({
-        type: `urn:entrepot:problem:${code.toLowerCase().replaceAll("_", "-")}`,
-        title,
-        status,
-        detail,
-        errors: [{ code, message: title, detail }],
-      }),
-    );
+    .send(problemText(error));
+}
+
+/** Formats an error as {@link sendProblem} sends it. */
+export function problemText(error: RegistryError): string {
+  const { code, message: title, status, detail } = error;
+  return JSON.stringify({
+    type: `urn:entrepot:problem:${code.toLowerCase().replaceAll("_", "-")}`,
+    title,
+    status,
+    detail,
+    errors: [{ code, message: title, detail }],
+  });
 }
 
 /** The error handler of the operator API. */
@@ -80,7 +83,10 @@ export function handleBadPath(
   );
 }
 
-function toRegistryError(error: FastifyError): RegistryError {
+/** Maps any error of a handler to the one that its client gets. */
+export function toRegistryError(
+  error: Partial<FastifyError> | RegistryError | Refusal,
+): RegistryError {
   if (error instanceof Refusal) return error.error;
   if (error instanceof RegistryError) return error;
   const { statusCode: status = 500, validation, validationContext } = error;

@@ -17,21 +17,24 @@ const MAX_ZSTD_WINDOW_LOG = 27;
 /**
  * Decompresses gzip or zstd, recognised by the first bytes; passes anything else unchanged.
  *
+ * @param onPlain called before the first byte of anything else
  * @throws RegistryError if the compressed data is damaged or ends early; what the source throws
  */
-export async function* decompress(source: Bytes): Bytes {
+export async function* decompress(
+  source: Bytes,
+  onPlain: () => Promise<void> = () => Promise.resolve(),
+): Bytes {
   const { head, rest } = await readHead(source);
   const joined = chain(head, rest);
-  if (startsWith(head, GZIP)) yield* through(joined, "gzip", createGunzip());
-  else if (isZstd(head)) {
+  if (startsWith(head, GZIP)) {
+    yield* through(joined, "gzip", createGunzip());
+  } else if (isZstd(head)) {
     const params = { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG };
     yield* through(joined, "zstd", createZstdDecompress({ params }));
-  } else yield* joined;
-}
-
-/** Whether the first bytes are those of a compressed stream. */
-export function isCompressed(head: Uint8Array): boolean {
-  return startsWith(head, GZIP) || isZstd(head);
+  } else {
+    await onPlain();
+    yield* joined;
+  }
 }
 
 function isZstd(head: Uint8Array): boolean {

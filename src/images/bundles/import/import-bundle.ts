@@ -1,7 +1,9 @@
 import type { HostedConfig } from "../../../config/config.ts";
 import type { Sender } from "../../../hosted/hosted.ts";
+import { explainStorageFailure } from "../../../hosted/storage-failures.ts";
 import type { RegistryError } from "../../../oci/errors.ts";
 import { MAX_MANIFEST_BYTES } from "../../../oci/manifest.ts";
+import type { RoomBounds } from "../../../retention/room-bounds.ts";
 import type { Room } from "../../../retention/room.ts";
 import type { Audit } from "../../../telemetry/audit.ts";
 import { imageText } from "../../image-reference.ts";
@@ -20,7 +22,7 @@ import {
 } from "./bundle-index.ts";
 import { refuseBundle } from "./bundle-refusal.ts";
 import type { NameRoutes } from "./image-names.ts";
-import { ImportRoom, type RoomBounds } from "./import-room.ts";
+import { ImportRoom } from "./import-room.ts";
 import { type PlannedImage, planImport } from "./plan-import.ts";
 import { type ArchiveMember, readArchive } from "./read-archive.ts";
 import { ReceivedBlobs, type ReceivedBlobsParts } from "./received-blobs.ts";
@@ -49,7 +51,7 @@ export interface ImportParts {
   readonly room?:
     | (Pick<Room, "reserve"> & { readonly uploads: Pick<Room, "reserve"> })
     | undefined;
-  readonly readLimits: () => Promise<RoomBounds>;
+  readonly readBounds: () => Promise<RoomBounds>;
   /** Resolves when the index has everything that the storage has: what a killed import left, too. */
   readonly recovered: () => Promise<void>;
   readonly audit: Pick<Audit, "record">;
@@ -60,8 +62,6 @@ export interface BundleSource {
   readonly bytes: AsyncIterable<Uint8Array>;
   /** Undefined: unknown. */
   readonly sizeBytes: number | undefined;
-  /** Whether {@link sizeBytes} is that of the tar itself; false if gzip or zstd is around it, or unknown. */
-  readonly isPlain: boolean;
 }
 
 export interface ImportRun {
@@ -71,6 +71,13 @@ export interface ImportRun {
   /** The source of the order: its client is an address, or `command-line`. */
   readonly sender: Sender & { readonly client: string };
 }
+
+/** Imports a bundle, see {@link importBundle}. */
+export type ImportBundle = (
+  source: BundleSource,
+  options: ImportOptions,
+  run: ImportRun,
+) => Promise<ImportReport>;
 
 /** Bytes between two reports of progress. */
 const REPORT_EVERY_BYTES = 4 * 1024 * 1024;
@@ -94,15 +101,13 @@ export async function importBundle(
   const isHosted = options.into !== undefined;
   const room = new ImportRoom({
     room: isHosted ? parts.room?.uploads : parts.room,
-    readLimits: parts.readLimits,
+    readBounds: parts.readBounds,
   });
-  if (!isHosted) {
-    await room.check(source.isPlain ? source.sizeBytes : undefined);
-  }
   const received = new ReceivedBlobs(parts, room);
   let isKept = false;
   try {
-    const index = await receive(source, received, run);
+    const check = isHosted ? undefined : () => room.check(source.sizeBytes);
+    const index = await receive(source, received, run, check);
     const graph = new BundleGraph(parts, received, index);
     const images = await planImport(index, graph, options, parts.routes);
     run.signal.throwIfAborted();
@@ -110,7 +115,7 @@ export async function importBundle(
     return reportOf(images, received);
   } catch (error) {
     isKept = run.signal.aborted;
-    throw isKept ? run.signal.reason : error;
+    throw isKept ? run.signal.reason : explainStorageFailure(error);
   } finally {
     received.release();
     if (!isKept) await received.dropUnneeded();
@@ -122,12 +127,14 @@ async function receive(
   source: BundleSource,
   received: ReceivedBlobs,
   run: ImportRun,
+  checkRoom = () => Promise.resolve(),
 ): Promise<BundleIndex> {
   let index: BundleIndex | undefined;
   let hasLayout = false;
   let isDocker = false;
   let otherBytes = 0;
-  for await (const member of readArchive(measure(source, run))) {
+  const archive = readArchive(measure(source, run), { onPlain: checkRoom });
+  for await (const member of archive) {
     run.signal.throwIfAborted();
     const { meaning } = member;
     switch (meaning.kind) {

@@ -1,22 +1,11 @@
 import { RegistryError } from "../../../oci/errors.ts";
 import type { Reservation, Room } from "../../../retention/room.ts";
-import type { StorageSpace } from "../../../storage/storage.ts";
+import type { RoomBounds } from "../../../retention/room-bounds.ts";
 
 export interface ImportRoomParts {
   /** Undefined: not limited before the disk is full. */
   readonly room: Pick<Room, "reserve"> | undefined;
-  /** Returns the limits in bytes; Infinity: unknown. */
-  readonly readLimits: () => Promise<RoomBounds>;
-}
-
-/** What the storage may hold at most, and holds. */
-export interface RoomBounds {
-  /** `eviction.maxSize` in bytes. */
-  readonly limitBytes: number;
-  readonly storedBytes: number;
-  /** Space of the file system, without `eviction.minFree`; undefined if the system does not report it. */
-  readonly usableBytes: number | undefined;
-  readonly space: StorageSpace | undefined;
+  readonly readBounds: () => Promise<RoomBounds>;
 }
 
 /** Room for one blob. */
@@ -47,16 +36,15 @@ export class ImportRoom {
    */
   async check(archiveBytes: number | undefined): Promise<void> {
     if (archiveBytes === undefined) return;
-    const { limitBytes, usableBytes = Infinity } =
-      await this.#parts.readLimits();
+    const { maxSizeBytes, diskBytes } = await this.#parts.readBounds();
     const overheadBytes = Math.max(
       archiveBytes * OVERHEAD_SHARE,
       MIN_OVERHEAD_BYTES,
     );
-    const mostBytes = Math.min(limitBytes, usableBytes);
+    const mostBytes = Math.min(maxSizeBytes, diskBytes);
     const missingBytes = Math.ceil(archiveBytes - overheadBytes - mostBytes);
     if (missingBytes <= 0) return;
-    const which = limitBytes <= usableBytes ? "eviction.maxSize" : "the disk";
+    const which = maxSizeBytes <= diskBytes ? "eviction.maxSize" : "the disk";
     throw noRoom(
       `got a bundle of ${archiveBytes} bytes; ${which} allows ${mostBytes}: ${missingBytes} more are needed`,
     );
@@ -90,13 +78,10 @@ export class ImportRoom {
   }
 
   async #full(sizeBytes: number, name: string): Promise<RegistryError> {
-    const { limitBytes, storedBytes, usableBytes, space } =
-      await this.#parts.readLimits();
-    const overSize = storedBytes + sizeBytes - limitBytes;
-    const overDisk =
-      space === undefined || usableBytes === undefined
-        ? 0
-        : sizeBytes - space.freeBytes + (space.totalBytes - usableBytes);
+    const { maxSizeBytes, diskBytes, storedBytes } =
+      await this.#parts.readBounds();
+    const overSize = storedBytes + sizeBytes - maxSizeBytes;
+    const overDisk = storedBytes + sizeBytes - diskBytes;
     const missingBytes = Math.max(overSize, overDisk, 1);
     const which = overSize >= overDisk ? "eviction.maxSize" : "the disk";
     return noRoom(

@@ -30,12 +30,21 @@ const TRUNCATED = /truncated/i;
  */
 export async function* readArchive(
   source: AsyncIterable<Uint8Array>,
-  maxMembers = MAX_MEMBERS,
+  {
+    maxMembers = MAX_MEMBERS,
+    onPlain,
+  }: {
+    readonly maxMembers?: number;
+    /** Called before the first member if the archive is not compressed; what it throws ends the read. */
+    readonly onPlain?: () => Promise<void>;
+  } = {},
 ): AsyncGenerator<ArchiveMember> {
   const meter = new Meter();
   const stopping = new AbortController();
   let last = "its start";
-  const entries = ReadableStream.from(meter.measure(decompress(source)))
+  const entries = ReadableStream.from(
+    meter.measure(decompress(source, onPlain)),
+  )
     .pipeThrough(createTarDecoder({ strict: true }), {
       signal: stopping.signal,
     })

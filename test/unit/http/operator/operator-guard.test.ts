@@ -56,6 +56,7 @@ const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
   audit: NO_AUDIT,
   refresh: notAsked,
   scrub: notAsked,
+  imports: { run: notAsked },
   exports: { start: notAsked },
   status: notAsked,
   upstreams: notAsked,

@@ -268,7 +268,7 @@ void describe("an imported bundle", () => {
     }
     const left = importBundle(
       { ...scene.parts, index: notifying(scene, () => adopted.resolve()) },
-      { bytes: leaving(), sizeBytes: undefined, isPlain: false },
+      { bytes: leaving(), sizeBytes: undefined },
       { into: undefined, name: undefined, isPinned: false },
       {
         signal: cut.signal,

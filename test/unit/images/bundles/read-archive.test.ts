@@ -16,7 +16,10 @@ async function readAll(
   maxMembers?: number,
 ): Promise<string[]> {
   const names: string[] = [];
-  for await (const { name, body } of readArchive(source, maxMembers)) {
+  for await (const { name, body } of readArchive(
+    source,
+    maxMembers === undefined ? {} : { maxMembers },
+  )) {
     names.push(name);
     for await (const _ of body);
   }
