@@ -4,7 +4,9 @@ import type { Metrics } from "../telemetry/metrics.ts";
 import type { Victim } from "./choose-victims.ts";
 
 /** A closed list, because it labels a metric. */
-export type EvictionReason = "size" | "free" | "idle" | "operator" | "index";
+const EVICTION_REASONS = ["size", "free", "idle", "operator", "index"] as const;
+
+export type EvictionReason = (typeof EVICTION_REASONS)[number];
 
 export interface EvictionReportOptions {
   readonly clock: Clock;
@@ -22,6 +24,10 @@ export class EvictionReport {
 
   constructor(options: EvictionReportOptions) {
     this.#options = options;
+    // Otherwise a rate would miss the first eviction.
+    for (const reason of EVICTION_REASONS) {
+      options.metrics?.evictedImages.inc({ reason }, 0);
+    }
   }
 
   eviction(victim: Victim, freedBytes: number, reason: EvictionReason): void {

@@ -62,7 +62,10 @@ export interface EvictorOptions extends Omit<EvictionReportOptions, "metrics"> {
   /** Returns undefined if the system does not report it. */
   readonly readSpace: () => Promise<StorageSpace | undefined>;
   readonly metrics?: EvictionReportOptions["metrics"] &
-    Pick<Metrics, "storageLimitBytes" | "collectedBytes">;
+    Pick<
+      Metrics,
+      "storageLimitBytes" | "diskBytes" | "diskFreeBytes" | "collectedBytes"
+    >;
   readonly schedule?: Schedule;
 }
 
@@ -181,13 +184,16 @@ export class Evictor {
     });
   }
 
-  /** Returns the current limit, and sets its metric. */
+  /** Returns the current limit, and sets its metric and those of the disk. */
   async limitBytes(): Promise<number> {
+    const { limits, metrics } = this.#options;
     const space = await this.#options.readSpace();
-    const bytes = amountOf(this.#options.limits.maxSize, space, Infinity);
-    if (Number.isFinite(bytes)) {
-      this.#options.metrics?.storageLimitBytes.set(bytes);
+    if (space !== undefined) {
+      metrics?.diskBytes.set(space.totalBytes);
+      metrics?.diskFreeBytes.set(space.freeBytes);
     }
+    const bytes = amountOf(limits.maxSize, space, Infinity);
+    if (Number.isFinite(bytes)) metrics?.storageLimitBytes.set(bytes);
     return bytes;
   }
 

@@ -184,7 +184,7 @@ export function createMetrics(version: string) {
     ),
     evictedImages: counter(
       "evicted_images_total",
-      "Images that were evicted: size, free, idle or operator.",
+      "Images that were evicted, by reason: size, free, idle, operator or index.",
       ["reason"],
     ),
     evictedBytes: counter(
@@ -198,6 +198,14 @@ export function createMetrics(version: string) {
     storageLimitBytes: gauge(
       "storage_limit_bytes",
       "Bytes of blobs above which images are evicted.",
+    ),
+    diskBytes: gauge(
+      "disk_bytes",
+      "Size of the file system that holds the storage root.",
+    ),
+    diskFreeBytes: gauge(
+      "disk_free_bytes",
+      "Bytes that are free on that file system.",
     ),
     collectedBytes: counter(
       "collected_bytes_total",

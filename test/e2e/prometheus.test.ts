@@ -7,12 +7,10 @@ import { queriesOf, readDashboard } from "../support/dashboard.ts";
 import { requireCommands } from "../support/engines/engine.ts";
 import { Prometheus } from "../support/engines/prometheus.ts";
 import { buildImage, type TestImage } from "../support/image-builder.ts";
+import { readRules } from "../support/prometheus-rules.ts";
 import { runCommand } from "../support/run-command.ts";
 import { ScriptedBudget } from "../support/scripted-budget.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
-
-/** Panels without data, because nothing failed here. */
-const PANELS_OF_TROUBLE = ["Fills in trouble"];
 
 void describe("a real Prometheus", () => {
   const suite = afterSuite();
@@ -20,10 +18,11 @@ void describe("a real Prometheus", () => {
   let prometheus: Prometheus;
   let image: TestImage;
   let budget: ScriptedBudget;
+  let upstream: ScriptedUpstream;
 
   before(async () => {
     await requireCommands(["prometheus", "promtool"]);
-    const upstream = await ScriptedUpstream.start(suite);
+    upstream = await ScriptedUpstream.start(suite);
     image = buildImage({ seed: "prometheus", layers: [2_000_000] });
     upstream.content.addImage("library/app", image, "1");
     budget = new ScriptedBudget(upstream, { clock: systemClock, limit: 100 });
@@ -80,15 +79,38 @@ void describe("a real Prometheus", () => {
     assert.equal(await value("entrepot_digest_mismatches_total"), 0);
   });
 
-  void it("answers every query of the dashboard", async () => {
-    for (const { panel, expression } of queriesOf(await readDashboard())) {
+  void it("answers every query of the dashboard with a number, also those of trouble", async () => {
+    await causeTrouble(mirror, upstream);
+    await prometheus.until(
+      "count_over_time(entrepot_upstream_resumes_total[1m]) > 1 and on (upstream) count_over_time(entrepot_fill_failures_total[1m]) > 1",
+    );
+    const queries = queriesOf(await readDashboard());
+    assert.ok(queries.length > 20);
+    for (const { panel, expression } of queries) {
       const samples = await prometheus.query(
         expression.replaceAll(/\$__(range|rate_interval)/g, "5m"),
       );
       assert.ok(
-        samples.length > 0 || PANELS_OF_TROUBLE.includes(panel),
+        samples.some(({ value }) => Number.isFinite(value)),
         `${panel} shows nothing: ${expression}`,
       );
+    }
+  });
+
+  void it("records every rule, and fires the alert of a wrong digest alone", async () => {
+    const recorded = (await readRules()).flatMap(({ record }) => record ?? []);
+    assert.ok(recorded.length >= 6);
+    for (const name of recorded) {
+      const [sample] = await prometheus.until(name);
+      assert.ok(Number.isFinite(sample?.value), name);
+    }
+    const firing = await prometheus.until('ALERTS{alertstate="firing"}');
+    assert.deepEqual(
+      firing.map(({ metric }) => metric["alertname"]),
+      ["EntrepotDigestMismatch"],
+    );
+    for (const { name, lastError } of await prometheus.rules()) {
+      assert.equal(lastError ?? "", "", name);
     }
   });
 
@@ -107,6 +129,40 @@ void describe("a real Prometheus", () => {
     assert.equal(stdout + stderr, "");
   });
 });
+
+/** Has one download resumed and another one fail by its digest. */
+async function causeTrouble(
+  mirror: ChildMirror,
+  upstream: ScriptedUpstream,
+): Promise<void> {
+  const [whole, wrong] = ["resumed", "wrong"].map((seed) =>
+    buildImage({ seed, layers: [500_000] }),
+  );
+  assert.ok(whole !== undefined && wrong !== undefined);
+  upstream.content.addImage("library/resumed", whole, "1");
+  upstream.content.addImage("library/wrong", wrong, "1");
+  upstream.when(
+    { kind: "blob", repository: "library/resumed" },
+    { cut: { atByte: 1, by: "fin" } },
+    { times: 1 },
+  );
+  upstream.when(
+    { kind: "blob", repository: "library/wrong" },
+    { flip: "middle" },
+  );
+  for (const { digest } of whole.blobs) {
+    const url = `${mirror.origin}/v2/library/resumed/blobs/${digest}`;
+    const response = await fetch(url);
+    assert.equal(response.status, 200);
+    await response.arrayBuffer();
+  }
+  const url = `${mirror.origin}/v2/library/wrong/blobs/${wrong.blobs[0]?.digest}`;
+  await assert.rejects(async () => {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(String(response.status));
+    await response.arrayBuffer();
+  });
+}
 
 async function pull(mirror: ChildMirror, image: TestImage): Promise<void> {
   const paths = [

@@ -107,6 +107,14 @@ void describe("eviction", () => {
     );
     assert.equal(await mirror.metric("entrepot_oldest_evicted_age_seconds"), 3);
     assert.equal(await mirror.metric("entrepot_storage_limit_bytes"), maxBytes);
+    // A rate needs a first value, of a reason that did not occur as well.
+    assert.equal(
+      await mirror.metric('entrepot_evicted_images_total{reason="free"}'),
+      0,
+    );
+    const disk = await mirror.metric("entrepot_disk_bytes");
+    const free = await mirror.metric("entrepot_disk_free_bytes");
+    assert.ok(free > 0 && free < disk);
   });
 
   void it("leaves every complete image available for an offline pull", async (test) => {

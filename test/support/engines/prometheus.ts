@@ -1,9 +1,10 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import type { AfterTest } from "../after-test.ts";
 import { Child } from "../child-process.ts";
 import { COMPOSE } from "../dashboard.ts";
+import { RULES } from "../prometheus-rules.ts";
 import { tempDir } from "../temp-dir.ts";
 
 const SCRAPED_ADDRESS = "mirror:5001";
@@ -35,8 +36,12 @@ export class Prometheus {
       file,
       text
         .replace(SCRAPED_ADDRESS, target)
-        .replace("scrape_interval: 15s", "scrape_interval: 1s"),
+        .replace(
+          "scrape_interval: 15s",
+          "scrape_interval: 1s\n  evaluation_interval: 1s",
+        ),
     );
+    await copyFile(RULES, join(dir, "rules.yaml"));
     const child = new Child(test, {
       command: "prometheus",
       args: [
@@ -82,6 +87,17 @@ export class Prometheus {
       }
       await delay(500);
     }
+  }
+
+  /** Returns the rules with the error of their last evaluation, if it failed. */
+  async rules(): Promise<
+    readonly { readonly name: string; readonly lastError?: string }[]
+  > {
+    const response = await fetch(`${this.#origin}/api/v1/rules`);
+    const { data } = (await response.json()) as {
+      data: { groups: { rules: { name: string; lastError?: string }[] }[] };
+    };
+    return data.groups.flatMap(({ rules }) => rules);
   }
 
   /** Returns the types that the scraped text declares, by metric. */

@@ -64,7 +64,7 @@ void describe("deploy/compose", () => {
       for (const volume of volumes) {
         const [source = ""] = volume.split(":");
         assert.ok(
-          source.startsWith("./")
+          source.startsWith(".")
             ? existsSync(join(COMPOSE, source))
             : source in compose.volumes,
           volume,
@@ -76,9 +76,15 @@ void describe("deploy/compose", () => {
   void it("configures Prometheus to scrape the mirror's operator listener", async () => {
     const [, port] =
       /ENTREPOT_OPERATOR__LISTEN=0\.0\.0\.0:(\d+)/.exec(dockerfile) ?? [];
-    const { scrape_configs } = (await readYaml("prometheus.yml")) as {
-      scrape_configs: unknown;
-    };
+    const { scrape_configs, rule_files } = (await readYaml(
+      "prometheus.yml",
+    )) as { scrape_configs: unknown; rule_files: unknown };
+    // Relative to the file.
+    assert.deepEqual(rule_files, ["rules.yaml"]);
+    assert.deepEqual(compose.services["prometheus"]?.volumes.slice(0, 2), [
+      "./prometheus.yml:/etc/prometheus/prometheus.yml:ro",
+      "../prometheus/rules.yaml:/etc/prometheus/rules.yaml:ro",
+    ]);
     assert.deepEqual(scrape_configs, [
       {
         job_name: "entrepot",
