@@ -1,6 +1,7 @@
 import { AuditedImages } from "../images/audited-images.ts";
 import type { ImageServices } from "../images/create-images.ts";
 import { ServerJobs } from "../images/jobs/server-jobs.ts";
+import { parseListAside } from "../images/lists/parse-list-aside.ts";
 import type { PlanParts, WarmPlan } from "../images/warm/warm-plan.ts";
 import type { WarmRequest } from "../images/warm/warm-request.ts";
 import { WarmSchedule } from "../images/warm/warm-schedule.ts";
@@ -55,10 +56,7 @@ export async function buildWarm({
     mirror,
     index,
     routes,
-    parseList: async (list) => {
-      const { parseList } = await import("../images/lists/parse-list.ts");
-      return parseList(list);
-    },
+    parseList: parseListAside,
     isUpstream: (name) => namesUpstream(set, name),
     isHosted: (name) => hosted.isHosted(name),
     isStored: async ({ key, reference }) =>

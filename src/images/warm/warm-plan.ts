@@ -115,7 +115,7 @@ class Plan {
   }
 
   async make(): Promise<WarmPlan> {
-    const { tags, images } = await this.#targets.read();
+    const { tags, images } = await this.#targets.read(this.#signal);
     const queues = new UpstreamQueues<Item>(
       this.#request.concurrency,
       async (item) => {

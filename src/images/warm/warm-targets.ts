@@ -34,7 +34,10 @@ export interface TagsTarget {
 
 export interface TargetParts {
   readonly mirror: Pick<Mirror, "listTags" | "refreshTagList">;
-  readonly parseList: (list: ListText) => ParsedList | Promise<ParsedList>;
+  readonly parseList: (
+    list: ListText,
+    signal: AbortSignal,
+  ) => ParsedList | Promise<ParsedList>;
   readonly routes: Pick<Routes, "routeRepository">;
   /** Whether an upstream of this name exists, or a template makes one. */
   readonly isUpstream: (name: string) => boolean;
@@ -62,8 +65,12 @@ export class WarmTargets {
     this.#fail = fail;
   }
 
-  /** Reads the lists and the references of the request. */
-  async read(): Promise<{
+  /**
+   * Reads the lists and the references of the request.
+   *
+   * @throws the signal's reason
+   */
+  async read(signal: AbortSignal): Promise<{
     readonly tags: readonly TagsTarget[];
     readonly images: readonly WarmTarget[];
   }> {
@@ -87,7 +94,7 @@ export class WarmTargets {
       await read({ kind: "reference", ref, origin: "", platforms: [] });
     }
     for (const list of lists) {
-      const parsed = await this.#parts.parseList(list);
+      const parsed = await this.#parts.parseList(list, signal);
       for (const { origin, message } of parsed.faults) {
         this.#fail(origin, message);
       }

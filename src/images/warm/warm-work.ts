@@ -76,7 +76,7 @@ class WarmRun {
 
   /** @throws the signal's reason */
   async work(): Promise<void> {
-    const { tags, images } = await this.#targets.read();
+    const { tags, images } = await this.#targets.read(this.#run.signal);
     this.#total = images.length;
     this.#report();
     await this.#runAll([

@@ -13,6 +13,8 @@ import { createRoutes } from "../../../../src/routing/routes.ts";
 import { cacheStatus } from "../../../../src/telemetry/cache-status.ts";
 import { UPSTREAM_DEFAULTS } from "../../../support/upstream-defaults.ts";
 
+const NEVER = new AbortController().signal;
+
 const DIGEST = `sha256:${"a".repeat(64)}`;
 const HOSTED: HostedConfig = {
   name: "local",
@@ -90,7 +92,7 @@ class Scene {
   }
 
   async images(request: Partial<WarmRequest>): Promise<readonly string[]> {
-    const { images } = await this.targets(request).read();
+    const { images } = await this.targets(request).read(NEVER);
     return images.map(({ image }) => imageText(image));
   }
 
@@ -109,11 +111,10 @@ class Scene {
     const targets = this.targets({
       lists: [{ name: "images.yaml", text: "" }],
     });
-    const { tags } = await targets.read();
+    const { tags } = await targets.read(NEVER);
     const [first] = tags;
     assert(first !== undefined);
-    const { signal } = new AbortController();
-    const found = await targets.expand(first, signal);
+    const found = await targets.expand(first, NEVER);
     return found.map(({ image }) => imageText(image));
   }
 }
@@ -178,7 +179,7 @@ void describe("the images of a warm job", () => {
         lists: [{ name: "l", text: "" }],
         platforms: ["linux/amd64"],
       })
-      .read();
+      .read(NEVER);
     assert.deepEqual(
       images.map(({ platforms }) => platforms),
       [["linux/arm64"], ["linux/amd64"]],
