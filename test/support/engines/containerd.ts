@@ -24,6 +24,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
  */
 const HOSTS_FOLDERS = ["docker.io", "_default", "mirror.internal_5000_"];
 
+/** `ctr` processes that pull concurrently. */
+const PULLS_AT_ONCE = 4;
+
 /** containerd with `hosts.toml`, driven by `ctr`: it sends the registry to the mirror as `?ns=`. */
 export class Containerd implements Engine {
   readonly #test: AfterTest;
@@ -88,6 +91,38 @@ export class Containerd implements Engine {
     await this.ctr("images", "pull", "--hosts-dir", this.#hostsDir, reference);
     const list = await this.ctr("images", "ls", `name==${reference}`);
     return list.match(/sha256:[a-f0-9]{64}/g) ?? [];
+  }
+
+  /**
+   * Pulls many images, a few concurrently.
+   *
+   * @returns the digest under which containerd then lists each of its images
+   */
+  async pullAll(
+    references: readonly string[],
+  ): Promise<ReadonlyMap<string, string>> {
+    const waiting = [...references];
+    const pullNext = async (): Promise<void> => {
+      for (;;) {
+        const reference = waiting.shift();
+        if (reference === undefined) return;
+        await this.#pull(reference);
+      }
+    };
+    await Promise.all(Array.from({ length: PULLS_AT_ONCE }, pullNext));
+    const list = await this.ctr("images", "ls");
+    const digests = new Map<string, string>();
+    for (const [, name = "", digest = ""] of list.matchAll(
+      /^(\S+)\s.*\s(sha256:[a-f0-9]{64})\s/gm,
+    )) {
+      digests.set(name, digest);
+    }
+    return digests;
+  }
+
+  async #pull(reference: string): Promise<void> {
+    const hosts = join(this.#dir, "hosts");
+    await this.ctr("images", "pull", "--hosts-dir", hosts, reference);
   }
 
   /** Pushes an image that was pulled or imported under this name. */

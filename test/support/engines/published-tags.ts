@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import type { Digest } from "../../../src/oci/digest.ts";
 import type { AfterTest } from "../after-test.ts";
-import { buildImage, bytesBlob, type TestBlob } from "../image-builder.ts";
+import {
+  buildImage,
+  bytesBlob,
+  type TestBlob,
+  type TestManifest,
+} from "../image-builder.ts";
 import { PushClient } from "../push-client.ts";
 import type { RealRegistry } from "../real-registry.ts";
 
@@ -22,11 +27,13 @@ export class TagPublisher {
    * Pushes one image for each tag. All images of a registry share a layer, those of a repository another
    * one, and each has a configuration of its own.
    *
-   * @returns the digest of each tag's manifest
+   * @param others tags of the last of these images
+   * @returns the digest of each tag's manifest, without the others
    */
   async publish(
     repository: string,
     tags: readonly string[],
+    others: readonly string[] = [],
   ): Promise<ReadonlyMap<string, Digest>> {
     const layers = [
       layer("registry.txt", this.#host),
@@ -38,16 +45,25 @@ export class TagPublisher {
       const name = `${this.#host}/${repository}:${tag}`;
       const image = buildImage({ seed: name, layers });
       await this.#push(repository, image.config);
-      const { bytes, digest, mediaType } = image.manifest;
-      const put = await this.#client.send(
-        "PUT",
-        `/v2/${repository}/manifests/${tag}`,
-        { headers: { "Content-Type": mediaType }, body: bytes },
-      );
-      assert.equal(put.status, 201, put.text);
-      digests.set(tag, digest);
+      for (const one of tag === tags.at(-1) ? [tag, ...others] : [tag]) {
+        await this.#putManifest(repository, one, image.manifest);
+      }
+      digests.set(tag, image.manifest.digest);
     }
     return digests;
+  }
+
+  async #putManifest(
+    repository: string,
+    tag: string,
+    { bytes, mediaType }: TestManifest,
+  ): Promise<void> {
+    const put = await this.#client.send(
+      "PUT",
+      `/v2/${repository}/manifests/${tag}`,
+      { headers: { "Content-Type": mediaType }, body: bytes },
+    );
+    assert.equal(put.status, 201, put.text);
   }
 
   async #push(repository: string, blob: TestBlob): Promise<void> {
