@@ -9,6 +9,7 @@ import { buildMirror, type BuiltMirror } from "./build-mirror.ts";
 import { buildServers, type BuiltServers } from "./build-servers.ts";
 import { buildStorage, type BuiltStorage } from "./build-storage.ts";
 import { buildUpstreams, type BuiltUpstreams } from "./build-upstreams.ts";
+import type { Wishes } from "../images/wishes.ts";
 import { buildWarm, type BuiltWarm } from "./build-warm.ts";
 import { type ClientAccess, openClientAccess } from "./client-access.ts";
 import {
@@ -56,6 +57,7 @@ interface Parts {
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
   readonly hosted: BuiltHosted;
+  readonly wishes: Wishes;
   readonly warm: BuiltWarm;
   readonly servers: BuiltServers;
 }
@@ -96,22 +98,14 @@ export async function buildApp(
     images,
     isDraining: () => isDraining,
   });
-  const services = { mirror, hosted, sources };
+  const { wishes } = images;
+  const services = { mirror, hosted, wishes, sources };
   const servers = await buildServers(
     foundation,
     upstreams,
     clientAccess,
     services,
   );
-  const { cache, evictor } = storage;
-  void cache.upkeep.recovered().then(() => {
-    evictor.start();
-    mirror.pins.start();
-    hosted.start();
-    void warm.jobs.resume();
-    warm.warmSchedule.start();
-  });
-
   const { metrics, log, logOutput, audit, live } = foundation;
   const parts = {
     foundation,
@@ -121,8 +115,10 @@ export async function buildApp(
     mirror,
     hosted,
     warm,
+    wishes,
     servers,
   };
+  void upkeep.recovered().then(() => startWork(parts));
   const reloadable = reloadableParts(parts);
   return {
     metrics,
@@ -137,11 +133,20 @@ export async function buildApp(
       isDraining = true;
       return close(parts, graceMs);
     },
-    settled: () => cache.upkeep.recovered().then(() => logOutput?.flush()),
+    settled: () => upkeep.recovered().then(() => logOutput?.flush()),
     endLog: async () => {
       await logOutput?.end();
     },
   };
+}
+
+/** Starts the background work; called when the index is complete. */
+function startWork({ storage, mirror, hosted, warm }: Parts): void {
+  storage.evictor.start();
+  mirror.pins.start();
+  hosted.start();
+  void warm.jobs.resume();
+  warm.warmSchedule.start();
 }
 
 function reloadableParts({
@@ -197,6 +202,7 @@ async function close(parts: Parts, graceMs: number): Promise<void> {
     await Promise.all([
       pins.stop(),
       parts.warm.jobs.stop(),
+      parts.wishes.stop(),
       mirror.close(),
       parts.hosted.stop(),
     ]);

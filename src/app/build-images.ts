@@ -1,12 +1,17 @@
 import { createImages, type ImageServices } from "../images/create-images.ts";
+import { Wishes } from "../images/wishes.ts";
 import type { BuiltHosted } from "./build-hosted.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
 import type { Foundation } from "./foundation.ts";
 
+export interface BuiltImages extends ImageServices {
+  readonly wishes: Wishes;
+}
+
 /** Creates the services through which operators list and change images. */
 export function buildImages({
-  foundation: { live, clock, audit },
+  foundation: { live, clock, audit, log },
   upstreams: { set, routes },
   storage,
   hosted,
@@ -15,10 +20,11 @@ export function buildImages({
   readonly upstreams: BuiltUpstreams;
   readonly storage: BuiltStorage;
   readonly hosted: BuiltHosted;
-}): ImageServices {
+}): BuiltImages {
   const { cache, hot, evictor, room } = storage;
-  return createImages({
-    index: cache.index,
+  const { index } = cache;
+  const services = createImages({
+    index,
     blobs: cache.blobs,
     evictor,
     clock,
@@ -36,4 +42,5 @@ export function buildImages({
     readBounds: () => storage.readBounds(),
     recovered: () => cache.upkeep.recovered(),
   });
+  return { ...services, wishes: new Wishes({ index, clock, log }) };
 }

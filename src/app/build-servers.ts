@@ -8,6 +8,7 @@ import {
 import { createRegistryListener } from "../http/registry/registry-routes.ts";
 import { keepHalfOpen } from "../http/server/half-open.ts";
 import { type CreateServer, Listeners } from "../http/server/listeners.ts";
+import type { Wishes } from "../images/wishes.ts";
 import type { BuiltHosted } from "./build-hosted.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
@@ -34,10 +35,12 @@ export async function buildServers(
   {
     mirror: { mirror, purgeImage, listCatalog },
     hosted,
+    wishes,
     sources,
   }: {
     readonly mirror: Pick<BuiltMirror, "mirror" | "purgeImage" | "listCatalog">;
     readonly hosted: BuiltHosted;
+    readonly wishes: Pick<Wishes, "note">;
     readonly sources: OperatorSources;
   },
 ): Promise<BuiltServers> {
@@ -78,6 +81,7 @@ export async function buildServers(
     registry: new Listeners(
       config.listen,
       createRegistryListener({
+        onRefused: (ref, absence) => wishes.note(ref, absence),
         ...shared,
         purgeImage,
         listCatalog,

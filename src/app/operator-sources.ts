@@ -2,11 +2,11 @@ import type {
   OperatorSources,
   Readiness,
 } from "../http/operator/operator-routes.ts";
-import type { ImageServices } from "../images/create-images.ts";
 import { TrackedExports } from "../images/bundles/export/tracked-exports.ts";
 import { TrackedImports } from "../images/bundles/import/tracked-imports.ts";
 import type { Jobs } from "../images/jobs/job.ts";
 import { refreshImage } from "../images/refresh-image.ts";
+import type { BuiltImages } from "./build-images.ts";
 import type { BuiltMirror } from "./build-mirror.ts";
 import type { BuiltStorage } from "./build-storage.ts";
 import type { BuiltUpstreams } from "./build-upstreams.ts";
@@ -25,7 +25,7 @@ export function operatorSources(parts: {
   readonly upstreams: BuiltUpstreams;
   readonly storage: BuiltStorage;
   readonly mirror: BuiltMirror;
-  readonly images: ImageServices;
+  readonly images: BuiltImages;
   readonly jobs: Jobs;
   readonly planWarm: OperatorSources["planWarm"];
   readonly isDraining: () => boolean;
@@ -40,6 +40,7 @@ export function operatorSources(parts: {
     images,
     jobs: parts.jobs,
     planWarm: parts.planWarm,
+    wishes: parts.images.wishes,
     audit,
     orders,
     hosted,

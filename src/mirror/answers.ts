@@ -115,17 +115,38 @@ export function judgeUpstreamFailure(
   }
 }
 
+/**
+ * Why content could not be had, as far as that is definite:
+ *
+ * - `offline`: it is not stored, and no upstream may be asked
+ * - `denied`: the configuration or the upstream refuses it
+ * - `absent`: the upstream does not have it
+ */
+export const ABSENCES = ["offline", "denied", "absent"] as const;
+
+export type Absence = (typeof ABSENCES)[number];
+
 /** An answer without content: the error, and what the cache did for the request. */
 export class Refusal extends Error {
   readonly error: RegistryError;
   readonly status: CacheStatus;
+  /** Undefined if a later request may succeed, or if the refusal does not say. */
+  readonly absence: Absence | undefined;
 
-  constructor(error: RegistryError, status: CacheStatus) {
+  constructor(error: RegistryError, status: CacheStatus, absence?: Absence) {
     super(error.message, { cause: error });
     this.name = "Refusal";
     this.error = error;
     this.status = status;
+    this.absence = absence;
   }
+}
+
+function absenceOf({ kind, isLocal }: UpstreamError): Absence | undefined {
+  if (kind === "not-found") return "absent";
+  // A login that cannot be read says nothing about the content.
+  const isDenied = (kind === "unauthorized" || kind === "denied") && !isLocal;
+  return isDenied ? "denied" : undefined;
 }
 
 /** Returns the status of a stale answer that replaces a failure. */
@@ -142,6 +163,7 @@ export function policyRefusal(wanted: Wanted): Refusal {
       detail: "not allowed by the configuration of this mirror",
     }),
     cacheStatus.refused(),
+    "denied",
   );
 }
 
@@ -150,6 +172,7 @@ export function offlineRefusal(wanted: Wanted): Refusal {
   return new Refusal(
     new RegistryError(UNKNOWN[wanted], { detail: "offline" }),
     cacheStatus.refused(),
+    "offline",
   );
 }
 
@@ -161,6 +184,7 @@ export function negativeRefusal(
   return new Refusal(
     new RegistryError(negative === "absent" ? UNKNOWN[wanted] : "NAME_UNKNOWN"),
     cacheStatus.negative(),
+    negative === "absent" ? "absent" : "denied",
   );
 }
 
@@ -177,6 +201,7 @@ export function toRefusal(
     return new Refusal(
       judgeUpstreamFailure(error, context).error,
       error.isLocal ? cacheStatus.refused() : cacheStatus.failed(error.status),
+      absenceOf(error),
     );
   }
   return new Refusal(

@@ -405,6 +405,7 @@ void describe("the operator API", () => {
       "/api/v1/tags/{ref}",
       "/api/v1/upstreams",
       "/api/v1/warm",
+      "/api/v1/wishes",
     ]);
     const bundle = new Uint8Array(
       await tarOf(bundleMembers({ [`${APP}:2`]: single })),

@@ -13,6 +13,7 @@ import { jobsApi, type JobsSource } from "./api-jobs.ts";
 import { statusApi, type StatusSource } from "./api-status.ts";
 import { warmApi, type WarmSource } from "./api-warm.ts";
 import { upstreamsApi, type UpstreamsSource } from "./api-upstreams.ts";
+import { wishesApi, type WishesSource } from "./api-wishes.ts";
 import { tagsApi } from "./api-tags.ts";
 import { describeRoutes, type OperationSchema, type Route } from "./openapi.ts";
 import { handleProblem } from "./problem.ts";
@@ -27,7 +28,8 @@ export interface OperatorApiSources
     WarmSource,
     ScrubSource,
     StatusSource,
-    UpstreamsSource {}
+    UpstreamsSource,
+    WishesSource {}
 
 const OPENAPI_SCHEMA = {
   summary: "Returns this document.",
@@ -77,6 +79,7 @@ export async function operatorApi(
   void app.register(jobsApi, sources);
   void app.register(eventsApi, sources);
   void app.register(warmApi, sources);
+  void app.register(wishesApi, sources);
 }
 
 /**

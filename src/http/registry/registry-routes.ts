@@ -3,7 +3,7 @@ import type {
   RequestListener,
   ServerResponse,
 } from "node:http";
-import type { Wanted } from "../../mirror/answers.ts";
+import { type Absence, Refusal, type Wanted } from "../../mirror/answers.ts";
 import type { ListCatalog } from "../../images/catalog.ts";
 import type { PurgeImage } from "../../images/purge-image.ts";
 import type { Mirror } from "../../mirror/mirror.ts";
@@ -60,6 +60,11 @@ export interface RegistryRoutesOptions {
   readonly metrics: Metrics;
   /** Our id in `Via`: a request that contains it was sent by this mirror. */
   readonly instanceId: string;
+  /**
+   * Called for a manifest that a client may pull and could not have, with its reference as
+   * `registry/repository:tag` or `…@digest`. Must not throw.
+   */
+  readonly onRefused?: (ref: string, absence: Absence) => void;
   /** Notified of responses from memory. */
   readonly repeatedHeads?: Pick<RepeatedHeads, "noteRecalled">;
 }
@@ -88,8 +93,10 @@ export function createRegistryListener(
         metrics,
       );
     });
-    const refuseFor = (error: unknown) =>
+    const refuseFor = (error: unknown) => {
+      noteRefused(options, request, exchange, error);
       refuse(log, access, request, response, exchange, error);
+    };
     try {
       const target = readTarget(request.url ?? "");
       answer(options, request, response, exchange, target, shared)?.catch(
@@ -99,6 +106,26 @@ export function createRegistryListener(
       refuseFor(error);
     }
   };
+}
+
+/** Reports a manifest that a client may pull and could not have. */
+function noteRefused(
+  { onRefused }: RegistryRoutesOptions,
+  request: IncomingMessage,
+  { upstream, repository, reference, kind }: Exchange,
+  error: unknown,
+): void {
+  if (onRefused === undefined || !(error instanceof Refusal)) return;
+  const { absence } = error;
+  // A client without the right to pull is answered before the upstream is known.
+  if (absence === undefined || upstream === undefined || !isRead(request)) {
+    return;
+  }
+  if (kind === "tag")
+    onRefused(`${upstream}/${repository}:${reference}`, absence);
+  if (kind === "manifest") {
+    onRefused(`${upstream}/${repository}@${reference}`, absence);
+  }
 }
 
 /** @returns undefined if the response has been sent */

@@ -54,6 +54,7 @@ const UNUSED: Omit<OperatorSources, "refreshMetrics" | "readiness"> = {
     changesSince: notAsked,
   },
   audit: NO_AUDIT,
+  wishes: { list: notAsked },
   refresh: notAsked,
   scrub: notAsked,
   imports: { run: notAsked },
