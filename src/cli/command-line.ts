@@ -5,6 +5,7 @@ import type { CommandIo, CommandLine } from "./declare-command.ts";
 import { addWarmCommand } from "./content/warm-command.ts";
 import { FOREIGN_WORDS } from "./foreign-words.ts";
 import { addTakeoverCommand } from "./content/takeover/takeover-command.ts";
+import { addExportCommand } from "./content/export/export-command.ts";
 import { addImageCommands } from "./images/image-commands.ts";
 import { addClientConfigCommand } from "./setup/clients/client-config-command.ts";
 import { addMirrorCommands } from "./mirror-commands.ts";
@@ -95,6 +96,7 @@ export function createProgram(
   addMirrorCommands(commandLine);
   addImageCommands(commandLine);
   addTakeoverCommand(commandLine);
+  addExportCommand(commandLine);
   addSetupCommands(commandLine);
   addWarmCommand(commandLine);
   addClientConfigCommand(commandLine);

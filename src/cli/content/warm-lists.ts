@@ -72,8 +72,8 @@ async function isList(arg: string, path: string): Promise<boolean> {
   return found !== undefined && !found.isDirectory();
 }
 
-/** @throws Failed if it is too long, or not UTF-8 */
-async function readStandardInput(stdin: Readable): Promise<string> {
+/** Reads a list from standard input. @throws Failed if it is too long, or not UTF-8 */
+export async function readStandardInput(stdin: Readable): Promise<string> {
   const parts: Buffer[] = [];
   let sizeBytes = 0;
   for await (const part of stdin) {

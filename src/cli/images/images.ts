@@ -1,10 +1,7 @@
 import { RootInUseError } from "../../storage/storage-root-errors.ts";
-import { homedir } from "node:os";
 import type { Writable } from "node:stream";
 import { readStorageSpace } from "../../app/open-storage.ts";
 import type { Config } from "../../config/config.ts";
-import { formatFault } from "../../config/fault.ts";
-import { loadConfig } from "../../config/load.ts";
 import { parseAmount, SIZE_EXPECTED } from "../../config/schema/units.ts";
 import {
   type ImageReference,
@@ -26,12 +23,12 @@ import {
 import { Failed, type ImageBackend } from "./image-backend.ts";
 import { evictionOutcome, listing, type Outcome } from "./image-output.ts";
 import { askRunningImages } from "./running-images.ts";
-import { findRunningMirror, unreachableText } from "../running-mirror.ts";
+import { findRunningMirror } from "../running-mirror.ts";
 import { openStoppedImages } from "./stopped-images.ts";
+import { commandFailure, loadCommandConfig } from "../command-config.ts";
 import type { CommandOutput } from "../declare-command.ts";
 import { outputStyle } from "../output/output-style.ts";
 import { writeOut } from "../write-out.ts";
-import { messageOf } from "../../telemetry/error-record.ts";
 
 /** One of the commands that work on cached images. */
 export type ImageCommand =
@@ -78,18 +75,9 @@ export interface ImageCommandOptions {
 export async function runImageCommand(
   options: ImageCommandOptions,
 ): Promise<number> {
-  const { env, cwd, stdout, stderr, command } = options;
-  const loaded = await loadConfig({
-    configFile: options.configFile,
-    env,
-    cwd,
-    home: homedir(),
-  });
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
-    return 2;
-  }
-  const { config } = loaded;
+  const { env, stdout, stderr, command } = options;
+  const config = await loadCommandConfig(options);
+  if (config === undefined) return 2;
   try {
     const run = await readCommand(command, config, options.confirm);
     const backend = await openImageBackend(config, stderr);
@@ -111,7 +99,7 @@ export async function runImageCommand(
     }
     return failures.length === 0 ? 0 : 1;
   } catch (error) {
-    await writeOut(stderr, `entrepot: ${failureText(error, config)}\n`);
+    await writeOut(stderr, `entrepot: ${commandFailure(error, config)}\n`);
     if (error instanceof Failed) return error.exitCode;
     return error instanceof RootInUseError ? 1 : 2;
   }
@@ -252,10 +240,4 @@ async function readSize(
     );
   }
   return Math.floor(space.totalBytes * amount.share);
-}
-
-/** Adds to the message of a root in use why its mirror could not be reached. */
-function failureText(error: unknown, { operator }: Config): string {
-  if (!(error instanceof RootInUseError)) return messageOf(error);
-  return `${error.message}, and ${unreachableText(operator)}`;
 }

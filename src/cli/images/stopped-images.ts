@@ -40,8 +40,10 @@ export async function openStoppedImages(
   config: Config,
   stderr: Writable,
 ): Promise<ImageBackend> {
-  const audit = new CommandAudit(config.audit?.file, stderr);
-  const { index, services, close } = await openImages(config, audit);
+  const { index, services, audit, close } = await openStoppedServices(
+    config,
+    stderr,
+  );
   const { images, orders } = services;
   const audited = new AuditedImages(orders, SENDER);
   const read = async (ref: string): Promise<ImageReference> => {
@@ -143,8 +145,14 @@ function noReservedBytes(): number {
   return 0;
 }
 
-/** Opens the images of a stopped mirror's storage. */
-async function openImages(config: Config, audit: CommandAudit) {
+/**
+ * Opens the services of a stopped mirror's storage. Open the audit before a change.
+ *
+ * @param stderr receives errors of audit records
+ * @throws RootInUseError, Failed, StorageError, IndexError
+ */
+export async function openStoppedServices(config: Config, stderr: Writable) {
+  const audit = new CommandAudit(config.audit?.file, stderr);
   const { root } = config.storage;
   const clock = systemClock;
   const storage = await openStoppedStorage(config.storage, { clock, log: LOG });
@@ -211,5 +219,5 @@ async function openImages(config: Config, audit: CommandAudit) {
     await storage.close();
     await audit.close();
   };
-  return { index, services, close };
+  return { index, services, audit, close };
 }
