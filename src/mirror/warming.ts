@@ -175,8 +175,8 @@ function budgetOf(client: UpstreamClient, nowMs: number): PullBudget {
       restsForMs > 0 ? nowMs + restsForMs : (budget?.resetsAtMs ?? nowMs),
     );
   }
-  return {
-    remaining,
-    pausedUntilMs: client.isBudgetSpared() ? pausedUntilMs : undefined,
-  };
+  const isPaused =
+    client.isBudgetSpared() ||
+    accounts.every(({ restsForMs }) => restsForMs > 0);
+  return { remaining, pausedUntilMs: isPaused ? pausedUntilMs : undefined };
 }

@@ -26,6 +26,8 @@ export class BudgetGate {
   readonly #isWaiting: boolean;
   readonly #signal: AbortSignal;
   readonly #onChange: () => void;
+  /** By upstream: the HEAD that shows the budget before the first pull of the job. */
+  readonly #firsts = new Map<string, Promise<void>>();
   /** By upstream. */
   readonly #waits = new Map<
     string,
@@ -63,6 +65,7 @@ export class BudgetGate {
    */
   async pass(image: ImageReference): Promise<void> {
     const { upstream } = image.key;
+    await this.#askFirst(image);
     for (;;) {
       this.#signal.throwIfAborted();
       const { pausedUntilMs } = this.#mirror.pullBudget(upstream);
@@ -85,6 +88,18 @@ export class BudgetGate {
     await this.pass(image);
   }
 
+  /** Learns the budget by a HEAD, which costs none, unless it is known: pulls may start concurrently. */
+  async #askFirst(image: ImageReference): Promise<void> {
+    const { upstream } = image.key;
+    let first = this.#firsts.get(upstream);
+    if (first === undefined) {
+      const isKnown = this.#mirror.pullBudget(upstream).remaining !== undefined;
+      first = isKnown ? Promise.resolve() : this.#ask(image);
+      this.#firsts.set(upstream, first);
+    }
+    await first;
+  }
+
   /** All images of an upstream wait together, and one of them asks. */
   async #wait(image: ImageReference, untilMs: number): Promise<void> {
     const { upstream } = image.key;
@@ -101,10 +116,7 @@ export class BudgetGate {
     await wait.ended;
   }
 
-  async #sleepAndAsk(
-    { key, reference }: ImageReference,
-    untilMs: number,
-  ): Promise<void> {
+  async #sleepAndAsk(image: ImageReference, untilMs: number): Promise<void> {
     const waitMs = Math.max(MIN_WAIT_MS, untilMs - this.#clock.nowMs());
     const { promise: slept, resolve } = Promise.withResolvers<void>();
     const cancel = this.#schedule(resolve, Math.min(waitMs, RECHECK_MS));
@@ -113,10 +125,12 @@ export class BudgetGate {
     } finally {
       cancel();
     }
-    // The answer states the budget; the next loop reads it, and a failure is found by the request itself.
-    await unlessAborted(
-      this.#mirror.headManifest(key, reference),
-      this.#signal,
-    ).catch(() => {});
+    await this.#ask(image);
+  }
+
+  /** The answer states the budget. A failure is found by the request itself. */
+  async #ask({ key, reference }: ImageReference): Promise<void> {
+    const asked = this.#mirror.headManifest(key, reference);
+    await unlessAborted(asked, this.#signal).catch(() => {});
   }
 }

@@ -19,13 +19,14 @@ class Scene {
   readonly abort = new AbortController();
   heads = 0;
   changes = 0;
+  remaining: number | undefined = 3;
   pausedUntilMs: number | undefined;
 
   gate(isWaiting: boolean): BudgetGate {
     return new BudgetGate({
       mirror: {
         pullBudget: (name) => ({
-          remaining: 3,
+          remaining: this.remaining,
           pausedUntilMs: name === "docker.io" ? this.pausedUntilMs : undefined,
         }),
         headManifest: async () => {
@@ -51,6 +52,14 @@ void describe("BudgetGate", () => {
     assert.equal(scene.heads, 0);
   });
 
+  void it("learns an unknown budget by one HEAD before the first pulls", async () => {
+    const scene = new Scene();
+    scene.remaining = undefined;
+    const gate = scene.gate(true);
+    await Promise.all(["one", "two"].map((name) => gate.pass(image(name))));
+    assert.equal(scene.heads, 1);
+  });
+
   void it("rejects without waiting, and names the upstream and the time", async () => {
     const scene = new Scene();
     scene.pausedUntilMs = Date.UTC(2026, 0, 1, 6);
@@ -72,6 +81,7 @@ void describe("BudgetGate", () => {
         passed += 1;
       }),
     );
+    await nextTurn();
     assert.equal(gate.waitsUntilMs, untilMs);
     assert.deepEqual(scene.schedule.delaysMs, [300_000]);
     scene.schedule.runNext();
@@ -89,6 +99,7 @@ void describe("BudgetGate", () => {
     const scene = new Scene();
     scene.pausedUntilMs = scene.clock.nowMs();
     const passed = scene.gate(true).pass(image("app"));
+    await nextTurn();
     assert.deepEqual(scene.schedule.delaysMs, [1_000]);
     scene.pausedUntilMs = undefined;
     scene.schedule.runNext();
@@ -100,6 +111,7 @@ void describe("BudgetGate", () => {
     scene.pausedUntilMs = scene.clock.nowMs() + HOUR_MS;
     const gate = scene.gate(true);
     const passed = gate.pass(image("app"));
+    await nextTurn();
     scene.abort.abort(new Error("cancelled"));
     await assert.rejects(passed, /cancelled/);
     assert.deepEqual(scene.schedule.delaysMs, []);
