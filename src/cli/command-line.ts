@@ -2,6 +2,8 @@ import { setImmediate } from "node:timers/promises";
 import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
 import type { CommandIo, CommandLine } from "./declare-command.ts";
+import { addJobsCommand } from "./content/jobs-command.ts";
+import { addWishesCommand } from "./content/wishes-command.ts";
 import { addWarmCommand } from "./content/warm-command.ts";
 import { FOREIGN_WORDS } from "./foreign-words.ts";
 import { addTakeoverCommand } from "./content/takeover/takeover-command.ts";
@@ -99,6 +101,8 @@ export function createProgram(
   addExportCommand(commandLine);
   addSetupCommands(commandLine);
   addWarmCommand(commandLine);
+  addJobsCommand(commandLine);
+  addWishesCommand(commandLine);
   addClientConfigCommand(commandLine);
   addCompletionCommand(commandLine);
   return program;
