@@ -5,8 +5,9 @@ import { Command, Option } from "commander";
 /** A stream of a command's output. */
 export type CommandOutput = Writable & {
   readonly isTTY?: boolean;
-  /** Of a terminal. */
+  /** Of a terminal, as `rows`. */
   readonly columns?: number;
+  readonly rows?: number;
 };
 
 /** What a command reads and writes. */
@@ -44,7 +45,7 @@ export function declareCommand(
   command: {
     readonly name: string;
     readonly description: string;
-    /** Whole command lines, as in `entrepot ls 'docker.io/**'`. */
+    /** Whole command lines, as in `entrepot ls 'docker.io/**'` or `cat refs.txt | entrepot warm -`. */
     readonly examples: readonly string[];
   },
 ): DeclaredCommand {

@@ -3,10 +3,12 @@ import {
   CONFIG_OPTION,
   declareCommand,
 } from "./declare-command.ts";
+import { addStatusCommand } from "./status/status-command.ts";
 
 /** Adds the commands that work on the whole mirror. */
 export function addMirrorCommands(commandLine: CommandLine): void {
   addServe(commandLine);
+  addStatusCommand(commandLine);
   addCheckConfig(commandLine);
   addScrub(commandLine);
 }
