@@ -8,6 +8,7 @@ import { addWarmCommand } from "./content/warm-command.ts";
 import { FOREIGN_WORDS } from "./foreign-words.ts";
 import { addTakeoverCommand } from "./content/takeover/takeover-command.ts";
 import { addExportCommand } from "./content/export/export-command.ts";
+import { addImportCommand } from "./content/import/import-command.ts";
 import { addImageCommands } from "./images/image-commands.ts";
 import { addClientConfigCommand } from "./setup/clients/client-config-command.ts";
 import { addMirrorCommands } from "./mirror-commands.ts";
@@ -97,6 +98,7 @@ export function createProgram(
   const commandLine: CommandLine = { program, io, setExitCode };
   addMirrorCommands(commandLine);
   addImageCommands(commandLine);
+  addImportCommand(commandLine);
   addTakeoverCommand(commandLine);
   addExportCommand(commandLine);
   addSetupCommands(commandLine);

@@ -29,9 +29,9 @@ export interface MirrorStreams {
     signal: AbortSignal,
   ): Promise<MirrorDownload | OperatorAnswer>;
   /**
-   * Sends a body of unknown length. The mirror may answer before it has read all of it; the rest is
-   * not sent then.
+   * Sends a body. The mirror may answer before it has read all of it; the rest is not sent then.
    *
+   * @param sizeBytes of the body; absent: unknown
    * @throws the error of the body, or of the connection
    */
   upload(
@@ -39,6 +39,7 @@ export interface MirrorStreams {
     body: Readable,
     mediaType: string,
     signal: AbortSignal,
+    sizeBytes?: number,
   ): Promise<OperatorAnswer>;
 }
 
@@ -96,11 +97,15 @@ export function mirrorStreams(
         ? { headers: response.headers, body: response }
         : readAnswer(response);
     },
-    async upload(path, body, mediaType, signal) {
+    async upload(path, body, mediaType, signal, sizeBytes) {
+      const length = sizeBytes === undefined ? undefined : String(sizeBytes);
       const outgoing = open(
         "POST",
         path,
-        { "content-type": mediaType },
+        {
+          "content-type": mediaType,
+          ...(length === undefined ? {} : { "content-length": length }),
+        },
         signal,
       );
       const answered = responseOf(outgoing);

@@ -1,5 +1,8 @@
 import type { Writable } from "node:stream";
-import { openStoppedStorage } from "../../app/open-storage.ts";
+import {
+  createStoppedStorage,
+  openStoppedStorage,
+} from "../../app/open-storage.ts";
 import type { Config } from "../../config/config.ts";
 import { Collection } from "../../hosted/collection.ts";
 import { Retention } from "../../hosted/retention/retention.ts";
@@ -24,6 +27,7 @@ import { Room } from "../../retention/room.ts";
 import { createRoutes } from "../../routing/routes.ts";
 import { HotManifests } from "../../storage/hot-manifests.ts";
 import { storedBytes } from "../../storage/metadata-index.ts";
+import type { Storage } from "../../storage/storage.ts";
 import { systemClock } from "../../telemetry/clock.ts";
 import { unreachableText } from "../running-mirror.ts";
 import { CommandAudit } from "../command-audit.ts";
@@ -114,7 +118,8 @@ export async function openStoppedImages(
   };
 }
 
-const SENDER = {
+/** The source of the orders of commands. */
+export const SENDER = {
   user: undefined,
   client: "command-line",
   userAgent: undefined,
@@ -151,11 +156,21 @@ function noReservedBytes(): number {
  * @param stderr receives errors of audit records
  * @throws RootInUseError, Failed, StorageError, IndexError
  */
-export async function openStoppedServices(config: Config, stderr: Writable) {
+export async function openStoppedServices(
+  config: Config,
+  stderr: Writable,
+  {
+    isCreated = false,
+  }: {
+    /** Whether the storage root is created if nothing was ever stored there. */
+    readonly isCreated?: boolean;
+  } = {},
+) {
   const audit = new CommandAudit(config.audit?.file, stderr);
   const { root } = config.storage;
   const clock = systemClock;
-  const storage = await openStoppedStorage(config.storage, { clock, log: LOG });
+  const open = isCreated ? createStoppedStorage : openStoppedStorage;
+  const storage = await open(config.storage, { clock, log: LOG });
   if (storage === undefined) {
     throw new Failed(
       2,
@@ -164,22 +179,8 @@ export async function openStoppedServices(config: Config, stderr: Writable) {
   }
   const { index, blobs, upkeep } = storage;
   await upkeep.recovered();
-  const limits = createRoomLimits(config.eviction);
-  const readSpace = () => upkeep.readSpace();
-  const evictor = new Evictor({
-    index,
-    blobs,
-    limits,
-    readSpace,
-    clock,
-    log: LOG,
-  });
-  const room = new Room({
-    evictor,
-    readSpace,
-    minFreeBytes: (space) => amountOf(limits.minFree, space, 0),
-    isOutOfRoom: () => upkeep.isOutOfRoom,
-  });
+  const space = openSpace(config, storage);
+  const { evictor } = space;
   const registries = () => config.hosted;
   const retention = new Retention({
     index,
@@ -210,8 +211,7 @@ export async function openStoppedServices(config: Config, stderr: Writable) {
     events: () => undefined,
     garbage,
     audit,
-    room,
-    readBounds: () => readRoomBounds({ index, limits, readSpace }),
+    ...space,
     recovered: () => upkeep.recovered(),
   });
   const close = async (): Promise<void> => {
@@ -220,4 +220,22 @@ export async function openStoppedServices(config: Config, stderr: Writable) {
     await audit.close();
   };
   return { index, services, audit, close };
+}
+
+/** Creates the eviction of a stopped mirror's content; nothing is evicted unless room is needed. */
+function openSpace(config: Config, { index, blobs, upkeep }: Storage) {
+  const limits = createRoomLimits(config.eviction);
+  const readSpace = () => upkeep.readSpace();
+  const shared = { index, blobs, limits, readSpace };
+  const evictor = new Evictor({ ...shared, clock: systemClock, log: LOG });
+  return {
+    evictor,
+    room: new Room({
+      evictor,
+      readSpace,
+      minFreeBytes: (space) => amountOf(limits.minFree, space, 0),
+      isOutOfRoom: () => upkeep.isOutOfRoom,
+    }),
+    readBounds: () => readRoomBounds(shared),
+  };
 }

@@ -65,7 +65,7 @@ export function addExportCommand(commandLine: CommandLine): void {
     .option("--json", "print JSON")
     .action(async (refs: readonly string[], options: ExportOptions) => {
       const { runExport } = await import("./export.ts");
-      const { stopSignal } = await import("./stop-signal.ts");
+      const { stopSignal } = await import("../stop-signal.ts");
       using stop = stopSignal();
       setExitCode(
         await runExport({
