@@ -16,6 +16,8 @@ export interface LoggedRequest {
 export interface RealRegistryOptions {
   /** Sections of its configuration file, as `{ auth: { htpasswd: … } }`; JSON is YAML. */
   readonly config?: Readonly<Record<string, unknown>>;
+  /** Whether clients may delete; default: no. */
+  readonly isDeletable?: boolean;
   /** Folder of the content, to serve what another one stored; default: a new one. */
   readonly sharedWith?: RealRegistry;
 }
@@ -52,13 +54,16 @@ export class RealRegistry {
 
   /** Starts again on the same port with the same content. */
   async start(): Promise<void> {
-    const root = this.#storage;
+    const root = this.storage;
     await mkdir(root, { recursive: true });
-    const file = join(this.#dir, "config.yml");
+    const file = this.configFile;
     const config = {
       version: "0.1",
       log: { level: "info", formatter: "json" },
-      storage: { filesystem: { rootdirectory: root } },
+      storage: {
+        filesystem: { rootdirectory: root },
+        delete: { enabled: this.#options.isDeletable === true },
+      },
       http: { addr: this.#host ?? "127.0.0.1:0" },
       ...this.#options.config,
     };
@@ -74,11 +79,16 @@ export class RealRegistry {
     );
   }
 
-  get #storage(): string {
+  get configFile(): string {
+    return join(this.#dir, "config.yml");
+  }
+
+  /** The `rootdirectory`. */
+  get storage(): string {
     const { sharedWith } = this.#options;
     return sharedWith === undefined
       ? join(this.#dir, "storage")
-      : sharedWith.#storage;
+      : sharedWith.storage;
   }
 
   /** `127.0.0.1:PORT`. */

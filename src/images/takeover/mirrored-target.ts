@@ -28,6 +28,8 @@ import type {
   TakeoverTarget,
 } from "./takeover.ts";
 
+const NEVER_MS = 0;
+
 interface MirroredTargetParts {
   readonly index: BlobRecords &
     FillIntents &
@@ -69,12 +71,14 @@ export class MirroredTarget implements TakeoverTarget {
     const parsed = readMirroredManifest(manifest.bytes);
     if (!("manifest" in parsed)) return parsed;
     const { mediaType, children, subject } = parsed.manifest;
+    const { index, clock } = this.#parts;
     const record = { mediaType, children, subject };
     const taken = await this.#take(key, manifest, record, signal);
     if (taken.kind === "failed") return taken;
     for (const tag of tags) {
       // Never confirmed by its upstream: the next pull revalidates it.
-      await this.#parts.index.putTag(key, tag, manifest.digest, 0);
+      const nowMs = clock.nowMs();
+      await index.putTag(key, tag, manifest.digest, NEVER_MS, nowMs);
     }
     return taken;
   }

@@ -18,6 +18,7 @@ import {
   type TakeoverCommand,
 } from "../../../src/cli/content/takeover/takeover.ts";
 import type { HostedConfig } from "../../../src/config/config.ts";
+import type { ImageSummary } from "../../../src/images/images.ts";
 import type {
   TakeoverCounts,
   TakeoverProblem,
@@ -199,6 +200,7 @@ void describe("a take-over of a proxy", () => {
     tree.putImage("library/other", app, "1");
     tree.write(join(tree.root, "scheduler-state.json"), "{}");
     const before = describeFolder(tree.root);
+    const startedAtMs = Date.now();
     const ended = await run({ upstream: "registry.example" });
     assert.deepEqual([ended.code, ended.stderr], [0, ""]);
     assert.deepEqual(describeFolder(tree.root), before);
@@ -233,6 +235,14 @@ void describe("a take-over of a proxy", () => {
     assert.equal(record?.["target"], "registry.example");
     rmSync(tree.root, { recursive: true });
     await open();
+    const { images: listed } = (await (
+      await fetch(`${mirror.operatorOrigin}/api/v1/images`)
+    ).json()) as { readonly images: readonly ImageSummary[] };
+    assert.equal(listed.length, 6);
+    for (const { ref, pulledAt } of listed) {
+      // Not the time of the last confirmation: it would be evicted as idle.
+      assert(Date.parse(pulledAt) >= startedAtMs, `${ref}: ${pulledAt}`);
+    }
     for (const [name, tag] of [
       ["library/app", "1"],
       ["app", "latest"],
