@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { lstatSync, readdirSync, statSync } from "node:fs";
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { before, describe, it } from "node:test";
+import { before as beforeAll, describe, it } from "node:test";
 import { parse as parseYaml } from "yaml";
 import type {
   TakeoverCounts,
@@ -76,7 +76,7 @@ void describe("the storage folder of a docker-registry", () => {
   let published: RealRegistry;
   let images: PublishedImages;
 
-  before(async () => {
+  beforeAll(async () => {
     await requireCommands(["dockerd", "docker", "podman", "buildah", "skopeo"]);
     await requireCommands(["docker-registry", "tar"]);
     published = await RealRegistry.start(suite);

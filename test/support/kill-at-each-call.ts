@@ -21,12 +21,15 @@ const THREADS: readonly Thread[] = ["main", "pool"];
 export async function killAtEachCall({
   name,
   calls = CHANGING_CALLS,
+  part = PART,
   prepare,
   judge,
 }: {
   readonly name: string;
   /** Kinds of calls at which it is killed. */
   readonly calls?: readonly KillPoint["call"][];
+  /** The part of them that is chosen; default: a tenth, and all in a soak. */
+  readonly part?: number;
   readonly prepare: (root: string) => Promise<void>;
   readonly judge: (root: string) => Promise<void>;
 }): Promise<{ readonly killed: number; readonly summary: string }> {
@@ -49,7 +52,7 @@ export async function killAtEachCall({
       }
     }
   }
-  const chosen = choosePart(points, PART, random);
+  const chosen = choosePart(points, part, random);
   let killed = 0;
   for (const point of chosen) {
     const root = memoryRoot(template);

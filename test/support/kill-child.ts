@@ -11,12 +11,16 @@ const { KILL_SCENARIOS } = await import("./kill-scenarios.ts");
 const { HOSTED_KILL_SCENARIOS, runHosted } =
   await import("./hosted-kill-scenarios.ts");
 
+const { TAKEOVER_KILL_SCENARIOS } =
+  await import("./takeover-kill-scenarios.ts");
+
 const [name, root = ""] = process.argv.slice(2);
 const scenario = KILL_SCENARIOS.find((one) => one.name === name);
 const hosted = HOSTED_KILL_SCENARIOS.find((one) => one.name === name);
 const run =
   hosted === undefined
-    ? scenario?.run
+    ? (scenario ?? TAKEOVER_KILL_SCENARIOS.find((one) => one.name === name))
+        ?.run
     : (path: string) => runHosted(path, hosted);
 if (run === undefined) throw new Error(`no scenario ${name}`);
 // Starts the pool's thread before its calls are counted.

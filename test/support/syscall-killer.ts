@@ -19,6 +19,7 @@ export const CHANGING_CALLS = [
   "fsync",
   "fdatasync",
   "rename",
+  "link",
   "unlink",
   "fchmod",
   "chmod",
