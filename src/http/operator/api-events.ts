@@ -72,12 +72,17 @@ export async function eventsApi(
   );
 }
 
-/** Yields text as fast as the client reads it; the changes that wait are the latest of each job. */
-async function* eventsOf(
+/**
+ * Yields text as fast as the client reads it; the changes that wait are the latest of each job.
+ *
+ * @param last the number of the last change that the client knows; -1: none
+ */
+export async function* eventsOf(
   jobs: EventsSource["jobs"],
   run: string,
   last: number,
   signal: AbortSignal,
+  commentEveryMs: number = COMMENT_EVERY_MS,
 ): AsyncGenerator<string> {
   const waiting = new Map<string, JobChange>();
   let wake = Promise.withResolvers<void>();
@@ -97,7 +102,7 @@ async function* eventsOf(
       const [next] = waiting.values();
       if (next === undefined) {
         wake = Promise.withResolvers();
-        if (await isLate(wake.promise)) yield ":\n\n";
+        if (await isLate(wake.promise, commentEveryMs)) yield ":\n\n";
         continue;
       }
       waiting.delete(next.job.id);
@@ -110,10 +115,13 @@ async function* eventsOf(
 }
 
 /** Waits for a change, or for the time of the next comment. */
-async function isLate(change: Promise<void>): Promise<boolean> {
+async function isLate(
+  change: Promise<void>,
+  durationMs: number,
+): Promise<boolean> {
   const abort = new AbortController();
   const { signal } = abort;
-  const late = delay(COMMENT_EVERY_MS, true, { signal, ref: false });
+  const late = delay(durationMs, true, { signal, ref: false });
   const result = await Promise.race([
     change.then(() => false),
     late.catch(() => false),

@@ -129,6 +129,8 @@ function schemaOf(body: Body | undefined): Schema | undefined {
 function bodyCell(response: Body): string {
   const schema = schemaOf(response);
   if (schema === undefined) return "";
+  const [mediaType = ""] = Object.keys(response.content ?? {});
+  if (!/[/+]json$/.test(mediaType)) return code(mediaType);
   if (schema.$ref !== undefined) return code(referenceName(schema.$ref));
   return schema.properties === undefined ? "JSON" : "see below";
 }

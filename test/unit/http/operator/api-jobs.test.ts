@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fastify from "fastify";
-import { eventsApi } from "../../../../src/http/operator/api-events.ts";
+import {
+  eventsApi,
+  eventsOf,
+} from "../../../../src/http/operator/api-events.ts";
 import { jobsApi } from "../../../../src/http/operator/api-jobs.ts";
 import { SHARED_SCHEMAS } from "../../../../src/http/operator/api-schemas.ts";
 import type { Job, JobWork } from "../../../../src/images/jobs/job.ts";
@@ -94,5 +97,46 @@ void describe("the routes of jobs", () => {
       const { done } = await reader.until(({ state }) => state === "done");
       assert.equal(done, 1);
     }
+  });
+});
+
+function idleJobs(): ServerJobs {
+  return new ServerJobs({
+    records: new MemoryMetadataIndex(),
+    works: {},
+    clock: new FakeClock(),
+    log: quietLog,
+  });
+}
+
+void describe("the events for one client", () => {
+  void it("are the latest state of each job if the client reads slowly", async () => {
+    const source = idleJobs();
+    const { signal } = new AbortController();
+    const events = eventsOf(source, "run", -1, signal);
+    assert.match(String((await events.next()).value), /^retry: /);
+    const one = await source.start("warm", 1);
+    const two = await source.start("warm", 2);
+    await source.cancel(one.id);
+    const texts = [await events.next(), await events.next()].map(({ value }) =>
+      String(value),
+    );
+    assert.match(texts[0] ?? "", new RegExp(`"id":"${two.id}".*"queued"`));
+    assert.match(texts[1] ?? "", new RegExp(`"id":"${one.id}".*"cancelled"`));
+    assert.match(texts[0] ?? "", /^event: job\nid: run\.2\ndata: \{.*\}\n\n$/);
+    await events.return(undefined);
+  });
+
+  void it("are comments while nothing changes, and end with the client", async () => {
+    const abort = new AbortController();
+    const events = eventsOf(idleJobs(), "run", -1, abort.signal, 1);
+    await events.next();
+    assert.equal((await events.next()).value, ":\n\n");
+    const waiting = eventsOf(idleJobs(), "run", -1, abort.signal, 60_000);
+    await waiting.next();
+    const last = waiting.next();
+    abort.abort();
+    assert.equal((await last).done, true);
+    assert.equal((await events.next()).done, true);
   });
 });

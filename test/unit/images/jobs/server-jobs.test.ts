@@ -425,6 +425,28 @@ void describe("a job whose index fails", () => {
   });
 });
 
+void describe("a stop of the server", () => {
+  void it("waits for the end of running work", async () => {
+    const scene = new Scene();
+    const barrier = new Barrier();
+    const ending = new Barrier();
+    scene.outcomes.set("slow", async ({ signal }) => {
+      await barrier.pass(signal);
+      await ending.pass();
+    });
+    await scene.jobs.start("warm", "slow");
+    await barrier.arrived();
+    let isStopped = false;
+    const stopped = scene.jobs.stop().then(() => {
+      isStopped = true;
+    });
+    await ending.arrived();
+    assert.equal(isStopped, false);
+    ending.release();
+    await stopped;
+  });
+});
+
 void describe("tracked work", () => {
   void it("is listed beside a running job, and returns what the work returns", async () => {
     const scene = new Scene();
