@@ -235,7 +235,13 @@ export class TestMirror {
     changed: Partial<
       Pick<
         Config,
-        "access" | "eviction" | "hosted" | "offline" | "upstreams" | "listen"
+        | "access"
+        | "eviction"
+        | "hosted"
+        | "listen"
+        | "offline"
+        | "operator"
+        | "upstreams"
       >
     > = {},
   ): Promise<void> {

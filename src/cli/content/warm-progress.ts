@@ -9,6 +9,8 @@ const RATE_WINDOW_MS = 10_000;
 const LINE_EVERY_MS = 5_000;
 const MAX_BARS = 8;
 const BAR_WIDTH = 20;
+/** Narrower terminals show no bar. */
+const MIN_BAR_WIDTH = 50;
 const DEFAULT_WIDTH = 80;
 
 /** Shows the progress of a job. */
@@ -90,7 +92,8 @@ export class LineProgress implements ProgressView {
         ? `${countsText(job)}, ${amountsText(job, this.#rate)}`
         : `${countsText(job)}, ${waitText(job.waitsUntil)}`;
     const isDue = nowMs - this.#shownAtMs >= LINE_EVERY_MS;
-    if (job.state === "running" && isDue && line !== this.#last) {
+    const isKnown = job.state === "running" && job.total > 0;
+    if (isKnown && isDue && line !== this.#last) {
       this.#last = line;
       this.#shownAtMs = nowMs;
       lines.push(line);
@@ -154,16 +157,20 @@ export class BarProgress implements ProgressView {
     amounts: string,
     width: number,
   ): string {
+    const shownName = printable(name);
+    if (width < MIN_BAR_WIDTH) {
+      const amountsWidth = Math.min(amounts.length + 2, Math.floor(width / 2));
+      const nameWidth = width - amountsWidth;
+      const short = cutText(shownName, nameWidth, "middle").padEnd(nameWidth);
+      return `${short}${cutText(`  ${amounts}`, amountsWidth, "end")}`;
+    }
     const share = total === 0 ? 0 : Math.min(1, done / total);
     const filled = Math.round(share * BAR_WIDTH);
     const bar = `[${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}]`;
     const nameWidth = Math.max(12, width - bar.length - amounts.length - 4);
-    const shown = cutText(printable(name), nameWidth, "middle");
-    const rest = cutText(
-      `  ${amounts}`,
-      width - nameWidth - bar.length - 2,
-      "end",
-    );
-    return `${shown.padEnd(nameWidth)}  ${paint(this.#style, "green", bar)}${rest}`;
+    const short = cutText(shownName, nameWidth, "middle").padEnd(nameWidth);
+    const restWidth = width - nameWidth - bar.length - 2;
+    const rest = cutText(`  ${amounts}`, restWidth, "end");
+    return `${short}  ${paint(this.#style, "green", bar)}${rest}`;
   }
 }

@@ -143,7 +143,7 @@ class WarmRun {
       if (isAgain) this.#failed?.push(target);
       else this.#fail(target, error);
     } finally {
-      this.#end(target, isAgain);
+      this.#end(target, !isAgain && !this.#run.signal.aborted);
     }
   }
 
@@ -171,10 +171,10 @@ class WarmRun {
     }
   }
 
-  #end(target: WarmTarget, isAgain: boolean): void {
+  #end(target: WarmTarget, isExamined: boolean): void {
     const { bytesDone, bytesKnown } = this.#running.get(target) ?? NO_BYTES;
     this.#running.delete(target);
-    if (!isAgain) {
+    if (isExamined) {
       this.#done += 1;
       this.#ended = {
         bytesDone: this.#ended.bytesDone + bytesDone,
