@@ -146,6 +146,35 @@ void describe("the README's commands of a private registry", () => {
     );
   });
 
+  void it("move a registry by takeover", async (test) => {
+    const old = await RealRegistry.start(test);
+    const other = await startOpenRegistry(test);
+    const client = await ClientFolder.create(test, newer, other);
+    await pushImages(client, old.host, ["1", "2"]);
+    const file = join(client.dir, "entrepot.yaml");
+    const lines = commandsOf("Moving from registry:2").filter(
+      (line) => !line.startsWith("skopeo "),
+    );
+    let mirror: ChildMirror | undefined;
+    for (const line of lines) {
+      const command = line
+        .replaceAll("/etc/docker/registry/config.yml", old.configFile)
+        .replaceAll("/var/lib/registry", old.storage)
+        .replaceAll("entrepot.yaml", file)
+        .replace(/^entrepot /, "npm run --silent entrepot -- ");
+      if (command.startsWith("sudo systemctl stop ")) await old.stop();
+      else if (command.startsWith("npm start ")) {
+        const config = parseYaml(await readFile(file, "utf8")) as object;
+        mirror = await ChildMirror.start(test, {
+          config: { ...config, operator: { listen: "127.0.0.1:0" } },
+        });
+      } else await runCommand("sh", ["-c", command], { cwd: PROJECT });
+    }
+    assert.ok(mirror !== undefined);
+    const tags = await client.run("crane", "ls", `${mirror.host}/team/app`);
+    assert.equal(tags, "1\n2\n");
+  });
+
   void it("move a registry by skopeo sync", async (test) => {
     const registry = await startOpenRegistry(test);
     const { host } = registry;
@@ -161,7 +190,9 @@ void describe("the README's commands of a private registry", () => {
         },
       }),
     );
-    const lines = commandsOf("Moving from registry:2");
+    const lines = commandsOf("Moving from registry:2").filter((line) =>
+      line.startsWith("skopeo "),
+    );
     assert.equal(lines.length, 2);
     for (const line of lines) {
       const [program = "", ...args] = line
