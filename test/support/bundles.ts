@@ -22,7 +22,8 @@ export interface BundleDescriptor {
   readonly mediaType: string;
   readonly digest: string;
   readonly size: number;
-  readonly annotations: Readonly<Record<string, string>>;
+  /** Absent: of a referrer. */
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /** A bundle that was read whole. */

@@ -14,8 +14,8 @@ import {
 
 /** An image of a bundle. */
 export interface BundleImage {
-  /** Its full name. */
-  readonly ref: string;
+  /** Its full name; undefined for a referrer, which belongs to its subject. */
+  readonly ref: string | undefined;
   readonly digest: Digest;
   readonly mediaType: string;
   readonly sizeBytes: number;
@@ -24,8 +24,8 @@ export interface BundleImage {
 }
 
 /**
- * Formats `index.json`: a descriptor for each name, in the order of the names. The same images give
- * the same bytes.
+ * Formats `index.json`: a descriptor for each name, in the order of the names, then the referrers without
+ * one: containerd would unpack each image that has a name. The same images give the same bytes.
  *
  * @see https://github.com/opencontainers/image-spec/blob/main/image-layout.md#indexjson-file
  */
@@ -33,20 +33,7 @@ export function formatBundleIndex(
   images: readonly BundleImage[],
   base: Digest | undefined,
 ): { readonly bytes: Buffer; readonly digest: Digest } {
-  const manifests = images
-    .toSorted((one, other) => (one.ref < other.ref ? -1 : 1))
-    .map(({ ref, digest, mediaType, sizeBytes, manifests: below }) => ({
-      mediaType,
-      digest,
-      size: sizeBytes,
-      annotations: {
-        [IMAGE_NAME_ANNOTATION]: ref,
-        ...(below.length === 0
-          ? {}
-          : { [MANIFESTS_ANNOTATION]: below.join(" ") }),
-        [REF_NAME_ANNOTATION]: ref,
-      },
-    }));
+  const manifests = images.toSorted(byName).map(descriptorOf);
   const document = {
     schemaVersion: 2,
     mediaType: OCI_INDEX,
@@ -55,6 +42,29 @@ export function formatBundleIndex(
   };
   const bytes = Buffer.from(JSON.stringify(document));
   return { bytes, digest: digestOf(bytes) };
+}
+
+/** A tilde follows every character of a name. */
+function byName(one: BundleImage, other: BundleImage): number {
+  const key = ({ ref, digest }: BundleImage): string => ref ?? `~${digest}`;
+  return key(one) < key(other) ? -1 : 1;
+}
+
+function descriptorOf(image: BundleImage) {
+  const { ref, digest, mediaType, sizeBytes, manifests } = image;
+  const annotations = {
+    ...(ref === undefined ? {} : { [IMAGE_NAME_ANNOTATION]: ref }),
+    ...(manifests.length === 0
+      ? {}
+      : { [MANIFESTS_ANNOTATION]: manifests.join(" ") }),
+    ...(ref === undefined ? {} : { [REF_NAME_ANNOTATION]: ref }),
+  };
+  return {
+    mediaType,
+    digest,
+    size: sizeBytes,
+    ...(Object.keys(annotations).length === 0 ? {} : { annotations }),
+  };
 }
 
 /** Returns the path of a blob in a bundle, as in `blobs/sha256/<hex>`. */

@@ -1,5 +1,7 @@
 import type { Readable } from "node:stream";
 import type { Digest } from "../../../oci/digest.ts";
+import { RegistryError } from "../../../oci/errors.ts";
+import { MAX_MANIFEST_BYTES } from "../../../oci/manifest.ts";
 import type { TrackedBlobStore } from "../../../storage/tracked-blob-store.ts";
 import {
   type BundleMember,
@@ -49,6 +51,13 @@ export async function openBundle(
 ): Promise<OpenBundle> {
   const plan = await planExport(parts, request, signal);
   const index = formatBundleIndex(plan.images, request.since?.indexDigest);
+  if (index.bytes.length > MAX_MANIFEST_BYTES) {
+    plan.release();
+    throw new RegistryError("MANIFEST_INVALID", {
+      status: 400,
+      detail: `got images whose ${INDEX_FILE} has ${index.bytes.length} bytes; expected at most ${MAX_MANIFEST_BYTES}: export them in several bundles`,
+    });
+  }
   const digests = [...plan.blobs.keys()].toSorted();
   const archive = packBundle([
     textMember(LAYOUT_FILE, Buffer.from(LAYOUT_TEXT)),
@@ -65,7 +74,9 @@ export async function openBundle(
     archive,
     report: {
       images: plan.images
-        .map(({ ref, digest }) => ({ ref, digest }))
+        .flatMap(({ ref, digest }) =>
+          ref === undefined ? [] : [{ ref, digest }],
+        )
         .toSorted((one, other) => (one.ref < other.ref ? -1 : 1)),
       blobs: plan.blobs.size,
       bytes: sum(plan.blobs),

@@ -53,7 +53,7 @@ export interface ExportPlan {
 }
 
 /** Blobs of one bundle. */
-const MAX_BLOBS = 200_000;
+const MAX_BLOBS = 150_000;
 const REFERRERS_PER_QUERY = 100;
 /** Failures and digests that an error names. */
 const MAX_NAMED = 10;
@@ -101,7 +101,7 @@ class ExportPlanner {
     if (images.size === 0 && failures.length === 0) {
       this.#failures.push("the request names no image");
     }
-    for (const selected of images.values()) await this.#add(selected);
+    for (const selected of images.values()) await this.#add(selected, images);
     this.#refuseFailures();
   }
 
@@ -115,7 +115,7 @@ class ExportPlanner {
       into.set(digest, sizeBytes);
     }
     return {
-      images: [...this.#images.values()],
+      images: distinct([...this.#images.values()]),
       blobs,
       omitted,
       release: () => this.release(),
@@ -127,7 +127,10 @@ class ExportPlanner {
   }
 
   /** Adds an image, and its referrers if they are wanted. */
-  async #add(selected: SelectedImage): Promise<void> {
+  async #add(
+    selected: SelectedImage,
+    requested: ReadonlyMap<string, SelectedImage>,
+  ): Promise<void> {
     const waiting = [selected];
     for (const next of waiting) {
       this.#signal.throwIfAborted();
@@ -151,7 +154,11 @@ class ExportPlanner {
         this.#failures.push(await this.#explain(next.image, reason));
         continue;
       }
-      this.#keep(name, manifest, collected);
+      const isReferrer =
+        !requested.has(name) &&
+        next.image.reference.kind === "digest" &&
+        manifest.parsed?.subject !== undefined;
+      this.#keep(name, isReferrer, manifest, collected);
       if (!this.#request.withReferrers) continue;
       const isTop = next === selected;
       waiting.push(
@@ -161,11 +168,14 @@ class ExportPlanner {
   }
 
   #keep(
-    ref: string,
+    name: string,
+    isReferrer: boolean,
     { digest, mediaType, sizeBytes }: StoredManifest,
     { parts, manifests }: CollectedImage,
   ): void {
-    this.#images.set(ref, { ref, digest, mediaType, sizeBytes, manifests });
+    const ref = isReferrer ? undefined : name;
+    const image = { ref, digest, mediaType, sizeBytes, manifests };
+    this.#images.set(name, image);
     for (const [part, size] of parts) this.#blobs.set(part, size);
     const { maxBlobs = MAX_BLOBS } = this.#parts;
     if (
@@ -268,6 +278,17 @@ class ExportPlanner {
       detail: `${named}${more > 0 ? `\nand ${more} more` : ""}`,
     });
   }
+}
+
+/** Drops referrers that are listed twice: of subjects in two repositories. */
+function distinct(images: readonly BundleImage[]): readonly BundleImage[] {
+  const referrers = new Set<Digest>();
+  return images.filter(({ ref, digest }) => {
+    if (ref !== undefined) return true;
+    if (referrers.has(digest)) return false;
+    referrers.add(digest);
+    return true;
+  });
 }
 
 /** Returns why an image cannot be exported; undefined if it can. */

@@ -26,7 +26,7 @@ export interface SelectionParts {
 }
 
 /** Images of one export. */
-export const MAX_EXPORTED_IMAGES = 20_000;
+export const MAX_EXPORTED_IMAGES = 10_000;
 const ROWS_PER_QUERY = 256;
 
 /** The images of an export by their names, and what of the request names none. */

@@ -146,7 +146,7 @@ void describe("entrepot export", () => {
       const archive = await read("f.tar");
       assert.deepEqual(
         archive.index.manifests.map(
-          ({ annotations }) => annotations["io.containerd.image.name"],
+          ({ annotations }) => annotations?.["io.containerd.image.name"],
         ),
         names,
       );
@@ -249,8 +249,8 @@ void describe("entrepot export", () => {
     const { index } = await read("f.tar");
     assert.deepEqual(
       index.manifests.map(({ annotations }) => [
-        annotations["org.opencontainers.image.ref.name"],
-        annotations["io.entrepot.bundle.manifests"],
+        annotations?.["org.opencontainers.image.ref.name"],
+        annotations?.["io.entrepot.bundle.manifests"],
       ]),
       [
         [`${APP}:1`, undefined],

@@ -88,8 +88,8 @@ void describe("an exported bundle", () => {
     assert.deepEqual(blobsOf(bundle), wanted);
     assert.deepEqual(
       bundle.index.manifests.map(({ digest, annotations }) => [
-        annotations[NAME],
-        annotations[CONTAINERD_NAME],
+        annotations?.[NAME],
+        annotations?.[CONTAINERD_NAME],
         digest,
       ]),
       [
@@ -138,7 +138,7 @@ void describe("an exported bundle", () => {
     const ref = `one.example/base@${long.manifest.digest}`;
     const bundle = await scene.read({ refs: [ref] });
     assert.deepEqual(blobsOf(bundle), digestsOf(long));
-    assert.equal(bundle.index.manifests[0]?.annotations[NAME], ref);
+    assert.equal(bundle.index.manifests[0]?.annotations?.[NAME], ref);
   });
 
   void it("has the platforms of an index that are completely stored, and says which", async (test) => {
@@ -158,7 +158,7 @@ void describe("an exported bundle", () => {
     );
     const [descriptor] = bundle.index.manifests;
     assert.equal(descriptor?.digest, multi.manifest.digest);
-    assert.equal(descriptor.annotations[MANIFESTS], amd64.manifest.digest);
+    assert.equal(descriptor.annotations?.[MANIFESTS], amd64.manifest.digest);
   });
 
   void it("has only the wanted platforms, which must be stored", async (test) => {
@@ -204,7 +204,7 @@ void describe("an exported bundle", () => {
     ];
     const bundle = await scene.read({ lists });
     assert.deepEqual(
-      bundle.index.manifests.map(({ annotations }) => annotations[NAME]),
+      bundle.index.manifests.map(({ annotations }) => annotations?.[NAME]),
       ["one.example/base:1.2.0", "two.example/team/app:2"],
     );
     await assert.rejects(
@@ -353,7 +353,7 @@ void describe("an exported bundle", () => {
     await assert.rejects(
       open(count - 1),
       refused(
-        `got more than ${count - 1} blobs or 20000 images; expected fewer: export them in several bundles`,
+        `got more than ${count - 1} blobs or 10000 images; expected fewer: export them in several bundles`,
       ),
     );
   });
@@ -447,12 +447,14 @@ void describe("the referrers of an exported image", () => {
     const bundle = await scene.read({ refs, withReferrers: true });
     assert.deepEqual(blobsOf(bundle), wanted);
     assert.deepEqual(
-      bundle.index.manifests.map(({ annotations }) => annotations[NAME]),
+      bundle.index.manifests.map(
+        ({ digest, annotations }) => annotations?.[NAME] ?? digest,
+      ),
       [
         "one.example/base:1",
         `one.example/base:${referrersTag(base.manifest.digest)}.sig`,
         ...[signature, witness]
-          .map(({ manifest }) => `one.example/base@${manifest.digest}`)
+          .map(({ manifest }) => manifest.digest)
           .toSorted(),
       ],
     );
