@@ -3,6 +3,7 @@ import type { Clock, Schedule } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { imageText } from "../image-reference.ts";
 import type { JobRun, JobWork } from "../jobs/job.ts";
+import { unlessAborted } from "../unless-aborted.ts";
 import { BudgetConservedError, BudgetGate } from "./budget-gate.ts";
 import { failureText, isTransient, registryErrorOf } from "./failure-text.ts";
 import { UpstreamQueues } from "./upstream-queues.ts";
@@ -42,7 +43,15 @@ interface ImageBytes {
 
 const NO_BYTES: ImageBytes = { bytesDone: 0, bytesKnown: 0 };
 
-/** One job: every image is tried, and those whose upstream failed once more at the end. */
+/** A registry that restarts is back by then. */
+const MAX_ATTEMPTS = 3;
+const MAX_PAUSE_MS = 30_000;
+/** For this time an upstream whose connection failed is not asked. */
+const LEFT_ALONE_MS = 5_000;
+/** An upstream that was down is probed first, and used again after an answer. */
+const PROBE_MS = 1_000;
+
+/** One job: every image is tried, and those whose upstream failed again at the end, after a pause. */
 class WarmRun {
   readonly #parts: WarmParts;
   readonly #request: WarmRequest;
@@ -51,8 +60,10 @@ class WarmRun {
   readonly #images: WarmImages;
   readonly #gate: BudgetGate;
   readonly #running = new Map<WarmTarget, ImageBytes>();
-  /** Images whose upstream failed; undefined in the second attempt. */
-  #failed: WarmTarget[] | undefined = [];
+  /** What is tried again, since the upstream failed; undefined in the last attempt. */
+  #failed: Item[] | undefined;
+  /** How long the upstreams that failed are left alone. */
+  #retryAfterMs = 0;
   #done = 0;
   #total = 0;
   /** Of images that have ended. */
@@ -79,17 +90,41 @@ class WarmRun {
     const { tags, images } = await this.#targets.read(this.#run.signal);
     this.#total = images.length;
     this.#report();
-    await this.#runAll([
+    let items: readonly Item[] = [
       // First, so that the number of images is known early.
       ...tags.map((target) => ({ kind: "tags", target }) as const),
       ...images.map((target) => ({ kind: "image", target }) as const),
-    ]);
-    const failed = this.#failed ?? [];
-    this.#failed = undefined;
-    await this.#runAll(
-      failed.map((target) => ({ kind: "image", target }) as const),
-    );
+    ];
+    for (let attempt = 1; items.length > 0; attempt += 1) {
+      const failed: Item[] = [];
+      this.#failed = attempt < MAX_ATTEMPTS ? failed : undefined;
+      await this.#runAll(items);
+      items = failed;
+      if (items.length > 0) await this.#pause();
+    }
     this.#report();
+  }
+
+  /** Waits until an upstream that was down has been asked whether it is back. */
+  async #pause(): Promise<void> {
+    const pauseMs = Math.min(this.#retryAfterMs + PROBE_MS, MAX_PAUSE_MS);
+    this.#retryAfterMs = 0;
+    const { promise: slept, resolve } = Promise.withResolvers<void>();
+    const cancel = this.#parts.schedule(resolve, pauseMs);
+    try {
+      await unlessAborted(slept, this.#run.signal);
+    } finally {
+      cancel();
+    }
+  }
+
+  /** Keeps what failed for another attempt. @returns false if there is none, or none can succeed */
+  #tryAgain(item: Item, error: unknown): boolean {
+    if (this.#failed === undefined || !isTransient(error)) return false;
+    this.#failed.push(item);
+    const retryAfterMs = registryErrorOf(error)?.retryAfterMs ?? LEFT_ALONE_MS;
+    this.#retryAfterMs = Math.max(this.#retryAfterMs, retryAfterMs);
+    return true;
   }
 
   async #runAll(items: readonly Item[]): Promise<void> {
@@ -121,6 +156,7 @@ class WarmRun {
       }
     } catch (error) {
       signal.throwIfAborted();
+      if (this.#tryAgain({ kind: "tags", target }, error)) return;
       const { entry, key } = target;
       this.#logBug(error, entry.origin);
       this.#run.fail(
@@ -139,9 +175,8 @@ class WarmRun {
       await this.#warm(target);
     } catch (error) {
       this.#run.signal.throwIfAborted();
-      isAgain = isTransient(error) && this.#failed !== undefined;
-      if (isAgain) this.#failed?.push(target);
-      else this.#fail(target, error);
+      isAgain = this.#tryAgain({ kind: "image", target }, error);
+      if (!isAgain) this.#fail(target, error);
     } finally {
       this.#end(target, !isAgain && !this.#run.signal.aborted);
     }
