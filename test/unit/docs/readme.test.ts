@@ -34,7 +34,7 @@ void describe("the README", () => {
     });
   }
 
-  void it("shows only the clients' files and two configurations, which the mirror accepts", async (test) => {
+  void it("shows only the clients' files and three configurations, which the mirror accepts", async (test) => {
     const files = await Promise.all(
       clientFiles.map((path) => readFile(join(CLIENT_FILES, path), "utf8")),
     );
@@ -44,7 +44,7 @@ void describe("the README", () => {
     );
     assert.deepEqual(
       others.map(({ language }) => language),
-      ["yaml", "yaml"],
+      ["yaml", "yaml", "yaml"],
     );
     const folder = await makeConfigFolder(test);
     await folder.write("secrets/registry-corp", "correct horse\n");
