@@ -31,11 +31,7 @@ void describe("the trouble-shooting page", () => {
       const marks = [...section.matchAll(/^\*\*(\w+)\*\*: \S/gm)].map(
         ([, mark]) => mark,
       );
-      assert.deepEqual(
-        marks,
-        ["Cause", "Check", "Fix"],
-        section.slice(0, 80),
-      );
+      assert.deepEqual(marks, ["Cause", "Check", "Fix"], section.slice(0, 80));
     }
   });
 
