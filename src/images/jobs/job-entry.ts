@@ -28,7 +28,7 @@ export class JobEntry {
   readonly kind: JobKind;
   /** The kept request as JSON, until the job has ended; undefined for tracked work. */
   request: string | undefined;
-  /** Whether the index has a record of the job: of its request, so that it may run, or of its end. */
+  /** Whether the index has the request, so that the job may run. */
   isKept = false;
   /** The number of the last change that subscribers received. */
   change = 0;
@@ -53,7 +53,6 @@ export class JobEntry {
   /** Restores a job that has ended. */
   static ended(job: Job): JobEntry {
     const entry = new JobEntry(job, () => undefined);
-    entry.isKept = true;
     const { done, total, bytes, bytesTotal } = job;
     entry.#state = job.state;
     entry.#progress = { ...NO_PROGRESS, done, total, bytes, bytesTotal };

@@ -106,8 +106,8 @@ export interface Jobs {
    */
   start(kind: "warm", request: unknown): Promise<Job>;
   /**
-   * Runs work that belongs to a request and ends with it: listed and cancelled like a job, not continued
-   * after a restart.
+   * Runs work that belongs to a request and ends with it: listed and cancelled like a job, its end kept
+   * across restarts, but not continued after one.
    *
    * @param signal ends the work when its client leaves
    * @throws what the work throws; RegistryError TOOMANYREQUESTS if too much such work runs

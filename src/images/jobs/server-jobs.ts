@@ -299,12 +299,9 @@ export class ServerJobs implements Jobs {
       "ended a job of the server",
     );
     const { forgotten, trimmed } = this.#list.bound();
-    const put = [entry, ...trimmed].filter((each) => each.isKept);
-    const drop = forgotten.filter((each) => each.isKept);
-    if (put.length + drop.length === 0) return;
     await this.#records.write(
-      put.map((each) => endedRecord(each.view())),
-      drop.map((each) => each.id),
+      [entry, ...trimmed].map((each) => endedRecord(each.view())),
+      forgotten.map(({ id: old }) => old),
     );
   }
 
