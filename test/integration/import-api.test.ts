@@ -211,6 +211,10 @@ void describe("POST /api/v1/import", () => {
       manifests.map(({ digest }) => digest),
       [signature.manifest.digest],
     );
+    const below = await mirror.get(
+      `/v2/${REPOSITORY}/referrers/${signature.manifest.digest}`,
+    );
+    assert.equal(below.status, 200, "clients ask for referrers of referrers");
     for (const { digest } of [signature.manifest, ...signature.blobs]) {
       const kind = digest === signature.manifest.digest ? "manifests" : "blobs";
       const got = await mirror.get(`/v2/${REPOSITORY}/${kind}/${digest}`);

@@ -1,7 +1,7 @@
 import type { Digest } from "../../../oci/digest.ts";
 import { parsePushedManifest } from "../../../oci/pushed-manifest.ts";
 import type { Reference, RepositoryKey } from "../../../oci/reference.ts";
-import { addReferrer } from "../../../oci/referrers.ts";
+import { addReferrer, emptyImageIndex } from "../../../oci/referrers.ts";
 import type { Evictor } from "../../../retention/evictor.ts";
 import type { BlobLinks, BlobRecords } from "../../../storage/blob-index.ts";
 import type { BlobStore } from "../../../storage/blob-store.ts";
@@ -122,11 +122,18 @@ export class MirroredRecords {
     });
   }
 
-  /** Adds a referrer to the list of its subject, which is served while the upstream is out of reach. */
+  /**
+   * Adds a referrer to the list of its subject, which is served while the upstream is out of reach. It
+   * has a list of its own, because clients ask for referrers of referrers.
+   */
   async #list({ key, digest, graph }: PlannedImage): Promise<void> {
     const { index, blobs } = this.#parts;
     const manifest = graph.manifests.at(-1);
     if (manifest?.subject === undefined) return;
+    if ((await index.getReferrers(key, digest)) === undefined) {
+      const body = emptyImageIndex();
+      await index.putReferrers(key, digest, { body, verifiedAtMs: NEVER_MS });
+    }
     const { subject, sizeBytes, mediaType } = manifest;
     const bytes = await blobs.read(digest, sizeBytes);
     const parsed = bytes && parsePushedManifest(bytes, mediaType);
