@@ -100,6 +100,66 @@ void describe("a list of 200 tags in 40 repositories of two registries", () => {
     assert.deepEqual(pulled, scene.selected);
   });
 
+  void it("is fetched too when lists of other tools name its images", async (test) => {
+    const mirror = await ChildMirror.start(test, { config: warmConfig(scene) });
+    const refs = [...scene.selected.keys()];
+    const image = (at: number): string => refs[at] ?? "";
+    const lists = {
+      "compose.yaml": `services:
+  a: {image: "${image(0)}", platform: linux/x86_64}
+  b: {build: .}
+  c: {image: "\${REGISTRY:-${image(1).split("/")[0]}}/${image(1).split("/").slice(1).join("/")}"}
+`,
+      "pods.json": JSON.stringify({
+        apiVersion: "v1",
+        kind: "List",
+        items: [
+          {
+            apiVersion: "batch/v1",
+            kind: "CronJob",
+            spec: {
+              jobTemplate: {
+                spec: {
+                  template: {
+                    spec: {
+                      initContainers: [{ name: "i", image: image(2) }],
+                      containers: [{ name: "c", image: image(3) }],
+                    },
+                  },
+                },
+              },
+            },
+          },
+        ],
+      }),
+      "hauler.yaml": `apiVersion: content.hauler.cattle.io/v1
+kind: Images
+spec: {images: [{name: "${image(4)}", platform: linux/amd64}]}
+---
+apiVersion: content.hauler.cattle.io/v1
+kind: Charts
+spec: {charts: [{name: x}]}
+`,
+      "imageset.yaml": `apiVersion: mirror.openshift.io/v2alpha1
+kind: ImageSetConfiguration
+mirror: {additionalImages: [{name: "${image(5)}"}], operators: [{catalog: x}]}
+`,
+      "images.txt": `# images\n${image(6)}\n${image(7)}@${scene.selected.get(image(7))}\n`,
+    };
+    const { code, printed, stderr } = await runWarm<Job>(test, mirror, lists);
+    assert.deepEqual(
+      [code, printed.state, printed.done, printed.total, printed.errors],
+      [0, "done", 8, 8, []],
+      stderr,
+    );
+    assert.match(
+      stderr,
+      /compose\.yaml:3: the service "b" is built, not pulled/,
+    );
+    assert.match(stderr, /hauler\.yaml:5: Charts are not covered/);
+    assert.match(stderr, /imageset\.yaml:3: mirror\.operators is not covered/);
+  });
+
   void it("is fetched from the registry that answers, and completed when the other one is back", async (test) => {
     const mirror = await ChildMirror.start(test, { config: warmConfig(scene) });
     const [up, down] = scene.registries;

@@ -110,21 +110,27 @@ export interface WarmRun<T> {
   readonly stderr: string;
 }
 
-/** Runs `entrepot warm LIST --json` for a running mirror. */
+/** Runs `entrepot warm LIST… --json` for a running mirror. @param list one text, or several by file name */
 export async function runWarm<T>(
   test: AfterTest,
   mirror: ChildMirror,
-  list: string,
+  list: string | Readonly<Record<string, string>>,
   ...options: readonly string[]
 ): Promise<WarmRun<T>> {
-  const file = join(await tempDir(test, "warm-"), "list.yaml");
-  await writeFile(file, list);
+  const dir = await tempDir(test, "warm-");
+  const lists = typeof list === "string" ? { "list.yaml": list } : list;
+  const files: string[] = [];
+  for (const [name, text] of Object.entries(lists)) {
+    const file = join(dir, name);
+    await writeFile(file, text);
+    files.push(file);
+  }
   const child = new Child(test, {
     command: process.execPath,
     args: [
       MAIN,
       "warm",
-      file,
+      ...files,
       `--config=${mirror.configFile}`,
       "--json",
       ...options,
