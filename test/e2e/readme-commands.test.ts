@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cp, readdir, readFile, writeFile } from "node:fs/promises";
+import { cp, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { AfterTest } from "../support/after-test.ts";
@@ -9,7 +9,7 @@ import { publishBusyboxImages } from "../support/engines/busybox-images.ts";
 import { CLIENT_FILES } from "../support/engines/client-files.ts";
 import { Dockerd } from "../support/engines/dockerd.ts";
 import { requireCommands } from "../support/engines/engine.ts";
-import { codeBlocksOf } from "../support/markdown.ts";
+import { readmeBlocks } from "../support/readme-blocks.ts";
 import { RealRegistry } from "../support/real-registry.ts";
 import { runCommand } from "../support/run-command.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -99,12 +99,21 @@ void describe("the README's commands", () => {
     const commands = await commandsOf("Monitoring");
     assert.ok(commands.length >= 4);
     for (const line of commands) {
-      const adapted = line.replace(
-        "curl -s http://127.0.0.1:5001",
-        `curl --fail -s ${mirror.operatorOrigin}`,
-      );
-      assert.ok(adapted.includes(mirror.operatorOrigin), line);
-      assert.notEqual(await runLine(adapted), "", line);
+      const adapted = line
+        .replace(
+          "curl -s http://127.0.0.1:5001",
+          `curl --fail -s ${mirror.operatorOrigin}`,
+        )
+        .replace(
+          /^entrepot (.+)$/,
+          `npm run --silent entrepot -- $1 --config ${mirror.configFile}`,
+        );
+      assert.notEqual(adapted, line);
+      // The file says port 0.
+      const env = {
+        ENTREPOT_OPERATOR__LISTEN: new URL(mirror.operatorOrigin).host,
+      };
+      assert.notEqual(await runLine(adapted, env), "", line);
     }
   });
 
@@ -125,14 +134,7 @@ void describe("the README's commands", () => {
 
 /** Returns the shell commands of one section of the README. */
 async function commandsOf(heading: string): Promise<readonly string[]> {
-  const readme = await readFile(join(PROJECT, "README.md"), "utf8");
-  const section = readme
-    .split(/^##+ /m)
-    .find((text) => text.startsWith(`${heading}\n`));
-  assert.ok(section !== undefined, heading);
-  return codeBlocksOf(section)
-    .filter(({ language }) => language === "sh")
-    .flatMap(({ text }) => text.trimEnd().split("\n"));
+  return (await readmeBlocks(heading)).flat();
 }
 
 async function runLine(
