@@ -39,7 +39,7 @@ async function takeover(...args: readonly string[]): Promise<string> {
 }
 
 interface Report extends TakeoverCounts {
-  readonly problemList: readonly TakeoverProblem[];
+  readonly problems: readonly TakeoverProblem[];
 }
 
 /** Asserts that every blob of the storage root is a file of the folder by a second name. */
@@ -122,7 +122,7 @@ void describe("the storage folder of a docker-registry", () => {
         "--json",
       ),
     ) as Report;
-    assert.deepEqual(report.problemList, []);
+    assert.deepEqual(report.problems, []);
     assert.deepEqual([report.tags, report.copiedBlobs], [4, 0]);
     assert.deepEqual(describeFolder(old.storage), before);
     assertLinked(join(dir, "data"), old.storage);

@@ -64,6 +64,20 @@ async function takeOver(
   dir: string,
   registry: TakeoverKillScenario["registry"],
 ): Promise<TakeoverCounts> {
+  const { code, stdout, stderr } = await runTakeoverIn(dir, registry);
+  assert.deepEqual([code, stderr], [0, ""]);
+  return JSON.parse(stdout) as TakeoverCounts;
+}
+
+/** Runs the command over the folder `registry` with the configuration `entrepot.yaml`. */
+export async function runTakeoverIn(
+  dir: string,
+  registry: TakeoverKillScenario["registry"],
+): Promise<{
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}> {
   const stdout = new CollectedOutput();
   const stderr = new CollectedOutput();
   const code = await runTakeover({
@@ -80,8 +94,7 @@ async function takeOver(
     stdout,
     stderr,
   });
-  assert.deepEqual([code, stderr.text], [0, ""]);
-  return JSON.parse(stdout.text) as TakeoverCounts;
+  return { code, stdout: stdout.text, stderr: stderr.text };
 }
 
 /**

@@ -96,7 +96,7 @@ export class DistributionFolder {
     const path = this.blobPath(digest);
     const stats = await ifPresent(lstat(path));
     return stats?.isFile() === true
-      ? { digest, path, sizeBytes: stats.size }
+      ? { digest, path, sizeBytes: stats.size, userId: stats.uid }
       : undefined;
   }
 
@@ -107,22 +107,23 @@ export class DistributionFolder {
   ): Promise<
     FolderManifest | { readonly problem: ProblemKind; readonly message: string }
   > {
-    let bytes: Buffer | "too-large" | undefined;
+    let found: SmallFile | "too-large" | undefined;
     const path = this.blobPath(digest);
     try {
-      bytes = await readSmallFile(path, maxBytes);
+      found = await readSmallFile(path, maxBytes);
     } catch (error) {
       return { problem: "damaged", message: messageOf(error) };
     }
-    if (bytes === undefined) {
+    if (found === undefined) {
       return { problem: "missing", message: "its bytes are not in blobs/" };
     }
-    if (bytes === "too-large") {
+    if (found === "too-large") {
       const message = `got a manifest larger than ${maxBytes} bytes; expected a smaller one`;
       return { problem: "unknown", message };
     }
+    const { bytes, userId } = found;
     return digestOf(bytes, digestAlgorithm(digest)) === digest
-      ? { digest, path, sizeBytes: bytes.length, bytes }
+      ? { digest, path, sizeBytes: bytes.length, userId, bytes }
       : { problem: "damaged", message: "its bytes have another digest" };
   }
 
@@ -225,16 +226,15 @@ export class DistributionFolder {
     | "absent"
     | "damaged"
   > {
-    const file = join(this.path, path);
-    let text: Buffer | "too-large" | undefined;
     try {
-      text = await readSmallFile(file, MAX_LINK_BYTES);
-      if (text === undefined) return "absent";
+      const found = await readSmallFile(join(this.path, path), MAX_LINK_BYTES);
+      if (found === undefined) return "absent";
       const digest =
-        text === "too-large" ? undefined : parseDigest(text.toString().trim());
-      if (digest !== undefined) {
-        const { mtimeMs } = await lstat(file);
-        return { digest, writtenAtMs: mtimeMs };
+        found === "too-large"
+          ? undefined
+          : parseDigest(found.bytes.toString().trim());
+      if (digest !== undefined && found !== "too-large") {
+        return { digest, writtenAtMs: found.modifiedAtMs };
       }
     } catch (error) {
       const message = messageOf(error);
@@ -316,11 +316,17 @@ export async function findDistributionTree(
   return undefined;
 }
 
+interface SmallFile {
+  readonly bytes: Buffer;
+  readonly userId: number;
+  readonly modifiedAtMs: number;
+}
+
 /** @returns undefined if the path has no regular file */
 async function readSmallFile(
   path: string,
   maxBytes: number,
-): Promise<Buffer | "too-large" | undefined> {
+): Promise<SmallFile | "too-large" | undefined> {
   const file = await ifPresent(open(path, OPEN_FLAGS));
   if (file === undefined) return undefined;
   try {
@@ -334,7 +340,11 @@ async function readSmallFile(
       if (bytesRead === 0) break;
       length += bytesRead;
     }
-    return bytes.subarray(0, length);
+    return {
+      bytes: bytes.subarray(0, length),
+      userId: stats.uid,
+      modifiedAtMs: stats.mtimeMs,
+    };
   } finally {
     await file.close();
   }

@@ -20,8 +20,7 @@ const MAX_DIGESTS = 5_000_000;
 interface DryTargetParts {
   readonly takesParts: boolean;
   readonly keyOf: (name: RepositoryName) => RepositoryKey | undefined;
-  /** Whether the files can be linked: the folder is on the file system of the storage root. */
-  readonly isLinkable: boolean;
+  readonly isLinkable: (blob: FolderBlob) => boolean;
   /** Returns whether the storage has the blob. */
   readonly isStored: (blob: FolderBlob) => Promise<boolean>;
   readonly judgeManifest: (bytes: Buffer) => Failed | undefined;
@@ -57,7 +56,7 @@ export class DryTarget implements TakeoverTarget {
       );
     }
     this.#seen.add(blob.digest);
-    return { kind: isLinkable ? "linked" : "copied" };
+    return { kind: isLinkable(blob) ? "linked" : "copied" };
   }
 
   async takeManifest(

@@ -32,7 +32,7 @@ export class TakeoverTally {
     presentBlobs: 0,
     incomplete: 0,
     unnamedBlobs: 0,
-    problems: 0,
+    problemCount: 0,
   };
 
   /** @param total the links of the folder */
@@ -50,7 +50,7 @@ export class TakeoverTally {
   }
 
   report(problem: TakeoverProblem): void {
-    this.#counts.problems += 1;
+    this.#counts.problemCount += 1;
     this.#sinks.onProblem(problem);
   }
 

@@ -38,7 +38,7 @@ export interface TakeoverCounts {
   readonly incomplete: number;
   /** Blobs of a private registry that no manifest names. */
   readonly unnamedBlobs: number;
-  readonly problems: number;
+  readonly problemCount: number;
 }
 
 /** Counts links of repositories: each is one blob or manifest in one repository. */
@@ -55,6 +55,8 @@ export interface FolderBlob {
   /** Absolute. */
   readonly path: string;
   readonly sizeBytes: number;
+  /** The user that owns it. */
+  readonly userId: number;
 }
 
 /** A manifest of the folder whose bytes match its digest. */

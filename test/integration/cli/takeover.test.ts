@@ -27,7 +27,7 @@ import { scrubRoot } from "../../../src/storage/local/upkeep/scrub-root.ts";
 import { systemClock } from "../../../src/telemetry/clock.ts";
 import { diskLayout } from "../../../src/storage/local/root/disk-layout.ts";
 import type { Descriptor } from "../../../src/oci/descriptor.ts";
-import type { AfterTest } from "../../support/after-test.ts";
+import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import { AuditFile } from "../../support/audit-file.ts";
 import { CollectedOutput } from "../../support/collected-output.ts";
 import {
@@ -47,6 +47,7 @@ import {
   type TestMirror,
   upstreamOf,
 } from "../../support/mirror-harness.ts";
+import { dropRoot, memoryRoot } from "../../support/memory-root.ts";
 import { pullImage } from "../../support/pull-image.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
 import { tempDir } from "../../support/temp-dir.ts";
@@ -71,7 +72,7 @@ const signature = buildArtifact({
 });
 
 type Report = TakeoverCounts & {
-  readonly problemList: readonly TakeoverProblem[];
+  readonly problems: readonly TakeoverProblem[];
   readonly warnings: readonly string[];
 };
 
@@ -180,7 +181,7 @@ async function runCommand(command: Partial<TakeoverCommand>): Promise<Ended> {
 }
 
 function problemsOf({ report }: Ended): readonly string[] {
-  return report.problemList.map(({ kind, name }) => `${kind}: ${name}`);
+  return report.problems.map(({ kind, name }) => `${kind}: ${name}`);
 }
 
 /** Asserts that a blob is the file of the tree by a second name. */
@@ -374,7 +375,7 @@ void describe("a take-over of a proxy", () => {
         "unknown: repositories/library/note?[2J.txt",
       ].toSorted(),
     );
-    assert.equal(ended.report.problems, 12);
+    assert.equal(ended.report.problemCount, 12);
     assert.equal(ended.stderr.trimEnd().split("\n").length, 12);
     assert.equal(ended.stderr.includes("\u001b"), false);
     assert.equal(
@@ -433,6 +434,34 @@ void describe("a take-over of a proxy", () => {
       assert.equal(ended.report.warnings.length, 1);
     }
   });
+});
+
+void describe("a take-over from another file system", () => {
+  for (const target of [{ upstream: "registry.example" }, { into: "local" }]) {
+    void it(`copies the blobs, as a dry run says: ${Object.keys(target)[0]}`, async (test) => {
+      const { run, mirror, open } = await setUp(test);
+      const folder = memoryRoot();
+      releaseAfter(test, () => dropRoot(folder));
+      assert.notEqual(statSync(folder).dev, statSync(mirror.root).dev);
+      const tree = new DistributionTree(folder);
+      tree.putImage("team/app", app, "1");
+      const command = { ...target, dir: tree.root };
+      const dry = await run({ ...command, isDryRun: true });
+      const real = await run(command);
+      for (const { code, report } of [dry, real]) {
+        assert.deepEqual([code, report.blobs, report.copiedBlobs], [0, 4, 4]);
+        assert.equal(report.copiedBytes, report.bytes);
+      }
+      for (const { digest } of [app.manifest, ...app.blobs]) {
+        const file = diskLayout(mirror.root).blobFile(digest);
+        const { mode, nlink } = statSync(file);
+        assert.deepEqual([mode & 0o777, nlink], [0o600, 1]);
+      }
+      await open();
+      const registry = target.into ?? target.upstream;
+      await pullImage(mirror, `${registry}/team/app`, "1");
+    });
+  }
 });
 
 void describe("a take-over of a private registry", () => {
@@ -587,7 +616,7 @@ void describe("a dry run of a take-over", () => {
       assert.equal(existsSync(mirror.root), false);
       const real = await run(target);
       assert.deepEqual(describeFolder(tree.root), before);
-      assert.deepEqual(dry.report.problemList, real.report.problemList);
+      assert.deepEqual(dry.report.problems, real.report.problems);
       assert.deepEqual([dry.code, real.code], [1, 1]);
       assert.deepEqual({ ...dry.report, dryRun: false }, real.report);
       const after = await run({ ...target, isDryRun: true });

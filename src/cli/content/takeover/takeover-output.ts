@@ -37,9 +37,9 @@ export function takeoverText(report: {
       `  ${countText(counts.unnamedBlobs, "blob that no manifest names was", "blobs that no manifest names were")} left out`,
     );
   }
-  if (counts.problems > 0) {
+  if (counts.problemCount > 0) {
     lines.push(
-      `  ${countText(counts.problems, "problem was", "problems were")} reported above; the rest was not affected`,
+      `  ${countText(counts.problemCount, "problem was", "problems were")} reported above; the rest was not affected`,
     );
   }
   return `${lines.join("\n")}\n`;

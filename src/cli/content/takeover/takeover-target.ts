@@ -186,10 +186,11 @@ function createTarget(
     throw new Failed(2, "the storage cannot take files of another registry");
   }
   const isMirrored = registry.kind === "mirrored";
+  const isSameSystem = isOnFileSystemOf(config.storage.root, tree);
   return new DryTarget({
     takesParts: isMirrored,
     keyOf: (name) => keyOf(routes, registry, name),
-    isLinkable: isOnFileSystemOf(config.storage.root, tree),
+    isLinkable: ({ userId }) => isSameSystem && mayLink(userId),
     isStored: async (blob) =>
       storage !== undefined &&
       (await findStored({ ...storage, store: storage.blobs }, blob)) !==
@@ -244,6 +245,12 @@ function isOnFileSystemOf(root: string, tree: string): boolean {
     if (stats !== undefined) return stats.dev === dev;
     if (path === dirname(path)) return false;
   }
+}
+
+/** Linux lets only root and the owner link a file, as `fs.protected_hardlinks` demands by default. */
+function mayLink(userId: number): boolean {
+  const ownId = process.geteuid?.() ?? 0;
+  return ownId === 0 || ownId === userId;
 }
 
 async function findWarnings(

@@ -9,6 +9,7 @@ import type {
   TakeoverCounts,
   TakeoverProblem,
 } from "../../../images/takeover/takeover.ts";
+import { StorageError } from "../../../storage/blob-store.ts";
 import { RootInUseError } from "../../../storage/storage-root-errors.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
 import { CommandAudit } from "../../command-audit.ts";
@@ -65,7 +66,7 @@ export async function runTakeover(command: TakeoverCommand): Promise<number> {
   } catch (error) {
     await writeOut(stderr, `entrepot: ${failureText(error)}\n`);
     if (error instanceof Failed) return error.exitCode;
-    return error instanceof RootInUseError ? 1 : 2;
+    return error instanceof RootInUseError || isFull(error) ? 1 : 2;
   }
 }
 
@@ -156,10 +157,10 @@ async function takeOver(
   await writeOut(
     stdout,
     json
-      ? `${JSON.stringify({ source, target: report.target, dryRun: isDryRun, ...counts, problemList: problems, warnings }, undefined, 2)}\n`
+      ? `${JSON.stringify({ source, target: report.target, dryRun: isDryRun, ...counts, problems, warnings }, undefined, 2)}\n`
       : takeoverText(report),
   );
-  return counts.problems === 0 ? 0 : 1;
+  return counts.problemCount === 0 ? 0 : 1;
 }
 
 /** Ends the work at an interrupt, so that the storage is closed; what was taken over stays. */
@@ -181,7 +182,16 @@ async function withStopSignals<T>(
 }
 
 function failureText(error: unknown): string {
-  return error instanceof RootInUseError
-    ? `${error.message}; stop the mirror first, a take-over works on its storage root`
+  if (error instanceof RootInUseError) {
+    return `${error.message}; stop the mirror first, a take-over works on its storage root`;
+  }
+  return isFull(error)
+    ? `${messageOf(error)}; make room on the disk of the storage root, then the same command continues`
     : messageOf(error);
+}
+
+function isFull(error: unknown): boolean {
+  return (
+    error instanceof StorageError && /^(?:ENOSPC|EDQUOT)$/.test(error.code)
+  );
 }

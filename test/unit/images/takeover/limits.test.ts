@@ -53,7 +53,7 @@ async function dryRun(
   const target = new DryTarget({
     takesParts,
     keyOf: (repository) => ({ upstream: "local", repository }),
-    isLinkable: true,
+    isLinkable: () => true,
     isStored: () => Promise.resolve(false),
     judgeManifest: () => undefined,
     judgeTag: undefined,
