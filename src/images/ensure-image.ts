@@ -182,7 +182,8 @@ class EnsureRun {
     }
     if (digest === undefined || !(await isStored())) {
       throw new RegistryError("UNAVAILABLE", {
-        detail: "the manifest was fetched and not stored",
+        detail:
+          "the manifest was fetched and not stored: the storage has no room for it, or fails",
       });
     }
     const parsed = parseManifest(bytes, mediaType);

@@ -241,7 +241,8 @@ function blobMethods(
       answerBlob(target, digest, async (upstream) => {
         if (await blobs.prefetch(upstream, target, digest)) return;
         throw new RegistryError("UNAVAILABLE", {
-          detail: "the blob was fetched and not stored",
+          detail:
+            "the blob was fetched and not stored: the storage has no room for it, or fails",
         });
       }),
   };

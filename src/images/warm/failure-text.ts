@@ -13,7 +13,9 @@ export function failureText(error: unknown): string {
   const known = registryErrorOf(error);
   if (known === undefined) return messageOf(error);
   const { message, detail } = known;
-  return detail === undefined ? message : `${message}: ${detail}`;
+  if (detail === "offline") return "not stored, and the mirror is offline";
+  // The message is that of a class of errors; for the absence of a part it would name the wrong one.
+  return detail ?? message;
 }
 
 /** Whether another attempt may succeed: the upstream or the storage failed, and said nothing about the content. */

@@ -79,9 +79,10 @@ export class WarmImages {
    * Makes one image present. A tag is revalidated, by one HEAD if it is stored; what is stored is not
    * fetched.
    *
+   * @returns the digest of its manifest
    * @throws Refusal, RegistryError, BudgetConservedError, IndexError; the signal's reason
    */
-  async warm(target: WarmTarget, options: WarmImageOptions): Promise<void> {
+  async warm(target: WarmTarget, options: WarmImageOptions): Promise<Digest> {
     const { image } = target;
     const progress = new SummedProgress(options.onProgress);
     const digest = await this.#resolve(image, options);
@@ -90,6 +91,20 @@ export class WarmImages {
       await this.#warmReferrers(image.key, digest, options, progress);
     }
     await this.#pin(image, options);
+    return digest;
+  }
+
+  /** Whether an image is still stored, some time after it was made present. */
+  async isStored(
+    { key, reference }: ImageReference,
+    digest: Digest,
+  ): Promise<boolean> {
+    const { index } = this.#parts;
+    const row =
+      reference.kind === "tag"
+        ? await index.getTag(key, reference.tag)
+        : await index.getLinkedBlob(key, digest);
+    return row !== undefined;
   }
 
   async #ensure(

@@ -1,4 +1,6 @@
 import type { Mirror } from "../../mirror/mirror.ts";
+import type { Digest } from "../../oci/digest.ts";
+import { Pace } from "../../retention/victim-search.ts";
 import type { Clock, Schedule } from "../../telemetry/clock.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { imageText } from "../image-reference.ts";
@@ -41,6 +43,9 @@ interface ImageBytes {
   readonly bytesKnown: number;
 }
 
+const EVICTED =
+  "was evicted before the job ended: its images need more room than eviction.maxSize and minFree leave";
+
 const NO_BYTES: ImageBytes = { bytesDone: 0, bytesKnown: 0 };
 
 /** A registry that restarts is back by then. */
@@ -64,6 +69,8 @@ class WarmRun {
   #failed: Item[] | undefined;
   /** How long the upstreams that failed are left alone. */
   #retryAfterMs = 0;
+  /** Images that were made present. */
+  readonly #present = new Map<WarmTarget, Digest>();
   #done = 0;
   #total = 0;
   /** Of images that have ended. */
@@ -102,6 +109,7 @@ class WarmRun {
       items = failed;
       if (items.length > 0) await this.#pause();
     }
+    await this.#findEvicted();
     this.#report();
   }
 
@@ -125,6 +133,18 @@ class WarmRun {
     const retryAfterMs = registryErrorOf(error)?.retryAfterMs ?? LEFT_ALONE_MS;
     this.#retryAfterMs = Math.max(this.#retryAfterMs, retryAfterMs);
     return true;
+  }
+
+  /** Fails images that were evicted again, to make room for those after them. */
+  async #findEvicted(): Promise<void> {
+    const pace = new Pace();
+    for (const [{ image }, digest] of this.#present) {
+      this.#run.signal.throwIfAborted();
+      if (!(await this.#images.isStored(image, digest))) {
+        this.#run.fail(imageText(image), EVICTED);
+      }
+      await pace.step();
+    }
   }
 
   async #runAll(items: readonly Item[]): Promise<void> {
@@ -186,7 +206,7 @@ class WarmRun {
     const { withReferrers, pin, client } = this.#request;
     for (;;) {
       try {
-        await this.#images.warm(target, {
+        const digest = await this.#images.warm(target, {
           withReferrers,
           pinFor: pin ? client : undefined,
           gate: this.#gate,
@@ -197,6 +217,7 @@ class WarmRun {
             this.#report();
           },
         });
+        this.#present.set(target, digest);
         return;
       } catch (error) {
         if (registryErrorOf(error)?.code !== "TOOMANYREQUESTS") throw error;

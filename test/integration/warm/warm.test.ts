@@ -149,7 +149,7 @@ void describe("a warm job", () => {
       [
         [
           "docker.io/library/multi:1",
-          "manifest unknown to registry: the image has no manifest for linux/s390x; it has linux/amd64, linux/arm64/v8",
+          "the image has no manifest for linux/s390x; it has linux/amd64, linux/arm64/v8",
         ],
       ],
     );
@@ -247,6 +247,25 @@ void describe("a warm job", () => {
     );
   });
 
+  void it("fails images that are evicted before it ends", async (test) => {
+    const { hub, mirror } = await openScene(test, {
+      eviction: { maxSize: { bytes: 16_000 } },
+    });
+    const refs = ["1", "2", "3", "4"].map((tag) => {
+      const small = buildImage({ seed: `small ${tag}`, layers: [5_000] });
+      hub.content.addImage("library/small", small, tag);
+      return `small:${tag}`;
+    });
+    const job = await warm(mirror, { refs, concurrency: 1 });
+    assert.deepEqual([job.state, job.done], ["failed", 4]);
+    assert.deepEqual(job.errors[0], {
+      ref: "docker.io/library/small:1",
+      message:
+        "was evicted before the job ended: its images need more room than eviction.maxSize and minFree leave",
+    });
+    assert.ok(job.errorCount < refs.length, JSON.stringify(job.errors));
+  });
+
   void it("is not held up by an upstream that does not answer", async (test) => {
     const { hub, mirror } = await openScene(test);
     const barrier = new Barrier();
@@ -341,7 +360,7 @@ void describe("a warm job", () => {
     assert.deepEqual(job.errors, [
       {
         ref: "docker.io/library/multi:1",
-        message: "manifest unknown to registry: offline",
+        message: "not stored, and the mirror is offline",
       },
     ]);
     assert.equal(hub.count(), 0);
