@@ -31,9 +31,7 @@ void describe("a server that is killed during a warm job", () => {
     const upstreams = await Promise.all(
       REGISTRIES.map(() => ScriptedUpstream.start(test)),
     );
-    const slowly = (upstream: ScriptedUpstream): void =>
-      upstream.when({ kind: "blob" }, { bytesPerSecond: BYTES_PER_SECOND });
-    upstreams.forEach(slowly);
+    upstreams.forEach(slowDown);
     const mirror = await ChildMirror.start(test, {
       config: {
         upstreams: Object.fromEntries(
@@ -146,7 +144,7 @@ void describe("a server that is killed during a warm job", () => {
       }
       for (const upstream of upstreams) {
         upstream.clearRules();
-        slowly(upstream);
+        slowDown(upstream);
       }
     }
     await mirror.terminate();
@@ -155,6 +153,10 @@ void describe("a server that is killed during a warm job", () => {
     );
   });
 });
+
+function slowDown(upstream: ScriptedUpstream): void {
+  upstream.when({ kind: "blob" }, { bytesPerSecond: BYTES_PER_SECOND });
+}
 
 /** Returns the job if it ends within a time. */
 async function endsWithin(

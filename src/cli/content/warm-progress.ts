@@ -50,7 +50,8 @@ class Rate {
 function amountsText(job: Job, rate: Rate): string {
   const { bytesPerSecond } = rate;
   const parts = [`${sizeText(job.bytes)} of ${sizeText(job.bytesTotal)}`];
-  if (bytesPerSecond > 0) {
+  // Between two attempts nothing runs.
+  if (bytesPerSecond > 0 && job.running.length > 0) {
     parts.push(`${sizeText(bytesPerSecond)}/s`);
     const leftMs = ((wholeBytes(job) - job.bytes) / bytesPerSecond) * 1_000;
     if (leftMs > 0) parts.push(`about ${durationText(leftMs)} left`);
@@ -136,7 +137,14 @@ export class BarProgress implements ProgressView {
     lines.push(
       job.state === "queued"
         ? cutText(`job ${job.id} waits for its turn`, width, "end")
-        : this.#line(countsText(job), job.done, job.total, amounts, width),
+        : this.#line(
+            countsText(job),
+            job.done,
+            job.total,
+            amounts,
+            width,
+            true,
+          ),
     );
     const text = this.clear() + lines.map((line) => `${line}\n`).join("");
     this.#drawnLines = lines.length;
@@ -156,6 +164,7 @@ export class BarProgress implements ProgressView {
     total: number,
     amounts: string,
     width: number,
+    isNameWhole = false,
   ): string {
     const shownName = printable(name);
     if (width < MIN_BAR_WIDTH) {
@@ -167,7 +176,10 @@ export class BarProgress implements ProgressView {
     const share = total === 0 ? 0 : Math.min(1, done / total);
     const filled = Math.round(share * BAR_WIDTH);
     const bar = `[${"#".repeat(filled)}${"-".repeat(BAR_WIDTH - filled)}]`;
-    const nameWidth = Math.max(12, width - bar.length - amounts.length - 4);
+    const nameWidth = Math.max(
+      isNameWhole ? shownName.length : 12,
+      width - bar.length - amounts.length - 4,
+    );
     const short = cutText(shownName, nameWidth, "middle").padEnd(nameWidth);
     const restWidth = width - nameWidth - bar.length - 2;
     const rest = cutText(`  ${amounts}`, restWidth, "end");
