@@ -107,6 +107,9 @@ declare const uploadId: unique symbol;
 /** Names one upload: 16 to 64 of the characters `a-z`, `0-9` and `-`. */
 export type UploadId = string & { readonly [uploadId]: true };
 
+/** Starts the ids of blobs that are read from a bundle: their bytes are not resumed. */
+export const IMPORT_ID_PREFIX = "import-";
+
 /** @returns undefined for any other text; also for a digest, which has a colon */
 export function parseUploadId(text: string): UploadId | undefined {
   return /^[a-z0-9-]{16,64}$/.test(text) ? (text as UploadId) : undefined;

@@ -14,13 +14,19 @@ const { HOSTED_KILL_SCENARIOS, runHosted } =
 const { TAKEOVER_KILL_SCENARIOS } =
   await import("./takeover-kill-scenarios.ts");
 
+const { IMPORT_KILL_SCENARIOS } = await import("./import-kill-scenarios.ts");
+
 const [name, root = ""] = process.argv.slice(2);
 const scenario = KILL_SCENARIOS.find((one) => one.name === name);
 const hosted = HOSTED_KILL_SCENARIOS.find((one) => one.name === name);
 const run =
   hosted === undefined
-    ? (scenario ?? TAKEOVER_KILL_SCENARIOS.find((one) => one.name === name))
-        ?.run
+    ? (
+        scenario ??
+        [...TAKEOVER_KILL_SCENARIOS, ...IMPORT_KILL_SCENARIOS].find(
+          (one) => one.name === name,
+        )
+      )?.run
     : (path: string) => runHosted(path, hosted);
 if (run === undefined) throw new Error(`no scenario ${name}`);
 // Starts the pool's thread before its calls are counted.

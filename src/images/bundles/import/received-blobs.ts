@@ -3,7 +3,11 @@ import { type Digest, digestAlgorithm } from "../../../oci/digest.ts";
 import type { RepositoryName } from "../../../oci/reference.ts";
 import type { Evictor } from "../../../retention/evictor.ts";
 import type { BlobRecords } from "../../../storage/blob-index.ts";
-import { type BlobWriter, parseUploadId } from "../../../storage/blob-store.ts";
+import {
+  type BlobWriter,
+  IMPORT_ID_PREFIX,
+  parseUploadId,
+} from "../../../storage/blob-store.ts";
 import type { ContentHash } from "../../../storage/content-hash.ts";
 import type { RetentionIndex } from "../../../storage/root-index.ts";
 import type { TrackedBlobStore } from "../../../storage/tracked-blob-store.ts";
@@ -105,7 +109,7 @@ export class ReceivedBlobs {
   async #store(digest: Digest, member: ArchiveMember): Promise<void> {
     const { blobs, index, clock } = this.#parts;
     const { sizeBytes } = member;
-    const id = parseUploadId(`import-${randomUUID()}`);
+    const id = parseUploadId(IMPORT_ID_PREFIX + randomUUID());
     if (id === undefined) throw new TypeError("got no upload id");
     const place = await this.#room.reserve(sizeBytes, member.name);
     try {

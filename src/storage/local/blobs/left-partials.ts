@@ -8,7 +8,11 @@ import {
   type FileSystem,
   systemCode,
 } from "../root/file-system.ts";
-import { parseUploadId, type WriteKey } from "../../blob-store.ts";
+import {
+  IMPORT_ID_PREFIX,
+  parseUploadId,
+  type WriteKey,
+} from "../../blob-store.ts";
 import type { HostedUploads } from "../../hosted-index.ts";
 import type { TrackedBlobStore } from "../../tracked-blob-store.ts";
 
@@ -45,8 +49,9 @@ export class LeftPartials {
   }
 
   /**
-   * Removes partials that are older than a day, and the oldest ones beyond `limitBytes` in total. One
-   * that is being written or read stays and is not counted, nor is one of an upload that can be resumed.
+   * Removes partials that are older than a day, those of imports that were interrupted, and the oldest
+   * ones beyond `limitBytes` in total. One that is being written or read stays and is not counted, nor is
+   * one of an upload that can be resumed.
    *
    * @throws StorageError if the folder can't be read
    */
@@ -58,7 +63,8 @@ export class LeftPartials {
         continue;
       }
       const isOld = clock.nowMs() - partial.modifiedAtMs > KEPT_MS;
-      if (isOld || keptBytes + partial.sizeBytes > limitBytes) {
+      const isUseless = partial.key.startsWith(IMPORT_ID_PREFIX);
+      if (isOld || isUseless || keptBytes + partial.sizeBytes > limitBytes) {
         await this.#remove(partial);
       } else {
         keptBytes += partial.sizeBytes;

@@ -12,7 +12,10 @@ import { LeftPartials } from "../../../../../src/storage/local/blobs/left-partia
 import { trackBlobStore } from "../../../../../src/storage/tracked-blob-store.ts";
 import type { UploadRow } from "../../../../../src/storage/hosted-index.ts";
 import { parseRepositoryName } from "../../../../../src/oci/reference.ts";
-import { parseUploadId } from "../../../../../src/storage/blob-store.ts";
+import {
+  IMPORT_ID_PREFIX,
+  parseUploadId,
+} from "../../../../../src/storage/blob-store.ts";
 import { type Digest, digestOf } from "../../../../../src/oci/digest.ts";
 import {
   type AfterTest,
@@ -187,5 +190,27 @@ void describe("abandoned partials", () => {
     assert.equal(left(), 1);
     await nodeFileSystem.removeTree(layout.partialFolder);
     await partials.trim(0);
+  });
+
+  void it("of imports are removed at once, unless one is being written", async (test) => {
+    const { blobs, partials, left } = await setUp(test);
+    const begin = async (name: string) => {
+      const id = parseUploadId(`${IMPORT_ID_PREFIX}${name.padEnd(16, "0")}`);
+      assert(id !== undefined);
+      const writer = await blobs.beginWrite({
+        kind: "upload",
+        id,
+        algorithm: "sha256",
+      });
+      await writer.append([Buffer.alloc(SIZE)]);
+      return writer;
+    };
+    await (await begin("killed")).suspend();
+    const running = await begin("running");
+    assert.equal(left(), 2);
+    await partials.trim(Infinity);
+    assert.equal(left(), 1);
+    await running.abort();
+    assert.equal(left(), 0);
   });
 });
