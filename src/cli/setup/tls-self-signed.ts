@@ -109,8 +109,9 @@ The mirror, in entrepot.yaml (a new pair takes effect without a restart):
     certificateFile: ${certificateFile}
     keyFile: ${keyFile}
 
-Each client needs tls.crt, never tls.key. If the mirror has another name or port than
-${at}, write that instead.
+Each client needs tls.crt, never tls.key. With these keys in the configuration,
+'entrepot client-config ENGINE' prints or installs the whole set-up of an engine. If the mirror
+has another name or port than ${at}, write that instead.
 
 dockerd:     /etc/docker/certs.d/${at}/ca.crt
              and in /etc/docker/daemon.json: "registry-mirrors": ["https://${at}"]
