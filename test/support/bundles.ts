@@ -90,6 +90,7 @@ export async function exportScene(test: AfterTest): Promise<ExportScene> {
     log: { info: ignore, warn: ignore, error: ignore },
   });
   releaseAfter(test, () => storage.close());
+  await storage.upkeep.recovered();
   const { index, blobs } = storage;
   const parts: ExportParts = {
     index,

@@ -51,8 +51,14 @@ export interface ExportBody {
   readonly withReferrers?: boolean;
   readonly since?: {
     readonly indexDigest: string;
-    readonly blobs: readonly string[];
-    readonly manifests: readonly string[];
+    readonly manifests: readonly {
+      readonly digest: string;
+      readonly registry?: string;
+      readonly content?: {
+        readonly blobs: readonly string[];
+        readonly subject?: string;
+      };
+    }[];
   };
 }
 
@@ -75,6 +81,23 @@ const RESPONSE = {
   ),
   "429": problem("Too many exports run."),
 };
+
+/** Of the earlier bundle, with its own bases. */
+const BASE_MANIFEST = object(
+  {
+    digest: TEXT,
+    registry: {
+      ...TEXT,
+      description: "Of its image; absent: that of its subject.",
+    },
+    content: {
+      ...object({ blobs: list(TEXT), subject: TEXT }, ["blobs"]),
+      description:
+        "What it names; absent: it is read from the storage, if it is there.",
+    },
+  },
+  ["digest"],
+);
 
 const SCHEMAS = {
   get: {
@@ -122,8 +145,7 @@ const SCHEMAS = {
         withReferrers: FLAG,
         since: object({
           indexDigest: TEXT,
-          blobs: list(TEXT),
-          manifests: list(TEXT),
+          manifests: list(BASE_MANIFEST),
         }),
       },
       additionalProperties: false,
@@ -197,11 +219,20 @@ export async function exportApi(
 /** @throws RegistryError DIGEST_INVALID */
 function readBase(since: ExportBody["since"]): BundleBase | undefined {
   if (since === undefined) return undefined;
-  const { indexDigest, blobs, manifests } = since;
+  const { indexDigest, manifests } = since;
   return {
     indexDigest: readDigest(indexDigest),
-    blobs: blobs.map(readDigest),
-    manifests: manifests.map(readDigest),
+    manifests: manifests.map(({ digest, registry, content }) => ({
+      digest: readDigest(digest),
+      registry,
+      content: content && {
+        blobs: content.blobs.map(readDigest),
+        subject:
+          content.subject === undefined
+            ? undefined
+            : readDigest(content.subject),
+      },
+    })),
   };
 }
 

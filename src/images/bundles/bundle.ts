@@ -37,10 +37,22 @@ export interface ExportRequest {
 export interface BundleBase {
   /** Of its `index.json`. */
   readonly indexDigest: Digest;
-  /** The blobs that it holds; empty if only its `index.json` is at hand. */
-  readonly blobs: readonly Digest[];
   /** The manifests that it, with its own bases, holds with all their blobs. */
-  readonly manifests: readonly Digest[];
+  readonly manifests: readonly BaseManifest[];
+}
+
+/** A manifest of an earlier bundle. */
+export interface BaseManifest {
+  readonly digest: Digest;
+  /** The registry of its image; undefined: that of its subject. */
+  readonly registry: string | undefined;
+  /** What it names, if its bytes are at hand; otherwise they are read from the storage. */
+  readonly content: BaseContent | undefined;
+}
+
+export interface BaseContent {
+  readonly blobs: readonly Digest[];
+  readonly subject: Digest | undefined;
 }
 
 /** The content of an exported bundle. */

@@ -5,7 +5,10 @@ import {
   type ExportBody,
   type ExportSummary,
 } from "../../../http/operator/api-export.ts";
-import type { ExportRequest } from "../../../images/bundles/bundle.ts";
+import type {
+  BundleBase,
+  ExportRequest,
+} from "../../../images/bundles/bundle.ts";
 import { RegistryError } from "../../../oci/errors.ts";
 import { Failed } from "../../images/image-backend.ts";
 import { openStoppedServices } from "../../images/stopped-images.ts";
@@ -53,7 +56,7 @@ async function openRunning(
   const { since, ...others } = request;
   const body: ExportBody = {
     ...others,
-    ...(since === undefined ? {} : { since }),
+    ...(since === undefined ? {} : { since: withoutAbsent(since) }),
   };
   const got = await mirrorStreams(config).download(
     "POST",
@@ -77,6 +80,11 @@ async function openRunning(
       "the running mirror ended the bundle early; see its log",
     close: () => Promise.resolve(),
   };
+}
+
+/** Returns the base as JSON has it. */
+function withoutAbsent(base: BundleBase): NonNullable<ExportBody["since"]> {
+  return JSON.parse(JSON.stringify(base)) as NonNullable<ExportBody["since"]>;
 }
 
 function refusal(status: number, detail: string): Failed {

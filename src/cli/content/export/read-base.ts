@@ -1,24 +1,26 @@
 import { createReadStream } from "node:fs";
-import { open, readdir, readFile, stat } from "node:fs/promises";
+import { open, readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
 import type { ReadableStream } from "node:stream/web";
 import { createGunzip, createZstdDecompress } from "node:zlib";
 import {
+  type BaseContent,
+  type BaseManifest,
   type BundleBase,
+  IMAGE_NAME_ANNOTATION,
   INDEX_FILE,
   MANIFESTS_ANNOTATION,
 } from "../../../images/bundles/bundle.ts";
+import { blobPath } from "../../../images/bundles/bundle-index.ts";
+import { baseContent } from "../../../images/bundles/export/export-base.ts";
 import { type Digest, digestOf, parseDigest } from "../../../oci/digest.ts";
 import { isObject } from "../../../oci/manifest-document.ts";
+import { MAX_MANIFEST_BYTES, parseManifest } from "../../../oci/manifest.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
 import { Failed } from "../../images/image-backend.ts";
 
-/** Of 20 000 images with their platforms. */
-const MAX_INDEX_BYTES = 32 * 1024 * 1024;
-const MAX_BLOBS = 1_000_000;
-const BLOB = /^(?:\.\/)?blobs\/(sha256|sha512)\/([0-9a-f]+)$/;
 const GZIP = Buffer.of(0x1f, 0x8b);
 const ZSTD = Buffer.of(0x28, 0xb5, 0x2f, 0xfd);
 
@@ -33,45 +35,41 @@ export async function readBundleBase(
 ): Promise<BundleBase> {
   const path = resolve(cwd, name);
   try {
-    const isFolder = (await stat(path)).isDirectory();
-    const { index, blobs } = isFolder
+    const base = (await stat(path)).isDirectory()
       ? await readFolder(path)
-      : await readFileBase(path);
-    return { ...readIndex(index), blobs };
+      : await readArchiveOrIndex(path);
+    if (base.manifests.every(({ registry }) => registry === undefined)) {
+      throw new Error(
+        "got no image with its full name; expected a bundle of 'entrepot export'",
+      );
+    }
+    return base;
   } catch (error) {
     if (error instanceof Failed) throw error;
     throw new Failed(2, `--since: ${name}: ${messageOf(error)}`);
   }
 }
 
-interface BaseContent {
-  readonly index: Buffer;
-  readonly blobs: readonly Digest[];
-}
-
-async function readFolder(path: string): Promise<BaseContent> {
-  const index = await readIndexFile(join(path, INDEX_FILE));
-  const blobs: Digest[] = [];
-  for (const algorithm of ["sha256", "sha512"]) {
-    const folder = join(path, "blobs", algorithm);
-    const names = await readdir(folder).catch(() => []);
-    for (const hex of names) {
-      const digest = parseDigest(`${algorithm}:${hex}`);
-      if (digest !== undefined) blobs.push(digest);
-    }
+async function readFolder(path: string): Promise<BundleBase> {
+  const base = await readIndexFile(join(path, INDEX_FILE));
+  const manifests: BaseManifest[] = [];
+  for (const manifest of base.manifests) {
+    const file = join(path, blobPath(manifest.digest));
+    const found = await stat(file).catch(() => undefined);
+    const isRead = found?.isFile() === true && found.size <= MAX_MANIFEST_BYTES;
+    const content = isRead ? readContent(await readFile(file)) : undefined;
+    manifests.push({ ...manifest, content });
   }
-  return { index, blobs };
+  return { ...base, manifests };
 }
 
-async function readFileBase(path: string): Promise<BaseContent> {
+async function readArchiveOrIndex(path: string): Promise<BundleBase> {
   const start = Buffer.alloc(4);
   {
     await using file = await open(path);
     await file.read(start, 0, start.length, 0);
   }
-  if (start.toString().trimStart().startsWith("{")) {
-    return { index: await readIndexFile(path), blobs: [] };
-  }
+  if (start.toString().trimStart().startsWith("{")) return readIndexFile(path);
   const file = createReadStream(path, { highWaterMark: 1024 * 1024 });
   const plain = start.subarray(0, 2).equals(GZIP)
     ? file.compose(createGunzip())
@@ -81,52 +79,57 @@ async function readFileBase(path: string): Promise<BaseContent> {
   return readArchive(plain);
 }
 
-async function readIndexFile(path: string): Promise<Buffer> {
-  const { size } = await stat(path);
-  checkIndexSize(size);
-  return readFile(path);
+async function readIndexFile(path: string): Promise<BundleBase> {
+  checkIndexSize((await stat(path)).size);
+  return readIndex(await readFile(path));
 }
 
-async function readArchive(archive: Readable): Promise<BaseContent> {
+/** Reads `index.json`, and the manifests that follow it. */
+async function readArchive(archive: Readable): Promise<BundleBase> {
   const { createTarDecoder } = await import("modern-tar");
   const { readable, writable } = createTarDecoder({ strict: true });
   const bytes = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
-  const read = bytes.pipeTo(writable);
-  const blobs: Digest[] = [];
-  let index: Buffer | undefined;
-  const list = async (): Promise<void> => {
+  const decoded = bytes.pipeTo(writable);
+  let base: BundleBase | undefined;
+  const wanted = new Set<string>();
+  const contents = new Map<string, BaseContent | undefined>();
+  const read = async (): Promise<void> => {
     for await (const { header, body } of readable) {
-      if (header.name.replace(/^\.\//, "") === INDEX_FILE) {
+      const name = header.name.replace(/^\.\//, "");
+      if (name === INDEX_FILE) {
         checkIndexSize(header.size);
-        index = await buffer(body);
-        continue;
-      }
-      await body.cancel();
-      const [, algorithm, hex] = BLOB.exec(header.name) ?? [];
-      const digest = parseDigest(`${algorithm}:${hex}`);
-      if (digest === undefined) continue;
-      if (blobs.length === MAX_BLOBS) {
-        throw new Error(`got more than ${MAX_BLOBS} blobs; expected fewer`);
-      }
-      blobs.push(digest);
+        base = readIndex(await buffer(body));
+        for (const { digest } of base.manifests) wanted.add(blobPath(digest));
+      } else if (wanted.has(name) && header.size <= MAX_MANIFEST_BYTES) {
+        contents.set(name, readContent(await buffer(body)));
+      } else await body.cancel();
     }
   };
-  await Promise.all([read, list()]);
-  if (index === undefined) {
+  await Promise.all([decoded, read()]);
+  if (base === undefined) {
     throw new Error(`got no ${INDEX_FILE}; expected a bundle`);
   }
-  return { index, blobs };
+  const manifests = base.manifests.map((manifest) => ({
+    ...manifest,
+    content: contents.get(blobPath(manifest.digest)),
+  }));
+  return { ...base, manifests };
+}
+
+function readContent(bytes: Buffer): BaseContent | undefined {
+  const parsed = parseManifest(bytes, undefined);
+  return parsed.ok ? baseContent(parsed) : undefined;
 }
 
 function checkIndexSize(sizeBytes: number): void {
-  if (sizeBytes > MAX_INDEX_BYTES) {
+  if (sizeBytes > MAX_MANIFEST_BYTES) {
     throw new Error(
-      `got an ${INDEX_FILE} of ${sizeBytes} bytes; expected at most ${MAX_INDEX_BYTES}`,
+      `got an ${INDEX_FILE} of ${sizeBytes} bytes; expected at most ${MAX_MANIFEST_BYTES}`,
     );
   }
 }
 
-function readIndex(bytes: Buffer): Omit<BundleBase, "blobs"> {
+function readIndex(bytes: Buffer): BundleBase {
   const document: unknown = JSON.parse(bytes.toString());
   const list: unknown = isObject(document)
     ? Reflect.get(document, "manifests")
@@ -134,21 +137,28 @@ function readIndex(bytes: Buffer): Omit<BundleBase, "blobs"> {
   if (!Array.isArray(list)) {
     throw new Error(`got JSON without manifests; expected an ${INDEX_FILE}`);
   }
-  const manifests = new Set<Digest>();
-  for (const descriptor of list as readonly unknown[]) {
-    if (!isObject(descriptor)) continue;
-    const annotations: unknown = Reflect.get(descriptor, "annotations");
-    const below: unknown = isObject(annotations)
-      ? Reflect.get(annotations, MANIFESTS_ANNOTATION)
+  const manifests = (list as readonly unknown[]).flatMap(readEntry);
+  return { indexDigest: digestOf(bytes), manifests };
+}
+
+/** Returns the manifests of one image. */
+function readEntry(entry: unknown): BaseManifest[] {
+  if (!isObject(entry)) return [];
+  const annotations: unknown = Reflect.get(entry, "annotations");
+  const text = (key: string): string => {
+    const value: unknown = isObject(annotations)
+      ? Reflect.get(annotations, key)
       : undefined;
-    const texts = [
-      Reflect.get(descriptor, "digest") as unknown,
-      ...(typeof below === "string" ? below.split(" ") : []),
-    ];
-    for (const text of texts) {
-      const digest = typeof text === "string" ? parseDigest(text) : undefined;
-      if (digest !== undefined) manifests.add(digest);
-    }
-  }
-  return { indexDigest: digestOf(bytes), manifests: [...manifests] };
+    return typeof value === "string" ? value : "";
+  };
+  const [, registry] = /^([^/]+)\//.exec(text(IMAGE_NAME_ANNOTATION)) ?? [];
+  return [
+    Reflect.get(entry, "digest") as unknown,
+    ...text(MANIFESTS_ANNOTATION).split(" "),
+  ]
+    .map((value) =>
+      typeof value === "string" ? parseDigest(value) : undefined,
+    )
+    .filter((digest): digest is Digest => digest !== undefined)
+    .map((digest) => ({ digest, registry, content: undefined }));
 }

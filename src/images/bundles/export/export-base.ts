@@ -1,39 +1,86 @@
 import type { Digest } from "../../../oci/digest.ts";
-import { parseManifest } from "../../../oci/manifest.ts";
+import { type ParsedManifest, parseManifest } from "../../../oci/manifest.ts";
 import { Pace } from "../../../retention/victim-search.ts";
 import type { BlobRecords } from "../../../storage/blob-index.ts";
 import type { BlobStore } from "../../../storage/blob-store.ts";
-import type { BundleBase } from "../bundle.ts";
+import type { BaseContent, BaseManifest, BundleBase } from "../bundle.ts";
+
+interface BaseParts {
+  readonly index: Pick<BlobRecords, "getBlob">;
+  readonly blobs: Pick<BlobStore, "read">;
+}
+
+/** The blobs of an earlier bundle, by the registries whose images have them. */
+export type HeldBlobs = ReadonlyMap<string, ReadonlySet<Digest>>;
 
 /**
- * Finds the blobs that a reader of an earlier bundle has: those in it, and those that its manifests name,
- * which are in its own bases. A manifest that is no longer stored names none: its blobs are written again.
+ * Finds the blobs that a reader of an earlier bundle has for each registry: an image of another registry
+ * may not use them. A manifest whose bytes are neither given nor stored names none: its blobs are written
+ * again.
  *
  * @throws IndexError, StorageError
  */
 export async function readBase(
-  {
-    index,
-    blobs,
-  }: {
-    readonly index: Pick<BlobRecords, "getBlob">;
-    readonly blobs: Pick<BlobStore, "read">;
-  },
+  parts: BaseParts,
   base: BundleBase,
-): Promise<ReadonlySet<Digest>> {
+): Promise<HeldBlobs> {
   const pace = new Pace();
-  const held = new Set(base.blobs);
-  for (const digest of base.manifests) {
-    held.add(digest);
+  const held = new Map<string, Set<Digest>>();
+  const referrers: {
+    readonly digest: Digest;
+    readonly content: BaseContent;
+  }[] = [];
+  const add = (registry: string, digest: Digest, content?: BaseContent) => {
+    const blobs = held.get(registry) ?? new Set();
+    held.set(registry, blobs.add(digest));
+    for (const blob of content?.blobs ?? []) blobs.add(blob);
+  };
+  for (const { digest, registry, content } of base.manifests) {
     await pace.step();
-    const row = await index.getBlob(digest);
-    if (row?.mediaType === undefined) continue;
-    const bytes = await blobs.read(digest, row.sizeBytes);
-    const parsed = bytes && parseManifest(bytes, row.mediaType);
-    if (parsed?.ok !== true) continue;
-    for (const { role, isForeign, digest: child } of parsed.children) {
-      if (role === "blob" && !isForeign) held.add(child);
+    const read = content ?? (await readContent(parts, digest));
+    if (registry !== undefined) add(registry, digest, read);
+    else if (read !== undefined) referrers.push({ digest, content: read });
+  }
+  // A referrer may be the subject of another one, in any order.
+  for (let before = -1; before !== sizeOf(held);) {
+    before = sizeOf(held);
+    for (const { digest, content } of referrers) {
+      for (const [registry, blobs] of held) {
+        const { subject } = content;
+        if (subject === undefined || !blobs.has(subject)) continue;
+        add(registry, digest, content);
+      }
     }
   }
   return held;
+}
+
+/** Returns what a manifest says for {@link BaseManifest.content}. */
+export function baseContent({
+  children,
+  subject,
+}: Pick<ParsedManifest, "children" | "subject">): BaseContent {
+  return {
+    blobs: children
+      .filter(({ role, isForeign }) => role === "blob" && !isForeign)
+      .map(({ digest }) => digest),
+    subject,
+  };
+}
+
+async function readContent(
+  { index, blobs }: BaseParts,
+  digest: BaseManifest["digest"],
+): Promise<BaseContent | undefined> {
+  const row = await index.getBlob(digest);
+  if (row?.mediaType === undefined) return undefined;
+  const bytes = await blobs.read(digest, row.sizeBytes);
+  const parsed = bytes && parseManifest(bytes, row.mediaType);
+  return parsed?.ok === true ? baseContent(parsed) : undefined;
+}
+
+function sizeOf(held: HeldBlobs): number {
+  let size = 0;
+  for (const blobs of held.values()) size += blobs.size;
+  return size;
 }

@@ -15,7 +15,7 @@ import type { TagIndex } from "../../../storage/tag-index.ts";
 import type { HostedImages } from "../../hosted-images.ts";
 import { type ImageReference, imageText } from "../../image-reference.ts";
 import type { ExportRequest } from "../bundle.ts";
-import { readBase } from "./export-base.ts";
+import { type HeldBlobs, readBase } from "./export-base.ts";
 import type { BundleImage } from "../bundle-index.ts";
 import { collectImage, type CollectedImage } from "./collect-image.ts";
 import {
@@ -86,6 +86,8 @@ class ExportPlanner {
   readonly #content: StoredContent;
   readonly #images = new Map<string, BundleImage>();
   readonly #blobs = new Map<Digest, number>();
+  /** The blobs that the images of each registry need. */
+  readonly #needed = new Map<string, Set<Digest>>();
   readonly #failures: string[] = [];
 
   constructor(parts: PlanParts, request: ExportRequest, signal: AbortSignal) {
@@ -111,7 +113,7 @@ class ExportPlanner {
     const blobs = new Map<Digest, number>();
     const omitted = new Map<Digest, number>();
     for (const [digest, sizeBytes] of this.#blobs) {
-      const into = held?.has(digest) === true ? omitted : blobs;
+      const into = held && this.#isHeld(digest, held) ? omitted : blobs;
       into.set(digest, sizeBytes);
     }
     return {
@@ -120,6 +122,15 @@ class ExportPlanner {
       omitted,
       release: () => this.release(),
     };
+  }
+
+  /** Whether a reader of the earlier bundle may use the blob in every registry that needs it. */
+  #isHeld(digest: Digest, held: HeldBlobs): boolean {
+    for (const [registry, needed] of this.#needed) {
+      if (!needed.has(digest)) continue;
+      if (held.get(registry)?.has(digest) !== true) return false;
+    }
+    return true;
   }
 
   release(): void {
@@ -159,6 +170,7 @@ class ExportPlanner {
         next.image.reference.kind === "digest" &&
         manifest.parsed?.subject !== undefined;
       this.#keep(name, isReferrer, manifest, collected);
+      this.#need(next.image.key.upstream, collected);
       if (!this.#request.withReferrers) continue;
       const isTop = next === selected;
       waiting.push(
@@ -187,6 +199,12 @@ class ExportPlanner {
         detail: `got more than ${maxBlobs} blobs or ${MAX_EXPORTED_IMAGES} images; expected fewer: export them in several bundles`,
       });
     }
+  }
+
+  #need(registry: string, { parts }: CollectedImage): void {
+    const needed = this.#needed.get(registry) ?? new Set();
+    this.#needed.set(registry, needed);
+    for (const digest of parts.keys()) needed.add(digest);
   }
 
   async #digestOf({

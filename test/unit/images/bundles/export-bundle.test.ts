@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { readBase } from "../../../../src/images/bundles/export/export-base.ts";
 import { openBundle } from "../../../../src/images/bundles/export/export-bundle.ts";
 import { WrongBlobError } from "../../../../src/images/bundles/export/stored-member.ts";
+import { type Digest, digestOf } from "../../../../src/oci/digest.ts";
 import { RegistryError } from "../../../../src/oci/errors.ts";
 import { referrersTag } from "../../../../src/oci/reference.ts";
 import {
@@ -378,12 +380,17 @@ void describe("a bundle that continues another one", () => {
     const { indexDigest } = first.report;
     const earlier = await readBundle(first.archive);
     const held = blobsOf(earlier);
-    for (const since of [
-      { indexDigest, blobs: held, manifests: [] },
+    await storeImage(scene, one, app, tag("2"));
+    const registry = "one.example";
+    const { digest: earlierImage } = base.manifest;
+    for (const content of [
+      { blobs: base.blobs.map((blob) => blob.digest), subject: undefined },
       // As read from `index.json` alone.
-      { indexDigest, blobs: [], manifests: [base.manifest.digest] },
-    ] as NonNullable<Parameters<ExportScene["open"]>[0]["since"]>[]) {
-      const refs = ["one.example/base:1", "two.example/team/app:2"];
+      undefined,
+    ]) {
+      const manifests = [{ digest: earlierImage, registry, content }];
+      const since = { indexDigest, manifests };
+      const refs = ["one.example/base:1", "one.example/base:2"];
       const { archive, report } = await scene.open({ refs, since });
       const later = await readBundle(archive);
       assert.deepEqual(
@@ -393,7 +400,60 @@ void describe("a bundle that continues another one", () => {
       assert.equal(later.index.annotations?.[BASE], indexDigest);
       assert.equal(later.index.manifests.length, 2);
       assert.equal(report.omittedBlobs, held.length);
+      // The reader may not use blobs of another registry.
+      const other = await scene.read({ refs: ["two.example/**:2"], since });
+      assert.deepEqual(blobsOf(other), digestsOf(app));
     }
+  });
+});
+
+void describe("the blobs of an earlier bundle", () => {
+  const registry = "one.example";
+  const digests = ["image", "signature", "witness", "layer", "other"].map(
+    (text) => digestOf(Buffer.from(text)),
+  );
+  const [image, signature, witness, layer, other] = digests as [
+    Digest,
+    Digest,
+    Digest,
+    Digest,
+    Digest,
+  ];
+
+  void it("are those of its manifests, also of manifests that are no longer stored", async (test) => {
+    const { parts } = await exportScene(test);
+    const content = { blobs: [layer], subject: undefined };
+    const held = await readBase(parts, {
+      indexDigest: other,
+      manifests: [
+        { digest: image, registry, content },
+        { digest: other, registry: "two.example", content: undefined },
+      ],
+    });
+    assert.deepEqual(
+      held,
+      new Map([
+        [registry, new Set([image, layer])],
+        ["two.example", new Set([other])],
+      ]),
+    );
+  });
+
+  void it("are those of its referrers, for the registries of their subjects", async (test) => {
+    const { parts } = await exportScene(test);
+    const held = await readBase(parts, {
+      indexDigest: other,
+      manifests: [
+        baseReferrer(witness, signature),
+        baseReferrer(signature, image),
+        baseReferrer(layer, other),
+        { digest: image, registry, content: undefined },
+      ],
+    });
+    assert.deepEqual(
+      held,
+      new Map([[registry, new Set([image, signature, witness])]]),
+    );
   });
 });
 
@@ -494,6 +554,10 @@ void describe("the referrers of an exported image", () => {
     assert(blobsOf(bundle).includes(signature.manifest.digest));
   });
 });
+
+function baseReferrer(digest: Digest, subject: Digest) {
+  return { digest, registry: undefined, content: { blobs: [], subject } };
+}
 
 function descriptorOf({ manifest }: TestImage) {
   const { digest, mediaType, sizeBytes } = manifest;
