@@ -4,7 +4,7 @@ import { parseList } from "../../src/images/lists/parse-list.ts";
 /** A parsed list as a test states it. */
 export interface ListOutline {
   /**
-   * `LINE REFERENCE`, with the platforms after it, or `LINE REPOSITORY: TAGS` with those of the tags on
+   * `LINE REFERENCE`, without `docker.io/` and with the platforms after it, or `LINE REPOSITORY: TAGS` with those of the tags on
    * offer that are selected.
    */
   readonly entries: readonly string[];
@@ -23,7 +23,11 @@ export function outlineList(
   return {
     entries: parsed.entries.map((entry) =>
       entry.kind === "reference"
-        ? [lineOf(entry.origin), entry.ref, ...entry.platforms].join(" ")
+        ? [
+            lineOf(entry.origin),
+            entry.ref.replace(/^docker\.io\//, ""),
+            ...entry.platforms,
+          ].join(" ")
         : `${lineOf(entry.origin)} ${entry.repository}: ${tags.filter(entry.selects).join(" ")}`,
     ),
     faults: parsed.faults.map((fault) => statement(fault)),

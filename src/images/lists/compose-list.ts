@@ -193,7 +193,7 @@ function addImage(
       `the default of ${variable} is used; the environment and .env are not read`,
     );
   }
-  findings.addReference(resolved.text, tree.line, platforms);
+  findings.addImage(resolved.text, tree.line, platforms);
 }
 
 /** @returns an empty text for an absent key; undefined after a fault */

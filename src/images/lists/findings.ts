@@ -1,7 +1,11 @@
 import type { DraftEntry, DraftList } from "./draft-list.ts";
 import type { ListFault } from "./list-entry.ts";
 import { PLATFORM_FORM, readListPlatform } from "./list-platform.ts";
-import { readListReference, REFERENCE_FORM } from "./list-reference.ts";
+import {
+  readListReference,
+  REFERENCE_FORM,
+  withRegistry,
+} from "./list-reference.ts";
 import { faultOfRule, type TagRule } from "./tag-rule.ts";
 
 /** Far above any real list; what a small YAML file with aliases can reach. */
@@ -24,10 +28,25 @@ export class Findings {
   }
 
   /**
-   * Adds one image, or the fault of its reference.
+   * Adds one image that a tool names, or the fault of its reference. A name without a registry is Docker
+   * Hub's, as it is to engines, whatever the default registry of this mirror is.
    *
    * @param text as the list has it
    */
+  addImage(
+    text: string,
+    line: number,
+    platforms: readonly string[] = [],
+  ): void {
+    const ref = readListReference(text);
+    this.addReference(
+      ref === undefined ? text : withRegistry(ref),
+      line,
+      platforms,
+    );
+  }
+
+  /** Adds one image as operators write it, or the fault of its reference. */
   addReference(
     text: string,
     line: number,

@@ -100,7 +100,7 @@ function readImage(
   }
   const platform = yamlText(image, "platform") ?? "";
   const chosen = platform === "" ? defaults.platform : platform;
-  findings.addReference(
+  findings.addImage(
     relocate(name, defaults.registry),
     image.entries.get("name")?.line ?? image.line,
     chosen === "" ? [] : [chosen],

@@ -94,7 +94,7 @@ function readAdditional(
   }
   const platforms = readPlatforms(yamlValue(image, "platforms"), findings);
   if (platforms !== undefined) {
-    findings.addReference(name, image.line, platforms);
+    findings.addImage(name, image.line, platforms);
   }
 }
 

@@ -60,6 +60,6 @@ function readImage(
     );
   } else if (value.text !== "") {
     // An empty image is one that a webhook or an operator fills in.
-    findings.addReference(value.text, value.line);
+    findings.addImage(value.text, value.line);
   }
 }

@@ -35,6 +35,14 @@ export function readListReference(text: string): string | undefined {
   return digest === undefined ? named : `${name}@${digest}`;
 }
 
+/** Returns the reference with the registry that engines add to a name without one. */
+export function withRegistry(ref: string): string {
+  const slashAt = ref.indexOf("/");
+  return slashAt !== -1 && isRegistry(ref.slice(0, slashAt))
+    ? ref
+    : `docker.io/${ref}`;
+}
+
 /** Returns whether it is a repository's name, with or without a registry before it. */
 export function isRepository(name: string): boolean {
   if (IDENTIFIER.test(name)) return false;

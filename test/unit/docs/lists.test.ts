@@ -35,8 +35,8 @@ void describe("deploy/lists/README.md", () => {
       [
         [
           `docker.io/library/busybox: ${tags.join(" ")}`,
-          "docker.io/library/redis:8.0",
-          `docker.io/library/redis@sha256:${"0".repeat(32)}${"1".repeat(32)}`,
+          "library/redis:8.0",
+          `library/redis@sha256:${"0".repeat(32)}${"1".repeat(32)}`,
           "docker.io/library/nginx: 1.29.4-alpine",
           "docker.io/library/alpine: 3.20 3.22 4.1",
         ],

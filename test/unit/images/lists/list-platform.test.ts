@@ -25,7 +25,7 @@ void describe("platforms of lists", () => {
       if (want !== undefined) assert.deepEqual(entries, [`1 a:1 ${want}`]);
       else {
         assert.deepEqual(faults, [
-          `1 got the platform "${platform}" of a:1; expected OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64`,
+          `1 got the platform "${platform}" of docker.io/a:1; expected OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64`,
         ]);
       }
     });

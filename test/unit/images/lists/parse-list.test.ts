@@ -166,6 +166,40 @@ void describe("the grammar of a list", () => {
   });
 });
 
+void it("name Docker Hub where a tool means it", () => {
+  for (const [text, ...want] of [
+    [
+      "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: a:1}, {image: b/c}, {image: localhost/d}, {image: 'e:5000/f'}]}",
+      "docker.io/a:1",
+      "docker.io/b/c",
+      "localhost/d",
+      "e:5000/f",
+    ],
+    ["services: {a: {image: 'a:1'}}", "docker.io/a:1"],
+    [
+      "apiVersion: content.hauler.cattle.io/v1\nkind: Images\nspec: {images: [{name: 'a:1'}]}",
+      "docker.io/a:1",
+    ],
+    [
+      "apiVersion: mirror.openshift.io/v2alpha1\nkind: ImageSetConfiguration\nmirror: {additionalImages: [{name: 'a:1'}]}",
+      "docker.io/a:1",
+    ],
+    ["a:1\nhub/b:1\nquay.io/c:1", "a:1", "hub/b:1", "quay.io/c:1"],
+    [
+      "q.io: {images: {a: ['1']}}\nhub: {images: {a: ['1']}}",
+      "q.io/a:1",
+      "hub/a:1",
+    ],
+  ] as const) {
+    assert.deepEqual(
+      parseList({ name: "-", text }).entries.map((entry) =>
+        entry.kind === "reference" ? entry.ref : entry.repository,
+      ),
+      want,
+    );
+  }
+});
+
 void describe("limits of lists", () => {
   void it("rejects a list that is too large", () => {
     const list = "a\n".repeat(MAX_LIST_BYTES / 2 + 1);
