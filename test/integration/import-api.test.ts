@@ -183,6 +183,32 @@ void describe("POST /api/v1/import", () => {
     );
   });
 
+  void it("moves a tag that was served before", async (test) => {
+    const { mirror } = await setUp(test, { offline: true });
+    for (const each of [image, moved, image]) {
+      await post(mirror, bundleMembers({ [NAME]: each }));
+      await pullImage(mirror, REPOSITORY, "1");
+      const { headers } = await mirror.head(`/v2/${REPOSITORY}/manifests/1`);
+      assert.equal(headers["docker-content-digest"], each.manifest.digest);
+    }
+  });
+
+  void it("asks a client that waits for it to send the body", async (test) => {
+    const { mirror } = await setUp(test, { offline: true });
+    const bytes = await tarOf(members);
+    const outgoing = request(`${mirror.operatorOrigin}/api/v1/import`, {
+      method: "POST",
+      headers: { expect: "100-continue", "content-length": bytes.length },
+      agent: false,
+    });
+    outgoing.flushHeaders();
+    await once(outgoing, "continue");
+    const answer = answerOf(outgoing);
+    outgoing.end(bytes);
+    const [status] = (await answer) as [number];
+    assert.equal(status, 200);
+  });
+
   void it("stores referrers that are listed offline", async (test) => {
     const { mirror } = await setUp(test, { offline: true });
     const signature = buildArtifact({

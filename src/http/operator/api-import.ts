@@ -102,6 +102,7 @@ export async function importApi(
       raw.socket.once("end", onEnd);
       if (raw.socket.readableEnded) onEnd();
       raw.setTimeout(IDLE_TIMEOUT_MS, () => raw.destroy());
+      if (raw.headers.expect !== undefined) reply.raw.writeContinue();
       try {
         return await imports.run(
           { bytes: readBody(raw, leave), sizeBytes: lengthOf(raw) },

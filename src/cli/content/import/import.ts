@@ -6,6 +6,7 @@ import type {
 } from "../../../images/bundles/bundle.ts";
 import { RegistryError } from "../../../oci/errors.ts";
 import { RootInUseError } from "../../../storage/storage-root-errors.ts";
+import { messageOf } from "../../../telemetry/error-record.ts";
 import { commandFailure, loadCommandConfig } from "../../command-config.ts";
 import type { CommandIo } from "../../declare-command.ts";
 import { Failed } from "../../images/image-backend.ts";
@@ -93,13 +94,20 @@ async function importRunning(
   const query = new URLSearchParams({ pin: String(isPinned) });
   if (into !== undefined) query.set("into", into);
   if (name !== undefined) query.set("name", name);
-  const { status, body } = await mirrorStreams(config).upload(
-    `/api/v1/import?${query.toString()}`,
-    Readable.from(bytes, { objectMode: false }),
-    "application/x-tar",
-    signal,
-    sizeBytes,
-  );
+  const { status, body } = await mirrorStreams(config)
+    .upload(
+      `/api/v1/import?${query.toString()}`,
+      Readable.from(bytes, { objectMode: false }),
+      "application/x-tar",
+      signal,
+      sizeBytes,
+    )
+    .catch((error: unknown) => {
+      throw new Failed(
+        1,
+        `the import ended early: ${messageOf(error)}; run it again to continue`,
+      );
+    });
   if (status === 200) return body as ImportReport;
   const text = problemText(body);
   if (isWrongOption(body)) throw new Failed(2, text);

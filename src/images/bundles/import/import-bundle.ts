@@ -268,6 +268,12 @@ function reportOf(
   images: readonly PlannedImage[],
   received: ReceivedBlobs,
 ): ImportReport {
+  const needed = new Set(
+    images.flatMap(({ graph }) => [
+      ...graph.blobs.keys(),
+      ...graph.manifests.map(({ digest }) => digest),
+    ]),
+  );
   return {
     images: images
       .filter(({ isReferrer }) => !isReferrer)
@@ -276,6 +282,6 @@ function reportOf(
         digest: image.digest,
         absentManifests: image.graph.absent.length,
       })),
-    ...received.added,
+    ...received.countAdded(needed),
   };
 }

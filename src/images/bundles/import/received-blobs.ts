@@ -52,11 +52,18 @@ export class ReceivedBlobs {
     return this.#sizes.get(digest);
   }
 
-  /** Counts the blobs, and their bytes, that were not stored before. */
-  get added(): { readonly blobs: number; readonly bytes: number } {
-    let bytes = 0;
-    for (const sizeBytes of this.#added.values()) bytes += sizeBytes;
-    return { blobs: this.#added.size, bytes };
+  /** Counts those of the blobs, and their bytes, that were not stored before. */
+  countAdded(digests: ReadonlySet<Digest>): {
+    readonly blobs: number;
+    readonly bytes: number;
+  } {
+    let [blobs, bytes] = [0, 0];
+    for (const [digest, sizeBytes] of this.#added) {
+      if (!digests.has(digest)) continue;
+      blobs += 1;
+      bytes += sizeBytes;
+    }
+    return { blobs, bytes };
   }
 
   /** Keeps a stored blob from eviction until {@link release}. */

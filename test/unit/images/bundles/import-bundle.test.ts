@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { importBundle } from "../../../../src/images/bundles/import/import-bundle.ts";
 import type { Digest } from "../../../../src/oci/digest.ts";
+import { IndexError } from "../../../../src/storage/metadata-index.ts";
 import type { AfterTest } from "../../../support/after-test.ts";
 import {
   blobMember,
@@ -239,7 +240,8 @@ void describe("an imported bundle", () => {
 
   void it("leaves out blobs that no image needs", async (test) => {
     const scene = await setUp(test);
-    await scene.import([...members, ...blobMembers(long)]);
+    const { blobs } = await scene.import([...members, ...blobMembers(long)]);
+    assert.equal(blobs, 4);
     assert.equal((await scene.files()).length, 4);
     assert.equal((await scene.index.totals()).blobs, 4);
   });
@@ -607,6 +609,36 @@ void describe("a refused bundle leaves nothing", () => {
       /got a bundle of \d+ bytes; eviction.maxSize allows 40000: \d+ more/,
     );
     await assertEmpty(scene);
+  });
+
+  void it("if the index fails between two names, and restores a tag that it moved", async (test) => {
+    const scene = await setUp(test);
+    await scene.import(bundleMembers({ [NAME]: other }));
+    const before = await scene.files();
+    let names = 0;
+    const index = new Proxy(scene.index, {
+      get: (target, name) => {
+        const found: unknown = Reflect.get(target, name);
+        if (typeof found !== "function") return found;
+        return (...input: unknown[]) => {
+          if (name === "putTag" && ++names === 3) {
+            return Promise.reject(new IndexError("failed"));
+          }
+          return Reflect.apply(found, target, input) as unknown;
+        };
+      },
+    });
+    const all = {
+      [NAME]: image,
+      "quay.io/a/b:1": image,
+      "quay.io/a/b:2": image,
+    };
+    await scene.refusal(bundleMembers(all), {}, { index });
+    assert(await isServed(scene, NAME, other.manifest.digest));
+    const { key, tag } = tagNamed("quay.io/a/b:1");
+    assert.equal(await scene.index.getTag(key, tag), undefined);
+    await scene.evictor.purgeCondemned();
+    assert.deepEqual(await scene.files(), before);
   });
 
   void it("but keeps what was stored before", async (test) => {
