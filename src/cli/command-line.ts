@@ -1,7 +1,11 @@
 import { setImmediate } from "node:timers/promises";
 import { Command, CommanderError } from "commander";
 import { VERSION } from "../telemetry/version.ts";
-import type { CommandIo, CommandLine } from "./declare-command.ts";
+import {
+  addExamples,
+  type CommandIo,
+  type CommandLine,
+} from "./declare-command.ts";
 import { addJobsCommand } from "./content/jobs-command.ts";
 import { addWishesCommand } from "./content/wishes-command.ts";
 import { addWarmCommand } from "./content/warm-command.ts";
@@ -96,15 +100,25 @@ export function createProgram(
     })
     .showHelpAfterError("Run 'entrepot --help' for usage.");
   const commandLine: CommandLine = { program, io, setExitCode };
+  addExamples(program, [
+    "entrepot serve",
+    "entrepot status",
+    "entrepot ls 'docker.io/library/*'",
+    "entrepot help rm",
+  ]);
+  program.commandsGroup("The mirror:");
   addMirrorCommands(commandLine);
+  program.commandsGroup("Images:");
   addImageCommands(commandLine);
-  addImportCommand(commandLine);
-  addTakeoverCommand(commandLine);
-  addExportCommand(commandLine);
-  addSetupCommands(commandLine);
+  program.commandsGroup("Content in and out:");
   addWarmCommand(commandLine);
   addJobsCommand(commandLine);
   addWishesCommand(commandLine);
+  addExportCommand(commandLine);
+  addImportCommand(commandLine);
+  addTakeoverCommand(commandLine);
+  program.commandsGroup("Set-up:");
+  addSetupCommands(commandLine);
   addClientConfigCommand(commandLine);
   addCompletionCommand(commandLine);
   return program;

@@ -50,16 +50,30 @@ export function declareCommand(
   },
 ): DeclaredCommand {
   const { name, description, examples } = command;
-  const lines = examples.map((example) => `  ${example}\n`).join("");
+  const help = `entrepot ${pathOf(program)}${name} --help`;
   const declared = new DeclaredCommand(name, examples)
     .copyInheritedSettings(program)
     .description(description)
-    .addHelpText("after", `\nExamples:\n${lines}`.trimEnd())
-    .showHelpAfterError(
-      `Run 'entrepot ${pathOf(program)}${name} --help' for usage.`,
-    );
+    .summary(firstClause(description))
+    .showHelpAfterError(`Run '${help}' for usage.`);
+  addExamples(declared, examples);
   program.addCommand(declared);
   return declared;
+}
+
+/** Ends the help of a command with examples. */
+export function addExamples(
+  command: Command,
+  examples: readonly string[],
+): void {
+  const lines = examples.map((example) => `  ${example}\n`).join("");
+  command.addHelpText("after", `\nExamples:\n${lines}`.trimEnd());
+}
+
+/** Returns the part of a description that fits a list of commands. */
+export function firstClause(description: string): string {
+  const [clause = ""] = description.split(/[;:(]/);
+  return clause.trim();
 }
 
 /** Returns the names of the commands that group others, each followed by a space. */

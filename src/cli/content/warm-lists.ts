@@ -4,8 +4,11 @@ import type { Readable } from "node:stream";
 import { readTextFile, resolvePath } from "../../config/files/files.ts";
 import type { ListFormat, ListText } from "../../images/lists/list-entry.ts";
 import { MAX_WARM_BYTES } from "../../images/warm/warm-request.ts";
+import { sizeText } from "../output/amounts.ts";
 import { Failed } from "../images/image-backend.ts";
 
+/** The extensions of lists. No image has such a name without a tag. */
+const LIST_NAME = /^[^:@]+\.(?:ya?ml|json|txt|list|lst)$/i;
 /** A text that begins like this is never a reference. */
 const PATH = /^(?:\/|\.{1,2}\/|~\/)/;
 
@@ -17,9 +20,10 @@ export interface WarmArguments {
 
 /**
  * Reads the lists among the arguments. An argument is a list if it is `-`, if it begins like a path, or
- * if it has a path separator or an extension and a file of that name exists; any other is a reference.
+ * if it has a path separator or an extension and a file of that name exists; any other is a reference,
+ * unless it has the extension of a list.
  *
- * @throws Failed if a list cannot be read
+ * @throws Failed if a list is missing or cannot be read
  */
 export async function readWarmArguments(
   args: readonly string[],
@@ -68,6 +72,9 @@ async function isList(arg: string, path: string): Promise<boolean> {
   if (PATH.test(arg)) return true;
   if (!/[/\\]/.test(arg) && extname(arg) === "") return false;
   const found = await stat(path).catch(() => undefined);
+  if (found === undefined && LIST_NAME.test(arg)) {
+    throw new Failed(2, `${arg}: no such file; expected a list of images`);
+  }
   // A folder may have the name of a registry.
   return found !== undefined && !found.isDirectory();
 }
@@ -82,7 +89,7 @@ export async function readStandardInput(stdin: Readable): Promise<string> {
     if (sizeBytes > MAX_WARM_BYTES) {
       throw new Failed(
         2,
-        `-: got more than ${MAX_WARM_BYTES} bytes; expected a shorter list`,
+        `-: got more than ${sizeText(MAX_WARM_BYTES)}; expected a shorter list`,
       );
     }
     parts.push(bytes);

@@ -10,6 +10,7 @@ import { MAX_WARM_BYTES } from "../../images/warm/warm-request.ts";
 import { PLATFORM_PATTERN } from "../../oci/platform.ts";
 import { messageOf } from "../../telemetry/error-record.ts";
 import type { CommandIo } from "../declare-command.ts";
+import { sizeText } from "../output/amounts.ts";
 import { Failed } from "../images/image-backend.ts";
 import { outputStyle, printable } from "../output/output-style.ts";
 import {
@@ -106,7 +107,7 @@ function orderOf(
   if (sizeBytes <= MAX_WARM_BYTES) return body;
   throw new Failed(
     2,
-    `got lists of ${sizeBytes} bytes; expected at most ${MAX_WARM_BYTES} in one run: split them`,
+    `got lists of ${sizeText(sizeBytes)}; expected at most ${sizeText(MAX_WARM_BYTES)} in one run: split them`,
   );
 }
 

@@ -17,6 +17,8 @@ const HOSTED_TAG =
   "registry/repository:tag of a hosted registry, as in local/team/app:1";
 const REF_OR_PATTERN = `${REF}; or a glob over registry/repository[:tag], as in 'docker.io/library/*'`;
 
+const HOSTED_GROUP = "Hosted repositories:";
+
 type Add = (
   name: string,
   description: string,
@@ -153,6 +155,7 @@ function addHosted(add: Add, run: Run): void {
     "give a stored image, mirrored or hosted, a tag in a hosted repository; no bytes are copied",
     ["entrepot tag alpine:3.20 local/team/alpine:3.20"],
   )
+    .helpGroup(HOSTED_GROUP)
     .argument("<source>", REF)
     .argument("<target>", HOSTED_TAG)
     .action((source: string, target: string, options: CommonOptions) =>
@@ -162,6 +165,7 @@ function addHosted(add: Add, run: Run): void {
   add("untag", "delete a tag of a hosted repository; its manifest stays", [
     "entrepot untag local/team/app:1",
   ])
+    .helpGroup(HOSTED_GROUP)
     .argument("<ref>", HOSTED_TAG)
     .action((ref: string, options: CommonOptions) =>
       run({ name: "untag", ref }, options),
@@ -172,6 +176,7 @@ function addHosted(add: Add, run: Run): void {
     "apply retention to hosted repositories, and free the space of content that nothing needs",
     ["entrepot gc --dry-run", "entrepot gc"],
   )
+    .helpGroup(HOSTED_GROUP)
     .option("--dry-run", "only list what would be deleted and freed")
     .action((options: CommonOptions & { readonly dryRun?: true }) =>
       run({ name: "gc", isDryRun: options.dryRun === true }, options),

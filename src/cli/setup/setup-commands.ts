@@ -1,4 +1,8 @@
-import { type CommandLine, declareCommand } from "../declare-command.ts";
+import {
+  addExamples,
+  type CommandLine,
+  declareCommand,
+} from "../declare-command.ts";
 
 /** Adds the commands that create files for the configuration. */
 export function addSetupCommands(commandLine: CommandLine): void {
@@ -25,7 +29,10 @@ function addTls(commandLine: CommandLine): void {
   const { program, io, setExitCode } = commandLine;
   const tls = program
     .command("tls")
-    .description("certificates for the registry API");
+    .description("certificates for the registry API")
+    .showHelpAfterError("Run 'entrepot tls --help' for usage.");
+  const example = "entrepot tls self-signed --host mirror.internal";
+  addExamples(tls, [example]);
   declareCommand(
     { program: tls },
     {

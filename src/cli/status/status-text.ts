@@ -87,7 +87,9 @@ function fieldsOf({
   return [
     [
       "hits",
-      `${ratioText(cache.hitRatio)} of ${countText(cache.requests, "request", "requests")} since the start`,
+      cache.hitRatio === null
+        ? "no request since the start"
+        : `${percentText(cache.hitRatio)} of ${countText(cache.requests, "request", "requests")} since the start`,
     ],
     [
       "saved",

@@ -35,6 +35,25 @@ function idleProgram(): ReturnType<typeof createProgram> {
 }
 
 void describe("the help of every command", () => {
+  void it("groups the commands, shows a clause of each, and gives examples", async () => {
+    const { code, stdout } = await run(["--help"]);
+    assert.equal(code, 0);
+    assert.match(
+      stdout,
+      /\n\nHosted repositories:\n  tag .*\n[^]*\n\nSet-up:\n/,
+    );
+    assert.match(stdout, /\n  rm .*remove a mirrored image from the cache, or/);
+    for (const help of [stdout, (await run(["tls", "--help"])).stdout]) {
+      const [, examples = ""] = help.split("\nExamples:\n");
+      assert.ok(examples !== "", help);
+      for (const example of examples.trimEnd().split("\n")) {
+        const [, ...args] = shellWords(example.trim());
+        if (args[0] === "help") continue;
+        await idleProgram().parseAsync(args, { from: "user" });
+      }
+    }
+  });
+
   for (const leaf of leavesOf(createProgram())) {
     const path = pathOf(leaf);
     void it(`shows examples of ${path} that parse`, async () => {
@@ -90,6 +109,15 @@ void describe("a word of another tool", () => {
       );
     });
   }
+
+  void it("gets advice that names commands which exist", () => {
+    const names = createProgram().commands.map((one) => one.name());
+    for (const advice of FOREIGN_WORDS.values()) {
+      for (const [, name = ""] of advice.matchAll(/'entrepot (\S+?)[ ']/g)) {
+        assert.ok(name === "--version" || names.includes(name), advice);
+      }
+    }
+  });
 
   void it("is not a command, nor a word with two meanings", () => {
     const names = createProgram().commands.map((one) => one.name());

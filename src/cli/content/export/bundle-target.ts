@@ -16,7 +16,7 @@ export type BundleTarget =
   | { readonly kind: "folder"; readonly path: string }
   | { readonly kind: "stdout"; readonly stdout: CommandOutput };
 
-const COMPRESSED = /\.(?:tgz|tar\.[a-z0-9]+)$/i;
+const COMPRESSED = /\.(?:tgz|zip|tar\.[a-z0-9]+)$/i;
 const MEMBER = /^(?:oci-layout|index\.json|blobs\/(sha256|sha512)\/[0-9a-f]+)$/;
 
 /**

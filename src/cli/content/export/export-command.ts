@@ -6,8 +6,8 @@ import {
 
 interface ExportOptions {
   readonly output: string;
-  readonly list: readonly string[];
-  readonly platform: readonly string[];
+  readonly list?: readonly string[];
+  readonly platform?: readonly string[];
   readonly withReferrers?: true;
   readonly since?: string;
   readonly config?: string;
@@ -15,7 +15,10 @@ interface ExportOptions {
 }
 
 /** Collects the values of an option that may be repeated. */
-function append(value: string, values: readonly string[]): readonly string[] {
+function append(
+  value: string,
+  values: readonly string[] = [],
+): readonly string[] {
   return [...values, value];
 }
 
@@ -45,13 +48,11 @@ export function addExportCommand(commandLine: CommandLine): void {
       "--list <file>",
       "read references from a list, in any grammar that 'entrepot warm' reads; tags are selected among the stored ones (repeatable)",
       append,
-      [],
     )
     .option(
       "--platform <platform>",
       "only this platform, as in linux/arm64 (repeatable; default: every platform that is completely stored). An index keeps the bytes and the digest that it was published with; the manifests of other platforms are left out, so clients must ask for a platform that is there, not for all",
       append,
-      [],
     )
     .option(
       "--with-referrers",
@@ -71,9 +72,9 @@ export function addExportCommand(commandLine: CommandLine): void {
         await runExport({
           ...io,
           refs,
-          lists: options.list,
+          lists: options.list ?? [],
           output: options.output,
-          platforms: options.platform,
+          platforms: options.platform ?? [],
           withReferrers: options.withReferrers === true,
           since: options.since,
           configFile: options.config,

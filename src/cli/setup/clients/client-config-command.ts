@@ -5,6 +5,17 @@ import {
   declareCommand,
 } from "../../declare-command.ts";
 
+/** The keys of `ENGINES`, whose code is loaded when the command runs. */
+export const ENGINE_NAMES: readonly string[] = [
+  "docker",
+  "podman",
+  "cri-o",
+  "containerd",
+  "k3s",
+  "rke2",
+  "buildkit",
+];
+
 interface Options {
   readonly config?: string;
   readonly upstream?: readonly string[];
@@ -30,12 +41,7 @@ export function addClientConfigCommand(commandLine: CommandLine): void {
       "entrepot client-config podman --upstream docker.io --upstream quay.io --only",
     ],
   })
-    .addArgument(
-      new Argument(
-        "<engine>",
-        "docker, podman, cri-o, containerd, k3s, rke2 or buildkit",
-      ),
-    )
+    .addArgument(new Argument("<engine>", "the engine").choices(ENGINE_NAMES))
     .addOption(CONFIG_OPTION)
     .option(
       "--address <host:port>",

@@ -1,4 +1,5 @@
 import type { Argument, Command, Option } from "commander";
+import { firstClause } from "../../declare-command.ts";
 import { cutText } from "../../output/table.ts";
 
 /** A value that a shell completes. */
@@ -97,13 +98,12 @@ function kindOf(
   choices: readonly string[],
 ): CompletedValue["kind"] {
   if (choices.length > 0) return "choice";
-  if (/\b(?:refs?|pattern|source|target)\b/i.test(name)) return "ref";
-  if (/\b(?:file|list|lists|bundle|archive|path)\b/i.test(name)) return "file";
+  if (/\b(?:file|list|bundle)\b/i.test(name)) return "file";
+  if (/\b(?:ref|pattern|source|target)\b/i.test(name)) return "ref";
   return /\b(?:dir|folder)\b/i.test(name) ? "folder" : "text";
 }
 
-/** Returns the first clause of a description, for a menu. */
+/** Returns the part of a description that fits a menu. */
 function shortText(description: string): string {
-  const [clause = ""] = description.split(/[;:(]/);
-  return cutText(clause.trim(), MAX_DESCRIPTION, "end");
+  return cutText(firstClause(description), MAX_DESCRIPTION, "end");
 }

@@ -69,6 +69,15 @@ void describe("an argument of warm", () => {
     });
   }
 
+  void it("with the extension of a list is refused if there is no such file", async (test) => {
+    const read = await openFolder(test);
+    await assert.rejects(read(["absent.yaml"]), {
+      message: "absent.yaml: no such file; expected a list of images",
+    });
+    const { refs } = await read(["example.com/app.yaml:1"]);
+    assert.deepEqual(refs, ["example.com/app.yaml:1"]);
+  });
+
   void it("- is standard input, once", async (test) => {
     const read = await openFolder(test);
     const { lists } = await read(["-"], "alpine:3\n", "plain");

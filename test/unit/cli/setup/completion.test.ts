@@ -5,6 +5,8 @@ import {
   createProgram,
   runCommandLine,
 } from "../../../../src/cli/command-line.ts";
+import { ENGINE_NAMES } from "../../../../src/cli/setup/clients/client-config-command.ts";
+import { ENGINES } from "../../../../src/cli/setup/clients/engines.ts";
 import { CollectedOutput } from "../../../support/collected-output.ts";
 import { leavesOf } from "../../../support/reference/commands-reference.ts";
 import { runCommand } from "../../../support/run-command.ts";
@@ -54,6 +56,9 @@ void describe("entrepot completion", () => {
     ["entrepot tls self-signed --host x --ou", ["--out"]],
     ["entrepot completion ", ["bash", "zsh", "fish"]],
     ["entrepot completion bash z", [""]],
+    ["entrepot client-config con", ["containerd"]],
+    ["entrepot import /etc/host.co", ["/etc/host.conf"]],
+    ["entrepot warm --format sko", ["skopeo"]],
     ["entrepot ls --js", ["--json"]],
     ["entrepot nothing ", [""]],
     ["entrepot ls --config /etc/host.co", ["/etc/host.conf"]],
@@ -81,6 +86,10 @@ void describe("entrepot completion", () => {
       assert.deepEqual(await inBash(line), want);
     });
   }
+
+  void it("offers every engine of client-config", () => {
+    assert.deepEqual(ENGINE_NAMES, [...ENGINES.keys()]);
+  });
 
   void it("refuses other shells by name", async () => {
     const stderr = new CollectedOutput();
