@@ -100,7 +100,6 @@ export class ServerJobs implements Jobs {
     if (!(await isSettledWithin(ended, STOP_PATIENCE_MS))) {
       this.#options.log.warn("stopped without the end of a running job");
     }
-    this.#changes.flush();
     await this.#records.settled();
   }
 

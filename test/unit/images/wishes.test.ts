@@ -13,6 +13,7 @@ import {
   named,
   tag,
 } from "../../contract/metadata-index-contract.ts";
+import { overrideIndex } from "../../support/override-index.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { ManualSchedule } from "../../support/manual-schedule.ts";
 import { MemoryMetadataIndex } from "../../support/memory-index/memory-metadata-index.ts";
@@ -146,6 +147,9 @@ void describe("records of names that could not be had", () => {
     next.clock.advance(3_600_000);
     next.wishes.note("docker.io/library/a:1", "absent");
     const before = await scene.wishes.list(ALL);
+    const unchanged = new Scene(scene.index);
+    await unchanged.refs();
+    assert.deepEqual(unchanged.schedule.delaysMs, []);
     const [a, b] = (await next.wishes.list(ALL)).items;
     assert.deepEqual(b, before.items[1]);
     assert.deepEqual(a, {
@@ -173,23 +177,53 @@ void describe("records of names that could not be had", () => {
     const written: string[] = [];
     const index = new MemoryMetadataIndex();
     const scene = new Scene(
-      Object.setPrototypeOf(
-        {
-          listRecords: index.listRecords.bind(index),
-          writeRecords: (
-            ...[kind, put, drop]: Parameters<MetadataIndex["writeRecords"]>
-          ) => {
-            assert.ok(put.length + drop.length <= 100);
-            written.push(...put.map(({ id }) => id), ...drop);
-            return index.writeRecords(kind, put, drop);
-          },
+      overrideIndex(index, {
+        writeRecords: (
+          ...[kind, put, drop]: Parameters<MetadataIndex["writeRecords"]>
+        ) => {
+          assert.ok(put.length + drop.length <= 100);
+          written.push(...put.map(({ id }) => id), ...drop);
+          return index.writeRecords(kind, put, drop);
         },
-        index,
-      ) as MetadataIndex,
+      }),
     );
     for (let n = 0; n < 5_000; n++) scene.pull(`docker.io/scan/${n}:1`);
     await scene.wishes.stop();
     assert.equal(written.length, 1_000);
+  });
+
+  void it("are written only for names that changed or whose record is there", async () => {
+    const index = new MemoryMetadataIndex();
+    const first = new Scene(index);
+    for (const name of ["a", "b"]) first.pull(`docker.io/library/${name}:1`);
+    await first.wishes.stop();
+    const written: (readonly string[])[] = [];
+    const scene = new Scene(
+      overrideIndex(index, {
+        writeRecords: (kind, put, drop) => {
+          written.push([...put.map(({ id }) => id), ...drop]);
+          return index.writeRecords(kind, put, drop);
+        },
+      }),
+    );
+    await scene.refs();
+    scene.pull("docker.io/library/b:1");
+    await scene.wishes.stop();
+    assert.deepEqual(written, [["docker.io/library/b:1"]]);
+
+    const key = keyOf("docker.io", "library/a");
+    const manifest = manifestOf(named("a"), []);
+    await index.recordBlob(key, manifest);
+    await index.putTag(key, tag("1"), manifest.digest, 0);
+    assert.deepEqual(await scene.refs(), ["docker.io/library/b:1"]);
+    await scene.wishes.stop();
+    assert.deepEqual(written.at(-1), ["docker.io/library/a:1"]);
+    // Asked for again, and displaced before it is recorded again.
+    scene.pull("docker.io/library/a:1");
+    for (let n = 0; n < 1_000; n++) scene.pull(`docker.io/scan/${n}:1`);
+    written.length = 0;
+    await scene.wishes.stop();
+    assert.ok(!written.flat().includes("docker.io/library/a:1"));
   });
 
   void it("that this version does not read are dropped", async () => {
@@ -227,19 +261,21 @@ void describe("records of names that could not be had", () => {
           ? Promise.reject(new IndexError("the disk failed"))
           : call(...input);
     const scene = new Scene(
-      Object.setPrototypeOf(
-        {
-          writeRecords: guarded(index.writeRecords.bind(index)),
-          listRecords: guarded(index.listRecords.bind(index)),
-        },
-        index,
-      ) as MetadataIndex,
+      overrideIndex(index, {
+        writeRecords: guarded(index.writeRecords.bind(index)),
+        listRecords: guarded(index.listRecords.bind(index)),
+      }),
     );
     await assert.rejects(scene.wishes.list(ALL), IndexError);
     scene.pull("docker.io/library/a:1", 2);
     scene.schedule.runNext();
     while (scene.schedule.delaysMs.length === 0) await nextTurn();
     assert.deepEqual(scene.schedule.delaysMs, [60_000]);
+    isFailing = false;
+    await scene.wishes.list(ALL);
+    isFailing = true;
+    await scene.wishes.stop();
+    assert.deepEqual(scene.schedule.delaysMs, []);
     isFailing = false;
     await scene.wishes.stop();
     const [kept] = (await new Scene(index).wishes.list(ALL)).items;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   type Job,
   type JobChange,
@@ -13,6 +14,7 @@ import {
   type MetadataIndex,
 } from "../../../../src/storage/metadata-index.ts";
 import { Barrier, Counter } from "../../../support/barrier.ts";
+import { overrideIndex } from "../../../support/override-index.ts";
 import { FakeClock } from "../../../support/fake-clock.ts";
 import { ManualSchedule } from "../../../support/manual-schedule.ts";
 import { MemoryMetadataIndex } from "../../../support/memory-index/memory-metadata-index.ts";
@@ -267,8 +269,21 @@ void describe("a cancelled job", () => {
     const scene = new Scene();
     const { job, barrier } = await scene.startHeld("held");
     const next = await scene.jobs.start("warm", "next");
-    assert.equal((await scene.jobs.cancel(job.id))?.state, "cancelled");
+    const changes: string[] = [];
+    scene.jobs.subscribe((change) => {
+      if (change.job.id === job.id) changes.push(change.job.state);
+    });
+    const cancelled = await Promise.all([
+      scene.jobs.cancel(job.id),
+      scene.jobs.cancel(job.id),
+    ]);
+    assert.deepEqual(
+      cancelled.map((each) => each?.state),
+      ["cancelled", "cancelled"],
+    );
     assert.equal((await scene.ended(job.id)).state, "cancelled");
+    // When it was cancelled, and when it has ended.
+    assert.deepEqual(changes, ["cancelled", "cancelled"]);
     assert.equal((await scene.ended(next.id)).state, "done");
     assert.equal(barrier.arrivals, 1);
     const [ended] = [await scene.jobs.cancel(next.id)];
@@ -386,13 +401,18 @@ void describe("after a restart", () => {
     const scene = new Scene();
     await scene.startHeld("kept");
     await scene.jobs.stop();
-    const failing = failingIndex(scene.index);
+    const failing = new FailingIndex(scene.index);
     const next = new Scene(failing.index, false);
     failing.isFailing = true;
     await next.jobs.open();
     await next.jobs.resume();
     await assert.rejects(next.jobs.start("warm", "refused"), IndexError);
     assert.deepEqual(next.schedule.delaysMs, [10_000]);
+    const stopped = new Scene(failing.index, false);
+    await stopped.jobs.resume();
+    await stopped.jobs.stop();
+    await stopped.jobs.resume();
+    assert.deepEqual(stopped.schedule.delaysMs, []);
     failing.isFailing = false;
     next.schedule.runNext();
     const { id } = await next.jobs.start("warm", "accepted");
@@ -403,7 +423,7 @@ void describe("after a restart", () => {
 
 void describe("a job whose index fails", () => {
   void it("is not accepted if its request can't be kept", async () => {
-    const failing = failingIndex(new MemoryMetadataIndex());
+    const failing = new FailingIndex(new MemoryMetadataIndex());
     const scene = new Scene(failing.index);
     await scene.jobs.resume();
     failing.isFailing = true;
@@ -413,7 +433,7 @@ void describe("a job whose index fails", () => {
   });
 
   void it("ends though its end can't be recorded", async () => {
-    const failing = failingIndex(new MemoryMetadataIndex());
+    const failing = new FailingIndex(new MemoryMetadataIndex());
     const scene = new Scene(failing.index);
     const { job, barrier } = await scene.startHeld("held");
     failing.isFailing = true;
@@ -444,6 +464,35 @@ void describe("a stop of the server", () => {
     assert.equal(isStopped, false);
     ending.release();
     await stopped;
+  });
+
+  void it("waits for a request that is being kept", async () => {
+    const index = new MemoryMetadataIndex();
+    const barrier = new Barrier();
+    const slow = overrideIndex(index, {
+      writeRecords: async (
+        ...input: Parameters<MetadataIndex["writeRecords"]>
+      ) => {
+        await barrier.pass();
+        await index.writeRecords(...input);
+      },
+    });
+    const scene = new Scene(slow);
+    const started = scene.jobs.start("warm", "kept");
+    await barrier.arrived();
+    let isStopped = false;
+    const stopped = scene.jobs.stop().then(() => {
+      isStopped = true;
+    });
+    await nextTurn();
+    assert.equal(isStopped, false);
+    barrier.release();
+    await stopped;
+    const { id } = await started;
+    const next = new Scene(index);
+    await next.jobs.resume();
+    assert.equal((await next.ended(id)).state, "done");
+    assert.deepEqual([scene.started, next.started], [[], ["kept"]]);
   });
 });
 
@@ -481,6 +530,7 @@ void describe("tracked work", () => {
       });
       const rejected = assert.rejects(work, /cancelled|stops/);
       if (end !== "before") await barrier.arrived();
+      if (end === "before") assert.deepEqual(ids, []);
       const [
         id = scene.jobs.list({ n: 1, last: undefined }).items[0]?.id ?? "",
       ] = ids;
@@ -588,25 +638,20 @@ function isTooMany(error: unknown): boolean {
 }
 
 /** An index whose records can't be read or written while it fails. */
-function failingIndex(index: MetadataIndex): {
+class FailingIndex {
+  isFailing = false;
   readonly index: MetadataIndex;
-  isFailing: boolean;
-} {
-  const failing = {
-    isFailing: false,
-    index: Object.setPrototypeOf(
-      {
-        writeRecords: (...input: Parameters<MetadataIndex["writeRecords"]>) =>
-          failing.isFailing
-            ? Promise.reject(new IndexError("the disk failed"))
-            : index.writeRecords(...input),
-        listRecords: (...input: Parameters<MetadataIndex["listRecords"]>) =>
-          failing.isFailing
-            ? Promise.reject(new IndexError("the disk failed"))
-            : index.listRecords(...input),
-      },
-      index,
-    ) as MetadataIndex,
-  };
-  return failing;
+
+  constructor(index: MetadataIndex) {
+    const check = (): Promise<void> =>
+      this.isFailing
+        ? Promise.reject(new IndexError("the disk failed"))
+        : Promise.resolve();
+    this.index = overrideIndex(index, {
+      writeRecords: (...input) =>
+        check().then(() => index.writeRecords(...input)),
+      listRecords: (...input) =>
+        check().then(() => index.listRecords(...input)),
+    });
+  }
 }
