@@ -83,15 +83,9 @@ export class Blobs {
           return this.#remembering(answer, digest, demand, startedAtMs);
         }
       }
-      const running = this.#parts.fills.get(key.upstream, digest);
-      if (running === undefined) {
-        this.#assertFetchable(upstream, key, digest, demand);
-      } else if (running.key.repository !== key.repository) {
-        await this.#prove(upstream, key, digest, undefined);
-        this.#linkWhenStored(running, key);
-      }
-      const fill = running ?? this.#parts.fills.start(upstream, key, digest);
-      const isJoin = running !== undefined;
+      const { fills } = this.#parts;
+      const isJoin = fills.get(key.upstream, digest) !== undefined;
+      const fill = await this.#joinOrStart(upstream, key, digest, demand);
       const answer = await this.#noteFailure(upstream, key, digest, () =>
         this.#followed.open({
           upstream,
@@ -124,10 +118,41 @@ export class Blobs {
     key: RepositoryKey,
     digest: Digest,
   ): Promise<boolean> {
-    const answer = await this.open(upstream, key, digest, {});
-    if (answer.kind !== "unsatisfiable") answer.body.close();
-    await this.#parts.fills.get(key.upstream, digest)?.ended;
-    if (answer.status.outcome === "hit") return true;
+    for (let refusals = 0; ;) {
+      if ((await this.#servableRow(upstream, key, digest)) !== undefined) {
+        return true;
+      }
+      const fill = await this.#joinOrStart(upstream, key, digest, {});
+      const end = await this.#noteFailure(upstream, key, digest, () =>
+        fill.follow(),
+      );
+      if (end === "refused") refusals += 1;
+      if (end === "ended" || refusals >= MAX_ATTEMPTS) {
+        return this.#isStored(key, digest);
+      }
+    }
+  }
+
+  /** Returns the running fill of the blob, which must prove it for this repository, or starts one. */
+  async #joinOrStart(
+    upstream: MirroredUpstream,
+    key: RepositoryKey,
+    digest: Digest,
+    demand: BlobDemand,
+  ): Promise<Fill> {
+    const running = this.#parts.fills.get(key.upstream, digest);
+    if (running === undefined) {
+      this.#assertFetchable(upstream, key, digest, demand);
+      return this.#parts.fills.start(upstream, key, digest);
+    }
+    if (running.key.repository !== key.repository) {
+      await this.#prove(upstream, key, digest, undefined);
+      this.#linkWhenStored(running, key);
+    }
+    return running;
+  }
+
+  async #isStored(key: RepositoryKey, digest: Digest): Promise<boolean> {
     const row = await this.#parts.index
       .getUpstreamBlob(key.upstream, digest)
       .catch(() => undefined);

@@ -22,6 +22,8 @@ export interface SlotRequest {
   readonly concurrency: number;
   /** Returns true if a client waits for the download. */
   isWanted(): boolean;
+  /** Returns true if it keeps its place without a client. */
+  isKept?(): boolean;
 }
 
 export interface FillSlotsOptions {
@@ -213,7 +215,9 @@ export class FillSlots {
     const nowMs = this.#monotonicMs();
     for (const queue of this.#queues.values()) {
       for (const waiting of queue) {
-        if (waiting.request.isWanted()) waiting.wantedAtMs = nowMs;
+        const { request } = waiting;
+        const isKept = request.isWanted() || request.isKept?.() === true;
+        if (isKept) waiting.wantedAtMs = nowMs;
         else if (nowMs - waiting.wantedAtMs > KEPT_UNWANTED_MS) {
           waiting.leave(tooManyFills());
         }

@@ -22,6 +22,7 @@ import {
   type JoinedFill,
   type RunningFill,
   type FillProgress,
+  type FollowedEnd,
 } from "./running-fill.ts";
 import { withinPatience } from "../answer-deadline.ts";
 import { ANSWER_DEADLINE_MS } from "../../wire/deadline.ts";
@@ -111,7 +112,11 @@ export class Fills {
       waiting: 0,
       sideRanges: 0,
       storedEnd: () => fill.blob?.storedEnd ?? 0,
+      followers: 0,
+      hasGivenWay: false,
       isWanted: () => isRead(fill),
+      isKept: () => fill.followers > 0,
+      follow: () => follow(fill),
       openReader: (patienceMs) => this.#openReader(fill, patienceMs),
       takeSideRange: () => this.#takeSideRange(fill),
     };
@@ -290,8 +295,10 @@ export class Fills {
         (upstream === undefined || fill.upstream === upstream),
     );
     const unread = candidates.find((fill) => !isRead(fill));
-    if (unread !== undefined) void unread.blob?.suspend();
-    else candidates.find((fill) => fill.blob?.cutTrickle());
+    if (unread !== undefined) {
+      unread.hasGivenWay = true;
+      void unread.blob?.suspend();
+    } else candidates.find((fill) => fill.blob?.cutTrickle());
   }
 
   async #stopUnread(): Promise<boolean> {
@@ -347,6 +354,21 @@ export class Fills {
       },
       "a blob fill has ended",
     );
+  }
+}
+
+/** See {@link RunningFill.follow}. */
+async function follow(fill: RunningFill): Promise<FollowedEnd> {
+  fill.followers += 1;
+  try {
+    const { outcome, error } = await (await fill.opened).ended;
+    await fill.ended;
+    if (outcome === "refused") return "refused";
+    if (outcome !== "stored" && fill.hasGivenWay) return "gave-way";
+    if (error instanceof UpstreamError) throw error;
+    return "ended";
+  } finally {
+    fill.followers -= 1;
   }
 }
 

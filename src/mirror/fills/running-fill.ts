@@ -19,6 +19,14 @@ export interface JoinedFill {
   verifiedSize(): Promise<number>;
 }
 
+/**
+ * The end of a fill that was followed.
+ *
+ * - `gave-way`: another fill needed its slot; the received bytes are kept, and it may be started again
+ * - `refused`: the upstream did not accept the kept bytes, which are gone; it may be started again
+ */
+export type FollowedEnd = "ended" | "gave-way" | "refused";
+
 /** A fill as its users see it; it may still wait for its slot and its storage. */
 export interface Fill {
   readonly digest: Digest;
@@ -34,6 +42,13 @@ export interface Fill {
    * @throws RegistryError UNAVAILABLE if the fill waits longer for its slot
    */
   openReader(patienceMs: number): Promise<JoinedFill | undefined>;
+  /**
+   * Waits for the end without a reader, so that the fill gives way to those of clients, and keeps its
+   * place among those that wait for a slot.
+   *
+   * @throws UpstreamError, RegistryError
+   */
+  follow(): Promise<FollowedEnd>;
   /**
    * Takes a slot for a range that is requested from the upstream while the fill runs.
    *
@@ -68,6 +83,10 @@ export interface RunningFill extends Fill, FillPlace, SlotRequest {
   /** Readers that are not open yet. */
   waiting: number;
   sideRanges: number;
+  /** Callers of {@link Fill.follow}. */
+  followers: number;
+  /** True if it was stopped because another fill needed its slot. */
+  hasGivenWay: boolean;
 }
 
 /** True if a client reads the fill, or is about to. */

@@ -392,6 +392,59 @@ void describe("a warm job", () => {
   }
 });
 
+/** A mirror of a registry that accepts one connection for blobs. */
+async function openNarrow(test: AfterTest) {
+  const hub = await ScriptedUpstream.start(test);
+  const images = Array.from({ length: 6 }, (_, at) => {
+    const one = buildImage({ seed: `narrow ${at}`, layers: [30_000, 900] });
+    hub.content.addImage("library/narrow", one, `t${at}`);
+    return one;
+  });
+  hub.content.addImage("library/app", image, "1");
+  const mirror = await startMirror(test, [
+    upstreamOf(hub, {
+      name: HUB,
+      isDefault: true,
+      libraryPrefix: true,
+      concurrency: 1,
+    }),
+  ]);
+  return { hub, mirror, images };
+}
+
+void describe("the downloads of a warm job", () => {
+  void it("wait for each other at an upstream with one connection, and none is begun again", async (test) => {
+    const { hub, mirror, images } = await openNarrow(test);
+    hub.when({ kind: "blob" }, { bytesPerSecond: 200_000 });
+    const refs = images.map((_, at) => `narrow:t${at}`);
+    assertDone(await warm(mirror, { refs }), images.length);
+    const blobs = images.flatMap((one) => one.blobs);
+    assert.equal(hub.count({ kind: "blob" }), blobs.length);
+  });
+
+  void it("give way to the pull of a client, and are resumed", async (test) => {
+    const { hub, mirror, images } = await openNarrow(test);
+    const barrier = new Barrier();
+    const large = images[0]?.layers[0]?.digest ?? "";
+    hub.when(
+      { kind: "blob", reference: large },
+      { hold: { at: 20_000, barrier } },
+      { times: 1 },
+    );
+    const { id } = await startWarm(mirror, { refs: ["narrow:t0"] });
+    await hub.sent(20_000, { kind: "blob", reference: large });
+    const layer = image.layers[0]?.digest ?? "";
+    await mirror.get("/v2/library/app/manifests/1");
+    const pulled = await mirror.get(`/v2/library/app/blobs/${layer}`);
+    assert.equal(pulled.sha256, layer);
+    assertDone(
+      await jobUntil(mirror, id, ({ endedAt }) => endedAt !== null),
+      1,
+    );
+    barrier.release();
+  });
+});
+
 void describe("the dry run of a warm job", () => {
   void it("counts what is missing, stores nothing and downloads no blob", async (test) => {
     const { hub, quay, mirror } = await openScene(test);
