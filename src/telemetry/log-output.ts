@@ -1,3 +1,4 @@
+import { isColouredOutput } from "./coloured-output.ts";
 import type { DestinationStream } from "pino";
 import type { Config } from "../config/config.ts";
 import { type BatchedLines, openBatchedLines } from "./batched-lines.ts";
@@ -65,5 +66,7 @@ function onceEach(onLost: ((lines: string) => void) | undefined): OpenFormat {
 
 async function openPretty(): Promise<Output> {
   const { default: pretty } = await import("pino-pretty");
-  return pretty({});
+  // Its own decision also follows FORCE_COLOR and CI, without a terminal.
+  const colorize = isColouredOutput(process.stdout, process.env);
+  return pretty({ colorize });
 }

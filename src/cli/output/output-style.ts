@@ -1,3 +1,4 @@
+import { isColouredOutput } from "../../telemetry/coloured-output.ts";
 import type { CommandOutput } from "../declare-command.ts";
 
 /** SGR codes of the colours that commands use. */
@@ -21,11 +22,7 @@ export interface OutputStyle {
 /** Text for a pipe, a file or a test. */
 export const PLAIN: OutputStyle = { width: undefined, isColoured: false };
 
-/**
- * Returns the style of a stream: colours and a width only on a terminal.
- *
- * @see https://no-color.org NO_COLOR with any value but the empty one switches colours off
- */
+/** Returns the style of a stream: colours and a width only on a terminal. */
 export function outputStyle(
   stream: Pick<CommandOutput, "isTTY" | "columns">,
   env: Readonly<Record<string, string | undefined>>,
@@ -35,7 +32,7 @@ export function outputStyle(
   return {
     // Some pseudo-terminals report no size, as 0.
     width: columns > 0 ? columns : undefined,
-    isColoured: (env["NO_COLOR"] ?? "") === "" && env["TERM"] !== "dumb",
+    isColoured: isColouredOutput(stream, env),
   };
 }
 

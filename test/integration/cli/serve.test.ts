@@ -45,6 +45,28 @@ void describe("entrepot serve", () => {
     assert.match(output, /--onlien/);
   });
 
+  void it("writes a pretty log without colours if it is not a terminal, also with FORCE_COLOR", async (test) => {
+    const file = join(await tempDir(test), "entrepot.yaml");
+    const free = "127.0.0.1:0";
+    const config = {
+      listen: free,
+      operator: { listen: free },
+      storage: { root: join(await tempDir(test), "data") },
+      log: { format: "pretty" },
+    };
+    await writeFile(file, JSON.stringify(config));
+    const child = new Child(test, {
+      command: process.execPath,
+      args: [MAIN, "serve", "--config", file],
+      env: { FORCE_COLOR: "1", NO_COLOR: undefined },
+    });
+    const line = await child.line((text) =>
+      text.includes("the mirror is listening") ? text : undefined,
+    );
+    assert.ok(!line.includes("\u001B"), line);
+    await child.terminate();
+  });
+
   void it("exits with 2 if an address is in use, naming its key and the likely cause", async (test) => {
     const mirror = await ChildMirror.start(test);
     const free = "127.0.0.1:0";
