@@ -1,6 +1,14 @@
 import { randomBytes } from "node:crypto";
 import { createWriteStream } from "node:fs";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import {
+  mkdir,
+  open,
+  readdir,
+  realpath,
+  rename,
+  rm,
+  stat,
+} from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
@@ -14,6 +22,8 @@ export type BundleTarget =
   | { readonly kind: "archive"; readonly path: string }
   /** A folder that does not exist or is empty. */
   | { readonly kind: "folder"; readonly path: string }
+  /** A pipe or a device that has a name; it is never replaced. */
+  | { readonly kind: "device"; readonly path: string }
   | { readonly kind: "stdout"; readonly stdout: CommandOutput };
 
 const COMPRESSED = /\.(?:tgz|zip|tar\.[a-z0-9]+)$/i;
@@ -43,21 +53,21 @@ export async function readTarget(
       `-o: got ${output}; expected a name that ends in .tar, a folder, or -, as in 'entrepot export … -o - | zstd > ${output}'`,
     );
   }
-  const path = resolve(cwd, output);
-  const isFolder = await stat(path).then(
-    (found) => found.isDirectory(),
-    () => undefined,
-  );
-  if (isFolder === false || (isFolder === undefined && /\.tar$/i.test(path))) {
-    return { kind: "archive", path };
-  }
-  if (isFolder === true && (await readdir(path)).length > 0) {
+  const named = resolve(cwd, output);
+  // The target of a symbolic link is written, not the link.
+  const path = await realpath(named).catch(() => named);
+  const found = await stat(path).catch(() => undefined);
+  if (found?.isDirectory() === true) {
+    if ((await readdir(path)).length === 0) return { kind: "folder", path };
     throw new Failed(
       2,
       `-o: the folder ${output} is not empty; expected a new or an empty one`,
     );
   }
-  return { kind: "folder", path };
+  if (found === undefined) {
+    return { kind: /\.tar$/i.test(path) ? "archive" : "folder", path };
+  }
+  return { kind: found.isFile() ? "archive" : "device", path };
 }
 
 /**
@@ -78,6 +88,12 @@ export async function writeBundle(
     return;
   }
   const { path } = target;
+  if (target.kind === "device") {
+    await writing(path, () =>
+      pipeline(archive, createWriteStream(path), { signal }),
+    );
+    return;
+  }
   const temporary = join(
     dirname(path),
     `.${basename(path)}.${randomBytes(6).toString("hex")}.partial`,

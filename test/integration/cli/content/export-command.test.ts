@@ -1,8 +1,17 @@
 import assert from "node:assert/strict";
 import { createReadStream } from "node:fs";
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import {
+  lstat,
+  mkdir,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
+import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { runCommandLine } from "../../../../src/cli/command-line.ts";
@@ -21,6 +30,7 @@ import {
   upstreamOf,
 } from "../../../support/mirror-harness.ts";
 import { pullImage } from "../../../support/pull-image.ts";
+import { runCommand } from "../../../support/run-command.ts";
 import { ScriptedUpstream } from "../../../support/scripted-upstream.ts";
 import { tempDir } from "../../../support/temp-dir.ts";
 
@@ -300,6 +310,25 @@ void describe("entrepot export", () => {
     const third = await read("third.tar");
     const layers = second.layers.map(({ digest }) => digest);
     assert(blobsOf(third).every((digest) => !layers.includes(digest as never)));
+  });
+
+  void it("writes through a link and into a pipe, and replaces neither", async (test) => {
+    const { cwd, run, read } = await setUp(test);
+    await mkdir(join(cwd, "disk"));
+    await writeFile(join(cwd, "disk/old.tar"), "the earlier one");
+    await symlink("disk/old.tar", join(cwd, "link.tar"));
+    await runCommand("mkfifo", [join(cwd, "pipe.tar")]);
+    assert.equal((await run(["app:1", "-o", "link.tar"])).code, 0);
+    const { bytes } = await read("disk/old.tar");
+    const [piped, { code }] = await Promise.all([
+      buffer(createReadStream(join(cwd, "pipe.tar"))),
+      run(["app:1", "-o", "pipe.tar"]),
+    ]);
+    assert.equal(code, 0);
+    assert(piped.equals(bytes));
+    assert((await lstat(join(cwd, "link.tar"))).isSymbolicLink());
+    assert((await lstat(join(cwd, "pipe.tar"))).isFIFO());
+    assert.deepEqual(await readdir(join(cwd, "disk")), ["old.tar"]);
   });
 
   void it("refuses wrong usage", async (test) => {
