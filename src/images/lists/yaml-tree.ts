@@ -244,7 +244,6 @@ class TreeReader {
           "got a merge key with another value; expected an alias of a mapping, or a list of them",
         );
       }
-      this.#spend(source.entries.size, source.line);
       for (const [key, entry] of source.entries) {
         if (entries.has(key)) continue;
         entries.set(key, entry);

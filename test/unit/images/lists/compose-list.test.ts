@@ -143,6 +143,15 @@ services:
     entries: ["2 a:1", "9 data:1", "11 migrate:1"],
   },
   {
+    name: "pulls nothing for a service that is never pulled",
+    list: `services:
+  a: {image: "a:1", pull_policy: never, volumes: [{type: image, source: "b:1"}]}
+  c: {image: "c:1"}
+`,
+    entries: ["3 c:1"],
+    notes: ['2 the service "a" is not pulled: pull_policy is never'],
+  },
+  {
     name: "merges several documents, the last one winning",
     list: `services:
   a: {image: "a:1", platform: linux/amd64}

@@ -52,6 +52,14 @@ void describe("plain lists", () => {
     }
   });
 
+  void it("rejects the identifier of a local image, which no registry has", () => {
+    const { entries, faults } = outlineList(
+      `${"a".repeat(64)}\n${"a".repeat(63)}`,
+    );
+    assert.deepEqual(entries, [`2 ${"a".repeat(63)}`]);
+    assert.equal(faults.length, 1);
+  });
+
   void it("numbers the lines of files from every system", () => {
     assert.deepEqual(outlineList("a\r\nb\rc\nd").entries, [
       "1 a",
