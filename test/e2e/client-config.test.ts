@@ -23,6 +23,7 @@ import {
   type Programs,
   runProgram,
 } from "../support/engines/programs.ts";
+import { writeShellArchive } from "../support/engines/shell-archive.ts";
 import { RealRegistry } from "../support/real-registry.ts";
 import { refusal } from "../support/run-command.ts";
 import { tempDir } from "../support/temp-dir.ts";
@@ -123,11 +124,12 @@ interface Scene {
 
 void describe("what client-config installs", () => {
   const suite = afterSuite();
+  let hub: RealRegistry;
   let plain: Scene;
   let secured: Scene;
 
   before(async () => {
-    const hub = await RealRegistry.start(suite);
+    hub = await RealRegistry.start(suite);
     await publishBusyboxImages(suite, hub);
     const quay = await RealRegistry.start(suite, { sharedWith: hub });
     const address = await takeOwnAddress(suite);
@@ -199,6 +201,71 @@ void describe("what client-config installs", () => {
     }
   });
 
+  void it("gives Docker Docker Hub if the default registry is hosted: by a path, or by a host name of its own", async (test) => {
+    const { mirror, config } = await startHosting(
+      test,
+      hub,
+      hostOf(plain),
+      "mirror.test",
+    );
+    // Docker 28 takes the path; an older one needs the name.
+    for (const [programs, isNamed] of [
+      [newer, false],
+      [INSTALLED, true],
+    ] as const) {
+      const { upstreams, ...others } = config;
+      const named = { ...others, upstreams: isNamed ? upstreams : HUB_ALONE };
+      const clients = await InstalledClients.create(test, named);
+      await clients.write(
+        "/etc/hosts",
+        `${hostOf({ mirror, config })} hub.test\n`,
+      );
+      await clients.install("docker", "--address", mirror.host);
+      const engine = await Dockerd.start(test, undefined, {
+        programs: clients.programs(programs),
+        configFile: "/etc/docker/daemon.json",
+      });
+      await engine.pull("library/bb:1");
+    }
+  });
+
+  void it("lets engines use a hosted registry by a name that looks like one", async (test) => {
+    const { mirror, config } = await startHosting(
+      test,
+      hub,
+      hostOf(plain),
+      "registry.test",
+    );
+    const reference = "registry.test/team/app:1";
+    const archive = await writeShellArchive(test);
+    for (const programs of [INSTALLED, newer]) {
+      const pushing = await InstalledClients.create(test, config);
+      await pushing.install("podman", "--address", mirror.host);
+      const pusher = await Podman.start(
+        test,
+        undefined,
+        pushing.programs(programs),
+      );
+      // It maps the name for pulls only.
+      const pushed = `${mirror.host}/${reference}`;
+      await pusher.podman("import", archive, pushed);
+      await pusher.podman("push", pushed);
+      await pusher.pull(reference);
+      const pulling = await InstalledClients.create(test, config);
+      await pulling.install("containerd", "--address", mirror.host);
+      const puller = await Containerd.startInstalled(
+        test,
+        "/etc/containerd/certs.d",
+        pulling.programs(programs),
+      );
+      await puller.pull(reference);
+      // Without ?ns= it would arrive in the default registry.
+      await refusal(puller.push(reference));
+      await puller.pull(pushed);
+      await puller.push(pushed);
+    }
+  });
+
   for (const engineCase of ENGINES) {
     const { name, engine, canBeOnly, canTrust } = engineCase;
     const startInstalled = async (
@@ -259,6 +326,29 @@ void describe("what client-config installs", () => {
     }
   }
 });
+
+/** Docker Hub without a host name of its own. */
+const HUB_ALONE = { "docker.io": {} };
+
+/** A mirror of Docker Hub whose default registry is hosted, beside one with this name. */
+async function startHosting(
+  test: AfterTest,
+  hub: RealRegistry,
+  address: string,
+  name: string,
+): Promise<Scene> {
+  const config = {
+    listen: `${address}:0`,
+    upstreams: {
+      "docker.io": { endpoints: [hub.origin], hostnames: ["hub.test"] },
+    },
+    hosted: {
+      local: { default: true },
+      [name]: { anonymousPush: "anywhere" },
+    },
+  };
+  return { mirror: await ChildMirror.start(test, { config }), config };
+}
 
 function hostOf({ mirror }: Scene): string {
   return new URL(mirror.origin).hostname;

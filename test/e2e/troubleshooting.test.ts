@@ -15,9 +15,11 @@ import { takeOwnAddress } from "../support/engines/own-address.ts";
 import { Podman } from "../support/engines/podman.ts";
 import { INSTALLED, type Programs } from "../support/engines/programs.ts";
 import { buildImage, buildMultiArch } from "../support/image-builder.ts";
+import { writeShellArchive } from "../support/engines/shell-archive.ts";
 import { refusal } from "../support/run-command.ts";
 import { ScriptedUpstream } from "../support/scripted-upstream.ts";
 import { tempDir } from "../support/temp-dir.ts";
+import { Tmpfs } from "../support/tmpfs.ts";
 import { readEngineMessages } from "../support/troubleshooting.ts";
 
 await requireCommands(["dockerd", "docker", "containerd", "ctr", "podman"]);
@@ -82,6 +84,9 @@ type Cause = (scenes: Scenes) => {
   readonly reference: string;
 };
 
+/** A push, not a pull. */
+const FULL_DISK = "no-space-left-on-device";
+
 /** By the anchors of the page's sections. */
 const CAUSES: Readonly<Record<string, Cause>> = {
   "x509-certificate-signed-by-unknown-authority": ({ secured }) => ({
@@ -128,7 +133,7 @@ void describe("the trouble-shooting page", () => {
   void it("has messages of every symptom and engine", () => {
     assert.deepEqual(
       [...new Set(messages.map(({ symptom }) => symptom))],
-      Object.keys(CAUSES),
+      [...Object.keys(CAUSES), FULL_DISK],
     );
     assert.ok(messages.every(({ engine }) => engine in ENGINES));
     assert.ok(messages.length > 35);
@@ -136,7 +141,9 @@ void describe("the trouble-shooting page", () => {
 
   for (const [name, engineCase] of Object.entries(ENGINES)) {
     void it(`quotes what ${name} prints`, async (test) => {
-      const wanted = messages.filter(({ engine }) => engine === name);
+      const wanted = messages.filter(
+        ({ engine, symptom }) => engine === name && symptom !== FULL_DISK,
+      );
       const started = new Map<string, Engine>();
       for (const { symptom, message } of wanted) {
         const cause = CAUSES[symptom]?.(scenes);
@@ -151,6 +158,31 @@ void describe("the trouble-shooting page", () => {
       }
     });
   }
+
+  void it("quotes what a push to a full disk prints", async (test) => {
+    const disk = await Tmpfs.mount(test, "size=4m");
+    const { host } = await ChildMirror.start(test, {
+      config: { storage: { root: disk.path }, upstreams: {} },
+    });
+    const archive = await writeShellArchive(test, 6_000_000);
+    const reference = `${host}/local/app:1`;
+    const docker = await Dockerd.start(test, undefined, {
+      programs: newer,
+      hasContainerdStore: true,
+    });
+    await docker.docker("import", archive, reference);
+    const podman = await Podman.start(test, { host }, newer);
+    await podman.podman("import", archive, reference);
+    const printed: Readonly<Record<string, string>> = {
+      "Docker 28": await refusal(docker.docker("push", reference)),
+      "Podman 5": await refusal(podman.podman("push", reference)),
+    };
+    const wanted = messages.filter(({ symptom }) => symptom === FULL_DISK);
+    assert.equal(wanted.length, 2);
+    for (const { engine, message } of wanted) {
+      assert.ok(printed[engine]?.includes(message), `${engine}: ${message}`);
+    }
+  });
 });
 
 async function startEngine(

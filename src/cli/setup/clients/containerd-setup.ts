@@ -10,7 +10,6 @@ const CERTS_D = "/etc/containerd/certs.d";
 const CONFIG_TOML = "/etc/containerd/config.toml";
 const CA_FILE = "/etc/containerd/entrepot.crt";
 const PULL = '"pull", "resolve"';
-const PULL_AND_PUSH = '"pull", "resolve", "push"';
 const CLIENT_CERTIFICATE = "/etc/containerd/entrepot-client.crt";
 const CLIENT_KEY = "/etc/containerd/entrepot-client.key";
 
@@ -27,17 +26,17 @@ export function containerdSetup(
   const docker = registries.find(({ name }) => name === "docker.io");
   const named = isChosen ? registries : docker === undefined ? [] : [docker];
   for (const { name, server } of named) {
-    folders.set(name, isOnly ? only(mirror, PULL) : mirrored(mirror, server));
+    folders.set(name, isOnly ? only(mirror) : mirrored(mirror, server));
   }
   if (!isChosen) {
     folders.set(
       "_default",
-      isOnly ? only(mirror, PULL) : mirrored(mirror, undefined),
+      isOnly ? only(mirror) : mirrored(mirror, undefined),
     );
   }
-  for (const name of [...hostedNames, host]) {
-    folders.set(name, only(mirror, PULL_AND_PUSH));
-  }
+  // A push has no ?ns=, and would go to the default registry.
+  for (const name of hostedNames) folders.set(name, only(mirror));
+  folders.set(host, own(mirror));
   const files: ClientFile[] = [...folders].map(([name, text]) =>
     markedFile(`${CERTS_D}/${folderOf(name)}/hosts.toml`, text),
   );
@@ -68,10 +67,18 @@ function mirrored(
  * The mirror as a host as well, because containerd 1.6 rejects a file without one. Keys outside of
  * its section belong to the server.
  */
-function only(mirror: MirrorForClients, capabilities: string): string {
+function only(mirror: MirrorForClients): string {
+  return `server = "${mirror.url}"
+capabilities = [${PULL}]
+${tlsLines(mirror, "")}
+${section(mirror, PULL)}`;
+}
+
+/** The mirror by its own name. */
+function own(mirror: MirrorForClients): string {
   return `server = "${mirror.url}"
 ${tlsLines(mirror, "")}
-${section(mirror, capabilities)}`;
+${section(mirror, '"pull", "resolve", "push"')}`;
 }
 
 function section(mirror: MirrorForClients, capabilities: string): string {
@@ -93,6 +100,7 @@ function tlsLines(
 }
 
 function containerdNotes({
+  hostedNames,
   needsClientCertificate,
   needsLogin,
   host,
@@ -100,6 +108,11 @@ function containerdNotes({
   const notes = [
     `Kubernetes and nerdctl read ${CERTS_D}; ctr needs --hosts-dir ${CERTS_D}`,
   ];
+  for (const name of hostedNames) {
+    notes.push(
+      `containerd maps ${name} for pulls only; push to ${host}/${name}/NAME:TAG`,
+    );
+  }
   if (needsClientCertificate) {
     notes.push(
       `the mirror requires a client certificate: ${CLIENT_CERTIFICATE} and ${CLIENT_KEY}`,

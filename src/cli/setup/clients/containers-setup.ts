@@ -34,7 +34,7 @@ function containersSetup(
         ? remapped(registry.name, `${host}/${registry.pathName}`, insecure)
         : mirrored(registry, `${host}/${registry.pathName}`, insecure),
     ),
-    // Not mirrors: pushes go there too.
+    // Pulls only: the engines push to the name itself, which may have no address.
     ...hostedNames
       .filter((name) => !name.includes(":"))
       .map((name) => remapped(name, `${host}/${name}`, insecure)),
@@ -95,6 +95,11 @@ function containersNotes({
   for (const name of unnamed) {
     notes.push(
       `${name} is left out, because a port cannot be written in a path; give it an alias: upstreams."${name}".aliases`,
+    );
+  }
+  for (const name of hostedNames.filter((one) => !one.includes(":"))) {
+    notes.push(
+      `Podman and CRI-O map ${name} for pulls only; push to ${host}/${name}/NAME:TAG`,
     );
   }
   for (const template of templates) {

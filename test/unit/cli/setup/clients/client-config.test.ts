@@ -249,6 +249,7 @@ void describe("entrepot client-config", () => {
         containerd[`/etc/containerd/certs.d/${name}/hosts.toml`],
         {
           server: `http://${EXAMPLE_ADDRESS}`,
+          capabilities: ["pull", "resolve"],
           host: {
             [`http://${EXAMPLE_ADDRESS}`]: {
               capabilities: ["pull", "resolve"],
@@ -274,7 +275,7 @@ void describe("entrepot client-config", () => {
     }
   });
 
-  void it("routes hosted names that engines read as registries here, pushes included", async (test) => {
+  void it("routes hosted names that engines read as registries here", async (test) => {
     const folder = await ClientConfigFolder.create(test, {
       ...TWO,
       hosted: { "registry.corp": {}, local: { default: true } },
@@ -286,7 +287,8 @@ void describe("entrepot client-config", () => {
       containerd["/etc/containerd/certs.d/registry.corp/hosts.toml"],
       {
         server: url,
-        host: { [url]: { capabilities: ["pull", "resolve", "push"] } },
+        capabilities: ["pull", "resolve"],
+        host: { [url]: { capabilities: ["pull", "resolve"] } },
       },
     );
     const [podman] = Object.values(await parsed(folder, "podman", ...AT));
@@ -295,6 +297,11 @@ void describe("entrepot client-config", () => {
       location: `${EXAMPLE_ADDRESS}/registry.corp`,
       insecure: true,
     });
+    const { stderr: notes } = await folder.run("podman", ...AT);
+    assert.match(
+      notes,
+      /map registry\.corp for pulls only; push to mirror\.internal:5000\/registry\.corp\/NAME:TAG/,
+    );
     // Names without a registry are hosted here, so Docker Hub has a host of its own.
     const docker = await parsed(folder, "docker", ...AT);
     assert.deepEqual(Object.values(docker), [
@@ -418,6 +425,7 @@ void describe("entrepot client-config of a mirror with TLS", () => {
     const only = await parsed(folder, "containerd", "--only");
     assert.deepEqual(only["/etc/containerd/certs.d/docker.io/hosts.toml"], {
       server: url,
+      capabilities: ["pull", "resolve"],
       ca,
       host: { [url]: { capabilities: ["pull", "resolve"], ca } },
     });
