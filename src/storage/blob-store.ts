@@ -188,12 +188,14 @@ export interface BlobStore {
    *
    * @param path absolute; the caller makes sure that no other call publishes the digest
    * @param signal checked between steps of some MiB
+   * @param onBytes called after each step with the bytes that were read in it
    * @throws StorageError if the blob can't be stored; the signal's reason
    */
   publishFile?(
     digest: Digest,
     path: string,
     signal: AbortSignal,
+    onBytes?: (bytes: number) => void,
   ): Promise<PublishedFile>;
   /**
    * Returns the bytes that a suspended upload left; 0 if there are none.

@@ -46,10 +46,10 @@ export function trackBlobStore(
   const publishFile = store.publishFile?.bind(store);
   return {
     ...(publishFile && {
-      async publishFile(digest, path, signal) {
+      async publishFile(digest, path, signal, onBytes) {
         const release = await holds.holdWhenFree(digest);
         try {
-          const result = await publishFile(digest, path, signal);
+          const result = await publishFile(digest, path, signal, onBytes);
           if ("sizeBytes" in result && result.kind !== "wrong") onPublished();
           return result;
         } finally {

@@ -21,7 +21,12 @@ import type {
 import { HotManifests } from "../../storage/hot-manifests.ts";
 import type { TagIndex } from "../../storage/tag-index.ts";
 import type { Clock } from "../../telemetry/clock.ts";
-import { findStored, type ForeignFileStore, takenOf } from "./publish-blob.ts";
+import {
+  findStored,
+  type ForeignFileStore,
+  publishBlob,
+  takenOf,
+} from "./publish-blob.ts";
 import type {
   Failed,
   FolderBlob,
@@ -30,6 +35,7 @@ import type {
   TagVerdict,
   Taken,
   TakeoverTarget,
+  TakeoverWork,
 } from "./takeover.ts";
 
 interface HostedTargetParts {
@@ -62,7 +68,7 @@ export class HostedTarget implements TakeoverTarget {
   async takeBlob(
     key: RepositoryKey,
     blob: FolderBlob,
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken> {
     const { index, store, clock, config } = this.#parts;
     const { digest, sizeBytes } = blob;
@@ -77,7 +83,7 @@ export class HostedTarget implements TakeoverTarget {
       await index.beginHostedWrite(key, { digest, sizeBytes });
       taken =
         row === undefined
-          ? takenOf(await store.publishFile(digest, blob.path, signal))
+          ? takenOf(await publishBlob(store, blob, work))
           : { kind: "present" };
       if (taken.kind === "failed") return taken;
       const outcome = await index.recordHostedBlob(
@@ -98,7 +104,7 @@ export class HostedTarget implements TakeoverTarget {
     key: RepositoryKey,
     manifest: FolderManifest,
     tags: readonly Tag[],
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken> {
     const { index, config } = this.#parts;
     const { digest, bytes } = manifest;
@@ -112,9 +118,8 @@ export class HostedTarget implements TakeoverTarget {
     let taken: Taken = { kind: "present" };
     const writes = this.#manifestWrites(async () => {
       if (row !== undefined) return;
-      const { path } = manifest;
       const { store } = this.#parts;
-      taken = takenOf(await store.publishFile(digest, path, signal));
+      taken = takenOf(await publishBlob(store, manifest, work));
       if (taken.kind === "failed") throw new NotPublished();
     });
     const repository: HostedRepository = { key, config };

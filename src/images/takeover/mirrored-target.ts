@@ -15,6 +15,7 @@ import type { Clock } from "../../telemetry/clock.ts";
 import {
   findStored,
   type ForeignFileStore,
+  publishBlob,
   SCHEMA1_FAILURE,
   takenOf,
 } from "./publish-blob.ts";
@@ -26,6 +27,7 @@ import type {
   TagVerdict,
   Taken,
   TakeoverTarget,
+  TakeoverWork,
 } from "./takeover.ts";
 
 const NEVER_MS = 0;
@@ -57,23 +59,23 @@ export class MirroredTarget implements TakeoverTarget {
   takeBlob(
     key: RepositoryKey,
     blob: FolderBlob,
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken> {
-    return this.#take(key, blob, undefined, signal);
+    return this.#take(key, blob, undefined, work);
   }
 
   async takeManifest(
     key: RepositoryKey,
     manifest: FolderManifest,
     tags: readonly Tag[],
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken> {
     const parsed = readMirroredManifest(manifest.bytes);
     if (!("manifest" in parsed)) return parsed;
     const { mediaType, children, subject } = parsed.manifest;
     const { index, clock } = this.#parts;
     const record = { mediaType, children, subject };
-    const taken = await this.#take(key, manifest, record, signal);
+    const taken = await this.#take(key, manifest, record, work);
     if (taken.kind === "failed") return taken;
     for (const tag of tags) {
       // Never confirmed by its upstream: the next pull revalidates it.
@@ -98,7 +100,7 @@ export class MirroredTarget implements TakeoverTarget {
     key: RepositoryKey,
     blob: FolderBlob,
     manifest: BlobRecord["manifest"],
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken> {
     const { index, clock } = this.#parts;
     const { digest, sizeBytes } = blob;
@@ -111,7 +113,7 @@ export class MirroredTarget implements TakeoverTarget {
     }
     const taken: Taken =
       row === undefined
-        ? await this.#publish(key, blob, manifest?.mediaType, signal)
+        ? await this.#publish(key, blob, manifest?.mediaType, work)
         : { kind: "present" };
     if (taken.kind === "failed") return taken;
     await index.recordBlob(key, {
@@ -126,11 +128,12 @@ export class MirroredTarget implements TakeoverTarget {
   /** Publishes bytes whose row is written next; the next start completes that after a crash. */
   async #publish(
     key: RepositoryKey,
-    { digest, sizeBytes, path }: FolderBlob,
+    blob: FolderBlob,
     mediaType: string | undefined,
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken> {
     const { index, store } = this.#parts;
+    const { digest, sizeBytes } = blob;
     await index.beginFill(key, {
       digest,
       sizeBytes,
@@ -138,7 +141,7 @@ export class MirroredTarget implements TakeoverTarget {
     });
     let taken: Taken | undefined;
     try {
-      taken = takenOf(await store.publishFile(digest, path, signal));
+      taken = takenOf(await publishBlob(store, blob, work));
       return taken;
     } finally {
       if (taken === undefined || taken.kind === "failed") {

@@ -1,7 +1,13 @@
 import type { BlobRecords, BlobRow } from "../../storage/blob-index.ts";
 import type { PublishedFile } from "../../storage/blob-store.ts";
 import type { TrackedBlobStore } from "../../storage/tracked-blob-store.ts";
-import type { Failed, FolderBlob, ProblemKind, Taken } from "./takeover.ts";
+import type {
+  Failed,
+  FolderBlob,
+  ProblemKind,
+  Taken,
+  TakeoverWork,
+} from "./takeover.ts";
 
 /** A store that takes files of other programs. */
 export type ForeignFileStore = TrackedBlobStore &
@@ -32,6 +38,15 @@ export async function findStored(
   const reader = await store.open(digest, sizeBytes);
   await reader?.close();
   return reader === undefined ? undefined : row;
+}
+
+/** @throws StorageError; the signal's reason */
+export function publishBlob(
+  store: ForeignFileStore,
+  { digest, path }: FolderBlob,
+  { signal, onBytes }: TakeoverWork,
+): Promise<PublishedFile> {
+  return store.publishFile(digest, path, signal, onBytes);
 }
 
 /** Its digest does not cover all of its bytes. */

@@ -10,6 +10,7 @@ import type {
   FolderManifest,
   Taken,
   TakeoverTarget,
+  TakeoverWork,
 } from "./takeover.ts";
 import type { TakeoverTally } from "./takeover-tally.ts";
 
@@ -54,6 +55,7 @@ class RepositoryTaker {
   readonly #parts: TakeRepositoryParts;
   readonly #repository: FolderRepository;
   readonly #key: RepositoryKey;
+  readonly #work: TakeoverWork;
   /** The tags to record, by the digest that they have. */
   readonly #tags = new Map<Digest, Tag[]>();
   readonly #names = new Map<Digest, Tag[]>();
@@ -71,6 +73,8 @@ class RepositoryTaker {
     this.#parts = parts;
     this.#repository = repository;
     this.#key = key;
+    const { signal, tally } = parts;
+    this.#work = { signal, onBytes: (bytes) => tally.verified(bytes) };
   }
 
   async run(): Promise<void> {
@@ -131,13 +135,13 @@ class RepositoryTaker {
 
   /** Takes a manifest and, for a target that needs all of its blobs, those first. */
   async #take(manifest: FolderManifest, children: Children): Promise<void> {
-    const { target, tally, signal } = this.#parts;
+    const { target, tally } = this.#parts;
     const { digest } = manifest;
     const tags = this.#tags.get(digest) ?? [];
     if (!target.takesParts) await this.#takeBlobs(children.blobs);
     const lacking = this.#findLacking(children);
     let taken: Taken | undefined = target.takesParts ? undefined : lacking;
-    taken ??= await target.takeManifest(this.#key, manifest, tags, signal);
+    taken ??= await target.takeManifest(this.#key, manifest, tags, this.#work);
     tally.taken(taken, manifest.sizeBytes);
     if (taken.kind === "failed") {
       tally.problem(taken.problem, this.#nameOf(digest), taken.message);
@@ -205,7 +209,7 @@ class RepositoryTaker {
     if (blob === undefined) {
       const message = "its bytes are not in blobs/";
       taken = { kind: "failed", problem: "missing", message };
-    } else taken = await target.takeBlob(this.#key, blob, signal);
+    } else taken = await target.takeBlob(this.#key, blob, this.#work);
     tally.taken(taken, blob?.sizeBytes ?? 0);
     // One that is missing concerns only the manifests that name it: a collection leaves its link.
     if (taken.kind === "failed" && taken.problem === "damaged") {

@@ -21,6 +21,7 @@ export class TakeoverTally {
   readonly #total: number;
   readonly #damaged = new Set<Digest>();
   #done = 0;
+  #verifiedBytes = 0;
   #counts = {
     repositories: 0,
     tags: 0,
@@ -98,9 +99,20 @@ export class TakeoverTally {
     this.step();
   }
 
+  /** Counts bytes of a blob that is being verified. */
+  verified(bytes: number): void {
+    this.#verifiedBytes += bytes;
+    this.showProgress();
+  }
+
   step(): void {
     this.#done += 1;
-    const { bytes } = this.#counts;
+    this.showProgress();
+  }
+
+  showProgress(): void {
+    // A dry run verifies nothing.
+    const bytes = Math.max(this.#verifiedBytes, this.#counts.bytes);
     this.#sinks.onProgress({ done: this.#done, total: this.#total, bytes });
   }
 }

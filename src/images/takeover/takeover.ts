@@ -81,6 +81,13 @@ export interface Failed {
 /** The result of taking over one blob or manifest. */
 export type Taken = { readonly kind: "linked" | "copied" | "present" } | Failed;
 
+/** The end of a take-over, and its progress. */
+export interface TakeoverWork {
+  readonly signal: AbortSignal;
+  /** Called with the bytes that were verified since the last call. */
+  readonly onBytes: (bytes: number) => void;
+}
+
 /** Where the content of the folder is recorded. */
 export interface TakeoverTarget {
   /** Whether blobs are recorded that no manifest names, and manifests that name absent content. */
@@ -90,14 +97,14 @@ export interface TakeoverTarget {
   takeBlob(
     key: RepositoryKey,
     blob: FolderBlob,
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken>;
   /** Records a manifest, and then its tags. What it names was recorded before, if the folder has it. */
   takeManifest(
     key: RepositoryKey,
     manifest: FolderManifest,
     tags: readonly Tag[],
-    signal: AbortSignal,
+    work: TakeoverWork,
   ): Promise<Taken>;
   /** Decides whether a tag is recorded: not if the target has a newer one. */
   judgeTag(key: RepositoryKey, tag: FolderTag): Promise<TagVerdict>;

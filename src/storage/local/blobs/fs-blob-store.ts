@@ -144,6 +144,7 @@ class FsBlobStore implements BlobStore {
     digest: Digest,
     path: string,
     signal: AbortSignal,
+    onBytes: (bytes: number) => void = () => undefined,
   ): Promise<PublishedFile> {
     return publishForeignFile(
       {
@@ -151,7 +152,7 @@ class FsBlobStore implements BlobStore {
         hashes: this.#hashes,
         beginWrite: (target) => this.beginWrite(target),
       },
-      { digest, path, signal },
+      { digest, path, signal, onBytes },
     );
   }
 

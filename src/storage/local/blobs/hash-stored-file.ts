@@ -28,23 +28,28 @@ export async function hashStoredFile(
     readonly sizeBytes: number;
     readonly hashes: BackgroundHashes;
     readonly signal: AbortSignal;
+    /** Called after each step with its bytes. */
+    readonly onBytes?: (bytes: number) => void;
   },
 ): Promise<Digest> {
-  const { algorithm, sizeBytes, hashes, signal } = options;
+  const { algorithm, sizeBytes, hashes, signal, onBytes } = options;
   signal.throwIfAborted();
   if (sizeBytes < BACKGROUND_HASH_FROM_BYTES) {
     const hash = new InlineHash(algorithm);
     const bytes = Buffer.allocUnsafeSlow(sizeBytes);
     if (sizeBytes > 0) await file.readFully(bytes, sizeBytes, 0);
     hash.update(bytes);
+    onBytes?.(sizeBytes);
     return hash.digest();
   }
   const hash = hashes.open(algorithm, file);
   try {
     for (let end = 0; ;) {
+      const start = end;
       end = Math.min(sizeBytes, end + STEP_BYTES);
       hash.addStored([], end);
       const digest = await hash.digest();
+      onBytes?.(end - start);
       if (end === sizeBytes) return digest;
       signal.throwIfAborted();
     }

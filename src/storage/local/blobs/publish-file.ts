@@ -19,6 +19,7 @@ interface ForeignFile {
   readonly digest: Digest;
   readonly path: string;
   readonly signal: AbortSignal;
+  readonly onBytes: (bytes: number) => void;
 }
 
 type Unusable = Exclude<PublishedFile, { readonly sizeBytes: number }>;
@@ -48,8 +49,14 @@ export async function publishForeignFile(
   file: ForeignFile,
 ): Promise<PublishedFile> {
   file.signal.throwIfAborted();
-  const linked = await linkFile(parts, file);
-  return linked === "not-linkable" ? copyFile(parts, file) : linked;
+  try {
+    const linked = await linkFile(parts, file);
+    return linked === "not-linkable" ? await copyFile(parts, file) : linked;
+  } catch (error) {
+    // Not the error of the storage that it is wrapped in.
+    file.signal.throwIfAborted();
+    throw error;
+  }
 }
 
 /**
@@ -58,7 +65,7 @@ export async function publishForeignFile(
  */
 function linkFile(
   parts: PublishParts,
-  { digest, path, signal }: ForeignFile,
+  { digest, path, signal, onBytes }: ForeignFile,
 ): Promise<PublishedFile | "not-linkable"> {
   const { files, hashes } = parts;
   const { fileSystem } = files;
@@ -80,7 +87,13 @@ function linkFile(
       try {
         const algorithm = digestAlgorithm(digest);
         const found = await reading(signal, () =>
-          hashStoredFile(file, { algorithm, sizeBytes, hashes, signal }),
+          hashStoredFile(file, {
+            algorithm,
+            sizeBytes,
+            hashes,
+            signal,
+            onBytes,
+          }),
         );
         if (typeof found !== "string") return found;
         if (found !== digest) return { kind: "wrong", sizeBytes };
@@ -101,7 +114,7 @@ function linkFile(
 /** Copies the file; a copy that was interrupted continues, and the hash covers the bytes that it left. */
 async function copyFile(
   { files, beginWrite }: PublishParts,
-  { digest, path, signal }: ForeignFile,
+  { digest, path, signal, onBytes }: ForeignFile,
 ): Promise<PublishedFile> {
   const opened = await openForeign(files, path);
   if ("kind" in opened) return opened;
@@ -116,7 +129,7 @@ async function copyFile(
     });
     let failure: PublishedFile | undefined;
     try {
-      failure = await fillCopy(writer, opened, signal);
+      failure = await fillCopy(writer, opened, { signal, onBytes });
       if (failure === undefined && (await writer.hash.digest()) !== digest) {
         failure = { kind: "wrong", sizeBytes };
       }
@@ -140,7 +153,7 @@ async function copyFile(
 async function fillCopy(
   writer: BlobWriter,
   { file, stat: { sizeBytes } }: OpenedFile,
-  signal: AbortSignal,
+  { signal, onBytes }: Pick<ForeignFile, "onBytes" | "signal">,
 ): Promise<Unusable | undefined> {
   while (writer.writtenBytes < sizeBytes) {
     signal.throwIfAborted();
@@ -152,6 +165,7 @@ async function fillCopy(
     );
     if (typeof read !== "number") return read;
     await writer.append([bytes]);
+    onBytes(length);
   }
   return undefined;
 }

@@ -103,6 +103,44 @@ void describe("a file of another program", () => {
     });
   }
 
+  for (const { isLinkable, steps } of [
+    { isLinkable: true, steps: [64 * MIB, MIB] },
+    { isLinkable: false, steps: Array.from({ length: 65 }, () => MIB) },
+  ]) {
+    void it(`reports its bytes while it is ${isLinkable ? "linked" : "copied"}`, async (test) => {
+      const { store, faults, foreign, digest } = await makeScene(
+        test,
+        65 * MIB,
+      );
+      if (!isLinkable) faults.fail("link", "EXDEV");
+      const found: number[] = [];
+      const { signal } = new AbortController();
+      await store.publishFile?.(digest, foreign, signal, (bytes) =>
+        found.push(bytes),
+      );
+      assert.deepEqual(found, steps);
+    });
+
+    void it(`stops between two steps while it is ${isLinkable ? "linked" : "copied"}, with the signal's reason`, async (test) => {
+      const scene = await makeScene(test, 65 * MIB);
+      const { store, faults, layout, foreign, digest } = scene;
+      if (!isLinkable) faults.fail("link", "EXDEV");
+      const stop = new AbortController();
+      const reason = new Error("stopped");
+      await assert.rejects(
+        store.publishFile?.(digest, foreign, stop.signal, () =>
+          stop.abort(reason),
+        ) ?? Promise.resolve(),
+        reason,
+      );
+      assert.deepEqual(readdirSync(layout.blobFolder("sha256")), []);
+      assert.equal(
+        readdirSync(layout.partialFolder).length,
+        isLinkable ? 0 : 1,
+      );
+    });
+  }
+
   void it("is not copied again from its start after an interruption", async (test) => {
     const scene = await makeScene(test);
     const { layout, faults, digest, bytes } = scene;
