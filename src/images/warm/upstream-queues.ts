@@ -1,5 +1,7 @@
 interface Queue<T> {
-  readonly waiting: T[];
+  readonly items: T[];
+  /** The place of the next item. The items are not shifted: that moves all of a long queue each time. */
+  next: number;
   running: number;
 }
 
@@ -28,9 +30,13 @@ export class UpstreamQueues<T> {
 
   /** Adds an item; running items may add others. */
   add(upstream: string, item: T): void {
-    const queue = this.#queues.get(upstream) ?? { waiting: [], running: 0 };
+    const queue = this.#queues.get(upstream) ?? {
+      items: [],
+      next: 0,
+      running: 0,
+    };
     this.#queues.set(upstream, queue);
-    queue.waiting.push(item);
+    queue.items.push(item);
     this.#fill(queue);
   }
 
@@ -44,8 +50,9 @@ export class UpstreamQueues<T> {
 
   #fill(queue: Queue<T>): void {
     while (!this.#hasFailed && queue.running < this.#atOnce) {
-      const item = queue.waiting.shift();
+      const item = queue.items[queue.next];
       if (item === undefined) return;
+      queue.next += 1;
       queue.running += 1;
       this.#running += 1;
       void this.#run(item)
