@@ -86,6 +86,11 @@ export class JobEntry {
     return this.#errorCount > 0;
   }
 
+  /** Whether the work waits for a pull budget, at least in part. */
+  get isWaiting(): boolean {
+    return this.#progress.waitsUntil !== null;
+  }
+
   get signal(): AbortSignal {
     return this.#abort.signal;
   }

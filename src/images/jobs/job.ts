@@ -99,7 +99,7 @@ export interface JobChange {
 /** The jobs of this server: those in work, and the last hundred that ended. */
 export interface Jobs {
   /**
-   * Starts a job, or queues it while others run. It is kept across restarts.
+   * Starts a job, or queues it while another works. It is kept across restarts.
    *
    * @param request JSON; given to the work as it was kept
    * @throws RegistryError TOOMANYREQUESTS if too many jobs wait; IndexError if it could not be kept

@@ -23,6 +23,8 @@ import { JobEntry } from "./job-entry.ts";
 import { JobList } from "./job-list.ts";
 import { endedRecord, JobRecords, unfinishedRecord } from "./kept-job.ts";
 
+/** Jobs without tracked work that have begun: one that works, the others wait for a pull budget. */
+const MAX_BEGUN = 8;
 /** Jobs that wait or run, without tracked work. */
 const MAX_QUEUED = 100;
 /** Of the requests of those jobs together, in characters. */
@@ -42,9 +44,10 @@ export interface ServerJobsOptions {
 }
 
 /**
- * The jobs of a server. One job with a kept request runs at a time, in the order of their starts; the
- * requests are in the index until their job has ended, so that the next start of the server continues
- * those that a stop or a crash interrupted.
+ * The jobs of a server. Those with a kept request begin one after another, in the order of their starts;
+ * one that waits for a pull budget gives its turn to the next, and continues beside it when its wait has
+ * ended. The requests are in the index until their job has ended, so that the next start of the server
+ * continues those that a stop or a crash interrupted.
  */
 export class ServerJobs implements Jobs {
   readonly #options: ServerJobsOptions;
@@ -54,7 +57,8 @@ export class ServerJobs implements Jobs {
   readonly #list = new JobList();
   /** Work that has not ended, of jobs and of requests. */
   readonly #running = new Set<Promise<unknown>>();
-  #current: JobEntry | undefined;
+  /** Jobs with a kept request whose work has not ended. */
+  readonly #begun = new Set<JobEntry>();
   #loading: Promise<void> | undefined;
   #cancelRetry: (() => void) | undefined;
   #mayRun = false;
@@ -196,7 +200,7 @@ export class ServerJobs implements Jobs {
       this.#list.restore(
         "ended" in kept
           ? JobEntry.ended(kept.ended)
-          : JobEntry.unfinished(kept, (entry) => this.#changes.note(entry)),
+          : JobEntry.unfinished(kept, this.#onProgress),
       );
     }
     this.#runNext();
@@ -218,33 +222,36 @@ export class ServerJobs implements Jobs {
   }
 
   #add(kind: JobKind): JobEntry {
-    return this.#list.add(kind, this.#options.clock.nowMs(), (entry) =>
-      this.#changes.note(entry),
-    );
+    return this.#list.add(kind, this.#options.clock.nowMs(), this.#onProgress);
   }
 
-  /** Starts the oldest queued job, unless one runs. */
+  readonly #onProgress = (entry: JobEntry): void => {
+    this.#changes.note(entry);
+    if (entry.isWaiting) this.#runNext();
+  };
+
+  /** Starts the oldest queued job, unless one works or too many wait. */
   #runNext(): void {
-    if (!this.#mayRun || this.#isStopping || this.#current !== undefined) {
-      return;
-    }
-    const next = this.#list.unfinished.find(
+    if (!this.#mayRun || this.#isStopping) return;
+    if (this.#begun.size >= MAX_BEGUN) return;
+    if ([...this.#begun].some(({ isWaiting }) => !isWaiting)) return;
+    const entry = this.#list.unfinished.find(
       ({ isKept, state }) => isKept && state === "queued",
     );
-    if (next === undefined) return;
-    this.#current = next;
-    const running = this.#perform(next, async (run) => {
-      const load = this.#options.works[next.kind];
+    if (entry === undefined) return;
+    this.#begun.add(entry);
+    const running = this.#perform(entry, async (run) => {
+      const load = this.#options.works[entry.kind];
       if (load === undefined) {
         throw new RegistryError("UNSUPPORTED", {
-          detail: `this server has no work for a job of the kind ${next.kind}`,
+          detail: `this server has no work for a job of the kind ${entry.kind}`,
         });
       }
       const work = await load();
-      await work(JSON.parse(next.request ?? "null"), run);
+      await work(JSON.parse(entry.request ?? "null"), run);
     }).catch(() => undefined);
     void this.#note(running).then(() => {
-      this.#current = undefined;
+      this.#begun.delete(entry);
       this.#runNext();
     });
   }

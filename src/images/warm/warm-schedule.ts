@@ -122,7 +122,7 @@ async function requestOf({
     platforms,
     withReferrers,
     concurrency: DEFAULT_WARM_CONCURRENCY,
-    // The next run continues, and no other job waits for the budget.
+    // The next run continues; a job that waits would let it be skipped.
     wait: false,
     pin,
     client: "schedule",

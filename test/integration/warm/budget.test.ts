@@ -124,6 +124,19 @@ void describe("a warm job at a registry with a pull budget", () => {
     assert.equal(budget.counted, REFS.length);
   });
 
+  void it("does not delay the next job, which is of another registry", async (test) => {
+    const { clock, budget, mirror, wake } = await startHub(test);
+    budget.spend(FOR_JOBS);
+    const { id } = await startWarm(mirror, { refs: ["app:1"], wait: true });
+    await jobUntil(mirror, id, ({ waitsUntil }) => waitsUntil !== null);
+    const other = await warm(mirror, { refs: ["quay.io/team/app:1"] });
+    assert.deepEqual([other.state, other.done], ["done", 1]);
+    clock.advance(6 * HOUR_MS + 1);
+    wake();
+    const job = await jobUntil(mirror, id, ({ endedAt }) => endedAt !== null);
+    assert.deepEqual([job.state, job.done], ["done", 1]);
+  });
+
   void it("waits after a 429 too", async (test) => {
     const { clock, budget, mirror, wake } = await startHub(test);
     budget.spend(LIMIT);

@@ -110,6 +110,52 @@ void describe("jobs of the server", () => {
     assert.deepEqual(scene.started, ["first", "second", { lists: ["third"] }]);
   });
 
+  void it("give their turn to the next one while they wait, and continue beside it", async () => {
+    const scene = new Scene();
+    const budget = new Barrier();
+    scene.outcomes.set("waiting", async (run) => {
+      run.report({ waitsUntil: "2026-01-01T06:00:00.000Z" });
+      await budget.pass(run.signal);
+      run.report({ waitsUntil: null });
+    });
+    const waiting = await scene.jobs.start("warm", "waiting");
+    await budget.arrived();
+    const { job: working, barrier } = await scene.startHeld("working");
+    const queued = await scene.jobs.start("warm", "queued");
+    assert.deepEqual(
+      [waiting, working, queued].map(({ id }) => scene.jobs.get(id)?.state),
+      ["running", "running", "queued"],
+    );
+    budget.release();
+    assert.equal((await scene.ended(waiting.id)).state, "done");
+    assert.equal(scene.jobs.get(queued.id)?.state, "queued");
+    barrier.release();
+    await scene.ended(queued.id);
+    assert.deepEqual(scene.started, ["waiting", "working", "queued"]);
+  });
+
+  void it("begin when the one before them begins to wait, eight at most", async () => {
+    const scene = new Scene();
+    const { barrier } = await scene.startHeld("first");
+    const waits = new Barrier();
+    const ids: string[] = [];
+    for (let n = 1; n <= 10; n++) {
+      scene.outcomes.set(n, (run) => {
+        run.report({ waitsUntil: "2026-01-01T06:00:00.000Z" });
+        return waits.pass(run.signal);
+      });
+      ids.push((await scene.jobs.start("warm", n)).id);
+    }
+    assert.deepEqual(scene.started, ["first"]);
+    barrier.release();
+    await waits.arrived(8);
+    assert.equal(scene.started.at(-1), 8);
+    const states = ids.map((id) => scene.jobs.get(id)?.state);
+    assert.deepEqual(states.slice(7), ["running", "queued", "queued"]);
+    waits.release();
+    for (const id of ids) await scene.ended(id);
+  });
+
   void it("show the progress and the failures that their work reports", async () => {
     const scene = new Scene();
     const barrier = new Barrier();
