@@ -2,6 +2,7 @@ import type { DraftEntry, DraftList } from "./draft-list.ts";
 import type { ListFault } from "./list-entry.ts";
 import { PLATFORM_FORM, readListPlatform } from "./list-platform.ts";
 import {
+  patternHint,
   readListReference,
   REFERENCE_FORM,
   withRegistry,
@@ -54,7 +55,10 @@ export class Findings {
   ): void {
     const ref = readListReference(text);
     if (ref === undefined) {
-      this.fault(line, `got ${quote(text)}; expected ${REFERENCE_FORM}`);
+      this.fault(
+        line,
+        `got ${quote(text)}; expected ${REFERENCE_FORM}${patternHint(text)}`,
+      );
       return;
     }
     const chosen = new Set<string>();

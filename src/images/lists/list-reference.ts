@@ -5,6 +5,13 @@ import { parseRepositoryName, parseTag } from "../../oci/reference.ts";
 export const REFERENCE_FORM =
   "[REGISTRY/]REPOSITORY[:TAG][@DIGEST], in lower case";
 
+/** Returns where patterns of tags belong, if a text that is not a reference is one; otherwise nothing. */
+export function patternHint(text: string): string {
+  return /[*?]/.test(text)
+    ? "; patterns of tags belong in a list in the YAML of skopeo sync, as images-by-tag-regex or images-by-semver"
+    : "";
+}
+
 const DOMAIN_COMPONENT = "[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?";
 /** @see https://github.com/distribution/reference/blob/main/regexp.go */
 const DOMAIN = new RegExp(

@@ -12,6 +12,7 @@ import type {
   ParsedList,
   TagsEntry,
 } from "../lists/list-entry.ts";
+import { patternHint } from "../lists/list-reference.ts";
 import { unlessAborted } from "../unless-aborted.ts";
 import { MAX_WARM_IMAGES, type WarmRequest } from "./warm-request.ts";
 
@@ -162,7 +163,10 @@ export class WarmTargets {
     const { routes, isUpstream, isHosted } = this.#parts;
     const image = parseImageReference(text, routes);
     if (image === undefined) {
-      this.#fail(name, `got ${text}; expected ${REFERENCE_FORMS}`);
+      this.#fail(
+        name,
+        `got ${text}; expected ${REFERENCE_FORMS}${patternHint(text)}`,
+      );
       return undefined;
     }
     const { upstream } = image.key;

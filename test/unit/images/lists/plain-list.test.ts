@@ -5,6 +5,12 @@ import { outlineList } from "../../../support/list-outline.ts";
 const DIGEST = `sha256:${"a".repeat(64)}`;
 
 void describe("plain lists", () => {
+  void it("says where patterns of tags belong", () => {
+    assert.deepEqual(outlineList("alpine\nalpine:3.*").faults, [
+      '2 got "alpine:3.*"; expected [REGISTRY/]REPOSITORY[:TAG][@DIGEST], in lower case; patterns of tags belong in a list in the YAML of skopeo sync, as images-by-tag-regex or images-by-semver',
+    ]);
+  });
+
   void it("reads one reference a line, with comments", () => {
     const outline = outlineList(
       [

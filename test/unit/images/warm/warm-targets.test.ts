@@ -142,6 +142,10 @@ void describe("the images of a warm job", () => {
 
   for (const [ref, want] of [
     ["A:1", "got A:1; expected registry/repository:tag,"],
+    [
+      "alpine:3.*",
+      "got alpine:3.*; expected registry/repository:tag, registry/repository@digest or a name of the default registry; patterns of tags belong in a list in the YAML of skopeo sync",
+    ],
     ["ghcr.io/team/app:1", "got ghcr.io, which is not among the upstreams"],
     ["local/app:2", "got an image of a registry that is hosted here"],
   ] as const) {
