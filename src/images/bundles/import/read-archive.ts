@@ -3,6 +3,7 @@ import { RegistryError } from "../../../oci/errors.ts";
 import { quote, refuseBundle } from "./bundle-refusal.ts";
 import { decompress } from "./decompress.ts";
 import { type MemberName, readMemberName } from "./member-name.ts";
+import { checkMetadata } from "./tar-metadata.ts";
 
 /** A regular file of an archive. Its body is read to its end before the next member. */
 export interface ArchiveMember {
@@ -43,7 +44,7 @@ export async function* readArchive(
   const stopping = new AbortController();
   let last = "its start";
   const entries = ReadableStream.from(
-    meter.measure(decompress(source, onPlain)),
+    meter.measure(checkMetadata(decompress(source, onPlain))),
   )
     .pipeThrough(createTarDecoder({ strict: true }), {
       signal: stopping.signal,
