@@ -4,7 +4,7 @@ import { readdir } from "node:fs/promises";
 import { type ClientRequest, request } from "node:http";
 import { text } from "node:stream/consumers";
 import { describe, it } from "node:test";
-import { gzipSync } from "node:zlib";
+import { gzipSync, zstdCompressSync } from "node:zlib";
 import type { ImportReport } from "../../src/images/bundles/bundle.ts";
 import type { Job } from "../../src/images/jobs/job.ts";
 import type { AfterTest } from "../support/after-test.ts";
@@ -286,27 +286,34 @@ void describe("POST /api/v1/import", () => {
     );
   });
 
-  void it("responds to a refused bundle before all of it is sent", async (test) => {
-    const { mirror } = await setUp(test);
-    const damaged = members.map((member) => {
-      const bytes = Buffer.from(member.bytes);
-      if (bytes.length === 50_000) bytes.writeUInt8((bytes[9] ?? 0) ^ 1, 9);
-      return { ...member, bytes };
+  const encodings: Readonly<Record<string, (bytes: Buffer) => Buffer>> = {
+    "as it is": (bytes) => bytes,
+    "with gzip": (bytes) => gzipSync(bytes, { level: 0 }),
+    "with zstd": (bytes) => zstdCompressSync(bytes),
+  };
+  for (const [how, encode] of Object.entries(encodings)) {
+    void it(`responds to a refused bundle ${how} before all of it is sent`, async (test) => {
+      const { mirror } = await setUp(test);
+      const damaged = members.map((member) => {
+        const bytes = Buffer.from(member.bytes);
+        if (bytes.length === 50_000) bytes.writeUInt8((bytes[9] ?? 0) ^ 1, 9);
+        return { ...member, bytes };
+      });
+      const bytes = encode(await tarOf(damaged));
+      const outgoing = startPost(mirror);
+      outgoing.on("error", () => undefined);
+      // The rest is never sent.
+      outgoing.write(bytes.subarray(0, bytes.length - 1_000_000));
+      const [status, problem] = (await answerOf(outgoing)) as [number, object];
+      assert.equal(status, 400);
+      assert.match(String(Reflect.get(problem, "detail")), /is damaged/);
+      outgoing.destroy();
+      assert.deepEqual(await blobFiles(mirror), []);
+      const [job] = await jobs(mirror);
+      assert.equal(job?.state, "failed");
+      assert.match(String(job?.errors[0]?.message), /is damaged/);
     });
-    const bytes = await tarOf(damaged);
-    const outgoing = startPost(mirror);
-    outgoing.on("error", () => undefined);
-    // The rest is never sent.
-    outgoing.write(bytes.subarray(0, bytes.length - 1_000_000));
-    const [status, problem] = (await answerOf(outgoing)) as [number, object];
-    assert.equal(status, 400);
-    assert.match(String(Reflect.get(problem, "detail")), /is damaged/);
-    outgoing.destroy();
-    assert.deepEqual(await blobFiles(mirror), []);
-    const [job] = await jobs(mirror);
-    assert.equal(job?.state, "failed");
-    assert.match(String(job?.errors[0]?.message), /is damaged/);
-  });
+  }
 
   void it("keeps what it received when its client leaves, and continues there", async (test) => {
     const { mirror } = await setUp(test, { offline: true });
@@ -449,6 +456,24 @@ void describe("POST /api/v1/import", () => {
     upstream.forgetRequests();
     await pullImage(mirror, "registry.example/library/old", "1");
     assert.equal(upstream.count({ kind: "blob" }), 0);
+  });
+
+  void it("responds to a large body that cannot fit, and reads the rest of it", async (test) => {
+    const { mirror } = await setUp(test, {
+      eviction: { maxSize: { bytes: 1_000_000 } },
+    });
+    const body = Buffer.concat([
+      await tarOf(members),
+      Buffer.alloc(12_000_000),
+    ]);
+    const outgoing = startPost(mirror);
+    outgoing.setHeader("content-length", body.length);
+    const answer = answerOf(outgoing);
+    const sent = once(outgoing, "finish");
+    outgoing.end(body);
+    const [status] = (await answer) as [number];
+    assert.equal(status, 507);
+    await sent;
   });
 
   void it("waits until a restarted mirror has recovered", async (test) => {

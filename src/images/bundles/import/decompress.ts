@@ -25,15 +25,14 @@ export async function* decompress(
   onPlain: () => Promise<void> = () => Promise.resolve(),
 ): Bytes {
   const { head, rest } = await readHead(source);
-  const joined = chain(head, rest);
   if (startsWith(head, GZIP)) {
-    yield* through(joined, "gzip", createGunzip());
+    yield* through(chain(head, rest), "gzip", createGunzip());
   } else if (isZstd(head)) {
     const params = { [constants.ZSTD_d_windowLogMax]: MAX_ZSTD_WINDOW_LOG };
-    yield* through(joined, "zstd", createZstdDecompress({ params }));
+    const zstd = createZstdDecompress({ params });
+    yield* through(chain(head, rest), "zstd", zstd);
   } else {
-    await onPlain();
-    yield* joined;
+    yield* chain(head, rest, onPlain);
   }
 }
 
@@ -61,8 +60,10 @@ async function readHead(
 async function* chain(
   head: Uint8Array,
   rest: AsyncIterator<Uint8Array>,
+  onStart = () => Promise.resolve(),
 ): Bytes {
   try {
+    await onStart();
     if (head.length > 0) yield head;
     for (;;) {
       const next = await rest.next();
