@@ -14,6 +14,8 @@ import type { ReceivedBlobs } from "./received-blobs.ts";
 export interface BundleGraphParts {
   readonly blobs: Pick<BlobStore, "read">;
   readonly index: Pick<BlobLinks, "getUpstreamBlob">;
+  /** Default {@link MAX_PARTS}. */
+  readonly maxParts?: number | undefined;
 }
 
 /** A manifest of the bundle, or of its base. */
@@ -35,7 +37,7 @@ export interface ImageGraph {
   readonly absent: readonly Digest[];
 }
 
-/** Manifests and blobs of one bundle, counted for each image. */
+/** Manifests and blobs of one bundle, counted for each image; also those of all manifests that were read. */
 const MAX_PARTS = 1_000_000;
 
 /** Reads the manifests of a bundle, whose blobs are all received. */
@@ -44,7 +46,10 @@ export class BundleGraph {
   readonly #received: ReceivedBlobs;
   readonly #index: BundleIndex;
   readonly #manifests = new Map<string, GraphManifest>();
-  #count = 0;
+  /** Parts of images, with every image that shares them. */
+  #partCount = 0;
+  /** Manifests that were read, and what they name: they stay in memory. */
+  #readCount = 0;
 
   constructor(
     parts: BundleGraphParts,
@@ -104,11 +109,12 @@ export class BundleGraph {
       }
       if (seen.has(node.digest)) continue;
       seen.add(node.digest);
+      this.#partCount = this.#count(this.#partCount, 1);
       stack.push({ node, isDone: true });
       let found = 0;
       const missing: Digest[] = [];
       for (const child of node.children) {
-        this.#countPart();
+        this.#partCount = this.#count(this.#partCount, 1);
         const { digest, role, isForeign } = child;
         if (role === "manifest") {
           const isHeld = held?.has(digest);
@@ -136,13 +142,13 @@ export class BundleGraph {
     }
   }
 
-  #countPart(): void {
-    this.#count += 1;
-    if (this.#count > MAX_PARTS) {
-      throw refuseBundle(
-        `got images with more than ${MAX_PARTS} manifests and blobs in all; expected fewer`,
-      );
-    }
+  /** @throws RegistryError above the limit */
+  #count(before: number, added: number): number {
+    const { maxParts = MAX_PARTS } = this.#parts;
+    if (before + added <= maxParts) return before + added;
+    throw refuseBundle(
+      `got images with more than ${maxParts} manifests and blobs in all; expected fewer`,
+    );
   }
 
   async #find(
@@ -196,6 +202,8 @@ export class BundleGraph {
       );
     }
     const manifest = readGraphManifest(bytes, digest, mediaType);
+    const { children } = manifest;
+    this.#readCount = this.#count(this.#readCount, 1 + children.length);
     this.#manifests.set(name, manifest);
     return manifest;
   }

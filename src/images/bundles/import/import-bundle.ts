@@ -32,7 +32,7 @@ import {
   type RecordMirroredParts,
 } from "./record-mirrored.ts";
 
-export interface ImportParts {
+export interface ImportParts extends Pick<BundleGraphParts, "maxParts"> {
   readonly blobs: ReceivedBlobsParts["blobs"];
   readonly index: BundleGraphParts["index"] &
     ReceivedBlobsParts["index"] &

@@ -73,7 +73,9 @@ async function sortEntries(
     const subject = subjects.get(entry);
     if (isNamed(entry)) own.push(entry);
     else if (subject !== undefined && present.has(subject)) {
-      referrers.set(subject, [...(referrers.get(subject) ?? []), entry]);
+      const others = referrers.get(subject);
+      if (others === undefined) referrers.set(subject, [entry]);
+      else others.push(entry);
     } else if (!children.has(entry.digest) && !isListed.has(entry.digest)) {
       own.push(entry);
     } else continue;

@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { importBundle } from "../../../../src/images/bundles/import/import-bundle.ts";
 import type { Digest } from "../../../../src/oci/digest.ts";
+import { OCI_INDEX } from "../../../../src/oci/media-type.ts";
 import { IndexError } from "../../../../src/storage/metadata-index.ts";
 import type { AfterTest } from "../../../support/after-test.ts";
 import {
@@ -20,6 +21,8 @@ import {
   buildArtifact,
   buildImage,
   buildMultiArch,
+  descriptorJson,
+  manifestOf,
 } from "../../../support/image-builder.ts";
 import {
   type ImportScene,
@@ -555,6 +558,59 @@ void describe("a refused bundle leaves nothing", () => {
       ]),
       blobMember({ digest, bytes }),
     ]);
+  });
+
+  void it("if its images have too many parts, shared or not", async (test) => {
+    const names = ["1", "2", "3"].map((tag) => `docker.io/library/app:${tag}`);
+    const signatures = names.map((name) =>
+      manifestOf(
+        {
+          schemaVersion: 2,
+          mediaType: OCI_INDEX,
+          manifests: [],
+          subject: descriptorJson(image.manifest),
+          annotations: { name },
+        },
+        OCI_INDEX,
+      ),
+    );
+    const bundle = [
+      layoutMember(),
+      indexMember([
+        ...signatures.map((of) => ({ of })),
+        ...names.map((name) => ({
+          of: image.manifest,
+          annotations: { "io.containerd.image.name": name },
+        })),
+      ]),
+      ...blobMembers(image),
+      ...signatures.map(blobMember),
+    ];
+    // Each of three images has a manifest, a config, two layers and three signatures.
+    await assertRefused(
+      test,
+      /got images with more than 20 manifests and blobs in all/,
+      bundle,
+      {},
+      { maxParts: 20 },
+    );
+    await (await setUp(test)).import(bundle, {}, { maxParts: 21 });
+  });
+
+  void it("if its manifests name too much, before their names are known", async (test) => {
+    const layers = Array.from({ length: 10 }, (_, at) => 100 + at);
+    const wide = buildImage({ seed: "wide", layers });
+    await assertRefused(
+      test,
+      /got images with more than 10 manifests and blobs in all/,
+      [
+        layoutMember(),
+        indexMember([{ of: wide.manifest }]),
+        ...blobMembers(wide),
+      ],
+      {},
+      { maxParts: 10 },
+    );
   });
 
   void it("if it has no index, or another version of the layout", async (test) => {
