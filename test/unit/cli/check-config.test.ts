@@ -115,6 +115,7 @@ hosted:
     maxManifestSize: 4MiB
     uploadExpiry: 24h
 notifications: []
+warm: []
 trustedProxies: []
 limits:
   connections: 0

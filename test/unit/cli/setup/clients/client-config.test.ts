@@ -337,7 +337,7 @@ void describe("entrepot client-config", () => {
     const cases: readonly (readonly [readonly string[], RegExp])[] = [
       [
         ["dockerd"],
-        /got engine "dockerd"; expected one of docker, podman, cri-o,/,
+        /'dockerd' is invalid for argument 'engine'\. Allowed choices are docker, podman, cri-o,/,
       ],
       [
         ["docker", "--address", "a b"],
