@@ -8,7 +8,7 @@ import type {
 import { immutableTags } from "../../../hosted/immutable-tags.ts";
 import type { Digest } from "../../../oci/digest.ts";
 import { RegistryError } from "../../../oci/errors.ts";
-import type { Tag } from "../../../oci/reference.ts";
+import type { RepositoryKey, Tag } from "../../../oci/reference.ts";
 import type { BlobLinks } from "../../../storage/blob-index.ts";
 import type { BlobStore } from "../../../storage/blob-store.ts";
 import {
@@ -49,6 +49,8 @@ export class HostedRecords {
   readonly #sender: Sender;
   /** What to undo, in the order of the changes. */
   readonly #undo: (() => Promise<unknown>)[] = [];
+  /** Repositories in which a manifest stays, for example because a push tagged it meanwhile. */
+  readonly #kept = new Set<string>();
 
   constructor(
     parts: RecordHostedParts,
@@ -127,9 +129,11 @@ export class HostedRecords {
   ): Promise<void> {
     const { index, clock, reservedBytes } = this.#parts;
     if ((await index.getLinkedBlob(key, digest)) === undefined) {
-      this.#undo.push(() =>
-        index.unlinkHostedBlob(key, digest, NOTHING_IMMUTABLE),
-      );
+      this.#undo.push(async () => {
+        // The collection drops a link that no manifest names.
+        if (this.#kept.has(repositoryText(key))) return;
+        await index.unlinkHostedBlob(key, digest, NOTHING_IMMUTABLE);
+      });
     }
     const blob = { digest, sizeBytes, storedAtMs: clock.nowMs() };
     const outcome = await index.recordHostedBlob(key, blob, {
@@ -158,12 +162,13 @@ export class HostedRecords {
     const row = await index.getLinkedBlob(key, digest);
     if (row?.mediaType === undefined) {
       this.#undo.push(async () => {
-        const untagged = await findUntagged(index, key, digest);
-        if (untagged === undefined) return;
-        await index.deleteHostedManifest(key, digest, () => true, untagged);
+        const isDropped = await this.#dropManifest(key, digest).catch(
+          () => false,
+        );
+        if (!isDropped) this.#kept.add(repositoryText(key));
       });
     }
-    if (tag !== undefined) await this.#noteTag(repository, tag);
+    if (tag !== undefined) await this.#noteTag(repository, tag, digest);
     try {
       await putManifest(repository, {
         bytes,
@@ -172,7 +177,7 @@ export class HostedRecords {
         tags: tag === undefined ? [] : [tag],
       });
     } catch (error) {
-      throw explain(error, `${key.upstream}/${key.repository}`);
+      throw explain(error, repositoryText(key));
     }
     events({
       action: "push",
@@ -186,12 +191,50 @@ export class HostedRecords {
     });
   }
 
-  /** A tag that is new is removed again; one that moved stays. */
-  async #noteTag({ key }: HostedRepository, tag: Tag): Promise<void> {
+  /** @returns false if it has a tag by now */
+  async #dropManifest(key: RepositoryKey, digest: Digest): Promise<boolean> {
     const { index } = this.#parts;
-    if ((await index.getTag(key, tag)) !== undefined) return;
-    this.#undo.push(() => index.deleteHostedTag(key, tag, NOTHING_IMMUTABLE));
+    const untagged = await findUntagged(index, key, digest);
+    if (untagged === undefined) return false;
+    const { kind } = await index.deleteHostedManifest(
+      key,
+      digest,
+      () => true,
+      untagged,
+    );
+    return kind === "deleted";
   }
+
+  /** A tag that is new is removed again, and one that moves is moved back, unless a push moved it since. */
+  async #noteTag(
+    repository: HostedRepository,
+    tag: Tag,
+    digest: Digest,
+  ): Promise<void> {
+    const { index, blobs, putManifest } = this.#parts;
+    const { key } = repository;
+    const before = await index.getTag(key, tag);
+    if (before?.digest === digest) return;
+    this.#undo.push(async () => {
+      if ((await index.getTag(key, tag))?.digest !== digest) return;
+      if (before === undefined) {
+        await index.deleteHostedTag(key, tag, NOTHING_IMMUTABLE);
+        return;
+      }
+      const bytes = await blobs.read(before.digest, before.sizeBytes);
+      if (bytes === undefined) return;
+      await putManifest(repository, {
+        bytes,
+        contentType: before.mediaType,
+        reference: { kind: "digest", digest: before.digest },
+        tags: [tag],
+      });
+    });
+  }
+}
+
+function repositoryText({ upstream, repository }: RepositoryKey): string {
+  return `${upstream}/${repository}`;
 }
 
 /** Adds the repository to an error for the operator. */

@@ -5,6 +5,7 @@ import { gzipSync, zstdCompressSync } from "node:zlib";
 import { importBundle } from "../../../../src/images/bundles/import/import-bundle.ts";
 import type { Digest } from "../../../../src/oci/digest.ts";
 import { OCI_INDEX } from "../../../../src/oci/media-type.ts";
+import type { Tag } from "../../../../src/oci/reference.ts";
 import { IndexError } from "../../../../src/storage/metadata-index.ts";
 import type { AfterTest } from "../../../support/after-test.ts";
 import {
@@ -779,6 +780,48 @@ void describe("an import into a hosted registry", () => {
     assert(await isServed(scene, "local/app:v1", image.manifest.digest));
     // The same digest is no change.
     await scene.import(bundleMembers({ "local/app:v1": image }));
+  });
+
+  void it("that fails between two names moves tags back, and leaves the images that it found", async (test) => {
+    const scene = await setUp(test);
+    await scene.import(bundleMembers({ "local/app:1": image }));
+    const before = await scene.files();
+    let names = 0;
+    const { putManifest } = scene.parts;
+    const failing: typeof putManifest = (repository, pushed) => {
+      const isSecond = pushed.tags.length > 0 && ++names === 2;
+      return isSecond
+        ? Promise.reject(new IndexError("failed"))
+        : putManifest(repository, pushed);
+    };
+    await scene.refusal(
+      bundleMembers({ "local/app:1": other, "local/b:1": other }),
+      {},
+      { putManifest: failing },
+    );
+    assert(await isServed(scene, "local/app:1", image.manifest.digest));
+    const { key, tag } = tagNamed("local/b:1");
+    assert.equal(await scene.index.getTag(key, tag), undefined);
+    await scene.evictor.purgeCondemned();
+    assert.deepEqual(await scene.files(), before);
+  });
+
+  void it("that fails keeps every part of an image that was pushed meanwhile", async (test) => {
+    const scene = await setUp(test);
+    const { putManifest } = scene.parts;
+    const failing: typeof putManifest = async (repository, pushed) => {
+      if (pushed.tags.length === 0) return putManifest(repository, pushed);
+      await putManifest(repository, { ...pushed, tags: ["pushed" as Tag] });
+      throw new IndexError("failed");
+    };
+    await scene.refusal(
+      bundleMembers({ "local/app:1": image }),
+      {},
+      { putManifest: failing },
+    );
+    assert(await isServed(scene, "local/app:pushed", image.manifest.digest));
+    await scene.evictor.purgeCondemned();
+    assert.equal((await scene.files()).length, 4);
   });
 
   void it("is refused over quota, and leaves nothing", async (test) => {
