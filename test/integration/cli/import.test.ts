@@ -9,7 +9,6 @@ import {
   type ImportCommand,
   runImport,
 } from "../../../src/cli/content/import/import.ts";
-import { ImportProgress } from "../../../src/cli/content/import/import-progress.ts";
 import type { ImportReport } from "../../../src/images/bundles/bundle.ts";
 import { type AfterTest, releaseAfter } from "../../support/after-test.ts";
 import {
@@ -255,39 +254,5 @@ void describe("entrepot import", () => {
     const { stdout } = await run(site, "b.tar", { json: true });
     assert.equal((JSON.parse(stdout) as ImportReport).blobs, 4 - before);
     await assertPulled(test, site);
-  });
-});
-
-void describe("the progress of an import", () => {
-  void it("is one line on a terminal, and nothing elsewhere", async () => {
-    for (const isTTY of [true, false]) {
-      const stream = Object.assign(new CollectedOutput(), {
-        isTTY,
-        columns: 60,
-      });
-      let nowMs = 0;
-      const progress = new ImportProgress(stream, 4_000, () => nowMs);
-      const body = Readable.from([
-        Buffer.alloc(1_000),
-        Buffer.alloc(1_000),
-        Buffer.alloc(2_000),
-      ]);
-      for await (const _ of progress.count(body)) nowMs += 1_000;
-      progress.end();
-      const lines = stream.text.split("\r\u001B[K");
-      assert.deepEqual(
-        lines,
-        isTTY
-          ? [
-              "",
-              "25 %  1000 B of 3.9 KiB, 977 KiB/s, about 0s left",
-              "50 %  2.0 KiB of 3.9 KiB, 2.0 KiB/s, about 1s left",
-              "100 %  3.9 KiB of 3.9 KiB, 2.0 KiB/s, about 0s left",
-              "verified; recording the images",
-              "",
-            ]
-          : [""],
-      );
-    }
   });
 });

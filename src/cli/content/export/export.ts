@@ -1,10 +1,12 @@
-import { relative } from "node:path";
+import { homedir } from "node:os";
 import type { Config } from "../../../config/config.ts";
 import { RootInUseError } from "../../../storage/storage-root-errors.ts";
 import { commandFailure, loadCommandConfig } from "../../command-config.ts";
 import type { CommandIo } from "../../declare-command.ts";
 import { Failed } from "../../images/image-backend.ts";
 import { countText, sizeText } from "../../output/amounts.ts";
+import { showBytes } from "../../output/byte-progress.ts";
+import { ProgressLine } from "../../output/progress-line.ts";
 import { writeOut } from "../../write-out.ts";
 import {
   ArchiveError,
@@ -15,7 +17,7 @@ import {
 } from "./bundle-target.ts";
 import { type ExportSource, openExportSource } from "./export-source.ts";
 import { readBundleBase } from "./read-base.ts";
-import { readLists } from "./read-lists.ts";
+import { readLists } from "../read-lists.ts";
 
 export interface ExportCommand extends CommandIo {
   readonly refs: readonly string[];
@@ -65,19 +67,25 @@ async function exportBundle(
     throw new Failed(2, "got no reference; expected a REF or --list FILE");
   }
   const target = await readTarget(command.output, command);
-  const lists = await readLists(command.lists, command);
+  const lists = await readLists(command.lists, {
+    ...command,
+    home: homedir(),
+  });
   const since =
     command.since === undefined
       ? undefined
       : await readBundleBase(command.since, cwd);
   const request = { refs, lists, platforms, withReferrers, since };
   const source = await openExportSource(config, request, { stderr, signal });
+  const progress = new ProgressLine(stderr);
+  const archive = showBytes(source.archive, progress, source.summary.bytes);
   try {
-    await writeBundle(marked(source.archive), target, signal);
+    await writeBundle(marked(archive), target, signal);
   } catch (error) {
     if (!(error instanceof ArchiveError)) throw error;
     throw new Failed(1, await source.explain(error));
   } finally {
+    progress.end();
     source.archive.destroy();
     await source.close();
   }
@@ -86,7 +94,7 @@ async function exportBundle(
 
 /** Prints the outcome: to standard error if the bundle went to standard output. */
 async function report(
-  { json, stdout, stderr, cwd }: ExportCommand,
+  { output, json, stdout, stderr }: ExportCommand,
   { summary }: ExportSource,
   target: BundleTarget,
 ): Promise<void> {
@@ -99,6 +107,6 @@ async function report(
       : `; ${countText(omittedBlobs, "blob", "blobs")}, ${sizeText(omittedBytes)}, left out`;
   const text = json
     ? `${JSON.stringify({ output: to, images, blobs, bytes, omittedBlobs, omittedBytes, indexDigest }, undefined, 2)}\n`
-    : `exported ${countText(images, "image", "images")} to ${to === "-" ? "standard output" : relative(cwd, to) || "."}: ${countText(blobs, "blob", "blobs")}, ${sizeText(bytes)}${omitted}\n`;
+    : `exported ${countText(images, "image", "images")} to ${to === "-" ? "standard output" : output}: ${countText(blobs, "blob", "blobs")}, ${sizeText(bytes)}${omitted}\n`;
   await writeOut(target.kind === "stdout" ? stderr : stdout, text);
 }

@@ -20,6 +20,7 @@ import { isObject } from "../../../oci/manifest-document.ts";
 import { MAX_MANIFEST_BYTES, parseManifest } from "../../../oci/manifest.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
 import { Failed } from "../../images/image-backend.ts";
+import { statBundle } from "../import/bundle-source.ts";
 
 const GZIP = Buffer.of(0x1f, 0x8b);
 const ZSTD = Buffer.of(0x28, 0xb5, 0x2f, 0xfd);
@@ -34,8 +35,9 @@ export async function readBundleBase(
   cwd: string,
 ): Promise<BundleBase> {
   const path = resolve(cwd, name);
+  const found = await statBundle(path, `--since: ${name}`);
   try {
-    const base = (await stat(path)).isDirectory()
+    const base = found.isDirectory()
       ? await readFolder(path)
       : await readArchiveOrIndex(path);
     if (base.manifests.every(({ registry }) => registry === undefined)) {

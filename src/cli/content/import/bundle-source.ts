@@ -43,7 +43,7 @@ export async function openBundleSource(
     return { body: stdin, sizeBytes: undefined, isExact: false };
   }
   const path = resolve(cwd, argument);
-  const found = await statPath(path, argument);
+  const found = await statBundle(path, argument);
   if (found.isDirectory()) return openFolder(path, argument);
   const isFile = found.isFile();
   const body = createReadStream(path, { highWaterMark: READ_BYTES });
@@ -54,7 +54,11 @@ export async function openBundleSource(
   };
 }
 
-async function statPath(path: string, argument: string): Promise<Stats> {
+/** @throws Failed if there is no such file or folder */
+export async function statBundle(
+  path: string,
+  argument: string,
+): Promise<Stats> {
   try {
     return await stat(path);
   } catch (error) {

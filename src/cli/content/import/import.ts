@@ -13,11 +13,12 @@ import { Failed } from "../../images/image-backend.ts";
 import { openStoppedServices, SENDER } from "../../images/stopped-images.ts";
 import { mirrorStreams } from "../../mirror-streams.ts";
 import { countText, sizeText } from "../../output/amounts.ts";
+import { showBytes } from "../../output/byte-progress.ts";
 import { printable } from "../../output/output-style.ts";
+import { ProgressLine } from "../../output/progress-line.ts";
 import { findRunningMirror, problemText } from "../../running-mirror.ts";
 import { writeOut } from "../../write-out.ts";
 import { type OpenedBundle, openBundleSource } from "./bundle-source.ts";
-import { ImportProgress } from "./import-progress.ts";
 
 export interface ImportCommand extends CommandIo, ImportOptions {
   /** A file, a folder, or `-`. */
@@ -67,8 +68,11 @@ async function importFrom(
   command: ImportCommand,
   config: Config,
 ): Promise<ImportReport> {
-  const progress = new ImportProgress(command.stderr, sizeBytes);
-  const bytes = progress.count(body);
+  const progress = new ProgressLine(command.stderr);
+  const bytes = (async function* () {
+    yield* showBytes(body as AsyncIterable<Buffer>, progress, sizeBytes);
+    progress.draw("verified; recording the images");
+  })();
   try {
     const ask = await findRunningMirror(config);
     return ask === undefined

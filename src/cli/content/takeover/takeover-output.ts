@@ -1,6 +1,7 @@
 import type {
   TakeoverCounts,
   TakeoverProblem,
+  TakeoverProgress,
 } from "../../../images/takeover/takeover.ts";
 import { countText, sizeText } from "../../output/amounts.ts";
 import { printable } from "../../output/output-style.ts";
@@ -8,6 +9,15 @@ import { printable } from "../../output/output-style.ts";
 /** Formats a problem as one line without its end. */
 export function problemText({ kind, name, message }: TakeoverProblem): string {
   return printable(`entrepot: ${kind}: ${name}: ${message}`);
+}
+
+/** Formats how far a take-over is. */
+export function progressText(
+  { done, total, bytes }: TakeoverProgress,
+  seconds: number,
+): string {
+  const share = total === 0 ? 1 : Math.min(1, done / total);
+  return `${Math.floor(share * 100)} %  ${done} of ${total} links  ${sizeText(bytes)}  ${sizeText(bytes / seconds)}/s`;
 }
 
 /** Formats the result. */

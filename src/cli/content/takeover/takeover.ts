@@ -1,8 +1,5 @@
-import { homedir } from "node:os";
 import { resolve } from "node:path";
 import type { Config } from "../../../config/config.ts";
-import { formatFault } from "../../../config/fault.ts";
-import { loadConfig } from "../../../config/load.ts";
 import { findDistributionTree } from "../../../images/takeover/distribution-folder.ts";
 import { takeOverFolder } from "../../../images/takeover/take-over-folder.ts";
 import type {
@@ -13,11 +10,12 @@ import { StorageError } from "../../../storage/blob-store.ts";
 import { RootInUseError } from "../../../storage/storage-root-errors.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
 import { CommandAudit } from "../../command-audit.ts";
+import { loadCommandConfig } from "../../command-config.ts";
 import type { CommandIo } from "../../declare-command.ts";
 import { Failed } from "../../images/image-backend.ts";
+import { ProgressLine } from "../../output/progress-line.ts";
 import { writeOut } from "../../write-out.ts";
-import { problemText, takeoverText } from "./takeover-output.ts";
-import { TakeoverProgressLine } from "./takeover-progress.ts";
+import { problemText, progressText, takeoverText } from "./takeover-output.ts";
 import { openTakeover, readTarget, targetText } from "./takeover-target.ts";
 
 export interface TakeoverCommand extends CommandIo {
@@ -40,7 +38,7 @@ const MAX_LISTED_PROBLEMS = 10_000;
  *   command was stopped; 2 wrong usage, an invalid configuration, or the storage could not be opened
  */
 export async function runTakeover(command: TakeoverCommand): Promise<number> {
-  const { env, cwd, stdout, stderr } = command;
+  const { cwd, stdout, stderr } = command;
   try {
     if (command.registryConfig !== undefined) {
       checkOnlyTranslation(command);
@@ -50,19 +48,8 @@ export async function runTakeover(command: TakeoverCommand): Promise<number> {
       await writeOut(stdout, await translateRegistryConfig(file));
       return 0;
     }
-    const loaded = await loadConfig({
-      configFile: command.configFile,
-      env,
-      cwd,
-      home: homedir(),
-    });
-    if (!loaded.ok) {
-      for (const fault of loaded.faults) {
-        await writeOut(stderr, `${formatFault(fault)}\n`);
-      }
-      return 2;
-    }
-    return await takeOver(command, loaded.config);
+    const config = await loadCommandConfig(command);
+    return config === undefined ? 2 : await takeOver(command, config);
   } catch (error) {
     await writeOut(stderr, `entrepot: ${failureText(error)}\n`);
     if (error instanceof Failed) return error.exitCode;
@@ -112,7 +99,7 @@ async function takeOver(
     );
   }
   const problems: TakeoverProblem[] = [];
-  const progress = new TakeoverProgressLine(stderr);
+  const progress = new ProgressLine(stderr);
   const audit = new CommandAudit(config.audit?.file, stderr);
   if (!isDryRun) await audit.open();
   const { counts, warnings } = await withStopSignals(
@@ -127,7 +114,8 @@ async function takeOver(
             if (problems.length < MAX_LISTED_PROBLEMS) problems.push(problem);
             progress.print(`${problemText(problem)}\n`);
           },
-          onProgress: (state) => progress.show(state),
+          onProgress: (state) =>
+            progress.show((seconds) => progressText(state, seconds)),
         });
         return { counts: taken, warnings: await opened.findWarnings(taken) };
       } finally {

@@ -70,7 +70,11 @@ interface Scene {
   readonly cwd: string;
   readonly run: (
     args: readonly string[],
-    options?: { readonly stdin?: string; readonly isTTY?: boolean },
+    options?: {
+      readonly stdin?: string;
+      readonly isTTY?: boolean;
+      readonly isErrorTTY?: boolean;
+    },
   ) => Promise<Ended>;
   readonly read: (name: string) => Promise<ReadBundle>;
 }
@@ -107,9 +111,14 @@ async function setUp(test: AfterTest): Promise<Scene> {
   return {
     mirror,
     cwd,
-    run: async (args, { stdin = "", isTTY = false } = {}) => {
+    run: async (
+      args,
+      { stdin = "", isTTY = false, isErrorTTY = false } = {},
+    ) => {
       const stdout = new CollectedBytes(isTTY);
-      const stderr = new CollectedOutput();
+      const stderr = Object.assign(new CollectedOutput(), {
+        isTTY: isErrorTTY,
+      });
       const code = await runCommandLine(["export", ...args], {
         env: { ENTREPOT_CONFIG: join(cwd, "entrepot.yaml") },
         cwd,
@@ -312,6 +321,23 @@ void describe("entrepot export", () => {
     assert(blobsOf(third).every((digest) => !layers.includes(digest as never)));
   });
 
+  void it("shows its progress on a terminal, also of a bundle that is piped", async (test) => {
+    const { cwd, run } = await setUp(test);
+    const archive = join(cwd, "f.tar");
+    for (const output of [archive, "-"]) {
+      const { code, stderr, stdout } = await run(["app:1", "-o", output], {
+        isErrorTTY: true,
+      });
+      const [before, shown, ...others] = stderr.split("\r\u001B[K");
+      assert.deepEqual([code, before], [0, ""]);
+      assert.match(shown ?? "", /^\d+ %  .+ of 885 KiB, .+\/s, about .+ left$/);
+      const ended = output === "-" ? (others.at(-1) ?? "") : stdout.toString();
+      const target = output === "-" ? "standard output" : archive;
+      assert.match(ended, /^exported 1 image to /);
+      assert(ended.includes(` to ${target}: `), ended);
+    }
+  });
+
   void it("writes through a link and into a pipe, and replaces neither", async (test) => {
     const { cwd, run, read } = await setUp(test);
     await mkdir(join(cwd, "disk"));
@@ -346,7 +372,10 @@ void describe("entrepot export", () => {
         ["app:1", "-o", "f.tar.gz"],
         "-o: got f.tar.gz; expected a name that ends in .tar, a folder, or -, as in 'entrepot export … -o - | zstd > f.tar.gz'",
       ],
-      [["app:1", "-o", "f.tar", "--since", "gone"], /^--since: gone: ENOENT/],
+      [
+        ["app:1", "-o", "f.tar", "--since", "gone"],
+        "--since: gone: no such file or folder; expected a bundle",
+      ],
       [["app:1", "-o", "f.tar", "--since", "text"], /^--since: text: /],
       [
         ["app:1", "-o", "f.tar", "--since", "json"],

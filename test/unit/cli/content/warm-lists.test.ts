@@ -72,7 +72,8 @@ void describe("an argument of warm", () => {
   void it("with the extension of a list is refused if there is no such file", async (test) => {
     const read = await openFolder(test);
     await assert.rejects(read(["absent.yaml"]), {
-      message: "absent.yaml: no such file; expected a list of images",
+      message:
+        "absent.yaml: got no such file; expected a readable list of images",
     });
     const { refs } = await read(["example.com/app.yaml:1"]);
     assert.deepEqual(refs, ["example.com/app.yaml:1"]);

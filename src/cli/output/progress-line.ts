@@ -1,16 +1,14 @@
-import type { TakeoverProgress } from "../../../images/takeover/takeover.ts";
-import type { CommandOutput } from "../../declare-command.ts";
-import { sizeText } from "../../output/amounts.ts";
+import type { CommandOutput } from "../declare-command.ts";
 
 const SHOW_EVERY_MS = 200;
 const CLEAR_LINE = "\r\u001B[K";
 
-/** One line on a terminal that shows how far a take-over is; elsewhere only messages are printed. */
-export class TakeoverProgressLine {
+/** One line on a terminal that shows how far a command is; elsewhere only messages are printed. */
+export class ProgressLine {
   readonly #stream: CommandOutput;
   readonly #nowMs: () => number;
   readonly #startedAtMs: number;
-  #shownAtMs = -SHOW_EVERY_MS;
+  #shownAtMs = -Infinity;
   #isShown = false;
 
   constructor(
@@ -22,15 +20,23 @@ export class TakeoverProgressLine {
     this.#startedAtMs = nowMs();
   }
 
-  show({ done, total, bytes }: TakeoverProgress): void {
+  /**
+   * Shows a text in place of the previous one, a few times a second at most.
+   *
+   * @param textOf returns the text, from the seconds since the start, which are not 0
+   */
+  show(textOf: (seconds: number) => string): void {
     if (this.#stream.isTTY !== true) return;
     const nowMs = this.#nowMs();
     if (nowMs - this.#shownAtMs < SHOW_EVERY_MS) return;
     this.#shownAtMs = nowMs;
+    this.draw(textOf(Math.max(0.001, (nowMs - this.#startedAtMs) / 1_000)));
+  }
+
+  /** Shows a text now. */
+  draw(text: string): void {
+    if (this.#stream.isTTY !== true) return;
     this.#isShown = true;
-    const seconds = Math.max(0.001, (nowMs - this.#startedAtMs) / 1_000);
-    const share = total === 0 ? 1 : Math.min(1, done / total);
-    const text = `${Math.floor(share * 100)} %  ${done} of ${total} links  ${sizeText(bytes)}  ${sizeText(bytes / seconds)}/s`;
     const { columns = 0 } = this.#stream;
     this.#stream.write(
       CLEAR_LINE + (columns > 1 ? text.slice(0, columns - 1) : text),
