@@ -42,7 +42,7 @@ export async function* readArchive(
 ): AsyncGenerator<ArchiveMember> {
   const meter = new Meter();
   const stopping = new AbortController();
-  let last = "its start";
+  let last: string | undefined;
   const entries = ReadableStream.from(
     meter.measure(checkMetadata(decompress(source, onPlain))),
   )
@@ -158,15 +158,20 @@ class Meter {
   }
 
   /** Returns the error to throw for one of the tar library. */
-  explain(error: unknown, last: string): unknown {
+  explain(error: unknown, last: string | undefined): unknown {
     if (this.#sourceError !== undefined) return this.#sourceError.error;
     if (error instanceof RegistryError || !(error instanceof Error)) {
       return error;
     }
+    const isTruncated = TRUNCATED.test(error.message);
+    if (last === undefined) {
+      return refuseBundle(
+        `the archive ${isTruncated ? "ends early" : "is damaged"} before its first member, or is not a tar archive`,
+        error,
+      );
+    }
     return refuseBundle(
-      TRUNCATED.test(error.message)
-        ? `the archive ends early, in or after ${last}`
-        : `the archive is damaged in or after ${last}, or is not a tar archive`,
+      `the archive ${isTruncated ? "ends early," : "is damaged"} in or after ${last}`,
       error,
     );
   }

@@ -455,7 +455,16 @@ void describe("a refused bundle leaves nothing", () => {
   });
 
   void it("if it is not an archive, or has bytes after its end", async (test) => {
-    await assertRefused(test, /not a tar archive/, Buffer.alloc(10_000, "x"));
+    await assertRefused(
+      test,
+      /^the archive is damaged before its first member, or is not a tar archive$/,
+      Buffer.alloc(10_000, "x"),
+    );
+    await assertRefused(
+      test,
+      /^the archive ends early before its first member, or is not a tar archive$/,
+      Buffer.from("upstreams: {}\n"),
+    );
     const bytes = await tarOf(members);
     await assertRefused(
       test,
