@@ -73,8 +73,8 @@ export async function findRunningMirror(
 /** Describes why {@link findRunningMirror} found no mirror. */
 export function unreachableText({ listen }: Config["operator"]): string {
   return listen === undefined
-    ? "the operator API is disabled"
-    : `no mirror answers at ${formatListenAddress(listen)}, or it requires another operator token`;
+    ? "the operator API is disabled (operator.listen)"
+    : `no mirror with this storage root answers at ${formatListenAddress(listen)}, or it requires another operator token`;
 }
 
 function rootOf(status: unknown): unknown {

@@ -38,8 +38,8 @@ const COLOURS: Readonly<Record<JobState, Paint | undefined>> = {
 /**
  * Lists, shows or cancels jobs of the running mirror.
  *
- * @returns the exit code: 0 done; 1 no such job, or the mirror failed; 2 wrong usage, invalid
- *   configuration, or no mirror runs
+ * @returns the exit code: 0 done; 1 no such job, no mirror runs, or it failed; 2 wrong usage or
+ *   invalid configuration
  */
 export function runJobs(options: JobsOptions): Promise<number> {
   const { id, isCancelled } = options;
@@ -50,7 +50,7 @@ export function runJobs(options: JobsOptions): Promise<number> {
     const ask = await findRunningMirror(config);
     if (ask === undefined) {
       throw new Failed(
-        2,
+        1,
         `jobs run in a mirror, and ${unreachableText(config.operator)}; start it with 'entrepot serve'`,
       );
     }

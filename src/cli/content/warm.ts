@@ -1,8 +1,6 @@
 import { homedir } from "node:os";
-import type { Config } from "../../config/config.ts";
 import { formatFault } from "../../config/fault.ts";
 import { loadConfig } from "../../config/load.ts";
-import { formatListenAddress } from "../../config/schema/forms.ts";
 import type { Job } from "../../images/jobs/job.ts";
 import type { ListFormat } from "../../images/lists/list-entry.ts";
 import type { WarmPlan } from "../../images/warm/warm-plan.ts";
@@ -17,6 +15,7 @@ import {
   type AskMirror,
   findRunningMirror,
   problemText,
+  unreachableText,
   WARM_PATH,
 } from "../running-mirror.ts";
 import { writeOut } from "../write-out.ts";
@@ -42,8 +41,8 @@ export interface WarmOptions extends CommandIo {
 /**
  * Orders the running mirror to make images present, and shows the progress of the job.
  *
- * @returns the exit code: 0 done; 1 an image failed, or the end of the job is unknown; 2 wrong usage,
- *   invalid configuration, or no mirror runs
+ * @returns the exit code: 0 done; 1 an image failed, the end of the job is unknown, or no mirror runs;
+ *   2 wrong usage or invalid configuration
  */
 export async function runWarm(options: WarmOptions): Promise<number> {
   const { env, cwd, stderr } = options;
@@ -65,7 +64,12 @@ export async function runWarm(options: WarmOptions): Promise<number> {
     });
     const body = orderOf(args, options);
     const ask = await findRunningMirror(loaded.config);
-    if (ask === undefined) throw noMirror(loaded.config);
+    if (ask === undefined) {
+      throw new Failed(
+        1,
+        `warm needs a running mirror, and ${unreachableText(loaded.config.operator)}; start it with 'entrepot serve'`,
+      );
+    }
     await writeNotes(args, options);
     return options.isDryRun
       ? await runPlan(ask, body, options)
@@ -108,17 +112,6 @@ function orderOf(
   throw new Failed(
     2,
     `got lists of ${sizeText(sizeBytes)}; expected at most ${sizeText(MAX_WARM_BYTES)} in one run: split them`,
-  );
-}
-
-function noMirror({ operator: { listen } }: Config): Failed {
-  const where =
-    listen === undefined
-      ? "the operator API is disabled (operator.listen)"
-      : `none answers at ${formatListenAddress(listen)} with this storage root, or it requires another operator token`;
-  return new Failed(
-    2,
-    `warm needs a running mirror, and ${where}; start it with 'entrepot serve'`,
   );
 }
 

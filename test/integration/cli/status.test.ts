@@ -102,7 +102,7 @@ void describe("entrepot status", () => {
     assert.equal(code, 1);
     assert.match(
       stderr,
-      /^entrepot: no mirror answers at 127\.0\.0\.1:\d+, .*; 'entrepot serve' starts the mirror\n$/,
+      /^entrepot: no mirror with this storage root answers at 127\.0\.0\.1:\d+, .*; 'entrepot serve' starts the mirror\n$/,
     );
   });
 
@@ -131,7 +131,7 @@ void describe("entrepot status", () => {
     const screen = Object.assign(
       new LeavingReader((count, chunk) => {
         if (count === 2) closing.push(mirror.close());
-        return chunk.includes("no mirror answers");
+        return chunk.includes("no mirror with this");
       }),
       { isTTY: true, columns: 60, rows: 6 },
     );
@@ -143,7 +143,12 @@ void describe("entrepot status", () => {
     assert.ok(drawn.startsWith("\u001B[Hentrepot "), drawn);
     assert.ok(drawn.endsWith("\u001B[K\n\u001B[J"), drawn);
     assert.equal(drawn.split("\n").length, 6);
-    assert.ok(stopped.startsWith("\u001B[Hno mirror answers at "), stopped);
+    assert.ok(
+      stopped.startsWith(
+        "\u001B[Hno mirror with this storage root answers at ",
+      ),
+      stopped,
+    );
     assert.ok(stopped.endsWith("\u001B[K\n\u001B[J"), stopped);
     assert.equal(stopped.split("\n").length, 2);
   });

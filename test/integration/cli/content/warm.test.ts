@@ -156,10 +156,10 @@ void describe("the command warm", () => {
     const { host } = new URL(mirror.operatorOrigin);
     await mirror.close();
     const { code, stderr } = await run(["app:1"]);
-    assert.equal(code, 2);
+    assert.equal(code, 1);
     assert.equal(
       stderr,
-      `entrepot: warm needs a running mirror, and none answers at ${host} with this storage root, or it requires another operator token; start it with 'entrepot serve'\n`,
+      `entrepot: warm needs a running mirror, and no mirror with this storage root answers at ${host}, or it requires another operator token; start it with 'entrepot serve'\n`,
     );
   });
 

@@ -371,7 +371,7 @@ void describe("the commands on images", () => {
     assert.match(stderr, /no mirror is running/);
   });
 
-  void it("report that the root is locked and no mirror answers", async (test) => {
+  void it("report that the root is locked and no mirror with this storage root answers", async (test) => {
     const { mirror, run } = await setUp(test);
     await mirror.close();
     const lock = acquireInstanceLock(diskLayout(mirror.root));
@@ -383,7 +383,7 @@ void describe("the commands on images", () => {
     assert.deepEqual([code, stdout], [1, ""]);
     assert.match(
       stderr,
-      /is in use by process \d+, and no mirror answers at 127\.0\.0\.1:\d+, or it requires another operator token\n$/,
+      /is in use by process \d+, and no mirror with this storage root answers at 127\.0\.0\.1:\d+, or it requires another operator token\n$/,
     );
   });
 
@@ -399,7 +399,7 @@ void describe("the commands on images", () => {
     assert.equal(code, 2);
     assert.match(
       stderr,
-      /^entrepot: no mirror answers at 127\.0\.0\.1:\d+, .* and .* is not a storage root \(no index\.sqlite\); start the mirror with 'entrepot serve', /,
+      /^entrepot: no mirror with this storage root answers at 127\.0\.0\.1:\d+, .* and .* is not a storage root \(no index\.sqlite\); start the mirror with 'entrepot serve', /,
     );
   });
 
