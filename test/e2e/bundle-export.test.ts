@@ -157,6 +157,10 @@ void describe("an exported bundle", () => {
       await works("docker.io/library/bb:1");
       await podman.podman("load", "--input", at("own.tar"));
       await works("docker.io/library/multi:1");
+      assert.match(
+        await refusal(podman.podman("load", "--input", at("all.tar"))),
+        /more than one image/,
+      );
       const zstd = `oci-archive:${at("all.tar")}:docker.io/library/zstd:1`;
       await podman.podman("pull", zstd);
       await works("docker.io/library/zstd:1");
