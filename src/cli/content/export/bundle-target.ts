@@ -182,7 +182,14 @@ async function writeFolder(
       await writeFile(body as AsyncIterable<Uint8Array>, file, signal);
     }
   };
-  await Promise.all([read, write()]);
+  // The folder is removed after a failure, when nothing writes into it any longer.
+  const [written, sent] = await Promise.allSettled([write(), read]);
+  if (sent.status === "rejected" && sent.reason instanceof ArchiveError) {
+    throw sent.reason;
+  }
+  for (const result of [written, sent]) {
+    if (result.status === "rejected") throw result.reason;
+  }
   for (const folder of folders) await syncFolder(folder);
 }
 

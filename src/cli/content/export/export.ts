@@ -74,7 +74,7 @@ async function exportBundle(
   const since =
     command.since === undefined
       ? undefined
-      : await readBundleBase(command.since, cwd);
+      : await readBundleBase(command.since, cwd, signal);
   const request = { refs, lists, platforms, withReferrers, since };
   const source = await openExportSource(config, request, { stderr, signal });
   const progress = new ProgressLine(stderr);

@@ -1,10 +1,7 @@
 import { createReadStream } from "node:fs";
 import { open, readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { Readable } from "node:stream";
 import { buffer } from "node:stream/consumers";
-import type { ReadableStream } from "node:stream/web";
-import { createGunzip, createZstdDecompress } from "node:zlib";
 import {
   type BaseContent,
   type BaseManifest,
@@ -18,28 +15,30 @@ import { baseContent } from "../../../images/bundles/export/export-base.ts";
 import { type Digest, digestOf, parseDigest } from "../../../oci/digest.ts";
 import { isObject } from "../../../oci/manifest-document.ts";
 import { MAX_MANIFEST_BYTES, parseManifest } from "../../../oci/manifest.ts";
+import { RegistryError } from "../../../oci/errors.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
 import { Failed } from "../../images/image-backend.ts";
 import { statBundle } from "../import/bundle-source.ts";
 
-const GZIP = Buffer.of(0x1f, 0x8b);
-const ZSTD = Buffer.of(0x28, 0xb5, 0x2f, 0xfd);
+/** Fewer calls of the system than with the default. */
+const READ_BYTES = 1024 * 1024;
 
 /**
  * Reads what an earlier bundle holds: an archive, plain or compressed, a folder, or its `index.json` alone.
  *
- * @throws Failed
+ * @throws Failed; the signal's reason
  */
 export async function readBundleBase(
   name: string,
   cwd: string,
+  signal: AbortSignal,
 ): Promise<BundleBase> {
   const path = resolve(cwd, name);
   const found = await statBundle(path, `--since: ${name}`);
   try {
     const base = found.isDirectory()
       ? await readFolder(path)
-      : await readArchiveOrIndex(path);
+      : await readArchiveOrIndex(path, signal);
     if (base.manifests.every(({ registry }) => registry === undefined)) {
       throw new Error(
         "got no image with its full name; expected a bundle of 'entrepot export'",
@@ -47,8 +46,9 @@ export async function readBundleBase(
     }
     return base;
   } catch (error) {
-    if (error instanceof Failed) throw error;
-    throw new Failed(2, `--since: ${name}: ${messageOf(error)}`);
+    signal.throwIfAborted();
+    const detail = error instanceof RegistryError ? error.detail : undefined;
+    throw new Failed(2, `--since: ${name}: ${detail ?? messageOf(error)}`);
   }
 }
 
@@ -65,20 +65,18 @@ async function readFolder(path: string): Promise<BundleBase> {
   return { ...base, manifests };
 }
 
-async function readArchiveOrIndex(path: string): Promise<BundleBase> {
+async function readArchiveOrIndex(
+  path: string,
+  signal: AbortSignal,
+): Promise<BundleBase> {
   const start = Buffer.alloc(4);
   {
     await using file = await open(path);
     await file.read(start, 0, start.length, 0);
   }
-  if (start.toString().trimStart().startsWith("{")) return readIndexFile(path);
-  const file = createReadStream(path, { highWaterMark: 1024 * 1024 });
-  const plain = start.subarray(0, 2).equals(GZIP)
-    ? file.compose(createGunzip())
-    : start.equals(ZSTD)
-      ? file.compose(createZstdDecompress())
-      : file;
-  return readArchive(plain);
+  return start.toString().trimStart().startsWith("{")
+    ? readIndexFile(path)
+    : readArchiveFile(path, signal);
 }
 
 async function readIndexFile(path: string): Promise<BundleBase> {
@@ -87,33 +85,35 @@ async function readIndexFile(path: string): Promise<BundleBase> {
 }
 
 /** Reads `index.json`, and the manifests that follow it. */
-async function readArchive(archive: Readable): Promise<BundleBase> {
-  const { createTarDecoder } = await import("modern-tar");
-  const { readable, writable } = createTarDecoder({ strict: true });
-  const bytes = Readable.toWeb(archive) as ReadableStream<Uint8Array>;
-  const decoded = bytes.pipeTo(writable);
+async function readArchiveFile(
+  path: string,
+  signal: AbortSignal,
+): Promise<BundleBase> {
+  const { readArchive } =
+    await import("../../../images/bundles/import/read-archive.ts");
+  const file = createReadStream(path, { highWaterMark: READ_BYTES, signal });
   let base: BundleBase | undefined;
-  const wanted = new Set<string>();
-  const contents = new Map<string, BaseContent | undefined>();
-  const read = async (): Promise<void> => {
-    for await (const { header, body } of readable) {
-      const name = header.name.replace(/^\.\//, "");
-      if (name === INDEX_FILE) {
-        checkIndexSize(header.size);
-        base = readIndex(await buffer(body));
-        for (const { digest } of base.manifests) wanted.add(blobPath(digest));
-      } else if (wanted.has(name) && header.size <= MAX_MANIFEST_BYTES) {
-        contents.set(name, readContent(await buffer(body)));
-      } else await body.cancel();
-    }
-  };
-  await Promise.all([decoded, read()]);
+  const wanted = new Set<Digest>();
+  const contents = new Map<Digest, BaseContent | undefined>();
+  for await (const { meaning, sizeBytes, body } of readArchive(file)) {
+    if (meaning.kind === "index") {
+      checkIndexSize(sizeBytes);
+      base = readIndex(await buffer(body));
+      for (const { digest } of base.manifests) wanted.add(digest);
+    } else if (
+      meaning.kind === "blob" &&
+      wanted.has(meaning.digest) &&
+      sizeBytes <= MAX_MANIFEST_BYTES
+    ) {
+      contents.set(meaning.digest, readContent(await buffer(body)));
+    } else for await (const _ of body);
+  }
   if (base === undefined) {
     throw new Error(`got no ${INDEX_FILE}; expected a bundle`);
   }
   const manifests = base.manifests.map((manifest) => ({
     ...manifest,
-    content: contents.get(blobPath(manifest.digest)),
+    content: contents.get(manifest.digest),
   }));
   return { ...base, manifests };
 }

@@ -15,6 +15,7 @@ import { buffer } from "node:stream/consumers";
 import { describe, it } from "node:test";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { runCommandLine } from "../../../../src/cli/command-line.ts";
+import { readBundleBase } from "../../../../src/cli/content/export/read-base.ts";
 import { digestOf } from "../../../../src/oci/digest.ts";
 import type { AfterTest } from "../../../support/after-test.ts";
 import {
@@ -338,6 +339,16 @@ void describe("entrepot export", () => {
     }
   });
 
+  void it("stops while an earlier bundle is read", async (test) => {
+    const { cwd, run } = await setUp(test);
+    assert.equal((await run(["app:1", "-o", "base.tar"])).code, 0);
+    const stopped = new Error("stopped");
+    await assert.rejects(
+      readBundleBase("base.tar", cwd, AbortSignal.abort(stopped)),
+      stopped,
+    );
+  });
+
   void it("writes through a link and into a pipe, and replaces neither", async (test) => {
     const { cwd, run, read } = await setUp(test);
     await mkdir(join(cwd, "disk"));
@@ -376,7 +387,10 @@ void describe("entrepot export", () => {
         ["app:1", "-o", "f.tar", "--since", "gone"],
         "--since: gone: no such file or folder; expected a bundle",
       ],
-      [["app:1", "-o", "f.tar", "--since", "text"], /^--since: text: /],
+      [
+        ["app:1", "-o", "f.tar", "--since", "text"],
+        /^--since: text: the archive /,
+      ],
       [
         ["app:1", "-o", "f.tar", "--since", "json"],
         "--since: json: got JSON without manifests; expected an index.json",
