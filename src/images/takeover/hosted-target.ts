@@ -25,7 +25,6 @@ import {
   findStored,
   type ForeignFileStore,
   publishBlob,
-  takenOf,
 } from "./publish-blob.ts";
 import type {
   Failed,
@@ -83,7 +82,7 @@ export class HostedTarget implements TakeoverTarget {
       await index.beginHostedWrite(key, { digest, sizeBytes });
       taken =
         row === undefined
-          ? takenOf(await publishBlob(store, blob, work))
+          ? await publishBlob(store, blob, work)
           : { kind: "present" };
       if (taken.kind === "failed") return taken;
       const outcome = await index.recordHostedBlob(
@@ -119,7 +118,7 @@ export class HostedTarget implements TakeoverTarget {
     const writes = this.#manifestWrites(async () => {
       if (row !== undefined) return;
       const { store } = this.#parts;
-      taken = takenOf(await publishBlob(store, manifest, work));
+      taken = await publishBlob(store, manifest, work);
       if (taken.kind === "failed") throw new NotPublished();
     });
     const repository: HostedRepository = { key, config };

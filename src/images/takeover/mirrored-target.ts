@@ -17,7 +17,6 @@ import {
   type ForeignFileStore,
   publishBlob,
   SCHEMA1_FAILURE,
-  takenOf,
 } from "./publish-blob.ts";
 import type {
   Failed,
@@ -141,7 +140,7 @@ export class MirroredTarget implements TakeoverTarget {
     });
     let taken: Taken | undefined;
     try {
-      taken = takenOf(await publishBlob(store, blob, work));
+      taken = await publishBlob(store, blob, work);
       return taken;
     } finally {
       if (taken === undefined || taken.kind === "failed") {

@@ -1,5 +1,4 @@
 import type { BlobRecords, BlobRow } from "../../storage/blob-index.ts";
-import type { PublishedFile } from "../../storage/blob-store.ts";
 import type { TrackedBlobStore } from "../../storage/tracked-blob-store.ts";
 import type {
   Failed,
@@ -40,27 +39,20 @@ export async function findStored(
   return reader === undefined ? undefined : row;
 }
 
-/** @throws StorageError; the signal's reason */
-export function publishBlob(
+/** Publishes the file of a blob. @throws StorageError; the signal's reason */
+export async function publishBlob(
   store: ForeignFileStore,
-  { digest, path }: FolderBlob,
+  { digest, path, sizeBytes }: FolderBlob,
   { signal, onBytes }: TakeoverWork,
-): Promise<PublishedFile> {
-  return store.publishFile(digest, path, signal, onBytes);
-}
-
-/** Its digest does not cover all of its bytes. */
-export const SCHEMA1_FAILURE: Failed = {
-  kind: "failed",
-  problem: "unknown",
-  message: "got a manifest of schema 1; expected Docker schema 2 or OCI",
-};
-
-export function takenOf(result: PublishedFile): Taken {
+): Promise<Taken> {
+  const result = await store.publishFile(digest, path, signal, onBytes);
   switch (result.kind) {
     case "linked":
     case "copied":
-      return { kind: result.kind };
+      // The size is recorded: a blob of another size is absent for its readers.
+      return result.sizeBytes === sizeBytes
+        ? { kind: result.kind }
+        : failed("damaged", "its size changed while it was read");
     case "absent":
       return failed("missing", "its bytes are not in blobs/");
     case "wrong":
@@ -71,6 +63,13 @@ export function takenOf(result: PublishedFile): Taken {
       return result satisfies never;
   }
 }
+
+/** Its digest does not cover all of its bytes. */
+export const SCHEMA1_FAILURE: Failed = {
+  kind: "failed",
+  problem: "unknown",
+  message: "got a manifest of schema 1; expected Docker schema 2 or OCI",
+};
 
 function failed(problem: ProblemKind, message: string): Taken {
   return { kind: "failed", problem, message };
