@@ -170,7 +170,15 @@ function detailText(job: Job, style: OutputStyle): string {
         (left > 0
           ? `and ${countText(left, "failure", "failures")} more\n`
           : "");
-  return [fieldsText(fields, style), running, failures]
+  const notes =
+    job.notes.length === 0
+      ? ""
+      : tableText(
+          [{ heading: "LIST", cut: "middle" }, { heading: "NOTE" }],
+          job.notes.map(({ ref, message }) => [ref, message]),
+          style,
+        );
+  return [fieldsText(fields, style), running, failures, notes]
     .filter((text) => text !== "")
     .join("\n");
 }

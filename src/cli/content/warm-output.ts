@@ -101,6 +101,14 @@ export function failuresText(
   return lines.map((line) => `entrepot: ${printable(line)}\n`).join("");
 }
 
+/** Formats what lists say and the mirror does not apply. */
+export function notesText(notes: readonly JobError[]): string {
+  return notes
+    .map(({ ref, message }) => printable(`${ref}: ${message}`))
+    .map((note) => `entrepot: note: ${note}\n`)
+    .join("");
+}
+
 /** Says that a job waits for the pull budget. */
 export function waitText(untilMs: string): string {
   return `waits for the pull budget until ${minuteText(untilMs)}`;

@@ -10,7 +10,7 @@ import { messageOf } from "../../telemetry/error-record.ts";
 import type { CommandIo } from "../declare-command.ts";
 import { sizeText } from "../output/amounts.ts";
 import { Failed } from "../images/image-backend.ts";
-import { outputStyle, printable } from "../output/output-style.ts";
+import { outputStyle } from "../output/output-style.ts";
 import {
   type AskMirror,
   findRunningMirror,
@@ -21,7 +21,7 @@ import {
 import { writeOut } from "../write-out.ts";
 import { followJob } from "./follow-job.ts";
 import { readWarmArguments, type WarmArguments } from "./warm-lists.ts";
-import { endText, failuresText, planText } from "./warm-output.ts";
+import { endText, failuresText, notesText, planText } from "./warm-output.ts";
 
 export interface WarmOptions extends CommandIo {
   readonly args: readonly string[];
@@ -70,7 +70,6 @@ export async function runWarm(options: WarmOptions): Promise<number> {
         `warm needs a running mirror, and ${unreachableText(loaded.config.operator)}; start it with 'entrepot serve'`,
       );
     }
-    await writeNotes(args, options);
     return options.isDryRun
       ? await runPlan(ask, body, options)
       : await runJob(ask, body, options);
@@ -115,23 +114,6 @@ function orderOf(
   );
 }
 
-/** Prints what the lists say and the mirror does not apply, such as credentials. */
-async function writeNotes(
-  { lists }: WarmArguments,
-  { stderr }: WarmOptions,
-): Promise<void> {
-  if (lists.length === 0) return;
-  const { parseList } = await import("../../images/lists/parse-list.ts");
-  for (const list of lists) {
-    for (const { origin, message } of parseList(list).notes) {
-      await writeOut(
-        stderr,
-        `entrepot: note: ${printable(`${origin}: ${message}`)}\n`,
-      );
-    }
-  }
-}
-
 async function runPlan(
   ask: AskMirror,
   order: unknown,
@@ -144,6 +126,7 @@ async function runPlan(
       ? `${JSON.stringify(plan, undefined, 2)}\n`
       : planText(plan, outputStyle(stdout, env)),
   );
+  await writeOut(stderr, notesText(plan.notes));
   await writeOut(stderr, failuresText(plan.errors, plan.errorCount));
   return plan.errorCount === 0 ? 0 : 1;
 }
@@ -174,6 +157,7 @@ async function runJob(
       ? `${JSON.stringify(ended, undefined, 2)}\n`
       : endText(ended, performance.now() - startedAtMs),
   );
+  await writeOut(stderr, notesText(ended.notes));
   await writeOut(stderr, failuresText(ended.errors, ended.errorCount));
   return ended.state === "done" && ended.errorCount === 0 ? 0 : 1;
 }

@@ -154,6 +154,11 @@ const JOB = {
   running: list(object({ ref: TEXT, bytes: BYTES, bytesTotal: BYTES })),
   errors: list(object({ ref: TEXT, message: TEXT })),
   errorCount: COUNT,
+  notes: {
+    ...list(object({ ref: TEXT, message: TEXT })),
+    description:
+      "What the lists say and the server does not apply, such as credentials.",
+  },
   startedAt: TIME_OR_NULL,
   endedAt: TIME_OR_NULL,
   waitsUntil: TIME_OR_NULL,

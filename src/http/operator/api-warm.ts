@@ -130,6 +130,7 @@ const SCHEMA = {
         ),
         errors: list(object({ ref: TEXT, message: TEXT })),
         errorCount: COUNT,
+        notes: list(object({ ref: TEXT, message: TEXT })),
       }),
     ),
     "202": json("The job.", shared("Job")),

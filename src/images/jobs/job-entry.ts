@@ -38,6 +38,7 @@ export class JobEntry {
   #progress = NO_PROGRESS;
   #errors: JobError[] = [];
   #errorCount = 0;
+  #notes: JobError[] = [];
   #startedAt: string | null = null;
   #endedAt: string | null = null;
 
@@ -58,6 +59,7 @@ export class JobEntry {
     entry.#progress = { ...NO_PROGRESS, done, total, bytes, bytesTotal };
     entry.#errors = [...job.errors];
     entry.#errorCount = job.errorCount;
+    entry.#notes = [...job.notes];
     entry.#startedAt = job.startedAt;
     entry.#endedAt = job.endedAt;
     return entry;
@@ -113,15 +115,20 @@ export class JobEntry {
         this.#onChange(this);
       },
       fail: (ref, message) => this.fail(ref, message),
+      note: (ref, message) => this.#note(ref, message),
     };
   }
 
   fail(ref: string, message: string): void {
     if (this.hasEnded) return;
     this.#errorCount += 1;
-    if (this.#errors.length < MAX_JOB_ERRORS) {
-      this.#errors.push({ ref: clip(ref), message: clip(message) });
-    }
+    add(this.#errors, ref, message);
+    this.#onChange(this);
+  }
+
+  #note(ref: string, message: string): void {
+    if (this.hasEnded) return;
+    add(this.#notes, ref, message);
     this.#onChange(this);
   }
 
@@ -142,14 +149,16 @@ export class JobEntry {
     this.request = undefined;
   }
 
-  /** Drops most errors of an older job. @returns whether it had more */
+  /** Drops most errors and notes of an older job. @returns whether it had more */
   trimErrors(): boolean {
-    const hasMore = this.#errors.length > MAX_LISTED_ERRORS;
-    if (hasMore) this.#errors.length = MAX_LISTED_ERRORS;
-    return hasMore;
+    const long = [this.#errors, this.#notes].filter(
+      ({ length }) => length > MAX_LISTED_ERRORS,
+    );
+    for (const texts of long) texts.length = MAX_LISTED_ERRORS;
+    return long.length > 0;
   }
 
-  /** Returns the job with at most so many of its errors. */
+  /** Returns the job with at most so many of its errors, and of its notes. */
   view(errors = MAX_JOB_ERRORS): Job {
     return {
       id: this.id,
@@ -158,8 +167,14 @@ export class JobEntry {
       ...this.#progress,
       errors: this.#errors.slice(0, errors),
       errorCount: this.#errorCount,
+      notes: this.#notes.slice(0, errors),
       startedAt: this.#startedAt,
       endedAt: this.#endedAt,
     };
   }
+}
+
+function add(texts: JobError[], ref: string, message: string): void {
+  if (texts.length >= MAX_JOB_ERRORS) return;
+  texts.push({ ref: clip(ref), message: clip(message) });
 }

@@ -37,6 +37,8 @@ export interface Job {
    */
   readonly errors: readonly JobError[];
   readonly errorCount: number;
+  /** What the lists of the job say and this server does not apply; at most as many as errors. */
+  readonly notes: readonly JobError[];
   readonly startedAt: string | null;
   readonly endedAt: string | null;
   /** When a job that waits for the pull budget of an upstream continues. */
@@ -72,6 +74,8 @@ export interface JobRun {
   report(progress: Partial<JobProgress>): void;
   /** Records a failure of one image; the work continues with the next one. */
   fail(ref: string, message: string): void;
+  /** Records a part of a list that is not applied; the job does not fail for it. */
+  note(ref: string, message: string): void;
 }
 
 /**

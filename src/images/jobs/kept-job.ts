@@ -116,8 +116,9 @@ function isEndedJob(value: unknown): value is Job {
     ["done", "total", "bytes", "bytesTotal", "errorCount"].every(isCount) &&
     (job["startedAt"] === null || isTime("startedAt")) &&
     isTime("endedAt") &&
-    Array.isArray(job["errors"]) &&
-    job["errors"].every(isJobError)
+    [job["errors"], job["notes"]].every(
+      (texts) => Array.isArray(texts) && texts.every(isJobError),
+    )
   );
 }
 

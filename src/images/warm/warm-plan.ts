@@ -64,6 +64,8 @@ export interface WarmPlan {
   readonly upstreams: readonly PlannedUpstream[];
   readonly errors: readonly JobError[];
   readonly errorCount: number;
+  /** What the lists say and this server does not apply. */
+  readonly notes: readonly JobError[];
 }
 
 export interface PlanParts extends TargetParts {
@@ -103,15 +105,20 @@ class Plan {
   readonly #images: PlannedImage[] = [];
   readonly #upstreams = new Map<string, PlannedUpstream>();
   readonly #errors: JobError[] = [];
+  readonly #notes: JobError[] = [];
   #errorCount = 0;
 
   constructor(parts: PlanParts, request: WarmRequest, signal: AbortSignal) {
     this.#parts = parts;
     this.#request = request;
     this.#signal = signal;
-    this.#targets = new WarmTargets(parts, request, (ref, message) =>
-      this.#fail(ref, message),
-    );
+    this.#targets = new WarmTargets(parts, request, {
+      fail: (ref, message) => this.#fail(ref, message),
+      note: (ref, message) => {
+        if (this.#notes.length >= MAX_JOB_ERRORS) return;
+        this.#notes.push({ ref, message });
+      },
+    });
   }
 
   async make(): Promise<WarmPlan> {
@@ -138,6 +145,7 @@ class Plan {
       upstreams: [...this.#upstreams.values()],
       errors: this.#errors,
       errorCount: this.#errorCount,
+      notes: this.#notes,
     };
   }
 

@@ -49,21 +49,26 @@ export interface TargetParts {
   readonly isOffline: () => boolean;
 }
 
-type Fail = (ref: string, message: string) => void;
+/** Receives what is to be reported of a list or of a reference. */
+export interface TargetReport {
+  /** Called with what cannot be used. */
+  fail(ref: string, message: string): void;
+  /** Called with what the lists say and this server does not apply. */
+  note(ref: string, message: string): void;
+}
 
 /** Turns lists and references into the images of a job, each once. */
 export class WarmTargets {
   readonly #parts: TargetParts;
   readonly #request: WarmRequest;
-  readonly #fail: Fail;
+  readonly #report: TargetReport;
   readonly #seen = new Set<string>();
   #isFull = false;
 
-  /** @param fail receives what cannot be used */
-  constructor(parts: TargetParts, request: WarmRequest, fail: Fail) {
+  constructor(parts: TargetParts, request: WarmRequest, report: TargetReport) {
     this.#parts = parts;
     this.#request = request;
-    this.#fail = fail;
+    this.#report = report;
   }
 
   /**
@@ -76,7 +81,8 @@ export class WarmTargets {
     readonly images: readonly WarmTarget[];
   }> {
     const { lists, refs, faults } = this.#request;
-    for (const { origin, message } of faults) this.#fail(origin, message);
+    for (const { origin, message } of faults)
+      this.#report.fail(origin, message);
     const tags: TagsTarget[] = [];
     const images: WarmTarget[] = [];
     const read = async (entry: ListEntry): Promise<void> => {
@@ -97,7 +103,10 @@ export class WarmTargets {
     for (const list of lists) {
       const parsed = await this.#parts.parseList(list, signal);
       for (const { origin, message } of parsed.faults) {
-        this.#fail(origin, message);
+        this.#report.fail(origin, message);
+      }
+      for (const { origin, message } of parsed.notes) {
+        this.#report.note(origin, message);
       }
       for (const entry of parsed.entries) await read(entry);
     }
@@ -135,8 +144,8 @@ export class WarmTargets {
       if (last === undefined) break;
     }
     const name = `${entry.origin}: ${key.upstream}/${key.repository}`;
-    if (isStale) this.#fail(name, STALE_LIST);
-    else if (selected === 0) this.#fail(name, NO_TAGS);
+    if (isStale) this.#report.fail(name, STALE_LIST);
+    else if (selected === 0) this.#report.fail(name, NO_TAGS);
     return targets;
   }
 
@@ -147,7 +156,7 @@ export class WarmTargets {
     const name = `${imageText(image)} ${wanted.join(" ")}`;
     if (this.#seen.has(name)) return [];
     if (this.#seen.size >= MAX_WARM_IMAGES) {
-      if (!this.#isFull) this.#fail(imageText(image), TOO_MANY);
+      if (!this.#isFull) this.#report.fail(imageText(image), TOO_MANY);
       this.#isFull = true;
       return [];
     }
@@ -163,7 +172,7 @@ export class WarmTargets {
     const { routes, isUpstream, isHosted } = this.#parts;
     const image = parseImageReference(text, routes);
     if (image === undefined) {
-      this.#fail(
+      this.#report.fail(
         name,
         `got ${text}; expected ${REFERENCE_FORMS}${patternHint(text)}`,
       );
@@ -172,11 +181,11 @@ export class WarmTargets {
     const { upstream } = image.key;
     if (await isHosted(upstream)) {
       // Lists of what a cluster runs name both kinds; what was pushed here is present.
-      if (!(await this.#parts.isStored(image))) this.#fail(name, HOSTED);
+      if (!(await this.#parts.isStored(image))) this.#report.fail(name, HOSTED);
       return undefined;
     }
     if (!isUpstream(upstream)) {
-      this.#fail(
+      this.#report.fail(
         name,
         `got ${upstream}, which is not among the upstreams; expected a configured registry`,
       );

@@ -80,9 +80,7 @@ class WarmRun {
     this.#parts = parts;
     this.#request = request;
     this.#run = run;
-    this.#targets = new WarmTargets(parts, request, (ref, message) =>
-      run.fail(ref, message),
-    );
+    this.#targets = new WarmTargets(parts, request, run);
     this.#images = new WarmImages(parts);
     this.#gate = new BudgetGate({
       ...parts,

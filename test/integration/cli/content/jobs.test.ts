@@ -76,6 +76,26 @@ void describe("the jobs command", () => {
     assert.equal(one.state, "done");
   });
 
+  void it("shows what the list of a job says and the mirror does not apply", async (test) => {
+    const { mirror, run } = await setUp(test);
+    const { body } = await mirror.operate("POST", "/warm", {
+      lists: [
+        {
+          name: "sync.yaml",
+          text: "registry.example:\n  tls-verify: false\n  images:\n    library/app: ['1']\n",
+        },
+      ],
+    });
+    const { id } = body as Job;
+    await endedJob(mirror, id);
+    const { stdout } = await run(id);
+    assert.match(stdout, /^state +done$/m);
+    assert.match(
+      stdout,
+      /\n\nLIST +NOTE\nsync\.yaml:2 +tls-verify is not used; /,
+    );
+  });
+
   void it("cancels a running job", async (test) => {
     const { mirror, upstream, run } = await setUp(test);
     const barrier = new Barrier();

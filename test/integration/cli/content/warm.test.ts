@@ -97,6 +97,22 @@ void describe("the command warm", () => {
     );
   });
 
+  void it("prints what a list says and the mirror does not apply", async (test) => {
+    const { cwd, run } = await setUp(test);
+    await writeFile(
+      join(cwd, "sync.yaml"),
+      `${NAME}:\n  tls-verify: false\n  images:\n    library/app: ["1"]\n`,
+    );
+    for (const isDryRun of [true, false]) {
+      const { code, stderr } = await run(["sync.yaml"], { isDryRun });
+      assert.equal(code, 0);
+      assert.match(
+        stderr,
+        /^entrepot: note: sync\.yaml:2: tls-verify is not used; .+\n$/,
+      );
+    }
+  });
+
   void it("prints the job as JSON, and nothing else", async (test) => {
     const { run } = await setUp(test);
     const { code, stdout } = await run(["app:1"], { json: true });

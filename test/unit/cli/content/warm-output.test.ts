@@ -29,6 +29,7 @@ function jobOf(changes: Partial<Job> = {}): Job {
     ],
     errors: [],
     errorCount: 0,
+    notes: [],
     startedAt: "2026-01-01T00:00:00.000Z",
     endedAt: null,
     waitsUntil: null,
@@ -110,6 +111,7 @@ void describe("a dry run", () => {
         ],
         errors: [],
         errorCount: 0,
+        notes: [],
       },
       PLAIN,
     );
@@ -152,6 +154,7 @@ void describe("a dry run", () => {
         ],
         errors: [],
         errorCount: 0,
+        notes: [],
       },
       PLAIN,
     );

@@ -131,6 +131,7 @@ const REPORT: MirrorReport = {
         running: [],
         errors: [],
         errorCount: 1,
+        notes: [],
         startedAt: "2026-01-01T23:00:00Z",
         endedAt: null,
         waitsUntil: "2026-01-02T01:00:00Z",

@@ -32,6 +32,7 @@ function setUp() {
         signal,
         report: (reported) => void progress.push(reported),
         fail: () => undefined,
+        note: () => undefined,
       });
       ends.push(ended.catch((error: unknown) => error));
       return ended;

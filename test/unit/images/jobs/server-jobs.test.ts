@@ -103,6 +103,7 @@ void describe("jobs of the server", () => {
       running: [],
       errors: [],
       errorCount: 0,
+      notes: [],
       startedAt: "2026-01-01T00:00:01.000Z",
       endedAt: "2026-01-01T00:00:01.000Z",
       waitsUntil: null,
@@ -247,6 +248,22 @@ void describe("jobs of the server", () => {
       await scene.ended((await scene.jobs.start("warm", n)).id);
     }
     assert.equal(scene.jobs.get(id)?.errors.length, 10);
+    await scene.jobs.stop();
+    const next = new Scene(scene.index);
+    await next.jobs.resume();
+    assert.deepEqual(next.jobs.get(id), scene.jobs.get(id));
+  });
+
+  void it("keep a bounded number of notes, and do not fail for them", async () => {
+    const scene = new Scene();
+    scene.outcomes.set("noted", (run) => {
+      for (let n = 0; n < MAX_JOB_ERRORS + 5; n++) run.note(`a:${n}`, "unused");
+    });
+    const { id } = await scene.jobs.start("warm", "noted");
+    const { state, notes } = await scene.ended(id);
+    assert.deepEqual([state, notes.length], ["done", MAX_JOB_ERRORS]);
+    const listed = scene.jobs.list({ n: 1, last: undefined }).items[0];
+    assert.equal(listed?.notes.length, 10);
     await scene.jobs.stop();
     const next = new Scene(scene.index);
     await next.jobs.resume();

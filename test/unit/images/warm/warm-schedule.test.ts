@@ -28,6 +28,7 @@ function jobOf(id: string, endedAt: string | null): Job {
     running: [],
     errors: [],
     errorCount: 0,
+    notes: [],
     startedAt: null,
     endedAt,
     waitsUntil: null,

@@ -54,6 +54,7 @@ const REQUEST: WarmRequest = {
 
 class Scene {
   readonly failures: [string, string][] = [];
+  readonly notes: [string, string][] = [];
   parsed: Partial<ParsedList> = {};
   pages: readonly (readonly string[])[] = [];
   isStale = false;
@@ -86,8 +87,13 @@ class Scene {
         },
       },
     };
-    return new WarmTargets(parts, { ...REQUEST, ...request }, (...failure) =>
-      this.failures.push(failure),
+    return new WarmTargets(
+      parts,
+      { ...REQUEST, ...request },
+      {
+        fail: (...failure) => this.failures.push(failure),
+        note: (...note) => this.notes.push(note),
+      },
     );
   }
 
@@ -197,6 +203,7 @@ void describe("the images of a warm job", () => {
         { kind: "reference", ref: "A:1", origin: "l.yaml:7", platforms: [] },
       ],
       faults: [{ origin: "l.yaml:3", message: "got a; expected b" }],
+      notes: [{ origin: "l.yaml:2", message: "a is not used" }],
     };
     await scene.images({
       lists: [{ name: "l.yaml", text: "" }],
@@ -206,6 +213,7 @@ void describe("the images of a warm job", () => {
       scene.failures.map(([name]) => name),
       ["gone.yaml", "l.yaml:3", "l.yaml:7: A:1"],
     );
+    assert.deepEqual(scene.notes, [["l.yaml:2", "a is not used"]]);
   });
 
   void it("are the selected tags of all pages of a current list", async () => {
