@@ -1,4 +1,5 @@
 import type { Digest } from "../../../oci/digest.ts";
+import { RegistryError } from "../../../oci/errors.ts";
 import type { ChildDescriptor } from "../../../oci/descriptor.ts";
 import { isIndex } from "../../../oci/media-type.ts";
 import { coversPlatform, isUnknownPlatform } from "../../../oci/platform.ts";
@@ -21,6 +22,8 @@ export interface CollectedImage {
 
 /** Indexes in an index; real ones have no second level. */
 const MAX_DEPTH = 8;
+/** Manifests and blobs of one image, each as often as it is named: more than a bundle may have. */
+const MAX_NAMED_PARTS = 200_000;
 
 interface Collecting {
   readonly parts: Map<Digest, number>;
@@ -33,14 +36,17 @@ interface Collecting {
 /**
  * Collects an image: its manifest and blobs; of an index, the children of the wanted platforms, or those
  * that are completely stored if none is named. An image without an index is collected whole.
+ *
+ * @throws RegistryError if it names too many parts, as indexes do that share their children over many levels
  */
 export async function collectImage(
   content: StoredContent,
   key: RepositoryKey,
   manifest: StoredManifest,
   platforms: readonly string[],
+  maxNamedParts = MAX_NAMED_PARTS,
 ): Promise<CollectedImage> {
-  const collector = new Collector(content, key);
+  const collector = new Collector(content, key, maxNamedParts);
   const { parts, manifests, missing, matched, offered } =
     await collector.collect(manifest, platforms, 0);
   const isSelective = manifest.parsed?.kind === "index";
@@ -58,10 +64,17 @@ export async function collectImage(
 class Collector {
   readonly #content: StoredContent;
   readonly #key: RepositoryKey;
+  readonly #maxNamedParts: number;
+  #namedParts = 0;
 
-  constructor(content: StoredContent, key: RepositoryKey) {
+  constructor(
+    content: StoredContent,
+    key: RepositoryKey,
+    maxNamedParts: number,
+  ) {
     this.#content = content;
     this.#key = key;
+    this.#maxNamedParts = maxNamedParts;
   }
 
   async collect(
@@ -77,6 +90,13 @@ class Collector {
       offered: new Set(),
     };
     const children = manifest.parsed?.children ?? [];
+    this.#namedParts += children.length;
+    if (this.#namedParts > this.#maxNamedParts) {
+      throw new RegistryError("MANIFEST_INVALID", {
+        status: 400,
+        detail: `got an image that names more than ${this.#maxNamedParts} manifests and blobs, ${manifest.digest} among them; expected fewer`,
+      });
+    }
     for (const child of children) {
       if (child.role === "blob") await this.#collectBlob(child, collecting);
     }

@@ -40,6 +40,8 @@ export interface PlanParts extends SelectionParts, StoredContentParts {
   readonly hosted: Pick<HostedImages, "isHosted">;
   /** Default {@link MAX_BLOBS}. */
   readonly maxBlobs?: number;
+  /** Of one image, each as often as it is named. Default: 200 000. */
+  readonly maxNamedParts?: number;
 }
 
 /** The content of a bundle, which stays stored until the release. */
@@ -159,6 +161,7 @@ class ExportPlanner {
         next.image.key,
         manifest,
         next.platforms,
+        this.#parts.maxNamedParts,
       );
       const reason = incompleteness(collected);
       if (reason !== undefined) {

@@ -5,6 +5,7 @@ import { openBundle } from "../../../../src/images/bundles/export/export-bundle.
 import { WrongBlobError } from "../../../../src/images/bundles/export/stored-member.ts";
 import { type Digest, digestOf } from "../../../../src/oci/digest.ts";
 import { RegistryError } from "../../../../src/oci/errors.ts";
+import { OCI_INDEX } from "../../../../src/oci/media-type.ts";
 import { referrersTag } from "../../../../src/oci/reference.ts";
 import {
   blobsOf,
@@ -21,6 +22,8 @@ import {
   buildIndex,
   buildMultiArch,
   buildReferrersIndex,
+  descriptorJson,
+  manifestOf,
   type TestImage,
   type TestIndex,
 } from "../../../support/image-builder.ts";
@@ -358,6 +361,52 @@ void describe("an exported bundle", () => {
         `got more than ${count - 1} blobs or 10000 images; expected fewer: export them in several bundles`,
       ),
     );
+  });
+
+  void it("is refused if indexes name the same children over and over", async (test) => {
+    const scene = await exportScene(test);
+    await storeIndex(scene, two, multi, tag("1"));
+    // Each level has two indexes, which both name both indexes of the level below.
+    let level = [multi.manifest];
+    for (let depth = 0; depth < 7; depth++) {
+      const below = level;
+      level = ["a", "b"].map((seed) =>
+        manifestOf(
+          {
+            schemaVersion: 2,
+            mediaType: OCI_INDEX,
+            manifests: below.map(descriptorJson),
+            annotations: { seed },
+          },
+          OCI_INDEX,
+        ),
+      );
+      for (const manifest of level) await storeManifest(scene, two, manifest);
+    }
+    const [top] = level;
+    assert(top !== undefined);
+    const ref = `two.example/team/app@${top.digest}`;
+    const open = (maxNamedParts: number) =>
+      openBundle(
+        { ...scene.parts, maxNamedParts },
+        {
+          refs: [ref],
+          lists: [],
+          platforms: [],
+          withReferrers: false,
+          since: undefined,
+        },
+        { signal: new AbortController().signal },
+      );
+    (await open(2_000)).archive.destroy();
+    await assert.rejects(open(100), (error) => {
+      assert(error instanceof RegistryError);
+      assert.match(
+        error.detail ?? "",
+        /got an image that names more than 100 manifests and blobs/,
+      );
+      return true;
+    });
   });
 
   void it("ends with the signal", async (test) => {
