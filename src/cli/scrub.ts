@@ -1,12 +1,10 @@
 import type { ScrubReport } from "../storage/scrub-report.ts";
 import { RootInUseError } from "../storage/storage-root-errors.ts";
-import { homedir } from "node:os";
 import type { Writable } from "node:stream";
 import { scrubStoppedStorage } from "../app/open-storage.ts";
 import type { Config } from "../config/config.ts";
+import { loadCommandConfig } from "./command-config.ts";
 import type { CommandOutput } from "./declare-command.ts";
-import { formatFault } from "../config/fault.ts";
-import { loadConfig } from "../config/load.ts";
 import { systemClock } from "../telemetry/clock.ts";
 import {
   findRunningMirror,
@@ -37,20 +35,12 @@ export interface ScrubCommandOptions {
  *   does not answer holds the root; 2 if the scrub failed
  */
 export async function runScrub(options: ScrubCommandOptions): Promise<number> {
-  const { env, cwd, stdout, stderr, isRepair, json } = options;
-  const loaded = await loadConfig({
-    configFile: options.configFile,
-    env,
-    cwd,
-    home: homedir(),
-  });
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
-    return 2;
-  }
+  const { env, stdout, stderr, isRepair, json } = options;
+  const config = await loadCommandConfig(options);
+  if (config === undefined) return 2;
   let report: ScrubReport;
   try {
-    report = await scrub(loaded.config, isRepair);
+    report = await scrub(config, isRepair);
   } catch (error) {
     const message = messageOf(error);
     await writeOut(stderr, `entrepot: ${message}\n`);

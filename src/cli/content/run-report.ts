@@ -1,9 +1,7 @@
-import { homedir } from "node:os";
 import type { Config } from "../../config/config.ts";
-import { formatFault } from "../../config/fault.ts";
-import { loadConfig } from "../../config/load.ts";
 import { RootInUseError } from "../../storage/storage-root-errors.ts";
 import { messageOf } from "../../telemetry/error-record.ts";
+import { loadCommandConfig } from "../command-config.ts";
 import type { CommandIo } from "../declare-command.ts";
 import { Failed } from "../images/image-backend.ts";
 import { type OutputStyle, outputStyle } from "../output/output-style.ts";
@@ -31,14 +29,11 @@ export async function runReport(
   options: ReportOptions,
   work: (config: Config) => Promise<Report>,
 ): Promise<number> {
-  const { env, cwd, stdout, stderr, configFile } = options;
-  const loaded = await loadConfig({ configFile, env, cwd, home: homedir() });
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
-    return 2;
-  }
+  const { env, stdout, stderr } = options;
+  const config = await loadCommandConfig(options);
+  if (config === undefined) return 2;
   try {
-    const { json, text } = await work(loaded.config);
+    const { json, text } = await work(config);
     await writeOut(
       stdout,
       options.json

@@ -1,12 +1,11 @@
 import { homedir } from "node:os";
-import { formatFault } from "../../config/fault.ts";
-import { loadConfig } from "../../config/load.ts";
 import type { Job } from "../../images/jobs/job.ts";
 import type { ListFormat } from "../../images/lists/list-entry.ts";
 import type { WarmPlan } from "../../images/warm/warm-plan.ts";
 import { MAX_WARM_BYTES } from "../../images/warm/warm-request.ts";
 import { PLATFORM_PATTERN } from "../../oci/platform.ts";
 import { messageOf } from "../../telemetry/error-record.ts";
+import { loadCommandConfig } from "../command-config.ts";
 import type { CommandIo } from "../declare-command.ts";
 import { sizeText } from "../output/amounts.ts";
 import { Failed } from "../images/image-backend.ts";
@@ -45,17 +44,9 @@ export interface WarmOptions extends CommandIo {
  *   2 wrong usage or invalid configuration
  */
 export async function runWarm(options: WarmOptions): Promise<number> {
-  const { env, cwd, stderr } = options;
-  const loaded = await loadConfig({
-    configFile: options.configFile,
-    env,
-    cwd,
-    home: homedir(),
-  });
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) stderr.write(`${formatFault(fault)}\n`);
-    return 2;
-  }
+  const { stderr } = options;
+  const config = await loadCommandConfig(options);
+  if (config === undefined) return 2;
   try {
     checkPlatforms(options.platforms);
     const args = await readWarmArguments(options.args, {
@@ -63,11 +54,11 @@ export async function runWarm(options: WarmOptions): Promise<number> {
       home: homedir(),
     });
     const body = orderOf(args, options);
-    const ask = await findRunningMirror(loaded.config);
+    const ask = await findRunningMirror(config);
     if (ask === undefined) {
       throw new Failed(
         1,
-        `warm needs a running mirror, and ${unreachableText(loaded.config.operator)}; start it with 'entrepot serve'`,
+        `warm needs a running mirror, and ${unreachableText(config.operator)}; start it with 'entrepot serve'`,
       );
     }
     return options.isDryRun

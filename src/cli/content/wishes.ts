@@ -69,7 +69,7 @@ async function readWishes(config: Config): Promise<readonly Wish[]> {
 /** Most wanted first. */
 function wishTable(wishes: readonly Wish[], style: OutputStyle): string {
   if (wishes.length === 0) {
-    return "every image that clients asked for could be had\n";
+    return "no image that clients asked for is missing\n";
   }
   return tableText(
     [

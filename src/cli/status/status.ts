@@ -1,9 +1,7 @@
-import { homedir } from "node:os";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config } from "../../config/config.ts";
-import { formatFault } from "../../config/fault.ts";
-import { loadConfig } from "../../config/load.ts";
 import { messageOf } from "../../telemetry/error-record.ts";
+import { loadCommandConfig } from "../command-config.ts";
 import type { CommandIo } from "../declare-command.ts";
 import { outputStyle } from "../output/output-style.ts";
 import { findRunningMirror, unreachableText } from "../running-mirror.ts";
@@ -38,20 +36,12 @@ export interface StatusOptions {
  */
 export async function runStatus(options: StatusOptions): Promise<number> {
   const { io, watch } = options;
-  const { env, cwd, stderr } = io;
-  const loaded = await loadConfig({
+  const { stderr } = io;
+  const config = await loadCommandConfig({
+    ...io,
     configFile: options.configFile,
-    env,
-    cwd,
-    home: homedir(),
   });
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) {
-      await writeOut(stderr, `${formatFault(fault)}\n`);
-    }
-    return 2;
-  }
-  const { config } = loaded;
+  if (config === undefined) return 2;
   let first: MirrorReport;
   try {
     first = await reportOf(config);

@@ -162,7 +162,7 @@ void describe("entrepot import", () => {
     assert.deepEqual([ended.code, ended.stderr], [0, ""]);
     await pullImage(mirror, "registry.example/library/app", "1");
     const again = await run(site, "layout");
-    assert.match(again.stdout, /everything was stored before/);
+    assert.match(again.stdout, /every blob was stored before/);
     const images = await mirror.operate("GET", "/images");
     const [listed] = (images.body as { images: { pinned: boolean }[] }).images;
     assert.equal(listed?.pinned, true);

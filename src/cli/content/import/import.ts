@@ -171,7 +171,7 @@ function reportText({ images, blobs, bytes }: ImportReport): string {
   if (more > 0) lines.push(`and ${more} more\n`);
   const added =
     blobs === 0
-      ? "everything was stored before"
+      ? "every blob was stored before"
       : `${countText(blobs, "blob", "blobs")} added, ${sizeText(bytes)}`;
   return `${lines.join("")}imported ${countText(images.length, "image", "images")}: ${added}\n`;
 }

@@ -30,7 +30,7 @@ export async function translateRegistryConfig(file: string): Promise<string> {
   if (translated === undefined) {
     throw new Failed(
       2,
-      `${file}: got another file; expected a configuration of Distribution, which has the keys version and storage`,
+      `${file}: got a file without the keys version and storage; expected a configuration of Distribution`,
     );
   }
   const { stringify } = await import("yaml");

@@ -35,7 +35,7 @@ export function takeoverText(report: {
     `${printable(source)} ${isDryRun ? "would be" : "was"} taken over as ${target}: ${countText(counts.repositories, "repository", "repositories")}, ${countText(counts.tags, "tag", "tags")}, ${countText(counts.manifests, "manifest", "manifests")}`,
     ...line(linkedBlobs, `${would}linked without a copy`, linkedBytes),
     ...line(counts.copiedBlobs, `${would}copied`, counts.copiedBytes),
-    ...line(counts.presentBlobs, "stored before or used again", undefined),
+    ...line(counts.presentBlobs, "stored before or shared", undefined),
   ];
   if (counts.incomplete > 0) {
     lines.push(

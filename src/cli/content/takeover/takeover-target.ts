@@ -139,7 +139,7 @@ export interface OpenTakeover {
   close(): Promise<void>;
 }
 
-interface TakeoverRequest {
+export interface TakeoverRequest {
   readonly target: TakeoverRegistry;
   readonly tree: string;
   readonly isDryRun: boolean;

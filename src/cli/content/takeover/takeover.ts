@@ -11,12 +11,18 @@ import { RootInUseError } from "../../../storage/storage-root-errors.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
 import { CommandAudit } from "../../command-audit.ts";
 import { loadCommandConfig } from "../../command-config.ts";
-import type { CommandIo } from "../../declare-command.ts";
+import type { CommandIo, CommandOutput } from "../../declare-command.ts";
 import { Failed } from "../../images/image-backend.ts";
 import { ProgressLine } from "../../output/progress-line.ts";
 import { writeOut } from "../../write-out.ts";
+import { stopSignal } from "../stop-signal.ts";
 import { problemText, progressText, takeoverText } from "./takeover-output.ts";
-import { openTakeover, readTarget, targetText } from "./takeover-target.ts";
+import {
+  openTakeover,
+  readTarget,
+  type TakeoverRequest,
+  targetText,
+} from "./takeover-target.ts";
 
 export interface TakeoverCommand extends CommandIo {
   readonly dir: string | undefined;
@@ -74,6 +80,8 @@ function checkOnlyTranslation({
 
 interface TakeoverReport {
   readonly counts: TakeoverCounts;
+  /** The first of them. */
+  readonly problems: readonly TakeoverProblem[];
   readonly warnings: readonly string[];
 }
 
@@ -98,39 +106,18 @@ async function takeOver(
       `got ${source}; expected the storage folder of a Distribution registry, which has docker/registry/v2 with the folders blobs and repositories`,
     );
   }
-  const problems: TakeoverProblem[] = [];
-  const progress = new ProgressLine(stderr);
   const audit = new CommandAudit(config.audit?.file, stderr);
   if (!isDryRun) await audit.open();
-  const { counts, warnings } = await withStopSignals(
-    async (signal): Promise<TakeoverReport> => {
-      const opened = await openTakeover(config, { target, tree, isDryRun });
-      try {
-        const taken = await takeOverFolder({
-          tree,
-          target: opened.target,
-          signal,
-          onProblem: (problem) => {
-            if (problems.length < MAX_LISTED_PROBLEMS) problems.push(problem);
-            progress.print(`${problemText(problem)}\n`);
-          },
-          onProgress: (state) =>
-            progress.show((seconds) => progressText(state, seconds)),
-        });
-        return { counts: taken, warnings: await opened.findWarnings(taken) };
-      } finally {
-        progress.end();
-        await opened.close();
-      }
-    },
-  );
+  const taken = await takeOverTree(config, { target, tree, isDryRun }, stderr);
+  const { counts, problems, warnings } = taken;
+  const name = targetText(target);
   if (!isDryRun) {
     const { tags, manifests, blobs, bytes } = counts;
     audit.record({
       event: "taken-over",
       client: "command-line",
       source,
-      target: targetText(target),
+      target: name,
       tags,
       manifests,
       blobs,
@@ -141,37 +128,53 @@ async function takeOver(
   for (const warning of warnings) {
     await writeOut(stderr, `entrepot: ${warning}\n`);
   }
-  const report = { source, target: targetText(target), isDryRun, counts };
   await writeOut(
     stdout,
     json
-      ? `${JSON.stringify({ source, target: report.target, dryRun: isDryRun, ...counts, problems, warnings }, undefined, 2)}\n`
-      : takeoverText(report),
+      ? `${JSON.stringify({ source, target: name, dryRun: isDryRun, ...counts, problems, warnings }, undefined, 2)}\n`
+      : takeoverText({ source, target: name, isDryRun, counts }),
   );
   return counts.problemCount === 0 ? 0 : 1;
 }
 
-/** Ends the work at an interrupt, so that the storage is closed; what was taken over stays. */
-async function withStopSignals<T>(
-  work: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  const stop = new AbortController();
-  const onSignal = (): void =>
-    stop.abort(
-      new Failed(1, "stopped; the same command continues where it stopped"),
-    );
-  const names = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
-  for (const name of names) process.once(name, onSignal);
+/**
+ * Takes a folder over, and prints its problems. What was taken over before a stop stays.
+ *
+ * @throws Failed if the command is stopped; RootInUseError, StorageError, IndexError
+ */
+async function takeOverTree(
+  config: Config,
+  request: TakeoverRequest,
+  stderr: CommandOutput,
+): Promise<TakeoverReport> {
+  const problems: TakeoverProblem[] = [];
+  const progress = new ProgressLine(stderr);
+  using stop = stopSignal(
+    new Failed(1, "stopped; the same command continues where it stopped"),
+  );
+  const opened = await openTakeover(config, request);
   try {
-    return await work(stop.signal);
+    const counts = await takeOverFolder({
+      tree: request.tree,
+      target: opened.target,
+      signal: stop.signal,
+      onProblem: (problem) => {
+        if (problems.length < MAX_LISTED_PROBLEMS) problems.push(problem);
+        progress.print(`${problemText(problem)}\n`);
+      },
+      onProgress: (state) =>
+        progress.show((seconds) => progressText(state, seconds)),
+    });
+    return { counts, problems, warnings: await opened.findWarnings(counts) };
   } finally {
-    for (const name of names) process.off(name, onSignal);
+    progress.end();
+    await opened.close();
   }
 }
 
 function failureText(error: unknown): string {
   if (error instanceof RootInUseError) {
-    return `${error.message}; stop the mirror first, a take-over works on its storage root`;
+    return `${error.message}; stop the mirror first: a take-over works on its storage root`;
   }
   return isFull(error)
     ? `${messageOf(error)}; make room on the disk of the storage root, then the same command continues`

@@ -1,8 +1,7 @@
-import { homedir, hostname } from "node:os";
+import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { formatFault } from "../../../config/fault.ts";
-import { loadConfig } from "../../../config/load.ts";
 import { messageOf } from "../../../telemetry/error-record.ts";
+import { loadCommandConfig } from "../../command-config.ts";
 import type { CommandIo } from "../../declare-command.ts";
 import { writeOut } from "../../write-out.ts";
 import { isRefused } from "./client-address.ts";
@@ -47,19 +46,12 @@ export async function runClientConfig(
     await writeOut(io.stderr, `entrepot: ${usage}\n`);
     return 2;
   }
-  const loaded = await loadConfig({
+  const config = await loadCommandConfig({
+    ...io,
     configFile: options.configFile,
-    env: io.env,
-    cwd: io.cwd,
-    home: homedir(),
   });
-  if (!loaded.ok) {
-    for (const fault of loaded.faults) {
-      await writeOut(io.stderr, `${formatFault(fault)}\n`);
-    }
-    return 2;
-  }
-  const mirror = await readMirrorForClients(loaded.config, {
+  if (config === undefined) return 2;
+  const mirror = await readMirrorForClients(config, {
     address: options.address,
     caFile:
       options.caFile === undefined

@@ -70,7 +70,7 @@ void describe("the wishes command", () => {
     const { mirror, run } = await setUp(test);
     assert.deepEqual(await run(), {
       code: 0,
-      stdout: "every image that clients asked for could be had\n",
+      stdout: "no image that clients asked for is missing\n",
       stderr: "",
     });
     await wish(mirror);
