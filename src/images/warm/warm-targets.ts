@@ -1,5 +1,5 @@
 import type { Mirror } from "../../mirror/mirror.ts";
-import { parseTag, type RepositoryKey } from "../../oci/reference.ts";
+import { parseTag, type RepositoryKey, type Tag } from "../../oci/reference.ts";
 import type { Routes } from "../../routing/routes.ts";
 import {
   type ImageReference,
@@ -124,9 +124,8 @@ export class WarmTargets {
   ): Promise<readonly WarmTarget[]> {
     const { mirror, isOffline } = this.#parts;
     if (!isOffline()) await unlessAborted(mirror.refreshTagList(key), signal);
-    const targets: WarmTarget[] = [];
+    const selected: Tag[] = [];
     let isStale = false;
-    let selected = 0;
     for (let last: string | undefined; ;) {
       const answer = await unlessAborted(
         mirror.listTags(key, { n: TAGS_PER_PAGE, last }),
@@ -136,17 +135,18 @@ export class WarmTargets {
       for (const text of answer.page.entries) {
         const tag = parseTag(text);
         if (tag === undefined || !entry.selects(tag)) continue;
-        selected += 1;
-        const image = { key, reference: { kind: "tag", tag } } as const;
-        targets.push(...this.#add(image, entry));
+        selected.push(tag);
       }
       last = answer.page.nextLast;
       if (last === undefined) break;
     }
     const name = `${entry.origin}: ${key.upstream}/${key.repository}`;
     if (isStale) this.#report.fail(name, STALE_LIST);
-    else if (selected === 0) this.#report.fail(name, NO_TAGS);
-    return targets;
+    else if (selected.length === 0) this.#report.fail(name, NO_TAGS);
+    // Only after the last page: what is added by an attempt that fails would be missing in the next.
+    return selected.flatMap((tag) =>
+      this.#add({ key, reference: { kind: "tag", tag } }, entry),
+    );
   }
 
   /** Returns the target, unless the job has it already or has too many. */

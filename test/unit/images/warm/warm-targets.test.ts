@@ -59,6 +59,8 @@ class Scene {
   pages: readonly (readonly string[])[] = [];
   isStale = false;
   isOffline = false;
+  /** The page at which the list fails. */
+  failsAt: number | undefined;
   refreshed = 0;
   hosted = new Set(["local"]);
   stored = new Set(["local/app:1"]);
@@ -77,6 +79,7 @@ class Scene {
         },
         listTags: async (_key, { last }): Promise<TagsAnswer> => {
           const at = Number(last ?? 0);
+          if (at === this.failsAt) throw new Error("the index is busy");
           const next = at + 1 < this.pages.length ? String(at + 1) : undefined;
           return {
             page: { entries: this.pages[at] ?? [], nextLast: next },
@@ -103,6 +106,14 @@ class Scene {
   }
 
   async expand(selects: (tag: string) => boolean): Promise<readonly string[]> {
+    const expand = await this.expansion(selects);
+    return expand();
+  }
+
+  /** Returns a function that expands the same entry of the same job each time. */
+  async expansion(
+    selects: (tag: string) => boolean,
+  ): Promise<() => Promise<readonly string[]>> {
     this.parsed = {
       entries: [
         {
@@ -120,8 +131,10 @@ class Scene {
     const { tags } = await targets.read(NEVER);
     const [first] = tags;
     assert(first !== undefined);
-    const found = await targets.expand(first, NEVER);
-    return found.map(({ image }) => imageText(image));
+    return async () => {
+      const found = await targets.expand(first, NEVER);
+      return found.map(({ image }) => imageText(image));
+    };
   }
 }
 
@@ -225,6 +238,19 @@ void describe("the images of a warm job", () => {
     ]);
     assert.equal(scene.refreshed, 1);
     assert.deepEqual(scene.failures, []);
+  });
+
+  void it("are all selected again when a list failed after its first page", async () => {
+    const scene = new Scene();
+    scene.pages = [["1.0"], ["2.0"]];
+    scene.failsAt = 1;
+    const expand = await scene.expansion(() => true);
+    await assert.rejects(expand(), /the index is busy/);
+    scene.failsAt = undefined;
+    assert.deepEqual(await expand(), [
+      "quay.io/team/app:1.0",
+      "quay.io/team/app:2.0",
+    ]);
   });
 
   void it("are reported if the list of tags is not current, or selects nothing", async () => {
