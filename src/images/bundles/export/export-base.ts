@@ -18,18 +18,17 @@ export type HeldBlobs = ReadonlyMap<string, ReadonlySet<Digest>>;
  * may not use them. A manifest whose bytes are neither given nor stored names none: its blobs are written
  * again.
  *
+ * @param registries others are not needed
  * @throws IndexError, StorageError
  */
 export async function readBase(
   parts: BaseParts,
   base: BundleBase,
+  registries: Pick<ReadonlySet<string>, "has">,
 ): Promise<HeldBlobs> {
   const pace = new Pace();
   const held = new Map<string, Set<Digest>>();
-  const referrers: {
-    readonly digest: Digest;
-    readonly content: BaseContent;
-  }[] = [];
+  const referrers = new Map<Digest, Referrer[]>();
   const add = (registry: string, digest: Digest, content?: BaseContent) => {
     const blobs = held.get(registry) ?? new Set();
     held.set(registry, blobs.add(digest));
@@ -37,22 +36,30 @@ export async function readBase(
   };
   for (const { digest, registry, content } of base.manifests) {
     await pace.step();
+    if (registry !== undefined && !registries.has(registry)) continue;
     const read = content ?? (await readContent(parts, digest));
     if (registry !== undefined) add(registry, digest, read);
-    else if (read !== undefined) referrers.push({ digest, content: read });
+    else if (read?.subject !== undefined) {
+      const others = referrers.get(read.subject) ?? [];
+      referrers.set(read.subject, others);
+      others.push({ digest, content: read });
+    }
   }
-  // A referrer may be the subject of another one, in any order.
-  for (let before = -1; before !== sizeOf(held);) {
-    before = sizeOf(held);
-    for (const { digest, content } of referrers) {
-      for (const [registry, blobs] of held) {
-        const { subject } = content;
-        if (subject === undefined || !blobs.has(subject)) continue;
+  for (const [registry, blobs] of held) {
+    // A referrer may be the subject of another one: the loop reaches what is added meanwhile.
+    for (const subject of blobs) {
+      await pace.step();
+      for (const { digest, content } of referrers.get(subject) ?? []) {
         add(registry, digest, content);
       }
     }
   }
   return held;
+}
+
+interface Referrer {
+  readonly digest: Digest;
+  readonly content: BaseContent;
 }
 
 /** Returns what a manifest says for {@link BaseManifest.content}. */
@@ -77,10 +84,4 @@ async function readContent(
   const bytes = await blobs.read(digest, row.sizeBytes);
   const parsed = bytes && parseManifest(bytes, row.mediaType);
   return parsed?.ok === true ? baseContent(parsed) : undefined;
-}
-
-function sizeOf(held: HeldBlobs): number {
-  let size = 0;
-  for (const blobs of held.values()) size += blobs.size;
-  return size;
 }

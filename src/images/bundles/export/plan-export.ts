@@ -111,7 +111,7 @@ class ExportPlanner {
 
   async end(): Promise<ExportPlan> {
     const { since } = this.#request;
-    const held = since && (await readBase(this.#parts, since));
+    const held = since && (await readBase(this.#parts, since, this.#needed));
     const blobs = new Map<Digest, number>();
     const omitted = new Map<Digest, number>();
     for (const [digest, sizeBytes] of this.#blobs) {

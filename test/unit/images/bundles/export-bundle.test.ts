@@ -472,13 +472,16 @@ void describe("the blobs of an earlier bundle", () => {
   void it("are those of its manifests, also of manifests that are no longer stored", async (test) => {
     const { parts } = await exportScene(test);
     const content = { blobs: [layer], subject: undefined };
-    const held = await readBase(parts, {
-      indexDigest: other,
-      manifests: [
-        { digest: image, registry, content },
-        { digest: other, registry: "two.example", content: undefined },
-      ],
-    });
+    const manifests = [
+      { digest: image, registry, content },
+      { digest: other, registry: "two.example", content: undefined },
+      { digest: other, registry: "unneeded.example", content: undefined },
+    ];
+    const held = await readBase(
+      parts,
+      { indexDigest: other, manifests },
+      new Set([registry, "two.example"]),
+    );
     assert.deepEqual(
       held,
       new Map([
@@ -490,19 +493,43 @@ void describe("the blobs of an earlier bundle", () => {
 
   void it("are those of its referrers, for the registries of their subjects", async (test) => {
     const { parts } = await exportScene(test);
-    const held = await readBase(parts, {
-      indexDigest: other,
-      manifests: [
-        baseReferrer(witness, signature),
-        baseReferrer(signature, image),
-        baseReferrer(layer, other),
-        { digest: image, registry, content: undefined },
-      ],
-    });
+    const manifests = [
+      baseReferrer(witness, signature),
+      baseReferrer(signature, image),
+      baseReferrer(layer, other),
+      { digest: image, registry, content: undefined },
+    ];
+    const held = await readBase(
+      parts,
+      { indexDigest: other, manifests },
+      new Set([registry]),
+    );
     assert.deepEqual(
       held,
       new Map([[registry, new Set([image, signature, witness])]]),
     );
+  });
+
+  void it("are found along a chain of very many referrers", async (test) => {
+    const { parts } = await exportScene(test);
+    const chain = Array.from({ length: 100_000 }, (_, at) =>
+      digestOf(Buffer.from(String(at))),
+    );
+    const manifests = chain.map((digest, at) =>
+      baseReferrer(digest, chain[at + 1] ?? image),
+    );
+    const held = await readBase(
+      parts,
+      {
+        indexDigest: other,
+        manifests: [
+          ...manifests,
+          { digest: image, registry, content: undefined },
+        ],
+      },
+      new Set([registry]),
+    );
+    assert.equal(held.get(registry)?.size, 100_001);
   });
 });
 
