@@ -4,6 +4,7 @@ import type { Config, ListenAddress, Secret } from "../config/config.ts";
 
 /** Time-outs of requests to the mirror. */
 const TIMEOUTS = {
+  /** Also of the requests that follow a job: they read the memory of the mirror. */
   statusMs: 5_000,
   /** An eviction waits for the disk, a refresh for an upstream. */
   orderMs: 10 * 60_000,
@@ -20,6 +21,8 @@ const LONG_PATHS: ReadonlySet<string> = new Set([
   GC_PATH,
   WARM_PATH,
 ]);
+const STATUS_PATH = "/api/v1/status";
+export const JOBS_PATH = "/api/v1/jobs";
 export const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 
 export interface OperatorAnswer {
@@ -52,12 +55,12 @@ export async function findRunningMirror(
       path,
       body,
       token,
-      timeoutMs: LONG_PATHS.has(path) ? timeouts.scrubMs : timeouts.orderMs,
+      timeoutMs: timeoutOf(method, path, timeouts),
     });
   try {
     const { status, body } = await askOperator(listen, {
       method: "GET",
-      path: "/api/v1/status",
+      path: STATUS_PATH,
       body: undefined,
       token,
       timeoutMs: timeouts.statusMs,
@@ -68,6 +71,16 @@ export async function findRunningMirror(
   } catch {
     return undefined;
   }
+}
+
+function timeoutOf(
+  method: string,
+  path: string,
+  { statusMs, orderMs, scrubMs }: typeof TIMEOUTS,
+): number {
+  if (LONG_PATHS.has(path)) return scrubMs;
+  const isQuick = path === STATUS_PATH || path.startsWith(JOBS_PATH);
+  return method === "GET" && isQuick ? statusMs : orderMs;
 }
 
 /** Describes why {@link findRunningMirror} found no mirror. */

@@ -4,7 +4,7 @@ import { confirmOnTerminal } from "../confirm.ts";
 import type { CommandIo } from "../declare-command.ts";
 import { Failed } from "../images/image-backend.ts";
 import { outputStyle } from "../output/output-style.ts";
-import { type AskMirror, problemText } from "../running-mirror.ts";
+import { type AskMirror, JOBS_PATH, problemText } from "../running-mirror.ts";
 import { writeOut } from "../write-out.ts";
 import {
   BarProgress,
@@ -106,7 +106,7 @@ class JobPoll {
 
   /** @throws Failed; another error if the mirror does not answer, or not yet */
   async #get(): Promise<Job> {
-    const { status, body } = await this.#ask("GET", `/api/v1/jobs/${this.#id}`);
+    const { status, body } = await this.#ask("GET", `${JOBS_PATH}/${this.#id}`);
     if (status === 200) return body as Job;
     if (status === 503) throw new Error("the mirror is starting");
     throw new Failed(
@@ -130,7 +130,7 @@ async function offerCancel(
     left,
   ]);
   if (answer === "agreed") {
-    await ask("DELETE", `/api/v1/jobs/${id}`);
+    await ask("DELETE", `${JOBS_PATH}/${id}`);
     return true;
   }
   await writeOut(

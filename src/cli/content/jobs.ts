@@ -11,6 +11,7 @@ import { type Cell, fieldsText, tableText } from "../output/table.ts";
 import {
   type AskMirror,
   findRunningMirror,
+  JOBS_PATH,
   unreachableText,
 } from "../running-mirror.ts";
 import {
@@ -55,7 +56,7 @@ export function runJobs(options: JobsOptions): Promise<number> {
       );
     }
     if (id === undefined) {
-      return listing(await readPages<Job>(ask, "/api/v1/jobs"));
+      return listing(await readPages<Job>(ask, JOBS_PATH));
     }
     return isCancelled ? cancellation(ask, id) : detail(ask, id);
   });
@@ -121,7 +122,7 @@ function jobOf(id: string, status: number, body: unknown): Job {
 }
 
 function pathOf(id: string): string {
-  return `/api/v1/jobs/${encodeURIComponent(id)}`;
+  return `${JOBS_PATH}/${encodeURIComponent(id)}`;
 }
 
 function detailText(job: Job, style: OutputStyle): string {

@@ -48,4 +48,19 @@ void describe("a running mirror that does not answer a request", () => {
       });
     });
   }
+
+  void it("ends sooner if the request follows a job", async (test) => {
+    const port = await startHanging(test, () => undefined);
+    const ask = await findRunningMirror(
+      {
+        operator: { listen: { host: "127.0.0.1", port } },
+        storage: { root: ROOT },
+      },
+      { statusMs: 2_000, orderMs: 3_600_000, scrubMs: 3_600_000 },
+    );
+    assert.ok(ask);
+    await assert.rejects(ask("GET", "/api/v1/jobs/0mjuohs00"), {
+      message: "the running mirror did not answer in 2 s",
+    });
+  });
 });
