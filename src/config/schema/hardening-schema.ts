@@ -88,7 +88,7 @@ export const AUDIT_SCHEMA = mappingOf(
   {
     file: fileOf({
       description:
-        "A file that receives a JSON line for each denial, failed log-in, reload, purge, pin and moved tag, and each push, deletion, tag and collection of hosted repositories. Reopened at SIGHUP.",
+        "A file that receives a JSON line for each denial, failed log-in, reload, purge, pin and moved tag, each push, deletion, tag and collection of hosted repositories, and each export, import, take-over and job of an operator. Reopened at SIGHUP.",
       examples: ["/var/log/entrepot/audit.jsonl", "-"],
       "x-expected": "the path of a file, or - for standard output",
       "x-absent": "nothing is recorded",
