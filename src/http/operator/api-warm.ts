@@ -29,6 +29,8 @@ import {
 import type { OperationSchema } from "./openapi.ts";
 
 const MAX_LISTS = 100;
+/** Each asks its upstreams for every image. */
+const MAX_DRY_RUNS = 4;
 
 /** The parts of the program that warm jobs need. */
 export interface WarmSource extends JobsSource {
@@ -137,7 +139,7 @@ const SCHEMA = {
     "400": problem("The body is not valid, or names no image."),
     ...DENIED,
     "413": problem("The body is longer than 16 MiB."),
-    "429": problem("Too many jobs have not ended."),
+    "429": problem("Too many jobs have not ended, or too many dry runs."),
     "503": problem("The index does not respond."),
   },
 } satisfies OperationSchema;
@@ -147,6 +149,23 @@ export async function warmApi(
   app: FastifyInstance,
   source: WarmSource,
 ): Promise<void> {
+  let dryRuns = 0;
+  const planWarm = async (
+    order: WarmRequest,
+    signal: AbortSignal,
+  ): Promise<WarmPlan> => {
+    if (dryRuns >= MAX_DRY_RUNS) {
+      throw new RegistryError("TOOMANYREQUESTS", {
+        detail: `got another dry run; expected at most ${MAX_DRY_RUNS} at a time: try again later`,
+      });
+    }
+    dryRuns += 1;
+    try {
+      return await source.planWarm(order, signal);
+    } finally {
+      dryRuns -= 1;
+    }
+  };
   app.post<{ Body: WarmBody }>(
     "/api/v1/warm",
     { schema: SCHEMA, bodyLimit: MAX_WARM_BYTES },
@@ -155,7 +174,7 @@ export async function warmApi(
       if (request.body.dryRun === true) {
         const abort = new AbortController();
         reply.raw.once("close", () => abort.abort());
-        return source.planWarm(order, abort.signal);
+        return planWarm(order, abort.signal);
       }
       const job = await source.jobs.start("warm", order);
       recordJob(source.audit, "job-started", request, job.id);
