@@ -1,5 +1,5 @@
 import { Worker } from "node:worker_threads";
-import { completeList, type DraftList } from "./draft-list.ts";
+import type { DraftList } from "./draft-list.ts";
 import type { ListText, ParsedList } from "./list-entry.ts";
 
 /** A list up to this size is parsed in a few hundredths of a second. */
@@ -24,6 +24,8 @@ export async function parseListAside(
     const { parseList } = await import("./parse-list.ts");
     return parseList(list);
   }
+  // Loaded with the first list: its patterns are compiled by a large library.
+  const { completeList } = await import("./draft-list.ts");
   const worker = startWorker(list);
   const { promise, resolve, reject } = Promise.withResolvers<ParsedList>();
   const refuse = (limit: string): void =>
