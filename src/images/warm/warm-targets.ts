@@ -1,4 +1,5 @@
 import type { Mirror } from "../../mirror/mirror.ts";
+import { Pace } from "../../retention/victim-search.ts";
 import { parseTag, type RepositoryKey, type Tag } from "../../oci/reference.ts";
 import type { Routes } from "../../routing/routes.ts";
 import {
@@ -85,7 +86,10 @@ export class WarmTargets {
       this.#report.fail(origin, message);
     const tags: TagsTarget[] = [];
     const images: WarmTarget[] = [];
+    const pace = new Pace();
     const read = async (entry: ListEntry): Promise<void> => {
+      await pace.step();
+      signal.throwIfAborted();
       if (entry.kind === "reference") {
         const name =
           entry.origin === "" ? entry.ref : `${entry.origin}: ${entry.ref}`;

@@ -209,6 +209,15 @@ void describe("the images of a warm job", () => {
     );
   });
 
+  void it("leave turns of the event loop to clients while they are read, and end with their job", async () => {
+    const job = new AbortController();
+    const targets = new Scene().targets({
+      refs: Array.from({ length: 100_000 }, (_, n) => `quay.io/app:${n}`),
+    });
+    setImmediate(() => job.abort(new Error("the job was cancelled")));
+    await assert.rejects(targets.read(job.signal), /the job was cancelled/);
+  });
+
   void it("are named with their line in failures, as are the faults of a list", async () => {
     const scene = new Scene();
     scene.parsed = {
