@@ -1,5 +1,6 @@
 import { Ajv, type ValidateFunction } from "ajv";
 import type { FastifyInstance } from "fastify";
+import { limitBodyIdle } from "./body-idle.ts";
 import { exportApi, type ExportSource } from "./api-export.ts";
 import { gcApi } from "./api-gc.ts";
 import { imageApi } from "./api-image.ts";
@@ -52,6 +53,7 @@ export async function operatorApi(
   let document: string | undefined;
   app.addHook("onRoute", (route) => void routes.push(route));
   app.setErrorHandler(handleProblem);
+  limitBodyIdle(app);
   for (const [$id, schema] of Object.entries(SHARED_SCHEMAS)) {
     app.addSchema({ $id, ...schema });
   }
