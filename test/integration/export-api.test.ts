@@ -247,6 +247,10 @@ void describe("POST /api/v1/export", () => {
     const { mirror } = await setUp(test);
     for (const [body, detail] of [
       [{ refs: [] }, "the request names no image"],
+      [
+        { refs: [`${APP}:1`], platforms: ["linux"] },
+        /^platforms: must match pattern/,
+      ],
       [{ refs: ["%"] }, "% is not a reference"],
       [{ lists: [{ name: "l", text: "a b c\n" }] }, /^l:1: got/],
       [

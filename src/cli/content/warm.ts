@@ -3,7 +3,6 @@ import type { Job } from "../../images/jobs/job.ts";
 import type { ListFormat } from "../../images/lists/list-entry.ts";
 import type { WarmPlan } from "../../images/warm/warm-plan.ts";
 import { MAX_WARM_BYTES } from "../../images/warm/warm-request.ts";
-import { PLATFORM_PATTERN } from "../../oci/platform.ts";
 import { messageOf } from "../../telemetry/error-record.ts";
 import { loadCommandConfig } from "../command-config.ts";
 import type { CommandIo } from "../declare-command.ts";
@@ -18,6 +17,7 @@ import {
   WARM_PATH,
 } from "../running-mirror.ts";
 import { writeOut } from "../write-out.ts";
+import { checkPlatforms } from "./check-platforms.ts";
 import { followJob } from "./follow-job.ts";
 import { readWarmArguments, type WarmArguments } from "./warm-lists.ts";
 import { endText, failuresText, notesText, planText } from "./warm-output.ts";
@@ -68,17 +68,6 @@ export async function runWarm(options: WarmOptions): Promise<number> {
     await writeOut(stderr, `entrepot: ${messageOf(error)}\n`);
     return error instanceof Failed ? error.exitCode : 1;
   }
-}
-
-/** @throws Failed */
-function checkPlatforms(platforms: readonly string[]): void {
-  const pattern = new RegExp(PLATFORM_PATTERN);
-  const wrong = platforms.find((platform) => !pattern.test(platform));
-  if (wrong === undefined) return;
-  throw new Failed(
-    2,
-    `--platform: got ${wrong}; expected OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64`,
-  );
 }
 
 /** @throws Failed if the lists are too long for one request */

@@ -4,6 +4,7 @@ import type { TrackedExports } from "../../images/bundles/export/tracked-exports
 import { LIST_FORMATS, type ListText } from "../../images/lists/list-entry.ts";
 import { type Digest, parseDigest } from "../../oci/digest.ts";
 import { RegistryError } from "../../oci/errors.ts";
+import { PLATFORM_PATTERN } from "../../oci/platform.ts";
 import { canonicalAddress } from "../client-auth/networks.ts";
 import {
   DENIED,
@@ -63,6 +64,7 @@ export interface ExportBody {
 }
 
 const ONE_OR_MORE = { anyOf: [TEXT, list(TEXT)] };
+const PLATFORM = { ...TEXT, pattern: PLATFORM_PATTERN };
 const PLATFORM_TEXT =
   "As linux/arm64 or linux/arm64/v8; without any, every platform that is completely stored.";
 
@@ -112,7 +114,7 @@ const SCHEMAS = {
             "A reference, or a glob over registry/repository[:tag]; repeatable.",
         },
         platform: {
-          ...ONE_OR_MORE,
+          anyOf: [PLATFORM, list(PLATFORM)],
           description: `${PLATFORM_TEXT} Repeatable.`,
         },
         withReferrers: {
@@ -141,7 +143,7 @@ const SCHEMAS = {
             ["name", "text"],
           ),
         ),
-        platforms: list(TEXT),
+        platforms: list(PLATFORM),
         withReferrers: FLAG,
         since: object({
           indexDigest: TEXT,

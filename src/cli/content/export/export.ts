@@ -8,6 +8,7 @@ import { countText, sizeText } from "../../output/amounts.ts";
 import { showBytes } from "../../output/byte-progress.ts";
 import { ProgressLine } from "../../output/progress-line.ts";
 import { writeOut } from "../../write-out.ts";
+import { checkPlatforms } from "../check-platforms.ts";
 import {
   ArchiveError,
   type BundleTarget,
@@ -66,6 +67,7 @@ async function exportBundle(
   if (refs.length + command.lists.length === 0) {
     throw new Failed(2, "got no reference; expected a REF or --list FILE");
   }
+  checkPlatforms(platforms);
   const target = await readTarget(command.output, command);
   const lists = await readLists(command.lists, {
     ...command,

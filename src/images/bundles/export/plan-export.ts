@@ -163,6 +163,13 @@ class ExportPlanner {
         next.platforms,
         this.#parts.maxNamedParts,
       );
+      const { absentPlatforms, offeredPlatforms } = collected;
+      if (absentPlatforms.length > 0) {
+        this.#failures.push(
+          `${name} has no ${absentPlatforms.join(", ")}; it has ${offeredPlatforms.join(", ")}`,
+        );
+        continue;
+      }
       const reason = incompleteness(collected);
       if (reason !== undefined) {
         this.#failures.push(await this.#explain(next.image, reason));
@@ -312,15 +319,8 @@ function distinct(images: readonly BundleImage[]): readonly BundleImage[] {
   });
 }
 
-/** Returns why an image cannot be exported; undefined if it can. */
-function incompleteness({
-  missing,
-  absentPlatforms,
-  offeredPlatforms,
-}: CollectedImage): string | undefined {
-  if (absentPlatforms.length > 0) {
-    return `has no ${absentPlatforms.join(", ")}; it has ${offeredPlatforms.join(", ")}`;
-  }
+/** Returns which parts of an image are not stored; undefined if none. */
+function incompleteness({ missing }: CollectedImage): string | undefined {
   if (missing.length === 0) return undefined;
   const named = missing.slice(0, MAX_NAMED_DIGESTS).join(", ");
   const more = missing.length - MAX_NAMED_DIGESTS;

@@ -376,6 +376,10 @@ void describe("entrepot export", () => {
     for (const [args, message] of [
       [["-o", "f.tar"], "got no reference; expected a REF or --list FILE"],
       [
+        ["app:1", "-o", "f.tar", "--platform", "linux"],
+        "--platform: got linux; expected OS/ARCH or OS/ARCH/VARIANT, as in linux/arm64",
+      ],
+      [
         ["app:1", "-o", "full"],
         "-o: the folder full is not empty; expected a new or an empty one",
       ],
