@@ -114,7 +114,8 @@ export interface Jobs {
    * across restarts, but not continued after one.
    *
    * @param signal ends the work when its client leaves
-   * @throws what the work throws; RegistryError TOOMANYREQUESTS if too much such work runs
+   * @throws what the work throws; RegistryError TOOMANYREQUESTS if too much such work runs,
+   *   UNAVAILABLE once the server stops
    */
   track<T>(
     kind: Exclude<JobKind, "warm">,

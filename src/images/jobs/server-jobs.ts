@@ -132,6 +132,9 @@ export class ServerJobs implements Jobs {
     signal: AbortSignal,
     work: (run: JobRun) => Promise<T>,
   ): Promise<T> {
+    if (this.#isStopping) {
+      throw new RegistryError("UNAVAILABLE", { detail: "the server stops" });
+    }
     const tracked = this.#list.unfinished.filter(
       (entry) => entry.kind !== "warm",
     );

@@ -529,6 +529,24 @@ void describe("a stop of the server", () => {
     await stopped;
   });
 
+  void it("lets no import or export begin after it", async () => {
+    const scene = new Scene();
+    await scene.jobs.stop();
+    let isBegun = false;
+    const work = scene.jobs.track(
+      "import",
+      new AbortController().signal,
+      async () => {
+        isBegun = true;
+      },
+    );
+    await assert.rejects(
+      work,
+      (error) => error instanceof RegistryError && error.code === "UNAVAILABLE",
+    );
+    assert.equal(isBegun, false);
+  });
+
   void it("waits for a request that is being kept", async () => {
     const index = new MemoryMetadataIndex();
     const barrier = new Barrier();
