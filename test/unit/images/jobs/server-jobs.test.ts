@@ -599,7 +599,7 @@ void describe("tracked work", () => {
   void it("is cancelled when its client leaves, by an operator, and by a stop", async () => {
     const scene = new Scene();
     const states: (string | undefined)[] = [];
-    for (const end of ["client", "operator", "stop", "before"]) {
+    for (const end of ["client", "operator", "before", "stop"]) {
       const client = new AbortController();
       if (end === "before") client.abort();
       const barrier = new Barrier();
