@@ -8,7 +8,7 @@ import type {
 import { immutableTags } from "../../../hosted/immutable-tags.ts";
 import type { Digest } from "../../../oci/digest.ts";
 import { RegistryError } from "../../../oci/errors.ts";
-import type { RepositoryKey, Tag } from "../../../oci/reference.ts";
+import type { Reference, RepositoryKey, Tag } from "../../../oci/reference.ts";
 import type { BlobLinks } from "../../../storage/blob-index.ts";
 import type { BlobStore } from "../../../storage/blob-store.ts";
 import {
@@ -102,9 +102,17 @@ export class HostedRecords {
     if (reference.kind === "tag" && root !== undefined) {
       await this.#put(this.#repository(image), root, reference.tag);
     }
-    if (isPinned && !image.isReferrer) {
-      await this.#parts.index.setPinned(key, reference, true);
+    if (isPinned && !image.isReferrer) await this.#pin(key, reference);
+  }
+
+  async #pin(key: RepositoryKey, reference: Reference): Promise<void> {
+    const { index } = this.#parts;
+    if (reference.kind === "tag") {
+      const row = await index.getTag(key, reference.tag);
+      if (row?.isPinned === true) return;
+      this.#undo.push(() => index.setPinned(key, reference, false));
     }
+    await index.setPinned(key, reference, true);
   }
 
   /** Removes what was added, as far as that is possible: a push may need it now. */

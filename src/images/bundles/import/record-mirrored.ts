@@ -61,7 +61,7 @@ export class MirroredRecords {
     }
     index.touchManifest(key, digest, nowMs);
     if (image.isReferrer) await this.#list(image);
-    else if (isPinned) await index.setPinned(key, reference, true);
+    else if (isPinned) await this.#pin(key, reference);
   }
 
   /** Removes the names that were added, as far as that is possible. */
@@ -69,6 +69,13 @@ export class MirroredRecords {
     for (const undo of this.#undo.toReversed()) {
       await undo().catch(() => undefined);
     }
+  }
+
+  async #pin(key: RepositoryKey, reference: Reference): Promise<void> {
+    const { index } = this.#parts;
+    if ((await index.getRoot(key, reference))?.isPinned === true) return;
+    this.#undo.push(() => index.setPinned(key, reference, false));
+    await index.setPinned(key, reference, true);
   }
 
   async #noteRoot(key: RepositoryKey, reference: Reference): Promise<void> {
@@ -138,6 +145,9 @@ export class MirroredRecords {
     const bytes = await blobs.read(digest, sizeBytes);
     const parsed = bytes && parsePushedManifest(bytes, mediaType);
     const row = await index.getReferrers(key, subject);
+    if (row !== undefined) {
+      this.#undo.push(() => index.putReferrers(key, subject, row));
+    }
     const body = addReferrer(row?.body, {
       digest,
       sizeBytes,

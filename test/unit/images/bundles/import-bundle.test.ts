@@ -229,6 +229,16 @@ void describe("an imported bundle", () => {
     });
   }
 
+  void it("may have an empty blob, which is stored once", async (test) => {
+    const scene = await setUp(test);
+    const empty = buildImage({ seed: "empty", layers: [0, 10] });
+    const report = await scene.import(bundleMembers({ [NAME]: empty }));
+    assert.equal(report.blobs, 4);
+    assert(await isServed(scene, NAME, empty.manifest.digest));
+    const again = await scene.import(bundleMembers({ [NAME]: empty }));
+    assert.equal(again.blobs, 0);
+  });
+
   void it("may lack platforms that its index names", async (test) => {
     const scene = await setUp(test);
     const [amd64, arm64] = multi.images;
@@ -699,10 +709,14 @@ void describe("a refused bundle leaves nothing", () => {
       "quay.io/a/b:1": image,
       "quay.io/a/b:2": image,
     };
-    await scene.refusal(bundleMembers(all), {}, { index });
+    await scene.refusal(bundleMembers(all), { isPinned: true }, { index });
     assert(await isServed(scene, NAME, other.manifest.digest));
     const { key, tag } = tagNamed("quay.io/a/b:1");
     assert.equal(await scene.index.getTag(key, tag), undefined);
+    const found = tagNamed(NAME);
+    const row = await scene.index.getTag(found.key, found.tag);
+    assert.equal(row?.isPinned, false);
+    assert.deepEqual(await scene.index.listLostPins(10), []);
     await scene.evictor.purgeCondemned();
     assert.deepEqual(await scene.files(), before);
   });
@@ -805,10 +819,13 @@ void describe("an import into a hosted registry", () => {
     };
     await scene.refusal(
       bundleMembers({ "local/app:1": other, "local/b:1": other }),
-      {},
+      { isPinned: true },
       { putManifest: failing },
     );
     assert(await isServed(scene, "local/app:1", image.manifest.digest));
+    const app = tagNamed("local/app:1");
+    const row = await scene.index.getTag(app.key, app.tag);
+    assert.equal(row?.isPinned, false);
     const { key, tag } = tagNamed("local/b:1");
     assert.equal(await scene.index.getTag(key, tag), undefined);
     await scene.evictor.purgeCondemned();
