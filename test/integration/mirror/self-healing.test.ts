@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import {
   appendFile,
+  link,
   mkdir,
   readdir,
   rename,
   rm,
+  stat,
   symlink,
   truncate,
   writeFile,
@@ -72,6 +74,19 @@ const HARMS: readonly (readonly [
 ];
 
 void describe("a stored file", () => {
+  void it("that another folder has too is fetched into a new file", async (test) => {
+    const { mirror } = await setUp(test);
+    const file = mirror.blobFile(BLOB.digest);
+    const outside = join(mirror.root, "outside");
+    await link(file, outside);
+    await truncate(outside, 100);
+    const got = await mirror.get(BLOB_PATH);
+    assert.deepEqual([got.status, got.sha256], [200, BLOB.digest]);
+    await mirror.settled();
+    assert.equal((await stat(outside)).size, 100);
+    assert.equal((await stat(file)).size, BLOB.sizeBytes);
+  });
+
   for (const [name, harm] of HARMS) {
     void it(`of a blob that was ${name} is fetched again within the request`, async (test) => {
       const { upstream, mirror } = await setUp(test);
