@@ -39,6 +39,14 @@ export class DeclaredCommand extends Command {
   }
 }
 
+/** Collects the values of an option that may be repeated. */
+export function appendValue(
+  value: string,
+  values: readonly string[] = [],
+): readonly string[] {
+  return [...values, value];
+}
+
 /** Declares a command with its examples, which end its `--help`. */
 export function declareCommand(
   { program }: Pick<CommandLine, "program">,

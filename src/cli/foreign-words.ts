@@ -10,7 +10,7 @@ export const ADVICE: readonly (readonly [words: string, advice: string])[] = [
   ],
   [
     "pull fetch get download sync mirror preload prefetch preheat cache add",
-    "'entrepot warm REF...' pulls images into the cache",
+    "'entrepot warm REF...' fetches images into the cache, and 'entrepot warm FILE' those of a list",
   ],
   [
     "push upload publish",
@@ -18,7 +18,7 @@ export const ADVICE: readonly (readonly [words: string, advice: string])[] = [
   ],
   [
     "copy cp retag promote",
-    "'entrepot tag SRC DST' gives a stored image a tag in a hosted repository, and 'entrepot warm REF...' pulls images into the cache",
+    "'entrepot tag SRC DST' gives a stored image a tag in a hosted repository, and 'entrepot warm REF...' fetches images into the cache",
   ],
   [
     "stats stat info top df du usage disk space ps health ping metrics",

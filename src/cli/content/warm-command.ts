@@ -4,6 +4,7 @@ import {
   type ListFormat,
 } from "../../images/lists/list-entry.ts";
 import {
+  appendValue,
   type CommandLine,
   CONFIG_OPTION,
   declareCommand,
@@ -38,7 +39,7 @@ export function addWarmCommand(commandLine: CommandLine): void {
   })
     .argument(
       "<list-or-ref...>",
-      "lists, read from files or - for standard input: the YAML of skopeo sync, one reference per line, Kubernetes manifests, a compose file, hauler Images or an ImageSetConfiguration; or references, as in alpine:3.20. An argument is a file if it has a path separator or an extension and exists, or begins with / ./ ../ or ~/",
+      "lists, read from files or - for standard input: the YAML of skopeo sync, one reference per line, Kubernetes manifests, a compose file, hauler Images or an ImageSetConfiguration; or references, as in alpine:3.20. An argument is a file if it begins with / ./ ../ or ~/, ends in .yaml, .yml, .json, .txt, .list or .lst, or exists and has a path separator or another extension",
     )
     .addOption(CONFIG_OPTION)
     .addOption(
@@ -50,10 +51,7 @@ export function addWarmCommand(commandLine: CommandLine): void {
     .option(
       "--platform <os/arch>",
       "fetch this platform of images that have several; repeatable (default: every platform)",
-      (platform: string, before: readonly string[] | undefined) => [
-        ...(before ?? []),
-        platform,
-      ],
+      appendValue,
     )
     .option(
       "--with-referrers",

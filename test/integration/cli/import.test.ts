@@ -183,7 +183,7 @@ void describe("entrepot import", () => {
     );
     const wrong = await run(site, "b.tar", { into: "registry.example/x" });
     assert.equal(wrong.code, 2);
-    assert.match(wrong.stderr, /into: got registry.example\/x/);
+    assert.match(wrong.stderr, /^entrepot: --into: got registry.example\/x/);
   });
 
   void it("explains what it cannot read, and exits with 2", async (test) => {

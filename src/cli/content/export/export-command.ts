@@ -1,4 +1,5 @@
 import {
+  appendValue,
   type CommandLine,
   CONFIG_OPTION,
   declareCommand,
@@ -12,14 +13,6 @@ interface ExportOptions {
   readonly since?: string;
   readonly config?: string;
   readonly json?: true;
-}
-
-/** Collects the values of an option that may be repeated. */
-function append(
-  value: string,
-  values: readonly string[] = [],
-): readonly string[] {
-  return [...values, value];
 }
 
 /** Declares `export`. */
@@ -47,12 +40,12 @@ export function addExportCommand(commandLine: CommandLine): void {
     .option(
       "--list <file>",
       "read references from a list, in any grammar that 'entrepot warm' reads; tags are selected among the stored ones (repeatable)",
-      append,
+      appendValue,
     )
     .option(
-      "--platform <platform>",
+      "--platform <os/arch>",
       "only this platform, as in linux/arm64 (repeatable; default: every platform that is completely stored). An index keeps the bytes and the digest that it was published with; the manifests of other platforms are left out, so clients must ask for a platform that is there, not for all",
-      append,
+      appendValue,
     )
     .option(
       "--with-referrers",

@@ -114,13 +114,18 @@ async function importRunning(
     });
   if (status === 200) return body as ImportReport;
   const text = problemText(body);
-  if (isWrongOption(body)) throw new Failed(2, text);
+  if (isWrongOption(body)) throw new Failed(2, optionText(text));
   throw new Failed(
     1,
     status < 500 || status === 507
       ? text
       : `the running mirror answered ${status}: ${text}`,
   );
+}
+
+/** Names an option as the command line has it, not the API. */
+function optionText(text: string): string {
+  return text.replace(/^(?=(?:into|name): )/, "--");
 }
 
 /** Whether a problem is that of an option, not of the bundle. */
@@ -153,7 +158,7 @@ async function importStopped(
   } catch (error) {
     if (!(error instanceof RegistryError)) throw error;
     const exitCode = error.code === "NAME_INVALID" ? 2 : 1;
-    throw new Failed(exitCode, error.detail ?? error.message);
+    throw new Failed(exitCode, optionText(error.detail ?? error.message));
   } finally {
     await close();
   }

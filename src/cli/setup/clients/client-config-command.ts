@@ -1,5 +1,6 @@
 import { Argument } from "commander";
 import {
+  appendValue,
   type CommandLine,
   CONFIG_OPTION,
   declareCommand,
@@ -50,10 +51,7 @@ export function addClientConfigCommand(commandLine: CommandLine): void {
     .option(
       "--upstream <name>",
       "only this registry; repeatable (default: every registry of the configuration)",
-      (name: string, before: readonly string[] | undefined) => [
-        ...(before ?? []),
-        name,
-      ],
+      appendValue,
     )
     .option(
       "--only",
