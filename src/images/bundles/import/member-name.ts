@@ -26,8 +26,7 @@ const DOCKER_FILE = new RegExp(
  */
 export function readMemberName(text: string): MemberName {
   if (text.length > MAX_NAME_LENGTH) return refuse("its name is too long");
-  // eslint-disable-next-line no-control-regex
-  if (/[\u0000-\u001f\u007f\\]/.test(text)) {
+  if (/[\p{Cc}\\]/u.test(text)) {
     return refuse("its name has an illegal character");
   }
   if (text.startsWith("/")) return refuse("its name is absolute");
