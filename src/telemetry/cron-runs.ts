@@ -1,7 +1,46 @@
-import type { Clock } from "./clock.ts";
+import { type Clock, type Schedule, scheduleUnref } from "./clock.ts";
 
 /** How often due runs are looked for: cron expressions have a resolution of a minute. */
 export const CRON_CHECK_MS = 30_000;
+
+/** Repeats a search for due runs until it is stopped, one at a time. */
+export class CronChecks {
+  readonly #check: () => Promise<void>;
+  readonly #schedule: Schedule;
+  #cancel: (() => void) | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #isStopped = false;
+
+  /** @param check never rejects */
+  constructor(
+    check: () => Promise<void>,
+    schedule: Schedule | undefined = scheduleUnref,
+  ) {
+    this.#check = check;
+    this.#schedule = schedule;
+  }
+
+  get isStopped(): boolean {
+    return this.#isStopped;
+  }
+
+  start(): void {
+    this.#running = this.#repeat();
+  }
+
+  /** Resolves when the running check has ended. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#cancel?.();
+    await this.#running;
+  }
+
+  async #repeat(): Promise<void> {
+    await this.#check();
+    if (this.#isStopped) return;
+    this.#cancel = this.#schedule(() => this.start(), CRON_CHECK_MS);
+  }
+}
 
 interface NextRun {
   readonly schedule: string;

@@ -1,10 +1,6 @@
 import type { HostedConfig } from "../../config/config.ts";
-import {
-  type Clock,
-  type Schedule,
-  scheduleUnref,
-} from "../../telemetry/clock.ts";
-import { CRON_CHECK_MS, CronRuns } from "../../telemetry/cron-runs.ts";
+import { type Clock, type Schedule } from "../../telemetry/clock.ts";
+import { CronChecks, CronRuns } from "../../telemetry/cron-runs.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import { IndexAwayError } from "../../storage/metadata-index.ts";
 import { ClockSteps } from "../clock-steps.ts";
@@ -31,30 +27,27 @@ export class RetentionSchedule {
   readonly #clockSteps: ClockSteps;
   /** By the registry's name. */
   readonly #runs: CronRuns;
-  #cancel: (() => void) | undefined;
-  #running: Promise<void> = Promise.resolve();
-  #isStopped = false;
+  readonly #checks: CronChecks;
 
   constructor(options: RetentionScheduleOptions) {
     this.#options = options;
     this.#runs = new CronRuns(options.clock);
     this.#clockSteps = new ClockSteps(options.clock, SUSPECT_MS);
+    this.#checks = new CronChecks(() => this.#check(), options.schedule);
   }
 
   /** Called when the index is complete. */
   start(): void {
-    this.#running = this.#check();
+    this.#checks.start();
   }
 
   /** Resolves when the running check has ended. {@link Retention.stop} ends a running retention. */
-  async stop(): Promise<void> {
-    this.#isStopped = true;
-    this.#cancel?.();
-    await this.#running;
+  stop(): Promise<void> {
+    return this.#checks.stop();
   }
 
   async #check(): Promise<void> {
-    const { log, schedule = scheduleUnref } = this.#options;
+    const { log } = this.#options;
     try {
       await this.#runDue();
     } catch (error) {
@@ -65,10 +58,6 @@ export class RetentionSchedule {
         );
       }
     }
-    if (this.#isStopped) return;
-    this.#cancel = schedule(() => {
-      this.#running = this.#check();
-    }, CRON_CHECK_MS);
   }
 
   async #runDue(): Promise<void> {
@@ -77,7 +66,7 @@ export class RetentionSchedule {
     const configured = registries().filter((one) => one.retention);
     this.#runs.keep(new Set(configured.map(({ name }) => name)));
     for (const { name, retention: rules } of configured) {
-      if (rules === undefined || this.#isStopped) continue;
+      if (rules === undefined || this.#checks.isStopped) continue;
       if (!(await this.#runs.isDue(name, rules.schedule))) continue;
       await retention.apply({
         registry: name,

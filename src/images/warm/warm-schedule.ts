@@ -1,11 +1,7 @@
 import type { Config } from "../../config/config.ts";
 import { readTextFile } from "../../config/files/files.ts";
-import {
-  type Clock,
-  type Schedule,
-  scheduleUnref,
-} from "../../telemetry/clock.ts";
-import { CRON_CHECK_MS, CronRuns } from "../../telemetry/cron-runs.ts";
+import { type Clock, type Schedule } from "../../telemetry/clock.ts";
+import { CronChecks, CronRuns } from "../../telemetry/cron-runs.ts";
 import type { Logger } from "../../telemetry/logger.ts";
 import type { Jobs } from "../jobs/job.ts";
 import {
@@ -35,38 +31,31 @@ export class WarmSchedule {
   readonly #runs: CronRuns;
   /** The last job of each list. */
   readonly #jobs = new Map<string, string>();
-  #cancel: (() => void) | undefined;
-  #running: Promise<void> = Promise.resolve();
-  #isStopped = false;
+  readonly #checks: CronChecks;
 
   constructor(options: WarmScheduleOptions) {
     this.#options = options;
     this.#runs = new CronRuns(options.clock);
+    this.#checks = new CronChecks(() => this.#check(), options.schedule);
   }
 
   /** Called once the index is complete. */
   start(): void {
-    this.#running = this.#check();
+    this.#checks.start();
   }
 
   /** Resolves when the running check has ended; jobs are not part of it. */
-  async stop(): Promise<void> {
-    this.#isStopped = true;
-    this.#cancel?.();
-    await this.#running;
+  stop(): Promise<void> {
+    return this.#checks.stop();
   }
 
   async #check(): Promise<void> {
-    const { log, schedule = scheduleUnref } = this.#options;
+    const { log } = this.#options;
     try {
       await this.#startDue();
     } catch (error) {
       log.warn({ err: error }, "could not start a scheduled warm job");
     }
-    if (this.#isStopped) return;
-    this.#cancel = schedule(() => {
-      this.#running = this.#check();
-    }, CRON_CHECK_MS);
   }
 
   async #startDue(): Promise<void> {
@@ -79,7 +68,7 @@ export class WarmSchedule {
       if (!names.has(name)) this.#jobs.delete(name);
     }
     for (const [name, list] of lists) {
-      if (this.#isStopped) return;
+      if (this.#checks.isStopped) return;
       if (await this.#runs.isDue(name, list.schedule)) {
         await this.#startJob(name, list);
       }
