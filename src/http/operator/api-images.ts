@@ -11,7 +11,9 @@ import {
   FLAG,
   json,
   list,
+  MAX_PAGE,
   object,
+  pageQuery,
   optionalBody,
   problem,
   shared,
@@ -21,8 +23,6 @@ import {
 } from "./api-schemas.ts";
 import type { OperationSchema } from "./openapi.ts";
 
-const DEFAULT_PAGE = 100;
-const MAX_PAGE = 1_000;
 /** Enough for an eviction target. */
 const MAX_BODY_BYTES = 4_096;
 
@@ -48,16 +48,7 @@ const SCHEMAS = {
           description:
             "A glob over upstream/repository[:tag]; a text without * matches anywhere in the reference.",
         },
-        n: {
-          type: "integer",
-          minimum: 1,
-          default: DEFAULT_PAGE,
-          description: `Images on a page; more than ${MAX_PAGE} counts as ${MAX_PAGE}.`,
-        },
-        last: {
-          ...TEXT,
-          description: "The last reference of the previous page.",
-        },
+        ...pageQuery("Images", "reference"),
       },
     },
     response: {

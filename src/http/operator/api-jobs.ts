@@ -7,16 +7,15 @@ import {
   DENIED,
   json,
   list,
+  MAX_PAGE,
   object,
+  pageQuery,
   problem,
   shared,
   TEXT,
   TEXT_OR_NULL,
 } from "./api-schemas.ts";
 import type { OperationSchema } from "./openapi.ts";
-
-const DEFAULT_PAGE = 100;
-const MAX_PAGE = 1_000;
 
 /** The parts of the program that the operator API of jobs calls. */
 export interface JobsSource {
@@ -52,13 +51,7 @@ const SCHEMAS = {
     querystring: {
       type: "object",
       properties: {
-        n: {
-          type: "integer",
-          minimum: 1,
-          default: DEFAULT_PAGE,
-          description: `Jobs on a page; more than ${MAX_PAGE} counts as ${MAX_PAGE}.`,
-        },
-        last: { ...TEXT, description: "The last id of the previous page." },
+        ...pageQuery("Jobs", "id"),
       },
     },
     response: {

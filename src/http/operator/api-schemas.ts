@@ -9,6 +9,28 @@ export const BYTES = { type: "integer", minimum: 0 };
 export const COUNT = { type: "integer", minimum: 0 };
 export const TIME = { type: "string", format: "date-time" };
 export const TEXT_OR_NULL = { type: ["string", "null"] };
+
+const DEFAULT_PAGE = 100;
+/** Items on a page; a request for more gets this many. */
+export const MAX_PAGE = 1_000;
+
+/**
+ * Describes the query of a list in pages.
+ *
+ * @param items the items, as in `Images`
+ * @param key the member that `last` repeats, as in `reference`
+ */
+export function pageQuery(items: string, key: string) {
+  return {
+    n: {
+      type: "integer",
+      minimum: 1,
+      default: DEFAULT_PAGE,
+      description: `${items} on a page; more than ${MAX_PAGE} counts as ${MAX_PAGE}.`,
+    },
+    last: { ...TEXT, description: `The last ${key} of the previous page.` },
+  };
+}
 export const TIME_OR_NULL = {
   type: ["string", "null"],
   format: "date-time",

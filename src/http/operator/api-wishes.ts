@@ -6,16 +6,15 @@ import {
   DENIED,
   json,
   list,
+  MAX_PAGE,
   object,
+  pageQuery,
   problem,
   TEXT,
   TEXT_OR_NULL,
   TIME,
 } from "./api-schemas.ts";
 import type { OperationSchema } from "./openapi.ts";
-
-const DEFAULT_PAGE = 100;
-const MAX_PAGE = 1_000;
 
 /** The part of the program that counts names that could not be had. */
 export interface WishesSource {
@@ -28,16 +27,7 @@ const SCHEMA = {
   querystring: {
     type: "object",
     properties: {
-      n: {
-        type: "integer",
-        minimum: 1,
-        default: DEFAULT_PAGE,
-        description: `Images on a page; more than ${MAX_PAGE} counts as ${MAX_PAGE}.`,
-      },
-      last: {
-        ...TEXT,
-        description: "The last reference of the previous page.",
-      },
+      ...pageQuery("Images", "reference"),
     },
   },
   response: {
