@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import type { Job } from "../../../src/images/jobs/job.ts";
 import type { ImageDetail } from "../../../src/images/images.ts";
 import { CRON_CHECK_MS } from "../../../src/telemetry/cron-runs.ts";
 import type { AfterTest } from "../../support/after-test.ts";
+import { AuditFile } from "../../support/audit-file.ts";
 import { Barrier } from "../../support/barrier.ts";
 import {
   buildArtifact,
@@ -18,6 +20,7 @@ import {
 } from "../../support/mirror-harness.ts";
 import { pullImage } from "../../support/pull-image.ts";
 import { ScriptedUpstream } from "../../support/scripted-upstream.ts";
+import { tempDir } from "../../support/temp-dir.ts";
 import { jobUntil, planWarm, startWarm, warm } from "../../support/warm-job.ts";
 
 const HUB = "docker.io";
@@ -232,7 +235,10 @@ void describe("a warm job", () => {
   });
 
   void it("pins images, each with one audit record", async (test) => {
-    const { mirror } = await openScene(test);
+    const audit = new AuditFile(join(await tempDir(test), "audit.jsonl"));
+    const { mirror } = await openScene(test, {
+      config: { audit: { file: audit.path } },
+    });
     const order = { refs: ["app:1", `multi@${multi.manifest.digest}`] };
     await warm(mirror, { ...order, pin: true });
     assertDone(await warm(mirror, { ...order, pin: true }), 2);
@@ -245,6 +251,11 @@ void describe("a warm job", () => {
         [`docker.io/library/multi@${multi.manifest.digest}`, true],
       ],
     );
+    await mirror.close();
+    const pinned = (await audit.records()).filter(
+      ({ event }) => event === "pinned",
+    );
+    assert.equal(pinned.length, 2);
   });
 
   void it("fails images that are evicted before it ends", async (test) => {
